@@ -1,0 +1,53 @@
+// Errors. A user's mistake is thrown as Error (one line, a documented exit code); a broken invariant of the program aborts.
+//
+// Exit codes: 0 done; 1 a fault of the program or machine; 2 usage; 3 does not fit in --memory; 4 a file is missing or
+// malformed; 5 training cannot go on; 130 interrupted, after a checkpoint was written.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+namespace tll {
+
+enum ExitCode : int {
+  kExitDone = 0,
+  kExitFault = 1,
+  kExitUsage = 2,
+  kExitDoesNotFit = 3,
+  kExitBadFile = 4,
+  kExitCannotTrain = 5,
+  kExitInterrupted = 130,
+};
+
+// What the user did wrong: what was expected, what was found, where, what to do. One line, no "error: " prefix (main adds it).
+struct Error : std::runtime_error {
+  Error(ExitCode code, const std::string& message) : std::runtime_error(message), exit_code(code) {}
+  ExitCode exit_code;
+};
+
+template <class... Args>
+[[noreturn]] void fail(ExitCode code, fmt::format_string<Args...> format, Args&&... args) {
+  throw Error(code, fmt::format(format, std::forward<Args>(args)...));
+}
+
+// The usual case: a file that is missing or malformed (exit code 4).
+template <class... Args>
+[[noreturn]] void bad_file(fmt::format_string<Args...> format, Args&&... args) {
+  throw Error(kExitBadFile, fmt::format(format, std::forward<Args>(args)...));
+}
+
+[[noreturn]] inline void check_failed(const char* condition, const char* file, int line, const std::string& values) {
+  std::fprintf(stderr, "%s:%d: broken invariant: %s (%s)\n", file, line, condition, values.c_str());
+  std::abort();
+}
+
+}  // namespace tll
+
+// TLL_CHECK(n > 0, "n = {}", n): an invariant of the program, on in every build.
+#define TLL_CHECK(condition, ...) \
+  ((condition) ? (void)0 : ::tll::check_failed(#condition, __FILE__, __LINE__, ::fmt::format(__VA_ARGS__)))
