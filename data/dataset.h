@@ -1,0 +1,93 @@
+// Tokenised documents with labels, from any of three sources: squad.bin, SQuAD JSON, or .jsonl rows that carry token ids.
+//
+// Labels are those of Hugging Face: labels[t] is what the model shall say at position t having seen the tokens before t, or
+// -100 where nothing is trained. So labels[0] of a document never counts, and target_tokens counts labels[1..] != -100.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "data/metric.h"
+#include "src/json.h"
+#include "tokenizer/tokenizer.h"
+
+namespace tll {
+
+inline constexpr int32_t kNotTrained = -100;
+
+enum class Split : uint32_t { kTrain = 0, kValidation = 1 };
+enum class Unanswerable : uint32_t { kSkip = 0, kTrain = 1 };      // left out and counted, or trained as kNoAnswer
+enum class LongSamples : uint32_t { kTruncate = 0, kRefuse = 1 };  // longer than max_tokens
+
+struct PrepareOptions {
+  int32_t max_tokens = 1024;                          // of one document, BOS and EOS included (--seq-len)
+  LongSamples long_samples = LongSamples::kTruncate;  // SQuAD: the context's end is cut; .jsonl: the row's end is cut
+  Unanswerable unanswerable = Unanswerable::kSkip;
+  double valid_split = 0;    // share of the articles (of the contexts, if articles are too few) held out, 0 <= f < 1
+  uint64_t seed = 42;        // chooses which
+  bool allow_empty = false;  // keep samples that train nothing, instead of refusing the set
+  std::string template_name = "squad";
+  int32_t vocab_size = 0;  // of the model, for ids that come without a tokenizer; 0: the tokenizer's
+};
+
+// What became of the samples. `samples` are kept; refused and unanswerable_left_out are not among them.
+struct PrepareReport {
+  int64_t samples = 0, tokens = 0, target_tokens = 0;
+  int64_t train_samples = 0, validation_samples = 0;
+  int64_t truncated = 0;                   // kept, but shortened to max_tokens
+  std::map<std::string, int64_t> refused;  // by reason: "too long", "answer cut off", "nothing trained"
+  int64_t unanswerable_left_out = 0, unanswerable_trained = 0;
+  int64_t empty = 0;              // kept although they train nothing (allow_empty)
+  int64_t offset_mismatches = 0;  // answers that are not at their answer_start
+  int64_t refused_total() const;
+  Json json() const;         // samples, tokens, target_tokens, truncated, refused and the rest
+  std::string text() const;  // for people, several lines
+};
+
+struct Document {
+  int64_t begin = 0;          // first token in Dataset::tokens and ::labels
+  int32_t length = 0;         // tokens, >= 1
+  int32_t prompt_tokens = 0;  // a question: the tokens a generator is given; 0: only a loss can be computed
+  int32_t target_tokens = 0;
+  Split split = Split::kTrain;
+  std::string id, title;             // may be empty
+  std::vector<std::string> answers;  // gold answers without duplicates; empty with prompt_tokens > 0: unanswerable
+};
+
+struct Dataset {
+  std::vector<int32_t> tokens, labels;
+  std::vector<Document> documents;                   // in file order
+  int32_t vocab_size = 0;                            // every id is below it
+  int32_t max_tokens = 0;                            // no document is longer
+  std::string tokenizer_fingerprint, template_name;  // empty: the ids came without
+  SquadRules rules = SquadRules::kV1;                // v2 if the file has unanswerable questions, kept or not
+  bool unanswerable_trained = false;                 // kNoAnswer stands for the empty answer
+  PrepareReport report;
+
+  std::span<const int32_t> tokens_of(const Document& d) const { return {tokens.data() + d.begin, size_t(d.length)}; }
+  std::span<const int32_t> labels_of(const Document& d) const { return {labels.data() + d.begin, size_t(d.length)}; }
+  std::span<const int32_t> prompt_of(const Document& d) const { return {tokens.data() + d.begin, size_t(d.prompt_tokens)}; }
+  int64_t count(Split split) const;
+  uint64_t content_hash() const;  // XXH3-64 of tokens, labels, lengths and splits: a resumed run checks it
+};
+
+// Reads any of the three sources; which one is decided by content. `tokenizer` may be null for .jsonl (the model's vocab_size
+// then bounds the ids) and for squad.bin; a squad.bin made with another tokenizer is refused.
+// Errors (kExitBadFile) name the file and the line, or the place in the JSON.
+Dataset load_dataset(const std::filesystem::path& path, const Tokenizer* tokenizer, const PrepareOptions& options);
+
+// squad.bin: layout in dataset_file.cpp. Written to a temporary name, then renamed.
+void write_dataset(const Dataset& dataset, const std::filesystem::path& path);
+Dataset read_dataset(const std::filesystem::path& path);
+
+// One sample with its trained part marked: «…» (and bold green with `color`). Control characters are made visible.
+std::string show_text(const Dataset& dataset, int64_t index, const Tokenizer& tokenizer, bool color);
+// {"index", "id", "title", "split", "tokens", "labels", "target_tokens", "prompt_tokens", "answers", "segments": [{"text",
+// "trained"}]}
+Json show_json(const Dataset& dataset, int64_t index, const Tokenizer& tokenizer);
+
+}  // namespace tll
