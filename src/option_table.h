@@ -44,6 +44,8 @@ struct Range {
 using Words = std::vector<std::string_view>;
 using WordPairs = std::vector<std::pair<std::string_view, std::string_view>>;
 
+constexpr unsigned command_bit(Command command) { return 1u << static_cast<int>(command); }
+
 struct OptionRow {
   std::string_view name;  // words joined by '-'
   std::string_view section;
@@ -62,10 +64,9 @@ struct OptionRow {
   unsigned required = 0;  // the commands that cannot do without it
   std::vector<std::pair<Command, std::string_view>> command_defaults = {};
 
+  bool taken_by(Command command) const { return commands & command_bit(command); }
   bool is_flag() const { return std::holds_alternative<bool Options::*>(member); }
 };
-
-constexpr unsigned command_bit(Command command) { return 1u << static_cast<int>(command); }
 
 const std::vector<CommandRow>& command_rows();
 const std::vector<OptionRow>& option_rows();

@@ -75,7 +75,7 @@ Command read_command(const std::string& word) {
     names.push_back(row.name);
     for (const auto& shorthand : row.shorthands) names.push_back(shorthand.first);
     all.insert(all.end(), names.begin(), names.end());
-    if (row.commands & command_bit(command)) taken.insert(taken.end(), names.begin(), names.end());
+    if (row.taken_by(command)) taken.insert(taken.end(), names.begin(), names.end());
   }
   std::string_view near = nearest(name, taken);
   if (near.empty()) near = nearest(name, all);
@@ -86,7 +86,7 @@ Command read_command(const std::string& word) {
 [[noreturn]] void not_of_this_command(const std::string& typed, const OptionRow& option, Command command) {
   Words takers;
   for (const CommandRow& row : command_rows()) {
-    if (option.commands & command_bit(row.command)) takers.push_back(row.name);
+    if (option.taken_by(row.command)) takers.push_back(row.name);
   }
   fail(kExitUsage, "{} is not an option of {}; it is one of {}", typed, command_name(command), fmt::join(takers, ", "));
 }
@@ -124,6 +124,7 @@ class Parser {
   void read_command_words() {
     if (arguments_.empty() || arguments_[0].empty() || arguments_[0][0] == '-') return;
     options_.command = read_command(arguments_[next_++]);
+    options_.command_named = true;
     if (command_row(options_.command).topic.empty()) return;
     if (next_ < arguments_.size() && arguments_[next_][0] != '-') options_.topic = arguments_[next_++];
     if (options_.command == Command::kHelp && !options_.topic.empty()) read_command(options_.topic);
@@ -140,7 +141,7 @@ class Parser {
     const Match match = typed.rfind("--", 0) == 0 || typed == "-h" ? find_option(name) : Match{};
     if (match.row == nullptr) unknown_option(typed, name, options_.command);
     const OptionRow& row = *match.row;
-    if (!(row.commands & command_bit(options_.command))) not_of_this_command(typed, row, options_.command);
+    if (!row.taken_by(options_.command)) not_of_this_command(typed, row, options_.command);
 
     std::optional<std::string> value;
     if (equals != std::string::npos) value = argument.substr(equals + 1);
@@ -204,7 +205,7 @@ Json options_json(const Options& options) {
   Json json = Json::object();
   json["command"] = command_name(options.command);
   for (const OptionRow& row : option_rows()) {
-    if (!(row.commands & command_bit(options.command)) || row.name == "help" || row.name == "man") continue;
+    if (!row.taken_by(options.command) || row.name == "help" || row.name == "man") continue;
     std::string name(row.name);
     std::replace(name.begin(), name.end(), '-', '_');
     json[name] = value_json(row, options);

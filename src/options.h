@@ -30,7 +30,8 @@ enum class SplitOption { kAuto, kTrain, kValidation, kAll };
 
 struct Options {
   Command command = Command::kTrain;
-  std::string topic;  // `help TOPIC` (a command, may be empty) and `completion TOPIC` (a shell)
+  bool command_named = false;  // false: train, because no command was typed
+  std::string topic;           // `help TOPIC` (a command, may be empty) and `completion TOPIC` (a shell)
 
   // Shared.
   std::filesystem::path model;    // empty: the demo model
