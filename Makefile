@@ -10,15 +10,16 @@ MARCH_base   := -march=x86-64
 MARCH_avx2   := -march=x86-64-v3
 MARCH_avx512 := -march=x86-64-v4
 
-KERNELS   := $(wildcard kernels/*.cpp)
+ONCE      := kernels/device.cpp kernels/matmul_bf16.cpp
+KERNELS   := $(filter-out $(ONCE),$(wildcard kernels/*.cpp))
 objs       = $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard $(1)/*.cpp))
-KERNELOBJ := $(foreach isa,$(ISAS),$(patsubst %.cpp,$(BUILD)/%.$(isa).o,$(KERNELS)))
+KERNELOBJ := $(ONCE:%.cpp=$(BUILD)/%.o) $(foreach isa,$(ISAS),$(patsubst %.cpp,$(BUILD)/%.$(isa).o,$(KERNELS)))
 TESTS     ?= $(wildcard tests/*_test.cpp)
 
 .DEFAULT_GOAL := program
 program: train_llama_lora
 
-$(BUILD)/%.base.o: %.cpp ; @mkdir -p $(@D); $(CXX) $(CXXFLAGS) $(MARCH_base) -DTLL_ISA=base -c $< -o $@
+$(BUILD)/%.base.o: %.cpp ; @mkdir -p $(@D); $(CXX) $(CXXFLAGS) $(MARCH_base) -DTLL_ISA=base -DTLL_ORACLE -c $< -o $@
 $(BUILD)/%.avx2.o: %.cpp ; @mkdir -p $(@D); $(CXX) $(CXXFLAGS) $(MARCH_avx2) -ffp-contract=fast -DTLL_ISA=avx2 -c $< -o $@
 $(BUILD)/%.avx512.o: %.cpp ; @mkdir -p $(@D); $(CXX) $(CXXFLAGS) $(MARCH_avx512) -ffp-contract=fast -mprefer-vector-width=512 -DTLL_ISA=avx512 -c $< -o $@
 $(BUILD)/%.o: %.cpp ; @mkdir -p $(@D); $(CXX) $(CXXFLAGS) -c $< -o $@

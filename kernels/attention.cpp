@@ -1,0 +1,341 @@
+// On a CPU a task owns one head of one document (forward: one tile of its queries). Scores are kept transposed, keys down and
+// queries across: then neither K nor V is ever transposed, and the softmax over keys is a loop over whole vectors of queries.
+#include "kernels/attention.h"
+
+#include <omp.h>
+
+#include "kernels/tile_gemm.h"
+
+namespace tll {
+namespace {
+
+constexpr int kQueries = kQueryTile, kKeys = kKeyTile;
+constexpr int pad(int d) { return attention_pad(d); }
+static_assert(kAttentionPad % kPad == 0 && kQueries % kPad == 0);
+// The tiles of one thread. Forward: qt, scores, o, k, v, 3 rows. Backward: qt, dot, q, dout, dq, k, v, p, ds, 2 rows.
+constexpr int64_t forward_tiles(int D) { return attention_forward_tiles(D); }
+constexpr int64_t backward_tiles(int D) { return attention_backward_tiles(D); }
+
+// Rows of a head as float, padded with zeros to a whole number of vectors: in place where they already are so.
+struct Rows {
+  const float* data;
+  ptrdiff_t stride;
+};
+template <class Float>
+Rows rows_as_float(const Float* x, ptrdiff_t stride, int rows, int D, float* tile) {
+  if constexpr (dtype_of<Float> == DType::f32) {
+    if (D % kPad == 0) return {x, stride};
+  }
+  const int width = pad(D);
+  for (int r = 0; r < rows; r++) {
+    for (int d = 0; d < D; d++) tile[r * width + d] = to_acc(x[r * stride + d]);
+    for (int d = D; d < width; d++) tile[r * width + d] = 0;
+  }
+  return {tile, width};
+}
+// The transpose of `rows` rows, padded to kQueries columns of zeros.
+template <class Float>
+void transposed_as_float(const Float* x, ptrdiff_t stride, int rows, int D, float* tile) {
+  for (int d = 0; d < D; d++) {
+    for (int r = 0; r < rows; r++) tile[d * kQueries + r] = to_acc(x[r * stride + d]);
+    for (int r = rows; r < kQueries; r++) tile[d * kQueries + r] = 0;
+  }
+}
+
+// The range of keys that the queries i0 … i1-1 of a document can see, rounded out to tiles.
+struct KeyRange {
+  int begin, end;
+};
+KeyRange visible_keys(int i0, int i1, int window) {
+  const int first = window > 0 && i0 - window + 1 > 0 ? i0 - window + 1 : 0;
+  return {first / kKeys * kKeys, i1};
+}
+// Overwrites the scores that tile (i0, j0) must not see.
+void mask_scores(float* scores, int i0, int queries, int j0, int keys, int window, float value) {
+  if (j0 + keys - 1 <= i0 && (window == 0 || i0 + queries - 1 - window < j0)) return;
+  for (int j = 0; j < keys; j++) {
+    for (int i = 0; i < queries; i++) {
+      const bool visible = j0 + j <= i0 + i && (window == 0 || i0 + i - window < j0 + j);
+      if (!visible) scores[j * kQueries + i] = value;
+    }
+  }
+}
+
+template <class Float>
+void forward_tile(const AttentionForward<Float>& op, int begin, int length, int h, int i0, float* tiles) {
+  const int D = op.D, width = pad(D), queries = length - i0 < kQueries ? length - i0 : kQueries, g = h / (op.H / op.G);
+  float* qt = tiles;
+  float* scores = qt + width * kQueries;
+  float* o = scores + kKeys * kQueries;
+  float* k_tile = o + width * kQueries;
+  float* v_tile = k_tile + width * kKeys;
+  float *top = v_tile + width * kKeys, *sum = top + kQueries, *factor = sum + kQueries;
+  const float scale = static_cast<float>(op.scale);
+  transposed_as_float(op.q + static_cast<size_t>(begin + i0) * op.stride + h * D, op.stride, queries, D, qt);
+  for (int i = 0; i < kQueries; i++) top[i] = -INFINITY, sum[i] = 0;
+  for (int i = 0; i < kQueries * width; i++) o[i] = 0;
+
+  const KeyRange range = visible_keys(i0, i0 + queries, op.window);
+  for (int j0 = range.begin; j0 < range.end; j0 += kKeys) {
+    const int keys = range.end - j0 < kKeys ? range.end - j0 : kKeys;
+    const size_t row = static_cast<size_t>(begin + j0) * op.stride + g * D;
+    const Rows k = rows_as_float(op.k + row, op.stride, keys, D, k_tile),
+               v = rows_as_float(op.v + row, op.stride, keys, D, v_tile);
+    tile_gemm(keys, kQueries, D, k.data, k.stride, 1, qt, kQueries, scores, kQueries, false);
+    mask_scores(scores, i0, queries, j0, keys, op.window, -INFINITY);
+    for (int i = 0; i < kQueries; i++) factor[i] = top[i];
+    for (int j = 0; j < keys; j++)
+      for (int i = 0; i < kQueries; i++) top[i] = scores[j * kQueries + i] > top[i] ? scores[j * kQueries + i] : top[i];
+    for (int i = 0; i < kQueries; i++) {
+      const float base = top[i] == -INFINITY ? 0.0f : top[i];  // a row that has seen no key yet
+      factor[i] = fast_exp((factor[i] - base) * scale);
+      sum[i] *= factor[i];
+    }
+    for (int j = 0; j < keys; j++) {
+      float* p = scores + j * kQueries;
+#pragma omp simd
+      for (int i = 0; i < kQueries; i++) {
+        p[i] = fast_exp((p[i] - (top[i] == -INFINITY ? 0.0f : top[i])) * scale);
+        sum[i] += p[i];
+      }
+    }
+    for (int i = 0; i < queries; i++)
+      if (factor[i] != 1.0f)
+        for (int d = 0; d < width; d++) o[i * width + d] *= factor[i];
+    tile_gemm(queries, width, keys, scores, 1, kQueries, v.data, v.stride, o, width, true);
+  }
+  for (int i = 0; i < queries; i++) {
+    const float inverse = 1.0f / sum[i];
+    Float* out = op.out + static_cast<size_t>(begin + i0 + i) * op.H * D + h * D;
+    for (int d = 0; d < D; d++) out[d] = from_acc<Float>(o[i * width + d] * inverse);
+    op.lse[static_cast<size_t>(h) * op.N + begin + i0 + i] = top[i] * scale + std::log(sum[i]);
+  }
+}
+
+template <class Float>
+void backward_head(const AttentionBackward<Float>& op, int begin, int length, int h, float* dk_all, float* dv_all, float* tiles) {
+  const int D = op.D, width = pad(D), g = h / (op.H / op.G);
+  const ptrdiff_t wide = static_cast<ptrdiff_t>(op.H) * width;
+  float* qt = tiles;
+  float* dot = qt + width * kQueries;
+  float* q_tile = dot + width * kQueries;
+  float* dout_tile = q_tile + width * kQueries;
+  float* dq = dout_tile + width * kQueries;
+  float* k_tile = dq + width * kQueries;
+  float* v_tile = k_tile + width * kKeys;
+  float* p = v_tile + width * kKeys;
+  float* ds = p + kKeys * kQueries;
+  float *lse = ds + kKeys * kQueries, *delta = lse + kQueries;
+  const float scale = static_cast<float>(op.scale);
+  float* dk_head = dk_all + begin * wide + h * width;
+  float* dv_head = dv_all + begin * wide + h * width;
+  for (int j = 0; j < length; j++)
+    for (int d = 0; d < width; d++) dk_head[j * wide + d] = dv_head[j * wide + d] = 0;
+
+  for (int i0 = 0; i0 < length; i0 += kQueries) {
+    const int queries = length - i0 < kQueries ? length - i0 : kQueries;
+    const Float* q_rows = op.q + static_cast<size_t>(begin + i0) * op.stride + h * D;
+    const Float* dout_rows = op.dout + static_cast<size_t>(begin + i0) * op.H * D + h * D;
+    const Float* out_rows = op.out + static_cast<size_t>(begin + i0) * op.H * D + h * D;
+    transposed_as_float(q_rows, op.stride, queries, D, qt);
+    transposed_as_float(dout_rows, static_cast<ptrdiff_t>(op.H) * D, queries, D, dot);
+    const Rows q = rows_as_float(q_rows, op.stride, queries, D, q_tile);
+    const Rows dout = rows_as_float(dout_rows, static_cast<ptrdiff_t>(op.H) * D, queries, D, dout_tile);
+    for (int i = 0; i < kQueries; i++) lse[i] = delta[i] = 0;
+    for (int i = 0; i < queries; i++) {
+      lse[i] = op.lse[static_cast<size_t>(h) * op.N + begin + i0 + i];
+      float sum = 0;
+#pragma omp simd reduction(+ : sum)
+      for (int d = 0; d < D; d++)
+        sum += to_acc(dout_rows[static_cast<ptrdiff_t>(i) * op.H * D + d]) *
+               to_acc(out_rows[static_cast<ptrdiff_t>(i) * op.H * D + d]);
+      delta[i] = sum;
+    }
+    const KeyRange range = visible_keys(i0, i0 + queries, op.window);
+    for (int j0 = range.begin; j0 < range.end; j0 += kKeys) {
+      const int keys = range.end - j0 < kKeys ? range.end - j0 : kKeys;
+      const size_t row = static_cast<size_t>(begin + j0) * op.stride + g * D;
+      const Rows k = rows_as_float(op.k + row, op.stride, keys, D, k_tile),
+                 v = rows_as_float(op.v + row, op.stride, keys, D, v_tile);
+      tile_gemm(keys, kQueries, D, k.data, k.stride, 1, qt, kQueries, p, kQueries, false);
+      tile_gemm(keys, kQueries, D, v.data, v.stride, 1, dot, kQueries, ds, kQueries, false);
+      for (int j = 0; j < keys; j++) {
+        float* pj = p + j * kQueries;
+#pragma omp simd
+        for (int i = 0; i < kQueries; i++) pj[i] = fast_exp(pj[i] * scale - lse[i]);
+      }
+      mask_scores(p, i0, queries, j0, keys, op.window, 0.0f);
+      for (int j = 0; j < keys; j++) {
+        float *pj = p + j * kQueries, *dj = ds + j * kQueries;
+#pragma omp simd
+        for (int i = 0; i < kQueries; i++) dj[i] = pj[i] * (dj[i] - delta[i]);
+      }
+      tile_gemm(keys, width, queries, p, kQueries, 1, dout.data, dout.stride, dv_head + j0 * wide, wide, true);
+      tile_gemm(keys, width, queries, ds, kQueries, 1, q.data, q.stride, dk_head + j0 * wide, wide, true);
+      tile_gemm(queries, width, keys, ds, 1, kQueries, k.data, k.stride, dq, width, j0 != range.begin);
+    }
+    for (int i = 0; i < queries; i++) {
+      Float* out = op.dq + static_cast<size_t>(begin + i0 + i) * op.stride + h * D;
+      for (int d = 0; d < D; d++) out[d] = from_acc<Float>(dq[i * width + d] * scale);
+    }
+  }
+}
+
+// ---- the formulae as they stand: what the oracle types run ---------------------------------------------------------------
+
+template <class Float>
+void forward_plain(const AttentionForward<Float>& op) {
+  const Float scale = Float(op.scale);
+  for (int doc = 0; doc < op.docs; doc++) {
+    const int begin = op.cu_seqlens[doc], end = op.cu_seqlens[doc + 1];
+    for (int h = 0; h < op.H; h++) {
+      const int g = h / (op.H / op.G);
+      for (int i = begin; i < end; i++) {
+        const int first = op.window > 0 && i - op.window + 1 > begin ? i - op.window + 1 : begin;
+        const auto score = [&](int j) {
+          Float s{};
+          for (int d = 0; d < op.D; d++)
+            s +=
+                op.q[static_cast<size_t>(i) * op.stride + h * op.D + d] * op.k[static_cast<size_t>(j) * op.stride + g * op.D + d];
+          return s * scale;
+        };
+        double top = -INFINITY;
+        for (int j = first; j <= i; j++) top = real_part(score(j)) > top ? real_part(score(j)) : top;
+        Float sum{};
+        for (int j = first; j <= i; j++) sum += exp_acc(score(j) - top);
+        op.lse[static_cast<size_t>(h) * op.N + i] = top + std::log(sum);
+        for (int d = 0; d < op.D; d++) {
+          Float o{};
+          for (int j = first; j <= i; j++) o += exp_acc(score(j) - top) * op.v[static_cast<size_t>(j) * op.stride + g * op.D + d];
+          op.out[static_cast<size_t>(i) * op.H * op.D + h * op.D + d] = o / sum;
+        }
+      }
+    }
+  }
+}
+
+template <class Float>
+void backward_plain(const AttentionBackward<Float>& op) {
+  const Float scale = Float(op.scale);
+  for (int n = 0; n < op.N; n++) {
+    for (int c = 0; c < op.H * op.D; c++) op.dq[static_cast<size_t>(n) * op.stride + c] = Float(0);
+    for (int c = 0; c < op.G * op.D; c++)
+      op.dk[static_cast<size_t>(n) * op.stride + c] = op.dv[static_cast<size_t>(n) * op.stride + c] = Float(0);
+  }
+  for (int doc = 0; doc < op.docs; doc++) {
+    const int begin = op.cu_seqlens[doc], end = op.cu_seqlens[doc + 1];
+    for (int h = 0; h < op.H; h++) {
+      const int g = h / (op.H / op.G);
+      for (int i = begin; i < end; i++) {
+        const int first = op.window > 0 && i - op.window + 1 > begin ? i - op.window + 1 : begin;
+        const size_t qi = static_cast<size_t>(i) * op.stride + h * op.D, oi = static_cast<size_t>(i) * op.H * op.D + h * op.D;
+        Float delta{};
+        for (int d = 0; d < op.D; d++) delta += op.dout[oi + d] * op.out[oi + d];
+        for (int j = first; j <= i; j++) {
+          const size_t kj = static_cast<size_t>(j) * op.stride + g * op.D;
+          Float s{}, dp{};
+          for (int d = 0; d < op.D; d++) s += op.q[qi + d] * op.k[kj + d], dp += op.dout[oi + d] * op.v[kj + d];
+          const Float p = exp_acc(s * scale - op.lse[static_cast<size_t>(h) * op.N + i]), ds = p * (dp - delta) * scale;
+          for (int d = 0; d < op.D; d++) {
+            op.dv[kj + d] += p * op.dout[oi + d];
+            op.dk[kj + d] += ds * op.q[qi + d];
+            op.dq[qi + d] += ds * op.k[kj + d];
+          }
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+
+template <class Float>
+template <Isa>
+void AttentionForward<Float>::cpu() const {
+  if constexpr (is_oracle<Float>) {
+    forward_plain(*this);
+  } else {
+    int tiles = 0;
+    for (int d = 0; d < docs; d++) tiles += (cu_seqlens[d + 1] - cu_seqlens[d] + kQueries - 1) / kQueries;
+    const int64_t tasks = static_cast<int64_t>(tiles) * H;
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+    for (int64_t task = 0; task < tasks; task++) {
+      // Long rows of keys first: the last tiles of a document cost most.
+      int tile = tiles - 1 - static_cast<int>(task / H), doc = 0;
+      for (;; doc++) {
+        const int count = (cu_seqlens[doc + 1] - cu_seqlens[doc] + kQueries - 1) / kQueries;
+        if (tile < count) break;
+        tile -= count;
+      }
+      forward_tile(*this, cu_seqlens[doc], cu_seqlens[doc + 1] - cu_seqlens[doc], static_cast<int>(task % H), tile * kQueries,
+                   scratch + forward_tiles(D) * omp_get_thread_num());
+    }
+  }
+}
+
+template <class Float>
+template <Isa>
+void AttentionBackward<Float>::cpu() const {
+  if constexpr (is_oracle<Float>) {
+    backward_plain(*this);
+  } else {
+    const int width = pad(D), group = H / G;
+    float* dk_all = scratch;  // (N, H, width), one gradient for each query head: no two tasks add to one place
+    float* dv_all = dk_all + static_cast<size_t>(N) * H * width;
+    float* tiles = dv_all + static_cast<size_t>(N) * H * width;
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+    for (int task = 0; task < docs * H; task++) {
+      const int doc = task / H;
+      backward_head(*this, cu_seqlens[doc], cu_seqlens[doc + 1] - cu_seqlens[doc], task % H, dk_all, dv_all,
+                    tiles + backward_tiles(D) * omp_get_thread_num());
+    }
+    const float s = static_cast<float>(scale);
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int n = 0; n < N; n++) {
+      for (int g = 0; g < G; g++) {
+        const float* dk_row = dk_all + (static_cast<size_t>(n) * H + g * group) * width;
+        const float* dv_row = dv_all + (static_cast<size_t>(n) * H + g * group) * width;
+        for (int d = 0; d < D; d++) {
+          float sum_k = 0, sum_v = 0;
+          for (int h = 0; h < group; h++) sum_k += dk_row[h * width + d], sum_v += dv_row[h * width + d];
+          dk[static_cast<size_t>(n) * stride + g * D + d] = from_acc<Float>(sum_k * s);
+          dv[static_cast<size_t>(n) * stride + g * D + d] = from_acc<Float>(sum_v);
+        }
+      }
+    }
+  }
+}
+
+template <class Float>
+template <Isa>
+void AttentionDecode<Float>::cpu() const {
+  using Acc = acc_t<Float>;
+#pragma omp parallel for schedule(dynamic)
+  for (int task = 0; task < B * H; task++) {
+    const int b = task / H, h = task % H, g = h / (H / G), length = lengths[b];
+    const int first = window > 0 && length > window ? length - window : 0;
+    const Float* query = q + static_cast<size_t>(b) * stride + h * D;
+    const size_t base = static_cast<size_t>(b) * capacity * G * D + g * D, step = static_cast<size_t>(G) * D;
+    Acc* score = scores + static_cast<size_t>(task) * capacity;
+    auto top = real_part(Acc(-INFINITY));
+    for (int j = first; j < length; j++) {
+      Acc s{};
+      for (int d = 0; d < D; d++) s += to_acc(query[d]) * to_acc(k[base + j * step + d]);
+      score[j] = s * Acc(scale);
+      top = real_part(score[j]) > top ? real_part(score[j]) : top;
+    }
+    Acc sum{};
+    for (int j = first; j < length; j++) sum += score[j] = exp_acc(score[j] - top);
+    for (int d = 0; d < D; d++) {
+      Acc o{};
+      for (int j = first; j < length; j++) o += score[j] * to_acc(v[base + j * step + d]);
+      out[static_cast<size_t>(b) * H * D + h * D + d] = from_acc<Float>(o / sum);
+    }
+  }
+}
+
+TLL_INSTANTIATE(AttentionForward)
+TLL_INSTANTIATE(AttentionBackward)
+TLL_INSTANTIATE(AttentionDecode)
+
+}  // namespace tll

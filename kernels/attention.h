@@ -1,0 +1,116 @@
+// Causal grouped-query attention over packed documents, in tiles, without ever forming the (T, T) matrix
+// (FlashAttention: Dao et al. 2022; FlashAttention-2: Dao 2023).
+//
+// Query head h reads key/value head g = h / (H/G). Documents are the ranges cu_seqlens[i] … cu_seqlens[i+1] of the N rows;
+// query i of a document may see its keys j with  i - W < j ≤ i  (W = window; 0: no window).
+//
+// Forward:   S[i,j] = scale · q_i·k_j        P = softmax_j(S)        out_i = Σ_j P[i,j]·v_j
+//            lse_i  = ln Σ_j e^S[i,j]                                              saved, with q, k, v and out
+// Backward:  delta_i = dout_i·out_i          P[i,j] = e^(S[i,j] - lse_i)
+//            dv_j = Σ_i P[i,j]·dout_i        dP[i,j] = dout_i·v_j    dS = P ⊙ (dP - delta_i)
+//            dq_i = scale·Σ_j dS[i,j]·k_j    dk_j = scale·Σ_i dS[i,j]·q_i          dk, dv summed over the group's heads
+//
+// Cost: 4·D flops a visible (query, key) pair and head forward, 10·D backward. Bound by arithmetic.
+#pragma once
+
+#include "kernels/device.h"
+
+namespace tll {
+
+// Tiles of the CPU implementation, here because scratch sizes follow from them; all are float and padded to kAttentionPad
+// columns.
+inline constexpr int kQueryTile = 48, kKeyTile = 64, kAttentionPad = 16;
+constexpr int attention_pad(int d) { return (d + kAttentionPad - 1) / kAttentionPad * kAttentionPad; }
+constexpr int64_t attention_forward_tiles(int D) {
+  return static_cast<int64_t>(attention_pad(D)) * (2 * kQueryTile + 2 * kKeyTile) + kKeyTile * kQueryTile + 3 * kQueryTile;
+}
+constexpr int64_t attention_backward_tiles(int D) {
+  return static_cast<int64_t>(attention_pad(D)) * (5 * kQueryTile + 2 * kKeyTile) + 2 * kKeyTile * kQueryTile + 2 * kQueryTile;
+}
+
+// The (query, key) pairs that one head sees: what the arithmetic is proportional to.
+inline double visible_pairs(const int32_t* cu_seqlens, int docs, int window) {
+  double pairs = 0;
+  for (int d = 0; d < docs; d++) {
+    const double n = cu_seqlens[d + 1] - cu_seqlens[d], w = window > 0 && window < n ? window : n;
+    pairs += w * (w + 1) / 2 + (n - w) * w;
+  }
+  return pairs;
+}
+
+template <class Op>
+void check_attention(const Op& op) {
+  TLL_CHECK(op.q && op.k && op.v && op.out && op.lse && op.cu_seqlens && op.G > 0 && op.H % op.G == 0 && op.D > 0 &&
+                op.docs >= 0 && op.window >= 0 && op.cu_seqlens[op.docs] == op.N,
+            "N {} H {} G {} D {} docs {}", op.N, op.H, op.G, op.D, op.docs);
+}
+
+template <class Float>
+struct AttentionForward {
+  using Scalar = Float;
+  static constexpr const char* kName = "attention_forward";
+  Float* out;                 // (N, H·D)
+  acc_t<Float>* lse;          // (H, N)
+  const Float *q, *k, *v;     // (N, stride): rows of the joint q|k|v buffer, q: H·D wide, k and v: G·D wide
+  float* scratch;             // (scratch_floats(D, threads))  unused by the oracle types
+  const int32_t* cu_seqlens;  // (docs + 1)  ascending from 0 to N
+  int docs, N, H, G, D, stride, window, threads;
+  double scale;
+  static int64_t scratch_floats(int D, int threads) { return is_oracle<Float> ? 0 : attention_forward_tiles(D) * threads; }
+  void check() const { check_attention(*this); }
+  Cost cost() const {
+    return {(2.0 * H + 2.0 * G) * N * D * sizeof(Float), 4.0 * D * H * visible_pairs(cu_seqlens, docs, window)};
+  }
+  template <Isa>
+  void cpu() const;
+};
+
+template <class Float>
+struct AttentionBackward {
+  using Scalar = Float;
+  static constexpr const char* kName = "attention_backward";
+  Float *dq, *dk, *dv;        // (N, stride)  written, not accumulated
+  const Float* dout;          // (N, H·D)
+  const Float* out;           // (N, H·D)
+  const acc_t<Float>* lse;    // (H, N)
+  const Float *q, *k, *v;     // (N, stride)
+  float* scratch;             // (scratch_floats(N, H, D, threads))
+  const int32_t* cu_seqlens;  // (docs + 1)
+  int docs, N, H, G, D, stride, window, threads;
+  double scale;
+  static int64_t scratch_floats(int64_t N, int H, int D, int threads) {
+    return is_oracle<Float> ? 0 : 2 * N * H * attention_pad(D) + attention_backward_tiles(D) * threads;
+  }
+  void check() const {
+    check_attention(*this);
+    TLL_CHECK(dq && dk && dv && dout, "null gradient");
+  }
+  Cost cost() const {
+    return {(4.0 * H + 4.0 * G) * N * D * sizeof(Float), 10.0 * D * H * visible_pairs(cu_seqlens, docs, window)};
+  }
+  template <Isa>
+  void cpu() const;
+};
+
+// One new token for each of B sequences against its cache of keys and values: generation.
+template <class Float>
+struct AttentionDecode {
+  using Scalar = Float;
+  static constexpr const char* kName = "attention_decode";
+  Float* out;              // (B, H·D)
+  const Float* q;          // (B, stride)
+  const Float *k, *v;      // (B, capacity, G·D)  rows 0 … lengths[b]-1 are valid, the new token's included
+  acc_t<Float>* scores;    // (B, H, capacity)  scratch
+  const int32_t* lengths;  // (B)  in [1, capacity]
+  int B, H, G, D, stride, capacity, window;
+  double scale;
+  void check() const {
+    TLL_CHECK(out && q && k && v && scores && lengths && B > 0 && G > 0 && H % G == 0 && capacity > 0,
+              "B {} H {} G {} capacity {}", B, H, G, capacity);
+  }
+  Cost cost() const { return {2.0 * B * capacity * G * D * sizeof(Float), 4.0 * B * capacity * H * D}; }
+  template <Isa>
+  void cpu() const;
+};
+
+}  // namespace tll

@@ -1,0 +1,97 @@
+// Where an op runs, and the one dispatcher: run(device, op).
+//
+// An op is a struct whose fields are its arguments. It has check() (what must hold), cost() (bytes moved, flops), and
+// cpu<isa>(), defined in its .cpp, which is compiled once for each instruction set below.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+
+#include "kernels/numeric.h"
+#include "src/check.h"
+
+namespace tll {
+
+enum class Isa : uint8_t { base, avx2, avx512 };
+#ifdef TLL_ISA
+inline constexpr Isa kIsa = Isa::TLL_ISA;
+#endif
+
+Isa best_isa();  // what this processor has (x86-64-v3 → avx2, x86-64-v4 → avx512)
+const char* isa_name(Isa);
+
+// What an op must move and compute, the least that any implementation could do: the roofline's two numbers.
+struct Cost {
+  double bytes = 0, flops = 0;
+};
+
+// One line of --profile: an op's calls, seconds, and the cost they add up to. A fixed table, so that timing allocates nothing.
+struct ProfileLine {
+  const char* op = nullptr;
+  int64_t calls = 0;
+  double seconds = 0;
+  Cost cost;
+};
+struct Profile {
+  static constexpr int kLines = 64;
+  ProfileLine lines[kLines];
+  ProfileLine& line(const char* op);
+};
+
+struct Device {
+  Isa isa = best_isa();
+  int threads = 1;
+  Profile* profile = nullptr;  // null: not timed
+};
+
+struct ProfileScope {
+  ProfileScope(Profile* profile, const char* op, Cost cost) {
+    if (!profile) return;
+    line = &profile->line(op);
+    line->calls++;
+    line->cost.bytes += cost.bytes;
+    line->cost.flops += cost.flops;
+    start = std::chrono::steady_clock::now();
+  }
+  ~ProfileScope() {
+    if (line) line->seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  }
+  ProfileScope(const ProfileScope&) = delete;
+  ProfileScope& operator=(const ProfileScope&) = delete;
+  ProfileLine* line = nullptr;
+  std::chrono::steady_clock::time_point start;
+};
+
+template <class Op>
+void run(const Device& device, const Op& op) {
+  op.check();
+  const ProfileScope scope(device.profile, Op::kName, device.profile ? op.cost() : Cost{});
+  if constexpr (is_oracle<typename Op::Scalar>) {
+    op.template cpu<Isa::base>();
+  } else {
+    switch (device.isa) {
+      case Isa::base:
+        return op.template cpu<Isa::base>();
+      case Isa::avx2:
+        return op.template cpu<Isa::avx2>();
+      case Isa::avx512:
+        return op.template cpu<Isa::avx512>();
+    }
+  }
+}
+
+// The instantiations of an op's cpu<kIsa>(), written at the end of its .cpp. The oracle types need no fast instructions, so
+// only the base objects hold them.
+#define TLL_INSTANTIATE_TRAINING(Op)          \
+  template void Op<float>::cpu<kIsa>() const; \
+  template void Op<bf16>::cpu<kIsa>() const;
+#define TLL_INSTANTIATE_ORACLE(Op)             \
+  template void Op<double>::cpu<kIsa>() const; \
+  template void Op<complex>::cpu<kIsa>() const;
+#ifdef TLL_ORACLE
+#define TLL_INSTANTIATE(Op) TLL_INSTANTIATE_TRAINING(Op) TLL_INSTANTIATE_ORACLE(Op)
+#else
+#define TLL_INSTANTIATE(Op) TLL_INSTANTIATE_TRAINING(Op)
+#endif
+
+}  // namespace tll

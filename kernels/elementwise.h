@@ -1,0 +1,108 @@
+// The glue between the large ops: casts, bias, row gather and scatter, dropout.
+#pragma once
+
+#include "kernels/device.h"
+
+namespace tll {
+
+// out[i] = round(in[i]): the compute copy of trained values, made once a step. Also a plain copy when the types are equal.
+template <class Float>
+struct CastFromMaster {
+  using Scalar = Float;
+  static constexpr const char* kName = "cast";
+  Float* out;              // (n)
+  const acc_t<Float>* in;  // (n)
+  int64_t n;
+  void check() const { TLL_CHECK(n >= 0 && (n == 0 || (out && in)), "n {}", n); }
+  Cost cost() const { return {static_cast<double>(n) * (sizeof(Float) + sizeof(acc_t<Float>)), 0}; }
+  template <Isa>
+  void cpu() const;
+};
+
+// out[n,c] += bias[c];  backward: dbias[c] += Σ_n dout[n,c], see BiasBackward.
+template <class Float>
+struct BiasForward {
+  using Scalar = Float;
+  static constexpr const char* kName = "bias_forward";
+  Float* out;         // (N, C)  +=
+  const Float* bias;  // (C)
+  int N, C;
+  void check() const { TLL_CHECK(out && bias && N >= 0 && C > 0, "N {} C {}", N, C); }
+  Cost cost() const { return {2.0 * N * C * sizeof(Float), 1.0 * N * C}; }
+  template <Isa>
+  void cpu() const;
+};
+template <class Float>
+struct BiasBackward {
+  using Scalar = Float;
+  static constexpr const char* kName = "bias_backward";
+  acc_t<Float>* dbias;  // (C)  +=
+  const Float* dout;    // (N, C)
+  int N, C;
+  void check() const { TLL_CHECK(dbias && dout && N >= 0 && C > 0, "N {} C {}", N, C); }
+  Cost cost() const { return {1.0 * N * C * sizeof(Float), 1.0 * N * C}; }
+  template <Isa>
+  void cpu() const;
+};
+
+// Gather: out[r,:] = x[rows[r],:].   Scatter: out[rows[r],:] = x[r,:]; other rows of out are untouched, rows are distinct.
+template <class Float>
+struct GatherRows {
+  using Scalar = Float;
+  static constexpr const char* kName = "gather_rows";
+  Float* out;           // (R, C)
+  const Float* x;       // (N, C)
+  const int32_t* rows;  // (R)  each in [0, N)
+  int R, C;
+  void check() const { TLL_CHECK(out && x && rows && R >= 0 && C > 0, "R {} C {}", R, C); }
+  Cost cost() const { return {2.0 * R * C * sizeof(Float), 0}; }
+  template <Isa>
+  void cpu() const;
+};
+template <class Float>
+struct ScatterRows {
+  using Scalar = Float;
+  static constexpr const char* kName = "scatter_rows";
+  Float* out;           // (N, C)
+  const Float* x;       // (R, C)
+  const int32_t* rows;  // (R)  each in [0, N)
+  int R, C;
+  void check() const { TLL_CHECK(out && x && rows && R >= 0 && C > 0, "R {} C {}", R, C); }
+  Cost cost() const { return {2.0 * R * C * sizeof(Float), 0}; }
+  template <Isa>
+  void cpu() const;
+};
+
+// Inverted dropout (Srivastava et al. 2014): out = x ⊙ mask / (1-p), mask[n,c] = [u(key, n, c) ≥ p], u uniform in [0,1).
+// The mask is a function of (key, row, column) alone, so backward and recomputation form it again and nothing is saved.
+// Backward: dx += dout ⊙ mask / (1-p), the same op with `accumulate`.
+template <class Float>
+struct Dropout {
+  using Scalar = Float;
+  static constexpr const char* kName = "dropout";
+  Float* out;      // (N, C)  = or += (accumulate)
+  const Float* x;  // (N, C)
+  int N, C;
+  double p;      // in [0, 1)
+  uint64_t key;  // from dropout_key(seed, step, micro-batch, layer, which input)
+  bool accumulate;
+  void check() const { TLL_CHECK(out && x && N >= 0 && C > 0 && p >= 0 && p < 1, "N {} C {} p {}", N, C, p); }
+  Cost cost() const { return {(accumulate ? 3.0 : 2.0) * N * C * sizeof(Float), 2.0 * N * C}; }
+  template <Isa>
+  void cpu() const;
+};
+
+// The finaliser of SplitMix64 (Steele et al. 2014): a bijection of 64-bit words that scatters neighbouring counters.
+TLL_INLINE uint64_t mix64(uint64_t x) {
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
+  return x ^ (x >> 31);
+}
+TLL_INLINE uint64_t dropout_key(uint64_t seed, uint64_t step, uint64_t micro, uint64_t layer, uint64_t input) {
+  constexpr uint64_t kGolden = 0x9e3779b97f4a7c15ull;
+  uint64_t key = mix64(seed + kGolden);
+  for (uint64_t part : {step, micro, layer, input}) key = mix64(key + (part + 1) * kGolden);
+  return key;
+}
+
+}  // namespace tll

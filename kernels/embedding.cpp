@@ -1,0 +1,56 @@
+#include "kernels/embedding.h"
+
+namespace tll {
+namespace {
+
+template <class Float, class Table>
+void look_up(const EmbeddingForward<Float>& op) {
+#pragma omp parallel for schedule(static)
+  for (int n = 0; n < op.N; n++) {
+    const Table* row = static_cast<const Table*>(op.table) + static_cast<size_t>(op.ids[n]) * op.C;
+    Float* out = op.out + static_cast<size_t>(n) * op.C;
+    for (int c = 0; c < op.C; c++) out[c] = from_acc<Float>(to_acc(row[c]));
+  }
+}
+
+}  // namespace
+
+template <class Float>
+template <Isa>
+void EmbeddingForward<Float>::cpu() const {
+  if constexpr (is_oracle<Float>) {
+    look_up<Float, Float>(*this);
+  } else {
+    switch (table_dtype) {
+      case DType::f32:
+        return look_up<Float, float>(*this);
+      case DType::bf16:
+        return look_up<Float, bf16>(*this);
+      case DType::f16:
+        return look_up<Float, half>(*this);
+      default:
+        TLL_CHECK(false, "table of {}", dtype_name(table_dtype));
+    }
+  }
+}
+
+template <class Float>
+template <Isa>
+void EmbeddingBackward<Float>::cpu() const {
+  // Two rows may share an id: each thread owns a range of columns and walks all rows.
+  constexpr int kColumns = 32;
+#pragma omp parallel for schedule(static)
+  for (int c0 = 0; c0 < C; c0 += kColumns) {
+    const int c1 = c0 + kColumns < C ? c0 + kColumns : C;
+    for (int n = 0; n < N; n++) {
+      if (ids[n] == padding_id) continue;
+      acc_t<Float>* row = dtable + static_cast<size_t>(ids[n]) * C;
+      for (int c = c0; c < c1; c++) row[c] += to_acc(dout[static_cast<size_t>(n) * C + c]);
+    }
+  }
+}
+
+TLL_INSTANTIATE(EmbeddingForward)
+TLL_INSTANTIATE(EmbeddingBackward)
+
+}  // namespace tll

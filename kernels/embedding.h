@@ -1,0 +1,42 @@
+// Token embedding.
+//
+// Forward:   out[n,:] = table[ids[n],:]
+// Backward:  dtable[ids[n],:] += dout[n,:]   in the order of n; rows with ids[n] == padding_id get nothing from look-ups,
+//                                            as torch's padding_idx does. Only when the table is trained.
+#pragma once
+
+#include "kernels/device.h"
+
+namespace tll {
+
+template <class Float>
+struct EmbeddingForward {
+  using Scalar = Float;
+  static constexpr const char* kName = "embedding_forward";
+  Float* out;         // (N, C)
+  const void* table;  // (V, C) of table_dtype
+  DType table_dtype;
+  const int32_t* ids;  // (N)  each in [0, V)
+  int N, C, V;
+  void check() const { TLL_CHECK(out && table && ids && N >= 0 && C > 0 && V > 0, "N {} C {} V {}", N, C, V); }
+  Cost cost() const { return {static_cast<double>(N) * C * (sizeof(Float) + dtype_bytes(table_dtype)), 0}; }
+  template <Isa>
+  void cpu() const;
+};
+
+template <class Float>
+struct EmbeddingBackward {
+  using Scalar = Float;
+  static constexpr const char* kName = "embedding_backward";
+  acc_t<Float>* dtable;  // (V, C)  +=
+  const Float* dout;     // (N, C)
+  const int32_t* ids;    // (N)
+  int N, C, V;
+  int padding_id;  // -1: none
+  void check() const { TLL_CHECK(dtable && dout && ids && N >= 0 && C > 0 && V > 0, "N {} C {} V {}", N, C, V); }
+  Cost cost() const { return {static_cast<double>(N) * C * (sizeof(Float) + 2 * sizeof(acc_t<Float>)), 1.0 * N * C}; }
+  template <Isa>
+  void cpu() const;
+};
+
+}  // namespace tll

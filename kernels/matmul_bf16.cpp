@@ -1,0 +1,125 @@
+#include "kernels/matmul_bf16.h"
+
+#include <cstring>
+#include <dnnl.hpp>
+#include <memory>
+#include <optional>
+#include <unordered_map>
+
+namespace tll {
+namespace {
+
+using dnnl::memory;
+
+dnnl::engine& engine() {
+  static dnnl::engine e(dnnl::engine::kind::cpu, 0);
+  return e;
+}
+dnnl::stream& stream() {
+  static dnnl::stream s(engine());
+  return s;
+}
+
+// Everything that decides which primitive is needed. Compared and hashed as bytes, so padding is zeroed.
+struct Key {
+  int64_t rows, cols, inner, stride_a, stride_b, stride_out;
+  double alpha;
+  uint8_t transposed_a, transposed_b, out_float, accumulate;
+  uint8_t unused[4];
+  bool operator==(const Key& o) const { return std::memcmp(this, &o, sizeof(Key)) == 0; }
+};
+struct KeyHash {
+  size_t operator()(const Key& k) const {
+    uint64_t words[sizeof(Key) / 8], h = 0;
+    std::memcpy(words, &k, sizeof(Key));
+    for (uint64_t w : words) h = mix(h ^ w);
+    return h;
+  }
+  static uint64_t mix(uint64_t x) {
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
+    return x ^ (x >> 31);
+  }
+};
+
+struct Product {
+  dnnl::matmul primitive;
+  memory a, b, out, scratchpad;
+  std::unique_ptr<char[]> scratchpad_bytes;
+};
+
+memory::desc matrix(int64_t rows, int64_t cols, memory::data_type type, int64_t stride, bool transposed) {
+  return transposed ? memory::desc({rows, cols}, type, memory::dims{1, stride})
+                    : memory::desc({rows, cols}, type, memory::dims{stride, 1});
+}
+
+dnnl::primitive_attr attributes(const Key& k) {
+  dnnl::primitive_attr attr;
+  attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  dnnl::post_ops post;
+#if DNNL_VERSION_MAJOR < 3
+  if (k.alpha != 1) attr.set_output_scales(0, {static_cast<float>(k.alpha)});
+#else
+  if (k.alpha != 1) post.append_eltwise(dnnl::algorithm::eltwise_linear, static_cast<float>(k.alpha), 0.0f);
+#endif
+  if (k.accumulate) post.append_sum(1.0f);
+  attr.set_post_ops(post);
+  return attr;
+}
+
+// Empty if oneDNN has no optimised implementation for this shape on this processor.
+std::optional<Product> make_product(const Key& k) {
+  const auto bf = memory::data_type::bf16;
+  const memory::desc a = matrix(k.rows, k.inner, bf, k.stride_a, k.transposed_a);
+  const memory::desc b = matrix(k.inner, k.cols, bf, k.stride_b, k.transposed_b);
+  const memory::desc out = matrix(k.rows, k.cols, k.out_float ? memory::data_type::f32 : bf, k.stride_out, false);
+  try {
+#if DNNL_VERSION_MAJOR < 3
+    const dnnl::matmul::primitive_desc pd({a, b, out}, attributes(k), engine());
+#else
+    const dnnl::matmul::primitive_desc pd(engine(), a, b, out, attributes(k));
+#endif
+    if (std::strstr(pd.impl_info_str(), "ref")) return std::nullopt;
+    const size_t bytes = pd.scratchpad_desc().get_size();
+    auto room = std::make_unique<char[]>(bytes + 64);
+    void* aligned = reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(room.get()) + 63) / 64 * 64);
+    return Product{dnnl::matmul(pd),
+                   memory(a, engine(), nullptr),
+                   memory(b, engine(), nullptr),
+                   memory(out, engine(), nullptr),
+                   memory(pd.scratchpad_desc(), engine(), aligned),
+                   std::move(room)};
+  } catch (const dnnl::error&) {
+    return std::nullopt;
+  }
+}
+
+}  // namespace
+
+bool cpu_has_bf16_matmul() {
+  static const bool has = make_product(Key{64, 64, 64, 64, 64, 64, 1.0, 0, 1, 0, 0, {}}).has_value();
+  return has;
+}
+
+bool matmul_bf16(const Matmul<float>& op) {
+  if (op.a.dtype != DType::bf16 || op.b.dtype != DType::bf16 || !cpu_has_bf16_matmul()) return false;
+  static std::unordered_map<Key, std::optional<Product>, KeyHash> products;
+  const Key key{op.rows,       op.cols,  op.inner,        op.a.stride,     op.b.stride,
+                op.out_stride, op.alpha, op.a.transposed, op.b.transposed, op.out_dtype == DType::f32,
+                op.accumulate, {}};
+  auto found = products.find(key);
+  if (found == products.end()) found = products.emplace(key, make_product(key)).first;
+  if (!found->second) return false;
+  Product& p = *found->second;
+  p.a.set_data_handle(const_cast<void*>(op.a.data));
+  p.b.set_data_handle(const_cast<void*>(op.b.data));
+  p.out.set_data_handle(op.out);
+  const dnnl_exec_arg_t args[] = {{DNNL_ARG_SRC, p.a.get()},
+                                  {DNNL_ARG_WEIGHTS, p.b.get()},
+                                  {DNNL_ARG_DST, p.out.get()},
+                                  {DNNL_ARG_SCRATCHPAD, p.scratchpad.get()}};
+  const dnnl_status_t status = dnnl_primitive_execute(p.primitive.get(), stream().get(), 4, args);
+  TLL_CHECK(status == dnnl_success, "bf16 matmul {} {} {}: {}", op.rows, op.cols, op.inner, static_cast<int>(status));
+  return true;
+}
+
+}  // namespace tll

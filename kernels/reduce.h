@@ -1,0 +1,24 @@
+// Deterministic sums: the range is cut into blocks of a fixed size, each block is summed in double, and the block sums are added
+// in order. The result does not depend on the number of threads.
+#pragma once
+
+#include "kernels/device.h"
+
+namespace tll {
+
+struct SumOfSquares {
+  using Scalar = float;
+  static constexpr const char* kName = "sum_of_squares";
+  static constexpr int64_t kBlock = 1 << 14;
+  double* out;      // (1)       out[0] = Σ x[i]²
+  double* partial;  // (blocks)  scratch
+  const float* x;   // (n)
+  int64_t n;
+  static int64_t blocks(int64_t n) { return (n + kBlock - 1) / kBlock; }
+  void check() const { TLL_CHECK(out && n >= 0 && (n == 0 || (partial && x)), "n {}", n); }
+  Cost cost() const { return {4.0 * n, 2.0 * n}; }
+  template <Isa>
+  void cpu() const;
+};
+
+}  // namespace tll

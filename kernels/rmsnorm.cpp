@@ -1,0 +1,63 @@
+#include "kernels/rmsnorm.h"
+
+namespace tll {
+
+template <class Float>
+template <Isa>
+void RmsnormForward<Float>::cpu() const {
+  using Acc = acc_t<Float>;
+#pragma omp parallel for schedule(static)
+  for (int n = 0; n < N; n++) {
+    const Float* row = x + static_cast<size_t>(n) * C;
+    Float* y = out + static_cast<size_t>(n) * C;
+    Acc sum{};
+    if constexpr (is_oracle<Float>) {
+      for (int c = 0; c < C; c++) sum += to_acc(row[c]) * to_acc(row[c]);
+    } else {
+#pragma omp simd reduction(+ : sum)
+      for (int c = 0; c < C; c++) sum += to_acc(row[c]) * to_acc(row[c]);
+    }
+    const Acc r = Acc(1) / std::sqrt(sum / Acc(C) + Acc(eps));
+    rstd[n] = r;
+    for (int c = 0; c < C; c++) y[c] = from_acc<Float>(to_acc(w[c]) * to_acc(from_acc<Float>(to_acc(row[c]) * r)));
+  }
+}
+
+template <class Float>
+template <Isa>
+void RmsnormBackward<Float>::cpu() const {
+  using Acc = acc_t<Float>;
+#pragma omp parallel for schedule(static)
+  for (int n = 0; n < N; n++) {
+    const Float* row = x + static_cast<size_t>(n) * C;
+    const Float* dy = dout + static_cast<size_t>(n) * C;
+    Float* d = dx + static_cast<size_t>(n) * C;
+    const Acc r = rstd[n];
+    Acc dot{};
+    if constexpr (is_oracle<Float>) {
+      for (int c = 0; c < C; c++) dot += to_acc(dy[c]) * to_acc(w[c]) * to_acc(row[c]);
+    } else {
+#pragma omp simd reduction(+ : dot)
+      for (int c = 0; c < C; c++) dot += to_acc(dy[c]) * to_acc(w[c]) * to_acc(row[c]);
+    }
+    const Acc k = r * r * r * dot / Acc(C);
+    for (int c = 0; c < C; c++) d[c] = from_acc<Float>(to_acc(d[c]) + r * to_acc(dy[c]) * to_acc(w[c]) - k * to_acc(row[c]));
+  }
+  if (!dw) return;
+  // Each thread owns a range of columns, so that the sum over rows has one order however many threads there are.
+  constexpr int kColumns = 64;
+#pragma omp parallel for schedule(static)
+  for (int c0 = 0; c0 < C; c0 += kColumns) {
+    const int c1 = c0 + kColumns < C ? c0 + kColumns : C;
+    for (int n = 0; n < N; n++) {
+      const Float* row = x + static_cast<size_t>(n) * C;
+      const Float* dy = dout + static_cast<size_t>(n) * C;
+      for (int c = c0; c < c1; c++) dw[c] += to_acc(dy[c]) * to_acc(row[c]) * rstd[n];
+    }
+  }
+}
+
+TLL_INSTANTIATE(RmsnormForward)
+TLL_INSTANTIATE(RmsnormBackward)
+
+}  // namespace tll

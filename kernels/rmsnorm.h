@@ -1,0 +1,50 @@
+// RMSNorm (Zhang & Sennrich 2019), as Llama uses it.
+//
+// Forward, per row n:   rstd[n] = (1/C · Σ_c x[n,c]² + eps)^(-1/2)        eps inside the root
+//                       out[n,c] = w[c] · round(x[n,c] · rstd[n])         rounded to Float before the weight, as transformers
+//                       does
+// Backward:             u[c] = dout[n,c] · w[c]
+//                       dx[n,c] += rstd · u[c] - rstd³/C · (Σ_j u[j]·x[n,j]) · x[n,c]
+//                       dw[c]   += Σ_n dout[n,c] · x[n,c] · rstd[n]       only if the weight is trained
+//
+// Saved: rstd (N floats). x is the residual stream, which the block keeps anyway. Bound by memory: 2 passes forward, 4 backward.
+#pragma once
+
+#include "kernels/device.h"
+
+namespace tll {
+
+template <class Float>
+struct RmsnormForward {
+  using Scalar = Float;
+  static constexpr const char* kName = "rmsnorm_forward";
+  Float* out;          // (N, C)
+  acc_t<Float>* rstd;  // (N)     saved for backward
+  const Float* x;      // (N, C)
+  const Float* w;      // (C)
+  int N, C;
+  double eps;
+  void check() const { TLL_CHECK(out && rstd && x && w && N >= 0 && C > 0 && eps >= 0, "N {} C {} eps {}", N, C, eps); }
+  Cost cost() const { return {(2.0 * N * C + C) * sizeof(Float) + N * sizeof(acc_t<Float>), 4.0 * N * C}; }
+  template <Isa>
+  void cpu() const;
+};
+
+template <class Float>
+struct RmsnormBackward {
+  using Scalar = Float;
+  static constexpr const char* kName = "rmsnorm_backward";
+  Float* dx;                 // (N, C)  +=  the residual's gradient is already there
+  acc_t<Float>* dw;          // (C)     +=  or null: the weight is frozen
+  const Float* dout;         // (N, C)
+  const Float* x;            // (N, C)
+  const Float* w;            // (C)
+  const acc_t<Float>* rstd;  // (N)
+  int N, C;
+  void check() const { TLL_CHECK(dx && dout && x && w && rstd && N >= 0 && C > 0, "N {} C {}", N, C); }
+  Cost cost() const { return {(4.0 * N * C + C) * sizeof(Float), 8.0 * N * C}; }
+  template <Isa>
+  void cpu() const;
+};
+
+}  // namespace tll

@@ -1,0 +1,45 @@
+#include "kernels/rope.h"
+
+namespace tll {
+
+template <class Float>
+template <Isa>
+void RopeTable<Float>::cpu() const {
+  const int half_d = D / 2;
+#pragma omp parallel for schedule(static)
+  for (int p = 0; p < P; p++) {
+    for (int i = 0; i < half_d; i++) {
+      const float angle = static_cast<float>(p) * inv_freq[i];  // one float product, as the reference computes it
+      cos[static_cast<size_t>(p) * half_d + i] = static_cast<acc_t<Float>>(std::cos(static_cast<double>(angle)));
+      sin[static_cast<size_t>(p) * half_d + i] = static_cast<acc_t<Float>>(std::sin(static_cast<double>(angle)));
+    }
+  }
+}
+
+template <class Float>
+template <Isa>
+void Rope<Float>::cpu() const {
+  using Acc = acc_t<Float>;
+  const int half_d = D / 2;
+  const Acc sign = backward ? Acc(-1) : Acc(1);
+#pragma omp parallel for schedule(static)
+  for (int n = 0; n < N; n++) {
+    const Acc* c = cos + static_cast<size_t>(positions[n]) * half_d;
+    const Acc* s = sin + static_cast<size_t>(positions[n]) * half_d;
+    for (int h = 0; h < heads; h++) {
+      Float* lo = x + static_cast<size_t>(n) * stride + static_cast<size_t>(h) * D;
+      Float* hi = lo + half_d;
+#pragma omp simd
+      for (int i = 0; i < half_d; i++) {
+        const Acc a = to_acc(lo[i]), b = to_acc(hi[i]), si = sign * s[i];
+        lo[i] = from_acc<Float>(a * c[i] - b * si);
+        hi[i] = from_acc<Float>(b * c[i] + a * si);
+      }
+    }
+  }
+}
+
+TLL_INSTANTIATE(RopeTable)
+TLL_INSTANTIATE(Rope)
+
+}  // namespace tll

@@ -1,0 +1,47 @@
+// Rotary position embedding (Su et al. 2021), half-split pairing ("rotate_half"): dimension i turns with i + D/2.
+//
+// Table:     angle[p,i] = p · inv_freq[i] in float, then accurate cosine and sine
+// Forward:   y[i]       = x[i]·cos - x[i+D/2]·sin          in place, every head of q and k, one rounding
+//            y[i+D/2]   = x[i+D/2]·cos + x[i]·sin
+// Backward:  the transposed rotation: the same with the sign of sin flipped. In place; nothing is saved.
+#pragma once
+
+#include "kernels/device.h"
+
+namespace tll {
+
+template <class Float>
+struct RopeTable {
+  using Scalar = Float;
+  static constexpr const char* kName = "rope_table";
+  acc_t<Float>* cos;      // (P, D/2)
+  acc_t<Float>* sin;      // (P, D/2)
+  const float* inv_freq;  // (D/2)
+  int P, D;               // positions 0 … P-1
+  void check() const { TLL_CHECK(cos && sin && inv_freq && P > 0 && D > 0 && D % 2 == 0, "P {} D {}", P, D); }
+  Cost cost() const { return {1.0 * P * D * sizeof(acc_t<Float>), 1.0 * P * D}; }
+  template <Isa>
+  void cpu() const;
+};
+
+// One struct for both directions: `backward` flips the sign of the sine.
+template <class Float>
+struct Rope {
+  using Scalar = Float;
+  static constexpr const char* kName = "rope";
+  Float* x;  // (N, stride): heads at x[n·stride + h·D]; q's H heads, then k's G heads, when they lie side by side
+  const acc_t<Float>* cos;   // (P, D/2)
+  const acc_t<Float>* sin;   // (P, D/2)
+  const int32_t* positions;  // (N)  each in [0, P)
+  int N, heads, D, stride;
+  bool backward;
+  void check() const {
+    TLL_CHECK(x && cos && sin && positions && N >= 0 && heads > 0 && D % 2 == 0 && stride >= heads * D,
+              "N {} heads {} D {} stride {}", N, heads, D, stride);
+  }
+  Cost cost() const { return {2.0 * N * heads * D * sizeof(Float), 3.0 * N * heads * D}; }
+  template <Isa>
+  void cpu() const;
+};
+
+}  // namespace tll

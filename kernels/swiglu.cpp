@@ -1,0 +1,45 @@
+#include "kernels/swiglu.h"
+
+namespace tll {
+
+template <class Float>
+template <Isa>
+void SwigluForward<Float>::cpu() const {
+  using Acc = acc_t<Float>;
+#pragma omp parallel for schedule(static)
+  for (int n = 0; n < N; n++) {
+    const Float *gate = gate_up + static_cast<size_t>(n) * 2 * F, *up = gate + F;
+    Float* out = act + static_cast<size_t>(n) * F;
+#pragma omp simd
+    for (int f = 0; f < F; f++) {
+      const Acc a = to_acc(gate[f]);
+      out[f] = from_acc<Float>(a / (Acc(1) + exp_acc(-a)) * to_acc(up[f]));
+    }
+  }
+}
+
+template <class Float>
+template <Isa>
+void SwigluBackward<Float>::cpu() const {
+  using Acc = acc_t<Float>;
+#pragma omp parallel for schedule(static)
+  for (int n = 0; n < N; n++) {
+    Float *gate = gate_up + static_cast<size_t>(n) * 2 * F, *up = gate + F;
+    Float* out = act + static_cast<size_t>(n) * F;
+    const Float* d = dact + static_cast<size_t>(n) * F;
+#pragma omp simd
+    for (int f = 0; f < F; f++) {
+      const Acc a = to_acc(gate[f]), b = to_acc(up[f]), dh = to_acc(d[f]);
+      const Acc sigma = Acc(1) / (Acc(1) + exp_acc(-a));
+      const Acc silu = a * sigma;
+      out[f] = from_acc<Float>(silu * b);
+      gate[f] = from_acc<Float>(dh * b * sigma * (Acc(1) + a * (Acc(1) - sigma)));
+      up[f] = from_acc<Float>(dh * silu);
+    }
+  }
+}
+
+TLL_INSTANTIATE(SwigluForward)
+TLL_INSTANTIATE(SwigluBackward)
+
+}  // namespace tll
