@@ -1,0 +1,36 @@
+// What this machine has and what this process uses of it, as Linux tells it under /proc and /sys.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+namespace tll {
+
+// Bytes in physical memory. Zeros where /proc does not say. Allocates nothing, so that the step loop may ask.
+struct ProcessMemory {
+  int64_t resident = 0;  // VmRSS, now
+  int64_t peak = 0;      // VmHWM, the most since the start
+};
+ProcessMemory process_memory();
+
+// Bytes that programs may use: MemTotal and MemAvailable of the machine, or less where a control group (version 1 or 2, this
+// process's or one above it) has a limit. What the group's page cache can give back counts as available.
+struct MachineMemory {
+  int64_t total = 0;
+  int64_t available = 0;
+};
+MachineMemory machine_memory(const std::filesystem::path& root = "/");  // a root other than "/" is for tests
+
+struct Processor {
+  std::string model;     // as the processor calls itself
+  std::string features;  // of those that matter here, joined by spaces, e.g. "avx2 fma f16c avx512f avx512_bf16 amx_bf16"
+  int cores = 1;         // physical cores that this process may run on
+  int threads = 1;       // hardware threads that it may run on: its affinity, and the control group's quota rounded up
+
+  bool has(std::string_view feature) const;  // one of `features`
+};
+Processor processor(const std::filesystem::path& root = "/");
+
+}  // namespace tll

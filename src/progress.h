@@ -1,0 +1,52 @@
+// What a person sees of a run: on a terminal one line that is drawn over and over, elsewhere plain lines, about a hundred in all.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string_view>
+
+namespace tll {
+
+struct ProgressLine {
+  int64_t step = 0;  // from 1
+  double loss = 0;
+  double grad_norm = 0;
+  double lr = 0;
+  double tokens_per_second = 0;
+  double peak_share = 0;  // arithmetic done, as a share of the ceiling measured on this machine; 0 if not known
+  int64_t bytes = 0;      // that the run holds
+};
+
+class Progress {
+ public:
+  // Steps `first` ... `last` are to be done. `output` is an open file; it is not closed. A terminal gets a line that is redrawn
+  // at most twenty times a second and fits its width (fields are left out in a fixed order where it is narrow), anything else
+  // plain lines for the first step, the last, and every one of about a hundred equal parts. Quiet shows nothing, not even notes.
+  Progress(int64_t first, int64_t last, bool quiet, int output = 1);
+
+  // Called after each step; allocates nothing.
+  void show(const ProgressLine&);
+
+  // A line of its own, between the others (an evaluation's result, a checkpoint's name).
+  void note(std::string_view text);
+
+  // Leaves the last step visible and the cursor on a new line. For the end of the run or where it is interrupted.
+  void finish();
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  void draw(const ProgressLine&);
+  void write(std::string_view text) const;
+
+  int64_t first_, last_, every_;
+  int output_;
+  bool quiet_, terminal_;
+  bool drawn_ = false;    // the terminal's cursor is in a drawn line
+  bool pending_ = false;  // `latest_` has not been shown
+  ProgressLine latest_;
+  Clock::time_point start_ = Clock::now();
+  Clock::time_point last_draw_;
+};
+
+}  // namespace tll
