@@ -54,8 +54,8 @@ struct Document {
   int32_t prompt_tokens = 0;  // a question: the tokens a generator is given; 0: only a loss can be computed
   int32_t target_tokens = 0;
   Split split = Split::kTrain;
-  std::string id, title;             // may be empty
-  std::vector<std::string> answers;  // gold answers without duplicates; empty with prompt_tokens > 0: unanswerable
+  std::string id = {}, title = {};        // may be empty
+  std::vector<std::string> answers = {};  // gold answers without duplicates; empty with prompt_tokens > 0: unanswerable
 };
 
 struct Dataset {
@@ -75,14 +75,18 @@ struct Dataset {
   uint64_t content_hash() const;  // XXH3-64 of tokens, labels, lengths and splits: a resumed run checks it
 };
 
+// Labels behind the first that are trained.
+int32_t count_targets(std::span<const int32_t> labels);
+
 // Reads any of the three sources; which one is decided by content. `tokenizer` may be null for .jsonl (the model's vocab_size
 // then bounds the ids) and for squad.bin; a squad.bin made with another tokenizer is refused.
 // Errors (kExitBadFile) name the file and the line, or the place in the JSON.
 Dataset load_dataset(const std::filesystem::path& path, const Tokenizer* tokenizer, const PrepareOptions& options);
 
-// squad.bin: layout in dataset_file.cpp. Written to a temporary name, then renamed.
+// squad.bin: layout in dataset.cpp. Written to a temporary name, then renamed.
 void write_dataset(const Dataset& dataset, const std::filesystem::path& path);
 Dataset read_dataset(const std::filesystem::path& path);
+bool is_prepared(const std::filesystem::path& path);  // whether it begins as a squad.bin does
 
 // One sample with its trained part marked: «…» (and bold green with `color`). Control characters are made visible.
 std::string show_text(const Dataset& dataset, int64_t index, const Tokenizer& tokenizer, bool color);

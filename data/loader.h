@@ -9,8 +9,9 @@
 // packing on, shuffle off   documents in file order; a row ends where the next document does not fit.
 // packing off               one document a row, shuffled or in file order.
 //
-// Documents stay whole. In a batch they stand one after another, row 0's first, and all padding is at the end as one document
-// of its own: positions [token_count, B*T). So a document may straddle a multiple of T; only cu_seqlens says where it is.
+// Documents stay whole. In a batch they stand one after another, row 0's first, and all padding is at the end, positions
+// [token_count, B*T), as documents of its own of at most T tokens. So a document may straddle a multiple of T: only cu_seqlens
+// says where it is, and an engine may leave out everything from token_count on.
 // Source of the rules for packed documents: positions restart, the last position has no target (transformers' padding-free
 // collator; torchtune's PackedDataset).
 //
@@ -47,12 +48,13 @@ struct LoaderState {
 struct BatchView {
   int32_t* tokens = nullptr;      // padding: 0
   int32_t* targets = nullptr;     // the label of the next position of the same document; kNoTarget: not trained
-  int32_t* positions = nullptr;   // from 0 in each document (padding: all 0)
-  int32_t* cu_seqlens = nullptr;  // (documents + 1), document i is [cu_seqlens[i], cu_seqlens[i+1]); ends at B*T
+  int32_t* positions = nullptr;   // from 0 in each document, padding too
+  int32_t* cu_seqlens = nullptr;  // document i is [cu_seqlens[i], cu_seqlens[i+1]); the last entry is B*T
   // Filled in:
-  int32_t documents = 0;     // with the padding, if there is any, as the last one
-  int32_t token_count = 0;   // without padding
-  int32_t target_count = 0;  // targets != kNoTarget
+  int32_t documents = 0;         // real ones
+  int32_t padded_documents = 0;  // with those of the padding behind them; cu_seqlens has one entry more
+  int32_t token_count = 0;       // without padding
+  int32_t target_count = 0;      // targets != kNoTarget
 };
 
 // An optimizer step over all its micro-batches and all ranks: the loss is divided by its target_tokens.
@@ -60,6 +62,8 @@ struct StepInfo {
   int64_t epoch = 0;
   int64_t documents = 0, tokens = 0, target_tokens = 0;
 };
+
+class Shuffler;
 
 class Loader {
  public:
@@ -80,17 +84,26 @@ class Loader {
 
  private:
   void plan_epoch();
-  void pack_best_fit();
-  void pack_in_order();
+  void pack_best_fit(Shuffler& shuffler);
+  void pack_in_order(bool one_a_row);
+  int32_t length_of(int32_t document) const { return data_.documents[size_t(document)].length; }
   int64_t rows_per_step() const { return int64_t(options_.rows) * options_.grad_accum * options_.world; }
 
   const Dataset& data_;
   LoaderOptions options_;
+  int64_t rows_per_epoch_ = 0;
+  int64_t planned_epoch_ = -1, epoch_ = 0;  // the epoch in order_ and row_begin_, and that of the current step
+  int64_t step_row_ = 0, step_rows_ = 0;    // rows of the current step
+  int64_t next_row_ = 0;
+
   std::vector<int32_t> members_;    // documents of the split, in file order
-  std::vector<int32_t> order_;      // the epoch's documents, grouped by row
+  std::vector<int32_t> order_;      // the epoch's documents, row after row
   std::vector<int64_t> row_begin_;  // (rows + 1) into order_
-  std::vector<int32_t> scratch_a_, scratch_b_, scratch_c_;
-  int64_t rows_per_epoch_ = 0, epoch_ = 0, step_row_ = 0, next_row_ = 0, planned_epoch_ = -1;
+  // Used while an epoch is planned, of fixed size: documents longest first, the row of each, and the rows by free space.
+  std::vector<int32_t> sorted_, row_of_, row_rank_, row_free_, next_in_bucket_;
+  std::vector<int32_t> bucket_;        // (T + 1) first row with so much free space, or -1
+  std::vector<uint64_t> bucket_bits_;  // which of them are not empty
+  std::vector<int64_t> count_;         // (T + 2) counting sort by length; later documents per row
 };
 
 }  // namespace tll

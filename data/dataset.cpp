@@ -1,0 +1,283 @@
+// The data set in memory, its report, and squad.bin.
+//
+// squad.bin, little-endian, nothing between the parts:
+//   offset 0   8 bytes  "TLLSQUAD"
+//          8   u32      version, 1
+//         12   u32      vocab_size: every id is below it
+//         16   u32      max_tokens: no document is longer
+//         20   u32      rules of the score: 1 or 2 (SquadRules)
+//         24   u32      unanswerable_trained: 0 or 1
+//         28   u32      number of strings
+//         32   u64      number of documents
+//         40   u64      number of tokens, over all documents
+//         48   u64      bytes of all strings
+//         56   documents x 4 u32: tokens, prompt tokens, split (0 train, 1 validation), number of gold answers
+//              tokens   x i32: ids
+//              tokens   x i32: labels, an id or -100
+//              strings  x u32: bytes of each
+//              the bytes of the strings, UTF-8: tokenizer fingerprint, template name, report (JSON); then of each document
+//              its id, its title and its gold answers
+//              u64      XXH3-64 of everything before it
+#include "data/dataset.h"
+
+#include <xxhash.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <fstream>
+#include <numeric>
+
+#include "data/prompt.h"
+#include "data/utf8.h"
+#include "src/check.h"
+#include "src/file.h"
+
+namespace tll {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "squad.bin is written as memory holds it");
+
+constexpr std::string_view kMagic = "TLLSQUAD";
+constexpr uint32_t kVersion = 1;
+constexpr size_t kFileStrings = 3;  // fingerprint, template, report
+
+struct FileHeader {
+  char magic[8];
+  uint32_t version, vocab_size, max_tokens, rules, unanswerable_trained, strings;
+  uint64_t documents, tokens, string_bytes;
+};
+static_assert(sizeof(FileHeader) == 56);
+
+struct FileDocument {
+  uint32_t tokens, prompt_tokens, split, answers;
+};
+
+// Walks over the bytes of a file; every array is checked against what is left.
+class Cursor {
+ public:
+  Cursor(const std::string& file, std::span<const std::byte> bytes) : file_(file), bytes_(bytes) {}
+  template <class T>
+  std::vector<T> array(uint64_t count, const char* what) {
+    if (count > (bytes_.size() - at_) / sizeof(T)) {
+      bad_file("{}: offset {}: {} {} do not fit in the file of {} bytes; it is cut short or damaged, run `prepare` again", file_,
+               at_, count, what, bytes_.size());
+    }
+    std::vector<T> out(count);
+    if (count) std::memcpy(out.data(), bytes_.data() + at_, count * sizeof(T));
+    at_ += count * sizeof(T);
+    return out;
+  }
+  uint64_t left() const { return bytes_.size() - at_; }
+
+ private:
+  const std::string& file_;
+  std::span<const std::byte> bytes_;
+  uint64_t at_ = 0;
+};
+
+// A count of the stored report.
+int64_t report_count(const Json& report, const char* key, const std::string& file) {
+  if (!report.is_object() || !report.contains(key) || !report[key].is_number_unsigned() ||
+      report[key].get<uint64_t>() > uint64_t(INT64_MAX)) {
+    bad_file("{}: the report inside has no count \"{}\"; run `prepare` again", file, key);
+  }
+  return report[key].get<int64_t>();
+}
+
+void restore_report(Dataset& data, const std::string& text, const std::string& file) {
+  const Json json = parse_json(text, file + ": report");
+  PrepareReport& r = data.report;
+  for (const auto& [key, count] : {std::pair{"truncated", &r.truncated},
+                                   {"unanswerable_left_out", &r.unanswerable_left_out},
+                                   {"empty", &r.empty},
+                                   {"unanswerable_trained", &r.unanswerable_trained},
+                                   {"offset_mismatches", &r.offset_mismatches}}) {
+    *count = report_count(json, key, file);
+  }
+  if (!json.contains("refused_by_reason") || !json["refused_by_reason"].is_object()) {
+    bad_file("{}: the report inside has no \"refused_by_reason\"; run `prepare` again", file);
+  }
+  for (const auto& item : json["refused_by_reason"].items()) {
+    r.refused[item.key()] = report_count(json["refused_by_reason"], item.key().c_str(), file);
+  }
+  r.samples = int64_t(data.documents.size());
+  r.tokens = int64_t(data.tokens.size());
+  for (const Document& d : data.documents) r.target_tokens += d.target_tokens;
+  r.train_samples = data.count(Split::kTrain);
+  r.validation_samples = r.samples - r.train_samples;
+}
+
+}  // namespace
+
+int64_t PrepareReport::refused_total() const {
+  return std::accumulate(refused.begin(), refused.end(), int64_t(0), [](int64_t sum, const auto& r) { return sum + r.second; });
+}
+
+Json PrepareReport::json() const {
+  return {{"samples", samples},
+          {"tokens", tokens},
+          {"target_tokens", target_tokens},
+          {"train_samples", train_samples},
+          {"validation_samples", validation_samples},
+          {"truncated", truncated},
+          {"refused", refused_total()},
+          {"refused_by_reason", refused},
+          {"unanswerable_left_out", unanswerable_left_out},
+          {"unanswerable_trained", unanswerable_trained},
+          {"empty", empty},
+          {"offset_mismatches", offset_mismatches}};
+}
+
+std::string PrepareReport::text() const {
+  std::string out = fmt::format("{} samples ({} train, {} validation), {} tokens, {} of them trained\n", samples, train_samples,
+                                validation_samples, tokens, target_tokens);
+  if (unanswerable_left_out)
+    out += fmt::format("{} unanswerable questions left out (--unanswerable train keeps them)\n", unanswerable_left_out);
+  if (unanswerable_trained) out += fmt::format("{} unanswerable questions trained as \"{}\"\n", unanswerable_trained, kNoAnswer);
+  if (truncated) out += fmt::format("{} samples shortened to the longest length\n", truncated);
+  for (const auto& [reason, count] : refused) out += fmt::format("{} samples refused: {}\n", count, reason);
+  if (empty) out += fmt::format("{} samples kept that train nothing\n", empty);
+  if (offset_mismatches) out += fmt::format("warning: {} answers are not where their answer_start says\n", offset_mismatches);
+  return out;
+}
+
+int32_t count_targets(std::span<const int32_t> labels) {
+  if (labels.empty()) return 0;
+  return int32_t(labels.size() - 1) - int32_t(std::count(labels.begin() + 1, labels.end(), kNotTrained));
+}
+
+int64_t Dataset::count(Split split) const {
+  return std::count_if(documents.begin(), documents.end(), [&](const Document& d) { return d.split == split; });
+}
+
+uint64_t Dataset::content_hash() const {
+  uint64_t hash = XXH3_64bits(tokens.data(), tokens.size() * sizeof(int32_t));
+  hash = XXH3_64bits_withSeed(labels.data(), labels.size() * sizeof(int32_t), hash);
+  for (const Document& d : documents) {
+    const uint64_t shape[2] = {uint64_t(d.length), uint64_t(d.split)};
+    hash = XXH3_64bits_withSeed(shape, sizeof shape, hash);
+  }
+  return hash;
+}
+
+bool is_prepared(const std::filesystem::path& path) {
+  char magic[kMagic.size()] = {};
+  std::ifstream(path, std::ios::binary).read(magic, sizeof magic);
+  return std::string_view(magic, sizeof magic) == kMagic;
+}
+
+void write_dataset(const Dataset& data, const std::filesystem::path& path) {
+  std::vector<std::string> strings = {data.tokenizer_fingerprint, data.template_name, data.report.json().dump()};
+  std::vector<FileDocument> documents;
+  for (const Document& d : data.documents) {
+    documents.push_back({uint32_t(d.length), uint32_t(d.prompt_tokens), uint32_t(d.split), uint32_t(d.answers.size())});
+    strings.push_back(d.id);
+    strings.push_back(d.title);
+    strings.insert(strings.end(), d.answers.begin(), d.answers.end());
+  }
+  std::vector<uint32_t> lengths;
+  std::string text;
+  for (const std::string& s : strings) {
+    lengths.push_back(uint32_t(s.size()));
+    text += s;
+  }
+  FileHeader header{{},
+                    kVersion,
+                    uint32_t(data.vocab_size),
+                    uint32_t(data.max_tokens),
+                    uint32_t(data.rules),
+                    data.unanswerable_trained,
+                    uint32_t(strings.size()),
+                    documents.size(),
+                    data.tokens.size(),
+                    text.size()};
+  std::copy(kMagic.begin(), kMagic.end(), header.magic);
+  std::string file;
+  const auto append = [&](const void* bytes, size_t size) { file.append(static_cast<const char*>(bytes), size); };
+  append(&header, sizeof header);
+  append(documents.data(), documents.size() * sizeof(FileDocument));
+  append(data.tokens.data(), data.tokens.size() * sizeof(int32_t));
+  append(data.labels.data(), data.labels.size() * sizeof(int32_t));
+  append(lengths.data(), lengths.size() * sizeof(uint32_t));
+  append(text.data(), text.size());
+  const uint64_t checksum = XXH3_64bits(file.data(), file.size());
+  append(&checksum, sizeof checksum);
+  write_file_atomic(path, file);
+}
+
+Dataset read_dataset(const std::filesystem::path& path) {
+  const std::string file = path.string();
+  const MappedFile mapped(path);
+  const std::span<const std::byte> bytes = mapped.bytes();
+  if (bytes.size() < sizeof(FileHeader) + sizeof(uint64_t) || std::memcmp(bytes.data(), kMagic.data(), kMagic.size()) != 0) {
+    bad_file("{}: not a prepared data set: it does not begin with {}, or is cut short", file, kMagic);
+  }
+  Cursor cursor(file, bytes.first(bytes.size() - sizeof(uint64_t)));
+  const FileHeader header = cursor.array<FileHeader>(1, "headers")[0];
+  if (header.version != kVersion) {
+    bad_file("{}: format version {}, and this program reads {}; run `prepare` again", file, header.version, kVersion);
+  }
+  uint64_t checksum;
+  std::memcpy(&checksum, bytes.data() + bytes.size() - sizeof checksum, sizeof checksum);
+  if (checksum != XXH3_64bits(bytes.data(), bytes.size() - sizeof checksum)) {
+    bad_file("{}: the checksum does not match; the file is damaged, run `prepare` again", file);
+  }
+  const auto require = [&](bool good, const char* rule) {
+    if (!good) bad_file("{}: {}; the file is damaged, run `prepare` again", file, rule);
+  };
+  require(header.vocab_size <= INT32_MAX && header.max_tokens <= INT32_MAX, "vocab_size or max_tokens is out of range");
+  require(header.rules == 1 || header.rules == 2, "rules must be 1 or 2");
+  require(header.unanswerable_trained <= 1, "unanswerable_trained must be 0 or 1");
+  const std::vector<FileDocument> records = cursor.array<FileDocument>(header.documents, "documents");
+  Dataset data;
+  data.tokens = cursor.array<int32_t>(header.tokens, "tokens");
+  data.labels = cursor.array<int32_t>(header.tokens, "labels");
+  const std::vector<uint32_t> lengths = cursor.array<uint32_t>(header.strings, "string lengths");
+  const std::vector<char> text = cursor.array<char>(header.string_bytes, "bytes of strings");
+  require(cursor.left() == 0, "there are bytes behind the last string");
+
+  data.vocab_size = int32_t(header.vocab_size);
+  data.max_tokens = int32_t(header.max_tokens);
+  data.rules = SquadRules(header.rules);
+  data.unanswerable_trained = header.unanswerable_trained == 1;
+  const auto is_id = [&](int32_t id) { return id >= 0 && id < data.vocab_size; };
+  require(std::all_of(data.tokens.begin(), data.tokens.end(), is_id), "a token id is not below vocab_size");
+  require(std::all_of(data.labels.begin(), data.labels.end(), [&](int32_t l) { return l == kNotTrained || is_id(l); }),
+          "a label is neither -100 nor an id below vocab_size");
+
+  size_t next = 0, text_at = 0;
+  const auto next_string = [&] {
+    require(next < lengths.size() && lengths[next] <= text.size() - text_at, "the strings do not add up");
+    const std::string s(text.data() + text_at, lengths[next]);
+    text_at += lengths[next++];
+    require(is_utf8(s), "a string is not UTF-8");
+    return s;
+  };
+  require(lengths.size() >= kFileStrings, "the strings do not add up");
+  data.tokenizer_fingerprint = next_string();
+  data.template_name = next_string();
+  const std::string report = next_string();
+  uint64_t begin = 0;
+  for (const FileDocument& r : records) {
+    require(r.tokens >= 1 && r.tokens <= header.max_tokens && r.tokens <= header.tokens - begin,
+            "a document's length is out of range");
+    require(r.prompt_tokens <= r.tokens, "a prompt is longer than its document");
+    require(r.split <= 1, "a split must be 0 or 1");
+    require(r.answers <= lengths.size() - next, "the strings do not add up");
+    Document d{
+        .begin = int64_t(begin), .length = int32_t(r.tokens), .prompt_tokens = int32_t(r.prompt_tokens), .split = Split(r.split)};
+    d.id = next_string();
+    d.title = next_string();
+    for (uint32_t a = 0; a < r.answers; ++a) d.answers.push_back(next_string());
+    d.target_tokens = count_targets(data.labels_of(d));
+    begin += r.tokens;
+    data.documents.push_back(std::move(d));
+  }
+  require(begin == header.tokens, "the documents do not cover the tokens");
+  require(next == lengths.size() && text_at == text.size(), "the strings do not add up");
+  restore_report(data, report, file);
+  return data;
+}
+
+}  // namespace tll
