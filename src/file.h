@@ -1,0 +1,62 @@
+// Files: read whole, mapped, or replaced atomically.
+//
+// Errors are tll::Error: kExitBadFile for what the user named wrongly (missing, a directory, not permitted), kExitFault for
+// what the machine refuses (disk full, input/output error).
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace tll {
+
+// The whole content of a regular file or a pipe. Grows while reading: a size that lies costs nothing.
+std::string read_file(const std::filesystem::path& path);
+
+// A read-only mapping of a regular file. Pages come in when they are touched, so mapping a large file is free.
+// The file must not be shortened while it is mapped (the kernel would end the process): every writer here renames instead.
+class MappedFile {
+ public:
+  explicit MappedFile(const std::filesystem::path& path);
+  ~MappedFile();
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&& other) noexcept;
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+
+  std::span<const std::byte> bytes() const { return {data_, size_}; }
+
+  // Says that the whole pages inside [begin, begin + size) are not needed soon, so that reading a large file once does not
+  // count it as resident memory. The bytes stay valid.
+  void forget(size_t begin, size_t size) const;
+
+ private:
+  std::byte* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+// Writes to a temporary file in the same directory; commit() flushes it to the disk, renames it over `path` and flushes the
+// directory: after a crash or a power cut, `path` is either the old file or the new one. Without commit() nothing remains.
+// A `path` that exists and is a pipe or a device (/dev/stdout) is written directly: there is nothing to replace.
+class AtomicFile {
+ public:
+  explicit AtomicFile(const std::filesystem::path& path);
+  ~AtomicFile();
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+
+  void write(const void* data, size_t size);
+  void write(std::string_view text) { write(text.data(), text.size()); }
+  void commit();
+
+ private:
+  std::filesystem::path path_;       // links followed
+  std::filesystem::path temporary_;  // empty: path_ is written directly
+  int descriptor_ = -1;
+};
+
+void write_file_atomic(const std::filesystem::path& path, std::string_view content);
+
+}  // namespace tll
