@@ -98,8 +98,8 @@ std::string overview() {
 
 std::string command_help(Command command) {
   const CommandRow& row = command_row(command);
-  std::string out = fmt::format("{} {}: {}\n\nUsage: {} {}{}{} [OPTIONS]\n", kProgram, row.name, row.summary, kProgram, row.name,
-                                row.topic.empty() ? "" : " ", row.topic);
+  std::string out = wrapped(fmt::format("{} {}: {}", kProgram, row.name, row.summary), 0) + "\n\n";
+  out += fmt::format("Usage: {} {}{}{} [OPTIONS]\n", kProgram, row.name, row.topic.empty() ? "" : " ", row.topic);
   out += fmt::format("\nExample: {} {}\n         {}\n", kProgram, row.example, row.example_says);
   for (std::string_view section : option_sections()) {
     std::string entries;

@@ -1,0 +1,23 @@
+// Counts calls of operator new in a test program. Include it from any number of test files: the definitions are weak, so they
+// merge, and they replace the library's.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <cstdlib>
+#include <new>
+
+namespace tll {
+inline std::atomic<int64_t> allocations{0};
+}  // namespace tll
+
+// Not inlined, for g++ would then see a free() of what it takes for the library's new.
+#define TLL_REPLACES_LIBRARY __attribute__((weak, noinline))
+
+TLL_REPLACES_LIBRARY void* operator new(size_t size) {
+  ++tll::allocations;
+  if (void* memory = std::malloc(size)) return memory;
+  throw std::bad_alloc();
+}
+TLL_REPLACES_LIBRARY void operator delete(void* memory) noexcept { std::free(memory); }
+TLL_REPLACES_LIBRARY void operator delete(void* memory, size_t) noexcept { std::free(memory); }

@@ -1,0 +1,337 @@
+#include "src/options.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+#include <map>
+
+#include "src/check.h"
+#include "src/help.h"
+#include "src/option_table.h"
+
+namespace tll {
+namespace {
+
+// The arguments, split at spaces.
+std::vector<std::string> words(const std::string& line) {
+  std::vector<std::string> out;
+  std::istringstream in(line);
+  for (std::string word; in >> word;) out.push_back(word);
+  return out;
+}
+
+Options parse(const std::string& line) { return parse_options(words(line)); }
+
+// The message of the usage error that these arguments must give.
+std::string refusal(const std::string& line) {
+  try {
+    parse(line);
+  } catch (const Error& error) {
+    EXPECT_EQ(error.exit_code, kExitUsage) << line;
+    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos) << "one line: " << error.what();
+    return error.what();
+  }
+  ADD_FAILURE() << "accepted: " << line;
+  return "";
+}
+
+::testing::AssertionResult says(const std::string& message, const std::string& part) {
+  if (message.find(part) != std::string::npos) return ::testing::AssertionSuccess();
+  return ::testing::AssertionFailure() << "'" << message << "' does not say '" << part << "'";
+}
+
+TEST(Options, DefaultsOfTraining) {
+  const Options options = parse("--data squad.bin");
+  EXPECT_EQ(options.command, Command::kTrain);
+  EXPECT_FALSE(options.command_named);
+  EXPECT_EQ(options.data, "squad.bin");
+  EXPECT_EQ(options.output, "adapter");
+  EXPECT_EQ(options.rank, 16);
+  EXPECT_EQ(options.alpha, 32);
+  EXPECT_EQ(options.lr, 2e-4);
+  EXPECT_EQ(options.schedule, ScheduleKind::kCosine);
+  EXPECT_EQ(options.seq_len, 1024);
+  EXPECT_EQ(options.seed, 42);
+  EXPECT_EQ(options.clip, 1);
+  EXPECT_EQ(options.targets.size(), 7u);
+  EXPECT_FALSE(options.resume.has_value());
+  EXPECT_TRUE(options.given("data"));
+  EXPECT_FALSE(options.given("output")) << "a default is not given";
+}
+
+TEST(Options, NamesSpellingsAndForms) {
+  for (const char* form : {"--learning_rate 1e-3", "--learning-rate=1e-3", "--lr=0.001", "--lr 0.001"}) {
+    const Options options = parse(std::string("train --data x ") + form);
+    EXPECT_EQ(options.lr, 1e-3) << form;
+    EXPECT_TRUE(options.given("lr")) << form;
+  }
+  EXPECT_TRUE(parse("--data x --grad_accum 3").given("grad_accum")) << "- and _ are equal there too";
+  EXPECT_EQ(parse_options({"generate", "--prompt=a=b --c"}).prompt, "a=b --c");
+  EXPECT_EQ(parse_options({"generate", "--prompt", "-- yes"}).prompt, "-- yes");
+  EXPECT_EQ(parse_options({"generate", "--prompt="}).prompt, "");
+  EXPECT_EQ(parse("--data x --lr 1 --lr 2").lr, 2) << "the last counts";
+}
+
+TEST(Options, AliasesOfTheContract) {
+  const std::map<std::string, std::vector<std::string>> aliases = {
+      {"output", {"output_dir"}},
+      {"seq-len", {"max_seq_length", "max_length", "sequence_len", "cutoff_len"}},
+      {"batch-size", {"per_device_train_batch_size", "micro_batch_size"}},
+      {"grad-accum", {"gradient_accumulation_steps"}},
+      {"epochs", {"num_train_epochs", "num_epochs"}},
+      {"lr", {"learning_rate"}},
+      {"schedule", {"lr_scheduler_type", "lr_scheduler"}},
+      {"beta1", {"adam_beta1"}},
+      {"beta2", {"adam_beta2"}},
+      {"eps", {"adam_epsilon"}},
+      {"clip", {"max_grad_norm"}},
+      {"rank", {"lora_r", "r"}},
+      {"alpha", {"lora_alpha"}},
+      {"dropout", {"lora_dropout"}},
+      {"targets", {"lora_target_modules", "target_modules"}},
+      {"rslora", {"use_rslora"}},
+      {"recompute", {"gradient_checkpointing"}},
+      {"packing", {"sample_packing"}},
+      {"resume", {"resume_from_checkpoint"}},
+      {"optimizer", {"optim"}}};
+  for (const auto& [name, others] : aliases) {
+    const auto row = std::find_if(option_rows().begin(), option_rows().end(), [&](const OptionRow& r) { return r.name == name; });
+    ASSERT_NE(row, option_rows().end()) << name;
+    std::string value = value_text(*row, Options{});
+    if (value.empty()) value = "x";
+    for (const std::string& other : others) {
+      EXPECT_TRUE(parse_options({"train", "--data", "x", "--" + other, value}).given(name)) << other;
+    }
+  }
+}
+
+TEST(Options, EveryNameIsUnique) {
+  std::set<std::string_view> seen;
+  for (const OptionRow& row : option_rows()) {
+    Words names = row.aliases;
+    names.push_back(row.name);
+    for (const auto& shorthand : row.shorthands) names.push_back(shorthand.first);
+    for (std::string_view name : names) {
+      EXPECT_TRUE(seen.insert(name).second) << name;
+      EXPECT_EQ(name.find('_'), std::string_view::npos) << name;
+    }
+    EXPECT_TRUE(std::count(option_sections().begin(), option_sections().end(), row.section)) << row.name;
+    EXPECT_NE(row.commands, 0u) << row.name;
+  }
+}
+
+TEST(Options, EveryDefaultIsAValueOfItsOption) {
+  for (const OptionRow& row : option_rows()) {
+    for (const CommandRow& command : command_rows()) {
+      const std::string value = default_text(row, command.command);
+      EXPECT_TRUE(value.empty() || accepts_value(row, value)) << row.name << " " << value;
+    }
+    Options options;
+    if (!value_text(row, options).empty()) {
+      set_value(row, options, value_text(row, options), row.name);
+      EXPECT_EQ(value_json(row, options), value_json(row, Options{})) << row.name;
+    }
+  }
+}
+
+TEST(Options, EveryWorkedExampleParses) {
+  for (const CommandRow& row : command_rows()) {
+    std::string line(row.example);
+    line = line.substr(0, line.find_first_of("<>"));
+    line.erase(std::remove(line.begin(), line.end(), '\''), line.end());
+    if (row.command == Command::kGenerate) line.replace(line.find("Once upon a time"), 16, "Once");
+    EXPECT_EQ(parse(line).command, row.command) << line;
+  }
+}
+
+TEST(Options, Flags) {
+  EXPECT_TRUE(parse("--data x --quiet").quiet);
+  EXPECT_FALSE(parse("--data x --quiet false").quiet);
+  EXPECT_FALSE(parse("--data x --packing off").packing);
+  EXPECT_FALSE(parse("--data x --sample_packing=False").packing);
+  EXPECT_TRUE(parse("--data x --packing").packing);
+  EXPECT_TRUE(parse("--packing --data x").packing) << "the next option is not its value";
+  EXPECT_TRUE(says(refusal("--data x --packing=maybe"), "--packing expects true or false (on or off), found 'maybe'"));
+}
+
+TEST(Options, RecomputeAndGradientCheckpointing) {
+  EXPECT_EQ(parse("--data x").recompute, RecomputeOption::kNone);
+  EXPECT_EQ(parse("--gradient_checkpointing --data x").recompute, RecomputeOption::kFull);
+  EXPECT_EQ(parse("--gradient_checkpointing true --data x").recompute, RecomputeOption::kFull);
+  EXPECT_EQ(parse("--gradient-checkpointing=false --data x").recompute, RecomputeOption::kNone);
+  EXPECT_EQ(parse("--recompute selective --data x").recompute, RecomputeOption::kSelective);
+  EXPECT_TRUE(says(refusal("--data x --recompute=some"), "one of none, selective, full"));
+}
+
+TEST(Options, TypesAndShorthands) {
+  EXPECT_EQ(parse("--data x --bf16").dtype, DtypeOption::kBf16);
+  EXPECT_EQ(parse("--data x --fp16 true").dtype, DtypeOption::kFp16);
+  EXPECT_EQ(parse("--data x --bf16 false").dtype, DtypeOption::kAuto);
+  EXPECT_FALSE(parse("--data x --bf16 false").given("dtype"));
+  EXPECT_EQ(parse("--data x --torch_dtype bfloat16").dtype, DtypeOption::kBf16);
+  EXPECT_EQ(parse("--data x --weights bf16").weights, DtypeOption::kBf16);
+  for (const char* later : {"--weights int8", "--weights nf4", "--load_in_4bit", "--optim adamw8bit", "--optim adamw_bnb_8bit"}) {
+    EXPECT_TRUE(says(refusal(std::string("--data x ") + later), "is not in this version")) << later;
+  }
+  EXPECT_EQ(parse("--data x --load_in_8bit false").weights, DtypeOption::kAuto);
+  EXPECT_EQ(parse("--data x --optim adamw_torch").optimizer, OptimizerOption::kAdamw);
+}
+
+TEST(Options, Targets) {
+  using List = std::vector<std::string>;
+  EXPECT_EQ(parse("--data x --targets v,q").targets, (List{"q_proj", "v_proj"})) << "in the layer's order";
+  EXPECT_EQ(parse("--data x --target_modules q_proj,gate,q").targets, (List{"q_proj", "gate_proj"})) << "each once";
+  EXPECT_EQ(parse("--data x --targets all-linear").targets, Options{}.targets);
+  EXPECT_EQ(parse("--data x --targets q --lora_target_linear true").targets, Options{}.targets);
+  for (const char* bad : {"q,x", "", "q,,v", "lm_head"}) {
+    EXPECT_TRUE(says(refusal(std::string("--data x --targets=") + bad), "q_proj, k_proj, v_proj")) << bad;
+  }
+}
+
+TEST(Options, Sizes) {
+  const std::map<std::string, int64_t> sizes = {{"0", 0},          {"1234", 1234}, {"8GiB", 8LL << 30},  {"8G", 8LL << 30},
+                                                {"8g", 8LL << 30}, {"1.5k", 1536}, {"500MB", 500000000}, {"2KiB", 2048},
+                                                {"1e3", 1000},     {"3kb", 3000},  {"0.5 GiB", 1 << 29}, {"7b", 7},
+                                                {"1T", 1LL << 40}};
+  for (const auto& [text, bytes] : sizes) EXPECT_EQ(parse_options({"plan", "--memory", text}).memory, bytes) << text;
+  for (const char* bad : {"", "G", "-1", "8GG", "8X", "8Gi", "nan", "inf", "1e30", "8GiBs"}) {
+    EXPECT_TRUE(says(refusal(std::string("plan --memory=") + bad), "--memory expects a size such as 8GiB")) << bad;
+  }
+}
+
+TEST(Options, Resume) {
+  EXPECT_EQ(parse("--data x --resume").resume, std::filesystem::path()) << "the newest";
+  EXPECT_EQ(parse("--resume --data x").resume, std::filesystem::path());
+  EXPECT_EQ(parse("--data x --resume_from_checkpoint true").resume, std::filesystem::path());
+  EXPECT_EQ(parse("--data x --resume a/checkpoint-3").resume, std::filesystem::path("a/checkpoint-3"));
+  EXPECT_FALSE(parse("--data x --resume false").resume.has_value());
+}
+
+TEST(Options, ValuesOutsideTheRange) {
+  EXPECT_EQ(parse("--data x --max_steps -1").max_steps, 0) << "what transformers users write for: by epochs";
+  EXPECT_TRUE(says(refusal("--data x --rank 0"), "--rank expects a whole number, from 1 to 4096, found '0'"));
+  EXPECT_TRUE(says(refusal("--data x --lora_r 1.5"), "--lora_r expects a whole number"));
+  EXPECT_TRUE(says(refusal("--data x --dropout 1"), "from 0 to 1 (not included), found '1'"));
+  EXPECT_TRUE(says(refusal("--data x --eps 0"), "above 0"));
+  for (const char* bad : {"abc", "nan", "inf", "", "1e999", "2e-4x", "+1", "-1"}) {
+    EXPECT_TRUE(says(refusal(std::string("--data x --lr=") + bad), "--lr expects a number, from 0 to 10")) << bad;
+  }
+  EXPECT_TRUE(says(refusal("--data x --seed 99999999999999999999"), "--seed expects a whole number"));
+  EXPECT_TRUE(says(refusal("--data x --schedule step"), "one of constant, linear, cosine"));
+  EXPECT_TRUE(says(refusal("--data="), "--data expects a path"));
+}
+
+TEST(Options, WhatIsUnknownIsRefusedWithTheNearest) {
+  EXPECT_TRUE(says(refusal("--data x --learnign_rate 1"), "unknown option --learnign_rate; did you mean --learning-rate?"));
+  EXPECT_TRUE(says(refusal("--data x --rnak 1"), "did you mean --rank?"));
+  EXPECT_TRUE(says(refusal("--data x --zzzzzz 1"), "`train_llama_lora train --help` lists the options"));
+  EXPECT_TRUE(says(refusal("trian --data x"), "unknown command 'trian'; did you mean 'train'?"));
+  EXPECT_TRUE(says(refusal("zzzzzz"), "expected one of train, plan"));
+  EXPECT_TRUE(says(refusal("-lr 1"), "did you mean --lr?"));
+  EXPECT_TRUE(says(refusal("--data x squad.bin"), "found 'squad.bin' where an option was expected"));
+  EXPECT_TRUE(says(refusal("--"), "unknown option --"));
+  EXPECT_TRUE(says(refusal("help trian"), "did you mean 'train'?"));
+}
+
+TEST(Options, WhatTheCommandDoesNotTake) {
+  EXPECT_TRUE(says(refusal("generate --prompt x --lr 1"), "--lr is not an option of generate; it is one of train, plan"));
+  EXPECT_TRUE(says(refusal("train --data x --prompt y"), "it is one of generate"));
+}
+
+TEST(Options, WhatIsMissing) {
+  EXPECT_TRUE(says(refusal(""), "train needs --data PATH"));
+  EXPECT_TRUE(says(refusal("generate"), "generate needs --prompt TEXT"));
+  EXPECT_TRUE(says(refusal("--data"), "--data needs a value: a path"));
+  EXPECT_TRUE(says(refusal("--data --rank 3"), "--data needs a value"));
+  EXPECT_TRUE(says(refusal("completion"), "completion needs a shell"));
+}
+
+TEST(Options, PlanIsTrainWithoutTraining) {
+  EXPECT_EQ(parse("train --plan").command, Command::kPlan);
+  EXPECT_EQ(parse("--plan --rank 4").rank, 4);
+  EXPECT_EQ(parse("plan --rank 4").command, Command::kPlan);
+}
+
+TEST(Options, RunRecordHasEveryOption) {
+  const Options options = parse("--data x --bf16 --targets q --resume --seq_len 77");
+  const Json json = options_json(options);
+  EXPECT_EQ(json.at("command"), "train");
+  EXPECT_EQ(json.at("dtype"), "bf16");
+  EXPECT_EQ(json.at("seq_len"), 77);
+  EXPECT_EQ(json.at("targets"), Json::array({"q_proj"}));
+  EXPECT_EQ(json.at("model"), nullptr);
+  EXPECT_EQ(json.at("resume"), true);
+  EXPECT_EQ(json.at("packing"), true);
+  EXPECT_EQ(json.count("prompt"), 0u) << "not an option of train";
+  size_t taken = 0;
+  for (const OptionRow& row : option_rows()) taken += row.taken_by(Command::kTrain);
+  EXPECT_EQ(json.size(), taken - 2 + 1) << "all but help and man, and the command";
+}
+
+TEST(Help, NamesEveryOptionOfEveryCommand) {
+  EXPECT_EQ(help_text(parse("--data x")), std::nullopt);
+  for (const CommandRow& command : command_rows()) {
+    const std::string text = *help_text(parse(std::string(command.name) + " --help"));
+    EXPECT_TRUE(says(text, command.command == Command::kHelp ? "Commands:" : std::string(command.example)));
+    for (const OptionRow& row : option_rows()) {
+      const bool listed = command_help(command.command).find(fmt::format("\n  --{}", row.name)) != std::string::npos;
+      EXPECT_TRUE(listed || !row.taken_by(command.command)) << command.name << " " << row.name;
+    }
+    EXPECT_TRUE(says(overview(), fmt::format("\n  {} ", command.name)));
+    EXPECT_TRUE(says(man_page(), fmt::format("\n.B {}", command.name)));
+    EXPECT_TRUE(
+        says(*help_text(parse(fmt::format("help {}", command.name))), fmt::format("train_llama_lora {}: ", command.name)));
+  }
+  EXPECT_EQ(*help_text(parse("--help")), overview());
+  EXPECT_EQ(*help_text(parse("-h")), overview());
+  EXPECT_EQ(*help_text(parse("help --man")), man_page());
+  EXPECT_TRUE(says(command_help(Command::kTrain), "highest learning rate (default 0.0002) [--learning-rate]"));
+}
+
+TEST(Help, LinesFitTheWidth) {
+  for (const CommandRow& command : command_rows()) {
+    std::istringstream lines(command_help(command.command) + overview());
+    for (std::string line; std::getline(lines, line);) EXPECT_LE(line.size(), 120u) << line;
+  }
+}
+
+// What a shell says about a script on its standard input, and its exit status.
+int shell_status(const std::string& shell, const std::string& script) {
+  const std::string path = ::testing::TempDir() + "completion." + std::to_string(getpid());
+  std::ofstream(path) << script;
+  const int status = std::system((shell + " " + path).c_str());
+  std::remove(path.c_str());
+  return status;
+}
+
+TEST(Completion, BashOffersCommandsOptionsAndWords) {
+  const std::string script = completion("bash");
+  const std::string check = script + R"(
+complete_line() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=(); _train_llama_lora; echo "${COMPREPLY[*]}"; }
+[[ $(complete_line train_llama_lora pl) == plan ]] || exit 10
+[[ $(complete_line train_llama_lora train --dty) == --dtype ]] || exit 11
+[[ $(complete_line train_llama_lora train --dtype bf) == bf16 ]] || exit 12
+[[ $(complete_line train_llama_lora generate --lr) == "" ]] || exit 13
+[[ $(complete_line train_llama_lora --lea) == "" ]] || exit 14
+[[ $(complete_line train_llama_lora --grad) == --grad-accum ]] || exit 15
+[[ $(complete_line train_llama_lora completion z) == zsh ]] || exit 16
+)";
+  EXPECT_EQ(shell_status("bash", check), 0);
+}
+
+TEST(Completion, OtherShells) {
+  for (const char* shell : {"zsh", "fish"}) {
+    const std::string script = completion(shell);
+    for (const OptionRow& row : option_rows()) EXPECT_TRUE(says(script, std::string(row.name))) << shell;
+    if (std::system(fmt::format("command -v {} > /dev/null", shell).c_str()) == 0) {
+      EXPECT_EQ(shell_status(fmt::format("{} -n", shell), script), 0) << shell;
+    }
+  }
+  EXPECT_EQ(*help_text(parse("completion fish")), completion("fish"));
+  EXPECT_THROW(completion("tcsh"), Error);
+}
+
+}  // namespace
+}  // namespace tll

@@ -1,0 +1,179 @@
+#include "src/progress.h"
+
+#include <gtest/gtest.h>
+#include <pty.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <sstream>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "src/check.h"
+#include "src/signals.h"
+#include "src/units.h"
+#include "tests/allocations.h"
+
+namespace tll {
+namespace {
+
+ProgressLine line(int64_t step) { return {step, 2.34567, 1.2345, 2e-4, 812.3, 0.634, 1288490189}; }
+
+// Two ends: what is written to `in` is read from `out`.
+struct Channel {
+  int in = -1, out = -1;
+  static Channel pipe() {
+    int ends[2];
+    EXPECT_EQ(::pipe(ends), 0);
+    return {ends[1], ends[0]};
+  }
+  static Channel terminal(unsigned short columns) {
+    Channel made;
+    winsize size{24, columns, 0, 0};
+    EXPECT_EQ(openpty(&made.out, &made.in, nullptr, nullptr, &size), 0);
+    return made;
+  }
+  // What was written so far (the writer's end is closed first for a pipe).
+  std::string text() {
+    char buffer[65536];
+    const ssize_t got = read(out, buffer, sizeof buffer);
+    return std::string(buffer, got > 0 ? static_cast<size_t>(got) : 0);
+  }
+  void close() { ::close(in), ::close(out); }
+};
+
+std::vector<std::string> split(const std::string& text, char at) {
+  std::vector<std::string> parts;
+  std::istringstream in(text);
+  for (std::string part; std::getline(in, part, at);) parts.push_back(part);
+  return parts;
+}
+
+TEST(Progress, PlainLinesForAPipe) {
+  Channel channel = Channel::pipe();
+  Progress progress(1, 1000, false, channel.in);
+  for (int step = 1; step <= 1000; ++step) progress.show(line(step));
+  progress.finish();
+  const auto lines = split(channel.text(), '\n');
+  EXPECT_LE(lines.size(), 102u);
+  EXPECT_GE(lines.size(), 90u);
+  EXPECT_EQ(lines.front().find("step 1/1000  loss 2.3457  norm 1.23  lr 2.00e-04  812 tokens/s  63% of peak  1.20 GiB  ETA "), 0u)
+      << lines.front();
+  EXPECT_EQ(lines.back().find("step 1000/1000"), 0u) << lines.back();
+  EXPECT_NE(lines.back().find("ETA 0:00"), std::string::npos);
+  EXPECT_EQ(lines.front().find('\r'), std::string::npos);
+  channel.close();
+}
+
+TEST(Progress, FirstAndLastOfAResumedAndInterruptedRun) {
+  Channel channel = Channel::pipe();
+  Progress progress(501, 1000, false, channel.in);
+  for (int step = 501; step <= 703; ++step) progress.show(line(step));
+  progress.note("interrupted");
+  progress.finish();
+  const auto lines = split(channel.text(), '\n');
+  EXPECT_EQ(lines.front().find("step 501/1000"), 0u);
+  EXPECT_EQ(lines[lines.size() - 2], "interrupted");
+  EXPECT_EQ(lines.back().find("step 703/1000"), 0u) << lines.back();
+  channel.close();
+}
+
+TEST(Progress, QuietSaysNothing) {
+  Channel channel = Channel::pipe();
+  Progress progress(1, 2, true, channel.in);
+  progress.show(line(1));
+  progress.note("note");
+  progress.finish();
+  ASSERT_EQ(write(channel.in, "end", 3), 3);
+  EXPECT_EQ(channel.text(), "end");
+  channel.close();
+}
+
+TEST(Progress, OneLineFitsEveryWidthOfATerminal) {
+  for (unsigned short width = 4; width <= 160; ++width) {
+    Channel channel = Channel::terminal(width);
+    Progress progress(1, 2000, false, channel.in);
+    progress.show(line(1));
+    const std::string text = channel.text();
+    ASSERT_EQ(text.find("\r\x1b[K"), 0u);
+    const std::string shown = text.substr(4);
+    EXPECT_LT(shown.size(), width) << shown;
+    EXPECT_EQ(shown.find('\n'), std::string::npos);
+    const std::string step = "step 1/2000";
+    EXPECT_EQ(shown.substr(0, step.size()), step.substr(0, shown.size())) << "cut off only where not even this fits";
+    EXPECT_EQ(shown.find("loss 2.3457") != std::string::npos, width > 24) << width << shown;
+    EXPECT_TRUE(width <= 110 || shown.find("lr 2.00e-04") != std::string::npos) << shown;
+    channel.close();
+  }
+}
+
+TEST(Progress, ATerminalIsRedrawnAFewTimesASecondAndNotesKeepTheirLine) {
+  Channel channel = Channel::terminal(120);
+  Progress progress(1, 10000, false, channel.in);
+  for (int step = 1; step <= 5000; ++step) progress.show(line(step));
+  progress.note("eval loss 1.5");
+  progress.finish();
+  const std::string text = channel.text();
+  const auto draws = split(text, '\r').size();
+  EXPECT_LT(draws, 100u);
+  EXPECT_NE(text.find("\r\x1b[Keval loss 1.5\r\n\r\x1b[Kstep 5000/10000"), std::string::npos) << text;
+  EXPECT_EQ(text.substr(text.size() - 2), "\r\n") << "the terminal writes \\n as \\r\\n";
+  channel.close();
+}
+
+TEST(Progress, AStepAllocatesNothing) {
+  Channel pipe = Channel::pipe(), terminal = Channel::terminal(100);
+  Progress plain(1, 100, false, pipe.in), drawn(1, 100, false, terminal.in);
+  const int64_t at_first = allocations;
+  std::string(100, 'x').shrink_to_fit();
+  ASSERT_GT(allocations, at_first) << "they are counted";
+  const int64_t before = allocations;
+  for (int step = 1; step <= 100; ++step) {
+    plain.show(line(step));
+    drawn.show(line(step));
+  }
+  EXPECT_EQ(allocations, before);
+  pipe.close(), terminal.close();
+}
+
+TEST(Units, Bytes) {
+  const std::pair<int64_t, const char*> cases[] = {
+      {0, "0 B"},          {999, "999 B"},        {1000, "0.98 KiB"},      {1024, "1.00 KiB"},        {10235, "10.0 KiB"},
+      {102400, "100 KiB"}, {1 << 20, "1.00 MiB"}, {5LL << 30, "5.00 GiB"}, {1023 * 1024, "1.00 MiB"}, {INT64_MAX, "8.00 EiB"}};
+  for (const auto& [count, text] : cases) EXPECT_EQ(fmt::format("{}", Bytes{count}), text) << count;
+}
+
+TEST(Units, Duration) {
+  const std::pair<double, const char*> cases[] = {{0, "0:00"},       {7.4, "0:07"},        {754, "12:34"}, {3599.6, "1:00:00"},
+                                                  {3723, "1:02:03"}, {183845, "2d 03:04"}, {NAN, "?"},     {INFINITY, "?"}};
+  for (const auto& [seconds, text] : cases) EXPECT_EQ(fmt::format("{}", Duration{seconds}), text) << seconds;
+}
+
+// The exit status of a child that catches signals, gets `signals` one after the other, and exits with 7 once it is asked to stop.
+int status_after(std::vector<int> signals) {
+  const pid_t child = fork();
+  if (child == 0) {
+    catch_stop_signals();
+    if (stop_requested()) _exit(1);
+    for (int number : signals) raise(number);
+    _exit(stop_requested() ? 7 : 2);
+  }
+  int status = 0;
+  EXPECT_EQ(waitpid(child, &status, 0), child);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+TEST(Signals, TheFirstAsksTheSecondEnds) {
+  for (int number : {SIGINT, SIGTERM}) {
+    EXPECT_EQ(status_after({}), 2) << "not asked";
+    EXPECT_EQ(status_after({number}), 7);
+    EXPECT_EQ(status_after({number, number}), kExitInterrupted);
+  }
+  EXPECT_EQ(status_after({SIGINT, SIGTERM}), kExitInterrupted);
+}
+
+}  // namespace
+}  // namespace tll
