@@ -68,11 +68,11 @@ def restore_digits(tokenizer: dict) -> None:
 
 
 def name_tokenizer(config: dict) -> None:
+    """A generic class: for GPT2Tokenizer transformers 5 builds ByteLevel itself and ignores the pre-tokenizer in tokenizer.json."""
     for key in ("is_local", "local_files_only", "backend"):
         config.pop(key, None)
-    config["tokenizer_class"] = "GPT2Tokenizer"
+    config["tokenizer_class"] = "PreTrainedTokenizerFast"
     config["model_max_length"] = CONTEXT
-    config["add_prefix_space"] = False
     config["clean_up_tokenization_spaces"] = False
 
 

@@ -1,0 +1,57 @@
+"""transformers' Llama in true double precision.
+
+`model.double()` is not enough: RMSNorm and the rotary embedding compute in fp32 whatever the dtype, and converting the module also
+converts the rotary frequencies. Here the parameters become double, both functions keep double, and the frequencies keep the fp32
+values that transformers computes. As in every engine the angle is one fp32 product, position times frequency.
+"""
+
+import torch
+from transformers.models.llama import modeling_llama
+
+
+def norm_forward(self, x):
+    return self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon))
+
+
+def rotary_forward(self, x, position_ids):
+    angle = (position_ids[:, :, None].float() * self.inv_freq[None, None, :].float()).to(x.dtype)
+    angle = torch.cat((angle, angle), dim=-1)
+    return angle.cos() * self.attention_scaling, angle.sin() * self.attention_scaling
+
+
+def make_exact(model: torch.nn.Module) -> None:
+    """Changes this model, and the classes of transformers' Llama for the rest of the process."""
+    modeling_llama.LlamaRMSNorm.forward = norm_forward
+    modeling_llama.LlamaRotaryEmbedding.forward = rotary_forward
+    for parameter in model.parameters():
+        parameter.data = parameter.data.double()
+
+
+def logits_of(model: torch.nn.Module, ids: list[int]) -> torch.Tensor:
+    """(tokens, vocabulary) of one document, positions from 0."""
+    return model(input_ids=torch.tensor([ids]), use_cache=False).logits[0]
+
+
+def loss_of(logits: list[torch.Tensor], documents: list[dict]) -> torch.Tensor:
+    """Sum over documents of the target cross entropies, divided by all targets; position t predicts the label of t + 1."""
+    total, targets = 0.0, 0
+    for z, document in zip(logits, documents):
+        labels = torch.tensor(document["labels"][1:])
+        total = total + torch.nn.functional.cross_entropy(z[:-1], labels, ignore_index=-100, reduction="sum")
+        targets += int((labels != -100).sum())
+    return total / targets
+
+
+def adapter_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """By the names that PEFT writes to a file: those of the module tree without the adapter's own name."""
+    return {name.replace(".default.", "."): p for name, p in model.named_parameters() if ".lora_" in name}
+
+
+def adapter_gradients(model: torch.nn.Module, documents: list[dict]) -> tuple[list[torch.Tensor], torch.Tensor, dict[str, torch.Tensor]]:
+    """Logits of each document, the loss, and its gradient by adapter tensor."""
+    model.zero_grad()
+    logits = [logits_of(model, d["input_ids"]) for d in documents]
+    loss = loss_of(logits, documents)
+    loss.backward()
+    gradients = {name: p.grad.detach().clone() for name, p in adapter_parameters(model).items()}
+    return [z.detach() for z in logits], loss.detach(), gradients

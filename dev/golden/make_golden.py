@@ -1,0 +1,249 @@
+"""Makes tests/goldens: tiny random Llamas with an adapter, and what transformers + peft compute with them.
+
+    make_golden.py [DIR]
+
+Deterministic: every random number comes from numpy's PCG64 seeded by the model's name. The results are computed in double
+(exact.py) from the stored values; that they are those of transformers + peft as shipped is checked here in fp32.
+tests/goldens/README.md says what is in a directory.
+"""
+
+import json
+import pathlib
+import shutil
+import sys
+import zlib
+
+import numpy as np
+import peft
+import torch
+import transformers
+from safetensors.torch import save_file
+
+import exact
+
+STEPS, LEARNING_RATE, CLIP = 10, 1e-2, 1.0
+LENGTHS = (3, 5, 9, 14, 21, 40)
+ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 32}
+
+COMMON = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_act": "silu",
+    "num_hidden_layers": 2,
+    "max_position_embeddings": 256,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": None,
+}
+
+
+def config(vocab, hidden, inner, heads, kv, head_dim, rope, dtype, tied=False, eps=1e-5, biases=False):
+    return COMMON | {
+        "vocab_size": vocab,
+        "hidden_size": hidden,
+        "intermediate_size": inner,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv,
+        "head_dim": head_dim,
+        "rope_parameters": rope,
+        "dtype": dtype,
+        "tie_word_embeddings": tied,
+        "rms_norm_eps": eps,
+        "attention_bias": biases,
+        "mlp_bias": biases,
+    }
+
+
+def in_old_style(new: dict, *, theta: int, scaling: dict | None) -> dict:
+    """As transformers 4 writes it."""
+    old = {k: v for k, v in new.items() if k not in ("rope_parameters", "dtype", "head_dim")}
+    return old | {"rope_theta": theta, "rope_scaling": scaling, "torch_dtype": new["dtype"], "transformers_version": "4.46.3"}
+
+
+def default_rope(theta: float) -> dict:
+    return {"rope_type": "default", "rope_theta": theta}
+
+
+# name: (config.json, what adapter_config.json says beyond the defaults, number of weight files)
+MODELS = {
+    # Groups of three query heads a key/value head, tied head, the shape of SmolLM2 in small.
+    "gqa_tied": (
+        config(64, 36, 56, 3, 1, 12, default_rope(100000.0), "bfloat16", tied=True),
+        {"r": 4, "lora_alpha": 8, "target_modules": ALL},
+        1,
+    ),
+    # As many key/value heads as query heads; biases everywhere; rank-stabilised scale.
+    "mha_biases": (
+        config(67, 32, 44, 4, 4, 8, default_rope(10000.0), "float32", eps=1e-6, biases=True),
+        {"r": 3, "lora_alpha": 6, "target_modules": ALL, "use_rslora": True},
+        1,
+    ),
+    # heads * head_dim is not hidden_size; frequencies below, inside and above the scaled range; ranks and alphas by pattern.
+    "llama3_rope": (
+        config(71, 42, 48, 6, 2, 20, LLAMA3 | {"rope_theta": 10000.0}, "bfloat16"),
+        {
+            "r": 2,
+            "lora_alpha": 5,
+            "target_modules": ALL,
+            "rank_pattern": {"down_proj": 3, "model.layers.1.self_attn.q_proj": 1},
+            "alpha_pattern": {"gate_proj": 12, "model.layers.1.mlp.up_proj": 2.5},
+        },
+        1,
+    ),
+    # Three files of fp16; only q and v adapted.
+    "fp16_sharded": (
+        config(80, 32, 40, 4, 2, 8, default_rope(10000.0), "float16"),
+        {"r": 4, "lora_alpha": 4, "target_modules": ("q_proj", "v_proj")},
+        3,
+    ),
+    # One key/value head; head_dim left to hidden_size / heads.
+    "old_config": (
+        in_old_style(config(100, 40, 52, 4, 1, 10, None, "bfloat16", tied=True), theta=50000, scaling=LLAMA3),
+        {"r": 4, "lora_alpha": 16, "target_modules": ("k_proj", "o_proj", "gate_proj", "down_proj")},
+        1,
+    ),
+}
+
+
+def write_json(path: pathlib.Path, content) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def random_weights(model: torch.nn.Module, rng: np.random.Generator, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """Large enough that every part of the model matters to the loss, small enough that ten steps at a high rate are not chaotic."""
+    weights = {}
+    for name, shape in sorted((n, tuple(p.shape)) for n, p in model.named_parameters()):
+        value = rng.standard_normal(shape)
+        if "norm" in name:
+            value = 1 + 0.2 * value
+        elif name.endswith("bias"):
+            value *= 0.2
+        else:
+            value /= np.sqrt(shape[1])
+        weights[name] = torch.from_numpy(value).to(dtype)
+    return weights
+
+
+def write_weights(directory: pathlib.Path, weights: dict[str, torch.Tensor], files: int) -> None:
+    if files == 1:
+        save_file(weights, directory / "model.safetensors", {"format": "pt"})
+        return
+    names = sorted(weights)
+    place = {name: f"model-{i * files // len(names) + 1:05d}-of-{files:05d}.safetensors" for i, name in enumerate(names)}
+    for file in sorted(set(place.values())):
+        save_file({n: weights[n] for n in names if place[n] == file}, directory / file, {"format": "pt"})
+    total = sum(w.numel() * w.element_size() for w in weights.values())
+    write_json(directory / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": place})
+
+
+def write_adapter(directory: pathlib.Path, name: str, model: torch.nn.Module, settings: dict, rng: np.random.Generator) -> None:
+    """The short adapter_config.json that every PEFT since 0.5 reads; A and B both random, since B = 0 would make dA = 0."""
+    directory.mkdir()
+    short = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": name,
+        "revision": None,
+        "inference_mode": True,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "init_lora_weights": True,
+        "modules_to_save": None,
+        "rank_pattern": {},
+        "alpha_pattern": {},
+    } | settings
+    short["target_modules"] = sorted(short["target_modules"])
+    write_json(directory / "adapter_config.json", dict(sorted(short.items())))
+    shaped = peft.get_peft_model(model, peft.LoraConfig(**short | {"inference_mode": False}))
+    tensors = {}
+    for key, parameter in sorted(exact.adapter_parameters(shaped).items()):
+        shape = tuple(parameter.shape)
+        scale = (1 if ".lora_A." in key else 0.25) / np.sqrt(shape[1])
+        tensors[key] = torch.from_numpy(scale * rng.standard_normal(shape)).float()
+    save_file(tensors, directory / "adapter_model.safetensors", {"format": "pt"})
+
+
+def random_documents(vocab: int, rng: np.random.Generator) -> list[dict]:
+    """A prompt without labels, then targets with holes. One document is trained everywhere, its first label (which nothing
+    predicts) included."""
+    documents = []
+    for i, length in enumerate(LENGTHS):
+        ids = rng.integers(0, vocab, length).tolist()
+        labels = [-100 if t < length // 2 or rng.random() < 0.2 else ids[t] for t in range(length)]
+        labels[-1] = ids[-1]
+        documents.append({"input_ids": ids, "labels": list(ids) if i == 2 else labels})
+    return documents
+
+
+def load(directory: pathlib.Path) -> torch.nn.Module:
+    base = transformers.LlamaForCausalLM.from_pretrained(directory, dtype=torch.float32, attn_implementation="sdpa")
+    model = peft.PeftModel.from_pretrained(base, directory / "adapter", is_trainable=True)
+    assert set(peft.get_peft_model_state_dict(model)) == set(exact.adapter_parameters(model))
+    return model
+
+
+def train(model: torch.nn.Module, documents: list[dict]) -> tuple[list[float], list[float]]:
+    """Losses before each update and gradient norms before clipping."""
+    parameters = list(exact.adapter_parameters(model).values())
+    optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
+    losses, norms = [], []
+    for _ in range(STEPS):
+        _, loss, _ = exact.adapter_gradients(model, documents)
+        norms.append(float(torch.nn.utils.clip_grad_norm_(parameters, CLIP)))
+        optimizer.step()
+        losses.append(float(loss))
+    return losses, norms
+
+
+def results(directory: pathlib.Path, documents: list[dict], double: bool) -> dict[str, torch.Tensor]:
+    model = load(directory)
+    if double:
+        exact.make_exact(model)
+    logits, loss, gradients = exact.adapter_gradients(model, documents)
+    golden = {f"logits.{i}": z for i, z in enumerate(logits)} | {"loss": loss}
+    golden |= {f"grad.{name}": g for name, g in gradients.items()}
+    losses, norms = train(model, documents)
+    golden |= {"losses": torch.tensor(losses, dtype=torch.float64), "grad_norms": torch.tensor(norms, dtype=torch.float64)}
+    return golden | {f"adapter_after.{name}": p.detach().clone() for name, p in exact.adapter_parameters(model).items()}
+
+
+def make_files(root: pathlib.Path, name: str) -> list[dict]:
+    settings, adapter, files = MODELS[name]
+    directory = root / name
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    write_json(directory / "config.json", settings)
+    rng = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
+    model = transformers.LlamaForCausalLM(transformers.AutoConfig.from_pretrained(directory))
+    dtype = getattr(torch, settings.get("dtype") or settings["torch_dtype"])
+    write_weights(directory, random_weights(model, rng, dtype), files)
+    write_adapter(directory / "adapter", name, model, adapter, rng)
+    documents = random_documents(settings["vocab_size"], rng)
+    (directory / "data.jsonl").write_text("".join(json.dumps(d) + "\n" for d in documents), encoding="utf-8")
+    return documents
+
+
+def relative(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float((a.double() - b.double()).norm() / b.double().norm())
+
+
+def main() -> None:
+    root = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parents[2] / "tests/goldens")
+    torch.use_deterministic_algorithms(True)
+    torch.set_num_threads(1)  # the order of sums must not depend on the machine
+    documents = {name: make_files(root, name) for name in MODELS}
+    shipped = {name: results(root / name, documents[name], double=False) for name in MODELS}  # before make_exact changes the classes
+    for name in MODELS:
+        golden = results(root / name, documents[name], double=True)
+        save_file({k: v.float().contiguous() for k, v in golden.items()}, root / name / "golden.safetensors", {"format": "pt"})
+        print(f"{name}: loss {golden['losses'][0]:.4f} -> {golden['losses'][-1]:.4f}; largest difference of transformers + peft in fp32:")
+        for kind in ("logits.", "loss", "grad.", "losses", "grad_norms", "adapter_after."):
+            worst = max(relative(shipped[name][k], v) for k, v in golden.items() if k == kind or (kind[-1] == "." and k.startswith(kind)))
+            print(f"  {kind:15} {worst:.1e}")
+            assert worst < 1e-5, (name, kind, worst)
+
+
+if __name__ == "__main__":
+    main()
