@@ -25,13 +25,12 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
-#include <fstream>
 #include <numeric>
 
 #include "data/prompt.h"
-#include "data/utf8.h"
 #include "src/check.h"
 #include "src/file.h"
+#include "tokenizer/utf8.h"
 
 namespace tll {
 namespace {
@@ -56,7 +55,7 @@ struct FileDocument {
 // Walks over the bytes of a file; every array is checked against what is left.
 class Cursor {
  public:
-  Cursor(const std::string& file, std::span<const std::byte> bytes) : file_(file), bytes_(bytes) {}
+  Cursor(const std::string& file, std::string_view bytes) : file_(file), bytes_(bytes) {}
   template <class T>
   std::vector<T> array(uint64_t count, const char* what) {
     if (count > (bytes_.size() - at_) / sizeof(T)) {
@@ -72,7 +71,7 @@ class Cursor {
 
  private:
   const std::string& file_;
-  std::span<const std::byte> bytes_;
+  std::string_view bytes_;
   uint64_t at_ = 0;
 };
 
@@ -161,11 +160,7 @@ uint64_t Dataset::content_hash() const {
   return hash;
 }
 
-bool is_prepared(const std::filesystem::path& path) {
-  char magic[kMagic.size()] = {};
-  std::ifstream(path, std::ios::binary).read(magic, sizeof magic);
-  return std::string_view(magic, sizeof magic) == kMagic;
-}
+bool is_prepared(std::string_view bytes) { return bytes.starts_with(kMagic); }
 
 void write_dataset(const Dataset& data, const std::filesystem::path& path) {
   std::vector<std::string> strings = {data.tokenizer_fingerprint, data.template_name, data.report.json().dump()};
@@ -206,14 +201,11 @@ void write_dataset(const Dataset& data, const std::filesystem::path& path) {
   write_file_atomic(path, file);
 }
 
-Dataset read_dataset(const std::filesystem::path& path) {
-  const std::string file = path.string();
-  const MappedFile mapped(path);
-  const std::span<const std::byte> bytes = mapped.bytes();
-  if (bytes.size() < sizeof(FileHeader) + sizeof(uint64_t) || std::memcmp(bytes.data(), kMagic.data(), kMagic.size()) != 0) {
+Dataset parse_dataset(std::string_view bytes, const std::string& file) {
+  if (bytes.size() < sizeof(FileHeader) + sizeof(uint64_t) || !is_prepared(bytes)) {
     bad_file("{}: not a prepared data set: it does not begin with {}, or is cut short", file, kMagic);
   }
-  Cursor cursor(file, bytes.first(bytes.size() - sizeof(uint64_t)));
+  Cursor cursor(file, bytes.substr(0, bytes.size() - sizeof(uint64_t)));
   const FileHeader header = cursor.array<FileHeader>(1, "headers")[0];
   if (header.version != kVersion) {
     bad_file("{}: format version {}, and this program reads {}; run `prepare` again", file, header.version, kVersion);
@@ -251,7 +243,7 @@ Dataset read_dataset(const std::filesystem::path& path) {
     require(next < lengths.size() && lengths[next] <= text.size() - text_at, "the strings do not add up");
     const std::string s(text.data() + text_at, lengths[next]);
     text_at += lengths[next++];
-    require(is_utf8(s), "a string is not UTF-8");
+    require(find_invalid_utf8(s) == std::string::npos, "a string is not UTF-8");
     return s;
   };
   require(lengths.size() >= kFileStrings, "the strings do not add up");

@@ -9,6 +9,7 @@
 #include <map>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "data/metric.h"
@@ -85,8 +86,9 @@ Dataset load_dataset(const std::filesystem::path& path, const Tokenizer* tokeniz
 
 // squad.bin: layout in dataset.cpp. Written to a temporary name, then renamed.
 void write_dataset(const Dataset& dataset, const std::filesystem::path& path);
-Dataset read_dataset(const std::filesystem::path& path);
-bool is_prepared(const std::filesystem::path& path);  // whether it begins as a squad.bin does
+// `bytes` is the whole file and `name` its name in messages. Error (kExitBadFile) unless every byte is as the layout says.
+Dataset parse_dataset(std::string_view bytes, const std::string& name);
+bool is_prepared(std::string_view bytes);  // whether they begin as a squad.bin does
 
 // One sample with its trained part marked: «…» (and bold green with `color`). Control characters are made visible.
 std::string show_text(const Dataset& dataset, int64_t index, const Tokenizer& tokenizer, bool color);

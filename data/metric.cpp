@@ -4,7 +4,8 @@
 #include <iterator>
 #include <vector>
 
-#include "data/utf8.h"
+#include "tokenizer/unicode.h"
+#include "tokenizer/utf8.h"
 
 namespace tll {
 namespace {
@@ -25,6 +26,23 @@ template <class Range, size_t N>
 const Range* range_at(const Range (&table)[N], uint32_t c) {
   const Range* next = std::upper_bound(table, table + N, c, [](uint32_t x, const Range& r) { return x < r.first; });
   return next == table || c > next[-1].last ? nullptr : next - 1;
+}
+
+// A byte outside a valid sequence counts as U+FFFD, so that any text can be scored.
+std::u32string decode_utf8(std::string_view s) {
+  std::u32string out;
+  out.reserve(s.size());
+  for (size_t i = 0; i < s.size();) {
+    const CodePoint c = read_code_point(s, i);
+    out += c.value;
+    i += c.bytes;
+  }
+  return out;
+}
+
+bool is_word(char32_t c) {
+  const CharClass kind = char_class(c);
+  return kind == CharClass::kLetter || kind == CharClass::kNumber;
 }
 
 // A capital sigma ends a word when a cased letter stands before it and none behind it, case-ignorable characters skipped
@@ -59,11 +77,8 @@ bool is_ascii_punctuation(uint32_t c) {
   return (c >= '!' && c <= '/') || (c >= ':' && c <= '@') || (c >= '[' && c <= '`') || (c >= '{' && c <= '~');
 }
 
-// What Python's str.split takes as whitespace.
-bool is_python_space(uint32_t c) {
-  return (c >= 0x09 && c <= 0x0D) || (c >= 0x1C && c <= 0x20) || c == 0x85 || c == 0xA0 || c == 0x1680 ||
-         (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
-}
+// What Python's str.split takes as whitespace: Unicode's, and four separators of ASCII.
+bool is_python_space(char32_t c) { return char_class(c) == CharClass::kSpace || (c >= 0x1C && c <= 0x1F); }
 
 // The tokens of the normalised text.
 std::vector<std::u32string> normalized_tokens(std::string_view text) {
@@ -77,7 +92,7 @@ std::vector<std::u32string> normalized_tokens(std::string_view text) {
   };
   for (size_t i = 0; i < s.size();) {
     size_t end = i;
-    while (end < s.size() && range_at(kWord, s[end])) ++end;
+    while (end < s.size() && is_word(s[end])) ++end;
     const std::u32string_view word(s.data() + i, end - i);
     if (word == U"a" || word == U"an" || word == U"the") {
       finish();

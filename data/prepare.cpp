@@ -162,7 +162,7 @@ Dataset prepare_squad(const SquadFile& squad, const std::string& file, const Tok
     }
     const std::string answer = sample.answerable() ? sample.answers[0] : std::string(kNoAnswer);
     const bool blank = answer.find_first_not_of(" \t\r\n") == std::string::npos;
-    if (blank) builder.keep_empty(fmt::format("{} (id {})", sample.where, sample.id), "its answer is empty");
+    if (blank) builder.keep_empty(fmt::format("{} (id {})", sample.where, in_quotes(sample.id)), "its answer is empty");
     const FittedSample fitted = fit(sample, answer, form, *tokenizer, options);
     const std::vector<int32_t>& tokens = fitted.tokenized.tokens;
     if (int64_t(tokens.size()) > options.max_tokens) {
@@ -265,9 +265,9 @@ Dataset prepare_token_rows(std::string_view text, const std::string& file, const
   return builder.finish();
 }
 
-Dataset open_prepared(const std::filesystem::path& path, const Tokenizer* tokenizer, const PrepareOptions& options) {
-  Dataset data = read_dataset(path);
-  const std::string file = path.string();
+Dataset open_prepared(std::string_view bytes, const std::string& file, const Tokenizer* tokenizer,
+                      const PrepareOptions& options) {
+  Dataset data = parse_dataset(bytes, file);
   if (tokenizer && !data.tokenizer_fingerprint.empty() && data.tokenizer_fingerprint != tokenizer->fingerprint()) {
     bad_file("{}: prepared with another tokenizer ({}) than the model's ({}); run `prepare` again with this --model", file,
              data.tokenizer_fingerprint, tokenizer->fingerprint());
@@ -303,8 +303,8 @@ Source detect(std::string_view text, const std::filesystem::path& path) {
 }  // namespace
 
 Dataset load_dataset(const std::filesystem::path& path, const Tokenizer* tokenizer, const PrepareOptions& options) {
-  if (is_prepared(path)) return open_prepared(path, tokenizer, options);
   const std::string text = read_file(path), file = path.string();
+  if (is_prepared(text)) return open_prepared(text, file, tokenizer, options);
   switch (detect(text, path)) {
     case Source::kTokenLines:
       return prepare_token_rows(text, file, tokenizer, options);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "src/check.h"
+#include "src/json.h"
 
 namespace tll {
 namespace {
@@ -33,9 +34,9 @@ std::vector<int32_t> encode_answer_apart(const Tokenizer& tokenizer, const std::
     if (tokenizer.decode(all) == whole) return ids;
   }
   bad_file(
-      "the tokenizer joins the end of a prompt with the answer behind it, and no encoding of the answer \"{}\" alone decodes to "
+      "the tokenizer joins the end of a prompt with the answer behind it, and no encoding of the answer {} alone decodes to "
       "that text; use a model with another tokenizer",
-      answer);
+      in_quotes(answer));
 }
 
 }  // namespace

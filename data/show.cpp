@@ -1,7 +1,7 @@
 // One document for people: its text with the trained part marked, and the same as JSON.
 #include "data/dataset.h"
-#include "data/utf8.h"
 #include "src/check.h"
+#include "tokenizer/utf8.h"
 
 namespace tll {
 namespace {
@@ -34,13 +34,15 @@ std::vector<Segment> segments(const Dataset& data, const Document& document, con
 // Control characters, except newline and tab, would act on the terminal: they become \xNN.
 std::string visible(const std::string& text) {
   std::string out;
-  for (const char32_t c : decode_utf8(text)) {
-    const bool control = (c < 0x20 && c != '\n' && c != '\t') || (c >= 0x7F && c < 0xA0);
+  for (size_t i = 0; i < text.size();) {
+    const CodePoint c = read_code_point(text, i);
+    const bool control = (c.value < 0x20 && c.value != '\n' && c.value != '\t') || (c.value >= 0x7F && c.value < 0xA0);
     if (control) {
-      out += fmt::format("\\x{:02x}", uint32_t(c));
+      out += fmt::format("\\x{:02x}", uint32_t(c.value));
     } else {
-      append_utf8(out, c);
+      append_utf8(out, c.value);
     }
+    i += c.bytes;
   }
   return out;
 }

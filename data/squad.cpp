@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "src/check.h"
-#include "src/file.h"
 
 namespace tll {
 namespace {
@@ -61,7 +60,7 @@ void add_sample(SquadFile& out, SquadSample sample) {
   out.unanswerable += !sample.answerable();
   for (size_t i = 0; i < sample.answers.size(); ++i) {
     if (stands_at(sample.context, sample.answers[i], sample.answer_starts[i])) continue;
-    if (out.offset_mismatches++ == 0) out.first_mismatch = fmt::format("{} (id {})", sample.where, sample.id);
+    if (out.offset_mismatches++ == 0) out.first_mismatch = fmt::format("{} (id {})", sample.where, in_quotes(sample.id));
   }
   out.samples.push_back(std::move(sample));
 }

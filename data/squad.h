@@ -5,7 +5,6 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,12 +28,9 @@ struct SquadFile {
   std::string first_mismatch;        // place of the first of them
 };
 
-// Reads SQuAD JSON, a JSON array of flattened rows, or (line by line) flattened rows as JSON lines. A byte-order mark and CRLF
-// are accepted. Error (kExitBadFile) with file and place when the text is not strict JSON or UTF-8, or a field is missing or of
-// the wrong type.
-SquadFile read_squad(const std::filesystem::path& path);
-
-// The same over a text that is already in memory. `name` is the file's name in messages.
+// SQuAD JSON or a JSON array of flattened rows; flattened rows as JSON lines. `name` is the file's name in messages. A byte-order
+// mark and CRLF are accepted. Error (kExitBadFile) with file and place when the text is not strict JSON or UTF-8, or a field is
+// missing or of the wrong type.
 SquadFile parse_squad_json(std::string_view text, const std::string& name);
 SquadFile parse_squad_lines(std::string_view text, const std::string& name);
 

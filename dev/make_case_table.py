@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes data/lowercase_table.inc: what str.lower needs, and the word characters of SQuAD's article rule.
+"""Writes data/lowercase_table.inc: what Python's str.lower does to each code point.
 
 usage: dev/make_case_table.py > data/lowercase_table.inc
 
@@ -80,8 +80,6 @@ def main():
     rows(ranges(case_ignorable), "{0x%X, 0x%X}")
     print("};\n// Letters with case that are not ignorable.\ninline constexpr PointRange kCased[] = {")
     rows(ranges(cased), "{0x%X, 0x%X}")
-    print("};\n// Categories L and N.\ninline constexpr PointRange kWord[] = {")
-    rows(ranges(lambda c: unicodedata.category(chr(c))[0] in "LN"), "{0x%X, 0x%X}")
     print("};")
 
 

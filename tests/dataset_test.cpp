@@ -1,0 +1,292 @@
+// prepare, squad.bin and show: what is trained, what is left out, and that a damaged file is refused.
+#include "data/dataset.h"
+
+#include <gtest/gtest.h>
+#include <xxhash.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <random>
+#include <set>
+
+#include "data/prompt.h"
+#include "src/check.h"
+#include "src/file.h"
+#include "tests/fake_tokenizer.h"
+
+namespace tll {
+namespace {
+
+class DatasetTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    directory_ = std::filesystem::temp_directory_path() / fmt::format("tll_dataset_{}", getpid());
+    std::filesystem::create_directories(directory_);
+  }
+  void TearDown() override { std::filesystem::remove_all(directory_); }
+
+  Dataset prepare(const Json& json) {
+    std::ofstream(directory_ / "squad.json") << json;
+    return load_dataset(directory_ / "squad.json", &tokenizer_, options_);
+  }
+  template <class F>
+  std::string error(F&& f, ExitCode code = kExitBadFile) {
+    try {
+      f();
+    } catch (const Error& e) {
+      EXPECT_EQ(e.exit_code, code) << e.what();
+      return e.what();
+    }
+    ADD_FAILURE() << "no error";
+    return "";
+  }
+  std::string bytes_of(const Dataset& d) {
+    write_dataset(d, directory_ / "squad.bin");
+    return read_file(directory_ / "squad.bin");
+  }
+
+  std::filesystem::path directory_;
+  FakeTokenizer tokenizer_;
+  PrepareOptions options_;
+};
+
+Json question(const std::string& id, const std::vector<std::string>& answers) {
+  Json list = Json::array();
+  for (const std::string& a : answers) list.push_back({{"text", a}, {"answer_start", 0}});
+  return {{"id", id}, {"question", "Q" + id + "?"}, {"answers", list}};
+}
+
+// Articles of one context each, with one answerable and one unanswerable question.
+Json squad(int articles) {
+  Json data = Json::array();
+  for (int i = 0; i < articles; ++i) {
+    const std::string word = "w" + std::to_string(i);
+    const Json qas = {question(std::to_string(i), {word, word, word + " is"}), question("u" + std::to_string(i), {})};
+    data.push_back({{"title", "t" + std::to_string(i)}, {"paragraphs", {{{"context", word + " is here."}, {"qas", qas}}}}});
+  }
+  return {{"version", "v2.0"}, {"data", data}};
+}
+
+TEST_F(DatasetTest, TrainsTheAnswerAndEos) {
+  const Dataset d = prepare(squad(2));
+  ASSERT_EQ(d.documents.size(), 2u);
+  const Document& doc = d.documents[1];
+  EXPECT_EQ(doc.id, "1");
+  EXPECT_EQ(doc.answers, (std::vector<std::string>{"w1", "w1 is"}));
+  EXPECT_EQ(tokenizer_.decode(d.prompt_of(doc)), "Context: w1 is here.\nQuestion: Q1?\nAnswer:");
+  EXPECT_EQ(tokenizer_.decode(d.tokens_of(doc), false), "Context: w1 is here.\nQuestion: Q1?\nAnswer: w1</s>");
+  const auto tokens = d.tokens_of(doc), labels = d.labels_of(doc);
+  for (int t = 0; t < doc.length; ++t) EXPECT_EQ(labels[t], t < doc.prompt_tokens ? kNotTrained : tokens[t]) << t;
+  EXPECT_EQ(doc.target_tokens, 4);  // ' ', 'w', '1', EOS
+  EXPECT_EQ(d.rules, SquadRules::kV2);
+  EXPECT_EQ(d.report.unanswerable_left_out, 2);
+  EXPECT_EQ(d.report.samples, 2);
+  EXPECT_EQ(d.report.target_tokens, 8);
+  EXPECT_EQ(d.report.json()["refused"], 0);
+}
+
+TEST_F(DatasetTest, UnanswerableCanBeTrained) {
+  options_.unanswerable = Unanswerable::kTrain;
+  const Dataset d = prepare(squad(1));
+  ASSERT_EQ(d.documents.size(), 2u);
+  EXPECT_TRUE(d.documents[1].answers.empty());
+  EXPECT_TRUE(d.unanswerable_trained);
+  EXPECT_TRUE(tokenizer_.decode(d.tokens_of(d.documents[1])).ends_with("Answer: no answer"));
+  EXPECT_EQ(d.report.unanswerable_trained, 1);
+}
+
+TEST_F(DatasetTest, SetsThatTrainNothingAreRefused) {
+  Json json = squad(2);
+  json["data"][1]["paragraphs"][0]["qas"][0] = question("blank", {" "});
+  const std::string message = error([&] { prepare(json); });
+  EXPECT_NE(message.find("data[1].paragraphs[0].qas[0]"), std::string::npos) << message;
+  EXPECT_NE(message.find("blank"), std::string::npos) << message;
+  json["data"].erase(1);
+  json["data"][0]["paragraphs"][0]["qas"].erase(0);
+  EXPECT_NE(error([&] { prepare(json); }).find("--unanswerable train"), std::string::npos);
+  options_.allow_empty = true;
+  EXPECT_TRUE(prepare(json).documents.empty());
+  json["data"][0]["paragraphs"][0]["qas"][0] = question("blank", {""});
+  const Dataset d = prepare(json);
+  EXPECT_EQ(d.report.empty, 1);
+  EXPECT_EQ(d.documents[0].target_tokens, 0);
+}
+
+TEST_F(DatasetTest, LongContextsAreCutAtTheirEnd) {
+  Json json = squad(1);
+  Json& paragraph = json["data"][0]["paragraphs"][0];
+  std::string context = "w0 is here.";
+  for (int i = 0; i < 200; ++i) context += " \xE6\x97\xA5";
+  paragraph["context"] = context;
+  const std::string rest = "Context: \nQuestion: Q0?\nAnswer: w0";
+  for (const int limit : {60, 61, 62, 63, 64, 100}) {
+    options_.max_tokens = limit;
+    const Dataset d = prepare(json);
+    ASSERT_EQ(d.report.truncated, 1);
+    const std::string text = tokenizer_.decode(d.tokens_of(d.documents[0]));
+    EXPECT_LE(d.documents[0].length, limit);
+    EXPECT_GE(d.documents[0].length, limit - 4) << "more was cut than had to be";
+    const std::string kept = text.substr(9, text.size() - rest.size());
+    EXPECT_EQ(text, "Context: " + kept + "\nQuestion: Q0?\nAnswer: w0");
+    EXPECT_TRUE(context.starts_with(kept));
+    EXPECT_NE((uint8_t(context[kept.size()]) & 0xC0), 0x80) << "cut inside a character";
+  }
+  options_.long_samples = LongSamples::kRefuse;
+  options_.allow_empty = true;
+  EXPECT_EQ(prepare(json).report.refused.at("too long"), 1);
+  options_.long_samples = LongSamples::kTruncate;
+  options_.max_tokens = 20;
+  EXPECT_EQ(prepare(json).report.refused.at("too long"), 1);
+  options_.max_tokens = 60;
+  paragraph["context"] = std::string(100, 'x') + " w0";
+  EXPECT_EQ(prepare(json).report.refused.at("answer cut off"), 1);
+}
+
+TEST_F(DatasetTest, SplitsByArticleOrByContext) {
+  options_.valid_split = 0.2;
+  options_.unanswerable = Unanswerable::kTrain;
+  const Dataset d = prepare(squad(10));
+  EXPECT_EQ(d.count(Split::kValidation), 4);  // two articles of two questions
+  std::map<std::string, std::set<Split>> of_title;
+  for (const Document& doc : d.documents) of_title[doc.title].insert(doc.split);
+  for (const auto& [title, splits] : of_title) EXPECT_EQ(splits.size(), 1u) << title;
+  EXPECT_EQ(prepare(squad(10)).content_hash(), d.content_hash());
+  options_.unanswerable = Unanswerable::kSkip;  // does not move an article to the other side
+  for (const Document& doc : prepare(squad(10)).documents) EXPECT_TRUE(of_title[doc.title].contains(doc.split));
+
+  Json one_article = squad(10);
+  for (Json& article : one_article["data"]) article["title"] = "same";
+  EXPECT_EQ(prepare(one_article).count(Split::kValidation), 2);
+  options_.valid_split = 1;
+  error([&] { prepare(squad(2)); }, kExitUsage);
+}
+
+TEST_F(DatasetTest, VocabularyOfModelAndTokenizerMustAgree) {
+  options_.vocab_size = 50;
+  EXPECT_NE(error([&] { prepare(squad(1)); }).find("below 50"), std::string::npos);
+  std::ofstream(directory_ / "x.json") << squad(1);
+  error([&] { load_dataset(directory_ / "x.json", nullptr, {}); });
+}
+
+TEST_F(DatasetTest, SquadBinKeepsEverything) {
+  options_.valid_split = 0.3;
+  options_.unanswerable = Unanswerable::kTrain;
+  const Dataset a = prepare(squad(10));
+  const std::string bytes = bytes_of(a);
+  const Dataset b = load_dataset(directory_ / "squad.bin", &tokenizer_, {});
+  EXPECT_EQ(a.tokens, b.tokens);
+  EXPECT_EQ(a.labels, b.labels);
+  EXPECT_EQ(a.content_hash(), b.content_hash());
+  EXPECT_EQ(a.report.json(), b.report.json());
+  EXPECT_EQ(a.tokenizer_fingerprint, b.tokenizer_fingerprint);
+  EXPECT_EQ(b.template_name, "squad");
+  EXPECT_EQ(b.rules, SquadRules::kV2);
+  EXPECT_TRUE(b.unanswerable_trained);
+  ASSERT_EQ(a.documents.size(), b.documents.size());
+  for (size_t i = 0; i < a.documents.size(); ++i) {
+    const Document &x = a.documents[i], &y = b.documents[i];
+    EXPECT_EQ(std::tie(x.begin, x.length, x.prompt_tokens, x.target_tokens, x.split, x.id, x.title, x.answers),
+              std::tie(y.begin, y.length, y.prompt_tokens, y.target_tokens, y.split, y.id, y.title, y.answers));
+  }
+  EXPECT_EQ(bytes, bytes_of(b));
+
+  const FakeTokenizer other({"more"});
+  EXPECT_NE(error([&] { load_dataset(directory_ / "squad.bin", &other, {}); }).find("another tokenizer"), std::string::npos);
+  options_.max_tokens = 20;
+  EXPECT_NE(error([&] { load_dataset(directory_ / "squad.bin", &tokenizer_, options_); }).find("--seq-len 20"),
+            std::string::npos);
+  options_ = {.vocab_size = 50};
+  EXPECT_NE(error([&] { load_dataset(directory_ / "squad.bin", nullptr, options_); }).find("below"), std::string::npos);
+}
+
+void sign(std::string& bytes) {
+  const uint64_t checksum = XXH3_64bits(bytes.data(), bytes.size() - 8);
+  std::memcpy(bytes.data() + bytes.size() - 8, &checksum, 8);
+}
+
+TEST_F(DatasetTest, DamagedFilesAreRefused) {
+  const std::string good = bytes_of(prepare(squad(3)));
+  for (size_t size = 0; size < good.size(); size += 1 + size / 50) {
+    error([&] { parse_dataset(std::string_view(good).substr(0, size), "f"); });
+  }
+  for (size_t i = 0; i < good.size(); ++i) {  // the checksum sees every bit
+    std::string bad = good;
+    bad[i] = char(bad[i] ^ (1 << (i % 8)));
+    error([&] { parse_dataset(bad, "f"); });
+  }
+}
+
+// With a checksum that fits: the reader must hold against files that were made to harm. What it accepts must be consistent.
+TEST_F(DatasetTest, HostileFilesAreRefusedOrConsistent) {
+  const std::string good = bytes_of(prepare(squad(3)));
+  std::mt19937 random(7);
+  int accepted = 0;
+  for (int round = 0; round < 20000; ++round) {
+    std::string bad = good;
+    const int changes = 1 + int(random() % 3);
+    for (int c = 0; c < changes; ++c) {
+      const size_t at = random() % (random() % 2 ? 112 : bad.size() - 8);  // half of them in the header and the documents
+      const uint8_t values[] = {0, 1, 0x7F, 0x80, 0xFF, uint8_t(random()), uint8_t(bad[at] + 1), uint8_t(bad[at] - 1)};
+      bad[at] = char(values[random() % 8]);
+    }
+    if (random() % 8 == 0) bad.resize(random() % bad.size() + 8);
+    sign(bad);
+    try {
+      const Dataset d = parse_dataset(bad, "f");
+      int64_t at = 0;
+      for (const Document& doc : d.documents) {
+        ASSERT_EQ(doc.begin, at);
+        ASSERT_GE(doc.length, 1);
+        ASSERT_LE(doc.prompt_tokens, doc.length);
+        at += doc.length;
+      }
+      ASSERT_EQ(size_t(at), d.tokens.size());
+      ASSERT_EQ(d.labels.size(), d.tokens.size());
+      for (const int32_t id : d.tokens) ASSERT_TRUE(id >= 0 && id < d.vocab_size);
+      for (const int32_t id : d.labels) ASSERT_TRUE(id == kNotTrained || (id >= 0 && id < d.vocab_size));
+      bytes_of(d);
+      ++accepted;
+    } catch (const Error& e) {
+      ASSERT_EQ(e.exit_code, kExitBadFile);
+    }
+  }
+  EXPECT_GT(accepted, 100);  // a change of a token or a letter is no damage
+  EXPECT_LT(accepted, 18000);
+}
+
+TEST_F(DatasetTest, ShowMarksTheTrainedPart) {
+  Json json = squad(1);
+  json["data"][0]["paragraphs"][0]["context"] = "w0 \x1b[31mred";
+  const Dataset d = prepare(json);
+  const std::string text = show_text(d, 0, tokenizer_, false);
+  EXPECT_NE(text.find("Answer:« w0</s>»"), std::string::npos) << text;
+  EXPECT_NE(text.find("w0 \\x1b[31mred"), std::string::npos) << text;
+  EXPECT_EQ(text.find('\x1b'), std::string::npos);
+  EXPECT_NE(show_text(d, 0, tokenizer_, true).find("\x1b[1;32m« w0</s>»\x1b[0m"), std::string::npos);
+  const Json shown = show_json(d, 0, tokenizer_);
+  EXPECT_EQ(shown["segments"][1]["text"], " w0</s>");
+  EXPECT_EQ(shown["segments"][1]["trained"], true);
+  EXPECT_EQ(shown["split"], "train");
+  EXPECT_EQ(shown["labels"].size(), shown["tokens"].size());
+  error([&] { show_text(d, 1, tokenizer_, false); }, kExitUsage);
+}
+
+TEST_F(DatasetTest, RealFile) {
+  const char* from = std::getenv("TLL_TEST_DATA");
+  const std::filesystem::path path = std::filesystem::path(from ? from : "../shared/data") / "squad-v2.0-dev-5-articles.json";
+  if (!std::filesystem::exists(path)) GTEST_SKIP() << path << " is missing (set TLL_TEST_DATA)";
+  options_.max_tokens = 8192;  // bytes
+  options_.valid_split = 0.2;
+  const Dataset d = load_dataset(path, &tokenizer_, options_);
+  EXPECT_EQ(d.report.samples, 705);
+  EXPECT_EQ(d.report.unanswerable_left_out, 702);
+  EXPECT_EQ(d.report.refused_total(), 0);
+  std::set<std::string> train, validation;
+  for (const Document& doc : d.documents) (doc.split == Split::kTrain ? train : validation).insert(doc.title);
+  EXPECT_EQ(train.size(), 4u);
+  EXPECT_EQ(validation.size(), 1u);
+  EXPECT_EQ(parse_dataset(bytes_of(d), "f").content_hash(), d.content_hash());
+}
+
+}  // namespace
+}  // namespace tll

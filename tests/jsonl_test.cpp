@@ -1,0 +1,123 @@
+// Rows that carry token ids: {"input_ids": [...], "labels": [...]}.
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "data/dataset.h"
+#include "src/check.h"
+
+namespace tll {
+namespace {
+
+class Jsonl : public testing::Test {
+ protected:
+  void SetUp() override {
+    path_ = std::filesystem::temp_directory_path() / fmt::format("tll_jsonl_{}.jsonl", getpid());
+    options_.vocab_size = 100;
+  }
+  void TearDown() override { std::filesystem::remove(path_); }
+  Dataset load(const std::string& text) {
+    std::ofstream(path_, std::ios::binary) << text;
+    return load_dataset(path_, nullptr, options_);
+  }
+  std::string error(const std::string& text) {
+    try {
+      load(text);
+    } catch (const Error& e) {
+      EXPECT_EQ(e.exit_code, kExitBadFile);
+      EXPECT_EQ(std::string(e.what()).find('\n'), std::string::npos);
+      return e.what();
+    }
+    ADD_FAILURE() << "accepted: " << text;
+    return "";
+  }
+  std::filesystem::path path_;
+  PrepareOptions options_;
+};
+
+TEST_F(Jsonl, LabelsAsHuggingFace) {
+  const Dataset d = load(
+      "\xEF\xBB\xBF{\"input_ids\": [1,2,3,4], \"labels\": [-100,-100,3,9], \"other\": {\"x\": null}}\r\n\n   "
+      "\n{\"input_ids\":[5,6]}");
+  ASSERT_EQ(d.documents.size(), 2u);
+  EXPECT_EQ(d.tokens, (std::vector<int32_t>{1, 2, 3, 4, 5, 6}));
+  EXPECT_EQ(d.labels, (std::vector<int32_t>{-100, -100, 3, 9, -100, 6}));
+  EXPECT_EQ(d.documents[0].target_tokens, 2);
+  EXPECT_EQ(d.documents[1].begin, 4);
+  EXPECT_EQ(d.documents[1].target_tokens, 1);
+  EXPECT_EQ(d.count(Split::kTrain), 2);
+  EXPECT_EQ(d.report.target_tokens, 3);
+  EXPECT_EQ(d.vocab_size, 100);
+}
+
+TEST_F(Jsonl, FirstLabelIsNeverATarget) {
+  EXPECT_NE(error("{\"input_ids\":[1,2],\"labels\":[1,-100]}").find("line 1 trains nothing"), std::string::npos);
+  EXPECT_NE(error("{\"input_ids\":[7]}").find("--allow-empty"), std::string::npos);
+  options_.allow_empty = true;
+  const Dataset d = load("{\"input_ids\":[7]}\n{\"input_ids\":[1,2],\"labels\":[1,-100]}\n");
+  EXPECT_EQ(d.report.empty, 2);
+  EXPECT_EQ(d.report.target_tokens, 0);
+}
+
+TEST_F(Jsonl, ErrorsNameTheLine) {
+  const std::string good = "{\"input_ids\":[1,2]}\n\n";
+  const std::pair<const char*, const char*> cases[] = {
+      {"{\"input_ids\":[1,100]}", "input_ids[1]"},
+      {"{\"input_ids\":[1,-100]}", "input_ids[1]"},
+      {"{\"input_ids\":[1,2.0]}", "2.0"},
+      {"{\"input_ids\":[1,\"2\"]}", "input_ids[1]"},
+      {"{\"input_ids\":[1,18446744073709551615]}", "input_ids[1]"},
+      {"{\"input_ids\":[1,4294967297]}", "input_ids[1]"},
+      {"{\"input_ids\":[]}", "empty"},
+      {"{\"input_ids\":5}", "expected an array"},
+      {"{\"labels\":[1]}", "input_ids"},
+      {"[1,2]", "input_ids"},
+      {"{\"input_ids\":[1,2],\"labels\":[-100]}", "1 elements"},
+      {"{\"input_ids\":[1,2],\"labels\":[-100,-1]}", "labels[1]"},
+      {"{\"input_ids\":[1,2],\"labels\":null}", "labels"},
+      {"{\"input_ids\":[1,2]", ""},
+      {"{\"input_ids\":[1,2]} x", ""},
+  };
+  for (const auto& [row, part] : cases) {
+    const std::string message = error(good + row);
+    EXPECT_NE(message.find("line 3"), std::string::npos) << message;
+    EXPECT_NE(message.find(part), std::string::npos) << message;
+    EXPECT_NE(message.find(path_.filename().string()), std::string::npos) << message;
+  }
+  EXPECT_NE(error("").find("no sample"), std::string::npos);
+}
+
+TEST_F(Jsonl, LongRowsAreCutOrRefused) {
+  options_.max_tokens = 3;
+  const std::string text =
+      "{\"input_ids\":[1,2,3,4]}\n{\"input_ids\":[1,2,3,4],\"labels\":[-100,-100,-100,4]}\n{\"input_ids\":[5,6,7]}\n";
+  const Dataset d = load(text);
+  ASSERT_EQ(d.documents.size(), 2u);
+  EXPECT_EQ(d.report.truncated, 1);
+  EXPECT_EQ(d.report.refused.at("answer cut off"), 1);
+  EXPECT_EQ(d.documents[0].length, 3);
+  options_.long_samples = LongSamples::kRefuse;
+  const Dataset strict = load(text);
+  EXPECT_EQ(strict.documents.size(), 1u);
+  EXPECT_EQ(strict.report.refused.at("too long"), 2);
+}
+
+TEST_F(Jsonl, SplitHoldsOutTheShareAndDependsOnTheSeed) {
+  std::string text;
+  for (int i = 0; i < 40; ++i) text += fmt::format("{{\"input_ids\":[{},2]}}\n", i + 10);
+  EXPECT_EQ(load(text).count(Split::kValidation), 0);
+  options_.valid_split = 0.25;
+  const Dataset a = load(text), b = load(text);
+  EXPECT_EQ(a.count(Split::kValidation), 10);
+  EXPECT_EQ(a.content_hash(), b.content_hash());
+  options_.seed = 43;
+  EXPECT_NE(load(text).content_hash(), a.content_hash());
+}
+
+TEST_F(Jsonl, WithoutVocabularyTheLargestIdDecides) {
+  options_.vocab_size = 0;
+  EXPECT_EQ(load("{\"input_ids\":[1,500]}").vocab_size, 501);
+}
+
+}  // namespace
+}  // namespace tll
