@@ -11,6 +11,13 @@ void CastFromMaster<Float>::cpu() const {
 
 template <class Float>
 template <Isa>
+void Copy<Float>::cpu() const {
+#pragma omp parallel for simd schedule(static)
+  for (int64_t i = 0; i < n; i++) out[i] = in[i];
+}
+
+template <class Float>
+template <Isa>
 void BiasForward<Float>::cpu() const {
 #pragma omp parallel for schedule(static)
   for (int n = 0; n < N; n++) {
@@ -65,6 +72,7 @@ void Dropout<Float>::cpu() const {
 }
 
 TLL_INSTANTIATE(CastFromMaster)
+TLL_INSTANTIATE(Copy)
 TLL_INSTANTIATE(BiasForward)
 TLL_INSTANTIATE(BiasBackward)
 TLL_INSTANTIATE(GatherRows)

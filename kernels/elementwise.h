@@ -5,7 +5,7 @@
 
 namespace tll {
 
-// out[i] = round(in[i]): the compute copy of trained values, made once a step. Also a plain copy when the types are equal.
+// out[i] = round(in[i]): the compute copy of trained values, made once a step.
 template <class Float>
 struct CastFromMaster {
   using Scalar = Float;
@@ -15,6 +15,19 @@ struct CastFromMaster {
   int64_t n;
   void check() const { TLL_CHECK(n >= 0 && (n == 0 || (out && in)), "n {}", n); }
   Cost cost() const { return {static_cast<double>(n) * (sizeof(Float) + sizeof(acc_t<Float>)), 0}; }
+  template <Isa>
+  void cpu() const;
+};
+
+template <class Float>
+struct Copy {
+  using Scalar = Float;
+  static constexpr const char* kName = "copy";
+  Float* out;       // (n)
+  const Float* in;  // (n)
+  int64_t n;
+  void check() const { TLL_CHECK(n >= 0 && (n == 0 || (out && in)), "n {}", n); }
+  Cost cost() const { return {2.0 * static_cast<double>(n) * sizeof(Float), 0}; }
   template <Isa>
   void cpu() const;
 };

@@ -26,7 +26,7 @@ struct half {
   uint16_t bits;
 };  // IEEE 754 binary16
 
-enum class DType : uint8_t { f32, bf16, f16, f64, c128, i32 };
+enum class DType : uint8_t { f32, bf16, f16, f64, c128, i32, u8 };
 
 template <class T>
 struct dtype_traits;
@@ -54,15 +54,19 @@ template <>
 struct dtype_traits<int32_t> {
   static constexpr DType value = DType::i32;
 };
+template <>
+struct dtype_traits<uint8_t> {
+  static constexpr DType value = DType::u8;
+};
 template <class T>
 inline constexpr DType dtype_of = dtype_traits<T>::value;
 
 TLL_INLINE size_t dtype_bytes(DType t) {
-  constexpr size_t bytes[] = {4, 2, 2, 8, 16, 4};
+  constexpr size_t bytes[] = {4, 2, 2, 8, 16, 4, 1};
   return bytes[static_cast<int>(t)];
 }
 TLL_INLINE const char* dtype_name(DType t) {
-  constexpr const char* names[] = {"fp32", "bf16", "fp16", "fp64", "complex128", "int32"};
+  constexpr const char* names[] = {"fp32", "bf16", "fp16", "fp64", "complex128", "int32", "uint8"};
   return names[static_cast<int>(t)];
 }
 

@@ -1,0 +1,245 @@
+// Forward and backward over the whole model. Each step of the backward pass mirrors one of the forward pass, in reverse.
+#include "src/llama.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/attention.h"
+#include "kernels/cross_entropy.h"
+#include "kernels/embedding.h"
+
+namespace tll {
+
+template <class Float>
+LinearScratch<Float> Llama<Float>::linear_scratch() const {
+  return {.matmul = matmul_scratch_,
+          .matmul_size = matmul_scratch_size_,
+          .z = z_,
+          .dropped = dropped_,
+          .dropout = training_ ? options_.dropout : 0.0,
+          .dropout_key = dropout_key_};
+}
+
+template <class Float>
+void Llama<Float>::block(const Device& device, int layer, const Batch& batch, Float* out) {
+  const int H = config_.heads, G = config_.kv_heads, D = config_.head_dim, stride = layers_[static_cast<size_t>(layer)].qkv.out;
+  block_forward(device, layer, batch.positions, batch.N, resid(layer), out, [&](int l, Float* qkv, Float* att) {
+    run(device, AttentionForward<Float>{.out = att,
+                                        .lse = acts(l).lse,
+                                        .q = qkv,
+                                        .k = qkv + H * D,
+                                        .v = qkv + (H + G) * D,
+                                        .scratch = attention_scratch_,
+                                        .cu_seqlens = batch.cu_seqlens,
+                                        .docs = batch.docs,
+                                        .N = batch.N,
+                                        .H = H,
+                                        .G = G,
+                                        .D = D,
+                                        .stride = stride,
+                                        .window = 0,
+                                        .threads = options_.threads,
+                                        .scale = 1.0 / std::sqrt(static_cast<double>(D))});
+  });
+}
+
+template <class Float>
+void Llama<Float>::forward(const Device& device, const Batch& batch, uint64_t dropout_key) {
+  TLL_CHECK(batch.N <= options_.max_tokens, "{} tokens, planned for {}", batch.N, options_.max_tokens);
+  training_ = dropout_key != 0;
+  dropout_key_ = dropout_key;
+  run(device, EmbeddingForward<Float>{.out = resid(0),
+                                      .table = embed_,
+                                      .table_dtype = weight_dtype(),
+                                      .ids = batch.tokens,
+                                      .N = batch.N,
+                                      .C = config_.hidden,
+                                      .V = config_.vocab_size});
+  for (int l = 0; l < config_.layers; l++) block(device, l, batch, resid(l + 1));
+  run(device, RmsnormForward<Float>{.out = final_,
+                                    .rstd = rstd_final_,
+                                    .x = resid(config_.layers),
+                                    .w = final_norm_.w,
+                                    .N = batch.N,
+                                    .C = config_.hidden,
+                                    .eps = config_.rms_eps});
+}
+
+template <class Float>
+const acc_t<Float>* Llama<Float>::logits(const Device& device, const int32_t* rows, int count) {
+  TLL_CHECK(count <= chunk_, "{} rows of logits, planned for {}", count, chunk_);
+  const int C = config_.hidden, V = config_.vocab_size;
+  run(device, GatherRows<Float>{.out = head_in_, .x = final_, .rows = rows, .R = count, .C = C});
+  run(device, Matmul<Float>{.out = logits_,
+                            .out_dtype = dtype_of<Acc>,
+                            .out_stride = V,
+                            .a = {head_in_, dtype_of<Float>, C},
+                            .b = {head_, weight_dtype(), C, true},
+                            .rows = count,
+                            .cols = V,
+                            .inner = C,
+                            .scratch = matmul_scratch_,
+                            .scratch_size = matmul_scratch_size_});
+  return logits_;
+}
+
+template <class Float>
+loss_t<Float> Llama<Float>::loss(const Device& device, const Batch& batch, double scale, bool gradient) {
+  const int C = config_.hidden, V = config_.vocab_size;
+  int count = 0;
+  for (int n = 0; n < batch.N; n++)
+    if (batch.targets[n] >= 0) rows_[count] = n, row_targets_[count++] = batch.targets[n];
+  if (gradient) std::memset(static_cast<void*>(dln_), 0, static_cast<size_t>(batch.N) * static_cast<size_t>(C) * sizeof(Float));
+  loss_t<Float> sum{};
+  for (int r0 = 0; r0 < count; r0 += chunk_) {
+    const int rows = std::min(chunk_, count - r0);
+    logits(device, rows_ + r0, rows);
+    run(device, CrossEntropy<Float>{.logits = logits_,
+                                    .losses = losses_,
+                                    .targets = row_targets_ + r0,
+                                    .rows = rows,
+                                    .V = V,
+                                    .scale = scale,
+                                    .gradient = gradient});
+    for (int r = 0; r < rows; r++) sum += losses_[r];
+    if (!gradient) continue;
+    // The head is done with these rows at once: its input's gradient, and its own if it is trained.
+    run(device, Matmul<Float>{.out = dhead_in_,
+                              .out_dtype = dtype_of<Float>,
+                              .out_stride = C,
+                              .a = {logits_, dtype_of<Acc>, V},
+                              .b = {head_, weight_dtype(), C},
+                              .rows = rows,
+                              .cols = C,
+                              .inner = V,
+                              .scratch = matmul_scratch_,
+                              .scratch_size = matmul_scratch_size_});
+    run(device, ScatterRows<Float>{.out = dln_, .x = dhead_in_, .rows = rows_ + r0, .R = rows, .C = C});
+    if (dhead_)
+      run(device, Matmul<Float>{.out = dhead_,
+                                .out_dtype = dtype_of<Acc>,
+                                .out_stride = C,
+                                .a = {logits_, dtype_of<Acc>, V, true},
+                                .b = {head_in_, dtype_of<Float>, C},
+                                .rows = V,
+                                .cols = C,
+                                .inner = rows,
+                                .accumulate = true,
+                                .scratch = matmul_scratch_,
+                                .scratch_size = matmul_scratch_size_});
+  }
+  return sum;
+}
+
+template <class Float>
+void Llama<Float>::backward(const Device& device, const Batch& batch) {
+  const int C = config_.hidden;
+  std::memset(static_cast<void*>(dresid_), 0, static_cast<size_t>(batch.N) * static_cast<size_t>(C) * sizeof(Float));
+  run(device, RmsnormBackward<Float>{.dx = dresid_,
+                                     .dw = final_norm_.dw,
+                                     .dout = dln_,
+                                     .x = resid(config_.layers),
+                                     .w = final_norm_.w,
+                                     .rstd = rstd_final_,
+                                     .N = batch.N,
+                                     .C = C});
+  for (int l = config_.layers - 1; l >= first_trained_; l--) {
+    if (options_.recompute && l + 1 < config_.layers) block(device, l, batch, nullptr);  // the last block's are still there
+    block_backward(device, l, batch);
+  }
+  if (dembed_)
+    run(device, EmbeddingBackward<Float>{.dtable = dembed_,
+                                         .dout = dresid_,
+                                         .ids = batch.tokens,
+                                         .N = batch.N,
+                                         .C = C,
+                                         .V = config_.vocab_size,
+                                         .padding_id = config_.pad.value_or(-1)});
+}
+
+// In: dresid_ is the gradient of resid[layer + 1]. Out: of resid[layer].
+template <class Float>
+void Llama<Float>::block_backward(const Device& device, int layer, const Batch& batch) {
+  const Layer<Float>& l = layers_[static_cast<size_t>(layer)];
+  const BlockActivations<Float>& a = acts(layer);
+  const LinearScratch<Float> s = linear_scratch();
+  const int N = batch.N, C = config_.hidden, H = config_.heads, G = config_.kv_heads, D = config_.head_dim;
+  // Nothing below the lowest block that is trained needs a gradient.
+  const bool below = options_.train_all || layer > first_trained_;
+  const bool through_attention = below || l.qkv.rank > 0;
+  const bool through_mlp = through_attention || l.o.rank > 0;
+
+  const bool need_act = through_mlp || l.gate_up.rank > 0;
+  linear_backward_input(device, l.down, s, dact_, dresid_, a.u_down, N, linear_id(layer, 3));
+  run(device, SwigluBackward<Float>{.act = act_, .gate_up = a.gate_up, .dact = dact_, .N = N, .F = config_.intermediate});
+  linear_backward_weight(device, l.down, s, dresid_, act_, N, linear_id(layer, 3));
+  if (!need_act) return;
+
+  linear_backward_input(device, l.gate_up, s, through_mlp ? dln_ : nullptr, a.gate_up, a.u_gate_up, N, linear_id(layer, 2));
+  linear_backward_weight(device, l.gate_up, s, a.gate_up, a.ln2, N, linear_id(layer, 2));
+  if (!through_mlp) return;
+  run(device, RmsnormBackward<Float>{
+                  .dx = dresid_, .dw = l.norm2.dw, .dout = dln_, .x = a.mid, .w = l.norm2.w, .rstd = a.rstd2, .N = N, .C = C});
+
+  linear_backward_input(device, l.o, s, through_attention ? datt_ : nullptr, dresid_, a.u_o, N, linear_id(layer, 1));
+  linear_backward_weight(device, l.o, s, dresid_, a.att, N, linear_id(layer, 1));
+  if (!through_attention) return;
+  run(device, AttentionBackward<Float>{.dq = dqkv_,
+                                       .dk = dqkv_ + H * D,
+                                       .dv = dqkv_ + (H + G) * D,
+                                       .dout = datt_,
+                                       .out = a.att,
+                                       .lse = a.lse,
+                                       .q = a.qkv,
+                                       .k = a.qkv + H * D,
+                                       .v = a.qkv + (H + G) * D,
+                                       .scratch = attention_scratch_,
+                                       .cu_seqlens = batch.cu_seqlens,
+                                       .docs = batch.docs,
+                                       .N = N,
+                                       .H = H,
+                                       .G = G,
+                                       .D = D,
+                                       .stride = l.qkv.out,
+                                       .window = 0,
+                                       .threads = options_.threads,
+                                       .scale = 1.0 / std::sqrt(static_cast<double>(D))});
+  run(device, Rope<Float>{.x = dqkv_,
+                          .cos = cos_,
+                          .sin = sin_,
+                          .positions = batch.positions,
+                          .N = N,
+                          .heads = H + G,
+                          .D = D,
+                          .stride = l.qkv.out,
+                          .backward = true});
+  linear_backward_input(device, l.qkv, s, below ? dln_ : nullptr, dqkv_, a.u_qkv, N, linear_id(layer, 0));
+  linear_backward_weight(device, l.qkv, s, dqkv_, a.ln1, N, linear_id(layer, 0));
+  if (!below) return;
+  run(device,
+      RmsnormBackward<Float>{
+          .dx = dresid_, .dw = l.norm1.dw, .dout = dln_, .x = resid(layer), .w = l.norm1.w, .rstd = a.rstd1, .N = N, .C = C});
+}
+
+template <class Float>
+void Llama<Float>::refresh_compute_copy(const Device& device) {
+  if constexpr (!std::is_same_v<Float, Acc>) {
+    if (trained_count_ > 0) run(device, CastFromMaster<Float>{.out = compute_, .in = values_, .n = trained_count_});
+  } else {
+    static_cast<void>(device);
+  }
+}
+
+#define TLL_LLAMA(Float)                                                                 \
+  template LinearScratch<Float> Llama<Float>::linear_scratch() const;                    \
+  template void Llama<Float>::forward(const Device&, const Batch&, uint64_t);            \
+  template const acc_t<Float>* Llama<Float>::logits(const Device&, const int32_t*, int); \
+  template loss_t<Float> Llama<Float>::loss(const Device&, const Batch&, double, bool);  \
+  template void Llama<Float>::backward(const Device&, const Batch&);                     \
+  template void Llama<Float>::refresh_compute_copy(const Device&);
+TLL_LLAMA(float)
+TLL_LLAMA(bf16)
+TLL_LLAMA(double)
+TLL_LLAMA(complex)
+
+}  // namespace tll

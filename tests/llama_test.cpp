@@ -1,0 +1,260 @@
+// The whole model: its gradients against the complex step of its loss, and the invariants of batches, packing and recomputation.
+#include "src/llama.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+
+namespace tll {
+namespace {
+
+LlamaConfig tiny_config() {
+  LlamaConfig c;
+  c.vocab_size = 37, c.hidden = 24, c.intermediate = 40, c.layers = 3, c.heads = 6, c.kv_heads = 2, c.head_dim = 4;
+  c.max_positions = 64, c.rms_eps = 1e-5, c.tie_embeddings = false, c.attention_bias = c.mlp_bias = false;
+  return c;
+}
+
+std::vector<LoraTarget> all_targets(const LlamaConfig& c, int rank) {
+  std::vector<LoraTarget> targets;
+  for (int l = 0; l < c.layers; l++)
+    for (int t = 0; t < kTargets; t++) targets.push_back({l, static_cast<Target>(t), rank + t % 2, 0.5 + 0.25 * t});
+  return targets;
+}
+
+// A batch of three documents, one of a single token; some targets are left out.
+struct Documents {
+  std::vector<int32_t> tokens, targets, positions, cu_seqlens;
+  int target_count = 0;
+  Documents(const std::vector<int>& lengths, int vocabulary, unsigned seed) {
+    std::mt19937 random(seed);
+    cu_seqlens.push_back(0);
+    for (const int length : lengths) {
+      for (int i = 0; i < length; i++) {
+        tokens.push_back(static_cast<int32_t>(random() % static_cast<unsigned>(vocabulary)));
+        const bool target = i + 1 < length && random() % 4 != 0;
+        targets.push_back(target ? static_cast<int32_t>(random() % static_cast<unsigned>(vocabulary)) : -1);
+        target_count += target;
+        positions.push_back(i);
+      }
+      cu_seqlens.push_back(static_cast<int32_t>(tokens.size()));
+    }
+  }
+  Batch batch() const {
+    return {static_cast<int>(tokens.size()),
+            static_cast<int>(cu_seqlens.size()) - 1,
+            tokens.data(),
+            targets.data(),
+            positions.data(),
+            cu_seqlens.data()};
+  }
+};
+
+// Weights and adapters from one seed, the same numbers whatever the type; B is not zero.
+template <class Float>
+struct Tiny {
+  Arena arena;
+  Llama<Float> model;
+  Device device;
+  Tiny(const LlamaConfig& config, ModelOptions options) : model(config, options) {
+    model.place(arena);
+    arena.allocate();
+    model.place(arena);
+    arena.seal();
+    model.initialize(device);
+    fill(7);
+  }
+  void fill(unsigned seed) {
+    std::mt19937 random(seed);
+    std::normal_distribution<double> normal;
+    for (const WeightPlace& w : model.weight_places()) {
+      int64_t n = 1;
+      for (const int64_t d : w.shape) n *= d;
+      const bool norm = w.shape.size() == 1 && w.name.find("norm") != std::string::npos;
+      for (int64_t i = 0; i < n; i++) {
+        const double x = norm ? 1 + 0.1 * normal(random) : 0.3 * normal(random);
+        switch (w.dtype) {
+          case DType::f32:
+            static_cast<float*>(w.data)[i] = static_cast<float>(x);
+            break;
+          case DType::bf16:
+            static_cast<bf16*>(w.data)[i] = round_to_bf16(static_cast<float>(x));
+            break;
+          case DType::f64:
+            static_cast<double*>(w.data)[i] = static_cast<float>(x);
+            break;
+          case DType::c128:
+            static_cast<complex*>(w.data)[i] = static_cast<float>(x);
+            break;
+          default:
+            FAIL();
+        }
+      }
+    }
+    if (!model.options().train_all)
+      for (int64_t i = 0; i < model.trained_count(); i++) model.values()[i] = static_cast<float>(0.2 * normal(random));
+    model.refresh_compute_copy(device);
+  }
+  loss_t<Float> loss(const Batch& batch, double scale, bool gradient, uint64_t dropout_key = 0) {
+    model.forward(device, batch, dropout_key);
+    const loss_t<Float> sum = model.loss(device, batch, scale, gradient);
+    if (gradient) model.backward(device, batch);
+    return sum * scale;
+  }
+};
+
+ModelOptions tiny_options(const LlamaConfig& c) {
+  ModelOptions o;
+  o.max_tokens = 64, o.max_positions = 64, o.lora = all_targets(c, 3);
+  return o;
+}
+
+// d/dh of loss(values + i·h·direction) is the imaginary part over h, without cancellation: exact to rounding. The gradient,
+// dotted with the direction, must equal it. Errors are sums of some 10^4 roundings of 1e-16.
+void expect_gradient(const LlamaConfig& config, ModelOptions options, uint64_t dropout_key = 0) {
+  const Documents docs({9, 1, 17}, config.vocab_size, 3);
+  const double scale = 1.0 / docs.target_count;
+  Tiny<double> real(config, options);
+  Tiny<complex> shifted(config, options);
+  const double loss = real.loss(docs.batch(), scale, true, dropout_key);
+  const double h = 1e-40;
+  for (unsigned trial = 0; trial < 3; trial++) {
+    std::mt19937 random(trial + 50);
+    std::normal_distribution<double> normal;
+    double expected = 0, size = 0;
+    for (int64_t i = 0; i < real.model.trained_count(); i++) {
+      const double d = normal(random);
+      shifted.model.values()[i] = complex(real.model.values()[i], h * d);
+      expected += real.model.gradients()[i] * d;
+      size += std::abs(real.model.gradients()[i] * d);
+    }
+    shifted.model.refresh_compute_copy(shifted.device);
+    const complex result = shifted.loss(docs.batch(), scale, false, dropout_key);
+    EXPECT_NEAR(result.real(), loss, 1e-12 * loss);
+    EXPECT_NEAR(result.imag() / h, expected, 1e-12 * size);
+    EXPECT_GT(size, 1e-3);
+  }
+}
+
+TEST(Llama, AdapterGradientsEqualTheComplexStep) {
+  const LlamaConfig c = tiny_config();
+  expect_gradient(c, tiny_options(c));
+}
+
+TEST(Llama, TiedBiasedRecomputedWithDropout) {
+  LlamaConfig c = tiny_config();
+  c.tie_embeddings = c.attention_bias = c.mlp_bias = true;
+  ModelOptions o = tiny_options(c);
+  o.recompute = true, o.dropout = 0.25;
+  expect_gradient(c, o, 12345);
+}
+
+TEST(Llama, SingleTargetsEqualTheComplexStep) {
+  const LlamaConfig c = tiny_config();
+  for (int t = 0; t < kTargets; t++) {
+    ModelOptions o = tiny_options(c);
+    o.lora = {{1, static_cast<Target>(t), 4, 2.0}, {2, Target::down, 1, 1.0}};
+    SCOPED_TRACE(t);
+    expect_gradient(c, o);
+  }
+}
+
+TEST(Llama, AllWeightsEqualTheComplexStep) {
+  for (const bool tied : {false, true}) {
+    LlamaConfig c = tiny_config();
+    c.tie_embeddings = tied, c.attention_bias = c.mlp_bias = true;
+    ModelOptions o = tiny_options(c);
+    o.lora.clear(), o.train_all = true;
+    expect_gradient(c, o);
+  }
+}
+
+// Float against double: 3 layers of sums of at most 40 terms, each rounded to 2^-24; a few hundred roundings in a row.
+TEST(Llama, FloatEqualsDouble) {
+  const LlamaConfig c = tiny_config();
+  const Documents docs({9, 1, 17}, c.vocab_size, 3);
+  const double scale = 1.0 / docs.target_count;
+  Tiny<double> exact(c, tiny_options(c));
+  const double expected = exact.loss(docs.batch(), scale, true);
+  for (const bool recompute : {false, true}) {
+    ModelOptions o = tiny_options(c);
+    o.recompute = recompute;
+    Tiny<float> single(c, o);
+    EXPECT_NEAR(single.loss(docs.batch(), scale, true), expected, 300 * 6e-8 * expected);
+    double worst = 0, largest = 0;
+    for (int64_t i = 0; i < exact.model.trained_count(); i++) {
+      worst = std::max(worst, std::abs(exact.model.gradients()[i] - single.model.gradients()[i]));
+      largest = std::max(largest, std::abs(exact.model.gradients()[i]));
+    }
+    EXPECT_LT(worst, 300 * 6e-8 * largest);
+  }
+}
+
+// bf16 keeps 8 bits: one rounding is 2^-9 of a value, and the chain from the loss to a gradient holds some 30 of them.
+TEST(Llama, Bf16IsNearDouble) {
+  const LlamaConfig c = tiny_config();
+  const Documents docs({9, 1, 17}, c.vocab_size, 3);
+  const double scale = 1.0 / docs.target_count;
+  Tiny<double> exact(c, tiny_options(c));
+  const double expected = exact.loss(docs.batch(), scale, true);
+  ModelOptions o = tiny_options(c);
+  o.weights = DType::bf16;
+  Tiny<bf16> small(c, o);
+  EXPECT_NEAR(small.loss(docs.batch(), scale, true), expected, 30 * 0.002 * expected);
+  double dot = 0, norm_a = 0, norm_b = 0;
+  for (int64_t i = 0; i < exact.model.trained_count(); i++) {
+    const double a = exact.model.gradients()[i], b = small.model.gradients()[i];
+    dot += a * b, norm_a += a * a, norm_b += b * b;
+  }
+  EXPECT_GT(dot / std::sqrt(norm_a * norm_b), 1 - 30 * 0.002);
+}
+
+TEST(Llama, PackedEqualsSeparate) {
+  const LlamaConfig c = tiny_config();
+  const std::vector<int> lengths = {9, 1, 17};
+  const Documents together(lengths, c.vocab_size, 3);
+  const double scale = 1.0 / together.target_count;
+  Tiny<double> packed(c, tiny_options(c)), separate(c, tiny_options(c));
+  const double loss = packed.loss(together.batch(), scale, true);
+  double sum = 0;
+  for (size_t d = 0; d < lengths.size(); d++) {
+    const int begin = together.cu_seqlens[d], n = lengths[d];
+    const int32_t bounds[] = {0, n};
+    const Batch one{n,     1, together.tokens.data() + begin, together.targets.data() + begin, together.positions.data() + begin,
+                    bounds};
+    sum += separate.loss(one, scale, true);
+  }
+  EXPECT_NEAR(sum, loss, 1e-13 * loss);
+  for (int64_t i = 0; i < packed.model.trained_count(); i++)
+    ASSERT_NEAR(packed.model.gradients()[i], separate.model.gradients()[i], 1e-13) << i;
+}
+
+// What is masked changes nothing: the logits of earlier positions, and so the loss, do not depend on a last token without target.
+TEST(Llama, MaskedTokensChangeNothing) {
+  const LlamaConfig c = tiny_config();
+  Documents docs({12}, c.vocab_size, 5);
+  docs.targets.back() = -1;
+  Tiny<float> tiny(c, tiny_options(c));
+  const double before = tiny.loss(docs.batch(), 1, false);
+  docs.tokens.back() = (docs.tokens.back() + 1) % c.vocab_size;
+  EXPECT_EQ(tiny.loss(docs.batch(), 1, false), before);
+}
+
+TEST(Llama, PlanGrowsFromLoraToFull) {
+  const LlamaConfig c = tiny_config();
+  const auto planned = [&](ModelOptions o) {
+    Arena arena;
+    Llama<float> model(c, o);
+    model.place(arena);
+    return arena.total();
+  };
+  ModelOptions lora = tiny_options(c), recompute = lora, full = lora, inference = lora;
+  recompute.recompute = true, full.train_all = true, inference.gradients = false;
+  EXPECT_LT(planned(recompute), planned(lora));
+  EXPECT_LT(planned(lora), planned(full));
+  EXPECT_LT(planned(inference), planned(recompute));
+}
+
+}  // namespace
+}  // namespace tll
