@@ -1,0 +1,168 @@
+// One declaration of a case of an op serves three times: as a test, as a check of the gradient, and as a row of ./test_gradients.
+//
+// A case lists its tensors by name and says how to run the op forward and backward on them. The checks follow from that list:
+//   - input "x" has the gradient "dx", output "y" has the cotangent "dy" (a constant), so that the complex step needs no more;
+//   - every tensor lies between redzones, and gaps between rows of a strided tensor are redzones too;
+//   - what the op must write is NaN before, what it must add to ("+=") holds known values before;
+//   - inputs and constants must come back unchanged.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "kernels/device.h"
+
+namespace tll::test {
+
+using Random = std::mt19937_64;
+using Values = std::map<std::string, std::vector<double>>;  // (rows · stride) each, gaps included
+
+// saved: an output that backward needs but the loss does not see. scratch: no value is expected in it.
+enum class Role { input, constant, output, saved, gradient, scratch };
+// storage, acc: Float and acc_t<Float>. The kinds that follow are fixed in training types, and Float in the oracle's; the last
+// three are the same in all.
+enum class Kind { storage, acc, f32, bf16, f16, always_f32, always_f64, i32 };
+
+struct TensorSpec {
+  std::string name;
+  Role role;
+  Kind kind = Kind::storage;
+  int64_t rows = 1, width = 1;
+  int64_t gap = 0;                  // elements between the end of a row and the next
+  bool accumulates = false;         // outputs and gradients: += (or in and out), so it has a value before
+  double sigma = 1;                 // of the normal distribution that fills it
+  std::vector<double> values = {};  // or exactly these
+  int64_t stride() const { return width + gap; }
+  int64_t count() const { return rows == 0 || width == 0 ? 0 : (rows - 1) * stride() + width; }
+  bool written() const { return role == Role::output || role == Role::saved || role == Role::gradient; }
+};
+
+DType dtype_for(Kind kind, DType type);  // of a tensor, when ops run with storage type `type`
+
+// One tensor in memory, with its redzones: bytes 0xff, which are NaN in every floating type, so that reading them shows too.
+class Tensor {
+ public:
+  Tensor(const TensorSpec& spec, DType dtype);
+  ~Tensor();
+  Tensor(const Tensor&) = delete;
+  Tensor& operator=(const Tensor&) = delete;
+  std::byte* data() { return bytes_.data() + offset_; }
+  DType dtype() const { return dtype_; }
+  void set(int64_t i, complex value);
+  complex get(int64_t i) const;
+  void copy_from(const Tensor& other);      // the same spec up to role, the same dtype
+  bool intact();                            // redzones and gaps hold what they held at first
+  std::vector<std::byte> contents() const;  // without redzones
+
+ private:
+  void poison(bool on);
+  TensorSpec spec_;
+  DType dtype_;
+  size_t offset_, size_;
+  std::vector<std::byte> bytes_;
+};
+
+// The tensors of one run with storage type `type`.
+struct Tensors {
+  DType type;
+  std::map<std::string, Tensor> tensors;
+  Tensor& at(const std::string& name);
+  template <class T>
+  T* ptr(const std::string& name) {
+    Tensor& t = at(name);
+    TLL_CHECK(t.dtype() == dtype_of<T>, "{} is {}, asked as {}", name, dtype_name(t.dtype()), dtype_name(dtype_of<T>));
+    return reinterpret_cast<T*>(t.data());
+  }
+  void copy(const std::string& to, const std::string& from) { at(to).copy_from(at(from)); }
+};
+
+// How far a result may lie from the exact one, as a multiple of its magnitude: `acc` roundings of the accumulation type, and
+// `storage` roundings of the tensor's own type where that is narrower. First order in the unit roundoff.
+struct Tolerance {
+  double acc = 0, storage = 0;
+};
+// What an op means, written by its definition. magnitude: the same sums with every term's absolute value, which is what
+// roundings are relative to; |value| where not given. Gradients have no value here: the complex step gives it.
+struct Reference {
+  Values value, magnitude;
+  std::map<std::string, Tolerance> tolerance;
+};
+
+using Runner = std::function<void(Tensors&, const Device&)>;
+
+struct OpCase {
+  std::string op, shape;
+  std::vector<TensorSpec> tensors = {};
+  Runner forward = {}, backward = {};  // backward may be empty
+  std::function<void(const Values&, Reference&)> reference = {};
+  std::vector<DType> dtypes = {DType::f32, DType::bf16};
+  std::string dtype_label = {};       // where tensors have types of their own
+  bool oracle = true;                 // exists in double and complex
+  bool same_bits_any_threads = true;  // else only the same bits with the same threads
+  uint64_t seed = 0;
+};
+
+inline constexpr int kMostThreads = 3;  // scratch of a case is for so many
+
+// A generic lambda (Float{}, tensors, device) for each of the types.
+template <class F>
+Runner typed(F f) {
+  return [f](Tensors& t, const Device& d) {
+    switch (t.type) {
+      case DType::f32:
+        return f(float{}, t, d);
+      case DType::bf16:
+        return f(bf16{}, t, d);
+      case DType::f64:
+        return f(double{}, t, d);
+      case DType::c128:
+        return f(complex{}, t, d);
+      default:
+        TLL_CHECK(false, "no op has storage type {}", dtype_name(t.type));
+    }
+  };
+}
+
+// Where ops run: one of the names that --device takes.
+struct TestDevice {
+  std::string name;
+  std::vector<Device> variants;  // cpu: one for each instruction set of this processor
+};
+std::vector<Isa> supported_isas();
+std::vector<TestDevice> devices_here();
+
+// A line of the table. Errors and tolerances are relative to magnitudes; of several tensors, the one nearest to its tolerance.
+struct Row {
+  std::string op, shape, dtype, device;
+  double forward_error = 0, forward_tolerance = 0, backward_error = 0, backward_tolerance = 0;
+  bool has_backward = false;
+  std::string problem;  // what was wrong, or empty
+};
+
+// The initial values of inputs, constants and += tensors: as the storage type holds them.
+Values initial_values(const OpCase& op, DType type);
+// Runs in double: forward against the definition, backward against the complex step of forward, to 1e-12.
+Row check_oracle(const OpCase& op);
+// Runs in a training type on a device: against the definition and the double run; redzones; the same bits again.
+Row check_on(const OpCase& op, DType type, const TestDevice& device);
+// All of a case's rows: the oracle's, then each type on each device.
+std::vector<Row> check(const OpCase& op, const std::vector<TestDevice>& devices);
+
+// Every case of every op; the seed chooses the shapes and values that are not fixed.
+std::vector<OpCase> all_cases(uint64_t seed);
+void add_attention_cases(std::vector<OpCase>&, Random&);
+void add_model_cases(std::vector<OpCase>&, Random&);
+void add_linear_cases(std::vector<OpCase>&, Random&);
+void add_elementwise_cases(std::vector<OpCase>&, Random&);
+
+inline int between(Random& random, int low, int high) { return std::uniform_int_distribution<int>(low, high)(random); }
+template <class T>
+T pick(Random& random, const std::vector<T>& from) {
+  return from[static_cast<size_t>(between(random, 0, static_cast<int>(from.size()) - 1))];
+}
+std::vector<double> random_integers(Random& random, int64_t count, int low, int high);
+
+}  // namespace tll::test

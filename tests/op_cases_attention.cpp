@@ -1,0 +1,240 @@
+// Cases of attention: grouped heads, packed documents, windows, and lengths around the tiles' edges.
+#include "kernels/attention.h"
+#include "tests/op_case.h"
+
+namespace tll::test {
+namespace {
+
+struct Shape {
+  std::vector<int> lengths;  // of the documents
+  int H, G, D, window, gap;
+};
+
+std::string name_of(const Shape& s) {
+  std::string docs;
+  for (int n : s.lengths) docs += fmt::format("{}{}", docs.empty() ? "" : "+", n);
+  return fmt::format("T {} H {} G {} D {}{}", docs, s.H, s.G, s.D, s.window ? fmt::format(" W {}", s.window) : "");
+}
+
+// The definition: all scores of a row, one softmax, in double.
+void attention_reference(const Shape& s, double scale, const Values& in, Reference& r) {
+  const int D = s.D, group = s.H / s.G, stride = (s.H + 2 * s.G) * D + s.gap;
+  int N = 0;
+  for (int n : s.lengths) N += n;
+  auto &out = r.value["out"], &lse = r.value["lse"], &m_out = r.magnitude["out"], &m_lse = r.magnitude["lse"],
+       &m_grad = r.magnitude["dqkv"];
+  for (auto* v : {&out, &m_out}) v->resize(static_cast<size_t>(N) * s.H * D);
+  for (auto* v : {&lse, &m_lse}) v->resize(static_cast<size_t>(N) * s.H);
+  m_grad.resize(in.at("qkv").size());
+  const double *qkv = in.at("qkv").data(), *dout = in.at("dout").data();
+  double steepest = 0;  // the largest Σ|q||k|·scale: roundings of a score are relative to it
+  int begin = 0, longest = 0;
+  for (int length : s.lengths) {
+    longest = std::max(longest, length);
+    for (int h = 0; h < s.H; h++) {
+      const int k_at = (s.H + h / group) * D, v_at = (s.H + s.G + h / group) * D;
+      for (int i = 0; i < length; i++) {
+        const size_t q_row = static_cast<size_t>(begin + i) * stride + h * D;
+        const size_t o_row = static_cast<size_t>(begin + i) * s.H * D + h * D;
+        const int first = s.window ? std::max(0, i - s.window + 1) : 0;
+        std::vector<double> p(static_cast<size_t>(i) + 1, 0.0);
+        double sum = 0, d_out_out = 0;
+        for (int j = first; j <= i; j++) {
+          double score = 0, size = 0;
+          for (int d = 0; d < D; d++) {
+            const double term = qkv[q_row + d] * qkv[static_cast<size_t>(begin + j) * stride + k_at + d];
+            score += term, size += std::abs(term);
+          }
+          steepest = std::max(steepest, size * scale);
+          sum += p[j] = std::exp(score * scale);
+        }
+        const size_t l = static_cast<size_t>(h) * N + begin + i;
+        lse[l] = std::log(sum), m_lse[l] = 1 + std::abs(lse[l]);
+        for (int j = first; j <= i; j++) {
+          p[j] /= sum;
+          for (int d = 0; d < D; d++) {
+            const double v = qkv[static_cast<size_t>(begin + j) * stride + v_at + d];
+            out[o_row + d] += p[j] * v, m_out[o_row + d] += p[j] * std::abs(v);
+          }
+        }
+        for (int d = 0; d < D; d++) d_out_out += std::abs(dout[o_row + d]) * m_out[o_row + d];
+        for (int j = first; j <= i; j++) {
+          const size_t row = static_cast<size_t>(begin + j) * stride;
+          double dp = 0;
+          for (int d = 0; d < D; d++) dp += std::abs(dout[o_row + d] * qkv[row + v_at + d]);
+          const double ds = p[j] * (dp + d_out_out) * scale;
+          for (int d = 0; d < D; d++) {
+            m_grad[row + v_at + d] += p[j] * std::abs(dout[o_row + d]);
+            m_grad[row + k_at + d] += ds * std::abs(qkv[q_row + d]);
+            m_grad[q_row + d] += ds * std::abs(qkv[row + k_at + d]);
+          }
+        }
+      }
+    }
+    begin += length;
+  }
+  // A score and the maximum taken from it: D + 2 roundings each; their difference and the exponential's argument: 2 more. Then
+  // the exponential itself, 2 ulp, and a sum of the row's keys, rescaled once a key tile.
+  const double score = 2.0 * (D + 3) * steepest, row = longest + longest / kKeyTile + 4;
+  const double p = score + 4 + row;
+  r.tolerance["lse"] = {score + row + 4, 0};
+  r.tolerance["out"] = {2 * p + 2, 1};
+  // dS holds P, dP and delta, whose own `out` was rounded when it was saved; then a sum over keys, or over queries and heads.
+  r.tolerance["dqkv"] = {2 * p + 2 + p + 2.0 * D + 1.0 * longest * group + 8, 2};
+}
+
+OpCase attention(const Shape& s) {
+  OpCase c{.op = "attention", .shape = name_of(s)};
+  const int H = s.H, G = s.G, D = s.D, stride = (H + 2 * G) * D + s.gap, docs = static_cast<int>(s.lengths.size());
+  std::vector<double> bounds{0};
+  for (int n : s.lengths) bounds.push_back(bounds.back() + n);
+  const int N = static_cast<int>(bounds.back());
+  const double scale = 1 / std::sqrt(D);
+  c.tensors = {{.name = "qkv", .role = Role::input, .rows = N, .width = (H + 2 * G) * D, .gap = s.gap},
+               {.name = "bounds", .role = Role::constant, .kind = Kind::i32, .width = docs + 1, .values = bounds},
+               {.name = "out", .role = Role::output, .rows = N, .width = H * D},
+               {.name = "lse", .role = Role::saved, .kind = Kind::acc, .rows = H, .width = N},
+               {.name = "dout", .role = Role::constant, .rows = N, .width = H * D},
+               {.name = "dqkv", .role = Role::gradient, .rows = N, .width = (H + 2 * G) * D, .gap = s.gap},
+               {.name = "forward_scratch",
+                .role = Role::scratch,
+                .kind = Kind::always_f32,
+                .width = AttentionForward<float>::scratch_floats(D, kMostThreads)},
+               {.name = "backward_scratch",
+                .role = Role::scratch,
+                .kind = Kind::always_f32,
+                .width = AttentionBackward<float>::scratch_floats(N, H, D, kMostThreads)}};
+  c.forward = typed([=](auto f, Tensors& t, const Device& d) {
+    using F = decltype(f);
+    const F* q = t.ptr<F>("qkv");
+    run(d, AttentionForward<F>{.out = t.ptr<F>("out"),
+                               .lse = t.ptr<acc_t<F>>("lse"),
+                               .q = q,
+                               .k = q + H * D,
+                               .v = q + (H + G) * D,
+                               .scratch = t.ptr<float>("forward_scratch"),
+                               .cu_seqlens = t.ptr<int32_t>("bounds"),
+                               .docs = docs,
+                               .N = N,
+                               .H = H,
+                               .G = G,
+                               .D = D,
+                               .stride = stride,
+                               .window = s.window,
+                               .threads = d.threads,
+                               .scale = scale});
+  });
+  c.backward = typed([=](auto f, Tensors& t, const Device& d) {
+    using F = decltype(f);
+    const F* q = t.ptr<F>("qkv");
+    F* dq = t.ptr<F>("dqkv");
+    run(d, AttentionBackward<F>{.dq = dq,
+                                .dk = dq + H * D,
+                                .dv = dq + (H + G) * D,
+                                .dout = t.ptr<F>("dout"),
+                                .out = t.ptr<F>("out"),
+                                .lse = t.ptr<acc_t<F>>("lse"),
+                                .q = q,
+                                .k = q + H * D,
+                                .v = q + (H + G) * D,
+                                .scratch = t.ptr<float>("backward_scratch"),
+                                .cu_seqlens = t.ptr<int32_t>("bounds"),
+                                .docs = docs,
+                                .N = N,
+                                .H = H,
+                                .G = G,
+                                .D = D,
+                                .stride = stride,
+                                .window = s.window,
+                                .threads = d.threads,
+                                .scale = scale});
+  });
+  c.reference = [=](const Values& in, Reference& r) { attention_reference(s, scale, in, r); };
+  return c;
+}
+
+// Decoding one token of each of several sequences equals the last row of the forward pass over each.
+OpCase decode(const std::vector<int>& lengths, int H, int G, int D, int capacity, int window, int gap) {
+  const int B = static_cast<int>(lengths.size()), stride = H * D + gap;
+  OpCase c{.op = "attention_decode", .shape = name_of({lengths, H, G, D, window, gap})};
+  const double scale = 1 / std::sqrt(D);
+  c.tensors = {
+      {.name = "q", .role = Role::constant, .rows = B, .width = H * D, .gap = gap},
+      {.name = "k", .role = Role::constant, .rows = int64_t{1} * B * capacity, .width = G * D},
+      {.name = "v", .role = Role::constant, .rows = int64_t{1} * B * capacity, .width = G * D},
+      {.name = "lengths", .role = Role::constant, .kind = Kind::i32, .width = B, .values = {lengths.begin(), lengths.end()}},
+      {.name = "out", .role = Role::output, .rows = B, .width = H * D},
+      {.name = "scores", .role = Role::scratch, .kind = Kind::acc, .width = int64_t{1} * B * H * capacity}};
+  c.forward = typed([=](auto f, Tensors& t, const Device& d) {
+    using F = decltype(f);
+    run(d, AttentionDecode<F>{.out = t.ptr<F>("out"),
+                              .q = t.ptr<F>("q"),
+                              .k = t.ptr<F>("k"),
+                              .v = t.ptr<F>("v"),
+                              .scores = t.ptr<acc_t<F>>("scores"),
+                              .lengths = t.ptr<int32_t>("lengths"),
+                              .B = B,
+                              .H = H,
+                              .G = G,
+                              .D = D,
+                              .stride = stride,
+                              .capacity = capacity,
+                              .window = window,
+                              .scale = scale});
+  });
+  c.reference = [=](const Values& in, Reference& r) {
+    for (int b = 0; b < B; b++) {
+      // The whole sequence as the forward pass would see it; only its last query is known, and only that row is kept.
+      const int n = lengths[b];
+      const Shape whole{{n}, H, G, D, window, 0};
+      const size_t width = static_cast<size_t>(H + 2 * G) * D, cache = static_cast<size_t>(G) * D;
+      Values one{{"qkv", std::vector<double>(n * width)}, {"dout", std::vector<double>(static_cast<size_t>(n) * H * D)}};
+      for (int j = 0; j < n; j++)
+        for (size_t d = 0; d < cache; d++) {
+          const size_t from = (static_cast<size_t>(b) * capacity + j) * cache + d;
+          one["qkv"][j * width + H * D + d] = in.at("k")[from];
+          one["qkv"][j * width + H * D + cache + d] = in.at("v")[from];
+        }
+      for (int d = 0; d < H * D; d++) one["qkv"][(n - 1) * width + d] = in.at("q")[static_cast<size_t>(b) * stride + d];
+      Reference row;
+      attention_reference(whole, scale, one, row);
+      for (int d = 0; d < H * D; d++) {
+        r.value["out"].push_back(row.value["out"][static_cast<size_t>(n - 1) * H * D + d]);
+        r.magnitude["out"].push_back(row.magnitude["out"][static_cast<size_t>(n - 1) * H * D + d]);
+      }
+      if (row.tolerance["out"].acc > r.tolerance["out"].acc) r.tolerance["out"] = row.tolerance["out"];
+    }
+  };
+  return c;
+}
+
+}  // namespace
+
+void add_attention_cases(std::vector<OpCase>& cases, Random& random) {
+  const std::vector<int> sizes{4, 12, 20, 32, 64, 96, 128}, groups{1, 3, 4, 7};
+  for (size_t i = 0; i < sizes.size(); i++) {
+    const int group = groups[i % groups.size()], G = 1 + static_cast<int>(i % 2);
+    cases.push_back(attention({{1, 5, 17, 1}, group * G, G, sizes[i], 0, static_cast<int>(i)}));
+  }
+  for (int group : groups) cases.push_back(attention({{9, 4}, 2 * group, 2, 8, 0, 3}));
+  for (int n : {47, 48, 49, 63, 64, 65, 96, 97, 129}) cases.push_back(attention({{n}, 2, 1, 12, 0, 1}));
+  cases.push_back(attention({{50, 1, 66, 1, 1}, 3, 1, 20, 0, 0}));
+  for (int n : {7, 65, 113})
+    for (int window : {1, n - 1, n, n + 1}) cases.push_back(attention({{n}, 2, 2, 4, window, 0}));
+  for (int window : {16, 47, 48, 63, 64, 65}) cases.push_back(attention({{131, 70}, 3, 1, 4, window, 5}));
+  cases.push_back(attention({{70}, 1, 1, 128, 33, 0}));
+  for (int i = 0; i < 4; i++) {
+    std::vector<int> lengths(static_cast<size_t>(between(random, 1, 4)));
+    for (int& n : lengths) n = between(random, 1, 80);
+    const int G = between(random, 1, 2), D = pick(random, sizes), group = pick(random, groups);
+    const int window = between(random, 0, 1) ? between(random, 1, 80) : 0;
+    cases.push_back(attention({lengths, group * G, G, D, window, between(random, 0, 7)}));
+  }
+  cases.push_back(decode({1}, 1, 1, 4, 1, 0, 0));
+  cases.push_back(decode({1, 37, 64, 5}, 6, 2, 20, 64, 0, 40));
+  for (int window : {1, 36, 37, 38}) cases.push_back(decode({37, 12}, 4, 4, 12, 40, window, 0));
+  cases.push_back(
+      decode({between(random, 1, 90), between(random, 1, 90)}, 7, 1, pick(random, sizes), 90, 0, between(random, 0, 9)));
+}
+
+}  // namespace tll::test

@@ -1,0 +1,201 @@
+// Cases of the glue and of the optimizer: bias, gather and scatter, dropout, casts, AdamW, the sum of squares.
+#include "kernels/adamw.h"
+#include "kernels/elementwise.h"
+#include "kernels/reduce.h"
+#include "tests/op_case.h"
+
+namespace tll::test {
+namespace {
+
+std::vector<double> absolute(std::vector<double> values) {
+  for (double& v : values) v = std::abs(v);
+  return values;
+}
+
+OpCase bias(int N, int C) {
+  OpCase c{.op = "bias", .shape = fmt::format("N {} C {}", N, C)};
+  c.tensors = {{.name = "bias", .role = Role::input, .width = C},
+               {.name = "out", .role = Role::output, .rows = N, .width = C, .accumulates = true},
+               {.name = "dout", .role = Role::constant, .rows = N, .width = C},
+               {.name = "dbias", .role = Role::gradient, .kind = Kind::acc, .width = C, .accumulates = true}};
+  c.forward = typed([=](auto f, Tensors& t, const Device& d) {
+    using F = decltype(f);
+    run(d, BiasForward<F>{t.ptr<F>("out"), t.ptr<F>("bias"), N, C});
+  });
+  c.backward = typed([=](auto f, Tensors& t, const Device& d) {
+    using F = decltype(f);
+    run(d, BiasBackward<F>{t.ptr<acc_t<F>>("dbias"), t.ptr<F>("dout"), N, C});
+  });
+  c.reference = [=](const Values& in, Reference& r) {
+    auto& m = r.magnitude["dbias"] = absolute(in.at("dbias"));
+    for (int i = 0; i < N * C; i++) {
+      r.value["out"].push_back(in.at("out")[i] + in.at("bias")[i % C]);
+      m[i % C] += std::abs(in.at("dout")[i]);
+    }
+    r.tolerance["out"] = {1, 1};
+    r.tolerance["dbias"] = {1.0 * N, 0};
+  };
+  return c;
+}
+
+// Gather forward; its gradient is the scatter of the output's into zeros.
+OpCase gather_scatter(Random& random, int N, int C, int R) {
+  OpCase c{.op = "gather_scatter", .shape = fmt::format("N {} C {} R {}", N, C, R)};
+  std::vector<double> rows(static_cast<size_t>(N));
+  for (int n = 0; n < N; n++) rows[n] = n;
+  std::shuffle(rows.begin(), rows.end(), random);
+  rows.resize(static_cast<size_t>(R));
+  c.tensors = {{.name = "x", .role = Role::input, .rows = N, .width = C},
+               {.name = "rows", .role = Role::constant, .kind = Kind::i32, .width = R, .values = rows},
+               {.name = "y", .role = Role::output, .rows = R, .width = C},
+               {.name = "dy", .role = Role::constant, .rows = R, .width = C},
+               {.name = "dx",
+                .role = Role::gradient,
+                .rows = N,
+                .width = C,
+                .accumulates = true,
+                .values = std::vector<double>(static_cast<size_t>(N * C), 0.0)}};
+  c.forward = typed([=](auto f, Tensors& t, const Device& d) {
+    using F = decltype(f);
+    run(d, GatherRows<F>{t.ptr<F>("y"), t.ptr<F>("x"), t.ptr<int32_t>("rows"), R, C});
+  });
+  c.backward = typed([=](auto f, Tensors& t, const Device& d) {
+    using F = decltype(f);
+    run(d, ScatterRows<F>{t.ptr<F>("dx"), t.ptr<F>("dy"), t.ptr<int32_t>("rows"), R, C});
+  });
+  c.reference = [=](const Values& in, Reference& r) {
+    for (int row = 0; row < R; row++)
+      for (int i = 0; i < C; i++) r.value["y"].push_back(in.at("x")[static_cast<size_t>(in.at("rows")[row]) * C + i]);
+    r.tolerance["y"] = r.tolerance["dx"] = {0, 0};  // copies
+  };
+  return c;
+}
+
+OpCase dropout(int N, int C, double p, bool accumulate, uint64_t key) {
+  OpCase c{.op = "dropout", .shape = fmt::format("N {} C {} p {}{}", N, C, p, accumulate ? " +=" : "")};
+  c.tensors = {{.name = "x", .role = Role::input, .rows = N, .width = C},
+               {.name = "y", .role = Role::output, .rows = N, .width = C, .accumulates = accumulate},
+               {.name = "dy", .role = Role::constant, .rows = N, .width = C},
+               {.name = "dx", .role = Role::gradient, .rows = N, .width = C, .accumulates = true}};
+  const auto drop = [=](const char* out, const char* in, bool add) {
+    return typed([=](auto f, Tensors& t, const Device& d) {
+      using F = decltype(f);
+      run(d, Dropout<F>{t.ptr<F>(out), t.ptr<F>(in), N, C, p, key, add});
+    });
+  };
+  c.forward = drop("y", "x", accumulate);
+  c.backward = drop("dx", "dy", true);
+  c.reference = [=](const Values& in, Reference& r) {
+    // Which elements stay is the op's own choice (its statistics have a test); it must be the same in every type.
+    std::vector<double> ones(static_cast<size_t>(N) * C, 1.0), mask = ones;
+    run(Device{.isa = Isa::base}, Dropout<double>{mask.data(), ones.data(), N, C, p, key, false});
+    for (size_t i = 0; i < ones.size(); i++) {
+      const double kept = mask[i] == 0 ? 0 : 1 / (1 - p), before = accumulate ? in.at("y")[i] : 0;
+      r.value["y"].push_back(before + in.at("x")[i] * kept);
+      r.magnitude["y"].push_back(std::abs(before) + std::abs(in.at("x")[i]) * kept);
+      r.magnitude["dx"].push_back(std::abs(in.at("dx")[i]) + std::abs(in.at("dy")[i]) * kept);
+    }
+    r.tolerance["y"] = r.tolerance["dx"] = {3, 1};  // 1/(1-p), the product, the sum
+  };
+  return c;
+}
+
+OpCase cast(int n) {
+  OpCase c{.op = "cast", .shape = fmt::format("n {}", n)};
+  c.tensors = {{.name = "in", .role = Role::constant, .kind = Kind::acc, .width = n},
+               {.name = "out", .role = Role::output, .width = n}};
+  c.forward = typed([=](auto f, Tensors& t, const Device& d) {
+    using F = decltype(f);
+    run(d, CastFromMaster<F>{t.ptr<F>("out"), t.ptr<acc_t<F>>("in"), n});
+  });
+  c.reference = [](const Values& in, Reference& r) {
+    r.value["out"] = in.at("in");
+    r.tolerance["out"] = {0, 1};
+  };
+  return c;
+}
+
+OpCase adamw(int n, int64_t t_step, double weight_decay, double grad_scale) {
+  OpCase c{.op = "adamw", .shape = fmt::format("n {} t {} decay {}", n, t_step, weight_decay)};
+  const double lr = 2e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
+  c.dtypes = {DType::f32}, c.oracle = false;
+  TensorSpec v{.name = "v", .role = Role::output, .kind = Kind::f32, .width = n, .accumulates = true};
+  for (int i = 0; i < n; i++) v.values.push_back(t_step == 1 ? 0 : 1e-3 * (1 + i % 7));
+  TensorSpec m{.name = "m", .role = Role::output, .kind = Kind::f32, .width = n, .accumulates = true};
+  if (t_step == 1) m.values.assign(static_cast<size_t>(n), 0);
+  c.tensors = {{.name = "param", .role = Role::output, .kind = Kind::f32, .width = n, .accumulates = true},
+               m,
+               v,
+               {.name = "grad", .role = Role::constant, .kind = Kind::f32, .width = n, .sigma = 0.1}};
+  c.forward = [=](Tensors& t, const Device& d) {
+    run(d, AdamW{.param = t.ptr<float>("param"),
+                 .m = t.ptr<float>("m"),
+                 .v = t.ptr<float>("v"),
+                 .grad = t.ptr<float>("grad"),
+                 .n = n,
+                 .t = t_step,
+                 .lr = lr,
+                 .beta1 = beta1,
+                 .beta2 = beta2,
+                 .eps = eps,
+                 .weight_decay = weight_decay,
+                 .grad_scale = grad_scale});
+  };
+  c.reference = [=](const Values& in, Reference& r) {
+    const double c1 = 1 - std::pow(beta1, t_step), c2 = 1 - std::pow(beta2, t_step);
+    for (int i = 0; i < n; i++) {
+      const double g = in.at("grad")[i] * grad_scale, m0 = in.at("m")[i], p0 = in.at("param")[i];
+      const double m1 = beta1 * m0 + (1 - beta1) * g, v1 = beta2 * in.at("v")[i] + (1 - beta2) * g * g;
+      const double below = std::sqrt(v1 / c2) + eps, m_size = std::abs(beta1 * m0) + std::abs((1 - beta1) * g);
+      r.value["m"].push_back(m1), r.magnitude["m"].push_back(m_size);
+      r.value["v"].push_back(v1);
+      r.value["param"].push_back(p0 * (1 - lr * weight_decay) - lr / c1 * m1 / below);
+      r.magnitude["param"].push_back(std::abs(p0) + lr / c1 * m_size / below);
+    }
+    // Each of g, the betas and their complements is rounded once; then products and sums, all terms counted with their sign off.
+    r.tolerance["m"] = {6, 0};
+    r.tolerance["v"] = {8, 0};       // g enters twice
+    r.tolerance["param"] = {20, 0};  // m's 6, half of v's 8, and ten more operations
+  };
+  return c;
+}
+
+OpCase sum_of_squares(int64_t n) {
+  OpCase c{.op = "sum_of_squares", .shape = fmt::format("n {}", n)};
+  c.dtypes = {DType::f32}, c.oracle = false;
+  c.tensors = {{.name = "x", .role = Role::constant, .kind = Kind::f32, .width = n},
+               {.name = "out", .role = Role::output, .kind = Kind::always_f64},
+               {.name = "partial", .role = Role::scratch, .kind = Kind::always_f64, .width = SumOfSquares::blocks(n)}};
+  c.forward = [=](Tensors& t, const Device& d) {
+    run(d, SumOfSquares{.out = t.ptr<double>("out"), .partial = t.ptr<double>("partial"), .x = t.ptr<float>("x"), .n = n});
+  };
+  c.reference = [](const Values& in, Reference& r) {
+    long double sum = 0;
+    for (double x : in.at("x")) sum += static_cast<long double>(x) * x;
+    r.value["out"] = {static_cast<double>(sum)};
+    // Squares of floats are exact in double, and positive: only a block's and the blocks' sums round, in double.
+    r.tolerance["out"] = {0, 1.0 * std::min<double>(static_cast<double>(in.at("x").size()), SumOfSquares::kBlock) + 8};
+  };
+  return c;
+}
+
+}  // namespace
+
+void add_elementwise_cases(std::vector<OpCase>& cases, Random& random) {
+  cases.push_back(bias(1, 1));
+  cases.push_back(bias(33, 131));
+  cases.push_back(bias(between(random, 1, 40), between(random, 1, 200)));
+  cases.push_back(gather_scatter(random, 1, 1, 1));
+  cases.push_back(gather_scatter(random, 41, 67, 13));
+  cases.push_back(gather_scatter(random, 17, between(random, 1, 70), 17));
+  for (double p : {0.0, 0.1, 0.5, 0.9})
+    for (bool accumulate : {false, true})
+      cases.push_back(dropout(between(random, 1, 20), between(random, 1, 80), p, accumulate, random()));
+  for (int n : {1, 37, 1000}) cases.push_back(cast(n));
+  for (int64_t t : {1, 2, 1000})
+    for (double decay : {0.0, 0.1}) cases.push_back(adamw(between(random, 1, 1000), t, decay, decay == 0 ? 1 : 0.37));
+  for (int64_t n : {int64_t{0}, int64_t{1}, SumOfSquares::kBlock, 3 * SumOfSquares::kBlock + 5})
+    cases.push_back(sum_of_squares(n));
+}
+
+}  // namespace tll::test

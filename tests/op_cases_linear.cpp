@@ -1,0 +1,151 @@
+// Cases of the matrix product: all transposes and types, with its input and weight gradients formed as a linear layer forms them.
+#include "kernels/matmul.h"
+#include "tests/op_case.h"
+
+namespace tll::test {
+namespace {
+
+struct Product {
+  int rows, cols, inner;
+  bool ta = false, tb = true;
+  Kind a = Kind::f32, b = Kind::f32, out = Kind::f32;
+  double alpha = 1;
+  bool accumulate = false, small_scratch = false;
+  int gap = 0;
+};
+
+OpCase matmul(const Product& p) {
+  OpCase c{.op = "matmul", .shape = fmt::format("{} x {} x {}", p.rows, p.cols, p.inner)};
+  c.shape += fmt::format(" {}{}{}", p.ta ? "T" : "N", p.tb ? "T" : "N", p.accumulate ? " +=" : "");
+  if (p.alpha != 1) c.shape += fmt::format(" alpha {}", p.alpha);
+  if (p.small_scratch) c.shape += " blocks";
+  const auto name = [](Kind k) { return k == Kind::f32 ? "fp32" : k == Kind::bf16 ? "bf16" : "fp16"; };
+  c.dtype_label = fmt::format("{}.{}={}", name(p.a), name(p.b), name(p.out));
+  c.dtypes = {DType::f32};
+  c.same_bits_any_threads = false;  // oneDNN may cut the inner dimension
+  const int64_t rows = p.rows, cols = p.cols, inner = p.inner;
+  const int64_t a_rows = p.ta ? inner : rows, a_cols = p.ta ? rows : inner, b_rows = p.tb ? cols : inner,
+                b_cols = p.tb ? inner : cols;
+  const int64_t widest = std::max({rows, cols, inner});
+  const int64_t scratch = p.small_scratch ? 3 * widest : Matmul<float>::scratch_floats(widest);
+  const Kind da = p.a == Kind::bf16 ? Kind::bf16 : Kind::f32;
+  c.tensors = {
+      {.name = "a", .role = Role::input, .kind = p.a, .rows = a_rows, .width = a_cols, .gap = p.gap},
+      {.name = "b", .role = Role::input, .kind = p.b, .rows = b_rows, .width = b_cols, .gap = 2 * p.gap},
+      {.name = "y", .role = Role::output, .kind = p.out, .rows = rows, .width = cols, .gap = p.gap, .accumulates = p.accumulate},
+      {.name = "dy", .role = Role::constant, .kind = p.out, .rows = rows, .width = cols, .gap = 3 * p.gap},
+      {.name = "da", .role = Role::gradient, .kind = da, .rows = a_rows, .width = a_cols, .accumulates = p.accumulate},
+      {.name = "db",
+       .role = Role::gradient,
+       .kind = Kind::f32,
+       .rows = b_rows,
+       .width = b_cols,
+       .gap = p.gap,
+       .accumulates = true},
+      {.name = "scratch", .role = Role::scratch, .kind = Kind::always_f32, .width = scratch}};
+  const int64_t sa = a_cols + p.gap, sb = b_cols + 2 * p.gap, sy = cols + p.gap, sdy = cols + 3 * p.gap, sda = a_cols,
+                sdb = b_cols + p.gap;
+  const auto product = [=](auto f, Tensors& t, const Device& d, const char* out, int64_t out_stride, Matrix a, Matrix b,
+                           int64_t m, int64_t n, int64_t k, bool accumulate) {
+    using F = decltype(f);
+    run(d, Matmul<F>{.out = t.at(out).data(),
+                     .out_dtype = t.at(out).dtype(),
+                     .out_stride = out_stride,
+                     .a = a,
+                     .b = b,
+                     .rows = static_cast<int>(m),
+                     .cols = static_cast<int>(n),
+                     .inner = static_cast<int>(k),
+                     .alpha = p.alpha,
+                     .accumulate = accumulate,
+                     .scratch = t.ptr<float>("scratch"),
+                     .scratch_size = scratch});
+  };
+  const auto matrix = [](Tensors& t, const char* name, int64_t stride, bool transposed) {
+    return Matrix{t.at(name).data(), t.at(name).dtype(), stride, transposed};
+  };
+  c.forward = typed([=](auto f, Tensors& t, const Device& d) {
+    product(f, t, d, "y", sy, matrix(t, "a", sa, p.ta), matrix(t, "b", sb, p.tb), rows, cols, inner, p.accumulate);
+  });
+  c.backward = typed([=](auto f, Tensors& t, const Device& d) {
+    // dA = dY·Bᵀ and dB = Aᵀ·dY; of a transposed operand the transpose: dAᵀ = B·dYᵀ, dBᵀ = dYᵀ·A.
+    if (p.ta)
+      product(f, t, d, "da", sda, matrix(t, "b", sb, p.tb), matrix(t, "dy", sdy, true), inner, rows, cols, p.accumulate);
+    else
+      product(f, t, d, "da", sda, matrix(t, "dy", sdy, false), matrix(t, "b", sb, !p.tb), rows, inner, cols, p.accumulate);
+    if (p.tb)
+      product(f, t, d, "db", sdb, matrix(t, "dy", sdy, true), matrix(t, "a", sa, p.ta), cols, inner, rows, true);
+    else
+      product(f, t, d, "db", sdb, matrix(t, "a", sa, !p.ta), matrix(t, "dy", sdy, false), inner, cols, rows, true);
+  });
+  c.reference = [=](const Values& in, Reference& r) {
+    auto &y = r.value["y"], &my = r.magnitude["y"], &ma = r.magnitude["da"], &mb = r.magnitude["db"];
+    const auto before = [&](const char* name, int64_t count) {
+      return in.contains(name) ? in.at(name) : std::vector<double>(static_cast<size_t>(count), 0.0);
+    };
+    y = before("y", (rows - 1) * sy + cols), my = y, ma = before("da", a_rows * sda),
+    mb = before("db", (b_rows - 1) * sdb + b_cols);
+    for (auto* v : {&my, &ma, &mb})
+      for (double& x : *v) x = std::abs(x);
+    for (int64_t i = 0; i < rows; i++)
+      for (int64_t j = 0; j < cols; j++) {
+        const double dy = in.at("dy")[i * sdy + j];
+        for (int64_t k = 0; k < inner; k++) {
+          const double a = in.at("a")[p.ta ? k * sa + i : i * sa + k], b = in.at("b")[p.tb ? j * sb + k : k * sb + j];
+          y[i * sy + j] += p.alpha * a * b, my[i * sy + j] += std::abs(p.alpha * a * b);
+          ma[p.ta ? k * sda + i : i * sda + k] += std::abs(p.alpha * b * dy);
+          mb[p.tb ? j * sdb + k : k * sdb + j] += std::abs(p.alpha * a * dy);
+        }
+      }
+    // A sum of `inner` products in any order, alpha, and +=; oneDNN's bf16 instructions add pairs, which is no worse.
+    r.tolerance["y"] = {inner + 3.0, 1};
+    r.tolerance["da"] = {cols + 3.0, 1};
+    r.tolerance["db"] = {rows + 3.0, 1};
+  };
+  return c;
+}
+
+}  // namespace
+
+void add_linear_cases(std::vector<OpCase>& cases, Random& random) {
+  const std::vector<int> odd{1, 2, 3, 5, 7, 8, 9, 13, 16, 17, 31, 37, 64, 67};
+  const std::vector<double> alphas{1, 0.5, -1.7};
+  const std::pair<Kind, Kind> operands[] = {{Kind::f32, Kind::f32}, {Kind::bf16, Kind::bf16}, {Kind::f32, Kind::bf16},
+                                            {Kind::f32, Kind::f16}, {Kind::bf16, Kind::f16},  {Kind::bf16, Kind::f32}};
+  for (const auto& [a, b] : operands)
+    for (Kind out : {Kind::f32, Kind::bf16})
+      for (bool ta : {false, true})
+        for (bool tb : {false, true})
+          for (bool accumulate : {false, true}) {
+            Product p{.rows = pick(random, odd),
+                      .cols = pick(random, odd),
+                      .inner = pick(random, odd),
+                      .ta = ta,
+                      .tb = tb,
+                      .a = a,
+                      .b = b,
+                      .out = out};
+            p.alpha = pick(random, alphas), p.accumulate = accumulate, p.gap = between(random, 0, 3);
+            // A narrow result cut along both its columns and the sum needs the full scratch.
+            p.small_scratch = between(random, 0, 1) && !(ta && tb && (out == Kind::bf16 || a == Kind::bf16));
+            cases.push_back(matmul(p));
+          }
+  cases.push_back(matmul({.rows = 1, .cols = 1, .inner = 1}));
+  cases.push_back(matmul({.rows = 40, .cols = 1009, .inner = 32, .a = Kind::bf16, .b = Kind::bf16, .small_scratch = true}));
+  cases.push_back(matmul({.rows = 131, .cols = 67, .inner = 257, .a = Kind::bf16, .b = Kind::bf16, .out = Kind::bf16}));
+  cases.push_back(matmul({.rows = 16,
+                          .cols = 131,
+                          .inner = 61,
+                          .ta = true,
+                          .tb = false,
+                          .a = Kind::bf16,
+                          .b = Kind::bf16,
+                          .accumulate = true,
+                          .small_scratch = true}));
+  for (int rows : {1, 8, 9})  // the dot products of generation, and the first size beyond them
+    for (Kind b : {Kind::f32, Kind::bf16, Kind::f16})
+      cases.push_back(
+          matmul({.rows = rows, .cols = 37, .inner = 129, .a = b == Kind::f32 ? Kind::f32 : Kind::bf16, .b = b, .gap = 5}));
+}
+
+}  // namespace tll::test

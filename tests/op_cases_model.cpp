@@ -1,0 +1,305 @@
+// Cases of the ops around the linear layers: embedding, RMSNorm, rotary embedding, SwiGLU, cross entropy.
+#include "kernels/cross_entropy.h"
+#include "kernels/embedding.h"
+#include "kernels/rmsnorm.h"
+#include "kernels/rope.h"
+#include "kernels/swiglu.h"
+#include "tests/op_case.h"
+
+namespace tll::test {
+namespace {
+
+double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
+
+OpCase embedding(Random& random, int N, int C, int V, Kind table) {
+  OpCase c{.op = "embedding", .shape = fmt::format("N {} C {} V {}", N, C, V)};
+  const char* names[] = {"storage", "acc", "fp32", "bf16", "fp16"};
+  c.shape += fmt::format(" table {}", names[static_cast<int>(table)]);
+  c.tensors = {
+      {.name = "table", .role = Role::input, .kind = table, .rows = V, .width = C},
+      {.name = "ids", .role = Role::constant, .kind = Kind::i32, .width = N, .values = random_integers(random, N, 0, V - 1)},
+      {.name = "out", .role = Role::output, .rows = N, .width = C},
+      {.name = "dout", .role = Role::constant, .rows = N, .width = C},
+      {.name = "dtable", .role = Role::gradient, .kind = Kind::acc, .rows = V, .width = C, .accumulates = true}};
+  c.forward = typed([=](auto f, Tensors& t, const Device& d) {
+    using F = decltype(f);
+    run(d, EmbeddingForward<F>{t.ptr<F>("out"), t.at("table").data(), t.at("table").dtype(), t.ptr<int32_t>("ids"), N, C, V});
+  });
+  c.backward = typed([=](auto f, Tensors& t, const Device& d) {
+    using F = decltype(f);
+    run(d, EmbeddingBackward<F>{t.ptr<acc_t<F>>("dtable"), t.ptr<F>("dout"), t.ptr<int32_t>("ids"), N, C, V, -1});
+  });
+  c.reference = [=](const Values& in, Reference& r) {
+    auto& out = r.value["out"];
+    auto& sums = r.magnitude["dtable"] = in.at("dtable");
+    for (double& s : sums) s = std::abs(s);
+    for (int n = 0; n < N; n++) {
+      const size_t row = static_cast<size_t>(in.at("ids")[static_cast<size_t>(n)]) * C;
+      for (size_t e = 0; e < static_cast<size_t>(C); e++) {
+        out.push_back(in.at("table")[row + e]);
+        sums[row + e] += std::abs(in.at("dout")[static_cast<size_t>(n) * C + e]);
+      }
+    }
+    r.tolerance["out"] = {0, 1};           // a copy, rounded if the table's type is wider
+    r.tolerance["dtable"] = {1.0 * N, 0};  // at most N additions
+  };
+  return c;
+}
+
+OpCase rmsnorm(int N, int C, bool trained_weight, double sigma) {
+  OpCase c{.op = "rmsnorm", .shape = fmt::format("N {} C {}", N, C)};
+  const double eps = 1e-5;
+  c.tensors = {{.name = "x", .role = Role::input, .rows = N, .width = C, .sigma = sigma},
+               {.name = "w", .role = trained_weight ? Role::input : Role::constant, .width = C},
+               {.name = "out", .role = Role::output, .rows = N, .width = C},
+               {.name = "rstd", .role = Role::saved, .kind = Kind::acc, .width = N},
+               {.name = "dout", .role = Role::constant, .rows = N, .width = C},
+               {.name = "dx", .role = Role::gradient, .rows = N, .width = C, .accumulates = true}};
+  if (trained_weight)
+    c.tensors.push_back({.name = "dw", .role = Role::gradient, .kind = Kind::acc, .width = C, .accumulates = true});
+  else
+    c.shape += " frozen";
+  c.forward = typed([=](auto f, Tensors& t, const Device& d) {
+    using F = decltype(f);
+    run(d, RmsnormForward<F>{.out = t.ptr<F>("out"),
+                             .rstd = t.ptr<acc_t<F>>("rstd"),
+                             .x = t.ptr<F>("x"),
+                             .w = t.ptr<F>("w"),
+                             .N = N,
+                             .C = C,
+                             .eps = eps});
+  });
+  c.backward = typed([=](auto f, Tensors& t, const Device& d) {
+    using F = decltype(f);
+    run(d, RmsnormBackward<F>{.dx = t.ptr<F>("dx"),
+                              .dw = trained_weight ? t.ptr<acc_t<F>>("dw") : nullptr,
+                              .dout = t.ptr<F>("dout"),
+                              .x = t.ptr<F>("x"),
+                              .w = t.ptr<F>("w"),
+                              .rstd = t.ptr<acc_t<F>>("rstd"),
+                              .N = N,
+                              .C = C});
+  });
+  c.reference = [=](const Values& in, Reference& r) {
+    const auto &x = in.at("x"), &w = in.at("w"), &dy = in.at("dout");
+    auto &out = r.value["out"], &rstd = r.value["rstd"], &mx = r.magnitude["dx"], &mw = r.magnitude["dw"];
+    if (trained_weight)
+      for (double v : in.at("dw")) mw.push_back(std::abs(v));
+    for (size_t n = 0; n < static_cast<size_t>(N); n++) {
+      const double* row = &x[n * static_cast<size_t>(C)];
+      double squares = 0, dot = 0;
+      for (int i = 0; i < C; i++) squares += row[i] * row[i], dot += std::abs(dy[n * C + i] * w[i] * row[i]);
+      const double s = 1 / std::sqrt(squares / C + eps);
+      rstd.push_back(s);
+      for (int i = 0; i < C; i++) {
+        const size_t e = n * static_cast<size_t>(C) + static_cast<size_t>(i);
+        out.push_back(w[i] * row[i] * s);
+        mx.push_back(std::abs(in.at("dx")[e]) + std::abs(s * dy[e] * w[i]) + s * s * s / C * dot * std::abs(row[i]));
+        if (trained_weight) mw[i] += std::abs(dy[e] * row[i] * s);
+      }
+    }
+    // The squares are positive: C + 1 roundings of their sum at most, halved by the root, then four operations.
+    const double root = 0.5 * (C + 1) + 4;
+    r.tolerance["rstd"] = {root, 0};
+    r.tolerance["out"] = {root + 2, 2};          // x·rstd and ·w are both rounded to Float
+    r.tolerance["dx"] = {3 * root + C + 12, 1};  // rstd³ · (a sum of C) · x, and the += at the end
+    r.tolerance["dw"] = {root + 2 + N, 0};
+  };
+  return c;
+}
+
+OpCase rope(Random& random, int N, int heads, int D, int gap) {
+  constexpr int kPositions = 50;
+  OpCase c{.op = "rope", .shape = fmt::format("N {} heads {} D {} gap {}", N, heads, D, gap)};
+  const int stride = heads * D + gap;
+  c.tensors = {{.name = "x", .role = Role::input, .rows = N, .width = heads * D, .gap = gap},
+               {.name = "cos", .role = Role::constant, .kind = Kind::acc, .rows = kPositions, .width = D / 2},
+               {.name = "sin", .role = Role::constant, .kind = Kind::acc, .rows = kPositions, .width = D / 2},
+               {.name = "positions",
+                .role = Role::constant,
+                .kind = Kind::i32,
+                .width = N,
+                .values = random_integers(random, N, 0, kPositions - 1)},
+               {.name = "y", .role = Role::output, .rows = N, .width = heads * D, .gap = gap},
+               {.name = "dy", .role = Role::constant, .rows = N, .width = heads * D, .gap = gap},
+               {.name = "dx", .role = Role::gradient, .rows = N, .width = heads * D, .gap = gap}};
+  const auto turn = [=](const char* to, const char* from, bool backward) {
+    return typed([=](auto f, Tensors& t, const Device& d) {
+      using F = decltype(f);
+      t.copy(to, from);
+      run(d, Rope<F>{t.ptr<F>(to), t.ptr<acc_t<F>>("cos"), t.ptr<acc_t<F>>("sin"), t.ptr<int32_t>("positions"), N, heads, D,
+                     stride, backward});
+    });
+  };
+  c.forward = turn("y", "x", false);
+  c.backward = turn("dx", "dy", true);
+  c.reference = [=](const Values& in, Reference& r) {
+    auto &y = r.value["y"], &my = r.magnitude["y"], &mx = r.magnitude["dx"];
+    for (auto* v : {&y, &my, &mx}) v->resize(in.at("x").size());
+    for (int n = 0; n < N; n++)
+      for (int h = 0; h < heads; h++)
+        for (int i = 0; i < D; i++) {
+          const int other = i < D / 2 ? i + D / 2 : i - D / 2;
+          const size_t angle = static_cast<size_t>(in.at("positions")[n]) * (D / 2) + i % (D / 2);
+          const double cosine = in.at("cos")[angle], sine = in.at("sin")[angle];
+          const size_t at = static_cast<size_t>(n) * stride + h * D + i, with = static_cast<size_t>(n) * stride + h * D + other;
+          const double* x = in.at("x").data();
+          const double* dy = in.at("dy").data();
+          y[at] = x[at] * cosine + (i < D / 2 ? -1 : 1) * x[with] * sine;
+          my[at] = std::abs(x[at] * cosine) + std::abs(x[with] * sine);
+          mx[at] = std::abs(dy[at] * cosine) + std::abs(dy[with] * sine);
+        }
+    r.tolerance["y"] = r.tolerance["dx"] = {2, 1};  // a product and a sum
+  };
+  return c;
+}
+
+OpCase rope_table(int P, int D) {
+  OpCase c{.op = "rope_table", .shape = fmt::format("P {} D {}", P, D)};
+  std::vector<double> frequencies;
+  for (int i = 0; i < D / 2; i++) frequencies.push_back(std::pow(10000.0, -2.0 * i / D));
+  c.tensors = {{.name = "inv_freq", .role = Role::constant, .kind = Kind::always_f32, .width = D / 2, .values = frequencies},
+               {.name = "cos", .role = Role::output, .kind = Kind::acc, .rows = P, .width = D / 2},
+               {.name = "sin", .role = Role::output, .kind = Kind::acc, .rows = P, .width = D / 2}};
+  c.forward = typed([=](auto f, Tensors& t, const Device& d) {
+    using F = decltype(f);
+    run(d, RopeTable<F>{t.ptr<acc_t<F>>("cos"), t.ptr<acc_t<F>>("sin"), t.ptr<float>("inv_freq"), P, D});
+  });
+  c.reference = [=](const Values& in, Reference& r) {
+    for (int p = 0; p < P; p++)
+      for (int i = 0; i < D / 2; i++) {
+        const float angle = static_cast<float>(p) * static_cast<float>(in.at("inv_freq")[i]);  // in float, by definition
+        r.value["cos"].push_back(std::cos(static_cast<double>(angle)));
+        r.value["sin"].push_back(std::sin(static_cast<double>(angle)));
+      }
+    r.tolerance["cos"] = r.tolerance["sin"] = {1, 0};
+  };
+  return c;
+}
+
+OpCase swiglu(int N, int F_, double sigma) {
+  OpCase c{.op = "swiglu", .shape = fmt::format("N {} F {} gates x{}", N, F_, sigma)};
+  c.tensors = {{.name = "gate_up", .role = Role::input, .rows = N, .width = 2 * F_, .sigma = sigma},
+               {.name = "act", .role = Role::output, .rows = N, .width = F_},
+               {.name = "dact", .role = Role::constant, .rows = N, .width = F_},
+               {.name = "act_again", .role = Role::saved, .rows = N, .width = F_},
+               {.name = "dgate_up", .role = Role::gradient, .rows = N, .width = 2 * F_}};
+  c.forward = typed([=](auto f, Tensors& t, const Device& d) {
+    using F = decltype(f);
+    run(d, SwigluForward<F>{t.ptr<F>("act"), t.ptr<F>("gate_up"), N, F_});
+  });
+  c.backward = typed([=](auto f, Tensors& t, const Device& d) {
+    using F = decltype(f);
+    t.copy("dgate_up", "gate_up");
+    run(d, SwigluBackward<F>{t.ptr<F>("act_again"), t.ptr<F>("dgate_up"), t.ptr<F>("dact"), N, F_});
+  });
+  c.reference = [=](const Values& in, Reference& r) {
+    constexpr double kTiny = 1e-29;  // float's exponential stops at e^±88: what is smaller is noise, of 1e-36 after tolerance
+    auto &act = r.value["act"], &ma = r.magnitude["act"], &mg = r.magnitude["dgate_up"];
+    mg.resize(in.at("gate_up").size());
+    for (int n = 0; n < N; n++)
+      for (int i = 0; i < F_; i++) {
+        const size_t gate = static_cast<size_t>(n) * 2 * F_ + i, up = gate + F_;
+        const double a = in.at("gate_up")[gate], b = in.at("gate_up")[up], d = in.at("dact")[static_cast<size_t>(n) * F_ + i];
+        act.push_back(a * sigmoid(a) * b);
+        ma.push_back(std::abs(act.back()) + kTiny * (1 + std::abs(a * b)));
+        // 1 - σ cancels where σ is near 1, so its rounding is relative to 1.
+        mg[gate] = std::abs(d * b) * (sigmoid(a) * (1 + std::abs(a)) + kTiny * (1 + a * a));
+        mg[up] = std::abs(d * a) * (sigmoid(a) + kTiny);
+      }
+    r.value["act_again"] = act, r.magnitude["act_again"] = ma;
+    // The exponential is good to 2 ulp, 4 roundings; sum, quotient, products: 12 at most, 8 more where σ is used twice.
+    r.tolerance["act"] = r.tolerance["act_again"] = {12, 1};
+    r.tolerance["dgate_up"] = {20, 1};
+  };
+  return c;
+}
+
+OpCase cross_entropy(Random& random, int rows, int V, double sigma) {
+  OpCase c{.op = "cross_entropy", .shape = fmt::format("rows {} V {} logits x{}", rows, V, sigma)};
+  const double scale = 0.25;  // exact in every type
+  c.tensors = {{.name = "logits", .role = Role::input, .kind = Kind::acc, .rows = rows, .width = V, .sigma = sigma},
+               {.name = "targets",
+                .role = Role::constant,
+                .kind = Kind::i32,
+                .width = rows,
+                .values = random_integers(random, rows, 0, V - 1)},
+               {.name = "losses", .role = Role::output, .kind = Kind::acc, .width = rows},
+               {.name = "dlosses",
+                .role = Role::constant,
+                .kind = Kind::acc,
+                .width = rows,
+                .values = std::vector<double>(static_cast<size_t>(rows), scale)},
+               {.name = "losses_again", .role = Role::saved, .kind = Kind::acc, .width = rows},
+               {.name = "dlogits", .role = Role::gradient, .kind = Kind::acc, .rows = rows, .width = V}};
+  const auto with = [=](const char* logits, const char* losses, bool gradient) {
+    return typed([=](auto f, Tensors& t, const Device& d) {
+      using F = decltype(f);
+      if (gradient) t.copy(logits, "logits");
+      run(d, CrossEntropy<F>{.logits = t.ptr<acc_t<F>>(logits),
+                             .losses = t.ptr<acc_t<F>>(losses),
+                             .targets = t.ptr<int32_t>("targets"),
+                             .rows = rows,
+                             .V = V,
+                             .scale = scale,
+                             .gradient = gradient});
+    });
+  };
+  c.forward = with("logits", "losses", false);
+  c.backward = with("dlogits", "losses_again", true);
+  c.reference = [=](const Values& in, Reference& r) {
+    auto &loss = r.value["losses"], &ml = r.magnitude["losses"], &mz = r.magnitude["dlogits"];
+    for (size_t n = 0; n < static_cast<size_t>(rows); n++) {
+      const double* z = &in.at("logits")[n * static_cast<size_t>(V)];
+      const int target = static_cast<int>(in.at("targets")[n]);
+      long double sum = 0;
+      for (int v = 0; v < V; v++) sum += std::exp(static_cast<long double>(z[v]));
+      const double lse = static_cast<double>(std::log(sum));
+      double most = 0;
+      for (int v = 0; v < V; v++) most = std::max(most, std::abs(z[v]));
+      loss.push_back(lse - z[target]);
+      ml.push_back(1 + most + std::abs(lse));
+      // Float's exponential is 0 below e^-87 (1e-38, or 1e-30 times the tolerance). The exponent z - lse has the absolute error
+      // of lse, which is a relative error of e^(z - lse).
+      for (int v = 0; v < V; v++)
+        mz.push_back(scale * ((v == target) + (std::exp(z[v] - lse) + 1e-30) * (1 + most + std::abs(lse))));
+    }
+    r.value["losses_again"] = loss, r.magnitude["losses_again"] = ml;
+    r.tolerance["losses"] = r.tolerance["losses_again"] = {V + 8.0, 0};  // a sum of V positive terms of 2 ulp, a logarithm
+    r.tolerance["dlogits"] = {V + 16.0, 0};                              // and another exponential
+  };
+  return c;
+}
+
+}  // namespace
+
+void add_model_cases(std::vector<OpCase>& cases, Random& random) {
+  const auto odd = [&] { return pick<int>(random, {1, 2, 3, 5, 7, 13, 16, 17, 31, 33, 64, 65, 97, 128, 131}); };
+  for (Kind table : {Kind::f32, Kind::bf16, Kind::f16}) {
+    cases.push_back(embedding(random, 1, 1, 1, table));
+    cases.push_back(embedding(random, 37, 70, 11, table));  // ids repeat
+    cases.push_back(embedding(random, odd(), odd(), odd(), table));
+  }
+  cases.push_back(rmsnorm(1, 1, true, 1));
+  cases.push_back(rmsnorm(3, 576, false, 1));
+  cases.push_back(rmsnorm(5, 257, true, 100));
+  cases.push_back(rmsnorm(5, 65, true, 1e-3));  // eps matters
+  for (int i = 0; i < 4; i++) cases.push_back(rmsnorm(odd(), odd(), i % 2 == 0, 1));
+  cases.push_back(rope(random, 1, 1, 2, 0));
+  cases.push_back(rope(random, 7, 3, 64, 64));
+  cases.push_back(rope(random, 5, 2, 20, 3));
+  for (int i = 0; i < 3; i++) cases.push_back(rope(random, odd(), between(random, 1, 5), 2 * odd(), between(random, 0, 9)));
+  cases.push_back(rope_table(1, 2));
+  cases.push_back(rope_table(700, 12));
+  cases.push_back(rope_table(33, 64));
+  cases.push_back(swiglu(1, 1, 1));
+  cases.push_back(swiglu(3, 67, 1));
+  cases.push_back(swiglu(5, 131, 60));  // gates far beyond where the sigmoid is 0 or 1
+  for (int i = 0; i < 3; i++) cases.push_back(swiglu(odd(), odd(), 2));
+  cases.push_back(cross_entropy(random, 1, 1, 1));
+  cases.push_back(cross_entropy(random, 3, 1000, 1));
+  cases.push_back(cross_entropy(random, 7, 259, 40));  // one logit has nearly all the probability
+  for (int i = 0; i < 3; i++) cases.push_back(cross_entropy(random, odd(), odd(), 3));
+}
+
+}  // namespace tll::test

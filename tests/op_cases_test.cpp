@@ -1,0 +1,29 @@
+// Every case of every op: in double against its definition and the complex step, in each training type on each device.
+#include <gtest/gtest.h>
+
+#include "tests/op_case.h"
+
+namespace tll::test {
+namespace {
+
+constexpr uint64_t kSeed = 42;
+
+class OpCases : public testing::TestWithParam<OpCase> {};
+
+TEST_P(OpCases, ForwardAndBackwardAreRight) {
+  for (const Row& row : check(GetParam(), devices_here()))
+    EXPECT_EQ(row.problem, "") << row.op << " " << row.shape << " " << row.dtype << " on " << row.device;
+}
+
+INSTANTIATE_TEST_SUITE_P(All, OpCases, testing::ValuesIn(all_cases(kSeed)), [](const auto& info) {
+  std::string name = fmt::format("{}_{}_", info.index, info.param.op);
+  for (char c : info.param.shape) name += std::isalnum(static_cast<unsigned char>(c)) ? c : '_';
+  return name;
+});
+
+}  // namespace
+
+// What gtest prints of a parameter.
+void PrintTo(const OpCase& op, std::ostream* out) { *out << op.op << " " << op.shape; }
+
+}  // namespace tll::test
