@@ -32,7 +32,7 @@ struct SamplingOptions {
 double sampling_uniform(uint64_t seed, uint64_t request, uint64_t token);
 
 // The id drawn by `uniform` in [0, 1) from softmax(logits / temperature); greedy at temperature 0. Error (kExitFault) if a
-// logit is not finite where it matters: the weights are broken.
+// logit is NaN or the largest is infinite: the weights are broken.
 template <class Acc>
 int32_t sample_token(std::span<const Acc> logits, double temperature, double uniform);
 
@@ -43,6 +43,8 @@ class Generator {
 
   // Called for every new token but an end; false ends that sequence, with the token in it.
   using OnToken = std::function<bool(size_t request, int32_t token)>;
+  // Called when a sequence has ended, for whatever reason.
+  using OnEnd = std::function<void(size_t request)>;
 
   // `sequences` at once, each of at most `capacity` tokens in the cache (fewer if the model was planned with fewer
   // positions). The model's activations are used: what a backward pass would need is gone afterwards.
@@ -55,7 +57,8 @@ class Generator {
   // or when the cache is full (the last token need not fit, so a prompt of n tokens has room for capacity - n + 1).
   // Error (kExitUsage), before anything is computed: a prompt that is empty or does not fit, or an id outside the vocabulary.
   std::vector<std::vector<int32_t>> generate(const Device& device, std::span<const GenerateRequest> requests,
-                                             const SamplingOptions& sampling, const OnToken& on_token = {});
+                                             const SamplingOptions& sampling, const OnToken& on_token = {},
+                                             const OnEnd& on_end = {});
 
   int sequences() const { return sequences_; }
   int capacity() const { return capacity_; }              // tokens of one sequence in the cache
@@ -63,18 +66,13 @@ class Generator {
 
  private:
   struct Run;  // one call of generate()
-  // The live sequence in a slot.
-  struct Slot {
-    size_t request = 0;
-    int32_t length = 0;  // tokens in the cache
-    int32_t next = 0;    // the token to feed
-  };
 
   void check(std::span<const GenerateRequest> requests) const;
   void prefill(const Device& device, Run& run);
   void decode(const Device& device, Run& run);
-  void choose(const Device& device, Run& run, int first_slot);
-  void remove_ended(Run& run, int first_slot);
+  // Samples the next token of the slots from `first` on, the i-th of them from row rows_[i]; ends those that are done.
+  void choose(const Device& device, Run& run, size_t first);
+  void move_slot(int to, int from, int length);
   // Keys and values of one layer, and of one sequence in it.
   int64_t slot_size() const { return static_cast<int64_t>(capacity_) * kv_width_; }
   Float* keys(int layer, int slot) const { return keys_ + (static_cast<int64_t>(layer) * sequences_ + slot) * slot_size(); }

@@ -21,48 +21,62 @@ LinearScratch<Float> Llama<Float>::linear_scratch() const {
 }
 
 template <class Float>
-void Llama<Float>::block(const Device& device, int layer, const Batch& batch, Float* out) {
-  const int H = config_.heads, G = config_.kv_heads, D = config_.head_dim, stride = layers_[static_cast<size_t>(layer)].qkv.out;
-  block_forward(device, layer, batch.positions, batch.N, resid(layer), out, [&](int l, Float* qkv, Float* att) {
-    run(device, AttentionForward<Float>{.out = att,
-                                        .lse = acts(l).lse,
-                                        .q = qkv,
-                                        .k = qkv + H * D,
-                                        .v = qkv + (H + G) * D,
-                                        .scratch = attention_scratch_,
-                                        .cu_seqlens = batch.cu_seqlens,
-                                        .docs = batch.docs,
-                                        .N = batch.N,
-                                        .H = H,
-                                        .G = G,
-                                        .D = D,
-                                        .stride = stride,
-                                        .window = 0,
-                                        .threads = options_.threads,
-                                        .scale = 1.0 / std::sqrt(static_cast<double>(D))});
-  });
+void Llama<Float>::packed_attention(const Device& device, int layer, const Batch& batch, const Float* qkv, Float* att) {
+  const int H = config_.heads, G = config_.kv_heads, D = config_.head_dim;
+  run(device, AttentionForward<Float>{.out = att,
+                                      .lse = acts(layer).lse,
+                                      .q = qkv,
+                                      .k = qkv + H * D,
+                                      .v = qkv + (H + G) * D,
+                                      .scratch = attention_scratch_,
+                                      .cu_seqlens = batch.cu_seqlens,
+                                      .docs = batch.docs,
+                                      .N = batch.N,
+                                      .H = H,
+                                      .G = G,
+                                      .D = D,
+                                      .stride = layers_[static_cast<size_t>(layer)].qkv.out,
+                                      .window = 0,
+                                      .threads = options_.threads,
+                                      .scale = 1.0 / std::sqrt(static_cast<double>(D))});
 }
 
 template <class Float>
-void Llama<Float>::forward(const Device& device, const Batch& batch, uint64_t dropout_key) {
-  TLL_CHECK(batch.N <= options_.max_tokens, "{} tokens, planned for {}", batch.N, options_.max_tokens);
+void Llama<Float>::block(const Device& device, int layer, const Batch& batch, Float* out) {
+  block_forward(device, layer, batch.positions, batch.N, resid(layer), out,
+                [&](int l, const Float* qkv, Float* att) { packed_attention(device, l, batch, qkv, att); });
+}
+
+template <class Float>
+void Llama<Float>::embed(const Device& device, const int32_t* tokens, int N, uint64_t dropout_key) {
+  TLL_CHECK(N <= options_.max_tokens, "{} tokens, planned for {}", N, options_.max_tokens);
   training_ = dropout_key != 0;
   dropout_key_ = dropout_key;
   run(device, EmbeddingForward<Float>{.out = resid(0),
                                       .table = embed_,
                                       .table_dtype = weight_dtype(),
-                                      .ids = batch.tokens,
-                                      .N = batch.N,
+                                      .ids = tokens,
+                                      .N = N,
                                       .C = config_.hidden,
                                       .V = config_.vocab_size});
-  for (int l = 0; l < config_.layers; l++) block(device, l, batch, resid(l + 1));
+}
+
+template <class Float>
+void Llama<Float>::final_norm(const Device& device, int N) {
   run(device, RmsnormForward<Float>{.out = final_,
                                     .rstd = rstd_final_,
                                     .x = resid(config_.layers),
                                     .w = final_norm_.w,
-                                    .N = batch.N,
+                                    .N = N,
                                     .C = config_.hidden,
                                     .eps = config_.rms_eps});
+}
+
+template <class Float>
+void Llama<Float>::forward(const Device& device, const Batch& batch, uint64_t dropout_key) {
+  embed(device, batch.tokens, batch.N, dropout_key);
+  for (int l = 0; l < config_.layers; l++) block(device, l, batch, resid(l + 1));
+  final_norm(device, batch.N);
 }
 
 template <class Float>
@@ -230,12 +244,15 @@ void Llama<Float>::refresh_compute_copy(const Device& device) {
   }
 }
 
-#define TLL_LLAMA(Float)                                                                 \
-  template LinearScratch<Float> Llama<Float>::linear_scratch() const;                    \
-  template void Llama<Float>::forward(const Device&, const Batch&, uint64_t);            \
-  template const acc_t<Float>* Llama<Float>::logits(const Device&, const int32_t*, int); \
-  template loss_t<Float> Llama<Float>::loss(const Device&, const Batch&, double, bool);  \
-  template void Llama<Float>::backward(const Device&, const Batch&);                     \
+#define TLL_LLAMA(Float)                                                                                \
+  template LinearScratch<Float> Llama<Float>::linear_scratch() const;                                   \
+  template void Llama<Float>::packed_attention(const Device&, int, const Batch&, const Float*, Float*); \
+  template void Llama<Float>::embed(const Device&, const int32_t*, int, uint64_t);                      \
+  template void Llama<Float>::final_norm(const Device&, int);                                           \
+  template void Llama<Float>::forward(const Device&, const Batch&, uint64_t);                           \
+  template const acc_t<Float>* Llama<Float>::logits(const Device&, const int32_t*, int);                \
+  template loss_t<Float> Llama<Float>::loss(const Device&, const Batch&, double, bool);                 \
+  template void Llama<Float>::backward(const Device&, const Batch&);                                    \
   template void Llama<Float>::refresh_compute_copy(const Device&);
 TLL_LLAMA(float)
 TLL_LLAMA(bf16)

@@ -150,8 +150,12 @@ class Llama {
   // Once after the trained values changed: makes the copy of them in the compute type.
   void refresh_compute_copy(const Device&);
 
-  // One block's forward pass with attention given from outside: training packs documents, generation looks into its cache.
-  // attend(layer, qkv, att): q and k are already rotated.
+  // forward() in parts, for generation. embed: resid(0) of N tokens. block_forward: one block, with attention given from outside
+  // as attend(layer, qkv, att), where q and k are already rotated; packed_attention is that of forward(). final_norm: of
+  // resid(L), which logits() reads.
+  void embed(const Device&, const int32_t* tokens, int N, uint64_t dropout_key = 0);
+  void packed_attention(const Device&, int layer, const Batch&, const Float* qkv, Float* att);
+  void final_norm(const Device&, int N);
   template <class Attend>
   void block_forward(const Device&, int layer, const int32_t* positions, int N, const Float* in, Float* out, Attend&& attend);
 
