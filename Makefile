@@ -34,7 +34,11 @@ link = $(CXX) $(CXXFLAGS) $(1) -o $@ -Wl,--start-group $(ARCHIVES) -Wl,--end-gro
 train_llama_lora: $(BUILD)/train_llama_lora.o $(ARCHIVES) ; $(call link,$<)
 $(BUILD)/train_llama_lora.o: train_llama_lora.cu ; @mkdir -p $(@D); $(CXX) -x c++ $(CXXFLAGS) -c $< -o $@
 
+# The cases of every op: what op_cases_test checks and what ./test_gradients prints.
+$(BUILD)/libcases.a: $(patsubst %.cpp,$(BUILD)/%.o,$(filter-out %_test.cpp,$(wildcard tests/op_*.cpp))) ; @rm -f $@; ar rcs $@ $^
+test_gradients: $(BUILD)/tests/test_gradients.o $(BUILD)/libcases.a $(BUILD)/libkernels.a ; $(CXX) $(CXXFLAGS) $^ -o $@ $(LIBS)
+
 # One test file alone: make build/one/NAME_test && build/one/NAME_test
-$(BUILD)/one/%: $(BUILD)/tests/%.o $(ARCHIVES) ; @mkdir -p $(@D); $(call link,$<) -lgtest -lgtest_main
+$(BUILD)/one/%: $(BUILD)/tests/%.o $(BUILD)/libcases.a $(ARCHIVES) ; @mkdir -p $(@D); $(call link,$(filter-out $(ARCHIVES),$^)) -lgtest -lgtest_main
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -131,8 +131,8 @@ void add_linear_cases(std::vector<OpCase>& cases, Random& random) {
             cases.push_back(matmul(p));
           }
   cases.push_back(matmul({.rows = 1, .cols = 1, .inner = 1}));
-  cases.push_back(matmul({.rows = 40, .cols = 1009, .inner = 32, .a = Kind::bf16, .b = Kind::bf16, .small_scratch = true}));
-  cases.push_back(matmul({.rows = 131, .cols = 67, .inner = 257, .a = Kind::bf16, .b = Kind::bf16, .out = Kind::bf16}));
+  cases.push_back(matmul({.rows = 19, .cols = 509, .inner = 12, .a = Kind::bf16, .b = Kind::bf16, .small_scratch = true}));
+  cases.push_back(matmul({.rows = 67, .cols = 33, .inner = 131, .a = Kind::bf16, .b = Kind::bf16, .out = Kind::bf16}));
   cases.push_back(matmul({.rows = 16,
                           .cols = 131,
                           .inner = 61,

@@ -7,7 +7,8 @@
 namespace tll::test {
 namespace {
 
-void for_each_live(const TensorSpec& spec, const std::function<void(int64_t)>& visit) {
+template <class Visit>
+void for_each_live(const TensorSpec& spec, const Visit& visit) {
   for (int64_t r = 0; r < spec.rows; r++)
     for (int64_t c = 0; c < spec.width; c++) visit(r * spec.stride() + c);
 }

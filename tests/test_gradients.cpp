@@ -1,0 +1,165 @@
+// ./test_gradients: one table, a line for each case of each op in each type on each device.
+#include <algorithm>
+#include <cstdio>
+#include <iostream>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "src/check.h"
+#include "tests/op_case.h"
+
+namespace tll::test {
+namespace {
+
+constexpr const char* kHelp = R"(usage: test_gradients [--device NAME] [--op NAME] [--seed N] [--json]
+
+Runs every op on every device found here and prints one table. Lines of type fp64 are the oracle: forward against the
+definition, backward against the complex step of forward. The others compare a device with the definition and with fp64.
+An error is |x - exact| divided by the sum of the absolute terms that make x, the largest over all elements; of several
+tensors the one nearest to its tolerance is shown. Tolerances count roundings; they are derived where the cases are declared.
+
+  --device NAME  cpu, cuda-emulated or cuda; may be repeated (default: all that are found)
+  --op NAME      only this op; may be repeated (default: all)
+  --seed N       choose other random shapes and values (default: 42)
+  --json         a JSON array of objects instead of the table
+  --help         this text
+
+Exit code: 0 all verdicts are ok; 1 one is not; 2 usage.
+)";
+
+struct Options {
+  std::set<std::string> devices, ops;
+  uint64_t seed = 42;
+  bool json = false, help = false;
+};
+
+template <class Names>
+std::string joined(const Names& names) {
+  std::string all;
+  for (const std::string& name : names) all += (all.empty() ? "" : ", ") + name;
+  return all;
+}
+
+Options parse(const std::vector<std::string>& args) {
+  Options options;
+  for (size_t i = 0; i < args.size(); i++) {
+    const std::string name = args[i].substr(0, args[i].find('='));
+    const auto value = [&] {
+      if (name != args[i]) return args[i].substr(name.size() + 1);
+      if (i + 1 == args.size()) fail(kExitUsage, "{} needs a value", name);
+      return args[++i];
+    };
+    if (name == "--device") {
+      options.devices.insert(value());
+    } else if (name == "--op") {
+      options.ops.insert(value());
+    } else if (name == "--seed") {
+      const std::string text = value();
+      if (text.empty() || text.size() > 18 || text.find_first_not_of("0123456789") != std::string::npos)
+        fail(kExitUsage, "--seed takes a whole number from 0 to 10^18 - 1, not '{}'", text);
+      options.seed = std::stoull(text);
+    } else if (args[i] == "--json") {
+      options.json = true;
+    } else if (args[i] == "--help") {
+      options.help = true;
+    } else {
+      fail(kExitUsage, "unknown option '{}': --device, --op, --seed, --json and --help are the ones there are", args[i]);
+    }
+  }
+  return options;
+}
+
+std::vector<TestDevice> chosen_devices(const Options& options) {
+  std::vector<TestDevice> found = devices_here();
+  if (options.devices.empty()) return found;
+  std::vector<TestDevice> chosen;
+  for (const std::string& name : options.devices) {
+    const auto at = std::find_if(found.begin(), found.end(), [&](const TestDevice& d) { return d.name == name; });
+    if (at != found.end()) {
+      chosen.push_back(*at);
+      continue;
+    }
+    if (name != "cuda" && name != "cuda-emulated") fail(kExitUsage, "--device is cpu, cuda-emulated or cuda, not '{}'", name);
+    fail(kExitUsage, "device {} was not found here; leave --device out to run on all that were", name);
+  }
+  return chosen;
+}
+
+std::vector<OpCase> chosen_cases(const Options& options) {
+  std::vector<OpCase> cases = all_cases(options.seed);
+  std::set<std::string> names;
+  for (const OpCase& c : cases) names.insert(c.op);
+  for (const std::string& op : options.ops)
+    if (!names.contains(op)) fail(kExitUsage, "there is no op '{}'; the ops are {}", op, joined(names));
+  if (!options.ops.empty()) std::erase_if(cases, [&](const OpCase& c) { return !options.ops.contains(c.op); });
+  return cases;
+}
+
+nlohmann::ordered_json to_json(const Row& row) {
+  nlohmann::ordered_json j{{"op", row.op},
+                           {"shape", row.shape},
+                           {"dtype", row.dtype},
+                           {"device", row.device},
+                           {"forward_error", row.forward_error},
+                           {"forward_tolerance", row.forward_tolerance}};
+  if (row.has_backward) j["backward_error"] = row.backward_error, j["backward_tolerance"] = row.backward_tolerance;
+  j["ok"] = row.problem.empty();
+  if (!row.problem.empty()) j["problem"] = row.problem;
+  return j;
+}
+
+void print(const Row& row) {
+  const auto number = [](double x) { return x == 0 ? std::string("0") : fmt::format("{:.1e}", x); };
+  const auto backward = [&](double x) { return row.has_backward ? number(x) : std::string("-"); };
+  fmt::print("{:<16} {:<44} {:<14} {:<13} {:>9} {:>9} {:>9} {:>9}  {}\n", row.op, row.shape, row.dtype, row.device,
+             number(row.forward_error), number(row.forward_tolerance), backward(row.backward_error),
+             backward(row.backward_tolerance), row.problem.empty() ? "ok" : "BAD: " + row.problem);
+}
+
+int run_table(const Options& options) {
+  const std::vector<TestDevice> devices = chosen_devices(options);
+  const std::vector<OpCase> cases = chosen_cases(options);
+  nlohmann::ordered_json all = nlohmann::ordered_json::array();
+  if (!options.json)
+    fmt::print("{:<16} {:<44} {:<14} {:<13} {:>9} {:>9} {:>9} {:>9}  {}\n", "op", "shape", "dtype", "device", "forward",
+               "tolerance", "backward", "tolerance", "verdict");
+  int rows = 0, bad = 0;
+  for (const OpCase& op : cases) {
+    for (const Row& row : check(op, devices)) {
+      rows++, bad += !row.problem.empty();
+      if (options.json)
+        all.push_back(to_json(row));
+      else
+        print(row);
+    }
+  }
+  if (options.json) {
+    std::cout << all.dump(1) << "\n";
+  } else {
+    std::vector<std::string> names;
+    for (const TestDevice& device : devices)
+      for (const Device& variant : device.variants) names.push_back(fmt::format("{} ({})", device.name, isa_name(variant.isa)));
+    fmt::print("\n{} lines, {} bad; seed {}; devices: {}\n", rows, bad, options.seed, joined(names));
+  }
+  return bad ? kExitFault : kExitDone;
+}
+
+}  // namespace
+}  // namespace tll::test
+
+int main(int argc, char** argv) {
+  using namespace tll::test;
+  try {
+    const Options options = parse({argv + 1, argv + argc});
+    if (options.help) {
+      std::fputs(kHelp, stdout);
+      return tll::kExitDone;
+    }
+    return run_table(options);
+  } catch (const tll::Error& error) {
+    fmt::print(stderr, "error: {}\n", error.what());
+    return error.exit_code;
+  }
+}
