@@ -201,14 +201,16 @@ void forward_plain(const AttentionForward<Float>& op) {
         };
         double top = -INFINITY;
         for (int j = first; j <= i; j++) top = real_part(score(j)) > top ? real_part(score(j)) : top;
+        Float* out = op.out + static_cast<size_t>(i) * op.H * op.D + h * op.D;
+        for (int d = 0; d < op.D; d++) out[d] = Float(0);
         Float sum{};
-        for (int j = first; j <= i; j++) sum += exp_acc(score(j) - top);
-        op.lse[static_cast<size_t>(h) * op.N + i] = top + std::log(sum);
-        for (int d = 0; d < op.D; d++) {
-          Float o{};
-          for (int j = first; j <= i; j++) o += exp_acc(score(j) - top) * op.v[static_cast<size_t>(j) * op.stride + g * op.D + d];
-          op.out[static_cast<size_t>(i) * op.H * op.D + h * op.D + d] = o / sum;
+        for (int j = first; j <= i; j++) {
+          const Float p = exp_acc(score(j) - top);
+          sum += p;
+          for (int d = 0; d < op.D; d++) out[d] += p * op.v[static_cast<size_t>(j) * op.stride + g * op.D + d];
         }
+        for (int d = 0; d < op.D; d++) out[d] /= sum;
+        op.lse[static_cast<size_t>(h) * op.N + i] = top + std::log(sum);
       }
     }
   }
