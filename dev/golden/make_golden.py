@@ -2,7 +2,7 @@
 
     make_golden.py [DIR]
 
-Deterministic: every random number comes from numpy's PCG64 seeded by the model's name. The results are computed in double
+Deterministic: every random number comes from numpy's PCG64 seeded by the model's name and SEED. The results are computed in double
 (exact.py) from the stored values; that they are those of transformers + peft as shipped is checked here in fp32.
 tests/goldens/README.md says what is in a directory.
 """
@@ -21,8 +21,11 @@ from safetensors.torch import save_file
 
 import exact
 
+# Chosen so that no gradient of the first steps happens to be nearly 0: Adam divides by the root of v, so that a gradient's rounding
+# error then becomes part of the update, and no two programs agree on what follows.
+SEED = 7
 STEPS, LEARNING_RATE, CLIP = 10, 1e-2, 1.0
-LENGTHS = (3, 5, 9, 14, 21, 40)
+LENGTHS = (3, 4, 6, 10, 16, 40)
 ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 32}
 
@@ -69,19 +72,19 @@ def default_rope(theta: float) -> dict:
 MODELS = {
     # Groups of three query heads a key/value head, tied head, the shape of SmolLM2 in small.
     "gqa_tied": (
-        config(64, 36, 56, 3, 1, 12, default_rope(100000.0), "bfloat16", tied=True),
+        config(64, 36, 56, 6, 2, 6, default_rope(100000.0), "bfloat16", tied=True),
         {"r": 4, "lora_alpha": 8, "target_modules": ALL},
         1,
     ),
     # As many key/value heads as query heads; biases everywhere; rank-stabilised scale.
     "mha_biases": (
-        config(67, 32, 44, 4, 4, 8, default_rope(10000.0), "float32", eps=1e-6, biases=True),
+        config(67, 24, 36, 4, 4, 6, default_rope(10000.0), "float32", eps=1e-6, biases=True),
         {"r": 3, "lora_alpha": 6, "target_modules": ALL, "use_rslora": True},
         1,
     ),
     # heads * head_dim is not hidden_size; frequencies below, inside and above the scaled range; ranks and alphas by pattern.
     "llama3_rope": (
-        config(71, 42, 48, 6, 2, 20, LLAMA3 | {"rope_theta": 10000.0}, "bfloat16"),
+        config(71, 36, 40, 3, 1, 20, LLAMA3 | {"rope_theta": 10000.0}, "bfloat16"),
         {
             "r": 2,
             "lora_alpha": 5,
@@ -215,7 +218,7 @@ def make_files(root: pathlib.Path, name: str) -> list[dict]:
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
     write_json(directory / "config.json", settings)
-    rng = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
+    rng = np.random.Generator(np.random.PCG64(zlib.crc32(f"{name} {SEED}".encode())))
     model = transformers.LlamaForCausalLM(transformers.AutoConfig.from_pretrained(directory))
     dtype = getattr(torch, settings.get("dtype") or settings["torch_dtype"])
     write_weights(directory, random_weights(model, rng, dtype), files)
