@@ -64,10 +64,10 @@ def main() -> None:
     batches = rows(options, model.config.vocab_size)
     step_model = torch.compile(model) if options.compile else model
 
-    seconds, losses = [], []
+    seconds, processor_seconds, losses = [], [], []
     begin = time.perf_counter()
     for i, batch in enumerate(batches):
-        start = time.perf_counter()
+        start, processor_start = time.perf_counter(), time.process_time()
         loss = step_model(input_ids=batch, labels=batch).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -76,6 +76,7 @@ def main() -> None:
         losses.append(float(loss.detach()))
         if i >= options.warmup_steps:
             seconds.append(time.perf_counter() - start)
+            processor_seconds.append(time.process_time() - processor_start)
             if time.perf_counter() - begin > options.seconds:
                 break
     median = statistics.median(seconds)
@@ -83,6 +84,7 @@ def main() -> None:
         "tokens_per_second": options.batch_size * options.seq_len / median,
         "seconds_per_step": median,
         "fastest_step": min(seconds),
+        "processor_seconds_per_step": statistics.median(processor_seconds),  # near threads * seconds_per_step on an idle machine
         "steps": len(seconds),
         "seq_len": options.seq_len,
         "batch_size": options.batch_size,
