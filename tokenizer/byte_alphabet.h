@@ -1,0 +1,50 @@
+// The printable alphabet in which byte-level vocabularies are written (GPT-2's bytes_to_unicode): bytes 33-126, 161-172 and
+// 174-255 are the code points of the same number, the other 68 in order are U+0100, U+0101 and so on.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "tokenizer/utf8.h"
+
+namespace tll {
+
+struct ByteAlphabet {
+  std::array<char32_t, 256> character;  // of a byte
+  std::array<int16_t, 0x144> byte;      // of a character, -1: not in the alphabet
+
+  constexpr ByteAlphabet() : character(), byte() {
+    byte.fill(-1);
+    char32_t next = 0x100;
+    for (char32_t b = 0; b < 256; ++b) {
+      const bool printable = (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174;
+      character[b] = printable ? b : next++;
+      byte[character[b]] = static_cast<int16_t>(b);
+    }
+  }
+
+  std::string spell(std::string_view bytes) const {
+    std::string out;
+    for (const char b : bytes) append_utf8(out, character[static_cast<unsigned char>(b)]);
+    return out;
+  }
+
+  // The bytes that a token stands for; nothing when it contains another character.
+  std::optional<std::string> bytes(std::string_view token) const {
+    std::string out;
+    for (size_t at = 0; at < token.size();) {
+      const CodePoint c = read_code_point(token, at);
+      if (!c.valid || c.value >= byte.size() || byte[c.value] < 0) return std::nullopt;
+      out += static_cast<char>(byte[c.value]);
+      at += c.bytes;
+    }
+    return out;
+  }
+};
+
+inline constexpr ByteAlphabet kByteAlphabet;
+
+}  // namespace tll

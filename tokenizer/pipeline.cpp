@@ -1,0 +1,292 @@
+#include "tokenizer/pipeline.h"
+
+#include <algorithm>
+#include <string_view>
+#include <unordered_map>
+
+#include "src/check.h"
+#include "tokenizer/bpe.h"
+#include "tokenizer/byte_alphabet.h"
+#include "tokenizer/fingerprint.h"
+#include "tokenizer/pipeline_steps.h"
+#include "tokenizer/spaces.h"
+#include "tokenizer/unicode.h"
+#include "tokenizer/utf8.h"
+
+namespace tll {
+namespace {
+
+class PipelineTokenizer : public Tokenizer {
+ public:
+  explicit PipelineTokenizer(PipelineParts parts) : parts_(std::move(parts)) {
+    vocab_size_ = static_cast<int32_t>(parts_.tokens.size());
+    for (const AddedToken& t : parts_.added_tokens) vocab_size_ = std::max(vocab_size_, t.id + 1);
+    parts_.tokens.resize(static_cast<size_t>(vocab_size_));
+    is_special_.resize(static_cast<size_t>(vocab_size_));
+    take_fingerprint();
+    index_vocabulary();
+    add_merges();
+    for (const AddedToken& t : parts_.added_tokens) {
+      parts_.tokens[static_cast<size_t>(t.id)] = t.content;
+      is_special_[static_cast<size_t>(t.id)] = t.special;
+    }
+    std::swap(added_tokens_, parts_.added_tokens);
+    unk_ = parts_.unk, bos_ = parts_.bos, eos_ = parts_.eos;
+    end_ids_ = parts_.end_ids;
+    warnings_ = parts_.warnings;
+    prefix_ = parts_.prefix, suffix_ = parts_.suffix;
+    for (const DecoderStep& step : parts_.decoders.value_or(std::vector<DecoderStep>())) {
+      decodes_bytes_ = decodes_bytes_ || step.kind == DecoderStep::kByteFallback;
+    }
+  }
+
+  std::vector<int32_t> encode(std::string_view text) const override {
+    if (const size_t bad = find_invalid_utf8(text); bad != std::string_view::npos) {
+      bad_file("the text is not UTF-8: byte {} (0x{:02x}) begins no character; convert it first", bad,
+               static_cast<unsigned char>(text[bad]));
+    }
+    std::vector<int32_t> out;
+    if (text.empty()) return out;
+    out.reserve(text.size() / 4 + 8);
+    Output output{out, PieceCache(cache_owner_)};
+    if (parts_.normalizers.empty()) {
+      pre_tokenize(0, text, true, output);
+    } else {
+      pre_tokenize(0, normalize(parts_.normalizers, text), true, output);
+    }
+    return out;
+  }
+
+  std::string decode(std::span<const int32_t> ids, bool skip_special) const override {
+    check_ids(ids);
+    std::vector<std::string> tokens;
+    tokens.reserve(ids.size());
+    for (const int32_t id : ids) {
+      const std::string& token = parts_.tokens[static_cast<size_t>(id)];
+      if (!token.empty() && !(skip_special && is_special_[static_cast<size_t>(id)])) tokens.push_back(token);
+    }
+    return decode_tokens(parts_.decoders, std::move(tokens));
+  }
+
+  bool is_byte_piece(int32_t id) const override {
+    return decodes_bytes_ && static_cast<size_t>(id) < parts_.tokens.size() &&
+           fallback_byte(parts_.tokens[static_cast<size_t>(id)]) >= 0;
+  }
+
+ private:
+  struct Output {
+    std::vector<int32_t>& ids;
+    PieceCache cache;
+  };
+
+  std::optional<int32_t> token_id(std::string_view content) const override {
+    const auto found = std::find(parts_.tokens.begin(), parts_.tokens.end(), content);
+    if (content.empty() || found == parts_.tokens.end()) return std::nullopt;
+    return static_cast<int32_t>(found - parts_.tokens.begin());
+  }
+
+  // Tokens by the text that they stand for, and the symbols that a piece begins with.
+  void index_vocabulary() {
+    std::fill(std::begin(fallback_ids_), std::end(fallback_ids_), -1);
+    std::fill(std::begin(byte_symbols_), std::end(byte_symbols_), -1);
+    for (int32_t id = 0; id < vocab_size_; ++id) {
+      const std::string& token = parts_.tokens[static_cast<size_t>(id)];
+      if (token.empty()) continue;
+      if (const int byte = fallback_byte(token); byte >= 0 && parts_.byte_fallback && token == fmt::format("<0x{:02X}>", byte)) {
+        fallback_ids_[byte] = id;
+      }
+      const CodePoint first = read_code_point(token, 0);
+      if (first.bytes == token.size()) characters_.set(first.value, id);
+      if (parts_.ignore_merges && !parts_.byte_level) whole_.emplace(token, id);
+      if (parts_.ignore_merges && parts_.byte_level) {
+        if (auto bytes = kByteAlphabet.bytes(token)) whole_.emplace(std::move(*bytes), id);
+      }
+    }
+    if (!parts_.byte_level) return;
+    for (size_t b = 0; b < 256; ++b) byte_symbols_[b] = characters_.get(kByteAlphabet.character[b]);
+  }
+
+  void add_merges() {
+    merges_.reserve(parts_.merges.size());
+    cuts_at_spaces_ = !parts_.byte_level && !parts_.ignore_merges && characters_.get(read_code_point(kSpaceMark, 0).value) >= 0;
+    for (const PipelineParts::Merge& m : parts_.merges) {
+      merges_.insert(m.left, m.right, m.rank, m.result);
+      cuts_at_spaces_ = cuts_at_spaces_ && !has_space_inside(parts_.tokens[static_cast<size_t>(m.result)]);
+    }
+    parts_.merges = {};
+  }
+
+  // What comes behind `step` sees each piece as a text of its own. `first`: the piece begins the input.
+  void pre_tokenize(size_t step, std::string_view text, bool first, Output& out) const {
+    if (step == parts_.pre_tokenizers.size()) return encode_piece(text, out);
+    const PreTokenizerStep& s = parts_.pre_tokenizers[step];
+    switch (s.kind) {
+      case PreTokenizerStep::kPattern:
+        for (size_t begin = 0; begin < text.size();) {
+          const size_t end = match_end(s.pattern, text, begin);
+          pre_tokenize(step + 1, text.substr(begin, end - begin), first && begin == 0, out);
+          begin = end;
+        }
+        break;
+      case PreTokenizerStep::kString:
+        for (const std::string_view piece : split_at_string(s, text)) {
+          pre_tokenize(step + 1, piece, first && piece.data() == text.data(), out);
+        }
+        break;
+      case PreTokenizerStep::kDigits:
+        for (size_t begin = 0; begin < text.size();) {
+          const size_t end = digits_end(text, begin, s.individual);
+          pre_tokenize(step + 1, text.substr(begin, end - begin), first && begin == 0, out);
+          begin = end;
+        }
+        break;
+      case PreTokenizerStep::kMetaspace:
+        pre_tokenize(step + 1, mark_spaces(s, text, first), first, out);
+        break;
+      case PreTokenizerStep::kPrefixSpace:
+        if (text.starts_with(' ')) {
+          pre_tokenize(step + 1, text, first, out);
+        } else {
+          pre_tokenize(step + 1, std::string(" ").append(text), first, out);
+        }
+        break;
+    }
+  }
+
+  // A number (all neighbouring ones unless `individual`), or everything up to the next one.
+  static size_t digits_end(std::string_view text, size_t begin, bool individual) {
+    const auto digit_at = [&](size_t at) {
+      const auto byte = static_cast<unsigned char>(text[at]);
+      if (byte < 0x80) return std::pair<bool, size_t>(byte >= '0' && byte <= '9', 1);
+      const CodePoint c = read_code_point(text, at);
+      return std::pair<bool, size_t>(is_digit(c.value), c.bytes);
+    };
+    const auto [is_number, bytes] = digit_at(begin);
+    size_t at = begin + bytes;
+    if (is_number && individual) return at;
+    while (at < text.size()) {
+      const auto [same, more] = digit_at(at);
+      if (same != is_number) break;
+      at += more;
+    }
+    return at;
+  }
+
+  void encode_piece(std::string_view piece, Output& out) const {
+    if (parts_.byte_level) {
+      out.cache.append(piece, out.ids, [this](std::string_view p, std::vector<int32_t>& ids) { encode_bytes(p, ids); });
+    } else if (cuts_at_spaces_) {
+      for_each_word(piece, [&](std::string_view word) {
+        out.cache.append(word, out.ids, [this](std::string_view p, std::vector<int32_t>& ids) { encode_characters(p, ids); });
+      });
+    } else {
+      encode_characters(piece, out.ids);
+    }
+  }
+
+  void encode_bytes(std::string_view piece, std::vector<int32_t>& out) const {
+    if (emit_whole(piece, out)) return;
+    Symbols symbols(*this);
+    for (const char c : piece) {
+      const auto byte = static_cast<unsigned char>(c);
+      symbols.push(byte_symbols_[byte], kByteAlphabet.character[byte]);
+    }
+    symbols.merge(out);
+  }
+
+  void encode_characters(std::string_view piece, std::vector<int32_t>& out) const {
+    if (emit_whole(piece, out)) return;
+    Symbols symbols(*this);
+    for (size_t at = 0; at < piece.size();) {
+      const CodePoint c = read_code_point(piece, at);
+      symbols.push(characters_.get(c.value), c.value);
+      at += c.bytes;
+    }
+    symbols.merge(out);
+  }
+
+  bool emit_whole(std::string_view piece, std::vector<int32_t>& out) const {
+    if (!parts_.ignore_merges) return false;
+    const auto found = whole_.find(piece);
+    if (found == whole_.end()) return false;
+    out.push_back(found->second);
+    return true;
+  }
+
+  // The symbols of a piece. A character that is no token is replaced by its bytes, by unk, or by nothing: then its neighbours
+  // meet.
+  struct Symbols {
+    explicit Symbols(const PipelineTokenizer& tokenizer) : of(tokenizer) { list().clear(); }
+    static std::vector<int32_t>& list() {
+      thread_local std::vector<int32_t> symbols;
+      return symbols;
+    }
+    void push(int32_t symbol, char32_t c) {
+      if (symbol >= 0) {
+        flush_unk();
+        list().push_back(symbol);
+      } else if (!push_bytes(c) && of.parts_.unk) {
+        if (!of.parts_.fuse_unk) flush_unk();
+        pending_unk = true;
+      }
+    }
+    bool push_bytes(char32_t c) {
+      if (!of.parts_.byte_fallback) return false;
+      std::string bytes;
+      append_utf8(bytes, c);
+      const auto id = [&](char b) { return of.fallback_ids_[static_cast<unsigned char>(b)]; };
+      if (std::any_of(bytes.begin(), bytes.end(), [&](char b) { return id(b) < 0; })) return false;
+      for (const char b : bytes) list().push_back(id(b));  // a pending unk stays behind them, as in the reference
+      return true;
+    }
+    void flush_unk() {
+      if (pending_unk) list().push_back(*of.parts_.unk);
+      pending_unk = false;
+    }
+    void merge(std::vector<int32_t>& out) {
+      flush_unk();
+      merge_symbols(of.merges_, list());
+      out.insert(out.end(), list().begin(), list().end());
+    }
+    const PipelineTokenizer& of;
+    bool pending_unk = false;
+  };
+
+  void take_fingerprint() {
+    Fingerprint hash("pipeline");
+    for (const std::string& token : parts_.tokens) hash.add(token);
+    for (const PipelineParts::Merge& m : parts_.merges) hash.add(m.left).add(m.right).add(m.rank);
+    hash.add(parts_.unk.value_or(-1))
+        .add(parts_.ignore_merges)
+        .add(parts_.byte_fallback)
+        .add(parts_.fuse_unk)
+        .add(parts_.byte_level);
+    for (const NormalizerStep& s : parts_.normalizers) hash.add(s.kind).add(s.from).add(s.to);
+    for (const PreTokenizerStep& s : parts_.pre_tokenizers) {
+      hash.add(s.kind).add(s.pattern).add(s.text).add(s.behavior).add(s.invert).add(s.individual).add(s.prepend);
+    }
+    fingerprint_ = hash.hex();
+  }
+
+  struct TextHash {
+    using is_transparent = void;
+    size_t operator()(std::string_view text) const { return std::hash<std::string_view>()(text); }
+  };
+
+  PipelineParts parts_;
+  std::vector<bool> is_special_;
+  std::unordered_map<std::string, int32_t, TextHash, std::equal_to<>> whole_;  // with ignore_merges
+  CodePointMap characters_;
+  int32_t byte_symbols_[256];
+  int32_t fallback_ids_[256];
+  MergeTable merges_;
+  bool cuts_at_spaces_ = false;
+  bool decodes_bytes_ = false;
+  uint32_t cache_owner_ = PieceCache::new_owner();
+};
+
+}  // namespace
+
+std::unique_ptr<Tokenizer> make_pipeline(PipelineParts parts) { return std::make_unique<PipelineTokenizer>(std::move(parts)); }
+
+}  // namespace tll

@@ -1,0 +1,180 @@
+#include "tokenizer/pipeline_steps.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include "tokenizer/byte_alphabet.h"
+#include "tokenizer/unicode.h"
+#include "tokenizer/utf8.h"
+
+namespace tll {
+namespace {
+
+struct Part {
+  size_t begin, end;
+  bool is_match;
+};
+
+// The text cut at every occurrence, without empty parts.
+std::vector<Part> find_parts(const PreTokenizerStep& step, std::string_view text) {
+  std::vector<Part> parts;
+  size_t at = 0;
+  while (at < text.size()) {
+    const size_t found = std::min(text.find(step.text, at), text.size());
+    if (found > at) parts.push_back({at, found, step.invert});
+    at = std::min(found + step.text.size(), text.size());
+    if (at > found) parts.push_back({found, at, !step.invert});
+  }
+  return parts;
+}
+
+std::string join(const std::vector<std::string>& tokens, std::string_view between) {
+  std::string out;
+  for (size_t i = 0; i < tokens.size(); ++i) out.append(i == 0 ? "" : between).append(tokens[i]);
+  return out;
+}
+
+std::string decode_byte_level(const std::vector<std::string>& tokens) {
+  std::string bytes;
+  for (const std::string& token : tokens) bytes += kByteAlphabet.bytes(token).value_or(token);
+  return replace_invalid_sequences(bytes);
+}
+
+// A run of byte tokens that is not UTF-8 as a whole becomes one U+FFFD for each of them.
+std::vector<std::string> decode_byte_fallback(std::vector<std::string> tokens) {
+  std::vector<std::string> out;
+  std::string bytes;
+  const auto flush = [&] {
+    if (bytes.empty()) return;
+    if (find_invalid_utf8(bytes) == std::string_view::npos) {
+      out.push_back(bytes);
+    } else {
+      std::string& marks = out.emplace_back();
+      for (size_t i = 0; i < bytes.size(); ++i) append_utf8(marks, kReplacement);
+    }
+    bytes.clear();
+  };
+  for (std::string& token : tokens) {
+    if (const int byte = fallback_byte(token); byte >= 0) {
+      bytes += static_cast<char>(byte);
+    } else {
+      flush();
+      out.push_back(std::move(token));
+    }
+  }
+  flush();
+  return out;
+}
+
+}  // namespace
+
+std::string replace_all(std::string_view text, std::string_view from, std::string_view to) {
+  std::string out;
+  out.reserve(text.size() + text.size() / 2);
+  size_t at = 0;
+  for (size_t found; (found = text.find(from, at)) != std::string_view::npos; at = found + from.size()) {
+    out.append(text, at, found - at).append(to);
+  }
+  return out.append(text, at);
+}
+
+std::string normalize(const std::vector<NormalizerStep>& steps, std::string_view text) {
+  std::string out(text);
+  for (const NormalizerStep& step : steps) {
+    switch (step.kind) {
+      case NormalizerStep::kPrepend:
+        if (!out.empty()) out.insert(0, step.to);
+        break;
+      case NormalizerStep::kReplace:
+        out = replace_all(out, step.from, step.to);
+        break;
+      case NormalizerStep::kNfc:
+        out = nfc(out);
+        break;
+    }
+  }
+  return out;
+}
+
+std::vector<std::string_view> split_at_string(const PreTokenizerStep& step, std::string_view text) {
+  using Step = PreTokenizerStep;
+  std::vector<Part> pieces;
+  std::vector<Part> parts = find_parts(step, text);
+  const bool from_the_end = step.behavior == Step::kMergedWithNext;
+  if (from_the_end) std::reverse(parts.begin(), parts.end());
+  bool after_match = false;
+  for (const Part& part : parts) {
+    bool joins = false;
+    switch (step.behavior) {
+      case Step::kRemoved:
+      case Step::kIsolated:
+        break;
+      case Step::kContiguous:
+        joins = part.is_match == after_match;
+        break;
+      case Step::kMergedWithPrevious:
+      case Step::kMergedWithNext:
+        joins = part.is_match && !after_match;
+        break;
+    }
+    after_match = part.is_match;
+    if (step.behavior == Step::kRemoved && part.is_match) continue;
+    if (!joins || pieces.empty()) {
+      pieces.push_back(part);
+    } else if (from_the_end) {
+      pieces.back().begin = part.begin;
+    } else {
+      pieces.back().end = part.end;
+    }
+  }
+  if (from_the_end) std::reverse(pieces.begin(), pieces.end());
+  std::vector<std::string_view> out;
+  for (const Part& piece : pieces) out.push_back(text.substr(piece.begin, piece.end - piece.begin));
+  return out;
+}
+
+std::string mark_spaces(const PreTokenizerStep& step, std::string_view text, bool first) {
+  std::string out = replace_all(text, " ", step.text);
+  const bool prepends = step.prepend == PreTokenizerStep::kAlways || (step.prepend == PreTokenizerStep::kFirst && first);
+  if (prepends && !out.starts_with(step.text)) out.insert(0, step.text);
+  return out;
+}
+
+int fallback_byte(std::string_view token) {
+  if (token.size() != 6 || !token.starts_with("<0x") || token[5] != '>') return -1;
+  int value = -1;
+  const auto [end, error] = std::from_chars(token.data() + 3, token.data() + 5, value, 16);
+  return error == std::errc() && end == token.data() + 5 && value >= 0 ? value : -1;
+}
+
+std::string decode_tokens(const std::optional<std::vector<DecoderStep>>& steps, std::vector<std::string> tokens) {
+  if (!steps) return join(tokens, " ");
+  for (const DecoderStep& step : *steps) {
+    switch (step.kind) {
+      case DecoderStep::kByteLevel:
+        tokens = {decode_byte_level(tokens)};
+        break;
+      case DecoderStep::kReplace:
+        for (std::string& token : tokens) token = replace_all(token, step.from, step.to);
+        break;
+      case DecoderStep::kByteFallback:
+        tokens = decode_byte_fallback(std::move(tokens));
+        break;
+      case DecoderStep::kFuse:
+        tokens = {join(tokens, "")};
+        break;
+      case DecoderStep::kStrip:
+        for (std::string& token : tokens) {
+          for (size_t i = 0; i < step.count && token.starts_with(step.from); ++i) token.erase(0, step.from.size());
+        }
+        break;
+      case DecoderStep::kMetaspace:
+        for (size_t i = 0; i < tokens.size(); ++i)
+          tokens[i] = replace_all(tokens[i], step.from, i == 0 && step.drop_first ? "" : " ");
+        break;
+    }
+  }
+  return join(tokens, "");
+}
+
+}  // namespace tll

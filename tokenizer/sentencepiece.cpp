@@ -1,0 +1,287 @@
+// SentencePiece BPE: one normalized text, in which the best pair of neighbours merges until none is a piece
+// (github.com/google/sentencepiece, src/bpe_model.cc).
+#include <algorithm>
+#include <unordered_map>
+
+#include "src/check.h"
+#include "src/json.h"
+#include "tokenizer/bpe.h"
+#include "tokenizer/fingerprint.h"
+#include "tokenizer/formats.h"
+#include "tokenizer/sentencepiece_model.h"
+#include "tokenizer/spaces.h"
+#include "tokenizer/utf8.h"
+
+namespace tll {
+namespace {
+
+using Model = SentencePieceModel;
+
+class SentencePieceTokenizer : public Tokenizer {
+ public:
+  SentencePieceTokenizer(Model model, const std::string& where) : model_(std::move(model)) {
+    vocab_size_ = static_cast<int32_t>(model_.pieces.size());
+    add_symbols();
+    add_merges();
+    find_specials(where);
+    Fingerprint hash("sentencepiece");
+    for (const Model::Piece& p : model_.pieces) hash.add(p.text).add(p.score).add(p.type);
+    hash.add(model_.byte_fallback).add(model_.add_dummy_prefix).add(model_.remove_extra_whitespaces);
+    fingerprint_ = hash.hex();
+  }
+
+  std::vector<int32_t> encode(std::string_view text) const override {
+    const std::string normalized = normalize(text);
+    std::vector<int32_t> out;
+    out.reserve(normalized.size() / 4 + 8);
+    if (!cuts_at_spaces_) {
+      encode_piece(normalized, out);
+      return out;
+    }
+    PieceCache cache(cache_owner_);
+    for_each_word(normalized, [&](std::string_view word) {
+      cache.append(word, out, [&](std::string_view piece, std::vector<int32_t>& ids) { encode_piece(piece, ids); });
+    });
+    return out;
+  }
+
+  std::string decode(std::span<const int32_t> ids, bool skip_special) const override {
+    check_ids(ids);
+    std::string out;
+    std::string bytes;  // of neighbouring byte pieces
+    bool at_start = true;
+    const auto flush = [&] {
+      out += replace_invalid_bytes(bytes);
+      bytes.clear();
+    };
+    for (const int32_t id : ids) {
+      if (is_byte_piece(id)) {
+        bytes += static_cast<char>(piece(id).byte);
+        continue;
+      }
+      flush();
+      if (const std::string* added = added_content(id)) {
+        if (!skip_special) out += *added;
+        continue;
+      }
+      at_start = at_start && out.empty();
+      if (id == unk_piece_) {
+        out += model_.unk_surface;
+        continue;
+      }
+      std::string_view rest = piece(id).text;
+      if (at_start && (model_.add_dummy_prefix || model_.remove_extra_whitespaces) && rest.starts_with(kSpaceMark)) {
+        rest.remove_prefix(kSpaceMark.size());
+        at_start = model_.remove_extra_whitespaces;  // then every space in front goes
+      }
+      append_with_spaces(rest, out);
+    }
+    flush();
+    return out;
+  }
+
+  bool is_byte_piece(int32_t id) const override {
+    return static_cast<size_t>(id) < model_.pieces.size() && piece(id).type == Model::kByte;
+  }
+
+ private:
+  std::optional<int32_t> token_id(std::string_view content) const override {
+    for (int32_t id = 0; id < static_cast<int32_t>(model_.pieces.size()); ++id) {
+      if (piece(id).text == content) return id;
+    }
+    return special_id(content);
+  }
+
+  const Model::Piece& piece(int32_t id) const { return model_.pieces[static_cast<size_t>(id)]; }
+
+  const std::string* added_content(int32_t id) const {
+    if (static_cast<size_t>(id) < model_.pieces.size() && piece(id).type != Model::kControl) return nullptr;
+    const auto found = std::find_if(added_tokens_.begin(), added_tokens_.end(), [&](const AddedToken& t) { return t.id == id; });
+    static const std::string kNothing;  // an id between those of added tokens
+    return found == added_tokens_.end() ? &kNothing : &found->content;
+  }
+
+  // Symbols are ids; behind them come the characters that are inside of pieces without being pieces.
+  void add_symbols() {
+    std::fill(std::begin(byte_ids_), std::end(byte_ids_), -1);
+    for (int32_t id = 0; id < vocab_size_; ++id) {
+      const Model::Piece& p = piece(id);
+      const bool merges = p.type == Model::kNormal || p.type == Model::kUnused;
+      if (merges) mergeable_.emplace(p.text, id);
+      if (p.type == Model::kByte) byte_ids_[p.byte] = id;
+      if (p.type == Model::kUnknown) unk_piece_ = id;
+      if (p.type == Model::kUserDefined) user_defined_.push_back(id);
+      has_unused_ = has_unused_ || p.type == Model::kUnused;
+      cuts_at_spaces_ = cuts_at_spaces_ && !has_space_inside(p.text);
+      const CodePoint first = read_code_point(p.text, 0);
+      if (first.bytes == p.text.size() && p.type != Model::kUnknown) symbols_.set(first.value, id);
+    }
+    // Each word begins with a known piece, so that unknown characters before and behind its beginning never become one.
+    cuts_at_spaces_ = cuts_at_spaces_ && !has_unused_ && mergeable_.contains(kSpaceMark);
+    std::sort(user_defined_.begin(), user_defined_.end(),
+              [&](int32_t a, int32_t b) { return piece(a).text.size() > piece(b).text.size(); });
+    for (const int32_t id : user_defined_) user_defined_first_[static_cast<unsigned char>(piece(id).text[0])] = true;
+    symbol_count_ = vocab_size_;
+    for (const auto& [text, id] : mergeable_) {
+      for (size_t at = 0; at < text.size();) {
+        const CodePoint c = read_code_point(text, at);
+        if (symbols_.get(c.value) < 0) {
+          inner_characters_.emplace(symbol_count_, text.substr(at, c.bytes));
+          symbols_.set(c.value, symbol_count_++);
+        }
+        at += c.bytes;
+      }
+    }
+  }
+
+  // The symbol of a part of a piece: a character, or a piece that is itself made by merging. -1: such a part never arises.
+  int32_t part_symbol(std::string_view text) const {
+    const CodePoint first = read_code_point(text, 0);
+    if (first.bytes == text.size()) {
+      const int32_t symbol = symbols_.get(first.value);
+      return symbol < vocab_size_ && piece(symbol).type == Model::kUserDefined ? -1 : symbol;
+    }
+    const auto found = mergeable_.find(text);
+    return found == mergeable_.end() ? -1 : found->second;
+  }
+
+  // Every way to make a piece of two parts; the rank is the place of its score, equal scores sharing one.
+  void add_merges() {
+    std::vector<float> scores;
+    for (const auto& [text, id] : mergeable_) scores.push_back(piece(id).score);
+    std::sort(scores.begin(), scores.end(), std::greater<>());
+    scores.erase(std::unique(scores.begin(), scores.end()), scores.end());
+    merges_.reserve(mergeable_.size() * 2);
+    for (const auto& [text, id] : mergeable_) {
+      const auto rank = static_cast<uint32_t>(std::lower_bound(scores.begin(), scores.end(), piece(id).score, std::greater<>()) -
+                                              scores.begin());
+      for (size_t cut = read_code_point(text, 0).bytes; cut < text.size(); cut += read_code_point(text, cut).bytes) {
+        const int32_t left = part_symbol(text.substr(0, cut));
+        const int32_t right = left < 0 ? -1 : part_symbol(text.substr(cut));
+        if (right >= 0) merges_.insert(left, right, rank, id);
+      }
+    }
+  }
+
+  void find_specials(const std::string& where) {
+    for (int32_t id = 0; id < vocab_size_; ++id) {
+      if (piece(id).type == Model::kControl) added_tokens_.push_back({.id = id, .content = piece(id).text, .special = true});
+    }
+    const auto control = [&](int32_t id, const char* name) -> std::optional<int32_t> {
+      if (id < 0) return std::nullopt;
+      if (id >= vocab_size_) bad_file("{}: {} is {}, but there are {} pieces", where, name, id, vocab_size_);
+      if (piece(id).type != Model::kControl) return std::nullopt;
+      return id;
+    };
+    unk_ = unk_piece_;
+    bos_ = control(model_.bos_id, "bos_id");
+    eos_ = control(model_.eos_id, "eos_id");
+    pad_ = control(model_.pad_id, "pad_id");
+    if (bos_) prefix_ = {*bos_};
+  }
+
+  std::string normalize(std::string_view text) const {
+    if (model_.remove_extra_whitespaces) text.remove_prefix(std::min(text.find_first_not_of(' '), text.size()));
+    if (text.empty()) return {};
+    std::string out;
+    out.reserve(text.size() + text.size() / 2 + kSpaceMark.size());
+    if (model_.add_dummy_prefix) out += kSpaceMark;
+    bool after_space = false;
+    const bool valid = find_invalid_utf8(text) == std::string_view::npos;
+    const std::string repaired = valid ? std::string() : replace_invalid_bytes(text);
+    for (const char c : valid ? text : std::string_view(repaired)) {
+      if (c != ' ') {
+        out += c;
+      } else if (!after_space || !model_.remove_extra_whitespaces) {
+        out += kSpaceMark;
+      }
+      after_space = c == ' ';
+    }
+    while (model_.remove_extra_whitespaces && out.ends_with(kSpaceMark)) out.resize(out.size() - kSpaceMark.size());
+    return out;
+  }
+
+  // Appends the ids of text in which merges may happen anywhere.
+  void encode_piece(std::string_view text, std::vector<int32_t>& out) const {
+    thread_local std::vector<int32_t> symbols;
+    symbols.clear();
+    for (size_t at = 0; at < text.size();) {
+      if (const int32_t id = user_defined_at(text, at); id >= 0) {
+        symbols.push_back(id);
+        at += piece(id).text.size();
+        continue;
+      }
+      const CodePoint c = read_code_point(text, at);
+      const int32_t symbol = symbols_.get(c.value);
+      if (symbol >= 0) {
+        symbols.push_back(symbol);
+      } else {
+        push_unknown(text.substr(at, c.bytes), symbols);
+      }
+      at += c.bytes;
+    }
+    if (has_unused_) {
+      UnusedPieces unused{std::vector<bool>(static_cast<size_t>(symbol_count_)), {}};
+      for (int32_t id = 0; id < vocab_size_; ++id) unused.unused[static_cast<size_t>(id)] = piece(id).type == Model::kUnused;
+      merge_symbols(merges_, symbols, &unused);
+      for (const int32_t symbol : symbols) split_unused(symbol, unused, out);
+      return;
+    }
+    merge_symbols(merges_, symbols);
+    if (symbol_count_ == vocab_size_) {
+      out.insert(out.end(), symbols.begin(), symbols.end());
+    } else {
+      for (const int32_t symbol : symbols) push_symbol(symbol, out);
+    }
+  }
+
+  int32_t user_defined_at(std::string_view text, size_t at) const {
+    if (user_defined_.empty() || !user_defined_first_[static_cast<unsigned char>(text[at])]) return -1;
+    for (const int32_t id : user_defined_) {  // the longest first
+      if (text.substr(at).starts_with(piece(id).text)) return id;
+    }
+    return -1;
+  }
+
+  void push_unknown(std::string_view character, std::vector<int32_t>& out) const {
+    if (model_.byte_fallback) {
+      for (const char c : character) out.push_back(byte_ids_[static_cast<unsigned char>(c)]);
+    } else if (out.empty() || out.back() != unk_piece_) {
+      out.push_back(unk_piece_);
+    }
+  }
+
+  void push_symbol(int32_t symbol, std::vector<int32_t>& out) const {
+    if (symbol >= vocab_size_) return push_unknown(inner_characters_.at(symbol), out);
+    if (symbol != unk_piece_ || out.empty() || out.back() != unk_piece_) out.push_back(symbol);
+  }
+
+  void split_unused(int32_t symbol, const UnusedPieces& unused, std::vector<int32_t>& out) const {
+    const auto parts = unused.parts.find(symbol);
+    if (parts == unused.parts.end()) return push_symbol(symbol, out);
+    split_unused(parts->second.first, unused, out);
+    split_unused(parts->second.second, unused, out);
+  }
+
+  Model model_;
+  std::unordered_map<std::string_view, int32_t> mergeable_;  // NORMAL and UNUSED pieces
+  std::unordered_map<int32_t, std::string_view> inner_characters_;
+  std::vector<int32_t> user_defined_;
+  bool user_defined_first_[256] = {};
+  CodePointMap symbols_;
+  int32_t symbol_count_ = 0;
+  MergeTable merges_;
+  int32_t byte_ids_[256];
+  int32_t unk_piece_ = -1;
+  bool has_unused_ = false;
+  bool cuts_at_spaces_ = true;
+  uint32_t cache_owner_ = PieceCache::new_owner();
+};
+
+}  // namespace
+
+std::unique_ptr<Tokenizer> read_sentencepiece(std::string_view content, const std::string& where) {
+  return std::make_unique<SentencePieceTokenizer>(parse_sentencepiece(content, where), where);
+}
+
+}  // namespace tll

@@ -1,0 +1,256 @@
+#include "tokenizer/sentencepiece_model.h"
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <unordered_map>
+
+#include "src/check.h"
+#include "src/json.h"
+#include "tokenizer/formats.h"
+#include "tokenizer/utf8.h"
+
+namespace tll {
+namespace {
+
+// One protobuf message (encoding: protobuf.dev/programming-guides/encoding): a series of (field number << 3 | wire type, value).
+class Message {
+ public:
+  Message(std::string_view bytes, size_t offset, const std::string& where) : bytes_(bytes), offset_(offset), where_(where) {}
+
+  // The next field, whose value then has to be taken by one of the functions below; false at the end.
+  bool next() {
+    if (at_ == bytes_.size()) return false;
+    start_ = at_;
+    const uint64_t tag = varint();
+    field_ = tag >> 3;
+    type_ = static_cast<int>(tag & 7);
+    if (field_ == 0) refuse("field number 0");
+    return true;
+  }
+  uint64_t field() const { return field_; }
+
+  int32_t integer() {
+    expect(0);
+    return static_cast<int32_t>(varint());
+  }
+  bool boolean() {
+    expect(0);
+    return varint() != 0;
+  }
+  float number() {
+    expect(5);
+    const std::string_view four = take(4);
+    uint32_t bits = 0;
+    for (int i = 3; i >= 0; --i) bits = bits << 8 | static_cast<unsigned char>(four[static_cast<size_t>(i)]);
+    return std::bit_cast<float>(bits);
+  }
+  std::string_view bytes() {
+    expect(2);
+    return take(varint());
+  }
+  Message message() {
+    const std::string_view inside = bytes();
+    return {inside, offset_ + at_ - inside.size(), where_};
+  }
+  void skip() {
+    switch (type_) {
+      case 0:
+        varint();
+        break;
+      case 1:
+        take(8);
+        break;
+      case 2:
+        take(varint());
+        break;
+      case 5:
+        take(4);
+        break;
+      default:
+        refuse(fmt::format("wire type {}", type_));
+    }
+  }
+  [[noreturn]] void refuse(const std::string& found) const {
+    bad_file("{}: not a sentencepiece model: {} at byte {}; copy the file again", where_, found, offset_ + start_);
+  }
+
+ private:
+  void expect(int type) const {
+    if (type_ != type) refuse(fmt::format("field {} with wire type {} instead of {}", field_, type_, type));
+  }
+  uint64_t varint() {
+    uint64_t value = 0;
+    for (int shift = 0; shift < 70; shift += 7) {
+      const auto byte = static_cast<unsigned char>(take(1)[0]);
+      value |= static_cast<uint64_t>(byte & 0x7F) << (shift & 63);
+      if (byte < 0x80) return value;
+    }
+    refuse("a number of more than ten bytes");
+  }
+  std::string_view take(uint64_t size) {
+    if (size > bytes_.size() - at_) refuse(fmt::format("a value of {} bytes with {} left", size, bytes_.size() - at_));
+    at_ += size;
+    return bytes_.substr(at_ - size, size);
+  }
+
+  std::string_view bytes_;
+  size_t offset_;  // of bytes_ in the file
+  const std::string& where_;
+  size_t at_ = 0, start_ = 0;
+  uint64_t field_ = 0;
+  int type_ = 0;
+};
+
+SentencePieceModel::Piece read_piece(Message in) {
+  SentencePieceModel::Piece piece;
+  while (in.next()) {
+    switch (in.field()) {
+      case 1:
+        piece.text = in.bytes();
+        break;
+      case 2:
+        piece.score = in.number();
+        break;
+      case 3: {
+        const int32_t type = in.integer();
+        if (type < SentencePieceModel::kNormal || type > SentencePieceModel::kByte) in.refuse(fmt::format("piece type {}", type));
+        piece.type = static_cast<SentencePieceModel::Type>(type);
+        break;
+      }
+      default:
+        in.skip();
+    }
+  }
+  if (piece.text.empty()) in.refuse("an empty piece");
+  if (find_invalid_utf8(piece.text) != std::string_view::npos) in.refuse("a piece that is not UTF-8");
+  if (!std::isfinite(piece.score)) in.refuse("a score that is not finite");
+  return piece;
+}
+
+void read_trainer(Message in, SentencePieceModel& model, const std::string& where) {
+  while (in.next()) {
+    switch (in.field()) {
+      case 3: {
+        static constexpr const char* kNames[] = {"0", "UNIGRAM", "BPE", "WORD", "CHAR"};
+        const int32_t type = in.integer();
+        if (type == 2) break;
+        bad_file("{}: expected a sentencepiece model of type BPE, found {}", where,
+                 type > 0 && type <= 4 ? kNames[type] : std::to_string(type));
+      }
+      case 24:
+        if (in.boolean()) bad_file("{}: treat_whitespace_as_suffix is not supported", where);
+        break;
+      case 35:
+        model.byte_fallback = in.boolean();
+        break;
+      case 40:
+        model.unk_id = in.integer();
+        break;
+      case 41:
+        model.bos_id = in.integer();
+        break;
+      case 42:
+        model.eos_id = in.integer();
+        break;
+      case 43:
+        model.pad_id = in.integer();
+        break;
+      case 44:
+        model.unk_surface = in.bytes();
+        break;
+      default:
+        in.skip();
+    }
+  }
+}
+
+void read_normalizer(Message in, SentencePieceModel& model, const std::string& where) {
+  std::string name;
+  while (in.next()) {
+    switch (in.field()) {
+      case 1:
+        name = in.bytes();
+        break;
+      case 2:
+        if (!in.bytes().empty()) {
+          bad_file("{}: the normalizer {} has a table of replacements; only 'identity' is supported", where, in_quotes(name));
+        }
+        break;
+      case 3:
+        model.add_dummy_prefix = in.boolean();
+        break;
+      case 4:
+        model.remove_extra_whitespaces = in.boolean();
+        break;
+      case 5:
+        if (!in.boolean()) bad_file("{}: escape_whitespaces = false is not supported", where);
+        break;
+      default:
+        in.skip();
+    }
+  }
+}
+
+// The value of "<0xHH>", -1 for anything else.
+int byte_of(std::string_view text) {
+  for (int b = 0; b < 256; ++b) {
+    if (text == fmt::format("<0x{:02X}>", b)) return b;
+  }
+  return -1;
+}
+
+void check_pieces(SentencePieceModel& model, const std::string& where) {
+  std::unordered_map<std::string_view, size_t> ids;
+  int bytes = 0;
+  int unknown = 0;
+  for (size_t id = 0; id < model.pieces.size(); ++id) {
+    SentencePieceModel::Piece& piece = model.pieces[id];
+    const auto [first, is_new] = ids.emplace(piece.text, id);
+    if (!is_new) bad_file("{}: pieces {} and {} are both {}", where, first->second, id, in_quotes(piece.text));
+    if (piece.text.size() > kMaxPieceBytes)
+      bad_file("{}: piece {} has {} bytes; at most {} are supported", where, id, piece.text.size(), kMaxPieceBytes);
+    unknown += piece.type == SentencePieceModel::kUnknown;
+    if (piece.type != SentencePieceModel::kByte) continue;
+    const int byte = byte_of(piece.text);
+    if (byte < 0)
+      bad_file("{}: piece {} is of type BYTE but reads {} instead of <0x00> ... <0xFF>", where, id, in_quotes(piece.text));
+    piece.byte = static_cast<uint8_t>(byte);
+    ++bytes;
+  }
+  if (unknown != 1) bad_file("{}: expected one piece of type UNKNOWN, found {}", where, unknown);
+  if (bytes != (model.byte_fallback ? 256 : 0)) {
+    bad_file("{}: byte_fallback is {} but there are {} byte pieces", where, model.byte_fallback, bytes);
+  }
+}
+
+}  // namespace
+
+SentencePieceModel parse_sentencepiece(std::string_view content, const std::string& where) {
+  SentencePieceModel model;
+  Message in(content, 0, where);
+  bool has_trainer = false;
+  while (in.next()) {
+    switch (in.field()) {
+      case 1:
+        if (model.pieces.size() == kMaxVocabulary) bad_file("{}: more than {} pieces", where, kMaxVocabulary);
+        model.pieces.push_back(read_piece(in.message()));
+        break;
+      case 2:
+        read_trainer(in.message(), model, where);
+        has_trainer = true;
+        break;
+      case 3:
+        read_normalizer(in.message(), model, where);
+        break;
+      default:
+        in.skip();
+    }
+  }
+  if (!has_trainer || model.pieces.empty())
+    bad_file("{}: not a sentencepiece model: {} pieces, {} trainer_spec", where, model.pieces.size(), has_trainer ? "a" : "no");
+  check_pieces(model, where);
+  return model;
+}
+
+}  // namespace tll

@@ -1,0 +1,31 @@
+// The parts of SentencePiece's ModelProto (sentencepiece_model.proto) that BPE needs, read with bounds checks from a hostile
+// file.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace tll {
+
+struct SentencePieceModel {
+  enum Type : uint8_t { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5, kByte = 6 };
+  struct Piece {
+    std::string text;
+    float score = 0;
+    Type type = kNormal;
+    uint8_t byte = 0;  // of a kByte piece
+  };
+
+  std::vector<Piece> pieces;  // the id is the position
+  int32_t unk_id = 0, bos_id = 1, eos_id = 2, pad_id = -1;
+  std::string unk_surface = " \u2047 ";
+  bool byte_fallback = false;
+  bool add_dummy_prefix = true, remove_extra_whitespaces = true;
+};
+
+// Refuses what is not BPE with the identity normalizer. Errors name the file and the offset in it.
+SentencePieceModel parse_sentencepiece(std::string_view content, const std::string& where);
+
+}  // namespace tll

@@ -1,0 +1,44 @@
+// U+2581, the mark that stands for a space in SentencePiece vocabularies.
+#pragma once
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+#include <string_view>
+
+namespace tll {
+
+inline constexpr std::string_view kSpaceMark = "\u2581";
+
+// Whether a mark follows something else in this piece. Without such pieces no merge reaches over the beginning of a word, so that
+// words can be encoded one by one.
+inline bool has_space_inside(std::string_view piece) {
+  while (piece.starts_with(kSpaceMark)) piece.remove_prefix(kSpaceMark.size());
+  return piece.find(kSpaceMark) != std::string_view::npos;
+}
+
+// Cuts before each run of marks: calls visit(word) with the run and what follows it.
+template <class Visit>
+void for_each_word(std::string_view text, Visit&& visit) {
+  size_t begin = 0;
+  size_t at = 0;
+  while (begin < text.size()) {
+    while (text.substr(at).starts_with(kSpaceMark)) at += kSpaceMark.size();
+    at = std::min(text.find(kSpaceMark, at), text.size());
+    visit(text.substr(begin, at - begin));
+    begin = at;
+  }
+}
+
+inline void append_with_spaces(std::string_view piece, std::string& out) {
+  for (size_t at = 0; at < piece.size();) {
+    if (piece.substr(at).starts_with(kSpaceMark)) {
+      out += ' ';
+      at += kSpaceMark.size();
+    } else {
+      out += piece[at++];
+    }
+  }
+}
+
+}  // namespace tll

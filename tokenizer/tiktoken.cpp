@@ -1,0 +1,134 @@
+// Llama 3's tokenizer.model: one line a token, base64 of its bytes, a space and its rank (github.com/openai/tiktoken,
+// github.com/meta-llama/llama-models). The rank is the id and the order of merging; 256 special tokens follow.
+#include <algorithm>
+#include <array>
+#include <unordered_map>
+
+#include "src/check.h"
+#include "src/json.h"
+#include "tokenizer/byte_alphabet.h"
+#include "tokenizer/formats.h"
+#include "tokenizer/pipeline.h"
+
+namespace tll {
+namespace {
+
+constexpr int32_t kSpecialTokens = 256;
+
+// Names of the special tokens of Llama 3.1 and later as Hugging Face's files have them; the n-th of the others is
+// <|reserved_special_token_n|>.
+std::string special_name(int32_t index) {
+  switch (index) {
+    case 0:
+      return "<|begin_of_text|>";
+    case 1:
+      return "<|end_of_text|>";
+    case 4:
+      return "<|finetune_right_pad_id|>";
+    case 6:
+      return "<|start_header_id|>";
+    case 7:
+      return "<|end_header_id|>";
+    case 8:
+      return "<|eom_id|>";
+    case 9:
+      return "<|eot_id|>";
+    case 10:
+      return "<|python_tag|>";
+    default:
+      break;
+  }
+  const int32_t named_before = index < 4 ? 2 : index == 5 ? 3 : 8;
+  return fmt::format("<|reserved_special_token_{}|>", index - named_before);
+}
+
+// Nothing when the text is not base64 with padding (RFC 4648).
+std::optional<std::string> decode_base64(std::string_view text) {
+  static constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  static constexpr auto kValues = [] {
+    std::array<int8_t, 256> values = {};
+    values.fill(-1);
+    for (size_t i = 0; i < kDigits.size(); ++i) values[static_cast<unsigned char>(kDigits[i])] = static_cast<int8_t>(i);
+    return values;
+  }();
+  if (text.empty() || text.size() % 4 != 0) return std::nullopt;
+  const size_t padding = text.ends_with("==") ? 2 : text.ends_with('=') ? 1 : 0;
+  std::string out;
+  uint32_t bits = 0;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const int8_t value = i < text.size() - padding ? kValues[static_cast<unsigned char>(text[i])] : int8_t{0};
+    if (value < 0) return std::nullopt;
+    bits = bits << 6 | static_cast<uint32_t>(value);
+    if (i % 4 != 3) continue;
+    for (const int shift : {16, 8, 0}) out += static_cast<char>(bits >> shift & 0xFF);
+    bits = 0;
+  }
+  out.resize(out.size() - padding);
+  return out;
+}
+
+std::vector<std::string> read_lines(std::string_view content, const std::string& where) {
+  std::vector<std::string> tokens;
+  size_t number = 0;
+  while (!content.empty()) {
+    ++number;
+    std::string_view line = content.substr(0, content.find('\n'));
+    content.remove_prefix(std::min(line.size() + 1, content.size()));
+    if (line.ends_with('\r')) line.remove_suffix(1);
+    const size_t space = line.find(' ');
+    const auto token = decode_base64(line.substr(0, space));
+    if (space == line.npos || !token) {
+      bad_file("{}: line {}: expected 'base64 rank', found {}; copy the file again", where, number, in_quotes(line, 60));
+    }
+    if (line.substr(space + 1) != std::to_string(tokens.size())) {
+      bad_file("{}: line {}: expected the rank {}, found {}", where, number, tokens.size(),
+               in_quotes(line.substr(space + 1), 60));
+    }
+    if (token->size() > kMaxPieceBytes)
+      bad_file("{}: line {}: a token of {} bytes; at most {} are supported", where, number, token->size(), kMaxPieceBytes);
+    if (tokens.size() == kMaxVocabulary) bad_file("{}: more than {} tokens", where, kMaxVocabulary);
+    tokens.push_back(*token);
+  }
+  return tokens;
+}
+
+}  // namespace
+
+std::unique_ptr<Tokenizer> read_tiktoken(std::string_view content, const std::string& where) {
+  const std::vector<std::string> tokens = read_lines(content, where);
+  std::unordered_map<std::string_view, int32_t> ids;
+  for (size_t id = 0; id < tokens.size(); ++id) {
+    const auto [first, is_new] = ids.emplace(tokens[id], static_cast<int32_t>(id));
+    if (!is_new) bad_file("{}: lines {} and {} are the same token", where, first->second + 1, id + 1);
+  }
+  for (int b = 0; b < 256; ++b) {
+    const char byte = static_cast<char>(b);
+    if (!ids.contains({&byte, 1})) bad_file("{}: expected a token for every byte, found none for 0x{:02x}", where, b);
+  }
+
+  PipelineParts parts;
+  parts.byte_level = true;
+  parts.ignore_merges = true;
+  parts.pre_tokenizers = {{.kind = PreTokenizerStep::kPattern, .pattern = SplitPattern::kLlama3}};
+  parts.decoders = {{DecoderStep{.kind = DecoderStep::kByteLevel}}};
+  for (const std::string& token : tokens) {
+    const auto id = static_cast<int32_t>(parts.tokens.size());
+    parts.tokens.push_back(kByteAlphabet.spell(token));
+    for (size_t cut = 1; cut < token.size(); ++cut) {
+      const auto left = ids.find(std::string_view(token).substr(0, cut));
+      const auto right = left == ids.end() ? left : ids.find(std::string_view(token).substr(cut));
+      if (right != ids.end()) parts.merges.push_back({left->second, right->second, id, static_cast<uint32_t>(id)});
+    }
+  }
+  const auto first_special = static_cast<int32_t>(tokens.size());
+  for (int32_t i = 0; i < kSpecialTokens; ++i) {
+    parts.added_tokens.push_back({.id = first_special + i, .content = special_name(i), .special = true});
+  }
+  parts.bos = first_special;
+  parts.eos = first_special + 1;
+  parts.end_ids = {first_special + 1, first_special + 8, first_special + 9};
+  parts.prefix = {first_special};
+  return make_pipeline(std::move(parts));
+}
+
+}  // namespace tll

@@ -1,0 +1,98 @@
+// Text to token ids and back, behind one interface for the three kinds of file that Llama-family models come with: Hugging Face
+// tokenizer.json (BPE), SentencePiece tokenizer.model (BPE), and Llama 3's tokenizer.model (tiktoken's base64 lines).
+//
+// What a user's text contains is text: "<|eot_id|>" inside it is encoded as its characters. Templates put special tokens between
+// texts by asking for their ids (special_id).
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace tll {
+
+// A token that is not made by merging, with the flags of tokenizer.json: with lstrip or rstrip it swallows the white space on
+// that side of it in a template, with single_word it counts only between non-word characters.
+struct AddedToken {
+  int32_t id = 0;
+  std::string content;
+  bool special = false, normalized = false, single_word = false, lstrip = false, rstrip = false;
+};
+
+// Thread-safe: all functions may run at once on one object.
+class Tokenizer {
+ public:
+  // A directory (tokenizer.json is preferred to tokenizer.model) or one of these files. tokenizer_config.json,
+  // special_tokens_map.json, added_tokens.json and generation_config.json beside it are read if they are there.
+  // Throws Error (kExitBadFile): a file that is missing or malformed, or that asks for what is not implemented, by name.
+  static std::unique_ptr<Tokenizer> load(const std::filesystem::path& directory_or_file);
+  virtual ~Tokenizer() = default;
+
+  // Nothing is added. Text that is not UTF-8: SentencePiece takes U+FFFD for each wrong byte, as the reference does; the others
+  // throw Error (kExitBadFile) with the offset of the byte.
+  virtual std::vector<int32_t> encode(std::string_view utf8) const = 0;
+  // With what the file says comes before and after a text (usually BOS in front).
+  std::vector<int32_t> encode_with_special(std::string_view utf8) const;
+
+  // Bytes that are not UTF-8 become U+FFFD as in the reference of each format. Throws Error (kExitBadFile) for an id that is not
+  // below vocab_size(). skip_special leaves out control tokens, otherwise they appear as their content.
+  virtual std::string decode(std::span<const int32_t> ids, bool skip_special = true) const = 0;
+  // The token is a byte of a character that may go on in the next token.
+  virtual bool is_byte_piece(int32_t id) const = 0;
+
+  int32_t vocab_size() const { return vocab_size_; }  // all ids are below it; there may be gaps
+  std::optional<int32_t> bos() const { return bos_; }
+  std::optional<int32_t> eos() const { return eos_; }
+  std::optional<int32_t> pad() const { return pad_; }
+  std::optional<int32_t> unk() const { return unk_; }
+  const std::vector<int32_t>& end_ids() const { return end_ids_; }  // generation ends at any of these; eos() is among them
+  bool adds_bos() const { return bos_ && !prefix_.empty() && prefix_.front() == *bos_; }
+  bool adds_eos() const { return eos_ && !suffix_.empty() && suffix_.back() == *eos_; }
+
+  const std::vector<AddedToken>& added_tokens() const { return added_tokens_; }
+  std::optional<int32_t> special_id(std::string_view content) const;  // of an added or control token
+
+  // 32 hexadecimal digits, the XXH3-128 of everything that changes ids.
+  const std::string& fingerprint() const { return fingerprint_; }
+  // What a user should know about the files, one line each.
+  const std::vector<std::string>& warnings() const { return warnings_; }
+
+ protected:
+  int32_t vocab_size_ = 0;
+  std::optional<int32_t> bos_, eos_, pad_, unk_;
+  std::vector<int32_t> end_ids_;
+  std::vector<int32_t> prefix_, suffix_;  // added around a text
+  std::vector<AddedToken> added_tokens_;
+  std::vector<std::string> warnings_;
+  std::string fingerprint_;
+
+  void check_ids(std::span<const int32_t> ids) const;
+  virtual std::optional<int32_t> token_id(std::string_view content) const = 0;
+
+ private:
+  friend class SideFiles;
+};
+
+// Text from ids that come one at a time. Holds back what a later id can change: characters whose bytes are not all there.
+// All that push() and finish() return is together what decode() gives for all the ids.
+class StreamDecoder {
+ public:
+  explicit StreamDecoder(const Tokenizer& tokenizer, bool skip_special = true)
+      : tokenizer_(tokenizer), skip_special_(skip_special) {}
+  std::string push(int32_t id);
+  std::string finish();  // what is still held back
+
+ private:
+  const Tokenizer& tokenizer_;
+  bool skip_special_;
+  std::vector<int32_t> window_;  // some ids that were shown, for what depends on being first, and those held back
+  size_t shown_ids_ = 0;         // of the window
+  size_t shown_bytes_ = 0;       // of the window's text
+};
+
+}  // namespace tll

@@ -1,0 +1,148 @@
+#include "tokenizer/tokenizer_json.h"
+
+#include <algorithm>
+#include <unordered_map>
+
+#include "tokenizer/fingerprint.h"
+#include "tokenizer/formats.h"
+#include "tokenizer/utf8.h"
+
+namespace tll {
+namespace {
+
+using Vocabulary = std::unordered_map<std::string_view, int32_t>;
+
+Vocabulary read_vocabulary(const JsonNode& node, PipelineParts& parts) {
+  Vocabulary ids;
+  for (const auto& [token, value] : node.object()) {
+    if (!value.is_number_unsigned() || value.get<uint64_t>() >= kMaxVocabulary) {
+      node.refuse(
+          fmt::format("expected an id below {} for {}, found {}", kMaxVocabulary, in_quotes(token), in_quotes(value.dump())));
+    }
+    const auto id = value.get<int32_t>();
+    if (token.empty()) node.refuse(fmt::format("the token {} is empty", id));
+    if (parts.tokens.size() <= static_cast<size_t>(id)) parts.tokens.resize(static_cast<size_t>(id) + 1);
+    std::string& place = parts.tokens[static_cast<size_t>(id)];
+    if (!place.empty())
+      node.refuse(fmt::format("the tokens {} and {} have the same id {}", in_quotes(place), in_quotes(token), id));
+    place = token;
+    ids.emplace(token, id);
+  }
+  if (ids.empty()) node.refuse("no tokens");
+  return ids;
+}
+
+// Either "left right" or ["left", "right"].
+std::pair<std::string_view, std::string_view> merge_parts(const Json& merge, const JsonNode& list, size_t rank) {
+  if (merge.is_string()) {
+    const std::string_view text = merge.get_ref<const std::string&>();
+    const size_t space = text.find(' ');
+    if (space != text.npos && text.find(' ', space + 1) == text.npos) return {text.substr(0, space), text.substr(space + 1)};
+  } else if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
+    return {merge[0].get_ref<const std::string&>(), merge[1].get_ref<const std::string&>()};
+  }
+  list.items()[rank].expected("two tokens");
+}
+
+void read_merges(const JsonNode& list, const Vocabulary& ids, PipelineParts& parts) {
+  if (!list.is_array()) list.expected("an array");
+  const auto id_of = [&](const std::string& token, size_t rank) {
+    const auto found = ids.find(token);
+    if (found == ids.end())
+      list.refuse(fmt::format("merge {} needs the token {}, which is not in the vocabulary", rank, in_quotes(token)));
+    return found->second;
+  };
+  for (size_t rank = 0; rank < list.json().size(); ++rank) {
+    const auto [left, right] = merge_parts(list.json()[rank], list, rank);
+    const int32_t left_id = id_of(std::string(left), rank);
+    const int32_t right_id = id_of(std::string(right), rank);
+    const int32_t result = id_of(std::string(left).append(right), rank);
+    parts.merges.push_back({left_id, right_id, result, static_cast<uint32_t>(rank)});
+  }
+}
+
+void read_model(const JsonNode& model, PipelineParts& parts) {
+  if (const auto type = model.find("type"); type && type->string() != "BPE") {
+    type->refuse(fmt::format("the model {} is not supported (supported: BPE)", in_quotes(type->string())));
+  }
+  for (const char* key : {"dropout", "continuing_subword_prefix", "end_of_word_suffix"}) {
+    const auto value = model.find(key);
+    const bool nothing =
+        !value || (value->is_string() && value->string().empty()) || (value->json().is_number() && value->json() == 0);
+    if (!nothing) value->refuse("not supported");
+  }
+  const Vocabulary ids = read_vocabulary(model.at("vocab"), parts);
+  read_merges(model.at("merges"), ids, parts);
+  if (const auto unk = model.find("unk_token")) {
+    const auto found = ids.find(unk->string());
+    if (found == ids.end()) unk->refuse(fmt::format("{} is not in the vocabulary", in_quotes(unk->string())));
+    parts.unk = found->second;
+  }
+  parts.ignore_merges = model.boolean_or("ignore_merges", false);
+  parts.byte_fallback = model.boolean_or("byte_fallback", false);
+  parts.fuse_unk = model.boolean_or("fuse_unk", false);
+}
+
+void read_added_tokens(const JsonNode& list, PipelineParts& parts) {
+  std::unordered_map<int32_t, size_t> by_id;
+  std::unordered_map<std::string_view, int32_t> by_content;
+  for (size_t id = 0; id < parts.tokens.size(); ++id) by_content.emplace(parts.tokens[id], static_cast<int32_t>(id));
+  for (const JsonNode& item : list.items()) {
+    AddedToken token;
+    token.id = item.at("id").id(kMaxVocabulary);
+    token.content = item.at("content").string();
+    token.special = item.boolean_or("special", false);
+    token.normalized = item.boolean_or("normalized", !token.special);
+    token.single_word = item.boolean_or("single_word", false);
+    token.lstrip = item.boolean_or("lstrip", false);
+    token.rstrip = item.boolean_or("rstrip", false);
+    if (token.content.empty()) item.refuse("an empty token");
+    const bool in_vocabulary =
+        static_cast<size_t>(token.id) < parts.tokens.size() && !parts.tokens[static_cast<size_t>(token.id)].empty();
+    if (in_vocabulary && parts.tokens[static_cast<size_t>(token.id)] != token.content) {
+      item.refuse(
+          fmt::format("the id {} is {} in the vocabulary", token.id, in_quotes(parts.tokens[static_cast<size_t>(token.id)])));
+    }
+    if (!by_id.emplace(token.id, by_id.size()).second) item.refuse(fmt::format("the id {} is added twice", token.id));
+    parts.added_tokens.push_back(std::move(token));
+  }
+  for (const AddedToken& token : parts.added_tokens) {
+    const auto [first, is_new] = by_content.emplace(token.content, token.id);
+    if (first->second != token.id)
+      list.refuse(fmt::format("{} has the ids {} and {}", in_quotes(token.content), first->second, token.id));
+  }
+}
+
+// SmolLM2's file cuts digits apart before its byte-level step; files converted from a GGUF have lost that and give other ids.
+void warn_of_lost_digits(const std::string& where, PipelineParts& parts) {
+  constexpr std::string_view kSmolLm2 = "00000000000000000000000000000000";
+  const auto is_digits = [](const PreTokenizerStep& s) { return s.kind == PreTokenizerStep::kDigits; };
+  if (std::any_of(parts.pre_tokenizers.begin(), parts.pre_tokenizers.end(), is_digits)) return;
+  Fingerprint hash("merges");
+  for (const PipelineParts::Merge& m : parts.merges) {
+    hash.add(parts.tokens[static_cast<size_t>(m.left)]).add(parts.tokens[static_cast<size_t>(m.right)]).add(m.result);
+  }
+  if (hash.hex() != kSmolLm2) return;
+  parts.warnings.push_back(fmt::format(
+      "{}: SmolLM2's vocabulary without its Digits pre-tokenizer (a conversion from GGUF loses it): white space in front of "
+      "digits gets other ids than in the published file",
+      where));
+}
+
+}  // namespace
+
+std::unique_ptr<Tokenizer> read_tokenizer_json(std::string_view content, const std::string& where) {
+  const Json json = parse_json(content, where);
+  const JsonNode root(json, where);
+  PipelineParts parts;
+  read_model(root.at("model"), parts);
+  if (const auto added = root.find("added_tokens")) read_added_tokens(*added, parts);
+  if (const auto node = root.find("normalizer")) read_normalizer(*node, parts);
+  if (const auto node = root.find("pre_tokenizer")) read_pre_tokenizer(*node, parts);
+  if (const auto node = root.find("decoder")) read_decoder(*node, parts.decoders.emplace());
+  if (const auto node = root.find("post_processor")) read_post_processor(*node, parts);
+  warn_of_lost_digits(where, parts);
+  return make_pipeline(std::move(parts));
+}
+
+}  // namespace tll

@@ -1,0 +1,15 @@
+// The components of a tokenizer.json (github.com/huggingface/tokenizers), each read into the steps of a pipeline. What is not
+// implemented is refused by name.
+#pragma once
+
+#include "tokenizer/json_node.h"
+#include "tokenizer/pipeline.h"
+
+namespace tll {
+
+void read_normalizer(const JsonNode& node, PipelineParts& parts);
+void read_pre_tokenizer(const JsonNode& node, PipelineParts& parts);
+void read_decoder(const JsonNode& node, std::vector<DecoderStep>& steps);
+void read_post_processor(const JsonNode& node, PipelineParts& parts);
+
+}  // namespace tll

@@ -1,0 +1,182 @@
+#include <unordered_map>
+
+#include "tokenizer/formats.h"
+#include "tokenizer/tokenizer_json.h"
+#include "tokenizer/utf8.h"
+
+namespace tll {
+namespace {
+
+// A pattern {"String": ...}, or nothing when it is {"Regex": ...}.
+std::optional<std::string> string_pattern(const JsonNode& pattern) {
+  if (const auto text = pattern.find("String")) {
+    if (text->string().empty()) text->expected("a string that is not empty");
+    return text->string();
+  }
+  pattern.at("Regex").string();
+  return std::nullopt;
+}
+
+std::string one_character(const JsonNode& node) {
+  const std::string& text = node.string();
+  if (text.empty() || read_code_point(text, 0).bytes != text.size()) node.expected("one character");
+  return text;
+}
+
+[[noreturn]] void not_supported(const JsonNode& node, std::string_view what, std::string_view supported) {
+  node.refuse(fmt::format("{} {} is not supported (supported: {})", what, in_quotes(node.at("type").string()), supported));
+}
+
+void read_split(const JsonNode& node, PipelineParts& parts) {
+  static const std::unordered_map<std::string, PreTokenizerStep::Behavior> kBehaviors = {
+      {"Removed", PreTokenizerStep::kRemoved},
+      {"Isolated", PreTokenizerStep::kIsolated},
+      {"MergedWithPrevious", PreTokenizerStep::kMergedWithPrevious},
+      {"MergedWithNext", PreTokenizerStep::kMergedWithNext},
+      {"Contiguous", PreTokenizerStep::kContiguous},
+  };
+  const JsonNode pattern = node.at("pattern");
+  const auto behavior = kBehaviors.find(node.at("behavior").string());
+  if (behavior == kBehaviors.end())
+    node.at("behavior").expected("Removed, Isolated, MergedWithPrevious, MergedWithNext or Contiguous");
+  const bool invert = node.boolean_or("invert", false);
+  if (const auto text = string_pattern(pattern)) {
+    parts.pre_tokenizers.push_back(
+        {.kind = PreTokenizerStep::kString, .text = *text, .behavior = behavior->second, .invert = invert});
+    return;
+  }
+  const std::string& regex = pattern.at("Regex").string();
+  const auto known = known_pattern(regex);
+  if (!known)
+    pattern.refuse(fmt::format("the regular expression {} is not one of GPT-2's, Llama 3's or Qwen2's", in_quotes(regex, 200)));
+  // The known patterns match everywhere, so isolating matches and removing what lies between them are the same.
+  const bool every_match =
+      (behavior->second == PreTokenizerStep::kIsolated && !invert) || (behavior->second == PreTokenizerStep::kRemoved && invert);
+  if (!every_match) node.refuse("a regular expression is supported with behavior Isolated, or with Removed and invert");
+  parts.pre_tokenizers.push_back({.kind = PreTokenizerStep::kPattern, .pattern = *known});
+}
+
+void read_byte_level(const JsonNode& node, PipelineParts& parts) {
+  if (node.boolean_or("add_prefix_space", true)) parts.pre_tokenizers.push_back({.kind = PreTokenizerStep::kPrefixSpace});
+  if (node.boolean_or("use_regex", true)) {
+    parts.pre_tokenizers.push_back({.kind = PreTokenizerStep::kPattern, .pattern = SplitPattern::kGpt2});
+  }
+  parts.byte_level = true;
+}
+
+// Where a Metaspace component puts its mark; files before 2024 have add_prefix_space instead of prepend_scheme.
+PreTokenizerStep::Prepend prepend_scheme(const JsonNode& node) {
+  const auto scheme = node.find("prepend_scheme");
+  if (!scheme) return node.boolean_or("add_prefix_space", true) ? PreTokenizerStep::kAlways : PreTokenizerStep::kNever;
+  if (scheme->string() == "always") return PreTokenizerStep::kAlways;
+  if (scheme->string() == "first") return PreTokenizerStep::kFirst;
+  if (scheme->string() == "never") return PreTokenizerStep::kNever;
+  scheme->expected("always, first or never");
+}
+
+void read_metaspace(const JsonNode& node, PipelineParts& parts) {
+  const std::string mark = one_character(node.at("replacement"));
+  parts.pre_tokenizers.push_back({.kind = PreTokenizerStep::kMetaspace, .text = mark, .prepend = prepend_scheme(node)});
+  if (!node.boolean_or("split", true)) return;
+  parts.pre_tokenizers.push_back(
+      {.kind = PreTokenizerStep::kString, .text = mark, .behavior = PreTokenizerStep::kMergedWithNext});
+}
+
+void read_template(const JsonNode& node, PipelineParts& parts) {
+  std::vector<int32_t> before, after;
+  bool seen_text = false;
+  for (const JsonNode& item : node.at("single").items()) {
+    if (const auto sequence = item.find("Sequence")) {
+      if (sequence->at("id").string() != "A" || seen_text) item.refuse("expected the sequence A once");
+      seen_text = true;
+      continue;
+    }
+    const std::string& name = item.at("SpecialToken").at("id").string();
+    for (const JsonNode& id : node.at("special_tokens").at(name).at("ids").items()) {
+      (seen_text ? after : before).push_back(id.id(kMaxVocabulary));
+    }
+  }
+  if (!seen_text) node.at("single").refuse("expected the sequence A once");
+  parts.prefix.insert(parts.prefix.begin(), before.begin(), before.end());
+  parts.suffix.insert(parts.suffix.end(), after.begin(), after.end());
+}
+
+}  // namespace
+
+void read_normalizer(const JsonNode& node, PipelineParts& parts) {
+  const std::string& type = node.at("type").string();
+  if (type == "Sequence") {
+    for (const JsonNode& step : node.at("normalizers").items()) read_normalizer(step, parts);
+  } else if (type == "Prepend") {
+    parts.normalizers.push_back({NormalizerStep::kPrepend, "", node.at("prepend").string()});
+  } else if (type == "Replace") {
+    const auto from = string_pattern(node.at("pattern"));
+    if (!from) node.refuse("Replace with a regular expression is not supported");
+    parts.normalizers.push_back({NormalizerStep::kReplace, *from, node.at("content").string()});
+  } else if (type == "NFC") {
+    parts.normalizers.push_back({NormalizerStep::kNfc, "", ""});
+  } else {
+    not_supported(node, "the normalizer", "Sequence, Prepend, Replace, NFC");
+  }
+}
+
+void read_pre_tokenizer(const JsonNode& node, PipelineParts& parts) {
+  const std::string& type = node.at("type").string();
+  if (type == "Sequence") {
+    for (const JsonNode& step : node.at("pretokenizers").items()) read_pre_tokenizer(step, parts);
+    return;
+  }
+  if (parts.byte_level) node.refuse("nothing is supported behind ByteLevel");
+  if (type == "Split") {
+    read_split(node, parts);
+  } else if (type == "ByteLevel") {
+    read_byte_level(node, parts);
+  } else if (type == "Digits") {
+    parts.pre_tokenizers.push_back(
+        {.kind = PreTokenizerStep::kDigits, .individual = node.boolean_or("individual_digits", false)});
+  } else if (type == "Metaspace") {
+    read_metaspace(node, parts);
+  } else {
+    not_supported(node, "the pre-tokenizer", "Sequence, Split, ByteLevel, Digits, Metaspace");
+  }
+}
+
+void read_decoder(const JsonNode& node, std::vector<DecoderStep>& steps) {
+  const std::string& type = node.at("type").string();
+  if (type == "Sequence") {
+    for (const JsonNode& step : node.at("decoders").items()) read_decoder(step, steps);
+  } else if (type == "ByteLevel") {
+    steps.push_back({.kind = DecoderStep::kByteLevel});
+  } else if (type == "Replace") {
+    const auto from = string_pattern(node.at("pattern"));
+    if (!from) node.refuse("Replace with a regular expression is not supported");
+    steps.push_back({.kind = DecoderStep::kReplace, .from = *from, .to = node.at("content").string()});
+  } else if (type == "ByteFallback") {
+    steps.push_back({.kind = DecoderStep::kByteFallback});
+  } else if (type == "Fuse") {
+    steps.push_back({.kind = DecoderStep::kFuse});
+  } else if (type == "Strip") {
+    if (node.at("stop").id(kMaxPieceBytes) != 0) node.at("stop").refuse("Strip at the end (stop > 0) is not supported");
+    const int32_t start = node.at("start").id(kMaxPieceBytes);
+    steps.push_back(
+        {.kind = DecoderStep::kStrip, .from = one_character(node.at("content")), .count = static_cast<size_t>(start)});
+  } else if (type == "Metaspace") {
+    const bool drops = prepend_scheme(node) != PreTokenizerStep::kNever;
+    steps.push_back({.kind = DecoderStep::kMetaspace, .from = one_character(node.at("replacement")), .drop_first = drops});
+  } else {
+    not_supported(node, "the decoder", "Sequence, ByteLevel, Replace, ByteFallback, Fuse, Strip, Metaspace");
+  }
+}
+
+void read_post_processor(const JsonNode& node, PipelineParts& parts) {
+  const std::string& type = node.at("type").string();
+  if (type == "Sequence") {
+    for (const JsonNode& step : node.at("processors").items()) read_post_processor(step, parts);
+  } else if (type == "TemplateProcessing") {
+    read_template(node, parts);
+  } else if (type != "ByteLevel") {  // which changes offsets only
+    not_supported(node, "the post-processor", "Sequence, TemplateProcessing, ByteLevel");
+  }
+}
+
+}  // namespace tll

@@ -1,0 +1,52 @@
+#include "tokenizer/unicode.h"
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <vector>
+
+namespace tll {
+namespace {
+
+struct CodePointRange {
+  char32_t first, last;
+};
+
+#include "tokenizer/unicode_tables.inc"
+
+// Two levels: a page of 256 classes for each distinct content, and the number of the page for each 256 code points.
+struct ClassTable {
+  std::array<uint8_t, 0x1100> page_of;
+  std::vector<std::array<CharClass, 256>> pages;
+
+  ClassTable() {
+    std::vector<CharClass> all(0x110000, CharClass::kOther);
+    const auto mark = [&](const auto& ranges, CharClass value) {
+      for (const CodePointRange r : ranges) std::fill(all.begin() + r.first, all.begin() + r.last + 1, value);
+    };
+    mark(kLetters, CharClass::kLetter);
+    mark(kNumbers, CharClass::kNumber);
+    mark(kSpaces, CharClass::kSpace);
+    for (size_t p = 0; p < page_of.size(); ++p) {
+      std::array<CharClass, 256> page;
+      std::copy_n(all.begin() + static_cast<std::ptrdiff_t>(p * 256), 256, page.begin());
+      size_t same = 0;
+      while (same < pages.size() && pages[same] != page) ++same;
+      if (same == pages.size()) pages.push_back(page);
+      page_of[p] = static_cast<uint8_t>(same);  // 140 distinct pages
+    }
+  }
+};
+
+}  // namespace
+
+CharClass char_class(char32_t c) {
+  static const ClassTable table;
+  return table.pages[table.page_of[c >> 8]][c & 0xFF];
+}
+
+bool is_digit(char32_t c) {
+  return char_class(c) == CharClass::kNumber || (c >= 0x11DE0 && c <= 0x11DE9) || (c >= 0x16FF4 && c <= 0x16FF6);
+}
+
+}  // namespace tll

@@ -1,0 +1,21 @@
+// The Unicode facts that pre-tokenizers need, as the reference libraries have them: classes of Unicode 16, NFC of Unicode 9.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace tll {
+
+// What \p{L}, \p{N} and \s of the reference regular expressions match; everything else (marks, symbols) is kOther.
+enum class CharClass : uint8_t { kOther, kLetter, kNumber, kSpace };
+
+CharClass char_class(char32_t c);
+
+// Numeric in the sense of the Digits pre-tokenizer, which knows 13 numbers more (Unicode 17).
+bool is_digit(char32_t c);
+
+// Canonical composition (UAX #15) of valid UTF-8.
+std::string nfc(std::string_view utf8);
+
+}  // namespace tll
