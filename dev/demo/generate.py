@@ -3,6 +3,7 @@
 
   generate.py corpus --documents N [--seed S]   one JSON string a line: a passage and talk about it (what the demo model learns from)
   generate.py lines  --documents N [--seed S]   the same as plain lines (what the tokenizer is trained on)
+  generate.py label                             token ids of such documents, one JSON array a line, as .jsonl with labels
   generate.py squad  --articles N  [--seed S]   SQuAD v1.1 JSON: contexts, questions, answers (what an adapter learns from)
 
 Every name is a pair of parts. The corpus uses two thirds of the pairs, the SQuAD set the other third, and each of its
@@ -185,13 +186,27 @@ def make_squad(rng, names, articles, paragraphs=5, questions=6):
     return {"version": "1.1", "data": data}
 
 
+def label(lines):
+    """Ids of documents in, rows of .jsonl out: EOS behind each, and no loss on the passage (it ends with the first newline).
+
+    What a passage says cannot be foreseen: its names would be most of the loss, and noise in every gradient."""
+    newline, eos = 3 + ord("\n"), 2  # ids of Llama-2's kind of tokenizer: byte b is b + 3
+    for line in lines:
+        ids = json.loads(line) + [eos]
+        begin = ids.index(newline) + 1
+        print(json.dumps({"input_ids": ids, "labels": [-100] * begin + ids[begin:]}, separators=(",", ":")))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("mode", choices=["corpus", "lines", "squad"])
+    parser.add_argument("mode", choices=["corpus", "lines", "label", "squad"])
     parser.add_argument("--documents", type=int, default=1000)
     parser.add_argument("--articles", type=int, default=24)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
+    if options.mode == "label":
+        label(sys.stdin)
+        return
     rng = random.Random("%s %d" % ("squad" if options.mode == "squad" else "corpus", options.seed))
     names = Names(rng, options.mode == "squad")
     if options.mode == "squad":

@@ -21,10 +21,10 @@ cp "$work/squad.json" $demo/squad.json
 cp "$work/tokenizer.model" $demo/tokenizer.model
 cp $here/config.json $demo/config.json
 
-# 3. The corpus as token ids: BOS from the tokenizer, EOS (id 2) behind each document. No document is seen twice.
+# 3. The corpus as token ids with labels. No document is seen twice.
 python3 $here/generate.py corpus --documents "$documents" --seed 1 |
   ./train_llama_lora tokenize --model $demo --add-special |
-  sed 's/^\[\(.*\)\]$/{"input_ids": [\1, 2]}/' > "$work/corpus.jsonl"
+  python3 $here/generate.py label > "$work/corpus.jsonl"
 
 # 4. The model: every weight, from random values, one pass over the corpus.
 ./train_llama_lora train --train full --init random --config $here/config.json --model $demo --data "$work/corpus.jsonl" \
