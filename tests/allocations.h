@@ -1,14 +1,22 @@
 // Counts calls of operator new in a test program. Include it from any number of test files: the definitions are weak, so they
-// merge, and they replace the library's.
+// merge, and they replace the library's (not a sanitizer's, which are stronger: then nothing is counted).
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 #include <cstdlib>
 #include <new>
+#include <string>
 
 namespace tll {
 inline std::atomic<int64_t> allocations{0};
+
+// Whether the counter counts in this build.
+inline bool allocations_are_counted() {
+  const int64_t before = allocations;
+  std::string(100, 'x').shrink_to_fit();
+  return allocations > before;
+}
 }  // namespace tll
 
 // Not inlined, for g++ would then see a free() of what it takes for the library's new.

@@ -97,7 +97,8 @@ TEST(Options, AliasesOfTheContract) {
       {"resume", {"resume_from_checkpoint"}},
       {"optimizer", {"optim"}}};
   for (const auto& [name, others] : aliases) {
-    const auto row = std::find_if(option_rows().begin(), option_rows().end(), [&](const OptionRow& r) { return r.name == name; });
+    const auto row = std::find_if(option_rows().begin(), option_rows().end(),
+                                  [&, wanted = name](const OptionRow& r) { return r.name == wanted; });
     ASSERT_NE(row, option_rows().end()) << name;
     std::string value = value_text(*row, Options{});
     if (value.empty()) value = "x";

@@ -73,9 +73,7 @@ TEST_F(MetricsLogTest, NumbersAreExactAndAlwaysJson) {
 
 TEST_F(MetricsLogTest, ALineAllocatesNothing) {
   MetricsLog log(path_ / "m");
-  const int64_t at_first = allocations;
-  std::string(100, 'x').shrink_to_fit();
-  ASSERT_GT(allocations, at_first) << "they are counted";
+  if (!allocations_are_counted()) GTEST_SKIP() << "the sanitizer's operator new is in place of the counting one";
   const int64_t before = allocations;
   for (int step = 1; step <= 200; ++step) {
     StepMetrics m = metrics(step);
