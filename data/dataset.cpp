@@ -162,7 +162,7 @@ uint64_t Dataset::content_hash() const {
 
 bool is_prepared(std::string_view bytes) { return bytes.starts_with(kMagic); }
 
-void write_dataset(const Dataset& data, const std::filesystem::path& path) {
+std::string dataset_bytes(const Dataset& data) {
   std::vector<std::string> strings = {data.tokenizer_fingerprint, data.template_name, data.report.json().dump()};
   std::vector<FileDocument> documents;
   for (const Document& d : data.documents) {
@@ -198,8 +198,10 @@ void write_dataset(const Dataset& data, const std::filesystem::path& path) {
   append(text.data(), text.size());
   const uint64_t checksum = XXH3_64bits(file.data(), file.size());
   append(&checksum, sizeof checksum);
-  write_file_atomic(path, file);
+  return file;
 }
+
+void write_dataset(const Dataset& data, const std::filesystem::path& path) { write_file_atomic(path, dataset_bytes(data)); }
 
 Dataset parse_dataset(std::string_view bytes, const std::string& file) {
   if (bytes.size() < sizeof(FileHeader) + sizeof(uint64_t) || !is_prepared(bytes)) {

@@ -85,6 +85,7 @@ int32_t count_targets(std::span<const int32_t> labels);
 Dataset load_dataset(const std::filesystem::path& path, const Tokenizer* tokenizer, const PrepareOptions& options);
 
 // squad.bin: layout in dataset.cpp. Written to a temporary name, then renamed.
+std::string dataset_bytes(const Dataset& dataset);
 void write_dataset(const Dataset& dataset, const std::filesystem::path& path);
 // `bytes` is the whole file and `name` its name in messages. Error (kExitBadFile) unless every byte is as the layout says.
 Dataset parse_dataset(std::string_view bytes, const std::string& name);

@@ -131,13 +131,27 @@ FittedSample fit(const SquadSample& sample, const std::string& answer, const Pro
   FittedSample bare{tokenize(""), ""};
   const int64_t fixed = int64_t(bare.tokenized.tokens.size());
   if (fixed > limit) return bare;
-  int64_t kept = std::count_if(sample.context.begin(), sample.context.end(), [](char c) { return (uint8_t(c) & 0xC0) != 0x80; });
-  while (int64_t(out.tokenized.tokens.size()) > limit) {
-    const int64_t length = int64_t(out.tokenized.tokens.size());
-    kept -= std::max<int64_t>(1, (length - limit) * kept / std::max<int64_t>(1, length - fixed));
-    if (kept <= 0) return bare;
-    out.context = first_code_points(sample.context, kept);
-    out.tokenized = tokenize(out.context);
+  // Between `low` code points, which fit, and `high`, which do not: the share of the tokens still free says where to look.
+  constexpr int64_t kSlack = 3;  // so many tokens left free are near enough
+  int64_t low = 0, low_length = fixed, high_length = int64_t(out.tokenized.tokens.size());
+  int64_t high = std::count_if(sample.context.begin(), sample.context.end(), [](char c) { return (uint8_t(c) & 0xC0) != 0x80; });
+  out = std::move(bare);
+  for (int tries = 1; high - low > 1 && low_length + kSlack < limit; ++tries) {
+    // Every third time in the middle, for a text whose density misleads.
+    const int64_t step =
+        tries % 3 == 0 ? (high - low) / 2 : (limit - low_length) * (high - low) / std::max<int64_t>(1, high_length - low_length);
+    const int64_t middle = low + std::clamp<int64_t>(step, 1, high - low - 1);
+    FittedSample tried{{}, first_code_points(sample.context, middle)};
+    tried.tokenized = tokenize(tried.context);
+    const int64_t length = int64_t(tried.tokenized.tokens.size());
+    if (length <= limit) {
+      out = std::move(tried);
+      low = middle;
+      low_length = length;
+    } else {
+      high = middle;
+      high_length = length;
+    }
   }
   return out;
 }

@@ -40,11 +40,6 @@ class DatasetTest : public testing::Test {
     ADD_FAILURE() << "no error";
     return "";
   }
-  std::string bytes_of(const Dataset& d) {
-    write_dataset(d, directory_ / "squad.bin");
-    return read_file(directory_ / "squad.bin");
-  }
-
   std::filesystem::path directory_;
   FakeTokenizer tokenizer_;
   PrepareOptions options_;
@@ -172,7 +167,9 @@ TEST_F(DatasetTest, SquadBinKeepsEverything) {
   options_.valid_split = 0.3;
   options_.unanswerable = Unanswerable::kTrain;
   const Dataset a = prepare(squad(10));
-  const std::string bytes = bytes_of(a);
+  const std::string bytes = dataset_bytes(a);
+  write_dataset(a, directory_ / "squad.bin");
+  EXPECT_EQ(read_file(directory_ / "squad.bin"), bytes);
   const Dataset b = load_dataset(directory_ / "squad.bin", &tokenizer_, {});
   EXPECT_EQ(a.tokens, b.tokens);
   EXPECT_EQ(a.labels, b.labels);
@@ -188,7 +185,7 @@ TEST_F(DatasetTest, SquadBinKeepsEverything) {
     EXPECT_EQ(std::tie(x.begin, x.length, x.prompt_tokens, x.target_tokens, x.split, x.id, x.title, x.answers),
               std::tie(y.begin, y.length, y.prompt_tokens, y.target_tokens, y.split, y.id, y.title, y.answers));
   }
-  EXPECT_EQ(bytes, bytes_of(b));
+  EXPECT_EQ(bytes, dataset_bytes(b));
 
   const FakeTokenizer other({"more"});
   EXPECT_NE(error([&] { load_dataset(directory_ / "squad.bin", &other, {}); }).find("another tokenizer"), std::string::npos);
@@ -205,7 +202,7 @@ void sign(std::string& bytes) {
 }
 
 TEST_F(DatasetTest, DamagedFilesAreRefused) {
-  const std::string good = bytes_of(prepare(squad(3)));
+  const std::string good = dataset_bytes(prepare(squad(3)));
   for (size_t size = 0; size < good.size(); size += 1 + size / 50) {
     error([&] { parse_dataset(std::string_view(good).substr(0, size), "f"); });
   }
@@ -218,7 +215,7 @@ TEST_F(DatasetTest, DamagedFilesAreRefused) {
 
 // With a checksum that fits: the reader must hold against files that were made to harm. What it accepts must be consistent.
 TEST_F(DatasetTest, HostileFilesAreRefusedOrConsistent) {
-  const std::string good = bytes_of(prepare(squad(3)));
+  const std::string good = dataset_bytes(prepare(squad(3)));
   std::mt19937 random(7);
   int accepted = 0;
   for (int round = 0; round < 20000; ++round) {
@@ -244,7 +241,7 @@ TEST_F(DatasetTest, HostileFilesAreRefusedOrConsistent) {
       ASSERT_EQ(d.labels.size(), d.tokens.size());
       for (const int32_t id : d.tokens) ASSERT_TRUE(id >= 0 && id < d.vocab_size);
       for (const int32_t id : d.labels) ASSERT_TRUE(id == kNotTrained || (id >= 0 && id < d.vocab_size));
-      bytes_of(d);
+      dataset_bytes(d);
       ++accepted;
     } catch (const Error& e) {
       ASSERT_EQ(e.exit_code, kExitBadFile);
@@ -285,7 +282,7 @@ TEST_F(DatasetTest, RealFile) {
   for (const Document& doc : d.documents) (doc.split == Split::kTrain ? train : validation).insert(doc.title);
   EXPECT_EQ(train.size(), 4u);
   EXPECT_EQ(validation.size(), 1u);
-  EXPECT_EQ(parse_dataset(bytes_of(d), "f").content_hash(), d.content_hash());
+  EXPECT_EQ(parse_dataset(dataset_bytes(d), "f").content_hash(), d.content_hash());
 }
 
 }  // namespace

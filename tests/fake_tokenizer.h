@@ -57,6 +57,9 @@ class FakeTokenizer : public Tokenizer {
 
   bool is_byte_piece(int32_t id) const override { return id >= kFirstByte && id < kFirstJoined; }
 
+ protected:
+  std::optional<int32_t> token_id(std::string_view) const override { return std::nullopt; }
+
  private:
   std::vector<std::string> joined_;
   bool dummy_prefix_;

@@ -238,7 +238,7 @@ TEST(Loader, ShuffleIsFixed) {
   Batch b(8, 1);
   loader.next_step();
   loader.micro_batch(0, b);
-  EXPECT_EQ(std::vector<int32_t>(b.tokens, b.tokens + 8), (std::vector<int32_t>{0, 0, 0, 0, 0, 0, 0, 0}));
+  EXPECT_EQ(std::vector<int32_t>(b.tokens, b.tokens + 8), (std::vector<int32_t>{5000, 3000, 2000, 0, 1000, 6000, 4000, 7000}));
 }
 
 }  // namespace
