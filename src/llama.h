@@ -186,7 +186,7 @@ class Llama {
   void list_trained();
   void place_activations(Arena&);
   void place_scratch(Arena&);
-  const BlockActivations<Float>& acts(int layer) const { return acts_[options_.recompute ? 0 : static_cast<size_t>(layer)]; }
+  const BlockActivations<Float>& acts(int layer) const { return acts_[acts_.size() == 1 ? 0 : static_cast<size_t>(layer)]; }
   void block(const Device&, int layer, const Batch&, Float* out);
   void block_backward(const Device&, int layer, const Batch&);
   LinearScratch<Float> linear_scratch() const;
