@@ -5,6 +5,7 @@
 #include <dnnl.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "kernels/matmul_bf16.h"
 
@@ -97,6 +98,12 @@ void dot_rows_any_weight(const Matmul<float>& op) {
 
 void product(const Matmul<float>& op) {
   if (op.rows == 0 || op.cols == 0) return;
+  if (op.inner == 0) {  // an empty sum; oneDNN refuses it
+    const size_t row = static_cast<size_t>(op.cols) * dtype_bytes(op.out_dtype);
+    for (int64_t r = 0; r < op.rows && !op.accumulate; r++)
+      std::memset(static_cast<char*>(op.out) + static_cast<size_t>(r * op.out_stride) * dtype_bytes(op.out_dtype), 0, row);
+    return;
+  }
   if (op.rows <= kFewRows && !op.a.transposed && op.b.transposed && (op.a.dtype == DType::f32 || op.a.dtype == DType::bf16)) {
     if (op.a.dtype == DType::f32) return dot_rows_any_weight<float>(op);
     return dot_rows_any_weight<bf16>(op);

@@ -143,8 +143,9 @@ TLL_INLINE T real_part(T x) {
   return x;
 }
 
-// e^x in float within 2 ulp for normal results; 0 below -87.3; NaN stays NaN. A polynomial without branches, so that
-// loops over it become vector code. (Cody-Waite reduction by ln 2 in two parts; degree-6 Taylor/minimax remainder.)
+// e^x in float within 2 ulp; 0 below -87.3; above 88.37 it stays at e^88.37, so it is never infinite; NaN stays NaN. A polynomial
+// without branches, so that loops over it become vector code. (Cody-Waite reduction by ln 2 in two parts; degree-6 Taylor/minimax
+// remainder.)
 TLL_INLINE float fast_exp(float x) {
   constexpr float kMagic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, kept in the low mantissa bits
   const float clamped = x > 88.37f ? 88.37f : (x < -87.3f ? -87.3f : x);

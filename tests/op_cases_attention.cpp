@@ -219,6 +219,8 @@ void add_attention_cases(std::vector<OpCase>& cases, Random& random) {
   for (int group : groups) cases.push_back(attention({{9, 4}, 2 * group, 2, 8, 0, 3}));
   for (int n : {47, 48, 49, 63, 64, 65, 96, 97, 129}) cases.push_back(attention({{n}, 2, 1, 12, 0, 1}));
   cases.push_back(attention({{50, 1, 66, 1, 1}, 3, 1, 20, 0, 0}));
+  cases.push_back(attention({{0, 5, 0, 3, 0}, 2, 1, 4, 0, 0}));  // empty documents
+  cases.push_back(attention({{}, 2, 1, 4, 0, 0}));
   for (int n : {7, 65, 113})
     for (int window : {1, n - 1, n, n + 1}) cases.push_back(attention({{n}, 2, 2, 4, window, 0}));
   for (int window : {16, 47, 48, 63, 64, 65}) cases.push_back(attention({{131, 70}, 3, 1, 4, window, 5}));

@@ -182,16 +182,18 @@ OpCase sum_of_squares(int64_t n) {
 }  // namespace
 
 void add_elementwise_cases(std::vector<OpCase>& cases, Random& random) {
+  cases.push_back(bias(0, 3));
   cases.push_back(bias(1, 1));
   cases.push_back(bias(33, 131));
   cases.push_back(bias(between(random, 1, 40), between(random, 1, 200)));
+  cases.push_back(gather_scatter(random, 3, 5, 0));
   cases.push_back(gather_scatter(random, 1, 1, 1));
   cases.push_back(gather_scatter(random, 41, 67, 13));
   cases.push_back(gather_scatter(random, 17, between(random, 1, 70), 17));
   for (double p : {0.0, 0.1, 0.5, 0.9})
     for (bool accumulate : {false, true})
       cases.push_back(dropout(between(random, 1, 20), between(random, 1, 80), p, accumulate, random()));
-  for (int n : {1, 37, 1000}) cases.push_back(cast(n));
+  for (int n : {0, 1, 37, 1000}) cases.push_back(cast(n));
   for (int64_t t : {1, 2, 1000})
     for (double decay : {0.0, 0.1}) cases.push_back(adamw(between(random, 1, 1000), t, decay, decay == 0 ? 1 : 0.37));
   for (int64_t n : {int64_t{0}, int64_t{1}, SumOfSquares::kBlock, 3 * SumOfSquares::kBlock + 5})

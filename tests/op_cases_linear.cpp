@@ -130,7 +130,12 @@ void add_linear_cases(std::vector<OpCase>& cases, Random& random) {
             p.small_scratch = between(random, 0, 1) && !(ta && tb && (out == Kind::bf16 || a == Kind::bf16));
             cases.push_back(matmul(p));
           }
-  cases.push_back(matmul({.rows = 1, .cols = 1, .inner = 1}));
+  for (Kind type : {Kind::f32, Kind::bf16}) {
+    cases.push_back(matmul({.rows = 0, .cols = 3, .inner = 5, .a = type, .b = type, .out = type}));
+    cases.push_back(matmul({.rows = 12, .cols = 3, .inner = 0, .a = type, .b = type, .out = type}));  // zeros
+    cases.push_back(matmul({.rows = 12, .cols = 3, .inner = 0, .a = type, .b = type, .out = type, .accumulate = true}));
+    cases.push_back(matmul({.rows = 1, .cols = 1, .inner = 1, .a = type, .b = type, .out = type}));
+  }
   cases.push_back(matmul({.rows = 19, .cols = 509, .inner = 12, .a = Kind::bf16, .b = Kind::bf16, .small_scratch = true}));
   cases.push_back(matmul({.rows = 67, .cols = 33, .inner = 131, .a = Kind::bf16, .b = Kind::bf16, .out = Kind::bf16}));
   cases.push_back(matmul({.rows = 16,

@@ -1,0 +1,168 @@
+// What headers promise beyond formulae: which elements an op leaves alone, the statistics of dropout, the profile.
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "kernels/adamw.h"
+#include "kernels/attention.h"
+#include "kernels/elementwise.h"
+#include "kernels/embedding.h"
+#include "kernels/matmul.h"
+#include "tests/op_case.h"
+
+namespace tll {
+namespace {
+
+class OnEachIsa : public testing::TestWithParam<Isa> {
+ protected:
+  Device device{.isa = GetParam(), .threads = 2};
+};
+INSTANTIATE_TEST_SUITE_P(Cpu, OnEachIsa, testing::ValuesIn(test::supported_isas()),
+                         [](const auto& info) { return fmt::format("isa{}", static_cast<int>(info.param)); });
+
+TEST_P(OnEachIsa, EmbeddingGivesThePaddingTokenNoGradient) {
+  const std::vector<int32_t> ids{2, 1, 2, 0, 1};
+  const std::vector<float> dout{1, 2, 3, 4, 5, 6, 7, 8, 9, 10};
+  std::vector<float> dtable{100, 200, 300, 400, 500, 600};
+  run(device, EmbeddingBackward<float>{dtable.data(), dout.data(), ids.data(), 5, 2, 3, 1});
+  EXPECT_EQ(dtable, (std::vector<float>{107, 208, 300, 400, 506, 608}));
+}
+
+TEST_P(OnEachIsa, ScatterLeavesOtherRowsAlone) {
+  const std::vector<int32_t> rows{3, 0};
+  const std::vector<float> x{1, 2, 3, 4};
+  std::vector<float> out{9, 9, 8, 8, 7, 7, 6, 6, 5, 5};
+  run(device, ScatterRows<float>{out.data(), x.data(), rows.data(), 2, 2});
+  EXPECT_EQ(out, (std::vector<float>{3, 4, 8, 8, 7, 7, 1, 2, 5, 5}));
+}
+
+// Integers are exact in every type, so a sum of them in any order is the integer itself.
+TEST_P(OnEachIsa, MatmulOfIntegersIsExact) {
+  const int rows = 33, cols = 29, inner = 61;
+  std::vector<bf16> a(rows * inner), b(cols * inner);
+  for (size_t i = 0; i < a.size(); i++) a[i] = round_to_bf16(static_cast<float>(static_cast<int>(i * 7 % 15) - 7));
+  for (size_t i = 0; i < b.size(); i++) b[i] = round_to_bf16(static_cast<float>(static_cast<int>(i * 5 % 13) - 6));
+  std::vector<float> out(rows * cols, 1000), scratch(static_cast<size_t>(Matmul<float>::scratch_floats(inner)));
+  run(device, Matmul<float>{.out = out.data(),
+                            .out_dtype = DType::f32,
+                            .out_stride = cols,
+                            .a = {a.data(), DType::bf16, inner},
+                            .b = {b.data(), DType::bf16, inner, true},
+                            .rows = rows,
+                            .cols = cols,
+                            .inner = inner,
+                            .alpha = 2,
+                            .accumulate = true,
+                            .scratch = scratch.data(),
+                            .scratch_size = static_cast<int64_t>(scratch.size())});
+  for (int i = 0; i < rows; i++)
+    for (int j = 0; j < cols; j++) {
+      float sum = 0;
+      for (int k = 0; k < inner; k++) sum += to_acc(a[i * inner + k]) * to_acc(b[j * inner + k]);
+      ASSERT_EQ(out[i * cols + j], 1000 + 2 * sum) << i << " " << j;
+    }
+}
+
+std::vector<bool> dropped(const Device& device, int N, int C, double p, uint64_t key) {
+  const std::vector<float> ones(static_cast<size_t>(N) * C, 1.0f);
+  std::vector<float> out(ones.size());
+  run(device, Dropout<float>{out.data(), ones.data(), N, C, p, key, false});
+  std::vector<bool> mask;
+  for (float y : out) {
+    EXPECT_TRUE(y == 0 || y == static_cast<float>(1 / (1 - p))) << y;
+    mask.push_back(y == 0);
+  }
+  return mask;
+}
+
+// A count of n independent events of probability q lies within 6 standard deviations of n·q, but for one time in 5·10^8.
+void expect_binomial(int64_t count, double n, double q, const std::string& what) {
+  EXPECT_LE(std::abs(static_cast<double>(count) - n * q), 6 * std::sqrt(n * q * (1 - q))) << what << ": " << count << " of " << n;
+}
+
+TEST_P(OnEachIsa, DropoutDropsIndependentlyWithItsProbability) {
+  const int N = 500, C = 400;
+  const double n = 1.0 * N * C;
+  for (double p : {0.05, 0.1, 0.5, 0.9}) {
+    const auto mask = dropped(device, N, C, p, dropout_key(1, 2, 3, 4, 5));
+    expect_binomial(std::count(mask.begin(), mask.end(), true), n, p, "dropped");
+    int64_t neighbours = 0, columns = 0;
+    for (size_t i = 0; i + 1 < mask.size(); i += 2) neighbours += mask[i] && mask[i + 1];
+    for (int r = 0; r < N; r += 2)
+      for (int c = 0; c < C; c++) columns += mask[static_cast<size_t>(r) * C + c] && mask[static_cast<size_t>(r + 1) * C + c];
+    expect_binomial(neighbours, n / 2, p * p, "pairs in a row");
+    expect_binomial(columns, n / 2, p * p, "pairs in a column");
+    for (const uint64_t key : {dropout_key(2, 2, 3, 4, 5), dropout_key(1, 3, 3, 4, 5), dropout_key(1, 2, 4, 4, 5),
+                               dropout_key(1, 2, 3, 5, 5), dropout_key(1, 2, 3, 4, 6), dropout_key(1, 2, 3, 5, 4)}) {
+      const auto other = dropped(device, N, C, p, key);
+      int64_t both = 0;
+      for (size_t i = 0; i < mask.size(); i++) both += mask[i] && other[i];
+      expect_binomial(both, n, p * p, "pairs with another key");
+    }
+  }
+}
+
+TEST_P(OnEachIsa, DropoutOfZeroIsTheIdentity) {
+  std::vector<float> x{1.5f, -2.25f, 1e-40f, 3e38f, 0.1f}, out(5);
+  run(device, Dropout<float>{out.data(), x.data(), 1, 5, 0, 77, false});
+  EXPECT_EQ(out, x);
+}
+
+TEST(DropoutKey, DiffersInEachOfItsParts) {
+  std::set<uint64_t> keys;
+  for (uint64_t seed = 0; seed < 6; seed++)
+    for (uint64_t step = 0; step < 6; step++)
+      for (uint64_t micro = 0; micro < 6; micro++)
+        for (uint64_t layer = 0; layer < 6; layer++)
+          for (uint64_t input = 0; input < 6; input++) keys.insert(dropout_key(seed, step, micro, layer, input));
+  EXPECT_EQ(keys.size(), 6u * 6 * 6 * 6 * 6);
+}
+
+TEST(VisiblePairs, CountsWhatTheMaskShows) {
+  const std::vector<int32_t> bounds{0, 5, 6, 13};
+  for (int window : {0, 1, 2, 5, 6, 7, 8}) {
+    int pairs = 0;
+    for (size_t d = 0; d + 1 < bounds.size(); d++)
+      for (int i = bounds[d]; i < bounds[d + 1]; i++)
+        for (int j = bounds[d]; j <= i; j++) pairs += window == 0 || i - window < j;
+    EXPECT_EQ(visible_pairs(bounds.data(), 3, window), pairs) << window;
+  }
+}
+
+TEST(Devices, NameTheirInstructionSets) {
+  EXPECT_STREQ(isa_name(Isa::base), "x86-64");
+  EXPECT_EQ(Device{}.isa, best_isa());
+  EXPECT_EQ(test::supported_isas().back(), best_isa());
+}
+
+TEST(Profiles, AddUpCallsAndCosts) {
+  Profile profile;
+  const Device device{.isa = Isa::base, .threads = 1, .profile = &profile};
+  std::vector<float> x(6, 1.0f), y(6);
+  const Dropout<float> op{y.data(), x.data(), 2, 3, 0.5, 1, false};
+  run(device, op);
+  run(device, op);
+  run(device, CastFromMaster<float>{y.data(), x.data(), 6});
+  EXPECT_EQ(profile.line("dropout").calls, 2);
+  EXPECT_EQ(profile.line("dropout").cost.bytes, 2 * op.cost().bytes);
+  EXPECT_EQ(profile.line("cast").calls, 1);
+  EXPECT_GE(profile.line("cast").seconds, 0);
+  EXPECT_EQ(profile.line("never").calls, 0);
+}
+
+TEST(ChecksDeathTest, BrokenInvariantsNameTheirValues) {
+  float x = 0;
+  EXPECT_DEATH(run(Device{}, Dropout<float>{&x, &x, 1, 1, 1.0, 0, false}), "broken invariant.*p 1");
+  EXPECT_DEATH(run(Device{}, Matmul<float>{.out = &x,
+                                           .out_dtype = DType::f32,
+                                           .out_stride = 1,
+                                           .a = {&x, DType::f32, 1},
+                                           .b = {&x, DType::f32, 1},
+                                           .rows = 2,
+                                           .cols = 2,
+                                           .inner = 2}),
+               "broken invariant.*rows 2 cols 2 inner 2");
+}
+
+}  // namespace
+}  // namespace tll
