@@ -190,7 +190,7 @@ TEST_F(SafetensorsTest, DeepNestingAndManyEntries) {
 
   constexpr int kEntries = 1'000'000;
   std::string header = "{";
-  for (int i = 0; i < kEntries; i++) header += entry("t" + std::to_string(i), "U8", "[1]", uint64_t(i), uint64_t(i) + 1) + ",";
+  for (int i = 0; i < kEntries; i++) header += entry(fmt::format("t{}", i), "U8", "[1]", uint64_t(i), uint64_t(i) + 1) + ",";
   header.back() = '}';
   std::ofstream(path, std::ios::binary) << file_of(header, kEntries);
   const std::clock_t start = std::clock();
@@ -230,7 +230,7 @@ TEST_F(SafetensorsTest, WritesTheBytesOfTheReference) {
 
 TEST_F(SafetensorsTest, WritesDtypesByDescendingWidth) {
   std::vector<TensorSpec> specs;
-  for (int d = 0; d <= int(FileDtype::U64); d++) specs.push_back({"t" + std::to_string(d), FileDtype(d), {4}});
+  for (int d = 0; d <= int(FileDtype::U64); d++) specs.push_back({fmt::format("t{}", d), FileDtype(d), {4}});
   SafetensorsWriter writer(path, specs, {});
   std::string names;
   for (const TensorInfo& t : writer.order()) {
