@@ -1,0 +1,296 @@
+// Generated tokens are those of full forward passes over the growing text, whatever is generated beside them.
+#include "src/generator.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <set>
+
+#include "tests/tiny_generator.h"
+
+namespace tll {
+namespace {
+
+using Tokens = std::vector<int32_t>;
+
+std::vector<Tokens> random_prompts(const std::vector<int>& lengths, int vocabulary) {
+  std::mt19937 random(5);
+  std::vector<Tokens> prompts;
+  for (const int length : lengths) {
+    Tokens& p = prompts.emplace_back();
+    for (int i = 0; i < length; i++) p.push_back(static_cast<int32_t>(random() % static_cast<unsigned>(vocabulary)));
+  }
+  return prompts;
+}
+
+std::vector<GenerateRequest> requests_of(const std::vector<Tokens>& prompts, int max_new_tokens) {
+  std::vector<GenerateRequest> requests;
+  for (const Tokens& p : prompts) requests.push_back({p, max_new_tokens});
+  return requests;
+}
+
+// Adapters on all linear layers of all blocks: generation must run them too.
+ModelOptions with_adapters(ModelOptions o, const LlamaConfig& c) {
+  for (int l = 0; l < c.layers; l++)
+    for (int t = 0; t < kTargets; t++) o.lora.push_back({l, static_cast<Target>(t), 2 + t % 2, 0.5});
+  return o;
+}
+
+// The greedy continuation by full forward passes, without a cache; `gap` is the least distance of the best two logits.
+template <class Float>
+Tokens continue_without_cache(TinyGenerator<Float>& tiny, Tokens text, int new_tokens, double& gap) {
+  const size_t prompt = text.size();
+  for (int i = 0; i < new_tokens; i++) {
+    const int32_t n = static_cast<int32_t>(text.size()), bounds[] = {0, n}, last = n - 1;
+    Tokens positions;
+    for (int32_t p = 0; p < n; p++) positions.push_back(p);
+    tiny.model.forward(tiny.device,
+                       {.N = n, .docs = 1, .tokens = text.data(), .positions = positions.data(), .cu_seqlens = bounds});
+    const auto* logits = tiny.model.logits(tiny.device, &last, 1);
+    const int V = tiny.model.config().vocab_size;
+    const int32_t best = static_cast<int32_t>(std::max_element(logits, logits + V) - logits);
+    for (int32_t v = 0; v < V; v++)
+      if (v != best) gap = std::min(gap, static_cast<double>(logits[best]) - static_cast<double>(logits[v]));
+    text.push_back(best);
+  }
+  return {text.begin() + static_cast<std::ptrdiff_t>(prompt), text.end()};
+}
+
+const std::vector<int> kLengths = {5, 1, 17, 9, 30, 2, 12, 3};
+constexpr int kNew = 14, kCapacity = 60;
+
+struct Expected {
+  std::vector<Tokens> prompts, continuations;
+  double gap = INFINITY;
+};
+const Expected& expected() {
+  static const Expected e = [] {
+    const LlamaConfig c = tiny_generator_config();
+    TinyGenerator<double> tiny(c, with_adapters(tiny_generator_options(), c), 1, kCapacity);
+    Expected out;
+    out.prompts = random_prompts(kLengths, c.vocab_size);
+    for (const Tokens& p : out.prompts) out.continuations.push_back(continue_without_cache(tiny, p, kNew, out.gap));
+    return out;
+  }();
+  return e;
+}
+
+// In double the cache can change a logit by some 1e-14, and the best two are further apart than that.
+TEST(Generator, EqualsFullForwardPassesWhateverIsBeside) {
+  const LlamaConfig c = tiny_generator_config();
+  const Expected& e = expected();
+  ASSERT_GT(e.gap, 1e-6);
+  EXPECT_GT(std::set<int32_t>(e.continuations[0].begin(), e.continuations[0].end()).size(), 2u);
+  EXPECT_GT(std::set<Tokens>(e.continuations.begin(), e.continuations.end()).size(), 4u);
+  for (const int sequences : {1, 2, 3, 8, 20}) {
+    for (const int max_tokens : {30, 64}) {
+      SCOPED_TRACE(fmt::format("sequences {} max_tokens {}", sequences, max_tokens));
+      TinyGenerator<double> tiny(c, with_adapters(tiny_generator_options(max_tokens), c), sequences, kCapacity);
+      EXPECT_EQ(tiny.generator.generate(tiny.device, requests_of(e.prompts, kNew), {}), e.continuations);
+    }
+  }
+}
+
+// Float: sums of at most 40 terms in 3 layers, some hundred roundings of 6e-8 on logits of about 10.
+TEST(Generator, FloatEqualsDouble) {
+  const LlamaConfig c = tiny_generator_config();
+  const Expected& e = expected();
+  ASSERT_GT(e.gap, 100 * 6e-8 * 10);
+  for (const int sequences : {1, 8, 12}) {
+    TinyGenerator<float> tiny(c, with_adapters(tiny_generator_options(), c), sequences, kCapacity);
+    EXPECT_EQ(tiny.generator.generate(tiny.device, requests_of(e.prompts, kNew), {}), e.continuations);
+  }
+}
+
+// Requests of different lengths end at different steps; their slots go to those that wait.
+TEST(Generator, SlotsAreFilledAgain) {
+  const LlamaConfig c = tiny_generator_config();
+  const Expected& e = expected();
+  std::vector<GenerateRequest> requests;
+  std::vector<Tokens> wanted;
+  for (size_t i = 0; i < 30; i++) {
+    const size_t p = i * 5 % e.prompts.size();
+    const int n = static_cast<int>(i * 7 % (kNew + 1));  // 0 among them
+    requests.push_back({e.prompts[p], n});
+    wanted.push_back({e.continuations[p].begin(), e.continuations[p].begin() + n});
+  }
+  for (const int sequences : {1, 3, 4}) {
+    TinyGenerator<double> tiny(c, with_adapters(tiny_generator_options(), c), sequences, kCapacity);
+    std::vector<int> ended(requests.size());
+    std::vector<Tokens> told(requests.size());
+    std::set<size_t> live;
+    size_t most = 0;
+    const auto results = tiny.generator.generate(
+        tiny.device, requests, {},
+        [&](size_t r, int32_t token) {
+          told[r].push_back(token);
+          live.insert(r);
+          most = std::max(most, live.size());
+          return true;
+        },
+        [&](size_t r) { ended[r]++, live.erase(r); });
+    EXPECT_EQ(results, wanted);
+    EXPECT_EQ(told, wanted);
+    EXPECT_EQ(ended, std::vector<int>(requests.size(), 1));
+    EXPECT_EQ(most, static_cast<size_t>(sequences));
+  }
+}
+
+TEST(Generator, EndsAtAnEndIdOrWhenToldSo) {
+  const LlamaConfig c = tiny_generator_config();
+  const Expected& e = expected();
+  TinyGenerator<double> tiny(c, with_adapters(tiny_generator_options(), c), 3, kCapacity);
+  const std::vector<int32_t> eos = {e.continuations[0][3], e.continuations[2][0]};
+  std::vector<Tokens> until_eos, until_told;
+  for (const Tokens& t : e.continuations) {
+    until_eos.push_back({t.begin(), std::find_first_of(t.begin(), t.end(), eos.begin(), eos.end())});
+    const auto told = std::find(t.begin(), t.end(), eos[0]);
+    until_told.push_back({t.begin(), told == t.end() ? told : told + 1});
+  }
+  ASSERT_LE(until_eos[0].size(), 3u);
+  ASSERT_EQ(until_eos[2].size(), 0u);
+  const auto requests = requests_of(e.prompts, kNew);
+  EXPECT_EQ(tiny.generator.generate(tiny.device, requests, {.eos = eos}), until_eos);
+  EXPECT_EQ(tiny.generator.generate(tiny.device, requests, {}, [&](size_t, int32_t t) { return t != eos[0]; }), until_told);
+}
+
+// The last token need not be cached: n tokens of prompt leave room for capacity - n + 1.
+TEST(Generator, EndsWhenTheCacheIsFull) {
+  const LlamaConfig c = tiny_generator_config();
+  const Expected& e = expected();
+  for (const bool by_positions : {false, true}) {
+    const ModelOptions o = tiny_generator_options(64, by_positions ? 30 : 64);
+    TinyGenerator<double> tiny(c, with_adapters(o, c), 2, by_positions ? 1000 : 30);
+    EXPECT_EQ(tiny.generator.capacity(), 30);
+    const auto results = tiny.generator.generate(tiny.device, requests_of(e.prompts, 1000), {});
+    for (size_t i = 0; i < results.size(); i++) {
+      ASSERT_EQ(results[i].size(), 30 - e.prompts[i].size() + 1) << i;
+      const auto n = static_cast<std::ptrdiff_t>(std::min<size_t>(results[i].size(), kNew));
+      EXPECT_TRUE(std::equal(results[i].begin(), results[i].begin() + n, e.continuations[i].begin())) << i;
+    }
+  }
+}
+
+TEST(Generator, RefusesPromptsBeforeAnythingIsComputed) {
+  const LlamaConfig c = tiny_generator_config();
+  TinyGenerator<float> narrow(c, tiny_generator_options(64, 64), 2, 10), few_rows(c, tiny_generator_options(8, 64), 2, 20);
+  const auto refused = [&](TinyGenerator<float>& tiny, const Tokens& prompt) -> std::string {
+    const std::vector<Tokens> prompts = {{1, 2}, prompt};
+    bool computed = false;
+    try {
+      tiny.generator.generate(tiny.device, requests_of(prompts, 3), {}, [&](size_t, int32_t) { return computed = true; });
+    } catch (const Error& error) {
+      EXPECT_EQ(error.exit_code, kExitUsage);
+      EXPECT_FALSE(computed);
+      return error.what();
+    }
+    return "accepted";
+  };
+  EXPECT_EQ(refused(narrow, Tokens(10, 1)), "accepted");
+  EXPECT_EQ(refused(narrow, Tokens(11, 1)),
+            "the prompt has 11 tokens, but there is room for 10: shorten it, or give a larger --seq-len");
+  EXPECT_EQ(refused(few_rows, Tokens(8, 1)), "accepted");
+  EXPECT_NE(refused(few_rows, Tokens(9, 1)).find("room for 8"), std::string::npos);
+  EXPECT_NE(refused(narrow, {}).find("no tokens"), std::string::npos);
+  EXPECT_NE(refused(narrow, {1, 37}).find("token id 37"), std::string::npos);
+  EXPECT_NE(refused(narrow, {-1}).find("token id -1"), std::string::npos);
+}
+
+// More sequences than rows of logits that are held at once, which takes a large vocabulary.
+TEST(Generator, LogitsComeInChunks) {
+  LlamaConfig c = tiny_generator_config();
+  c.vocab_size = 270000, c.hidden = 4, c.heads = 2, c.kv_heads = 1, c.head_dim = 2, c.layers = 1, c.intermediate = 4;
+  const std::vector<Tokens> prompts = random_prompts(std::vector<int>(40, 1), c.vocab_size);
+  TinyGenerator<double> wide(c, tiny_generator_options(), 40, 4), narrow(c, tiny_generator_options(), 10, 4);
+  ASSERT_LT(wide.model.logit_rows(), 40);
+  const auto results = wide.generator.generate(wide.device, requests_of(prompts, 2), {});
+  EXPECT_EQ(results, narrow.generator.generate(narrow.device, requests_of(prompts, 2), {}));
+  EXPECT_GT(std::set<Tokens>(results.begin(), results.end()).size(), 5u);
+}
+
+// The dropout of a training step must not go on.
+TEST(Generator, RunsWithoutDropout) {
+  const LlamaConfig c = tiny_generator_config();
+  const Expected& e = expected();
+  ModelOptions o = with_adapters(tiny_generator_options(), c);
+  o.dropout = 0.5, o.gradients = true;
+  TinyGenerator<double> tiny(c, o, 3, kCapacity);
+  const int32_t n = 5, bounds[] = {0, n}, positions[] = {0, 1, 2, 3, 4};
+  tiny.model.forward(tiny.device, {.N = n, .docs = 1, .tokens = positions, .positions = positions, .cu_seqlens = bounds}, 99);
+  EXPECT_EQ(tiny.generator.generate(tiny.device, requests_of(e.prompts, kNew), {}), e.continuations);
+}
+
+TEST(Generator, SamplesByTheSeedAlone) {
+  const LlamaConfig c = tiny_generator_config();
+  const Expected& e = expected();
+  const auto requests = requests_of(e.prompts, kNew);
+  TinyGenerator<double> one(c, with_adapters(tiny_generator_options(), c), 1, kCapacity),
+      many(c, with_adapters(tiny_generator_options(), c), 5, kCapacity);
+  const auto sampled = one.generator.generate(one.device, requests, {.temperature = 2, .seed = 1});
+  EXPECT_EQ(sampled, many.generator.generate(many.device, requests, {.temperature = 2, .seed = 1}));
+  EXPECT_NE(sampled, many.generator.generate(many.device, requests, {.temperature = 2, .seed = 2}));
+  EXPECT_NE(sampled, e.continuations);
+  for (const double cold : {1e-9, 5e-324})
+    EXPECT_EQ(many.generator.generate(many.device, requests, {.temperature = cold}), e.continuations);
+}
+
+// Uniform numbers on a grid of n points: each id is drawn n·p times, to within one point at either end of its interval.
+TEST(Generator, DrawsFromTheSoftmax) {
+  const std::vector<float> logits = {0.5f, -1.0f, 2.0f, -INFINITY, 1.25f};
+  for (const double temperature : {0.5, 1.0, 3.0}) {
+    double sum = 0;
+    for (const float x : logits) sum += std::exp(x / temperature);
+    constexpr int n = 10000;
+    std::vector<int> drawn(logits.size());
+    for (int i = 0; i < n; i++) drawn[static_cast<size_t>(sample_token<float>(logits, temperature, (i + 0.5) / n))]++;
+    for (size_t v = 0; v < logits.size(); v++)
+      EXPECT_NEAR(drawn[v], n * std::exp(logits[v] / temperature) / sum, 1.0) << v << " at " << temperature;
+  }
+  EXPECT_EQ(sample_token<float>(logits, 0, 0.999), 2);
+  EXPECT_EQ(sample_token<float>(std::vector<float>{1, 3, 3}, 0, 0), 1);
+  for (const float wrong : {NAN, INFINITY}) {
+    for (size_t at = 0; at < 3; at++) {
+      std::vector<float> bad = {1, 2, 3};
+      bad[at] = wrong;
+      for (const double temperature : {0.0, 1.0}) EXPECT_THROW(sample_token<float>(bad, temperature, 0.5), Error);
+    }
+  }
+}
+
+// The mean of n uniform numbers has standard deviation 0.29/√n; 5 of them are allowed.
+TEST(Generator, UniformNumbersAreSpread) {
+  double sum = 0;
+  std::set<double> seen;
+  for (uint64_t seed : {0u, 1u, 42u})
+    for (uint64_t request = 0; request < 20; request++)
+      for (uint64_t token = 0; token < 50; token++) {
+        const double u = sampling_uniform(seed, request, token);
+        EXPECT_TRUE(u >= 0 && u < 1);
+        sum += u;
+        seen.insert(u);
+      }
+  EXPECT_EQ(seen.size(), 3000u);
+  EXPECT_NEAR(sum / 3000, 0.5, 5 * 0.29 / std::sqrt(3000));
+}
+
+TEST(Generator, PlanHoldsTheCache) {
+  const LlamaConfig c = tiny_generator_config();
+  Arena arena;
+  Llama<bf16> model(c, tiny_generator_options());
+  model.place(arena);
+  const size_t before = arena.tensors().size();
+  Generator<bf16> generator(model, 5, 50);
+  generator.place(arena);
+  int64_t cache = 0;
+  for (size_t i = before; i < arena.tensors().size(); i++) {
+    const TensorRecord& t = arena.tensors()[i];
+    if (t.name == "alignment") continue;
+    EXPECT_EQ(t.category, Category::scratch);
+    EXPECT_TRUE(t.name.starts_with("generation.")) << t.name;
+    if (t.name == "generation.keys" || t.name == "generation.values") cache += t.bytes;
+  }
+  EXPECT_EQ(cache, 2 * 3 * 5 * 50 * 8 * 2);  // keys and values · layers · sequences · capacity · G·D · bytes
+}
+
+}  // namespace
+}  // namespace tll

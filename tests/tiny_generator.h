@@ -1,0 +1,74 @@
+// A small model with random weights or weights of a test's choice, and a generator over it, in one arena.
+#pragma once
+
+#include <random>
+
+#include "src/generator.h"
+
+namespace tll {
+
+inline LlamaConfig tiny_generator_config() {
+  LlamaConfig c;
+  c.vocab_size = 37, c.hidden = 24, c.intermediate = 40, c.layers = 3, c.heads = 6, c.kv_heads = 2, c.head_dim = 4;
+  c.max_positions = 64, c.rms_eps = 1e-5;
+  return c;
+}
+
+inline ModelOptions tiny_generator_options(int max_tokens = 64, int max_positions = 64) {
+  ModelOptions o;
+  o.max_tokens = max_tokens, o.max_positions = max_positions, o.gradients = false;
+  return o;
+}
+
+template <class Float>
+struct TinyGenerator {
+  Arena arena;
+  Llama<Float> model;
+  Generator<Float> generator;
+  Device device;
+
+  TinyGenerator(const LlamaConfig& config, const ModelOptions& options, int sequences, int capacity)
+      : model(config, options), generator(model, sequences, capacity) {
+    place();
+    arena.allocate();
+    place();
+    arena.seal();
+    model.initialize(device);
+    std::mt19937 random(11);
+    std::normal_distribution<double> normal;
+    fill([&](const std::string& name, int64_t, int64_t) {
+      return name.find("norm") != std::string::npos ? 1 + 0.1 * normal(random) : 0.5 * normal(random);
+    });
+    for (int64_t i = 0; i < model.trained_count(); i++) model.values()[i] = static_cast<float>(0.2 * normal(random));
+    model.refresh_compute_copy(device);
+  }
+
+  // value(name, row, column) of every base weight; a vector is one row. The numbers are floats, the same in every type.
+  void fill(const std::function<double(const std::string&, int64_t, int64_t)>& value) {
+    for (const WeightPlace& w : model.weight_places()) {
+      const int64_t cols = w.shape.back(), n = element_count(w.shape);
+      for (int64_t i = 0; i < n; i++) {
+        const float x = static_cast<float>(value(w.name, i / cols, i % cols));
+        switch (w.dtype) {
+          case DType::f32:
+            static_cast<float*>(w.data)[i] = x;
+            break;
+          case DType::bf16:
+            static_cast<bf16*>(w.data)[i] = round_to_bf16(x);
+            break;
+          default:
+            TLL_CHECK(w.dtype == DType::f64, "dtype {}", dtype_name(w.dtype));
+            static_cast<double*>(w.data)[i] = x;
+        }
+      }
+    }
+  }
+
+ private:
+  void place() {
+    model.place(arena);
+    generator.place(arena);
+  }
+};
+
+}  // namespace tll
