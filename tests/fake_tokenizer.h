@@ -55,7 +55,7 @@ class FakeTokenizer : public Tokenizer {
     return s;
   }
 
-  bool is_byte_piece(int32_t id) const override { return id >= kFirstByte && id < kFirstJoined; }
+  bool ends_in_bytes(std::span<const int32_t> ids, bool) const override { return !ids.empty() && ids.back() >= kFirstByte; }
 
  protected:
   std::optional<int32_t> token_id(std::string_view) const override { return std::nullopt; }
