@@ -1,13 +1,12 @@
 #include "src/config.h"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 #include <string_view>
 
 #include "src/check.h"
 #include "src/file.h"
-#include "src/json.h"
+#include "src/json_object.h"
 
 namespace tll {
 namespace {
@@ -20,215 +19,77 @@ constexpr int64_t kMaxParameters = int64_t(1) << 50;  // so that bytes never ove
 constexpr std::string_view kLaterModels[] = {"mistral", "qwen2", "qwen3", "phi3", "gemma", "mixtral"};
 
 // Keys that leave the mathematics of LlamaForCausalLM alone: bookkeeping, generation defaults, names of the original authors.
-constexpr std::string_view kHarmless[] = {"_name_or_path",
-                                          "transformers_version",
-                                          "use_cache",
-                                          "initializer_range",
-                                          "pretraining_tp",
-                                          "return_dict",
-                                          "output_hidden_states",
-                                          "output_attentions",
-                                          "torchscript",
-                                          "is_llama_config",
-                                          "transformers.js_config",
-                                          "auto_map",
-                                          "sliding_window",
-                                          "use_sliding_window",
-                                          "max_window_layers",
-                                          "_attn_implementation",
-                                          "_attn_implementation_autoset",
-                                          "_flash_attn_2_enabled",
-                                          "chunk_size_feed_forward",
-                                          "is_encoder_decoder",
-                                          "is_decoder",
-                                          "add_cross_attention",
-                                          "cross_attention_hidden_size",
-                                          "tie_encoder_decoder",
-                                          "problem_type",
-                                          "id2label",
-                                          "label2id",
-                                          "finetuning_task",
-                                          "task_specific_params",
-                                          "tokenizer_class",
-                                          "prefix",
-                                          "sep_token_id",
-                                          "decoder_start_token_id",
-                                          "pruned_heads",
-                                          "use_bfloat16",
-                                          "tf_legacy_loss",
-                                          "max_sequence_length",
-                                          "max_length",
-                                          "min_length",
-                                          "do_sample",
-                                          "early_stopping",
-                                          "num_beams",
-                                          "num_beam_groups",
-                                          "diversity_penalty",
-                                          "temperature",
-                                          "top_k",
-                                          "top_p",
-                                          "typical_p",
-                                          "repetition_penalty",
-                                          "length_penalty",
-                                          "no_repeat_ngram_size",
-                                          "encoder_no_repeat_ngram_size",
-                                          "bad_words_ids",
-                                          "num_return_sequences",
-                                          "output_scores",
-                                          "return_dict_in_generate",
-                                          "forced_bos_token_id",
-                                          "forced_eos_token_id",
-                                          "remove_invalid_values",
-                                          "exponential_decay_length_penalty",
-                                          "suppress_tokens",
-                                          "begin_suppress_tokens",
-                                          "unsloth_version",
-                                          "unsloth_fixed",
-                                          "_commit_hash"};
+// clang-format off
+constexpr std::string_view kHarmless[] = {
+    "_name_or_path", "transformers_version", "use_cache", "initializer_range", "pretraining_tp", "return_dict",
+    "output_hidden_states", "output_attentions", "torchscript", "is_llama_config", "transformers.js_config", "auto_map",
+    "sliding_window", "use_sliding_window", "max_window_layers", "_attn_implementation", "_attn_implementation_autoset",
+    "_flash_attn_2_enabled", "chunk_size_feed_forward", "is_encoder_decoder", "is_decoder", "add_cross_attention",
+    "cross_attention_hidden_size", "tie_encoder_decoder", "problem_type", "id2label", "label2id", "finetuning_task",
+    "task_specific_params", "tokenizer_class", "prefix", "sep_token_id", "decoder_start_token_id", "pruned_heads",
+    "use_bfloat16", "tf_legacy_loss", "max_sequence_length", "max_length", "min_length", "do_sample", "early_stopping",
+    "num_beams", "num_beam_groups", "diversity_penalty", "temperature", "top_k", "top_p", "typical_p", "repetition_penalty",
+    "length_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "bad_words_ids", "num_return_sequences",
+    "output_scores", "return_dict_in_generate", "forced_bos_token_id", "forced_eos_token_id", "remove_invalid_values",
+    "exponential_decay_length_penalty", "suppress_tokens", "begin_suppress_tokens", "unsloth_version", "unsloth_fixed",
+    "_commit_hash"};
+// clang-format on
 
-// Keys of other mathematics, each with the value that switches it off (null always does).
-struct Refused {
-  std::string_view key, off;  // `off` as JSON text
-};
-constexpr Refused kRefused[] = {{"quantization_config", "null"},
-                                {"partial_rotary_factor", "1"},
-                                {"rotary_pct", "1"},
-                                {"rope_interleaved", "false"},
-                                {"no_rope_layers", "[]"},
-                                {"attn_logit_softcapping", "null"},
-                                {"final_logit_softcapping", "null"},
-                                {"logit_softcapping", "null"},
-                                {"attention_multiplier", "null"},
-                                {"embedding_multiplier", "1"},
-                                {"residual_multiplier", "1"},
-                                {"logits_scaling", "1"},
-                                {"logit_scale", "1"},
-                                {"scale_emb", "1"},
-                                {"scale_depth", "null"},
-                                {"query_pre_attn_scalar", "null"},
-                                {"use_qk_norm", "false"},
-                                {"qk_norm", "false"},
-                                {"qk_layernorm", "false"},
-                                {"clip_qkv", "null"},
-                                {"alibi", "false"},
-                                {"parallel_residual", "false"},
-                                {"use_parallel_residual", "false"},
-                                {"num_local_experts", "null"},
-                                {"num_experts", "null"},
-                                {"per_layer_config", "null"},
-                                {"pruned_layers", "null"}};
+// Keys of other mathematics.
+constexpr RefusedKey kRefused[] = {{"quantization_config", "null"},
+                                   {"partial_rotary_factor", "1"},
+                                   {"rotary_pct", "1"},
+                                   {"rope_interleaved", "false"},
+                                   {"no_rope_layers", "[]"},
+                                   {"attn_logit_softcapping", "null"},
+                                   {"final_logit_softcapping", "null"},
+                                   {"logit_softcapping", "null"},
+                                   {"attention_multiplier", "null"},
+                                   {"embedding_multiplier", "1"},
+                                   {"residual_multiplier", "1"},
+                                   {"logits_scaling", "1"},
+                                   {"logit_scale", "1"},
+                                   {"scale_emb", "1"},
+                                   {"scale_depth", "null"},
+                                   {"query_pre_attn_scalar", "null"},
+                                   {"use_qk_norm", "false"},
+                                   {"qk_norm", "false"},
+                                   {"qk_layernorm", "false"},
+                                   {"clip_qkv", "null"},
+                                   {"alibi", "false"},
+                                   {"parallel_residual", "false"},
+                                   {"use_parallel_residual", "false"},
+                                   {"num_local_experts", "null"},
+                                   {"num_experts", "null"},
+                                   {"per_layer_config", "null"},
+                                   {"pruned_layers", "null"}};
 
-// 48.0 is no integer, and nothing beyond 64 bits is.
-std::optional<int64_t> as_integer(const Json& value) {
-  if (value.is_number_unsigned() && value.get<uint64_t>() > uint64_t(std::numeric_limits<int64_t>::max())) return std::nullopt;
-  return value.is_number_integer() ? std::optional(value.get<int64_t>()) : std::nullopt;
+// Token ids: an integer or a list of them. -1 means none; an id outside the vocabulary cannot occur.
+std::vector<int32_t> read_ids(JsonObject& object, const char* key, int32_t vocab_size, std::vector<std::string>& warnings) {
+  std::vector<int32_t> result;
+  const Json* value = object.find(key);
+  if (!value) return result;
+  const Json list = value->is_array() ? *value : Json::array({*value});
+  for (const Json& item : list) {
+    const int64_t id = as_integer(item).value_or(-2);
+    if (id < -1) object.wrong(key, "a token id or a list of them", item);
+    if (id >= vocab_size) {
+      warnings.push_back(fmt::format("{}: key \"{}\": id {} is outside the vocabulary of {} and is not used", object.where(), key,
+                                     id, vocab_size));
+    } else if (id >= 0 && std::find(result.begin(), result.end(), id) == result.end()) {
+      result.push_back(int32_t(id));
+    }
+  }
+  return result;
 }
 
-// Reads the keys of one object with their exact types, and remembers which were asked for.
-class Reader {
- public:
-  Reader(const Json& object, std::string where) : object_(object), where_(std::move(where)) {}
+std::optional<int32_t> read_id(JsonObject& object, const char* key, int32_t vocab_size, std::vector<std::string>& warnings) {
+  if (const Json* value = object.find(key); value && value->is_array()) object.wrong(key, "one token id", *value);
+  const std::vector<int32_t> all = read_ids(object, key, vocab_size, warnings);
+  return all.empty() ? std::nullopt : std::optional(all[0]);
+}
 
-  // The value, or nothing where the key is absent or null.
-  const Json* find(const char* key) {
-    known_.push_back(key);
-    const auto found = object_.find(key);
-    return found == object_.end() || found->is_null() ? nullptr : &*found;
-  }
-  bool present(const char* key) const { return object_.contains(key); }
-  [[noreturn]] void wrong(const char* key, const char* expected, const Json& found) const {
-    bad_file("{}: key \"{}\": expected {}, found {}", where_, key, expected, shown(found));
-  }
-  static std::string shown(const Json& value) {
-    if (value.is_object()) return "an object";
-    if (value.is_array()) return "a list";
-    if (value.is_string()) return in_quotes(value.get_ref<const std::string&>());
-    return value.dump();
-  }
-
-  int32_t size(const char* key, std::optional<int32_t> absent = {}) {
-    const Json* value = find(key);
-    if (!value && absent) return *absent;
-    if (!value) bad_file("{}: key \"{}\" is missing: this size has no safe default", where_, key);
-    const int64_t number = as_integer(*value).value_or(0);
-    if (number < 1 || number > kInt32Max) wrong(key, "an integer from 1 to 2147483647", *value);
-    return int32_t(number);
-  }
-  double number(const char* key, double absent, double above, double at_most) {
-    const Json* value = find(key);
-    if (!value) {
-      if (present(key)) wrong(key, "a number", Json());
-      return absent;
-    }
-    const double number = value->is_number() ? value->get<double>() : NAN;
-    if (!(number > above && number <= at_most)) {
-      wrong(key, fmt::format("a number above {:g} and at most {:g}", above, at_most).c_str(), *value);
-    }
-    return number;
-  }
-  bool flag(const char* key) {
-    const Json* value = find(key);
-    if (!value) return false;
-    if (!value->is_boolean()) wrong(key, "true or false", *value);
-    return value->get<bool>();
-  }
-  std::string text(const char* key) {
-    const Json* value = find(key);
-    if (!value) return "";
-    if (!value->is_string()) wrong(key, "a string", *value);
-    return value->get<std::string>();
-  }
-  // Token ids: an integer or a list of them. -1 means none; an id outside the vocabulary cannot occur.
-  std::vector<int32_t> ids(const char* key, int32_t vocab_size, std::vector<std::string>& warnings) {
-    std::vector<int32_t> result;
-    const Json* value = find(key);
-    if (!value) return result;
-    const Json list = value->is_array() ? *value : Json::array({*value});
-    for (const Json& item : list) {
-      const int64_t id = as_integer(item).value_or(-2);
-      if (id < -1) wrong(key, "a token id or a list of them", item);
-      if (id >= vocab_size) {
-        warnings.push_back(
-            fmt::format("{}: key \"{}\": id {} is outside the vocabulary of {} and is not used", where_, key, id, vocab_size));
-      } else if (id >= 0 && std::find(result.begin(), result.end(), id) == result.end()) {
-        result.push_back(int32_t(id));
-      }
-    }
-    return result;
-  }
-  std::optional<int32_t> id(const char* key, int32_t vocab_size, std::vector<std::string>& warnings) {
-    if (const Json* value = find(key); value && value->is_array()) wrong(key, "one token id", *value);
-    const std::vector<int32_t> all = ids(key, vocab_size, warnings);
-    return all.empty() ? std::nullopt : std::optional(all[0]);
-  }
-
-  void refuse_other_mathematics() {
-    for (const Refused& refused : kRefused) {
-      const std::string key(refused.key);
-      const Json* value = find(key.c_str());
-      if (value && *value != Json::parse(refused.off)) {
-        bad_file("{}: key \"{}\" is {}: it changes the model's mathematics, and is not implemented", where_, refused.key,
-                 shown(*value));
-      }
-    }
-  }
-  void warn_unknown(std::vector<std::string>& warnings) const {
-    for (const auto& [key, value] : object_.items()) {
-      if (std::find(known_.begin(), known_.end(), key) == known_.end() &&
-          std::find(std::begin(kHarmless), std::end(kHarmless), key) == std::end(kHarmless) && !value.is_null()) {
-        warnings.push_back(fmt::format("{}: key {} is not known and is ignored", where_, in_quotes(key)));
-      }
-    }
-  }
-  const std::string& where() const { return where_; }
-
- private:
-  const Json& object_;
-  std::string where_;
-  std::vector<std::string> known_;
-};
-
-void check_model_type(Reader& reader) {
+void check_model_type(JsonObject& reader) {
   const std::string type = reader.text("model_type");
   const bool later = std::find(std::begin(kLaterModels), std::end(kLaterModels), type) != std::end(kLaterModels);
   if (type != "llama") {
@@ -239,13 +100,12 @@ void check_model_type(Reader& reader) {
   if (!architectures) return;
   if (!architectures->is_array()) reader.wrong("architectures", "a list", *architectures);
   if (!architectures->empty() && architectures->at(0) != "LlamaForCausalLM") {
-    bad_file("{}: key \"architectures\": expected LlamaForCausalLM, found {}", reader.where(),
-             Reader::shown(architectures->at(0)));
+    bad_file("{}: key \"architectures\": expected LlamaForCausalLM, found {}", reader.where(), shown(architectures->at(0)));
   }
 }
 
 // A rope_scaling that holds anything wins over rope_parameters; inside, rope_type wins over type (transformers 5).
-RopeConfig read_rope(Reader& reader, int32_t max_positions, std::vector<std::string>& warnings) {
+RopeConfig read_rope(JsonObject& reader, int32_t max_positions, std::vector<std::string>& warnings) {
   RopeConfig rope;
   rope.theta = reader.number("rope_theta", 10000, 0, 1e30);
   const Json* chosen = nullptr;
@@ -258,7 +118,7 @@ RopeConfig read_rope(Reader& reader, int32_t max_positions, std::vector<std::str
   }
   if (!chosen) return rope;
 
-  Reader inner(*chosen, fmt::format("{}: in \"{}\"", reader.where(), name));
+  JsonObject inner(*chosen, fmt::format("{}: in \"{}\"", reader.where(), name));
   const std::string legacy = inner.text("type");
   const std::string type = inner.present("rope_type") ? inner.text("rope_type") : legacy.empty() ? "default" : legacy;
   rope.theta = inner.number("rope_theta", rope.theta, 0, 1e30);
@@ -281,8 +141,8 @@ RopeConfig read_rope(Reader& reader, int32_t max_positions, std::vector<std::str
   } else if (type != "default") {
     bad_file("{}: rope type {} is not supported (default, linear, llama3 are)", inner.where(), in_quotes(type));
   }
-  inner.refuse_other_mathematics();
-  inner.warn_unknown(warnings);
+  inner.refuse(kRefused);
+  inner.warn_unknown({}, warnings);
   return rope;
 }
 
@@ -310,10 +170,9 @@ void check_sizes(const LlamaConfig& c, bool head_dim_given, const std::string& w
 
 LlamaConfig parse_config(std::string_view text, const std::string& where) {
   const Json root = parse_json(text, where);
-  if (!root.is_object()) bad_file("{}: expected a JSON object", where);
-  Reader reader(root, where);
+  JsonObject reader(root, where);
   check_model_type(reader);
-  reader.refuse_other_mathematics();
+  reader.refuse(kRefused);
 
   LlamaConfig c;
   c.vocab_size = reader.size("vocab_size");
@@ -335,15 +194,15 @@ LlamaConfig parse_config(std::string_view text, const std::string& where) {
     bad_file("{}: key \"hidden_act\": expected \"silu\", found {}", where, in_quotes(act));
   }
   if (const Json* dropout = reader.find("attention_dropout"); dropout && *dropout != 0) {
-    c.warnings.push_back(fmt::format("{}: attention_dropout {} is not applied", where, Reader::shown(*dropout)));
+    c.warnings.push_back(fmt::format("{}: attention_dropout {} is not applied", where, shown(*dropout)));
   }
   c.rope = read_rope(reader, c.max_positions, c.warnings);
-  if (reader.present("bos_token_id")) c.bos = reader.id("bos_token_id", c.vocab_size, c.warnings);
-  if (reader.present("eos_token_id")) c.eos = reader.ids("eos_token_id", c.vocab_size, c.warnings);
-  c.pad = reader.id("pad_token_id", c.vocab_size, c.warnings);
+  if (reader.present("bos_token_id")) c.bos = read_id(reader, "bos_token_id", c.vocab_size, c.warnings);
+  if (reader.present("eos_token_id")) c.eos = read_ids(reader, "eos_token_id", c.vocab_size, c.warnings);
+  c.pad = read_id(reader, "pad_token_id", c.vocab_size, c.warnings);
   const std::string older = reader.text("torch_dtype"), newer = reader.text("dtype");
   c.dtype = newer.empty() ? older : newer;
-  reader.warn_unknown(c.warnings);
+  reader.warn_unknown(kHarmless, c.warnings);
   return c;
 }
 
@@ -357,9 +216,9 @@ std::vector<int32_t> load_generation_eos(const fs::path& directory, const LlamaC
   const fs::path path = directory / "generation_config.json";
   if (!fs::exists(path)) return ids;
   const Json root = parse_json(read_file(path), path.string());
-  if (!root.is_object()) bad_file("{}: expected a JSON object", path.string());
   std::vector<std::string> outside;  // such ids cannot be generated
-  for (const int32_t id : Reader(root, path.string()).ids("eos_token_id", config.vocab_size, outside)) {
+  JsonObject reader(root, path.string());
+  for (const int32_t id : read_ids(reader, "eos_token_id", config.vocab_size, outside)) {
     if (std::find(ids.begin(), ids.end(), id) == ids.end()) ids.push_back(id);
   }
   return ids;
