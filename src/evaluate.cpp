@@ -53,7 +53,7 @@ EvaluationResult evaluate_questions(const Device& device, Generator<Float>& gene
   const auto on_end = [&](size_t) {
     if (options.progress) options.progress(++done, static_cast<int64_t>(requests.size()));
   };
-  const SamplingOptions greedy{.eos = options.eos};
+  const SamplingOptions greedy{.eos = options.eos, .vocab_size = tokenizer.vocab_size()};
   const std::vector<std::vector<int32_t>> answers = generator.generate(device, requests, greedy, on_token, on_end);
 
   result.questions.resize(documents.size());

@@ -207,6 +207,7 @@ void Generator<Float>::decode(const Device& device, Run& run) {
 template <class Float>
 void Generator<Float>::choose(const Device& device, Run& run, size_t first) {
   const size_t count = run.slots.size() - first, vocabulary = static_cast<size_t>(model_.config().vocab_size);
+  const size_t known = run.sampling.vocab_size > 0 ? static_cast<size_t>(run.sampling.vocab_size) : vocabulary;
   const size_t most = static_cast<size_t>(model_.logit_rows());
   const Acc* logits = nullptr;
   for (size_t i = 0; i < count; i++) {
@@ -214,7 +215,8 @@ void Generator<Float>::choose(const Device& device, Run& run, size_t first) {
     auto& slot = run.slots[first + i];
     std::vector<int32_t>& result = run.results[slot.request];
     const double uniform = sampling_uniform(run.sampling.seed, slot.request, result.size());
-    slot.next = sample_token(std::span(logits + i % most * vocabulary, vocabulary), run.sampling.temperature, uniform);
+    slot.next =
+        sample_token(std::span(logits + i % most * vocabulary, std::min(known, vocabulary)), run.sampling.temperature, uniform);
   }
   // Ends, from the last slot down: the sequence that moves into a hole has been looked at already.
   for (size_t i = run.slots.size(); i-- > first;) {

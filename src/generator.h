@@ -26,6 +26,7 @@ struct SamplingOptions {
   double temperature = 0;  // p ~ softmax(logits / temperature); 0: the largest logit (greedy), of equal ones the lowest id
   uint64_t seed = 42;
   std::vector<int32_t> eos = {};  // ids that end a sequence
+  int vocab_size = 0;             // of the tokenizer: only ids below it are chosen (some models pad theirs); 0: all
 };
 
 // A number in [0, 1) that depends on these three alone, so a sample does not depend on what is generated beside it.

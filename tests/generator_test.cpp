@@ -154,6 +154,21 @@ TEST(Generator, EndsAtAnEndIdOrWhenToldSo) {
   EXPECT_EQ(tiny.generator.generate(tiny.device, requests, {}, [&](size_t, int32_t t) { return t != eos[0]; }), until_told);
 }
 
+// A model's vocabulary may be larger than the tokenizer's.
+TEST(Generator, ChoosesIdsOfTheTokenizer) {
+  const LlamaConfig c = tiny_generator_config();
+  const Expected& e = expected();
+  TinyGenerator<double> tiny(c, with_adapters(tiny_generator_options(), c), 3, kCapacity);
+  int32_t largest = 0;
+  for (const Tokens& t : e.continuations) largest = std::max(largest, *std::max_element(t.begin(), t.end()));
+  const auto generate = [&](int vocabulary) {
+    return tiny.generator.generate(tiny.device, requests_of(e.prompts, kNew), {.vocab_size = vocabulary});
+  };
+  EXPECT_EQ(generate(largest + 1), e.continuations);
+  EXPECT_EQ(generate(1000), e.continuations);
+  for (const Tokens& t : generate(largest)) EXPECT_LT(*std::max_element(t.begin(), t.end()), largest);
+}
+
 // The last token need not be cached: n tokens of prompt leave room for capacity - n + 1.
 TEST(Generator, EndsWhenTheCacheIsFull) {
   const LlamaConfig c = tiny_generator_config();

@@ -1,0 +1,169 @@
+// Evaluation with a model whose answers are known: attention and feed-forward are zero, so each byte is followed by one byte.
+#include "src/evaluate.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "data/prompt.h"
+#include "tests/fake_tokenizer.h"
+#include "tests/tiny_generator.h"
+
+namespace tll {
+namespace {
+
+constexpr int32_t kNew = 12;
+
+// Embedding row t is the unit vector t, and the head's row of the successor of t points there.
+template <class Float>
+struct Parrot : TinyGenerator<Float> {
+  static LlamaConfig config() {
+    LlamaConfig c = tiny_generator_config();
+    c.vocab_size = FakeTokenizer::kFirstJoined, c.hidden = 260, c.layers = 1;
+    return c;
+  }
+  // A chain "Abc" makes the model continue A with b, b with c, and c with the end.
+  Parrot(const std::vector<std::string>& chains, int sequences)
+      : TinyGenerator<Float>(config(), tiny_generator_options(32), sequences, 30) {
+    std::map<int64_t, int64_t> next;
+    const auto id = [](char byte) { return FakeTokenizer::kFirstByte + static_cast<uint8_t>(byte); };
+    for (const std::string& chain : chains) {
+      for (size_t i = 1; i < chain.size(); i++) next[id(chain[i - 1])] = id(chain[i]);
+      next[id(chain.back())] = FakeTokenizer::kEos;
+    }
+    this->fill([&](const std::string& name, int64_t row, int64_t column) {
+      if (name.find("norm") != std::string::npos) return 1.0;
+      if (name == "model.embed_tokens.weight") return row == column ? 1.0 : 0.0;
+      if (name != "lm_head.weight") return 0.0;
+      return next.contains(column) && next[column] == row ? 1.0 : 0.0;
+    });
+  }
+};
+
+// A question whose prompt ends with `last`, behind some bytes of no matter.
+void add_question(Dataset& dataset, int filling, char last, std::vector<std::string> answers, Split split = Split::kValidation) {
+  Document d;
+  d.begin = static_cast<int64_t>(dataset.tokens.size()), d.split = split, d.answers = std::move(answers);
+  d.id = "q" + std::to_string(dataset.documents.size());
+  const std::string text = std::string(static_cast<size_t>(filling), '.') + last;
+  for (const int32_t id : FakeTokenizer().encode(text)) dataset.tokens.push_back(id);
+  d.prompt_tokens = static_cast<int32_t>(text.size());
+  dataset.tokens.push_back(FakeTokenizer::kEos);  // the answer, which must not be shown
+  d.length = d.prompt_tokens + 1;
+  dataset.labels.resize(dataset.tokens.size(), kNotTrained);
+  dataset.documents.push_back(std::move(d));
+}
+
+EvaluationOptions options() { return {.max_new_tokens = kNew, .eos = {FakeTokenizer::kEos}}; }
+
+template <class Float>
+class EvaluateTest : public testing::Test {};
+using Floats = testing::Types<float, bf16, double>;
+TYPED_TEST_SUITE(EvaluateTest, Floats);
+
+TYPED_TEST(EvaluateTest, ScoresInTheOrderOfTheQuestions) {
+  // A line end in front of the answer is skipped, one behind it ends the answer and the generation.
+  const std::vector<std::string> chains = {"A cat", "B\tred\nok", "C1+", "D\nok"};
+  Dataset dataset;
+  add_question(dataset, 3, 'C', {"1"});                 // "1": punctuation does not count
+  add_question(dataset, 20, 'A', {"dog", "The Cat!"});  // the better of two
+  add_question(dataset, 0, 'B', {"red"});               // one line
+  add_question(dataset, 11, 'A', {"cat fish"});         // F1 2/3
+  add_question(dataset, 1, 'A', {}, Split::kTrain);     // not of this split
+  add_question(dataset, 7, 'D', {"blue"});              // wrong
+  Document loss_only;
+  loss_only.length = 2, loss_only.split = Split::kValidation;
+  dataset.documents.push_back(loss_only);
+
+  const std::vector<int64_t> questions = question_indices(dataset, Split::kValidation);
+  ASSERT_EQ(questions, (std::vector<int64_t>{0, 1, 2, 3, 5}));
+  for (const int sequences : {1, 2, 8}) {
+    Parrot<TypeParam> parrot(chains, sequences);
+    EvaluationOptions with_progress = options();
+    std::vector<int64_t> told;
+    with_progress.progress = [&](int64_t done, int64_t total) {
+      EXPECT_EQ(total, 5);
+      told.push_back(done);
+    };
+    const EvaluationResult r =
+        evaluate_questions(parrot.device, parrot.generator, dataset, questions, FakeTokenizer(), with_progress);
+    ASSERT_EQ(r.questions.size(), 5u);
+    const std::vector<std::string> predictions = {"1+", "cat", "red", "cat", "ok"};
+    const std::vector<double> exact = {1, 1, 1, 0, 0}, f1 = {1, 1, 1, 2.0 / 3, 0};
+    for (size_t i = 0; i < 5; i++) {
+      EXPECT_EQ(r.questions[i].document, questions[i]);
+      EXPECT_EQ(r.questions[i].id, "q" + std::to_string(questions[i]));
+      EXPECT_EQ(r.questions[i].prediction, predictions[i]);
+      EXPECT_EQ(r.questions[i].gold, dataset.documents[static_cast<size_t>(questions[i])].answers);
+      EXPECT_EQ(r.questions[i].score.exact_match, exact[i]);
+      EXPECT_DOUBLE_EQ(r.questions[i].score.f1, f1[i]);
+    }
+    EXPECT_EQ(r.totals.questions, 5);
+    EXPECT_DOUBLE_EQ(r.totals.exact_match(), 60);
+    EXPECT_DOUBLE_EQ(r.totals.f1(), 100 * (3 + 2.0 / 3) / 5);
+    EXPECT_EQ(told, (std::vector<int64_t>{1, 2, 3, 4, 5}));
+    EXPECT_EQ(r.prompt_tokens, 4 + 21 + 1 + 12 + 8);
+    EXPECT_EQ(r.new_tokens, 2 + 4 + 5 + 4 + 3);  // behind "\tred\n" nothing is generated
+  }
+}
+
+TEST(Evaluate, UnanswerableQuestionsAreScoredByTheirRules) {
+  Dataset dataset;
+  add_question(dataset, 2, 'A', {});
+  add_question(dataset, 2, 'A', {"cat"});
+  dataset.rules = SquadRules::kV2;
+  // Nothing but the end is right where there is no answer.
+  Parrot<float> silent({"A"}, 2), cat({"A cat"}, 2);
+  const auto totals = [&](Parrot<float>& parrot) {
+    const auto r =
+        evaluate_questions(parrot.device, parrot.generator, dataset, question_indices(dataset, {}), FakeTokenizer(), options());
+    return std::pair(r.questions[0].score.exact_match, r.questions[1].score.exact_match);
+  };
+  EXPECT_EQ(totals(silent), std::pair(1.0, 0.0));
+  EXPECT_EQ(totals(cat), std::pair(0.0, 1.0));
+}
+
+// Trained to say so, the model answers kNoAnswer, which stands for the empty answer.
+TEST(Evaluate, NoAnswerStandsForTheEmptyAnswer) {
+  class Says : public FakeTokenizer {
+    std::string decode(std::span<const int32_t> ids, bool) const override { return ids.empty() ? "" : std::string(kNoAnswer); }
+  };
+  Dataset dataset;
+  add_question(dataset, 2, 'A', {});
+  dataset.rules = SquadRules::kV2;
+  Parrot<float> parrot({"Ab"}, 1);
+  for (const bool trained : {false, true}) {
+    dataset.unanswerable_trained = trained;
+    const auto r = evaluate_questions(parrot.device, parrot.generator, dataset, {0}, Says(), options());
+    EXPECT_EQ(r.questions[0].prediction, trained ? "" : kNoAnswer);
+    EXPECT_EQ(r.questions[0].score.exact_match, trained ? 1 : 0);
+  }
+}
+
+TEST(Evaluate, QuestionIndices) {
+  Dataset dataset;
+  for (int i = 0; i < 6; i++) add_question(dataset, i, 'A', {"x"}, i % 2 ? Split::kTrain : Split::kValidation);
+  EXPECT_EQ(question_indices(dataset, {}), (std::vector<int64_t>{0, 1, 2, 3, 4, 5}));
+  EXPECT_EQ(question_indices(dataset, Split::kTrain), (std::vector<int64_t>{1, 3, 5}));
+  EXPECT_EQ(question_indices(dataset, Split::kValidation, 2), (std::vector<int64_t>{0, 2}));
+  EXPECT_EQ(question_indices(dataset, Split::kValidation, 9), (std::vector<int64_t>{0, 2, 4}));
+}
+
+TEST(Evaluate, NoQuestionsAndLongPrompts) {
+  Dataset dataset;
+  Parrot<float> parrot({"Ab"}, 2);
+  const auto none = evaluate_questions(parrot.device, parrot.generator, dataset, {}, FakeTokenizer(), options());
+  EXPECT_EQ(none.totals.questions, 0);
+  EXPECT_EQ(none.totals.f1(), 0);
+  add_question(dataset, 30, 'A', {"b"});
+  try {
+    evaluate_questions(parrot.device, parrot.generator, dataset, {0}, FakeTokenizer(), options());
+    FAIL() << "a prompt of 31 tokens was accepted";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.exit_code, kExitUsage);
+    EXPECT_NE(std::string(e.what()).find("31 tokens"), std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace tll
