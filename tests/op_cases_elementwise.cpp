@@ -115,7 +115,7 @@ OpCase cast(int n) {
   return c;
 }
 
-OpCase adamw(int n, int64_t t_step, double weight_decay, double grad_scale) {
+OpCase adamw(int n, int64_t t_step, double weight_decay, double grad_scale, double grad_size = 0.1) {
   OpCase c{.op = "adamw", .shape = fmt::format("n {} t {} decay {}", n, t_step, weight_decay)};
   const double lr = 2e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
   c.dtypes = {DType::f32}, c.oracle = false;
@@ -126,7 +126,7 @@ OpCase adamw(int n, int64_t t_step, double weight_decay, double grad_scale) {
   c.tensors = {{.name = "param", .role = Role::output, .kind = Kind::f32, .width = n, .accumulates = true},
                m,
                v,
-               {.name = "grad", .role = Role::constant, .kind = Kind::f32, .width = n, .sigma = 0.1}};
+               {.name = "grad", .role = Role::constant, .kind = Kind::f32, .width = n, .sigma = grad_size}};
   c.forward = [=](Tensors& t, const Device& d) {
     run(d, AdamW{.param = t.ptr<float>("param"),
                  .m = t.ptr<float>("m"),
@@ -196,6 +196,7 @@ void add_elementwise_cases(std::vector<OpCase>& cases, Random& random) {
   for (int n : {0, 1, 37, 1000}) cases.push_back(cast(n));
   for (int64_t t : {1, 2, 1000})
     for (double decay : {0.0, 0.1}) cases.push_back(adamw(between(random, 1, 1000), t, decay, decay == 0 ? 1 : 0.37));
+  cases.push_back(adamw(67, 1, 0, 1, 1e-8));  // gradients so small that eps matters
   for (int64_t n : {int64_t{0}, int64_t{1}, SumOfSquares::kBlock, 3 * SumOfSquares::kBlock + 5})
     cases.push_back(sum_of_squares(n));
 }
