@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace tll {
@@ -55,6 +56,7 @@ std::vector<int32_t> load_generation_eos(const std::filesystem::path& directory,
 // The linear layers of a block, in the order in which everything here lists them.
 enum class Target : uint8_t { q, k, v, o, gate, up, down };
 inline constexpr const char* kTargetNames[] = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"};
+inline constexpr Target kAllTargets[] = {Target::q, Target::k, Target::v, Target::o, Target::gate, Target::up, Target::down};
 // "model.layers.3.self_attn.q_proj"
 std::string module_path(int layer, Target target);
 // y = W x with W [out, in].

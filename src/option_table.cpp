@@ -205,6 +205,8 @@ const std::vector<OptionRow>& option_rows() {
       // Evaluations and checkpoints
       {.name = "eval-steps", .section = kCheckpoints, .commands = kTraining, .member = &Options::eval_steps, .value = "N",
        .help = "steps between evaluations; 0 means before and after training only", .range = {0, 1e12}},
+      {.name = "eval-samples", .section = kCheckpoints, .commands = kTraining, .member = &Options::eval_samples, .value = "N",
+       .help = "validation questions answered before and after training; 0 means none", .range = {0, 1e12}},
       {.name = "save-steps", .section = kCheckpoints, .commands = kTraining, .member = &Options::save_steps, .value = "N",
        .help = "steps between checkpoints; 0 means at the end only", .range = {0, 1e12}},
       {.name = "save-total-limit", .section = kCheckpoints, .commands = kTraining, .member = &Options::save_total_limit,

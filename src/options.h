@@ -94,6 +94,7 @@ struct Options {
   int64_t max_samples = 0;                 // evaluate; 0: all
 
   // Evaluations and checkpoints.
+  int64_t eval_samples = 0;                     // questions answered before and after training; 0: none
   int64_t eval_steps = 0;                       // 0: before and after training only
   int64_t save_steps = 0;                       // 0: at the end only
   int64_t save_total_limit = 0;                 // checkpoints kept; 0: all

@@ -57,6 +57,8 @@ class Trainer {
   // Gradients of one batch, accumulated; the loss summed over targets. For dump and for tests.
   double accumulate(const Device& device, const Batch& batch, double scale, int micro);
 
+  void set_options(const TrainerOptions& options) { options_ = options; }
+
   TrainerState state;
   const Schedule& schedule() const { return options_.schedule; }
   BatchBuffers& buffers() { return buffers_; }

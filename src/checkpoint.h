@@ -1,0 +1,41 @@
+// Checkpoints: OUTPUT/checkpoint-N/ holds everything that the rest of a run depends on, so that resuming is bit-identical to
+// never having stopped. The directory is written under another name, flushed to disk and renamed: it is whole or not there.
+//
+//   adapter_model.safetensors, adapter_config.json     as PEFT loads them; float, so the trained values exactly
+//   model.safetensors, config.json                     in their place when all weights are trained
+//   optimizer.safetensors                              AdamW's m and v, flat, in the order of the trained tensors
+//   state.json                                         steps done, the loader's state, the settings that must not change, and the
+//                                                      XXH3-64 of every other file
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <optional>
+
+#include "data/loader.h"
+#include "src/json.h"
+#include "src/llama.h"
+#include "src/trainer.h"
+
+namespace tll {
+
+struct RunPosition {
+  TrainerState trainer;
+  LoaderState loader;
+  Json settings;  // whatever the run depends on: compared on resume, and a difference is refused by name
+};
+
+// The newest checkpoint-N below `output`; nothing if there is none.
+std::optional<std::filesystem::path> newest_checkpoint(const std::filesystem::path& output);
+
+// `write_values(directory)` writes the trained values' files.
+void write_checkpoint(const std::filesystem::path& output, const RunPosition& position, const float* m, const float* v,
+                      int64_t count, const std::function<void(const std::filesystem::path&)>& write_values);
+
+// Checks every file against its checksum, and the settings. Error (kExitBadFile) names what does not fit.
+RunPosition read_checkpoint(const std::filesystem::path& directory, const Json& settings, float* m, float* v, int64_t count);
+
+// Deletes all but the newest `keep` checkpoints, and what interrupted runs left half-written.
+void remove_old_checkpoints(const std::filesystem::path& output, int64_t keep);
+
+}  // namespace tll

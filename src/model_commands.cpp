@@ -1,0 +1,205 @@
+// Commands that run a model without training it: evaluate, generate, dump.
+#include <algorithm>
+#include <cmath>
+
+#include "src/commands.h"
+#include "src/evaluate.h"
+#include "src/file.h"
+#include "src/plan.h"
+#include "src/profile.h"
+#include "src/safetensors.h"
+#include "src/session.h"
+#include "src/units.h"
+
+namespace tll {
+namespace {
+
+constexpr int kSequences = 8;  // answered at once: up to here a product with a few rows is bound by reading the weights
+
+// An adapter that was named, or none at all: unlike in training, there is no fresh one.
+AdapterSource named_adapter(const Options& options, const LlamaConfig& config) {
+  return options.adapter.empty() ? AdapterSource{} : open_adapter(options, config, options.adapter);
+}
+
+// The documents that --split asks for, all marked kValidation; the others kTrain.
+void choose_split(Dataset& data, SplitOption split) {
+  if (split == SplitOption::kAuto) split = data.count(Split::kValidation) > 0 ? SplitOption::kValidation : SplitOption::kAll;
+  for (Document& d : data.documents) {
+    const bool chosen = split == SplitOption::kAll || (split == SplitOption::kValidation) == (d.split == Split::kValidation);
+    d.split = chosen ? Split::kValidation : Split::kTrain;
+  }
+}
+
+template <class Float>
+int evaluate_with(const Options& options) {
+  const ModelSource source = open_model(options, TokenizerNeed::wanted);
+  PrepareOptions p = prepare_options(options, source.config);
+  if (!options.given("valid-split")) p.valid_split = 0;
+  Dataset data = load_dataset(options.data, source.tokenizer.get(), p);
+  choose_split(data, options.split);
+  if (options.max_samples > 0) {
+    int64_t left = options.max_samples;
+    for (Document& d : data.documents)
+      if (d.split == Split::kValidation && left-- <= 0) d.split = Split::kTrain;
+  }
+  const std::vector<int64_t> questions = source.tokenizer ? question_indices(data, Split::kValidation) : std::vector<int64_t>();
+
+  const AdapterSource adapter = named_adapter(options, source.config);
+  SessionNeeds needs;
+  needs.tokens = options.batch_size * options.seq_len;
+  needs.positions = options.seq_len + (questions.empty() ? 0 : options.max_new_tokens);
+  needs.sequences = questions.empty() ? 0 : kSequences;
+  Session<Float> session(options, source.config, adapter.targets, needs);
+  session.start(source, adapter);
+
+  LoaderOptions l;
+  l.rows = static_cast<int32_t>(options.batch_size), l.seq_len = static_cast<int32_t>(options.seq_len);
+  l.split = Split::kValidation, l.shuffle = false;
+  Loader loader(data, l);
+  const auto result = session.trainer.evaluate(session.device, loader);
+  Json json = {{"loss", result.loss}, {"perplexity", std::exp(result.loss)},       {"exact_match", nullptr},
+               {"f1", nullptr},       {"samples", data.count(Split::kValidation)}, {"target_tokens", result.target_tokens}};
+  std::string answers;
+  if (!questions.empty()) {
+    EvaluationOptions e;
+    e.max_new_tokens = static_cast<int>(options.max_new_tokens), e.eos = source.eos;
+    const EvaluationResult r = evaluate_questions(session.device, *session.generator, data, questions, *source.tokenizer, e);
+    json["exact_match"] = r.totals.exact_match(), json["f1"] = r.totals.f1(), json["questions"] = r.totals.questions;
+    answers =
+        fmt::format(", exact match {:.2f}, F1 {:.2f} on {} questions", r.totals.exact_match(), r.totals.f1(), r.totals.questions);
+    if (!options.output.empty()) {  // as the official scoring scripts read it
+      Json predictions = Json::object();
+      for (const QuestionResult& q : r.questions) predictions[q.id] = q.prediction;
+      write_file_atomic(options.output, predictions.dump(1) + "\n");
+    }
+  }
+  if (options.json)
+    fmt::print("{}\n", json.dump());
+  else
+    fmt::print("loss {:.4f}, perplexity {:.3f} over {} targets of {} samples{}\n", result.loss, std::exp(result.loss),
+               result.target_tokens, data.count(Split::kValidation), answers);
+  print_profile(session.device, session.peak_flops);
+  return kExitDone;
+}
+
+template <class Float>
+int generate_with(const Options& options) {
+  const ModelSource source = open_model(options, TokenizerNeed::required);
+  std::vector<int32_t> prompt = source.tokenizer->encode(options.prompt);
+  if (source.tokenizer->adds_bos()) prompt.insert(prompt.begin(), *source.tokenizer->bos());
+  if (prompt.empty()) fail(kExitUsage, "--prompt is empty, and this model has no token that begins a text");
+  const int64_t positions = static_cast<int64_t>(prompt.size()) + options.max_new_tokens;
+  if (positions > source.config.max_positions)
+    fail(kExitUsage, "the prompt has {} tokens and --max-new-tokens is {}, but the model has {} positions", prompt.size(),
+         options.max_new_tokens, source.config.max_positions);
+  const AdapterSource adapter = named_adapter(options, source.config);
+  SessionNeeds needs;
+  needs.tokens = static_cast<int64_t>(prompt.size()), needs.positions = positions, needs.sequences = 1;
+  Session<Float> session(options, source.config, adapter.targets, needs);
+  session.start(source, adapter);
+
+  const GenerateRequest request{prompt, static_cast<int>(options.max_new_tokens)};
+  const SamplingOptions sampling{options.temperature, static_cast<uint64_t>(options.seed), source.eos};
+  StreamDecoder stream(*source.tokenizer);
+  const auto show = [&](size_t, int32_t token) {
+    const std::string text = stream.push(token);
+    if (!options.json) std::fwrite(text.data(), 1, text.size(), stdout), std::fflush(stdout);
+    return true;
+  };
+  const auto ids = session.generator->generate(session.device, {&request, 1}, sampling, show);
+  if (options.json)
+    fmt::print("{}\n", Json{{"ids", ids[0]}, {"text", source.tokenizer->decode(ids[0])}}.dump());
+  else
+    fmt::print("{}\n", stream.finish());
+  print_profile(session.device, session.peak_flops);
+  return kExitDone;
+}
+
+// One document as a batch of its own.
+struct OneDocument {
+  std::vector<int32_t> targets, positions;
+  int32_t bounds[2];
+  std::span<const int32_t> tokens;
+  OneDocument(const Dataset& data, const Document& d) : bounds{0, d.length}, tokens(data.tokens_of(d)) {
+    const auto labels = data.labels_of(d);
+    for (int t = 0; t < d.length; t++) {
+      const bool target = t + 1 < d.length && labels[static_cast<size_t>(t) + 1] != kNotTrained;
+      targets.push_back(target ? labels[static_cast<size_t>(t) + 1] : kNoTarget);
+      positions.push_back(t);
+    }
+  }
+  Batch batch() const { return {bounds[1], 1, tokens.data(), targets.data(), positions.data(), bounds}; }
+};
+
+template <class Float>
+int dump_with(const Options& options) {
+  const ModelSource source = open_model(options, TokenizerNeed::wanted);
+  PrepareOptions p = prepare_options(options, source.config);
+  p.valid_split = 0;
+  const Dataset data = load_dataset(options.data, source.tokenizer.get(), p);
+  const size_t docs = std::min(static_cast<size_t>(options.docs), data.documents.size());
+  const AdapterSource adapter =
+      open_adapter(options, source.config, options.adapter.empty() ? options.init_adapter : options.adapter);
+  SessionNeeds needs;
+  needs.gradients = true;
+  int64_t total_targets = 0;
+  for (size_t i = 0; i < docs; i++) {
+    needs.tokens = std::max<int64_t>(needs.tokens, data.documents[i].length);
+    total_targets += data.documents[i].target_tokens;
+  }
+  needs.positions = needs.tokens;
+  Session<Float> session(options, source.config, adapter.targets, needs);
+  session.start(source, adapter);
+  Llama<Float>& model = session.model;
+
+  const int64_t V = source.config.vocab_size;
+  const double scale = total_targets > 0 ? 1.0 / static_cast<double>(total_targets) : 0;
+  double sum = 0;
+  std::vector<std::vector<float>> logits(docs);
+  for (size_t i = 0; i < docs; i++) {
+    const OneDocument document(data, data.documents[i]);
+    const Batch batch = document.batch();
+    model.forward(session.device, batch);
+    for (int first = 0; first < batch.N; first += model.logit_rows()) {
+      const int count = std::min(model.logit_rows(), batch.N - first);
+      const float* rows = model.logits(session.device, batch.positions + first, count);  // in one document, position is row
+      logits[i].insert(logits[i].end(), rows, rows + count * V);
+    }
+    sum += model.loss(session.device, batch, scale, true);
+    model.backward(session.device, batch);
+  }
+  const float loss = static_cast<float>(sum * scale);
+  std::vector<TensorEntry> entries = {{{"loss", FileDtype::F32, {}}, std::as_bytes(std::span(&loss, 1))}};
+  for (size_t i = 0; i < docs; i++)
+    entries.push_back(
+        {{"logits." + std::to_string(i), FileDtype::F32, {data.documents[i].length, V}}, std::as_bytes(std::span(logits[i]))});
+  for (const NamedTensor& t : model.trained())
+    entries.push_back({{"grad." + t.name, FileDtype::F32, t.shape},
+                       std::as_bytes(std::span(model.gradients() + t.offset, static_cast<size_t>(t.size())))});
+  const std::filesystem::path output = options.output.empty() ? "dump.safetensors" : options.output;
+  write_safetensors(output, entries);
+  if (options.json)
+    fmt::print("{}\n",
+               Json{{"loss", loss}, {"documents", docs}, {"target_tokens", total_targets}, {"output", output.string()}}.dump());
+  else if (!options.quiet)
+    fmt::print("loss {:.6f} over {} targets of {} documents; wrote {}\n", loss, total_targets, docs, output.string());
+  print_profile(session.device, session.peak_flops);
+  return kExitDone;
+}
+
+}  // namespace
+
+int command_evaluate(Options& options) {
+  resolve_options(options);
+  return options.dtype == DtypeOption::kBf16 ? evaluate_with<bf16>(options) : evaluate_with<float>(options);
+}
+int command_generate(Options& options) {
+  resolve_options(options);
+  return options.dtype == DtypeOption::kBf16 ? generate_with<bf16>(options) : generate_with<float>(options);
+}
+int command_dump(Options& options) {
+  resolve_options(options);
+  return options.dtype == DtypeOption::kBf16 ? dump_with<bf16>(options) : dump_with<float>(options);
+}
+
+}  // namespace tll

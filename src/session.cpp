@@ -1,0 +1,189 @@
+#include "src/session.h"
+
+#include <omp.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "src/checkpoint_files.h"
+#include "src/initialize.h"
+#include "src/memory_probe.h"
+#include "src/peak.h"
+#include "src/units.h"
+
+namespace tll {
+
+std::filesystem::path demo_directory() {
+  // Beside the working directory, or beside the program.
+  const std::filesystem::path here = "data/demo";
+  if (std::filesystem::exists(here / "config.json")) return here;
+  std::error_code none;
+  const std::filesystem::path beside = std::filesystem::read_symlink("/proc/self/exe", none).parent_path() / "data" / "demo";
+  if (std::filesystem::exists(beside / "config.json")) return beside;
+  bad_file("the demo model was not found in {} or {}; name a model with --model DIR", here.string(), beside.string());
+}
+
+ModelSource open_model(const Options& options, TokenizerNeed need) {
+  ModelSource source;
+  source.random = options.init == InitOption::kRandom;
+  const bool bare = options.model.empty() && !options.config.empty();
+  if (!bare) {
+    source.directory = options.model.empty() ? demo_directory() : options.model;
+    if (!std::filesystem::exists(source.directory))
+      bad_file("{}: no such directory; --model takes one with config.json, model.safetensors and a tokenizer",
+               source.directory.string());
+  }
+  source.config_file = options.config.empty() ? source.directory / "config.json" : options.config;
+  source.config = load_config(source.config_file);
+  source.eos = bare ? source.config.eos : load_generation_eos(source.directory, source.config);
+  for (const std::string& warning : source.config.warnings) fmt::print(stderr, "note: {}\n", warning);
+  const bool has_tokenizer = !bare && (std::filesystem::exists(source.directory / "tokenizer.json") ||
+                                       std::filesystem::exists(source.directory / "tokenizer.model"));
+  if (need == TokenizerNeed::none || (need == TokenizerNeed::wanted && !has_tokenizer)) return source;
+  if (bare) fail(kExitUsage, "a tokenizer is needed: name its directory with --model");
+  source.tokenizer = Tokenizer::load(source.directory);
+  for (const std::string& warning : source.tokenizer->warnings()) fmt::print(stderr, "note: {}\n", warning);
+  if (source.tokenizer->vocab_size() > source.config.vocab_size)
+    bad_file("{}: the tokenizer has ids up to {}, the model's vocab_size is {}", source.directory.string(),
+             source.tokenizer->vocab_size() - 1, source.config.vocab_size);
+  for (const int32_t id : source.tokenizer->end_ids())
+    if (std::find(source.eos.begin(), source.eos.end(), id) == source.eos.end()) source.eos.push_back(id);
+  return source;
+}
+
+PrepareOptions prepare_options(const Options& o, const LlamaConfig& config) {
+  PrepareOptions p;
+  p.max_tokens = static_cast<int32_t>(o.seq_len);
+  p.unanswerable = o.unanswerable == UnanswerableOption::kTrain ? Unanswerable::kTrain : Unanswerable::kSkip;
+  p.valid_split = o.valid_split;
+  p.seed = static_cast<uint64_t>(o.seed);
+  p.allow_empty = o.allow_empty;
+  p.vocab_size = config.vocab_size;
+  return p;
+}
+
+SessionNeeds training_needs(const Options& options) {
+  constexpr int kAnsweredAtOnce = 4;
+  SessionNeeds needs;
+  needs.training = true;
+  needs.tokens = options.batch_size * options.seq_len;
+  needs.positions = options.seq_len;
+  needs.sequences = options.eval_samples > 0 ? kAnsweredAtOnce : 0;
+  return needs;
+}
+
+void resolve_options(Options& options) {
+  if (options.device == DeviceOption::kCuda) fmt::print(stderr, "note: this build has no CUDA device; running on the CPU\n");
+  options.device = DeviceOption::kCpu;
+  if (options.dtype == DtypeOption::kAuto) options.dtype = cpu_has_bf16_matmul() ? DtypeOption::kBf16 : DtypeOption::kFp32;
+  if (options.dtype == DtypeOption::kFp16)
+    fail(kExitUsage, "--dtype fp16 needs a GPU; on the CPU use bf16 or fp32 (--weights fp16 holds frozen weights in fp16)");
+  if (options.weights == DtypeOption::kAuto) options.weights = options.dtype;
+  if (options.threads == 0) options.threads = processor().threads;
+  omp_set_dynamic(0);
+  omp_set_num_threads(static_cast<int>(options.threads));
+}
+
+AdapterSource open_adapter(const Options& options, const LlamaConfig& config, const std::filesystem::path& directory) {
+  AdapterSource source;
+  if (!directory.empty()) {
+    source.loaded = read_adapter(directory, config);
+    for (const AdapterModule& m : source.loaded->modules) source.targets.push_back({m.layer, m.target, m.rank, m.scale});
+    return source;
+  }
+  const double scale = lora_scale(options.alpha, static_cast<int>(options.rank), options.rslora);
+  for (int layer = 0; layer < config.layers; layer++)
+    for (int t = 0; t < kTargets; t++)
+      if (std::find(options.targets.begin(), options.targets.end(), kTargetNames[t]) != options.targets.end())
+        source.targets.push_back({layer, static_cast<Target>(t), static_cast<int>(options.rank), scale});
+  return source;
+}
+
+namespace {
+
+ModelOptions model_options(const Options& options, std::vector<LoraTarget> lora, const SessionNeeds& needs) {
+  ModelOptions m;
+  m.max_tokens = static_cast<int>(needs.tokens);
+  m.max_positions = static_cast<int>(needs.positions);
+  m.gradients = needs.training || needs.gradients;
+  m.optimizer = needs.training;
+  m.train_all = m.gradients && options.train == TrainMode::kFull;
+  m.recompute = options.recompute != RecomputeOption::kNone;
+  m.dropout = m.gradients && !m.train_all ? options.dropout : 0;
+  m.threads = static_cast<int>(options.threads);
+  m.weights = options.weights == DtypeOption::kFp32   ? DType::f32
+              : options.weights == DtypeOption::kFp16 ? DType::f16
+                                                      : DType::bf16;
+  if (!m.train_all) m.lora = std::move(lora);
+  return m;
+}
+
+}  // namespace
+
+TrainerOptions trainer_options(const Options& options, int64_t total_steps) {
+  TrainerOptions t;
+  t.schedule = {options.schedule, options.lr, total_steps,
+                warmup_updates(total_steps, options.warmup_steps, options.warmup_ratio)};
+  t.beta1 = options.beta1, t.beta2 = options.beta2, t.eps = options.eps;
+  t.weight_decay = options.weight_decay, t.clip = options.clip;
+  t.seed = static_cast<uint64_t>(options.seed);
+  t.grad_accum = static_cast<int>(options.grad_accum);
+  return t;
+}
+
+template <class Float>
+Session<Float>::Session(const Options& o, const LlamaConfig& config, std::vector<LoraTarget> lora, const SessionNeeds& needs)
+    : options(o), model(config, model_options(o, std::move(lora), needs)), trainer(model, trainer_options(o, 1)), needs_(needs) {
+  device.threads = static_cast<int>(options.threads);
+  if (needs.sequences > 0) generator.emplace(model, needs.sequences, static_cast<int>(needs.positions));
+  place();
+}
+
+template <class Float>
+void Session<Float>::place() {
+  model.place(arena);
+  trainer.place(arena, needs_.training);
+  if (generator) generator->place(arena);
+}
+
+template <class Float>
+int64_t Session<Float>::memory_limit() const {
+  return options.memory > 0 ? options.memory : machine_memory().available;
+}
+
+template <class Float>
+void Session<Float>::start(const ModelSource& source, const AdapterSource& adapter) {
+  if (!fits())
+    fail(kExitDoesNotFit, "this run needs {} and {} has {}; lower --seq-len or --batch-size, or use --recompute full",
+         Bytes{arena.total()}, options.memory > 0 ? "--memory" : "the machine", Bytes{memory_limit()});
+  peak_flops = measure_peak_flops<Float>(device);
+  if (options.profile) device.profile = &profile;
+  resident_before = process_memory().resident;
+  arena.allocate();
+  place();
+  arena.seal();
+  model.initialize(device);
+  if (source.random || source.directory.empty())
+    initialize_weights(model.weight_places(), static_cast<uint64_t>(options.seed));
+  else
+    load_weights(ModelFiles(source.directory, source.config), model.weight_places());
+  if (!model.options().train_all && model.trained_count() > 0) {
+    if (adapter.loaded)
+      load_adapter(*adapter.loaded, model.trained(), model.values());
+    else
+      initialize_adapter(model.trained(), model.values(), static_cast<uint64_t>(options.seed));
+  }
+  model.refresh_compute_copy(device);
+}
+
+template <class Float>
+Json Session<Float>::plan_json() const {
+  Json plan = arena.json();
+  plan["fits"] = fits();
+  return plan;
+}
+
+template class Session<float>;
+template class Session<bf16>;
+
+}  // namespace tll
