@@ -1,8 +1,9 @@
-// The printable alphabet in which byte-level vocabularies are written (GPT-2's bytes_to_unicode): bytes 33-126, 161-172 and
-// 174-255 are the code points of the same number, the other 68 in order are U+0100, U+0101 and so on.
+// How byte tokens are spelled: the printable alphabet in which byte-level vocabularies are written (GPT-2's bytes_to_unicode):
+// bytes 33-126, 161-172 and 174-255 are the code points of the same number, the other 68 in order are U+0100, U+0101 and so on.
 #pragma once
 
 #include <array>
+#include <charconv>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -46,5 +47,13 @@ struct ByteAlphabet {
 };
 
 inline constexpr ByteAlphabet kByteAlphabet;
+
+// The other spelling, for vocabularies of characters: the byte of "<0xHH>", -1 for other tokens.
+inline int fallback_byte(std::string_view token) {
+  if (token.size() != 6 || !token.starts_with("<0x") || token[5] != '>') return -1;
+  unsigned value = 0;
+  const auto [end, error] = std::from_chars(token.data() + 3, token.data() + 5, value, 16);
+  return error == std::errc() && end == token.data() + 5 ? static_cast<int>(value) : -1;
+}
 
 }  // namespace tll

@@ -62,18 +62,21 @@ class PipelineTokenizer : public Tokenizer {
     std::vector<std::string> tokens;
     tokens.reserve(ids.size());
     for (const int32_t id : ids) {
-      const std::string& token = parts_.tokens[static_cast<size_t>(id)];
-      if (!token.empty() && !(skip_special && is_special_[static_cast<size_t>(id)])) tokens.push_back(token);
+      if (is_shown(id, skip_special)) tokens.push_back(parts_.tokens[static_cast<size_t>(id)]);
     }
     return decode_tokens(parts_.decoders, std::move(tokens));
   }
 
-  bool is_byte_piece(int32_t id) const override {
-    return decodes_bytes_ && static_cast<size_t>(id) < parts_.tokens.size() &&
-           fallback_byte(parts_.tokens[static_cast<size_t>(id)]) >= 0;
+  bool ends_in_bytes(std::span<const int32_t> ids, bool skip_special) const override {
+    while (!ids.empty() && !is_shown(ids.back(), skip_special)) ids = ids.first(ids.size() - 1);
+    return decodes_bytes_ && !ids.empty() && fallback_byte(parts_.tokens[static_cast<size_t>(ids.back())]) >= 0;
   }
 
  private:
+  bool is_shown(int32_t id, bool skip_special) const {
+    return !parts_.tokens[static_cast<size_t>(id)].empty() && !(skip_special && is_special_[static_cast<size_t>(id)]);
+  }
+
   struct Output {
     std::vector<int32_t>& ids;
     PieceCache cache;
@@ -108,7 +111,9 @@ class PipelineTokenizer : public Tokenizer {
 
   void add_merges() {
     merges_.reserve(parts_.merges.size());
-    cuts_at_spaces_ = !parts_.byte_level && !parts_.ignore_merges && characters_.get(read_code_point(kSpaceMark, 0).value) >= 0;
+    // Where unknown characters vanish (no unk), marks on both sides of one would meet.
+    cuts_at_spaces_ =
+        parts_.unk && !parts_.byte_level && !parts_.ignore_merges && characters_.get(read_code_point(kSpaceMark, 0).value) >= 0;
     for (const PipelineParts::Merge& m : parts_.merges) {
       merges_.insert(m.left, m.right, m.rank, m.result);
       cuts_at_spaces_ = cuts_at_spaces_ && !has_space_inside(parts_.tokens[static_cast<size_t>(m.result)]);

@@ -1,7 +1,6 @@
 #include "tokenizer/pipeline_steps.h"
 
 #include <algorithm>
-#include <charconv>
 
 #include "tokenizer/byte_alphabet.h"
 #include "tokenizer/unicode.h"
@@ -138,13 +137,6 @@ std::string mark_spaces(const PreTokenizerStep& step, std::string_view text, boo
   const bool prepends = step.prepend == PreTokenizerStep::kAlways || (step.prepend == PreTokenizerStep::kFirst && first);
   if (prepends && !out.starts_with(step.text)) out.insert(0, step.text);
   return out;
-}
-
-int fallback_byte(std::string_view token) {
-  if (token.size() != 6 || !token.starts_with("<0x") || token[5] != '>') return -1;
-  int value = -1;
-  const auto [end, error] = std::from_chars(token.data() + 3, token.data() + 5, value, 16);
-  return error == std::errc() && end == token.data() + 5 && value >= 0 ? value : -1;
 }
 
 std::string decode_tokens(const std::optional<std::vector<DecoderStep>>& steps, std::vector<std::string> tokens) {

@@ -20,9 +20,6 @@ std::string mark_spaces(const PreTokenizerStep& step, std::string_view text, boo
 // The decoders one after another, and what remains joined.
 std::string decode_tokens(const std::optional<std::vector<DecoderStep>>& steps, std::vector<std::string> tokens);
 
-// The byte of "<0xHH>", -1 for other tokens.
-int fallback_byte(std::string_view token);
-
 std::string replace_all(std::string_view text, std::string_view from, std::string_view to);
 
 }  // namespace tll

@@ -49,8 +49,9 @@ class SentencePieceTokenizer : public Tokenizer {
     check_ids(ids);
     std::string out;
     std::string bytes;  // of neighbouring byte pieces
-    bool at_start = true;
+    bool at_start = true;  // no text yet, and no space was dropped
     const auto flush = [&] {
+      at_start = at_start && bytes.empty();
       out += replace_invalid_bytes(bytes);
       bytes.clear();
     };
@@ -64,9 +65,9 @@ class SentencePieceTokenizer : public Tokenizer {
         if (!skip_special) out += *added;
         continue;
       }
-      at_start = at_start && out.empty();
       if (id == unk_piece_) {
         out += model_.unk_surface;
+        at_start = at_start && model_.unk_surface.empty();
         continue;
       }
       std::string_view rest = piece(id).text;
@@ -74,15 +75,14 @@ class SentencePieceTokenizer : public Tokenizer {
         rest.remove_prefix(kSpaceMark.size());
         at_start = model_.remove_extra_whitespaces;  // then every space in front goes
       }
+      at_start = at_start && rest.empty();
       append_with_spaces(rest, out);
     }
     flush();
     return out;
   }
 
-  bool is_byte_piece(int32_t id) const override {
-    return static_cast<size_t>(id) < model_.pieces.size() && piece(id).type == Model::kByte;
-  }
+  bool ends_in_bytes(std::span<const int32_t> ids, bool) const override { return !ids.empty() && is_byte_piece(ids.back()); }
 
  private:
   std::optional<int32_t> token_id(std::string_view content) const override {
@@ -90,6 +90,10 @@ class SentencePieceTokenizer : public Tokenizer {
       if (piece(id).text == content) return id;
     }
     return special_id(content);
+  }
+
+  bool is_byte_piece(int32_t id) const {
+    return static_cast<size_t>(id) < model_.pieces.size() && piece(id).type == Model::kByte;
   }
 
   const Model::Piece& piece(int32_t id) const { return model_.pieces[static_cast<size_t>(id)]; }

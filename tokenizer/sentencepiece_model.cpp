@@ -7,6 +7,7 @@
 
 #include "src/check.h"
 #include "src/json.h"
+#include "tokenizer/byte_alphabet.h"
 #include "tokenizer/formats.h"
 #include "tokenizer/utf8.h"
 
@@ -129,23 +130,19 @@ SentencePieceModel::Piece read_piece(Message in) {
 }
 
 void read_trainer(Message in, SentencePieceModel& model, const std::string& where) {
+  static constexpr const char* kModelTypes[] = {"", "UNIGRAM", "BPE", "WORD", "CHAR"};
+  int32_t model_type = 1;
   while (in.next()) {
     switch (in.field()) {
-      case 3: {
-        static constexpr const char* kNames[] = {"0", "UNIGRAM", "BPE", "WORD", "CHAR"};
-        const int32_t type = in.integer();
-        if (type == 2) break;
-        bad_file("{}: expected a sentencepiece model of type BPE, found {}", where,
-                 type > 0 && type <= 4 ? kNames[type] : std::to_string(type));
-      }
+      case 3:
+        model_type = in.integer();
+        if (model_type < 1 || model_type > 4) in.refuse(fmt::format("model type {}", model_type));
+        break;
       case 24:
         if (in.boolean()) bad_file("{}: treat_whitespace_as_suffix is not supported", where);
         break;
       case 35:
         model.byte_fallback = in.boolean();
-        break;
-      case 40:
-        model.unk_id = in.integer();
         break;
       case 41:
         model.bos_id = in.integer();
@@ -163,6 +160,7 @@ void read_trainer(Message in, SentencePieceModel& model, const std::string& wher
         in.skip();
     }
   }
+  if (model_type != 2) bad_file("{}: expected a sentencepiece model of type BPE, found {}", where, kModelTypes[model_type]);
 }
 
 void read_normalizer(Message in, SentencePieceModel& model, const std::string& where) {
@@ -192,14 +190,6 @@ void read_normalizer(Message in, SentencePieceModel& model, const std::string& w
   }
 }
 
-// The value of "<0xHH>", -1 for anything else.
-int byte_of(std::string_view text) {
-  for (int b = 0; b < 256; ++b) {
-    if (text == fmt::format("<0x{:02X}>", b)) return b;
-  }
-  return -1;
-}
-
 void check_pieces(SentencePieceModel& model, const std::string& where) {
   std::unordered_map<std::string_view, size_t> ids;
   int bytes = 0;
@@ -212,8 +202,8 @@ void check_pieces(SentencePieceModel& model, const std::string& where) {
       bad_file("{}: piece {} has {} bytes; at most {} are supported", where, id, piece.text.size(), kMaxPieceBytes);
     unknown += piece.type == SentencePieceModel::kUnknown;
     if (piece.type != SentencePieceModel::kByte) continue;
-    const int byte = byte_of(piece.text);
-    if (byte < 0)
+    const int byte = fallback_byte(piece.text);
+    if (byte < 0 || piece.text != fmt::format("<0x{:02X}>", byte))
       bad_file("{}: piece {} is of type BYTE but reads {} instead of <0x00> ... <0xFF>", where, id, in_quotes(piece.text));
     piece.byte = static_cast<uint8_t>(byte);
     ++bytes;

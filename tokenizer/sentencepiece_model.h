@@ -19,7 +19,7 @@ struct SentencePieceModel {
   };
 
   std::vector<Piece> pieces;  // the id is the position
-  int32_t unk_id = 0, bos_id = 1, eos_id = 2, pad_id = -1;
+  int32_t bos_id = 1, eos_id = 2, pad_id = -1;
   std::string unk_surface = " \u2047 ";
   bool byte_fallback = false;
   bool add_dummy_prefix = true, remove_extra_whitespaces = true;

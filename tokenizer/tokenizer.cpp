@@ -53,8 +53,9 @@ void Tokenizer::check_ids(std::span<const int32_t> ids) const {
 }
 
 std::string StreamDecoder::push(int32_t id) {
+  tokenizer_.check_ids({&id, 1});
   window_.push_back(id);
-  if (tokenizer_.is_byte_piece(id)) return {};
+  if (tokenizer_.ends_in_bytes(window_, skip_special_)) return {};
   const std::string text = tokenizer_.decode(window_, skip_special_);
   if (text.ends_with("\uFFFD")) return {};  // maybe the beginning of a character
   std::string out = text.substr(std::min(shown_bytes_, text.size()));

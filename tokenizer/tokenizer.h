@@ -42,8 +42,10 @@ class Tokenizer {
   // Bytes that are not UTF-8 become U+FFFD as in the reference of each format. Throws Error (kExitBadFile) for an id that is not
   // below vocab_size(). skip_special leaves out control tokens, otherwise they appear as their content.
   virtual std::string decode(std::span<const int32_t> ids, bool skip_special = true) const = 0;
-  // The token is a byte of a character that may go on in the next token.
-  virtual bool is_byte_piece(int32_t id) const = 0;
+  // The ids end in bytes of a character of which the next id may be a part, so that their text is not final.
+  virtual bool ends_in_bytes(std::span<const int32_t> ids, bool skip_special) const = 0;
+
+  void check_ids(std::span<const int32_t> ids) const;  // throws that error
 
   int32_t vocab_size() const { return vocab_size_; }  // all ids are below it; there may be gaps
   std::optional<int32_t> bos() const { return bos_; }
@@ -71,7 +73,6 @@ class Tokenizer {
   std::vector<std::string> warnings_;
   std::string fingerprint_;
 
-  void check_ids(std::span<const int32_t> ids) const;
   virtual std::optional<int32_t> token_id(std::string_view content) const = 0;
 
  private:

@@ -1,0 +1,107 @@
+// Mutations of small files, the same in every run: each ends in an Error or in a tokenizer that works.
+#include <random>
+
+#include "tests/tokenizer_fixtures.h"
+
+namespace tll {
+namespace {
+
+const std::string kTexts[] = {"hello hello", "  a  12\n\nhell\xC3\xA9", "ab abc <s> \xF0\x9F\x98\x80", std::string(100, 'l'),
+                              std::string("\0\xFF", 2)};
+
+std::string mutate(std::string content, std::mt19937& random) {
+  const auto below = [&](size_t n) { return std::uniform_int_distribution<size_t>(0, n - 1)(random); };
+  for (size_t change = 0; change <= below(3) && !content.empty(); ++change) {
+    const size_t at = below(content.size());
+    switch (below(6)) {
+      case 0:
+        content[at] = static_cast<char>(content[at] ^ 1 << below(8));
+        break;
+      case 1:
+        content[at] = static_cast<char>(below(256));
+        break;
+      case 2:
+        content.resize(at);
+        break;
+      case 3:
+        content.erase(at, 1 + below(4));
+        break;
+      case 4:
+        content.insert(at, content.substr(below(content.size()), 1 + below(40)));
+        break;
+      case 5:
+        content.insert(at, below(2) ? "\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x7F" : "999999999999");
+        break;
+    }
+  }
+  return content;
+}
+
+void fuzz(const std::string& file, const std::string& content, int count) {
+  const TokenizerDirectory directory;
+  std::mt19937 random(42);
+  int worked = 0;
+  for (int i = 0; i < count; ++i) {
+    directory.write(file, mutate(content, random));
+    try {
+      const auto t = directory.load();
+      ++worked;
+      for (const std::string& text : kTexts) {
+        try {
+          const Ids ids = t->encode_with_special(text);
+          for (const int32_t id : ids) ASSERT_TRUE(id >= 0 && id < t->vocab_size());
+          t->decode(ids);
+        } catch (const Error& e) {
+          ASSERT_NE(std::string(e.what()).find("not UTF-8"), std::string::npos) << e.what();
+        }
+      }
+    } catch (const Error& e) {
+      ASSERT_EQ(e.exit_code, kExitBadFile);
+      ASSERT_EQ(std::string(e.what()).find('\n'), std::string::npos) << e.what();
+    }
+  }
+  EXPECT_GT(worked, 0);  // some changes are harmless: the loop above did encode
+  EXPECT_LT(worked, count);
+}
+
+TEST(TokenizerFuzz, SentencePiece) {
+  fuzz("tokenizer.model", SmallSentencePiece{.byte_fallback = false}.content(), 1000);
+  fuzz("tokenizer.model", SmallSentencePiece().content(), 200);
+}
+
+TEST(TokenizerFuzz, Tiktoken) { fuzz("tokenizer.model", tiktoken_content(small_tiktoken_tokens()), 200); }
+
+TEST(TokenizerFuzz, TokenizerJson) {
+  Json j = small_json();
+  j["normalizer"] = {{"type", "NFC"}};
+  j["pre_tokenizer"] = {
+      {"type", "Sequence"},
+      {"pretokenizers", {{{"type", "Digits"}, {"individual_digits", true}}, {{"type", "ByteLevel"}, {"use_regex", true}}}}};
+  j["decoder"] = {{"type", "ByteLevel"}};
+  fuzz("tokenizer.json", j.dump(), 900);
+  Json metaspace = small_json();
+  metaspace["pre_tokenizer"] = {{"type", "Metaspace"}, {"replacement", "▁"}, {"prepend_scheme", "always"}};
+  metaspace["decoder"] = metaspace["pre_tokenizer"];
+  fuzz("tokenizer.json", metaspace.dump(), 900);
+}
+
+TEST(TokenizerFuzz, DeepJson) {
+  EXPECT_NE(refusal("tokenizer.json", std::string("{\"a\":") + std::string(1000000, '[')), "");
+  std::string nested = R"({"type": "NFC"})";
+  for (int i = 0; i < 5000; ++i) nested = R"({"type": "Sequence", "normalizers": [)" + nested + "]}";
+  EXPECT_NE(refusal("tokenizer.json", R"({"normalizer": )" + nested + "}"), "");
+}
+
+TEST(TokenizerFuzz, SideFiles) {
+  const TokenizerDirectory d;
+  d.write("tokenizer.model", SmallSentencePiece().content());
+  for (const char* config :
+       {"[]", "{", R"({"bos_token": 3})", R"({"add_bos_token": "yes"})", R"({"added_tokens_decoder": {"x": {"content": "a"}}})",
+        R"({"added_tokens_decoder": {"99999999999": {"content": "a"}}})", R"({"added_tokens_decoder": {"300": {}}})"}) {
+    d.write("tokenizer_config.json", config);
+    EXPECT_THROW(d.load(), Error) << config;
+  }
+}
+
+}  // namespace
+}  // namespace tll

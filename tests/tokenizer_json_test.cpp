@@ -1,0 +1,245 @@
+#include "tests/tokenizer_fixtures.h"
+#include "tokenizer/pattern.h"
+#include "tokenizer/unicode.h"
+#include "tokenizer/utf8.h"
+
+namespace tll {
+namespace {
+
+std::vector<std::string> pieces(SplitPattern pattern, std::string_view text) {
+  std::vector<std::string> out;
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = match_end(pattern, text, at);
+    out.emplace_back(text.substr(at, end - at));
+    at = end;
+  }
+  return out;
+}
+
+TEST(Pattern, CutsLikeTheRegularExpressions) {
+  using Pieces = std::vector<std::string>;
+  EXPECT_EQ(pieces(SplitPattern::kGpt2, "I'm 12345 o'Clock'S  x"),
+            (Pieces{"I", "'m", " 12345", " o", "'", "Clock", "'", "S", " ", " x"}));
+  EXPECT_EQ(pieces(SplitPattern::kLlama3, "I'M 12345!?\n\n x"), (Pieces{"I", "'M", " ", "123", "45", "!?\n\n", " x"}));
+  EXPECT_EQ(pieces(SplitPattern::kQwen2, "a12"), (Pieces{"a", "1", "2"}));
+  EXPECT_EQ(pieces(SplitPattern::kLlama3, "\ta \n \n  b  "), (Pieces{"\ta", " \n \n", " ", " b", "  "}));
+  EXPECT_EQ(pieces(SplitPattern::kGpt2, "a \n \n  b  "), (Pieces{"a", " \n \n ", " b", "  "}));
+  EXPECT_EQ(pieces(SplitPattern::kLlama3, "'\u017Fx'\u017F"), (Pieces{"'\u017F", "x", "'\u017F"}));
+  EXPECT_EQ(pieces(SplitPattern::kLlama3, "e\u0301x \u3000y"), (Pieces{"e", "\u0301x", " ", "\u3000y"}));
+}
+
+TEST(Unicode, Classes) {
+  EXPECT_EQ(char_class(U'é'), CharClass::kLetter);
+  EXPECT_EQ(char_class(U'½'), CharClass::kNumber);
+  EXPECT_EQ(char_class(0x85), CharClass::kSpace);
+  EXPECT_EQ(char_class(0x180E), CharClass::kOther);
+  EXPECT_EQ(char_class(0x1C), CharClass::kOther);
+  EXPECT_EQ(char_class(0x301), CharClass::kOther);
+  EXPECT_EQ(char_class(0x16D40), CharClass::kLetter);  // Unicode 16
+  EXPECT_EQ(char_class(0x10FFFF), CharClass::kOther);
+  size_t letters = 0, numbers = 0, spaces = 0;
+  for (char32_t c = 0; c < 0x110000; ++c) {
+    letters += char_class(c) == CharClass::kLetter;
+    numbers += char_class(c) == CharClass::kNumber;
+    spaces += char_class(c) == CharClass::kSpace;
+  }
+  EXPECT_EQ(letters, 141028u);
+  EXPECT_EQ(numbers, 1911u);
+  EXPECT_EQ(spaces, 25u);
+}
+
+TEST(Unicode, ComposesCanonically) {
+  EXPECT_EQ(nfc("plain"), "plain");
+  EXPECT_EQ(nfc("e\u0301"), "é");
+  EXPECT_EQ(nfc("\u1E9B\u0323"), "\u1E9B\u0323");          // blocked order is already canonical
+  EXPECT_EQ(nfc("a\u0301\u0323"), "\u1EA1\u0301");         // marks are sorted, then the first composes
+  EXPECT_EQ(nfc("\u1112\u1161\u11AB"), "\uD55C");          // Hangul
+  EXPECT_EQ(nfc("\u0958"), "\u0915\u093C");                // excluded from composition
+  EXPECT_EQ(nfc("\u212B"), "\u00C5");                      // a singleton
+  EXPECT_EQ(nfc("\u0301\u0301e\u0301"), "\u0301\u0301é");  // marks without a starter
+}
+
+TEST(Utf8, InvalidBytes) {
+  EXPECT_EQ(find_invalid_utf8("abcdefgh\xC3\xA9 \xE2\x82"), 11u);
+  EXPECT_EQ(replace_invalid_bytes("\xE2\x82x"), "\uFFFD\uFFFDx");
+  EXPECT_EQ(replace_invalid_sequences("\xE2\x82x"), "\uFFFDx");
+  EXPECT_EQ(replace_invalid_sequences("\xED\xA0\x80\xF0\x9F\x98"), "\uFFFD\uFFFD\uFFFD\uFFFD");
+}
+
+Json byte_level(bool use_regex) { return {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", use_regex}}; }
+
+TEST(TokenizerJson, MergesByRank) {
+  const auto t = load_json(small_json());
+  EXPECT_EQ(t->encode("abcab"), (Ids{8, 6}));
+  EXPECT_EQ(t->encode("▁ab"), (Ids{5, 6}));  // a b before ▁ a
+  EXPECT_EQ(t->encode("axxb"), (Ids{2, 0, 0, 3}));
+  EXPECT_EQ(t->decode(Ids{6, 4, 10}), "ab c");  // without a decoder: joined by spaces
+  EXPECT_EQ(t->vocab_size(), 11);
+  EXPECT_TRUE(t->added_tokens()[1].rstrip);
+  EXPECT_EQ(t->encode("<|end|>").size(), 7u);
+}
+
+TEST(TokenizerJson, UnknownCharacters) {
+  Json j = small_json();
+  j["model"]["fuse_unk"] = true;
+  EXPECT_EQ(load_json(j)->encode("axxb"), (Ids{2, 0, 3}));
+  j["model"]["unk_token"] = nullptr;
+  EXPECT_EQ(load_json(j)->encode("axxb"), (Ids{6}));  // they vanish before merging
+  j["model"]["byte_fallback"] = true;
+  j["model"]["vocab"]["<0x78>"] = 20;
+  EXPECT_EQ(load_json(j)->encode("axb"), (Ids{2, 20, 3}));
+  EXPECT_EQ(load_json(j)->encode("aéb"), (Ids{6}));  // not all of its bytes are there
+}
+
+TEST(TokenizerJson, WholePiecesAreNotMerged) {
+  Json j = small_json();
+  j["model"]["vocab"]["acb"] = 20;
+  EXPECT_EQ(load_json(j)->encode("acb"), (Ids{2, 4, 3}));
+  j["model"]["ignore_merges"] = true;
+  EXPECT_EQ(load_json(j)->encode("acb"), (Ids{20}));
+}
+
+TEST(TokenizerJson, LegacyAndMetaspaceFormsOfLlama2) {
+  Json legacy = small_json();
+  legacy["normalizer"] = Json::parse(R"({"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"},
+    {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]})");
+  EXPECT_EQ(load_json(legacy)->encode("a"), (Ids{7}));
+  EXPECT_EQ(load_json(legacy)->encode(" a"), (Ids{5, 7}));
+  EXPECT_EQ(load_json(legacy)->encode(""), Ids{});
+  Json newer = small_json();
+  newer["pre_tokenizer"] = Json::parse(R"({"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": false})");
+  EXPECT_EQ(load_json(newer)->encode(" a"), (Ids{7}));
+  EXPECT_EQ(load_json(newer)->encode("a a"), (Ids{7, 7}));
+}
+
+TEST(TokenizerJson, DigitsEndWhatComesBehindThem) {
+  Json j = small_json();
+  for (const auto& [token, id] : {std::pair("Ġ", 20), {"ĠĠ", 21}}) j["model"]["vocab"][token] = id;
+  j["model"]["merges"].push_back("Ġ Ġ");
+  j["pre_tokenizer"] = byte_level(true);
+  j["decoder"] = byte_level(true);
+  EXPECT_EQ(load_json(j)->encode("a  1"), (Ids{2, 20, 20, 9}));
+  j["pre_tokenizer"] = {{"type", "Sequence"},
+                        {"pretokenizers", {{{"type", "Digits"}, {"individual_digits", true}}, byte_level(true)}}};
+  const auto t = load_json(j);
+  EXPECT_EQ(t->encode("a  1"), (Ids{2, 21, 9}));
+  EXPECT_EQ(t->decode(Ids{2, 21, 9}), "a  1");
+  try {
+    t->encode("ab\xFF");
+    ADD_FAILURE() << "invalid UTF-8 was taken";
+  } catch (const Error& e) {
+    EXPECT_NE(std::string(e.what()).find("byte 2 "), std::string::npos) << e.what();
+  }
+}
+
+TEST(TokenizerJson, TemplatesComeAroundTheText) {
+  Json j = small_json();
+  j["post_processor"] = Json::parse(R"({"type": "Sequence", "processors": [{"type": "ByteLevel"}, {"type": "TemplateProcessing",
+    "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "<|end|>"}}],
+    "special_tokens": {"<s>": {"ids": [1]}, "<|end|>": {"ids": [10]}}}]})");
+  TokenizerDirectory d;
+  d.write("tokenizer.json", j.dump())
+      .write("tokenizer_config.json", R"({"bos_token": "<s>", "eos_token": "<|end|>", "add_eos_token": false})");
+  const auto t = d.load();
+  EXPECT_EQ(t->encode_with_special("a"), (Ids{1, 2, 10}));
+  EXPECT_TRUE(t->adds_bos());
+  EXPECT_TRUE(t->adds_eos());
+  EXPECT_EQ(t->warnings().size(), 1u);  // add_eos_token says the contrary
+  EXPECT_EQ(t->end_ids(), (Ids{10}));
+}
+
+TEST(TokenizerJson, FallbackBytesDecodeAsARun) {
+  Json j = small_json();
+  for (const auto& [token, id] : {std::pair("<0xC3>", 20), {"<0xA9>", 21}}) j["model"]["vocab"][token] = id;
+  j["decoder"] = Json::parse(R"({"type": "Sequence", "decoders": [{"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
+    {"type": "ByteFallback"}, {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}]})");
+  const auto t = load_json(j);
+  EXPECT_EQ(t->decode(Ids{7, 20, 21, 7}), "aé a");
+  EXPECT_EQ(t->decode(Ids{20, 21, 20}), "\uFFFD\uFFFD\uFFFD");
+  StreamDecoder stream(*t);
+  EXPECT_EQ(stream.push(7), "a");
+  EXPECT_EQ(stream.push(20), "");
+  EXPECT_EQ(stream.push(1), "");  // skipped, and the run goes on
+  EXPECT_EQ(stream.push(21), "");
+  EXPECT_EQ(stream.push(7), "é a");
+  EXPECT_THROW(stream.push(99), Error);
+}
+
+TEST(TokenizerJson, FingerprintDoesNotDependOnTheSpellingOfTheFile) {
+  const Json j = small_json();
+  const auto hash = load_json(j)->fingerprint();
+  Json other = j;
+  other["model"]["merges"] = Json::parse(R"([["a", "b"], "▁ a", ["ab", "c"]])");
+  EXPECT_EQ(load_as("tokenizer.json", other.dump(2))->fingerprint(), hash);
+  std::swap(other["model"]["merges"][0], other["model"]["merges"][1]);
+  EXPECT_NE(load_json(other)->fingerprint(), hash);
+  other = j;
+  other["normalizer"] = {{"type", "NFC"}};
+  EXPECT_NE(load_json(other)->fingerprint(), hash);
+}
+
+TEST(TokenizerJson, RefusesByName) {
+  const auto refused = [](const char* patch) {
+    Json j = small_json();
+    j.merge_patch(Json::parse(patch));
+    return refusal("tokenizer.json", j.dump());
+  };
+  const std::pair<const char*, const char*> cases[] = {
+      {R"({"normalizer": {"type": "NFKC"}})", "NFKC"},
+      {R"({"normalizer": {"type": "Sequence", "normalizers": [{"type": "Lowercase"}]}})", "normalizer.normalizers[0]"},
+      {R"({"normalizer": {"type": "Replace", "pattern": {"Regex": "a"}, "content": ""}})", "regular expression"},
+      {R"({"pre_tokenizer": {"type": "Whitespace"}})", "Whitespace"},
+      {R"({"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "\\w+"}, "behavior": "Isolated"}})", "\\w+"},
+      {R"({"pre_tokenizer": {"type": "Split", "pattern": {"String": ""}, "behavior": "Isolated"}})", "not empty"},
+      {R"({"pre_tokenizer": {"type": "Split", "pattern": {"String": "a"}, "behavior": "Odd"}})", "Odd"},
+      {R"({"pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "ByteLevel"}, {"type": "Digits"}]}})",
+       "behind ByteLevel"},
+      {R"({"post_processor": {"type": "RobertaProcessing"}})", "RobertaProcessing"},
+      {R"({"post_processor": {"type": "TemplateProcessing", "single": []}})", "sequence A"},
+      {R"({"decoder": {"type": "WordPiece"}})", "WordPiece"},
+      {R"({"decoder": {"type": "Strip", "content": " ", "start": 0, "stop": 1}})", "stop"},
+      {R"({"model": {"type": "Unigram"}})", "Unigram"},
+      {R"({"model": {"dropout": 0.1}})", "model.dropout"},
+      {R"({"model": {"end_of_word_suffix": "</w>"}})", "end_of_word_suffix"},
+      {R"({"model": {"vocab": {"x": 2}}})", "same id 2"},
+      {R"({"model": {"vocab": {"x": -1}}})", "found \"-1\""},
+      {R"({"model": {"vocab": {"x": 2147483648}}})", "2147483648"},
+      {R"({"model": {"vocab": {"x": 1.5}}})", "1.5"},
+      {R"({"model": {"merges": ["a q"]}})", "merge 0"},
+      {R"({"model": {"merges": ["b a"]}})", "\"ba\""},
+      {R"({"model": {"merges": ["a b c"]}})", "model.merges[0]"},
+      {R"({"model": {"unk_token": "<gone>"}})", "<gone>"},
+      {R"({"model": {"vocab": null}})", "'vocab' is missing"},
+      {R"({"added_tokens": [{"id": 2, "content": "x"}]})", "the id 2"},
+      {R"({"added_tokens": [{"id": 30, "content": "a"}]})", "30"},
+      {R"({"added_tokens": [{"id": 30, "content": "x"}, {"id": 30, "content": "y"}]})", "twice"},
+      {R"({"added_tokens": [{"id": 4294967296, "content": "x"}]})", "4294967296"},
+  };
+  for (const auto& [patch, expected] : cases) {
+    const std::string message = refused(patch);
+    EXPECT_NE(message.find(expected), std::string::npos) << patch << " -> " << message;
+  }
+}
+
+TEST(Tiktoken, WholePiecesThenRanks) {
+  const auto t = load_as("tokenizer.model", tiktoken_content(small_tiktoken_tokens()));
+  EXPECT_EQ(t->encode("hello world"), (Ids{259, 260}));
+  EXPECT_EQ(t->encode("hell wo"), (Ids{258, 261, 'o'}));
+  EXPECT_EQ(t->vocab_size(), 262 + 256);
+  EXPECT_EQ(t->bos(), 262);
+  EXPECT_EQ(t->encode_with_special("hello"), (Ids{262, 259}));
+  EXPECT_EQ(t->decode(Ids{262, 259, 0xE2, 0x82, 'x'}), "hello\uFFFDx");
+}
+
+TEST(Tiktoken, RefusesByLine) {
+  const auto tokens = small_tiktoken_tokens();
+  const std::string good = tiktoken_content(tokens);
+  EXPECT_NE(refusal("tokenizer.model", good + "aGU= 999\n").find("line 263: expected the rank 262"), std::string::npos);
+  EXPECT_NE(refusal("tokenizer.model", good + "a!U= 262\n").find("line 263"), std::string::npos);
+  EXPECT_NE(refusal("tokenizer.model", good + "aGU=\n").find("line 263"), std::string::npos);
+  EXPECT_NE(refusal("tokenizer.model", good + "aGU= 262\n").find("lines 257 and 263"), std::string::npos);
+  EXPECT_NE(refusal("tokenizer.model", tiktoken_content({tokens.begin(), tokens.begin() + 255})).find("0xff"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace tll
