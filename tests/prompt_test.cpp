@@ -3,7 +3,11 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+#include <filesystem>
+
 #include "src/check.h"
+#include "src/file.h"
 #include "tests/fake_tokenizer.h"
 
 namespace tll {
@@ -49,6 +53,31 @@ TEST(Prompt, BoundaryIsWhereThePromptEnds) {
 TEST(Prompt, TokenizerThatMergesAcrossTheBoundary) {
   expect_boundary(FakeTokenizer({": "}), " France", "the answer is encoded apart");
   expect_boundary(FakeTokenizer({": F"}, false, true), " France", "a dummy prefix stands for the answer's space");
+}
+
+// The whole text's own encoding is what is trained, with the tokenizers of Llama 2 and 3 on real questions.
+TEST(Prompt, RealTokenizersDoNotMergeAcrossTheBoundary) {
+  const char* from = std::getenv("TLL_TEST_DATA");
+  const std::filesystem::path directory = from ? from : "../shared/data";
+  const std::filesystem::path questions = directory / "squad-v2.0-dev-5-articles.json";
+  if (!std::filesystem::exists(questions)) GTEST_SKIP() << questions << " is missing (set TLL_TEST_DATA)";
+  const SquadFile squad = parse_squad_json(read_file(questions), questions.string());
+  const PromptTemplate& form = find_prompt_template("squad");
+  for (const char* name : {"llama2-tokenizer.model", "llama3-tokenizer.model"}) {
+    if (!std::filesystem::exists(directory / name)) GTEST_SKIP() << directory / name << " is missing (set TLL_TEST_DATA)";
+    const std::unique_ptr<Tokenizer> tokenizer = Tokenizer::load(directory / name);
+    for (size_t i = 0; i < squad.samples.size(); i += 7) {
+      const SquadSample& sample = squad.samples[i];
+      const std::string prompt = form.prompt(sample, sample.context);
+      const std::string answer = form.answer(sample.answerable() ? sample.answers[0] : std::string(kNoAnswer));
+      const TokenizedSample s = tokenize_sample(*tokenizer, prompt, answer);
+      std::vector<int32_t> whole = tokenize_prompt(*tokenizer, prompt + answer);
+      whole.push_back(*tokenizer->eos());
+      ASSERT_EQ(s.tokens, whole) << sample.where;
+      const std::vector<int32_t> head = tokenize_prompt(*tokenizer, prompt);
+      ASSERT_EQ(std::vector<int32_t>(s.tokens.begin(), s.tokens.begin() + s.prompt_tokens), head) << sample.where;
+    }
+  }
 }
 
 TEST(Prompt, AnswerFromGeneration) {
