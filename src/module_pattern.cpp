@@ -44,7 +44,7 @@ ModulePattern::ModulePattern(const std::string& pattern, const std::string& wher
     bad_file("{}: the pattern {} is too complex; list the module names instead", where, in_quotes(pattern));
   }
   try {
-    regex_.assign(pattern, std::regex::ECMAScript | std::regex::__polynomial);  // libstdc++'s breadth-first matcher
+    regex_.assign(pattern, std::regex::ECMAScript | std::regex_constants::__polynomial);  // libstdc++'s breadth-first matcher
   } catch (const std::regex_error& error) {
     bad_file("{}: the pattern {} cannot be understood ({}); list the module names instead", where, in_quotes(pattern),
              error.what());
