@@ -213,6 +213,41 @@ TEST_F(DatasetTest, DamagedFilesAreRefused) {
   }
 }
 
+TEST_F(DatasetTest, EveryFieldIsChecked) {
+  const std::string good = dataset_bytes(prepare(squad(3)));
+  struct Change {
+    size_t offset;
+    uint32_t value;
+  };
+  const std::pair<std::vector<Change>, const char*> cases[] = {
+      {{{0, 0}}, "TLLSQUAD"},
+      {{{8, 2}}, "version 2"},
+      {{{12, 3}}, "token id"},
+      {{{12, 0x80000000}}, "vocab_size"},
+      {{{16, 5}}, "length is out of range"},
+      {{{20, 3}}, "rules"},
+      {{{24, 2}}, "unanswerable_trained"},
+      {{{28, 0xFFFFFFFF}}, "string lengths do not fit"},
+      {{{32, 0xFFFFFFFF}}, "documents do not fit"},
+      {{{36, 0xFFFFFFFF}}, "documents do not fit"},
+      {{{40, 0xFFFFFFFF}}, "tokens do not fit"},
+      {{{44, 0xFFFFFFFF}}, "tokens do not fit"},
+      {{{52, 0xFFFFFFFF}}, "bytes of strings do not fit"},
+      {{{56, 0}}, "length is out of range"},
+      {{{16, 0x7FFFFFFF}, {56, 0x7FFFFFFF}}, "length is out of range"},
+      {{{60, 1000}}, "prompt is longer"},
+      {{{64, 2}}, "split"},
+      {{{68, 0xFFFFFFFF}}, "strings do not add up"},
+  };
+  for (const auto& [changes, part] : cases) {
+    std::string bad = good;
+    for (const Change& c : changes) std::memcpy(bad.data() + c.offset, &c.value, 4);
+    sign(bad);
+    const std::string message = error([&] { parse_dataset(bad, "f"); });
+    EXPECT_NE(message.find(part), std::string::npos) << message << " at offset " << changes[0].offset;
+  }
+}
+
 // With a checksum that fits: the reader must hold against files that were made to harm. What it accepts must be consistent.
 TEST_F(DatasetTest, HostileFilesAreRefusedOrConsistent) {
   const std::string good = dataset_bytes(prepare(squad(3)));
