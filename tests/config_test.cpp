@@ -1,0 +1,354 @@
+#include "src/config.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <filesystem>
+#include <random>
+
+#include "src/check.h"
+#include "src/file.h"
+#include "src/json.h"
+#include "src/rope_frequencies.h"
+
+namespace tll {
+namespace {
+
+namespace fs = std::filesystem;
+
+const Json kSmall =
+    Json::parse(R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 100, "hidden_size": 48,
+  "intermediate_size": 80, "num_hidden_layers": 2, "num_attention_heads": 6, "num_key_value_heads": 2, "rms_norm_eps": 1e-05})");
+
+Json with(const Json& changes) {
+  Json config = kSmall;
+  config.update(changes);
+  return config;
+}
+LlamaConfig parse(const Json& config) { return parse_config(config.dump(), "config.json"); }
+std::string refusal_of_text(const std::string& text) {
+  try {
+    parse_config(text, "config.json");
+  } catch (const Error& error) {
+    EXPECT_EQ(error.exit_code, kExitBadFile);
+    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos) << error.what();
+    return error.what();
+  }
+  return "";
+}
+std::string refusal(const Json& changes) { return refusal_of_text(with(changes).dump()); }
+
+TEST(Config, ReadsBothGenerations) {
+  const LlamaConfig old = parse(with({{"rope_theta", 500000},
+                                      {"torch_dtype", "bfloat16"},
+                                      {"rope_scaling",
+                                       {{"rope_type", "llama3"},
+                                        {"factor", 32.0},
+                                        {"low_freq_factor", 1},
+                                        {"high_freq_factor", 4.0},
+                                        {"original_max_position_embeddings", 8192}}}}));
+  const LlamaConfig now = parse(with({{"dtype", "bfloat16"},
+                                      {"rope_parameters",
+                                       {{"rope_type", "llama3"},
+                                        {"rope_theta", 500000.0},
+                                        {"factor", 32},
+                                        {"low_freq_factor", 1.0},
+                                        {"high_freq_factor", 4},
+                                        {"original_max_position_embeddings", 8192}}}}));
+  for (const LlamaConfig& c : {old, now}) {
+    EXPECT_EQ(c.rope.type, RopeType::llama3);
+    EXPECT_EQ(c.rope.theta, 500000);
+    EXPECT_EQ(c.rope.factor, 32);
+    EXPECT_EQ(c.rope.low, 1);
+    EXPECT_EQ(c.rope.high, 4);
+    EXPECT_EQ(c.rope.original_max, 8192);
+    EXPECT_EQ(c.dtype, "bfloat16");
+    EXPECT_TRUE(c.warnings.empty());
+  }
+  EXPECT_EQ(rope_inverse_frequencies(old), rope_inverse_frequencies(now));
+}
+
+TEST(Config, DefaultsAreThoseOfTransformers) {
+  const LlamaConfig c = parse(
+      Json::parse(R"({"model_type": "llama", "vocab_size": 9, "hidden_size": 8, "intermediate_size": 7, "num_hidden_layers": 1,
+                      "num_attention_heads": 4})"));
+  EXPECT_EQ(c.kv_heads, 4);
+  EXPECT_EQ(c.head_dim, 2);
+  EXPECT_EQ(c.max_positions, 2048);
+  EXPECT_EQ(c.rms_eps, 1e-6);
+  EXPECT_EQ(c.rope.theta, 10000);
+  EXPECT_EQ(c.rope.type, RopeType::plain);
+  EXPECT_FALSE(c.tie_embeddings || c.attention_bias || c.mlp_bias);
+  EXPECT_EQ(c.bos, 1);
+  EXPECT_EQ(c.eos, std::vector<int32_t>{2});
+  EXPECT_EQ(c.pad, std::nullopt);
+  EXPECT_EQ(parse(with({{"num_key_value_heads", nullptr}, {"head_dim", nullptr}})).kv_heads, 6);
+  EXPECT_EQ(parse(with({{"head_dim", 20}})).head_dim, 20);
+}
+
+TEST(Config, RopePrecedence) {
+  const Json linear2 = {{"type", "linear"}, {"factor", 2}}, linear3 = {{"rope_type", "linear"}, {"factor", 3}, {"rope_theta", 7}};
+  EXPECT_EQ(parse(with({{"rope_scaling", linear2}, {"rope_parameters", linear3}})).rope.factor, 2);
+  EXPECT_EQ(parse(with({{"rope_scaling", Json::object()}, {"rope_parameters", linear3}})).rope.factor, 3);
+  EXPECT_EQ(parse(with({{"rope_scaling", nullptr}, {"rope_parameters", linear3}})).rope.factor, 3);
+  EXPECT_EQ(parse(with({{"rope_parameters", linear3}, {"rope_theta", 5}})).rope.theta, 7);  // the object's own theta wins
+  EXPECT_EQ(parse(with({{"rope_scaling", linear2}, {"rope_theta", 5}})).rope.theta, 5);
+  EXPECT_EQ(parse(with({{"rope_scaling", {{"type", "llama3"}, {"rope_type", "default"}}}})).rope.type, RopeType::plain);
+  EXPECT_EQ(parse(with({{"rope_scaling", {{"rope_theta", 5}}}})).rope.type, RopeType::plain);
+  const Json llama3 = {{"rope_type", "llama3"}, {"factor", 8}, {"low_freq_factor", 1}, {"high_freq_factor", 4}};
+  EXPECT_EQ(parse(with({{"rope_scaling", llama3}, {"max_position_embeddings", 512}})).rope.original_max, 512);
+  for (const char* key : {"factor", "low_freq_factor", "high_freq_factor"}) {
+    Json incomplete = llama3;
+    incomplete.erase(key);
+    EXPECT_NE(refusal({{"rope_parameters", incomplete}}).find(key), std::string::npos);
+  }
+  EXPECT_NE(refusal({{"rope_scaling", {{"type", "linear"}}}}).find("factor"), std::string::npos);
+  for (const char* type : {"yarn", "dynamic", "longrope", "su", "none", ""}) {
+    EXPECT_NE(refusal({{"rope_scaling", {{"rope_type", type}, {"factor", 2}}}}).find("rope type \"" + std::string(type) + "\""),
+              std::string::npos);
+  }
+  EXPECT_NE(refusal({{"rope_scaling", "linear"}}), "");
+  EXPECT_NE(refusal({{"rope_scaling", {{"rope_type", "default"}, {"partial_rotary_factor", 0.5}}}}), "");
+  EXPECT_NE(refusal({{"rope_theta", 0}}), "");
+  EXPECT_NE(refusal({{"rope_theta", "10000"}}), "");
+}
+
+TEST(Config, RefusesOtherModelsAndOtherMathematicsByName) {
+  for (const char* type : {"mistral", "qwen2", "phi3", "gpt2", ""}) {
+    EXPECT_NE(refusal({{"model_type", type}}).find("model_type"), std::string::npos) << type;
+  }
+  EXPECT_NE(refusal({{"model_type", nullptr}}), "");
+  EXPECT_NE(refusal({{"architectures", {"LlamaForSequenceClassification"}}}).find("LlamaForSequenceClassification"),
+            std::string::npos);
+  EXPECT_NE(refusal({{"hidden_act", "gelu"}}).find("gelu"), std::string::npos);
+  const Json others = {{"quantization_config", {{"load_in_4bit", true}}},
+                       {"partial_rotary_factor", 0.75},
+                       {"attn_logit_softcapping", 50.0},
+                       {"final_logit_softcapping", 30.0},
+                       {"attention_multiplier", 0.01},
+                       {"embedding_multiplier", 12},
+                       {"residual_multiplier", 0.2},
+                       {"logits_scaling", 8},
+                       {"use_qk_norm", true},
+                       {"num_local_experts", 8},
+                       {"rope_interleaved", true}};
+  for (const auto& [key, value] : others.items()) {
+    EXPECT_NE(refusal({{key, value}}).find("\"" + key + "\""), std::string::npos) << key;
+    EXPECT_EQ(refusal({{key, nullptr}}), "") << key;
+  }
+  EXPECT_EQ(
+      refusal({{"partial_rotary_factor", 1.0}, {"use_qk_norm", false}, {"embedding_multiplier", 1}, {"rope_interleaved", false}}),
+      "");
+}
+
+TEST(Config, WarnsOfUnknownKeysOnly) {
+  EXPECT_TRUE(parse(with({{"pretraining_tp", 2},
+                          {"use_cache", true},
+                          {"transformers_version", "4.46.0"},
+                          {"sliding_window", 4096},
+                          {"attention_dropout", 0.0},
+                          {"some_new_key", nullptr},
+                          {"another", false}}))
+                  .warnings.empty());
+  const std::vector<std::string> warnings = parse(with({{"some_new_key", 3}, {"attention_dropout", 0.1}})).warnings;
+  ASSERT_EQ(warnings.size(), 2u);
+  EXPECT_NE(warnings[0].find("attention_dropout"), std::string::npos);
+  EXPECT_NE(warnings[1].find("some_new_key"), std::string::npos);
+}
+
+TEST(Config, TypesAreStrict) {
+  for (const char* key : {"vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+                          "num_key_value_heads", "head_dim", "max_position_embeddings"}) {
+    for (const Json& value : {Json(48.0), Json("48"), Json(0), Json(-48), Json(true), Json::array({48}), Json(2147483648),
+                              Json(UINT64_MAX), Json(UINT64_MAX - 47)}) {
+      EXPECT_NE(refusal({{key, value}}).find("\"" + std::string(key) + "\""), std::string::npos) << key << " " << value;
+    }
+  }
+  for (const char* key : {"vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"}) {
+    Json without = kSmall;
+    without.erase(key);
+    EXPECT_NE(refusal_of_text(without.dump()).find(key), std::string::npos);
+  }
+  for (const Json& value : {Json(1), Json("true"), Json(0.0)}) EXPECT_NE(refusal({{"tie_word_embeddings", value}}), "");
+  for (const Json& value : {Json("1e-5"), Json(-1e-5), Json(2), Json(nullptr)}) EXPECT_NE(refusal({{"rms_norm_eps", value}}), "");
+  EXPECT_NE(refusal_of_text("[]"), "");
+  EXPECT_NE(refusal_of_text(R"({"model_type": "llama", "model_type": "llama"})").find("twice"), std::string::npos);
+}
+
+TEST(Config, SizesMustFitEachOther) {
+  EXPECT_NE(refusal({{"num_key_value_heads", 4}}).find("num_key_value_heads"), std::string::npos);
+  EXPECT_NE(refusal({{"num_key_value_heads", 12}}), "");
+  EXPECT_NE(refusal({{"num_attention_heads", 7}, {"num_key_value_heads", 7}}).find("not a multiple"), std::string::npos);
+  EXPECT_NE(refusal({{"num_attention_heads", 5}, {"num_key_value_heads", 5}, {"head_dim", 8}}).find("even with head_dim"),
+            std::string::npos);
+  EXPECT_NE(refusal({{"head_dim", 7}}).find("odd"), std::string::npos);
+  EXPECT_NE(refusal({{"hidden_size", 18}, {"num_attention_heads", 6}}).find("odd"), std::string::npos);
+  EXPECT_NE(refusal({{"num_hidden_layers", 1000000}}), "");
+  EXPECT_NE(refusal({{"head_dim", 2147483646}}), "");
+  EXPECT_NE(refusal({{"intermediate_size", 2147483647}}), "");
+  EXPECT_NE(refusal({{"vocab_size", 2147483647}, {"hidden_size", 2147483640}}), "");
+}
+
+TEST(Config, TokenIds) {
+  EXPECT_EQ(parse(with({{"eos_token_id", {5, 7, 5}}})).eos, (std::vector<int32_t>{5, 7}));
+  EXPECT_EQ(parse(with({{"eos_token_id", nullptr}})).eos, std::vector<int32_t>{});
+  EXPECT_EQ(parse(with({{"bos_token_id", nullptr}})).bos, std::nullopt);
+  EXPECT_EQ(parse(with({{"pad_token_id", -1}})).pad, std::nullopt);
+  EXPECT_EQ(parse(with({{"pad_token_id", 99}})).pad, 99);
+  const LlamaConfig outside = parse(with({{"pad_token_id", 100}}));
+  EXPECT_EQ(outside.pad, std::nullopt);
+  EXPECT_EQ(outside.warnings.size(), 1u);
+  EXPECT_NE(refusal({{"bos_token_id", {1, 2}}}), "");
+  for (const Json& value : {Json("2"), Json(2.0), Json(-2), Json::array({true})})
+    EXPECT_NE(refusal({{"eos_token_id", value}}), "") << value;
+}
+
+TEST(Config, GenerationEosIsMerged) {
+  std::string name = (fs::temp_directory_path() / "tll_config_XXXXXX").string();
+  ASSERT_NE(::mkdtemp(name.data()), nullptr);
+  const fs::path dir = name;
+  write_file_atomic(dir / "config.json", with({{"eos_token_id", 9}}).dump());
+  const LlamaConfig config = load_config(dir);
+  EXPECT_EQ(load_config(dir / "config.json").eos, config.eos);
+  EXPECT_EQ(load_generation_eos(dir, config), std::vector<int32_t>{9});
+  write_file_atomic(dir / "generation_config.json", R"({"eos_token_id": [8, 9, 7], "do_sample": true})");
+  EXPECT_EQ(load_generation_eos(dir, config), (std::vector<int32_t>{9, 8, 7}));
+  write_file_atomic(dir / "generation_config.json", R"({"eos_token_id": "x"})");
+  EXPECT_THROW(load_generation_eos(dir, config), Error);
+  EXPECT_THROW(load_config(dir / "none"), Error);
+  fs::remove_all(dir);
+}
+
+LlamaConfig rope_config(int32_t head_dim, double theta, RopeType type, double factor) {
+  LlamaConfig c;
+  c.head_dim = head_dim;
+  c.rope = {type, theta, factor, 1, 4, 8192};
+  return c;
+}
+
+// Frequencies are floats, computed with a power in float: each operation is right to 2^-24, the power to about 1 ulp.
+void expect_close(float value, double exact) { EXPECT_NEAR(value / exact, 1, 4e-7) << exact; }
+
+TEST(RopeFrequencies, Llama3TestValues) {
+  struct Value {
+    size_t index;
+    double exact;
+  };
+  const auto check = [](const LlamaConfig& c, const std::vector<Value>& values, size_t first_scaled, size_t first_divided) {
+    LlamaConfig unscaled = c;
+    unscaled.rope.type = RopeType::plain;
+    const std::vector<float> f = rope_inverse_frequencies(c), plain = rope_inverse_frequencies(unscaled);
+    ASSERT_EQ(f.size(), size_t(c.head_dim / 2));
+    for (const Value& v : values) expect_close(f[v.index], v.exact);
+    for (size_t i = 0; i < f.size(); i++) {
+      EXPECT_EQ(f[i] == plain[i], i < first_scaled) << i;
+      EXPECT_EQ(f[i] == plain[i] / static_cast<float>(c.rope.factor), i >= first_divided) << i;
+    }
+  };
+  check(rope_config(64, 5e5, RopeType::llama3, 32),
+        {{15, 0.001290547928209264}, {16, 0.00042955679655936837}, {18, 1.9461638184831128e-05}, {31, 9.418306725434911e-08}}, 15,
+        18);
+  check(rope_config(128, 5e5, RopeType::llama3, 8),
+        {{29, 0.002166570763503359}, {30, 0.0013718935677611381}, {35, 9.556212353964683e-05}, {63, 3.068925988914511e-07}}, 29,
+        35);
+  check(rope_config(128, 5e5, RopeType::llama3, 32),
+        {{29, 0.002118406996779608}, {30, 0.001290547928209264}, {35, 2.3890530884911708e-05}, {63, 7.672314972286278e-08}}, 29,
+        35);
+}
+
+TEST(RopeFrequencies, PlainAndLinear) {
+  const std::vector<float> plain = rope_inverse_frequencies(rope_config(8, 1e4, RopeType::plain, 1));
+  EXPECT_EQ(plain[0], 1.0f);
+  for (size_t i = 0; i < 4; i++) expect_close(plain[i], std::pow(10, -double(i)));
+  const std::vector<float> linear = rope_inverse_frequencies(rope_config(8, 1e4, RopeType::linear, 4));
+  for (size_t i = 0; i < 4; i++) EXPECT_EQ(linear[i], plain[i] / 4);
+}
+
+LlamaConfig dims(int32_t hidden, int32_t intermediate, int32_t layers, int32_t heads, int32_t kv_heads, int32_t head_dim,
+                 int32_t vocab, bool tied) {
+  LlamaConfig c;
+  c.hidden = hidden, c.intermediate = intermediate, c.layers = layers, c.heads = heads, c.kv_heads = kv_heads,
+  c.head_dim = head_dim;
+  c.vocab_size = vocab, c.tie_embeddings = tied;
+  return c;
+}
+
+TEST(WeightSpecs, ParameterTotalsOfPublishedModels) {
+  EXPECT_EQ(parameter_count(dims(2048, 8192, 16, 32, 8, 64, 128256, true)), 1'235'814'400);     // Llama-3.2-1B
+  EXPECT_EQ(parameter_count(dims(3072, 8192, 28, 24, 8, 128, 128256, true)), 3'212'749'824);    // Llama-3.2-3B
+  EXPECT_EQ(parameter_count(dims(4096, 14336, 32, 32, 8, 128, 128256, false)), 8'030'261'248);  // Llama-3.1-8B
+  EXPECT_EQ(parameter_count(dims(4096, 11008, 32, 32, 32, 128, 32000, false)), 6'738'415'616);  // Llama-2-7B
+  EXPECT_EQ(parameter_count(dims(2048, 5632, 22, 32, 4, 64, 32000, false)), 1'100'048'384);     // TinyLlama-1.1B
+  EXPECT_EQ(parameter_count(dims(576, 1536, 30, 9, 3, 64, 49152, true)), 134'515'008);          // SmolLM2-135M
+  EXPECT_EQ(parameter_count(dims(960, 2560, 32, 15, 5, 64, 49152, true)), 361'821'120);         // SmolLM2-360M
+}
+
+TEST(WeightSpecs, NamesAndShapes) {
+  LlamaConfig c = dims(12, 20, 2, 3, 1, 6, 50, true);
+  std::string all;
+  const auto list = [&] {
+    all.clear();
+    for (const WeightSpec& spec : weight_specs(c)) {
+      all += spec.name;
+      for (const int64_t d : spec.shape) all += " " + std::to_string(d);
+      all += "\n";
+    }
+  };
+  list();
+  EXPECT_EQ(weight_specs(c).size(), 2u + 2 * 9);
+  EXPECT_EQ(all.find("model.embed_tokens.weight 50 12\nmodel.layers.0.input_layernorm.weight "
+                     "12\nmodel.layers.0.self_attn.q_proj.weight 18 12\n"
+                     "model.layers.0.self_attn.k_proj.weight 6 12\nmodel.layers.0.self_attn.v_proj.weight 6 12\n"
+                     "model.layers.0.self_attn.o_proj.weight 12 18\nmodel.layers.0.post_attention_layernorm.weight 12\n"
+                     "model.layers.0.mlp.gate_proj.weight 20 12\nmodel.layers.0.mlp.up_proj.weight 20 12\n"
+                     "model.layers.0.mlp.down_proj.weight 12 20\nmodel.layers.1.input_layernorm.weight 12\n"),
+            0u);
+  EXPECT_TRUE(all.ends_with("model.norm.weight 12\n"));
+  c.tie_embeddings = false, c.attention_bias = c.mlp_bias = true;
+  list();
+  EXPECT_TRUE(all.ends_with("model.norm.weight 12\nlm_head.weight 50 12\n"));
+  EXPECT_EQ(weight_specs(c).size(), 3u + 2 * 16);
+  EXPECT_NE(all.find("model.layers.1.self_attn.o_proj.bias 12\n"), std::string::npos);
+  EXPECT_NE(all.find("model.layers.1.mlp.up_proj.bias 20\n"), std::string::npos);
+}
+
+TEST(Config, MutatedTextsNeverCrash) {
+  const std::string good =
+      with({{"rope_scaling", {{"rope_type", "llama3"}, {"factor", 8.0}, {"low_freq_factor", 1.0}, {"high_freq_factor", 4.0}}},
+            {"eos_token_id", {2, 3}},
+            {"head_dim", 8}})
+          .dump();
+  ASSERT_EQ(refusal_of_text(good), "");
+  std::mt19937 random(2);
+  int accepted = 0;
+  for (int trial = 0; trial < 5000; trial++) {
+    std::string text = good;
+    for (unsigned edit = 0; edit <= random() % 3; edit++) {
+      const size_t at = random() % text.size();
+      switch (random() % 4) {
+        case 0:
+          text[at] = char(random());
+          break;
+        case 1:
+          text[at] = "0123456789{}[],:\"-e."[random() % 20];
+          break;
+        case 2:
+          text.erase(at, 1 + random() % 3);
+          break;
+        default:
+          text.insert(at, std::string(1 + random() % 12, "90[{\"-"[random() % 6]));
+          break;
+      }
+      if (text.empty()) text = " ";
+    }
+    if (refusal_of_text(text) != "") continue;
+    accepted++;
+    const LlamaConfig c = parse_config(text, "config.json");
+    EXPECT_GT(parameter_count(c), 0);  // and it does not overflow: the sanitizer watches
+  }
+  EXPECT_GT(accepted, 0);
+}
+
+}  // namespace
+}  // namespace tll
