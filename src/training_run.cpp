@@ -66,7 +66,8 @@ TrainingRun<Float>::TrainingRun(const Options& options)
       data_(load_run_data(options_, source_)),
       resume_from_(options.resume ? (options.resume->empty() ? newest_checkpoint(options.output) : options.resume)
                                   : std::nullopt),
-      adapter_(open_adapter(options_, source_.config, resume_from_ ? *resume_from_ : options.init_adapter)),
+      adapter_(open_adapter(options_, source_.config,
+                            resume_from_ && options.train == TrainMode::kLora ? *resume_from_ : options.init_adapter)),
       session_(options_, source_.config, adapter_.targets, training_needs(options_)),
       loader_(data_.train, loader_options(options_, Split::kTrain)) {
   if (data_.validation().count(Split::kValidation) > 0)
