@@ -8,7 +8,9 @@
 namespace tll::test {
 namespace {
 
-constexpr std::byte kUnwritten{0xff};
+// What lies around the data. Around what an op only reads it is NaN, so that reading too far shows in the results; around what
+// it writes it is something else, so that copying the one to the other shows too.
+std::byte redzone(const TensorSpec& spec) { return spec.written() ? std::byte{0xa5} : std::byte{0xff}; }
 constexpr size_t kZone = 64;
 
 template <class T>
@@ -53,7 +55,10 @@ Tensor::Tensor(const TensorSpec& spec, DType dtype)
       dtype_(dtype),
       offset_(kZone + dtype_bytes(dtype)),
       size_(static_cast<size_t>(spec.count()) * dtype_bytes(dtype)),
-      bytes_(offset_ + size_ + kZone, kUnwritten) {
+      bytes_(offset_ + size_ + kZone, redzone(spec)) {
+  const size_t row = static_cast<size_t>(spec.width) * dtype_bytes(dtype),
+               step = static_cast<size_t>(spec.stride()) * dtype_bytes(dtype);
+  for (int64_t r = 0; r < spec.rows; r++) std::memset(data() + static_cast<size_t>(r) * step, 0xff, row);  // NaN until written
   poison(true);
 }
 Tensor::~Tensor() { poison(false); }
@@ -117,7 +122,7 @@ void Tensor::copy_from(const Tensor& other) {
 }
 bool Tensor::intact() {
   const auto untouched = [&](const std::byte* from, size_t count) {
-    return std::all_of(from, from + count, [](std::byte b) { return b == kUnwritten; });
+    return std::all_of(from, from + count, [&](std::byte b) { return b == redzone(spec_); });
   };
   poison(false);
   const size_t e = dtype_bytes(dtype_);

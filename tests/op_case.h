@@ -42,7 +42,7 @@ struct TensorSpec {
 
 DType dtype_for(Kind kind, DType type);  // of a tensor, when ops run with storage type `type`
 
-// One tensor in memory, with its redzones: bytes 0xff, which are NaN in every floating type, so that reading them shows too.
+// One tensor in memory, between its redzones; its elements are NaN until they are set.
 class Tensor {
  public:
   Tensor(const TensorSpec& spec, DType dtype);
