@@ -8,8 +8,7 @@
 //   weight gradient  dW (out, in) += dyᵀ · x                  A = dy transposed, out in float
 //   LoRA             the same three with A (r, in) and B (out, r)
 //
-// Products are accumulated in float (double, complex for the oracle types). Where an operand is not float and the processor
-// has no bf16 arithmetic, blocks of it are widened into `scratch` first. Bound by arithmetic, unless rows or inner is small.
+// Products are accumulated in float (double, complex for the oracle types). Bound by arithmetic, unless rows or inner is small.
 #pragma once
 
 #include "kernels/device.h"
@@ -34,12 +33,13 @@ struct Matmul {
   int rows, cols, inner;
   double alpha = 1;
   bool accumulate = false;   // += instead of =
-  float* scratch = nullptr;  // (scratch_floats(widest)), unless Float is an oracle type
+  float* scratch = nullptr;  // (scratch_floats(threads)), unless Float is an oracle type
   int64_t scratch_size = 0;
 
-  // Three regions (A, B, out) of 512 rows of the widest stored matrix. `widest` must be at least every inner and stored width
-  // that is not float; long dimensions (the vocabulary) are cut into blocks.
-  static int64_t scratch_floats(int64_t widest) { return is_oracle<Float> ? 0 : 3 * 512 * widest; }
+  // Packed blocks of B (shared) and of A (one a thread), and sums that are rounded once at the end. Does not depend on the sizes:
+  // larger matrices are cut into blocks that fit.
+  static constexpr int64_t kPackedB = 1 << 19, kPackedA = 1 << 16, kSums = 1 << 18;
+  static int64_t scratch_floats(int threads) { return is_oracle<Float> ? 0 : kPackedB + kSums + kPackedA * threads; }
   void check() const {
     TLL_CHECK(out && a.data && b.data && rows >= 0 && cols >= 0 && inner >= 0 && out_stride >= cols &&
                   a.stride >= (a.transposed ? rows : inner) && b.stride >= (b.transposed ? inner : cols),

@@ -348,9 +348,7 @@ void Llama<Float>::place_scratch(Arena& arena) {
     }
   if (rank > 0) place(z_, "z", {N, rank});
   if (options_.dropout > 0) place(dropped_, "dropped", {N, widest});
-  // The float product needs no room; bf16 and fp16 operands may have to be widened.
-  const bool all_float = std::is_same_v<Float, float> && weight_dtype() == DType::f32;
-  matmul_scratch_size_ = all_float ? 0 : Matmul<Float>::scratch_floats(widest);
+  matmul_scratch_size_ = Matmul<Float>::scratch_floats(options_.threads);
   if (matmul_scratch_size_ > 0) place(matmul_scratch_, "matmul", {matmul_scratch_size_});
   int64_t attention = AttentionForward<Float>::scratch_floats(config_.head_dim, options_.threads);
   if (options_.gradients)

@@ -14,7 +14,7 @@ double measure_peak_flops(const Device& device) {
   using Clock = std::chrono::steady_clock;
   const std::vector<Float> a(kSize * kSize, from_acc<Float>(0.5f)), b = a;
   std::vector<Float> out(kSize * kSize);
-  std::vector<float> scratch(static_cast<size_t>(Matmul<Float>::scratch_floats(kSize)));
+  std::vector<float> scratch(static_cast<size_t>(Matmul<Float>::scratch_floats(device.threads)));
   const Matmul<Float> product{.out = out.data(),
                               .out_dtype = dtype_of<Float>,
                               .out_stride = kSize,

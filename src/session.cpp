@@ -72,7 +72,21 @@ SessionNeeds training_needs(const Options& options) {
   return needs;
 }
 
+namespace {
+
+// The demo model is small and sees a format that it does not know: it takes larger steps than a real model, and can afford to be
+// asked questions before and after.
+void apply_demo_defaults(Options& options) {
+  if (!options.model.empty() || !options.config.empty() || options.train == TrainMode::kFull) return;
+  if (!options.given("lr")) options.lr = 3e-3;
+  if (!options.given("seq-len")) options.seq_len = 512;
+  if (!options.given("eval-samples")) options.eval_samples = 100;
+}
+
+}  // namespace
+
 void resolve_options(Options& options) {
+  apply_demo_defaults(options);
   if (options.device == DeviceOption::kCuda) fmt::print(stderr, "note: this build has no CUDA device; running on the CPU\n");
   options.device = DeviceOption::kCpu;
   if (options.dtype == DtypeOption::kAuto) options.dtype = cpu_has_bf16_matmul() ? DtypeOption::kBf16 : DtypeOption::kFp32;

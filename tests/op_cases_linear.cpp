@@ -26,8 +26,7 @@ OpCase matmul(const Product& p) {
   const int64_t rows = p.rows, cols = p.cols, inner = p.inner;
   const int64_t a_rows = p.ta ? inner : rows, a_cols = p.ta ? rows : inner, b_rows = p.tb ? cols : inner,
                 b_cols = p.tb ? inner : cols;
-  const int64_t widest = std::max({rows, cols, inner});
-  const int64_t scratch = p.small_scratch ? 3 * widest : Matmul<float>::scratch_floats(widest);
+  const int64_t scratch = Matmul<float>::scratch_floats(p.small_scratch ? 1 : 2);
   const Kind da = p.a == Kind::bf16 ? Kind::bf16 : Kind::f32;
   c.tensors = {
       {.name = "a", .role = Role::input, .kind = p.a, .rows = a_rows, .width = a_cols, .gap = p.gap},

@@ -42,7 +42,7 @@ TEST_P(OnEachIsa, MatmulOfIntegersIsExact) {
   std::vector<bf16> a(rows * inner), b(cols * inner);
   for (size_t i = 0; i < a.size(); i++) a[i] = round_to_bf16(static_cast<float>(static_cast<int>(i * 7 % 15) - 7));
   for (size_t i = 0; i < b.size(); i++) b[i] = round_to_bf16(static_cast<float>(static_cast<int>(i * 5 % 13) - 6));
-  std::vector<float> out(rows * cols, 1000), scratch(static_cast<size_t>(Matmul<float>::scratch_floats(inner)));
+  std::vector<float> out(rows * cols, 1000), scratch(static_cast<size_t>(Matmul<float>::scratch_floats(2)));
   run(device, Matmul<float>{.out = out.data(),
                             .out_dtype = DType::f32,
                             .out_stride = cols,

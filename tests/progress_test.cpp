@@ -1,6 +1,7 @@
 #include "src/progress.h"
 
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <pty.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -36,11 +37,16 @@ struct Channel {
     EXPECT_EQ(openpty(&made.out, &made.in, nullptr, nullptr, &size), 0);
     return made;
   }
-  // What was written so far (the writer's end is closed first for a pipe).
+  // What was written so far. A terminal hands it over in pieces.
   std::string text() {
-    char buffer[65536];
-    const ssize_t got = read(out, buffer, sizeof buffer);
-    return std::string(buffer, got > 0 ? static_cast<size_t>(got) : 0);
+    std::string all;
+    char buffer[4096];
+    for (pollfd wait{out, POLLIN, 0}; poll(&wait, 1, 50) > 0 && (wait.revents & POLLIN);) {
+      const ssize_t got = read(out, buffer, sizeof buffer);
+      if (got <= 0) break;
+      all.append(buffer, static_cast<size_t>(got));
+    }
+    return all;
   }
   void close() { ::close(in), ::close(out); }
 };

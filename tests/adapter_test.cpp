@@ -1,0 +1,436 @@
+#include "src/adapter.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <fstream>
+#include <functional>
+#include <map>
+#include <random>
+
+#include "src/check.h"
+#include "src/json.h"
+#include "src/module_pattern.h"
+#include "src/safetensors.h"
+
+namespace tll {
+namespace {
+
+namespace fs = std::filesystem;
+using Modules = std::vector<std::pair<int, Target>>;
+
+LlamaConfig tiny() {
+  LlamaConfig c;
+  c.vocab_size = 10, c.hidden = 8, c.intermediate = 6, c.layers = 12, c.heads = 4, c.kv_heads = 2, c.head_dim = 4;
+  return c;
+}
+
+AdapterConfig parse(Json config) {
+  config.emplace("peft_type", "LORA");
+  return parse_adapter_config(config.dump(), "adapter_config.json");
+}
+std::string message_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.exit_code, kExitBadFile);
+    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos) << error.what();
+    return error.what();
+  }
+  return "";
+}
+std::string refusal(const Json& config) {
+  return message_of([&] { parse(config); });
+}
+Modules targets(const Json& config) { return adapter_targets(parse(config), tiny(), "adapter_config.json"); }
+std::string targets_refusal(const Json& config) {
+  return message_of([&] { targets(config); });
+}
+Modules every_layer(const std::vector<Target>& kinds) {
+  Modules modules;
+  for (int layer = 0; layer < tiny().layers; layer++) {
+    for (const Target target : kinds) modules.emplace_back(layer, target);
+  }
+  return modules;
+}
+
+TEST(AdapterConfig, Defaults) {
+  const AdapterConfig c = parse(Json::object());
+  EXPECT_EQ(c.rank, 8);
+  EXPECT_EQ(c.alpha, 8);
+  EXPECT_EQ(c.dropout, 0);
+  EXPECT_FALSE(c.rslora);
+  EXPECT_TRUE(c.warnings.empty());
+  EXPECT_EQ(targets({{"target_modules", nullptr}}), every_layer({Target::q, Target::v}));
+}
+
+TEST(AdapterConfig, TypesAreStrict) {
+  EXPECT_NE(message_of([] { parse_adapter_config("{}", "f"); }).find("peft_type"), std::string::npos);
+  EXPECT_NE(message_of([] { parse_adapter_config(R"({"peft_type": "lora"})", "f"); }), "");
+  EXPECT_NE(message_of([] { parse_adapter_config("[]", "f"); }), "");
+  for (const Json& bad :
+       {Json{{"r", 0}}, Json{{"r", 8.0}}, Json{{"r", "8"}}, Json{{"r", -1}}, Json{{"lora_alpha", "16"}}, Json{{"lora_alpha", 0}},
+        Json{{"lora_dropout", 1.0}}, Json{{"lora_dropout", -0.1}}, Json{{"use_rslora", 1}}, Json{{"target_modules", 5}},
+        Json{{"target_modules", ""}}, Json{{"target_modules", {1}}}, Json{{"layers_to_transform", "1"}},
+        Json{{"layers_to_transform", {1.0}}}, Json{{"rank_pattern", {{"q_proj", 0}}}}, Json{{"rank_pattern", {1}}},
+        Json{{"alpha_pattern", {{"q_proj", "x"}}}}, Json{{"layers_to_transform", 1}, {"target_modules", "all-linear"}}}) {
+    EXPECT_NE(refusal(bad), "") << bad;
+  }
+  EXPECT_EQ(parse({{"lora_alpha", 12.5}, {"lora_dropout", 0.05}}).alpha, 12.5);
+}
+
+TEST(AdapterConfig, RefusesByNameWhatItCannotDo) {
+  const Json others = {{"bias", "all"},
+                       {"fan_in_fan_out", true},
+                       {"modules_to_save", {"lm_head"}},
+                       {"layer_replication", Json::array({{0, 2}})},
+                       {"target_parameters", {"x"}},
+                       {"lora_bias", true},
+                       {"use_dora", true},
+                       {"use_qalora", true},
+                       {"alora_invocation_tokens", {1}},
+                       {"trainable_token_indices", {1}},
+                       {"arrow_config", {{"k", 1}}},
+                       {"use_bdlora", {{"k", 1}}},
+                       {"monteclora_config", {{"k", 1}}},
+                       {"kasa_config", {{"k", 1}}}};
+  for (const auto& [key, value] : others.items()) {
+    EXPECT_NE(refusal({{key, value}}).find("\"" + key + "\""), std::string::npos) << key;
+    EXPECT_EQ(refusal({{key, nullptr}}), "") << key;
+  }
+}
+
+// All keys that PEFT 0.21 writes, at their defaults: not a word.
+TEST(AdapterConfig, TheLongFormGivesNoWarning) {
+  const char* text = R"({"alora_invocation_tokens": null, "alpha_pattern": {}, "arrow_config": null, "auto_mapping": null,
+    "base_model_name_or_path": "b", "bias": "none", "corda_config": null, "ensure_weight_tying": false, "eva_config": null,
+    "exclude_modules": null, "fan_in_fan_out": false, "inference_mode": true, "init_lora_weights": true, "kasa_config": null,
+    "layer_replication": null, "layers_pattern": null, "layers_to_transform": null, "loftq_config": {}, "lora_alpha": 16,
+    "lora_bias": false, "lora_dropout": 0.0, "lora_ga_config": null, "megatron_config": null, "megatron_core": "megatron.core",
+    "modules_to_save": null, "monteclora_config": null, "peft_type": "LORA", "peft_version": "0.21.0", "qalora_group_size": 16,
+    "r": 4, "rank_pattern": {}, "revision": null, "target_modules": ["q_proj"], "target_parameters": null, "task_type": "CAUSAL_LM",
+    "trainable_token_indices": null, "use_bdlora": null, "use_dora": false, "use_qalora": false, "use_rslora": false,
+    "velora_config": null})";
+  const AdapterConfig c = parse_adapter_config(text, "f");
+  EXPECT_TRUE(c.warnings.empty()) << c.warnings[0];
+  EXPECT_EQ(c.base_model, "b");
+  EXPECT_EQ(parse({{"from_the_future", 1}, {"init_lora_weights", "pissa_niter_4"}}).warnings.size(), 2u);
+  EXPECT_TRUE(parse({{"from_the_future", false}, {"init_lora_weights", "gaussian"}}).warnings.empty());
+}
+
+TEST(AdapterTargets, ListsPatternsAndLayers) {
+  EXPECT_EQ(targets({{"target_modules", {"q_proj", "down_proj"}}}), every_layer({Target::q, Target::down}));
+  EXPECT_EQ(targets({{"target_modules", {"self_attn.q_proj"}}}), every_layer({Target::q}));
+  EXPECT_EQ(targets({{"target_modules", {"model.layers.1.self_attn.q_proj"}}}), (Modules{{1, Target::q}}));
+  EXPECT_EQ(targets({{"target_modules", {"1.self_attn.q_proj"}}}), (Modules{{1, Target::q}}));  // not 11
+  EXPECT_NE(targets_refusal({{"target_modules", {"proj"}}}), "");                               // no ending after a dot
+  EXPECT_NE(targets_refusal({{"target_modules", Json::array()}}), "");
+  EXPECT_EQ(targets({{"target_modules", "all-linear"}}), every_layer({std::begin(kAllTargets), std::end(kAllTargets)}));
+  EXPECT_EQ(targets({{"target_modules", "All-Linear"}, {"exclude_modules", {"mlp.up_proj", "q_proj"}}}),
+            every_layer({Target::k, Target::v, Target::o, Target::gate, Target::down}));
+  EXPECT_EQ(targets({{"target_modules", ".*\\.layers\\.(3|11)\\..*(q|k)_proj"}}),
+            (Modules{{3, Target::q}, {3, Target::k}, {11, Target::q}, {11, Target::k}}));
+  EXPECT_EQ(targets({{"target_modules", ".*(?:self_attn|mlp).*?(?:q_proj|up_proj).*?"}}), every_layer({Target::q, Target::up}));
+  EXPECT_EQ(targets({{"target_modules", ".*proj"}, {"exclude_modules", ".*(mlp|[qkv]_proj).*"}}), every_layer({Target::o}));
+  EXPECT_NE(targets_refusal({{"target_modules", "q_proj"}}), "");  // a pattern must match the whole name
+  EXPECT_EQ(targets({{"target_modules", {"q_proj"}}, {"layers_to_transform", {0, 7}}}),
+            (Modules{{0, Target::q}, {7, Target::q}}));
+  EXPECT_EQ(targets({{"target_modules", {"q_proj"}}, {"layers_to_transform", 4}, {"layers_pattern", "layers"}}),
+            (Modules{{4, Target::q}}));
+  EXPECT_NE(targets_refusal({{"target_modules", {"q_proj"}}, {"layers_to_transform", 4}, {"layers_pattern", "h"}}), "");
+  EXPECT_EQ(targets({{"target_modules", {"q_proj"}}, {"layers_to_transform", Json::array()}}), every_layer({Target::q}));
+  // A full name is not restricted by the layers.
+  EXPECT_EQ(targets({{"target_modules", {"q_proj", "model.layers.2.mlp.up_proj"}}, {"layers_to_transform", 4}}),
+            (Modules{{2, Target::up}, {4, Target::q}}));
+  for (const Json& head : {Json{"q_proj", "lm_head"}, Json{"embed_tokens"}, Json(".*")}) {
+    EXPECT_NE(targets_refusal({{"target_modules", head}}).find("are not implemented"), std::string::npos) << head;
+  }
+  EXPECT_EQ(
+      targets({{"target_modules", ".*proj|lm_head"}, {"exclude_modules", {"lm_head", "mlp.gate_proj", "up_proj", "down_proj"}}}),
+      every_layer({Target::q, Target::k, Target::v, Target::o}));
+}
+
+TEST(ModulePattern, HostilePatternsAreRefusedOrFast) {
+  const auto with_pattern = [](const std::string& pattern) { return targets_refusal({{"target_modules", pattern}}); };
+  for (const std::string& bad :
+       {std::string("("), std::string("[a"), std::string("a{2"), std::string("(?P<x>a)"), std::string("(?i)q_proj"),
+        std::string("(a)\\1"), std::string("*"), std::string(5000, 'a'), std::string("((a{99}){99}){99}"),
+        std::string("a{99999999999999999999}"), std::string(100'000, '('), std::string("(?=.*(?=.*(?=.*a)))b")}) {
+    EXPECT_NE(with_pattern(bad), "") << bad.substr(0, 40);
+  }
+  const std::string name = module_path(3, Target::gate);
+  for (const std::string& slow :
+       {std::string("(a*)*b"), std::string("(.*.*.*.*.*.*.*.*)*x"), std::string("((.|.)*)*x"), std::string("(m|(m|(.)*)*)*x"),
+        std::string(450, '(') + "a" + std::string(450, ')'), std::string("(a?){90}x"), std::string("(){390}")}) {
+    EXPECT_FALSE(ModulePattern(slow, "f").matches(name)) << slow;
+  }
+}
+
+TEST(ModuleSuffix, MatchesAsPeftDoes) {
+  const std::string name = module_path(1, Target::q), eleven = module_path(11, Target::q);
+  EXPECT_TRUE(ModuleSuffix("q_proj", "f").matches(name));
+  EXPECT_TRUE(ModuleSuffix(name, "f").matches(name));
+  EXPECT_FALSE(ModuleSuffix(name, "f").matches(eleven));
+  EXPECT_FALSE(ModuleSuffix("_proj", "f").matches(name));
+  EXPECT_TRUE(ModuleSuffix("self_attn.q.proj", "f").matches(name));  // a dot is any character
+  EXPECT_TRUE(ModuleSuffix("layers\\.\\d\\..*", "f").matches(name));
+  EXPECT_FALSE(ModuleSuffix("layers\\.\\d\\..*", "f").matches(eleven));
+  EXPECT_TRUE(ModuleSuffix("k_proj|q_proj", "f").matches(name));
+}
+
+class AdapterTest : public testing::Test {
+ protected:
+  using Tensors = std::map<std::string, std::vector<int64_t>>;
+
+  void SetUp() override {
+    std::string name = (fs::temp_directory_path() / "tll_adapter_XXXXXX").string();
+    ASSERT_NE(::mkdtemp(name.data()), nullptr);
+    dir = name;
+  }
+  void TearDown() override { fs::remove_all(dir); }
+
+  void write_config(const Json& config) const { std::ofstream(dir / "adapter_config.json") << config.dump(); }
+  void write_tensors(const Tensors& tensors, FileDtype dtype = FileDtype::F32) const {
+    std::vector<TensorEntry> entries;
+    const std::vector<std::byte> zeros(1 << 16);
+    for (const auto& [name, shape] : tensors) {
+      const size_t bytes = size_t(element_count(shape) * file_dtype_bits(dtype) / 8);
+      entries.push_back({{name, dtype, shape}, std::span(zeros).first(bytes)});
+    }
+    write_safetensors(dir / "adapter_model.safetensors", entries);
+  }
+  void expect_refused(const std::string& why) const {
+    const std::string message = message_of([&] { read_adapter(dir, tiny()); });
+    EXPECT_NE(message.find(why), std::string::npos) << "message: " << message << "\nexpected: " << why;
+  }
+  void expect_refused(const Tensors& tensors, const std::string& why) const {
+    write_tensors(tensors);
+    expect_refused(why);
+  }
+
+  // q and down of layer 3, ranks 2 and 5.
+  Tensors good = {{peft_name(3, Target::q, false), {2, 8}},
+                  {peft_name(3, Target::q, true), {16, 2}},
+                  {peft_name(3, Target::down, false), {5, 6}},
+                  {peft_name(3, Target::down, true), {8, 5}}};
+  Json config = {{"peft_type", "LORA"},
+                 {"r", 2},
+                 {"lora_alpha", 6},
+                 {"target_modules", {"q_proj", "down_proj"}},
+                 {"layers_to_transform", {3}},
+                 {"rank_pattern", {{"down_proj", 5}}},
+                 {"alpha_pattern", {{"layers.3.mlp.down_proj", 20}}}};
+  fs::path dir;
+};
+
+TEST_F(AdapterTest, ReadsWithItsOwnRanksAndScales) {
+  write_config(config);
+  for (const FileDtype dtype : {FileDtype::F32, FileDtype::BF16, FileDtype::F16}) {
+    write_tensors(good, dtype);
+    const Adapter adapter = read_adapter(dir, tiny());
+    EXPECT_TRUE(adapter.warnings.empty());
+    ASSERT_EQ(adapter.modules.size(), 2u);
+    EXPECT_EQ(adapter.modules[0].target, Target::q);
+    EXPECT_EQ(adapter.modules[0].scale, 3);
+    EXPECT_EQ(adapter.modules[0].a.size(), 16u);
+    EXPECT_EQ(adapter.modules[1].layer, 3);
+    EXPECT_EQ(adapter.modules[1].rank, 5);
+    EXPECT_EQ(adapter.modules[1].scale, 4);
+    EXPECT_EQ(adapter.modules[1].b.size(), 40u);
+  }
+  config["use_rslora"] = true;
+  write_config(config);
+  EXPECT_EQ(read_adapter(dir, tiny()).modules[1].scale, 20 / std::sqrt(5.0));
+  config["rank_pattern"] = Json::object();
+  write_config(config);
+  const Adapter contradicted = read_adapter(dir, tiny());  // the tensors' rank is used
+  EXPECT_EQ(contradicted.modules[1].rank, 5);
+  EXPECT_EQ(contradicted.modules[1].scale, 20 / std::sqrt(5.0));
+  ASSERT_EQ(contradicted.warnings.size(), 1u);
+  EXPECT_NE(contradicted.warnings[0].find("has rank 5"), std::string::npos);
+}
+
+TEST_F(AdapterTest, TheFirstPatternInTheFileWins) {
+  write_tensors(good);
+  const std::string before = R"({"peft_type": "LORA", "r": 2, "target_modules": ["q_proj", "down_proj"], "layers_to_transform": 3,
+    "rank_pattern": {"down_proj": 5}, "alpha_pattern": {)";
+  std::ofstream(dir / "adapter_config.json") << before << R"("self_attn.q_proj": 4, "q_proj": 8}})";
+  EXPECT_EQ(read_adapter(dir, tiny()).modules[0].alpha, 4);
+  std::ofstream(dir / "adapter_config.json") << before << R"("q_proj": 8, "self_attn.q_proj": 4}})";
+  EXPECT_EQ(read_adapter(dir, tiny()).modules[0].alpha, 8);
+}
+
+TEST_F(AdapterTest, NamesAreChecked) {
+  expect_refused("adapter_config.json: no such file");
+  write_config(config);
+  expect_refused("adapter_model.safetensors: no such file");
+  std::ofstream(dir / "adapter_model.bin") << "x";
+  expect_refused("convert it with PEFT");
+
+  for (const auto& [name, shape] : good) {
+    Tensors tensors = good;
+    tensors.erase(name);
+    expect_refused(tensors, "\"" + name + "\" is missing");
+  }
+  Tensors renamed;
+  for (const auto& [name, shape] : good) renamed[name.substr(0, name.size() - 6) + "default.weight"] = shape;
+  write_tensors(renamed);
+  EXPECT_EQ(read_adapter(dir, tiny()).modules.size(), 2u);
+
+  const auto with = [&](const std::string& name, const std::vector<int64_t>& shape) {
+    Tensors tensors = good;
+    tensors[name] = shape;
+    return tensors;
+  };
+  const std::string q = "base_model.model.model.layers.3.self_attn.q_proj";
+  expect_refused(with("model.layers.3.self_attn.q_proj.lora_A.weight", {2, 8}), "does not begin with");
+  expect_refused(with(q + ".lora_A.default.weight", {2, 8}), "for the same place");
+  expect_refused(with(q + ".lora_B.bias", {16}), "not implemented");
+  expect_refused(with(q + ".lora_magnitude_vector", {16}), "not implemented");
+  expect_refused(with("base_model.model.model.embed_tokens.lora_embedding_A", {2, 10}), "not implemented");
+  expect_refused(with(q + ".weight", {16, 8}), "is no lora_A or lora_B");
+  expect_refused(with(q + ".lora_A.a.b.weight", {2, 8}), "is no lora_A or lora_B");
+  expect_refused(with(q + ".lora_A.", {2, 8}), "is no lora_A or lora_B");
+  expect_refused(with("base_model.model..lora_A.weight", {2, 8}), "is no lora_A or lora_B");
+  expect_refused(with("base_model.model.", {2, 8}), "is no lora_A or lora_B");
+  expect_refused(with("base_model.model.lm_head.lora_A.weight", {2, 8}), "is no lora_A or lora_B");
+  expect_refused(with(peft_name(12, Target::q, false), {2, 8}), "of this model");  // layers 0 … 11
+  expect_refused(with(peft_name(4, Target::q, false), {2, 8}), "which target_modules");
+  write_tensors(with("base_model.model.lm_head.weight", {10, 8}));
+  ASSERT_EQ(read_adapter(dir, tiny()).warnings.size(), 1u);
+  config["target_modules"] = {"q_proj", "down_proj", "up_proj"};
+  write_config(config);
+  expect_refused(good, "up_proj.lora_A.weight\" is missing");
+}
+
+TEST_F(AdapterTest, ShapesAndTypesAreChecked) {
+  write_config(config);
+  const std::string a = peft_name(3, Target::q, false), b = peft_name(3, Target::q, true);
+  for (const std::vector<int64_t>& shape : {std::vector<int64_t>{2, 9}, {8, 2}, {16}, {0, 8}, {2, 8, 1}, {}}) {
+    Tensors tensors = good;
+    tensors[a] = shape;
+    expect_refused(tensors, "q_proj.lora_A.weight\": expected shape [r, 8]");
+  }
+  for (const std::vector<int64_t>& shape : {std::vector<int64_t>{16, 3}, {2, 16}, {15, 2}, {32}}) {
+    Tensors tensors = good;
+    tensors[b] = shape;
+    expect_refused(tensors, "q_proj.lora_B.weight\": expected shape [16, 2]");
+  }
+  write_tensors(good, FileDtype::I32);
+  expect_refused("expected F32, BF16 or F16, found I32");
+}
+
+std::vector<float> numbers(int64_t count, float start) {
+  std::vector<float> values(static_cast<size_t>(count));
+  for (size_t i = 0; i < values.size(); i++) values[i] = start + 0.25f * float(i);
+  return values;
+}
+
+TEST_F(AdapterTest, WritesWhatItReads) {
+  const LlamaConfig model = tiny();
+  // Uniform over all layers, then with one module of another rank and alpha, then a single module.
+  for (const int variant : {0, 1, 2}) {
+    std::vector<AdapterPart> parts;
+    std::vector<std::vector<float>> data;
+    for (int layer = 0; layer < model.layers; layer++) {
+      for (const Target target : {Target::v, Target::up}) {
+        if (variant == 2 && (layer != 5 || target != Target::v)) continue;
+        const LinearShape shape = linear_shape(model, target);
+        const bool other = variant == 1 && layer == 1 && target == Target::v;
+        const int rank = other ? 3 : 2;
+        data.push_back(numbers(rank * shape.in, float(layer)));
+        data.push_back(numbers(shape.out * rank, -float(layer)));
+        parts.push_back({layer, target, rank, other ? 1.5 : 32.0, shape.in, shape.out, nullptr, nullptr});
+      }
+    }
+    for (size_t i = 0; i < parts.size(); i++) parts[i].a = data[2 * i].data(), parts[i].b = data[2 * i + 1].data();
+    write_adapter(dir, {"base", 0.1, variant == 1, model.layers}, parts);
+    const Adapter adapter = read_adapter(dir, model);
+    EXPECT_TRUE(adapter.warnings.empty());
+    EXPECT_EQ(adapter.config.dropout, 0.1);
+    EXPECT_EQ(adapter.config.base_model, "base");
+    ASSERT_EQ(adapter.modules.size(), parts.size());
+    for (size_t i = 0; i < parts.size(); i++) {
+      const AdapterModule& m = adapter.modules[i];
+      EXPECT_EQ(std::pair(m.layer, m.target), std::pair(parts[i].layer, parts[i].target));
+      EXPECT_EQ(m.rank, parts[i].rank);
+      EXPECT_EQ(m.alpha, parts[i].alpha);
+      EXPECT_EQ(m.scale, lora_scale(parts[i].alpha, m.rank, variant == 1));
+      EXPECT_EQ(m.a, data[2 * i]);
+      EXPECT_EQ(m.b, data[2 * i + 1]);
+    }
+    const Json written = parse_json(read_file(dir / "adapter_config.json"), "f");
+    EXPECT_EQ(written.contains("use_rslora"), variant == 1);
+    EXPECT_EQ(written.at("target_modules"),
+              variant == 2 ? Json({"model.layers.5.self_attn.v_proj"}) : Json({"up_proj", "v_proj"}));
+    EXPECT_EQ(written.at("rank_pattern"), variant == 1 ? Json({{"model.layers.1.self_attn.v_proj", 3}}) : Json::object());
+    EXPECT_EQ(SafetensorsFile(dir / "adapter_model.safetensors").metadata().at("format"), "pt");
+  }
+}
+
+// The oldest form, which every PEFT since 0.5 loads: 0.6 to 0.13 refuse any key they do not know.
+TEST_F(AdapterTest, TheConfigurationIsTheShortForm) {
+  const std::vector<float> zeros(64);
+  write_adapter(dir, {.base_model = "", .dropout = 0, .rslora = false, .layers = 1},
+                {{0, Target::q, 2, 32, 8, 16, zeros.data(), zeros.data()}});
+  EXPECT_EQ(read_file(dir / "adapter_config.json"), R"({
+  "alpha_pattern": {},
+  "base_model_name_or_path": null,
+  "bias": "none",
+  "fan_in_fan_out": false,
+  "inference_mode": true,
+  "init_lora_weights": true,
+  "lora_alpha": 32,
+  "lora_dropout": 0.0,
+  "modules_to_save": null,
+  "peft_type": "LORA",
+  "r": 2,
+  "rank_pattern": {},
+  "revision": null,
+  "target_modules": [
+    "q_proj"
+  ],
+  "task_type": "CAUSAL_LM"
+}
+)");
+}
+
+TEST_F(AdapterTest, MutatedFilesNeverCrash) {
+  write_config(config);
+  write_tensors(good);
+  const std::string texts[] = {read_file(dir / "adapter_config.json"), read_file(dir / "adapter_model.safetensors")};
+  const fs::path paths[] = {dir / "adapter_config.json", dir / "adapter_model.safetensors"};
+  std::mt19937 random(3);
+  int accepted = 0;
+  for (int trial = 0; trial < 2000; trial++) {
+    const size_t which = trial % 2;
+    std::string bytes = texts[which];
+    const size_t header = which == 0 ? bytes.size() : 600;  // where the structure is
+    for (unsigned edit = 0; edit <= random() % 2; edit++) {
+      const size_t at = random() % std::min(header, bytes.size());
+      switch (random() % 4) {
+        case 0:
+          bytes[at] = char(random());
+          break;
+        case 1:
+          bytes[at] = "0123456789{}[],:\"-e.*(|"[random() % 23];
+          break;
+        case 2:
+          bytes.erase(at, 1);
+          break;
+        default:
+          bytes.insert(at, 1, "90[{\"-"[random() % 6]);
+          break;
+      }
+    }
+    std::ofstream(paths[which], std::ios::binary) << bytes;
+    accepted += message_of([&] { read_adapter(dir, tiny()); }).empty();
+    if (trial % 2 == 1) std::ofstream(paths[1], std::ios::binary) << texts[1];
+    if (trial % 2 == 0) std::ofstream(paths[0], std::ios::binary) << texts[0];
+  }
+  EXPECT_GT(accepted, 0);
+}
+
+}  // namespace
+}  // namespace tll
