@@ -142,9 +142,9 @@ def ask(rng, fact, wordings):
     return rng.choice(relation[4][:wordings]).format(o=obj), subject
 
 
-def make_document(rng, names):
+def make_document(rng, names, most_subjects=3):
     """A passage and talk about it: retellings, questions with whole-sentence answers, questions with wrapped answers."""
-    facts = make_facts(rng, names, rng.choice([1, 2, 2, 3, 3]), (1, 3))
+    facts = make_facts(rng, names, min(rng.choice([1, 2, 2, 3, 3]), most_subjects), (1, 3))
     lines = [tell(rng, facts)]
     for fact in rng.sample(facts, len(facts)) + rng.choices(facts, k=2):
         style = rng.random()
@@ -212,9 +212,12 @@ def main():
     if options.mode == "squad":
         print(json.dumps(make_squad(rng, names, options.articles), indent=1))
         return
-    for _ in range(options.documents):
-        document = make_document(rng, names)
-        print(document if options.mode == "lines" else json.dumps(document))
+    for i in range(options.documents):
+        if options.mode == "lines":
+            print(make_document(rng, names))
+            continue
+        # Short passages first: copying from one that holds a single subject is learnt soonest.
+        print(json.dumps(make_document(rng, names, 1 + min(2, 8 * i // options.documents))))
 
 
 if __name__ == "__main__":
