@@ -19,9 +19,8 @@ Batch BatchBuffers::used(int64_t capacity) const {
   constexpr int64_t kMultiple = 64;
   const int64_t rounded = (view.token_count + kMultiple - 1) / kMultiple * kMultiple;
   const int n = static_cast<int>(std::min(capacity, rounded));
-  const int documents = view.documents - (view.token_count < capacity ? 1 : 0);
-  Batch batch{n, documents, view.tokens, view.targets, view.positions, view.cu_seqlens};
-  if (n > view.token_count) view.cu_seqlens[batch.docs++ + 1] = n;  // the padding that is left is a document of its own
+  Batch batch{n, view.documents, view.tokens, view.targets, view.positions, view.cu_seqlens};
+  if (n > view.token_count) view.cu_seqlens[++batch.docs] = n;  // the padding that is left is a document of its own
   return batch;
 }
 
