@@ -59,6 +59,16 @@ TEST(Unicode, ComposesCanonically) {
   EXPECT_EQ(nfc("\u0301\u0301e\u0301"), "\u0301\u0301é");  // marks without a starter
 }
 
+TEST(Unicode, WordCharacters) {
+  for (const char32_t c : {U'x', U'é', U'7', U'_', U'\u0301', U'\u200D', U'\u203F', U'\u2160'})
+    EXPECT_TRUE(is_word_character(c)) << static_cast<uint32_t>(c);
+  for (const char32_t c : {U' ', U'.', U'\u00BD', U'\u00B2', U'\u2581', U'\U0010FFFF'})
+    EXPECT_FALSE(is_word_character(c)) << static_cast<uint32_t>(c);
+  size_t count = 0;
+  for (char32_t c = 0; c < 0x110000; ++c) count += is_word_character(c);
+  EXPECT_EQ(count, 144667u);
+}
+
 TEST(Utf8, InvalidBytes) {
   EXPECT_EQ(find_invalid_utf8("abcdefgh\xC3\xA9 \xE2\x82"), 11u);
   EXPECT_EQ(replace_invalid_bytes("\xE2\x82x"), "\uFFFD\uFFFDx");
@@ -148,6 +158,64 @@ TEST(TokenizerJson, TemplatesComeAroundTheText) {
   EXPECT_EQ(t->end_ids(), (Ids{10}));
 }
 
+// What a text is cut into around "abc" that is added as token 20 with these flags; other characters have no tokens.
+Ids with_added(const char* flags, std::string_view text, const char* normalizer = "null") {
+  Json j = small_json();
+  j["model"]["vocab"] = Json::parse(R"({"a": 0, "b": 1, "c": 2, " ": 3, "▁": 4, "<unk>": 5})");
+  j["model"]["merges"] = Json::array();
+  j["normalizer"] = Json::parse(normalizer);
+  j["added_tokens"] = Json::parse(R"([{"id": 20, "content": "abc"}, {"id": 21, "content": "<bc>", "special": true}])");
+  j["added_tokens"][0].merge_patch(Json::parse(flags));
+  return load_json(j)->encode(text);
+}
+
+TEST(TokenizerJson, AddedTokensThatAreNotSpecialAreFoundInTexts) {
+  EXPECT_EQ(with_added(R"({"normalized": false})", "abcab abc"), (Ids{20, 0, 1, 3, 20}));
+  EXPECT_EQ(with_added(R"({"special": true})", "abc"), (Ids{0, 1, 2}));
+  EXPECT_EQ(with_added(R"({"lstrip": true})", "a  abc abc "), (Ids{0, 20, 20, 3}));
+  EXPECT_EQ(with_added(R"({"rstrip": true})", " abc  a"), (Ids{3, 20, 0}));
+  EXPECT_EQ(with_added(R"({"rstrip": true, "lstrip": true})", "\u00A0\n abc \u3000"), (Ids{20}));
+  EXPECT_EQ(with_added(R"({"single_word": true})", "abca abc"), (Ids{0, 1, 2, 0, 3, 20}));
+  EXPECT_EQ(with_added(R"({"single_word": true})", "cabc"), (Ids{2, 0, 1, 2}));
+  EXPECT_EQ(with_added(R"({"content": "bc>"})", "<bc>bc>"), (Ids{5, 1, 2, 5, 20}));  // not inside of a special token
+}
+
+TEST(TokenizerJson, AddedTokensAreNormalizedAsTheirTextIs) {
+  const char* legacy = R"({"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"},
+    {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]})";
+  EXPECT_EQ(with_added(R"({"normalized": true})", "abc abc aabc", legacy), (Ids{20, 20, 4, 0, 0, 1, 2}));
+  // What is found before normalizing begins the text behind it anew.
+  EXPECT_EQ(with_added(R"({"normalized": false})", "aabca", legacy), (Ids{4, 0, 20, 4, 0}));
+}
+
+TEST(TokenizerJson, AddedTokensReadAsTheyAreNormalized) {
+  Json j = small_json();
+  j["normalizer"] = {{"type", "Prepend"}, {"prepend", "▁"}};
+  j["added_tokens"] = Json::parse(R"([{"id": 10, "content": "x"}, {"id": 11, "content": "y", "normalized": false},
+    {"id": 12, "content": "<e>", "special": true, "normalized": true}])");
+  j["decoder"] = {{"type", "Fuse"}};
+  TokenizerDirectory d;
+  d.write("tokenizer.json", j.dump()).write("tokenizer_config.json", R"({"eos_token": "<e>"})");
+  const auto t = d.load();
+  EXPECT_EQ(t->decode(Ids{10, 11, 12}, false), "▁xy▁<e>");
+  EXPECT_EQ(t->decode(Ids{10, 11, 12}), "▁xy");
+  EXPECT_EQ(t->eos(), 12);
+}
+
+TEST(TokenizerJson, UnkThatIsNoTokenIsRefusedWhereItIsNeeded) {
+  Json j = small_json();
+  j["model"]["unk_token"] = "<gone>";
+  const auto t = load_json(j);
+  EXPECT_EQ(t->encode("ab"), (Ids{6}));
+  try {
+    t->encode("axb");
+    ADD_FAILURE() << "an unknown character was taken";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.exit_code, kExitBadFile);
+    EXPECT_NE(std::string(e.what()).find("<gone>"), std::string::npos) << e.what();
+  }
+}
+
 TEST(TokenizerJson, FallbackBytesDecodeAsARun) {
   Json j = small_json();
   for (const auto& [token, id] : {std::pair("<0xC3>", 20), {"<0xA9>", 21}}) j["model"]["vocab"][token] = id;
@@ -208,8 +276,14 @@ TEST(TokenizerJson, RefusesByName) {
       {R"({"model": {"merges": ["a q"]}})", "merge 0"},
       {R"({"model": {"merges": ["b a"]}})", "\"ba\""},
       {R"({"model": {"merges": ["a b c"]}})", "model.merges[0]"},
-      {R"({"model": {"unk_token": "<gone>"}})", "<gone>"},
       {R"({"model": {"vocab": null}})", "'vocab' is missing"},
+      {R"({"pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "Metaspace", "replacement": "▁"},
+           {"type": "Metaspace", "replacement": "▁"}]}})",
+       "a second Metaspace"},
+      {R"({"post_processor": {"type": "Sequence", "processors": [
+           {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "a"}}, {"Sequence": {"id": "A"}}], "special_tokens": {"a": {"ids": [2]}}},
+           {"type": "TemplateProcessing", "single": [{"Sequence": {"id": "A"}}]}]}})",
+       "a second TemplateProcessing"},
       {R"({"added_tokens": [{"id": 2, "content": "x"}]})", "the id 2"},
       {R"({"added_tokens": [{"id": 30, "content": "a"}]})", "30"},
       {R"({"added_tokens": [{"id": 30, "content": "x"}, {"id": 30, "content": "y"}]})", "twice"},

@@ -5,6 +5,8 @@
 #include <unordered_map>
 
 #include "src/check.h"
+#include "src/json.h"
+#include "tokenizer/added_token_matcher.h"
 #include "tokenizer/bpe.h"
 #include "tokenizer/byte_alphabet.h"
 #include "tokenizer/fingerprint.h"
@@ -27,10 +29,12 @@ class PipelineTokenizer : public Tokenizer {
     index_vocabulary();
     add_merges();
     for (const AddedToken& t : parts_.added_tokens) {
-      parts_.tokens[static_cast<size_t>(t.id)] = t.content;
+      // As in the reference, a normalized token reads as its normalizer leaves it.
+      parts_.tokens[static_cast<size_t>(t.id)] = t.normalized ? normalize(parts_.normalizers, t.content) : t.content;
       is_special_[static_cast<size_t>(t.id)] = t.special;
     }
     std::swap(added_tokens_, parts_.added_tokens);
+    index_added_tokens();
     unk_ = parts_.unk, bos_ = parts_.bos, eos_ = parts_.eos;
     end_ids_ = parts_.end_ids;
     warnings_ = parts_.warnings;
@@ -49,10 +53,16 @@ class PipelineTokenizer : public Tokenizer {
     if (text.empty()) return out;
     out.reserve(text.size() / 4 + 8);
     Output output{out, PieceCache(cache_owner_)};
-    if (parts_.normalizers.empty()) {
-      pre_tokenize(0, text, true, output);
-    } else {
-      pre_tokenize(0, normalize(parts_.normalizers, text), true, output);
+    if (!raw_added_.finds()) {
+      encode_segment(text, true, output);
+      return out;
+    }
+    for (const AddedTokenMatcher::Part& part : raw_added_.split(text)) {
+      if (part.id >= 0) {
+        out.push_back(part.id);
+      } else {
+        encode_segment(text.substr(part.begin, part.end - part.begin), part.begin == 0, output);
+      }
     }
     return out;
   }
@@ -83,9 +93,41 @@ class PipelineTokenizer : public Tokenizer {
   };
 
   std::optional<int32_t> token_id(std::string_view content) const override {
+    if (const auto added = special_id(content)) return added;
     const auto found = std::find(parts_.tokens.begin(), parts_.tokens.end(), content);
     if (content.empty() || found == parts_.tokens.end()) return std::nullopt;
     return static_cast<int32_t>(found - parts_.tokens.begin());
+  }
+
+  void index_added_tokens() {
+    // Special ones first, as in the reference, where two are spelled alike once they are normalized.
+    for (const bool special : {true, false}) {
+      for (const AddedToken& t : added_tokens_) {
+        if (t.special != special) continue;
+        if (t.normalized) {
+          normalized_added_.add(normalize(parts_.normalizers, t.content), t);
+        } else {
+          raw_added_.add(t.content, t);
+        }
+      }
+    }
+  }
+
+  // What lies between added tokens that are looked for in the text as it comes. `first`: it begins the input.
+  void encode_segment(std::string_view text, bool first, Output& out) const {
+    const std::string normalized = parts_.normalizers.empty() ? std::string() : normalize(parts_.normalizers, text);
+    if (!parts_.normalizers.empty()) text = normalized;
+    if (!normalized_added_.finds()) {
+      if (!text.empty()) pre_tokenize(0, text, first, out);
+      return;
+    }
+    for (const AddedTokenMatcher::Part& part : normalized_added_.split(text)) {
+      if (part.id >= 0) {
+        out.ids.push_back(part.id);
+      } else {
+        pre_tokenize(0, text.substr(part.begin, part.end - part.begin), first && part.begin == 0, out);
+      }
+    }
   }
 
   // Tokens by the text that they stand for, and the symbols that a piece begins with.
@@ -230,9 +272,13 @@ class PipelineTokenizer : public Tokenizer {
       if (symbol >= 0) {
         flush_unk();
         list().push_back(symbol);
-      } else if (!push_bytes(c) && of.parts_.unk) {
+      } else if (push_bytes(c)) {
+        return;
+      } else if (of.parts_.unk) {
         if (!of.parts_.fuse_unk) flush_unk();
         pending_unk = true;
+      } else if (!of.parts_.missing_unk.empty()) {
+        bad_file("the text needs the tokenizer's unk_token {}, which is not in its vocabulary", in_quotes(of.parts_.missing_unk));
       }
     }
     bool push_bytes(char32_t c) {
@@ -270,6 +316,9 @@ class PipelineTokenizer : public Tokenizer {
     for (const PreTokenizerStep& s : parts_.pre_tokenizers) {
       hash.add(s.kind).add(s.pattern).add(s.text).add(s.behavior).add(s.invert).add(s.individual).add(s.prepend);
     }
+    for (const AddedToken& t : parts_.added_tokens) {
+      if (!t.special) hash.add(t.id).add(t.content).add(t.normalized).add(t.single_word).add(t.lstrip).add(t.rstrip);
+    }
     fingerprint_ = hash.hex();
   }
 
@@ -281,6 +330,7 @@ class PipelineTokenizer : public Tokenizer {
   PipelineParts parts_;
   std::vector<bool> is_special_;
   std::unordered_map<std::string, int32_t, TextHash, std::equal_to<>> whole_;  // with ignore_merges
+  AddedTokenMatcher raw_added_, normalized_added_;
   CodePointMap characters_;
   int32_t byte_symbols_[256];
   int32_t fallback_ids_[256];

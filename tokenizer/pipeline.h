@@ -46,6 +46,7 @@ struct PipelineParts {
   std::vector<std::string> tokens;  // by id, in the spelling of the file; empty where there is none
   std::vector<Merge> merges;
   std::optional<int32_t> unk;
+  std::string missing_unk;     // the name of an unk that is no token: a text that needs it is refused
   bool ignore_merges = false;  // a piece that is a token as a whole is emitted without merging
   bool byte_fallback = false;  // a character that is no token becomes <0xHH> for each byte
   bool fuse_unk = false;

@@ -2,7 +2,10 @@
 
 #include <algorithm>
 
+#include "src/check.h"
+#include "src/json.h"
 #include "tokenizer/byte_alphabet.h"
+#include "tokenizer/formats.h"
 #include "tokenizer/unicode.h"
 #include "tokenizer/utf8.h"
 
@@ -67,25 +70,28 @@ std::vector<std::string> decode_byte_fallback(std::vector<std::string> tokens) {
 
 }  // namespace
 
-std::string replace_all(std::string_view text, std::string_view from, std::string_view to) {
+std::string replace_all(std::string_view text, std::string_view from, std::string_view to, size_t max_bytes) {
   std::string out;
   out.reserve(text.size() + text.size() / 2);
   size_t at = 0;
   for (size_t found; (found = text.find(from, at)) != std::string_view::npos; at = found + from.size()) {
     out.append(text, at, found - at).append(to);
+    if (out.size() > max_bytes)
+      bad_file("the tokenizer's Replace of {} makes a text longer than {} bytes", in_quotes(from), max_bytes);
   }
   return out.append(text, at);
 }
 
 std::string normalize(const std::vector<NormalizerStep>& steps, std::string_view text) {
   std::string out(text);
+  const size_t max_bytes = longest_replaced(text.size());
   for (const NormalizerStep& step : steps) {
     switch (step.kind) {
       case NormalizerStep::kPrepend:
         if (!out.empty()) out.insert(0, step.to);
         break;
       case NormalizerStep::kReplace:
-        out = replace_all(out, step.from, step.to);
+        out = replace_all(out, step.from, step.to, max_bytes);
         break;
       case NormalizerStep::kNfc:
         out = nfc(out);
@@ -133,7 +139,7 @@ std::vector<std::string_view> split_at_string(const PreTokenizerStep& step, std:
 }
 
 std::string mark_spaces(const PreTokenizerStep& step, std::string_view text, bool first) {
-  std::string out = replace_all(text, " ", step.text);
+  std::string out = replace_all(text, " ", step.text, longest_replaced(text.size()));
   const bool prepends = step.prepend == PreTokenizerStep::kAlways || (step.prepend == PreTokenizerStep::kFirst && first);
   if (prepends && !out.starts_with(step.text)) out.insert(0, step.text);
   return out;
@@ -147,7 +153,7 @@ std::string decode_tokens(const std::optional<std::vector<DecoderStep>>& steps, 
         tokens = {decode_byte_level(tokens)};
         break;
       case DecoderStep::kReplace:
-        for (std::string& token : tokens) token = replace_all(token, step.from, step.to);
+        for (std::string& token : tokens) token = replace_all(token, step.from, step.to, longest_replaced(token.size()));
         break;
       case DecoderStep::kByteFallback:
         tokens = decode_byte_fallback(std::move(tokens));
@@ -162,7 +168,7 @@ std::string decode_tokens(const std::optional<std::vector<DecoderStep>>& steps, 
         break;
       case DecoderStep::kMetaspace:
         for (size_t i = 0; i < tokens.size(); ++i)
-          tokens[i] = replace_all(tokens[i], step.from, i == 0 && step.drop_first ? "" : " ");
+          tokens[i] = replace_all(tokens[i], step.from, i == 0 && step.drop_first ? "" : " ", tokens[i].size());
         break;
     }
   }

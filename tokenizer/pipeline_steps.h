@@ -20,6 +20,7 @@ std::string mark_spaces(const PreTokenizerStep& step, std::string_view text, boo
 // The decoders one after another, and what remains joined.
 std::string decode_tokens(const std::optional<std::vector<DecoderStep>>& steps, std::vector<std::string> tokens);
 
-std::string replace_all(std::string_view text, std::string_view from, std::string_view to);
+// Throws Error (kExitBadFile) when the result would be longer than max_bytes.
+std::string replace_all(std::string_view text, std::string_view from, std::string_view to, size_t max_bytes);
 
 }  // namespace tll

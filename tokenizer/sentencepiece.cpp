@@ -5,6 +5,7 @@
 
 #include "src/check.h"
 #include "src/json.h"
+#include "tokenizer/added_token_matcher.h"
 #include "tokenizer/bpe.h"
 #include "tokenizer/fingerprint.h"
 #include "tokenizer/formats.h"
@@ -48,7 +49,7 @@ class SentencePieceTokenizer : public Tokenizer {
   std::string decode(std::span<const int32_t> ids, bool skip_special) const override {
     check_ids(ids);
     std::string out;
-    std::string bytes;  // of neighbouring byte pieces
+    std::string bytes;     // of neighbouring byte pieces
     bool at_start = true;  // no text yet, and no space was dropped
     const auto flush = [&] {
       at_start = at_start && bytes.empty();
@@ -114,7 +115,7 @@ class SentencePieceTokenizer : public Tokenizer {
       if (merges) mergeable_.emplace(p.text, id);
       if (p.type == Model::kByte) byte_ids_[p.byte] = id;
       if (p.type == Model::kUnknown) unk_piece_ = id;
-      if (p.type == Model::kUserDefined) user_defined_.push_back(id);
+      if (p.type == Model::kUserDefined) user_defined_.add(p.text, id);
       has_unused_ = has_unused_ || p.type == Model::kUnused;
       cuts_at_spaces_ = cuts_at_spaces_ && !has_space_inside(p.text);
       const CodePoint first = read_code_point(p.text, 0);
@@ -122,9 +123,6 @@ class SentencePieceTokenizer : public Tokenizer {
     }
     // Each word begins with a known piece, so that unknown characters before and behind its beginning never become one.
     cuts_at_spaces_ = cuts_at_spaces_ && !has_unused_ && mergeable_.contains(kSpaceMark);
-    std::sort(user_defined_.begin(), user_defined_.end(),
-              [&](int32_t a, int32_t b) { return piece(a).text.size() > piece(b).text.size(); });
-    for (const int32_t id : user_defined_) user_defined_first_[static_cast<unsigned char>(piece(id).text[0])] = true;
     symbol_count_ = vocab_size_;
     for (const auto& [text, id] : mergeable_) {
       for (size_t at = 0; at < text.size();) {
@@ -210,9 +208,9 @@ class SentencePieceTokenizer : public Tokenizer {
     thread_local std::vector<int32_t> symbols;
     symbols.clear();
     for (size_t at = 0; at < text.size();) {
-      if (const int32_t id = user_defined_at(text, at); id >= 0) {
-        symbols.push_back(id);
-        at += piece(id).text.size();
+      if (const LongestPrefix::Match whole = user_defined_.find(text, at); whole.value >= 0) {
+        symbols.push_back(whole.value);
+        at += whole.bytes;
         continue;
       }
       const CodePoint c = read_code_point(text, at);
@@ -239,14 +237,6 @@ class SentencePieceTokenizer : public Tokenizer {
     }
   }
 
-  int32_t user_defined_at(std::string_view text, size_t at) const {
-    if (user_defined_.empty() || !user_defined_first_[static_cast<unsigned char>(text[at])]) return -1;
-    for (const int32_t id : user_defined_) {  // the longest first
-      if (text.substr(at).starts_with(piece(id).text)) return id;
-    }
-    return -1;
-  }
-
   void push_unknown(std::string_view character, std::vector<int32_t>& out) const {
     if (model_.byte_fallback) {
       for (const char c : character) out.push_back(byte_ids_[static_cast<unsigned char>(c)]);
@@ -270,8 +260,7 @@ class SentencePieceTokenizer : public Tokenizer {
   Model model_;
   std::unordered_map<std::string_view, int32_t> mergeable_;  // NORMAL and UNUSED pieces
   std::unordered_map<int32_t, std::string_view> inner_characters_;
-  std::vector<int32_t> user_defined_;
-  bool user_defined_first_[256] = {};
+  LongestPrefix user_defined_;
   CodePointMap symbols_;
   int32_t symbol_count_ = 0;
   MergeTable merges_;

@@ -155,6 +155,7 @@ void read_trainer(Message in, SentencePieceModel& model, const std::string& wher
         break;
       case 44:
         model.unk_surface = in.bytes();
+        if (model.unk_surface.size() > kMaxPieceBytes) in.refuse("an unk_surface that is too long");
         break;
       default:
         in.skip();

@@ -2,7 +2,8 @@
 // tokenizer.json (BPE), SentencePiece tokenizer.model (BPE), and Llama 3's tokenizer.model (tiktoken's base64 lines).
 //
 // What a user's text contains is text: "<|eot_id|>" inside it is encoded as its characters. Templates put special tokens between
-// texts by asking for their ids (special_id).
+// texts by asking for their ids (special_id). Added tokens of a tokenizer.json that are not special (some models' "<tool_call>")
+// are found in texts, as Hugging Face finds them when its encode_special_tokens is set.
 #pragma once
 
 #include <cstdint>

@@ -21,6 +21,8 @@ Vocabulary read_vocabulary(const JsonNode& node, PipelineParts& parts) {
     }
     const auto id = value.get<int32_t>();
     if (token.empty()) node.refuse(fmt::format("the token {} is empty", id));
+    if (token.size() > kMaxPieceBytes)
+      node.refuse(fmt::format("the token {} has {} bytes; at most {} are supported", id, token.size(), kMaxPieceBytes));
     if (parts.tokens.size() <= static_cast<size_t>(id)) parts.tokens.resize(static_cast<size_t>(id) + 1);
     std::string& place = parts.tokens[static_cast<size_t>(id)];
     if (!place.empty())
@@ -53,6 +55,8 @@ void read_merges(const JsonNode& list, const Vocabulary& ids, PipelineParts& par
     return found->second;
   };
   for (size_t rank = 0; rank < list.json().size(); ++rank) {
+    const Json& merge = list.json()[rank];
+    if (merge.is_string() && merge.get_ref<const std::string&>().starts_with("#version")) continue;  // the head of a merges.txt
     const auto [left, right] = merge_parts(list.json()[rank], list, rank);
     const int32_t left_id = id_of(std::string(left), rank);
     const int32_t right_id = id_of(std::string(right), rank);
@@ -75,8 +79,11 @@ void read_model(const JsonNode& model, PipelineParts& parts) {
   read_merges(model.at("merges"), ids, parts);
   if (const auto unk = model.find("unk_token")) {
     const auto found = ids.find(unk->string());
-    if (found == ids.end()) unk->refuse(fmt::format("{} is not in the vocabulary", in_quotes(unk->string())));
-    parts.unk = found->second;
+    if (found == ids.end()) {
+      parts.missing_unk = unk->string();
+    } else {
+      parts.unk = found->second;
+    }
   }
   parts.ignore_merges = model.boolean_or("ignore_merges", false);
   parts.byte_fallback = model.boolean_or("byte_fallback", false);
@@ -97,6 +104,8 @@ void read_added_tokens(const JsonNode& list, PipelineParts& parts) {
     token.lstrip = item.boolean_or("lstrip", false);
     token.rstrip = item.boolean_or("rstrip", false);
     if (token.content.empty()) item.refuse("an empty token");
+    if (token.content.size() > kMaxPieceBytes)
+      item.refuse(fmt::format("a token of {} bytes; at most {} are supported", token.content.size(), kMaxPieceBytes));
     const bool in_vocabulary =
         static_cast<size_t>(token.id) < parts.tokens.size() && !parts.tokens[static_cast<size_t>(token.id)].empty();
     if (in_vocabulary && parts.tokens[static_cast<size_t>(token.id)] != token.content) {

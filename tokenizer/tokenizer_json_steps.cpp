@@ -27,6 +27,16 @@ std::string one_character(const JsonNode& node) {
   node.refuse(fmt::format("{} {} is not supported (supported: {})", what, in_quotes(node.at("type").string()), supported));
 }
 
+void check_steps(size_t count, const JsonNode& node) {
+  if (count >= kMaxSteps) node.refuse(fmt::format("more than {} steps", kMaxSteps));
+}
+
+// What a step puts into a text or takes for a place in it.
+std::string short_text(const JsonNode& node) {
+  if (node.string().size() > kMaxPieceBytes) node.refuse(fmt::format("a text of more than {} bytes", kMaxPieceBytes));
+  return node.string();
+}
+
 void read_split(const JsonNode& node, PipelineParts& parts) {
   static const std::unordered_map<std::string, PreTokenizerStep::Behavior> kBehaviors = {
       {"Removed", PreTokenizerStep::kRemoved},
@@ -51,7 +61,7 @@ void read_split(const JsonNode& node, PipelineParts& parts) {
     pattern.refuse(fmt::format("the regular expression {} is not one of GPT-2's, Llama 3's or Qwen2's", in_quotes(regex, 200)));
   // The known patterns match everywhere, so isolating matches and removing what lies between them are the same.
   const bool every_match =
-      (behavior->second == PreTokenizerStep::kIsolated && !invert) || (behavior->second == PreTokenizerStep::kRemoved && invert);
+      behavior->second == PreTokenizerStep::kIsolated || (behavior->second == PreTokenizerStep::kRemoved && invert);
   if (!every_match) node.refuse("a regular expression is supported with behavior Isolated, or with Removed and invert");
   parts.pre_tokenizers.push_back({.kind = PreTokenizerStep::kPattern, .pattern = *known});
 }
@@ -75,6 +85,9 @@ PreTokenizerStep::Prepend prepend_scheme(const JsonNode& node) {
 }
 
 void read_metaspace(const JsonNode& node, PipelineParts& parts) {
+  for (const PreTokenizerStep& step : parts.pre_tokenizers) {
+    if (step.kind == PreTokenizerStep::kMetaspace) node.refuse("a second Metaspace is not supported");
+  }
   const std::string mark = one_character(node.at("replacement"));
   parts.pre_tokenizers.push_back({.kind = PreTokenizerStep::kMetaspace, .text = mark, .prepend = prepend_scheme(node)});
   if (!node.boolean_or("split", true)) return;
@@ -93,26 +106,29 @@ void read_template(const JsonNode& node, PipelineParts& parts) {
     }
     const std::string& name = item.at("SpecialToken").at("id").string();
     for (const JsonNode& id : node.at("special_tokens").at(name).at("ids").items()) {
+      check_steps(before.size() + after.size(), node.at("single"));
       (seen_text ? after : before).push_back(id.id(kMaxVocabulary));
     }
   }
   if (!seen_text) node.at("single").refuse("expected the sequence A once");
-  parts.prefix.insert(parts.prefix.begin(), before.begin(), before.end());
-  parts.suffix.insert(parts.suffix.end(), after.begin(), after.end());
+  if (!parts.prefix.empty() || !parts.suffix.empty()) node.refuse("a second TemplateProcessing is not supported");
+  parts.prefix = before;
+  parts.suffix = after;
 }
 
 }  // namespace
 
 void read_normalizer(const JsonNode& node, PipelineParts& parts) {
+  check_steps(parts.normalizers.size(), node);
   const std::string& type = node.at("type").string();
   if (type == "Sequence") {
     for (const JsonNode& step : node.at("normalizers").items()) read_normalizer(step, parts);
   } else if (type == "Prepend") {
-    parts.normalizers.push_back({NormalizerStep::kPrepend, "", node.at("prepend").string()});
+    parts.normalizers.push_back({NormalizerStep::kPrepend, "", short_text(node.at("prepend"))});
   } else if (type == "Replace") {
     const auto from = string_pattern(node.at("pattern"));
     if (!from) node.refuse("Replace with a regular expression is not supported");
-    parts.normalizers.push_back({NormalizerStep::kReplace, *from, node.at("content").string()});
+    parts.normalizers.push_back({NormalizerStep::kReplace, *from, short_text(node.at("content"))});
   } else if (type == "NFC") {
     parts.normalizers.push_back({NormalizerStep::kNfc, "", ""});
   } else {
@@ -121,6 +137,7 @@ void read_normalizer(const JsonNode& node, PipelineParts& parts) {
 }
 
 void read_pre_tokenizer(const JsonNode& node, PipelineParts& parts) {
+  check_steps(parts.pre_tokenizers.size(), node);
   const std::string& type = node.at("type").string();
   if (type == "Sequence") {
     for (const JsonNode& step : node.at("pretokenizers").items()) read_pre_tokenizer(step, parts);
@@ -142,6 +159,7 @@ void read_pre_tokenizer(const JsonNode& node, PipelineParts& parts) {
 }
 
 void read_decoder(const JsonNode& node, std::vector<DecoderStep>& steps) {
+  check_steps(steps.size(), node);
   const std::string& type = node.at("type").string();
   if (type == "Sequence") {
     for (const JsonNode& step : node.at("decoders").items()) read_decoder(step, steps);
@@ -150,7 +168,7 @@ void read_decoder(const JsonNode& node, std::vector<DecoderStep>& steps) {
   } else if (type == "Replace") {
     const auto from = string_pattern(node.at("pattern"));
     if (!from) node.refuse("Replace with a regular expression is not supported");
-    steps.push_back({.kind = DecoderStep::kReplace, .from = *from, .to = node.at("content").string()});
+    steps.push_back({.kind = DecoderStep::kReplace, .from = *from, .to = short_text(node.at("content"))});
   } else if (type == "ByteFallback") {
     steps.push_back({.kind = DecoderStep::kByteFallback});
   } else if (type == "Fuse") {

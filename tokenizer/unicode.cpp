@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <iterator>
 #include <vector>
 
 namespace tll {
@@ -47,6 +48,13 @@ CharClass char_class(char32_t c) {
 
 bool is_digit(char32_t c) {
   return char_class(c) == CharClass::kNumber || (c >= 0x11DE0 && c <= 0x11DE9) || (c >= 0x16FF4 && c <= 0x16FF6);
+}
+
+bool is_word_character(char32_t c) {
+  if (char_class(c) == CharClass::kLetter) return true;
+  const auto* behind = std::upper_bound(std::begin(kWordsButLetters), std::end(kWordsButLetters), c,
+                                        [](char32_t value, const CodePointRange& range) { return value < range.first; });
+  return behind != std::begin(kWordsButLetters) && c <= behind[-1].last;
 }
 
 }  // namespace tll

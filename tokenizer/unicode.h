@@ -15,6 +15,9 @@ CharClass char_class(char32_t c);
 // Numeric in the sense of the Digits pre-tokenizer, which knows 13 numbers more (Unicode 17).
 bool is_digit(char32_t c);
 
+// What counts as a part of a word beside an added token with single_word: letters, marks, digits, connectors, join controls.
+bool is_word_character(char32_t c);
+
 // Canonical composition (UAX #15) of valid UTF-8.
 std::string nfc(std::string_view utf8);
 

@@ -9,7 +9,7 @@ it: its regular expressions know Unicode 16, its NFC the tables of Unicode 9.
 import os
 import unicodedata
 
-from tokenizers import Regex, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 CODE_POINTS = [c for c in range(0x110000) if not 0xD800 <= c < 0xE000]
@@ -25,6 +25,17 @@ def matching(pattern):
         text = "".join(map(chr, CODE_POINTS[first:first + 1024]))
         found += [ord(c) for piece, _ in split.pre_tokenize_str(text) for c in piece]
     return found
+
+
+def word_characters():
+    """The code points beside which a token with single_word does not count: another regular expression engine finds them."""
+    tokenizer = Tokenizer(models.BPE(vocab={}, merges=[]))
+    tokenizer.add_tokens([AddedToken("x", single_word=True, normalized=False)])
+    found = []
+    for first in range(0, len(CODE_POINTS), 65536):
+        batch = CODE_POINTS[first:first + 65536]
+        found += [c for c, e in zip(batch, tokenizer.encode_batch(["x" + chr(c) for c in batch])) if not e.ids]
+    return sorted({*found, ord("x")})
 
 
 def ranges(values):
@@ -51,10 +62,13 @@ def write_array(out, declaration, items):
 
 def write_classes(path):
     letters, numbers, spaces = matching(r"\p{L}"), matching(r"\p{N}"), matching(r"\s")
-    print(f"{len(letters)} letters, {len(numbers)} numbers, {len(spaces)} white space")
+    words = word_characters()
+    assert set(letters) <= set(words)
+    others = sorted(set(words) - set(letters))
+    print(f"{len(letters)} letters, {len(numbers)} numbers, {len(spaces)} white space, {len(words)} of words")
     with open(path, "w") as out:
         out.write("// Made by dev/tokenizer_compare/make_unicode_tables.py: first and last code point of each range.\n")
-        for name, values in (("kLetters", letters), ("kNumbers", numbers), ("kSpaces", spaces)):
+        for name, values in (("kLetters", letters), ("kNumbers", numbers), ("kSpaces", spaces), ("kWordsButLetters", others)):
             write_array(out, f"constexpr CodePointRange {name}[]", [f"{{0x{a:X}, 0x{b:X}}}" for a, b in ranges(values)])
 
 

@@ -1,0 +1,52 @@
+// Finds added tokens in a text: the first to the left, of those that begin there the longest.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "tokenizer/tokenizer.h"
+
+namespace tll {
+
+// The longest of a set of strings that begins at a place of a text: a trie, so that the time does not depend on their number.
+class LongestPrefix {
+ public:
+  void add(std::string_view text, int32_t value);  // value >= 0; of equal strings the first counts
+  struct Match {
+    int32_t value;  // -1: none
+    size_t bytes;
+  };
+  Match find(std::string_view text, size_t at) const;
+
+ private:
+  static uint64_t edge(uint32_t node, char c) { return uint64_t{node} << 8 | static_cast<unsigned char>(c); }
+  std::unordered_map<uint64_t, uint32_t> edges_;
+  std::vector<int32_t> values_ = {-1};  // of a node
+  bool first_[256] = {};
+};
+
+class AddedTokenMatcher {
+ public:
+  // A part of a text: an added token, or what lies between two of them (id -1). A token's part has the white space that it
+  // swallows.
+  struct Part {
+    int32_t id;
+    size_t begin, end;
+  };
+
+  // `pattern` is what is looked for: the content, or what a normalizer makes of it.
+  void add(std::string_view pattern, const AddedToken& token);
+  // Whether split() could find anything: special tokens are text in a text.
+  bool finds() const { return finds_; }
+  std::vector<Part> split(std::string_view text) const;
+
+ private:
+  LongestPrefix patterns_;
+  std::vector<AddedToken> tokens_;
+  bool finds_ = false;
+};
+
+}  // namespace tll
