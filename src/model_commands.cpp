@@ -99,7 +99,8 @@ int generate_with(const Options& options) {
   session.start(source, adapter);
 
   const GenerateRequest request{prompt, static_cast<int>(options.max_new_tokens)};
-  const SamplingOptions sampling{options.temperature, static_cast<uint64_t>(options.seed), source.eos};
+  const SamplingOptions sampling{options.temperature, static_cast<uint64_t>(options.seed), source.eos,
+                                 source.tokenizer->vocab_size()};
   StreamDecoder stream(*source.tokenizer);
   const auto show = [&](size_t, int32_t token) {
     const std::string text = stream.push(token);
