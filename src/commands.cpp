@@ -72,8 +72,9 @@ int command_tokenize(Options& options) {
     out = "[";
     for (size_t i = 0; i < ids.size(); i++) fmt::format_to(std::back_inserter(out), "{}{}", i ? "," : "", ids[i]);
     out += "]\n";
-    std::fwrite(out.data(), 1, out.size(), stdout);
+    if (std::fwrite(out.data(), 1, out.size(), stdout) != out.size()) fail(kExitFault, "standard output cannot be written");
   }
+  if (std::fflush(stdout) != 0) fail(kExitFault, "standard output cannot be written");
   return kExitDone;
 }
 
