@@ -2,13 +2,14 @@
 """Compares the tokenizers with sentencepiece, tiktoken and tokenizers on random strings and ids; prints the differences of each.
 
     pip install tokenizers tiktoken sentencepiece protobuf
-    make build/encode_lines && python3 dev/tokenizer_compare/compare.py build/encode_lines --data DIRECTORY [--smollm2 DIRECTORY]
+    python3 dev/tokenizer_compare/compare.py build/encode_lines --data DIRECTORY [--smollm2 DIRECTORY]     (README.md: how to build it)
 
 DIRECTORY holds llama2-tokenizer.model and llama3-tokenizer.model; --smollm2 a model directory with its tokenizer.json.
 Exits with 1 when anything differs.
 """
 import argparse
 import base64
+import functools
 import json
 import os
 import subprocess
@@ -20,6 +21,7 @@ import files
 import sentencepiece
 import tiktoken
 import tokenizers
+import trained
 from random_strings import Strings
 
 parser = argparse.ArgumentParser()
@@ -32,6 +34,12 @@ parser.add_argument("--seed", type=int, default=1)
 parser.add_argument("--only", default="")
 options = parser.parse_args()
 failed = 0
+
+
+@functools.lru_cache
+def strings_and_texts():
+    strings = Strings(options.seed, lines)
+    return strings, strings.texts(options.strings)
 
 
 def ours(path, command, values):
@@ -50,14 +58,16 @@ def report(name, what, inputs, expected, found):
         print(f"    {inputs[i]!r}\n    expected {expected[i]!r}\n    found    {found[i]!r}")
 
 
-def compare(name, path, encode, decode, often, decode_all=None, broken=None, stream_special=True):
-    """encode(texts) and decode(list of ids) are the reference; decode_all keeps special tokens; broken encodes bytes."""
+def compare(name, path, encode, decode, often, decode_all=None, broken=None, around=None):
+    """encode(texts) and decode(list of ids) are the reference; decode_all keeps special tokens; broken encodes bytes; around adds
+    what comes before and after a text."""
     if options.only and options.only not in name:
         return
-    strings = Strings(options.seed, lines)
-    texts = strings.texts(options.strings)
+    strings, texts = strings_and_texts()
     expected = encode(texts)
     report(name, "encode", texts, expected, ours(path, "encode", texts))
+    if around:
+        report(name, "encode-special", texts[:1000], around(texts[:1000]), ours(path, "encode-special", texts[:1000]))
     vocabulary = max(max(ids, default=0) for ids in expected) + 1
     ids = strings.ids(options.ids, expected, vocabulary, often)
     plain = decode(ids)
@@ -86,7 +96,8 @@ def compare_json(name, path):
         often = special + list(range(min(300, reference.get_vocab_size())))
         compare(name, path, lambda texts: [e.ids for e in reference.encode_batch(texts, add_special_tokens=False)],
                 lambda ids: reference.decode_batch(ids, skip_special_tokens=True), often,
-                decode_all=lambda ids: reference.decode_batch(ids, skip_special_tokens=False))
+                decode_all=lambda ids: reference.decode_batch(ids, skip_special_tokens=False),
+                around=lambda texts: [e.ids for e in reference.encode_batch(texts)])
 
 
 def compare_tiktoken(name, path):
@@ -115,6 +126,7 @@ with tempfile.TemporaryDirectory() as directory:
         jsons += files.smollm2_jsons(published, directory)
     else:
         print(f"left out: {published} is not there")
+    jsons += trained.jsons(lines, directory)
     for name, path in jsons:
         compare_json(name, path)
 print(f"{failed} differences in all, {time.time() - start:.0f} s")

@@ -1,6 +1,7 @@
 // Encodes or decodes what comes on standard input, one JSON value a line, for compare.py; measures speed.
 //
 //   encode_lines TOKENIZER encode        "text" -> [ids]; a text that is refused -> {"error": message}
+//   encode_lines TOKENIZER encode-special   the same with what comes before and after a text
 //   encode_lines TOKENIZER encode-hex    "68656c" (bytes in hexadecimal) -> [ids]
 //   encode_lines TOKENIZER decode        [ids] -> "text"; decode-all keeps special tokens, decode-stream goes id by id
 //   encode_lines TOKENIZER speed FILE    MB/s of encoding the file line by line, and as one text without its spaces
@@ -33,6 +34,7 @@ Json answer(const tll::Tokenizer& tokenizer, const std::string& command, const s
   const Json input = tll::parse_json(line, "standard input");
   try {
     if (command == "encode") return tokenizer.encode(input.get<std::string>());
+    if (command == "encode-special") return tokenizer.encode_with_special(input.get<std::string>());
     if (command == "encode-hex") return tokenizer.encode(from_hex(input.get<std::string>()));
     const auto ids = input.get<std::vector<int32_t>>();
     return command == "decode-stream" ? stream(tokenizer, ids) : tokenizer.decode(ids, command == "decode");
@@ -85,7 +87,8 @@ void speed(const tll::Tokenizer& tokenizer, const std::string& file) {
 
 int main(int argc, char** argv) {
   if (argc < 3) {
-    fmt::print(stderr, "usage: encode_lines TOKENIZER encode|encode-hex|decode|decode-all|decode-stream|speed [FILE]\n");
+    fmt::print(stderr,
+               "usage: encode_lines TOKENIZER encode|encode-special|encode-hex|decode|decode-all|decode-stream|speed [FILE]\n");
     return 2;
   }
   try {
