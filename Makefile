@@ -7,7 +7,7 @@ OPT      ?= -O3 -g1
 # Two warnings of g++ 12 see faults that are not there: in std::string's operator+ (GCC bug 105651), and in {fmt} 9's buffers.
 WARN     := -Wall -Wextra -Werror $(if $(findstring clang,$(CXX)),,-Wno-restrict -Wno-stringop-overflow)
 # No fast-math anywhere: what is reordered is reordered in the source.
-CXXFLAGS := -std=c++20 $(OPT) -fopenmp $(WARN) -I. -MMD -MP $(EXTRA)
+CXXFLAGS = -std=c++20 $(OPT) -fopenmp $(WARN) -I. -MMD -MP $(EXTRA)
 LIBS     := -ldnnl -lfmt -lxxhash -lpthread
 PACKAGES := g++ libdnnl-dev libfmt-dev nlohmann-json3-dev libxxhash-dev libgtest-dev $(if $(findstring clang,$(CXX)),clang libomp-dev)
 
@@ -57,9 +57,13 @@ check-optional:
 $(BUILD)/%.base.o: %.cpp ; @mkdir -p $(@D); $(CXX) $(CXXFLAGS) $(MARCH_base) -DTLL_ISA=base -c $< -o $@
 $(BUILD)/%.avx2.o: %.cpp ; @mkdir -p $(@D); $(CXX) $(CXXFLAGS) $(MARCH_avx2) -DTLL_ISA=avx2 -c $< -o $@
 $(BUILD)/%.avx512.o: %.cpp ; @mkdir -p $(@D); $(CXX) $(CXXFLAGS) $(MARCH_avx512) -DTLL_ISA=avx512 -c $< -o $@
-# Outside the kernels and the tokenizer nothing is hot.
-$(BUILD)/src/%.o $(BUILD)/tests/%.o: OPT := $(subst -O3,-O2,$(OPT))
-$(BUILD)/%.o: %.cpp ; @mkdir -p $(@D); $(CXX) $(CXXFLAGS) -c $< -o $@
+# Outside kernels, tokenizer and data nothing is hot: there the time of the compiler counts.
+COLD := $(call objects,src) $(call objects,tests)
+$(COLD) $(BUILD)/precompiled.h.gch: OPT := $(subst -O3,-O1,$(OPT))
+$(COLD): FIRST := -include $(BUILD)/precompiled.h
+$(COLD): $(BUILD)/precompiled.h.gch
+$(BUILD)/precompiled.h.gch: src/precompiled.h ; @mkdir -p $(@D); cp $< $(BUILD)/precompiled.h; $(CXX) $(CXXFLAGS) -x c++-header $< -o $@
+$(BUILD)/%.o: %.cpp ; @mkdir -p $(@D); $(CXX) $(CXXFLAGS) $(FIRST) -c $< -o $@
 $(BUILD)/train_llama_lora.o: train_llama_lora.cu ; @mkdir -p $(@D); $(CXX) -x c++ $(CXXFLAGS) -c $< -o $@
 
 # The base objects come first: of a function that several objects hold, the linker takes the first.
