@@ -1,7 +1,13 @@
 // The program: options → data → plan → load → train → save. Everything that computes is in kernels/ and src/.
 //
 // This file holds no CUDA syntax; it is a .cu so that one compiler driver builds the program wherever nvcc is found.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <exception>
 #include <new>
 
@@ -53,14 +59,32 @@ int run_command(Options& options) {
   return kExitDone;
 }
 
+// A program that was started with a standard stream closed would get its number for the next file that it opens, and print
+// into that file.
+void fill_closed_streams() {
+  for (int number : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+    while (fcntl(number, F_GETFD) < 0 && errno == EBADF)
+      if (open("/dev/null", O_RDWR) < 0) return;
+}
+
+// What was printed may still be on its way; if it cannot be delivered the result is lost.
+void flush_output() {
+  errno = 0;
+  if (std::fflush(stdout) == 0 && !std::ferror(stdout)) return;
+  fail(kExitFault, "standard output cannot be written{}{}", errno ? ": " : "", errno ? std::strerror(errno) : "");
+}
+
 int run_program(const std::vector<std::string>& arguments) {
   try {
     Options options = parse_options(arguments);
     if (const auto text = help_text(options)) {
       std::fwrite(text->data(), 1, text->size(), stdout);
+      flush_output();
       return kExitDone;
     }
-    return run_command(options);
+    const int code = run_command(options);
+    flush_output();
+    return code;
   } catch (const Error& error) {
     std::fprintf(stderr, "error: %s\n", error.what());
     return error.exit_code;
@@ -75,4 +99,7 @@ int run_program(const std::vector<std::string>& arguments) {
 }  // namespace
 }  // namespace tll
 
-int main(int argc, char** argv) { return tll::run_program({argv + 1, argv + argc}); }
+int main(int argc, char** argv) {
+  tll::fill_closed_streams();
+  return tll::run_program({argv + std::min(argc, 1), argv + argc});
+}

@@ -127,7 +127,7 @@ RunPosition read_checkpoint(const std::filesystem::path& directory, const Json& 
   return position;
 }
 
-void remove_old_checkpoints(const std::filesystem::path& output, int64_t keep) {
+void remove_old_checkpoints(const std::filesystem::path& output, int64_t keep, int64_t last) {
   std::error_code none;
   std::vector<std::filesystem::path> unfinished;
   for (const auto& entry : std::filesystem::directory_iterator(output, none)) {
@@ -136,7 +136,8 @@ void remove_old_checkpoints(const std::filesystem::path& output, int64_t keep) {
   }
   for (const auto& path : unfinished) std::filesystem::remove_all(path, none);
   if (keep <= 0) return;
-  const auto found = checkpoints(output);
+  auto found = checkpoints(output);
+  std::erase_if(found, [&](const auto& checkpoint) { return checkpoint.first > last; });
   for (size_t i = 0; i + static_cast<size_t>(keep) < found.size(); i++) std::filesystem::remove_all(found[i].second, none);
 }
 

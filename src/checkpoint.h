@@ -35,7 +35,8 @@ void write_checkpoint(const std::filesystem::path& output, const RunPosition& po
 // Checks every file against its checksum, and the settings. Error (kExitBadFile) names what does not fit.
 RunPosition read_checkpoint(const std::filesystem::path& directory, const Json& settings, float* m, float* v, int64_t count);
 
-// Deletes all but the newest `keep` checkpoints, and what interrupted runs left half-written.
-void remove_old_checkpoints(const std::filesystem::path& output, int64_t keep);
+// Deletes what interrupted runs left half-written, and of the checkpoints up to step `last` all but the newest `keep` (0: none).
+// Those behind `last` are of an earlier run in the same directory: they are neither counted nor touched.
+void remove_old_checkpoints(const std::filesystem::path& output, int64_t keep, int64_t last);
 
 }  // namespace tll

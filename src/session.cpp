@@ -72,8 +72,6 @@ SessionNeeds training_needs(const Options& options) {
   return needs;
 }
 
-namespace {
-
 // The demo model is small and sees a format that it does not know: it takes larger steps than a real model, and can afford to be
 // asked questions before and after.
 void apply_demo_defaults(Options& options) {
@@ -82,8 +80,6 @@ void apply_demo_defaults(Options& options) {
   if (!options.given("seq-len")) options.seq_len = 512;
   if (!options.given("eval-samples")) options.eval_samples = 100;
 }
-
-}  // namespace
 
 void resolve_options(Options& options) {
   apply_demo_defaults(options);

@@ -26,6 +26,9 @@ enum class TokenizerNeed { none, wanted, required };  // wanted: data may come a
 ModelSource open_model(const Options& options, TokenizerNeed need);
 std::filesystem::path demo_directory();
 
+// The demo model's own defaults, for options that the user did not give.
+void apply_demo_defaults(Options& options);
+
 // Writes the outcome of every `auto` into the options: dtype, weights, threads, device. One line to standard error if what was
 // asked for is not to be had (CUDA).
 void resolve_options(Options& options);

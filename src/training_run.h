@@ -44,6 +44,7 @@ class TrainingRun {
   };
   Json settings() const;
   Score evaluate(bool questions);
+  bool silent() const { return options_.quiet || options_.json; }  // with --json the result alone goes to standard output
   void say(const std::string& line) const;
   void write_checkpoint_here();
   void write_values(const std::filesystem::path& directory, FileDtype dtype) const;
