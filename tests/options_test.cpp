@@ -317,7 +317,8 @@ TEST(Help, LinesFitTheWidth) {
   for (const CommandRow& command : command_rows()) {
     std::istringstream lines(command_help(command.command) + overview());
     for (std::string line; std::getline(lines, line);) {
-      if (!line.starts_with("Example: ")) EXPECT_LE(line.size(), 80u) << line;
+      const bool example = line.starts_with("Example: ");  // one line, to be copied
+      EXPECT_TRUE(example || line.size() <= 80u) << line;
     }
   }
 }
