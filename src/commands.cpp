@@ -24,7 +24,9 @@ int plan_with(const Options& options) {
     fmt::print("{} in {} ({})\n", session.fits() ? "fits" : "does not fit", Bytes{session.memory_limit()},
                options.memory > 0 ? "--memory" : "what this machine has available");
   }
-  return session.fits() ? kExitDone : kExitDoesNotFit;
+  std::fflush(stdout);
+  session.require_fit();
+  return kExitDone;
 }
 
 }  // namespace
@@ -48,7 +50,9 @@ int command_prepare(Options& options) {
 
 int command_show(Options& options) {
   const ModelSource source = open_model(options, TokenizerNeed::required);
-  const Dataset dataset = load_dataset(options.data, source.tokenizer.get(), prepare_options(options, source.config));
+  PrepareOptions p = prepare_options(options, source.config);
+  p.allow_empty = true;
+  const Dataset dataset = load_dataset(options.data, source.tokenizer.get(), p);
   const int64_t count = std::min<int64_t>(options.docs, static_cast<int64_t>(dataset.documents.size()));
   for (int64_t i = 0; i < count; i++) {
     if (options.json)

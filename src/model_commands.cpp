@@ -1,6 +1,7 @@
 // Commands that run a model without training it: evaluate, generate, dump.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "src/commands.h"
 #include "src/evaluate.h"
@@ -35,6 +36,7 @@ int evaluate_with(const Options& options) {
   const ModelSource source = open_model(options, TokenizerNeed::wanted);
   PrepareOptions p = prepare_options(options, source.config);
   if (!options.given("valid-split")) p.valid_split = 0;
+  p.allow_empty = true;  // samples without targets change nothing
   Dataset data = load_dataset(options.data, source.tokenizer.get(), p);
   choose_split(data, options.split);
   if (options.max_samples > 0) {
@@ -136,6 +138,8 @@ int dump_with(const Options& options) {
   const ModelSource source = open_model(options, TokenizerNeed::wanted);
   PrepareOptions p = prepare_options(options, source.config);
   p.valid_split = 0;
+  p.allow_empty = true;                                                                   // their logits are of interest too
+  if (!options.given("seq-len")) p.max_tokens = std::numeric_limits<int32_t>::max() / 2;  // whole documents
   const Dataset data = load_dataset(options.data, source.tokenizer.get(), p);
   const size_t docs = std::min(static_cast<size_t>(options.docs), data.documents.size());
   const AdapterSource adapter =
