@@ -3,6 +3,7 @@
 // This file holds no CUDA syntax; it is a .cu so that one compiler driver builds the program wherever nvcc is found.
 #include <cstdio>
 #include <exception>
+#include <filesystem>
 #include <new>
 
 #include "src/commands.h"
@@ -53,6 +54,23 @@ int run_command(Options& options) {
   return kExitDone;
 }
 
+// One line, whatever names of files it repeats.
+int report(ExitCode code, const std::string& message) {
+  std::string line;
+  for (const char c : message) line += static_cast<unsigned char>(c) < 0x20 ? fmt::format("\\x{:02x}", c) : std::string(1, c);
+  std::fprintf(stderr, "error: %s\n", line.c_str());
+  return code;
+}
+
+// A path that leads nowhere is the user's to mend; what else the file system refuses is a fault of the machine.
+int report(const std::filesystem::filesystem_error& error) {
+  bool wrong_path = false;
+  for (const std::errc code : {std::errc::too_many_symbolic_link_levels, std::errc::filename_too_long, std::errc::not_a_directory,
+                               std::errc::permission_denied})
+    wrong_path = wrong_path || error.code() == code;
+  return report(wrong_path ? kExitBadFile : kExitFault, in_quotes(error.path1().string(), 300) + ": " + error.code().message());
+}
+
 int run_program(const std::vector<std::string>& arguments) {
   try {
     Options options = parse_options(arguments);
@@ -62,14 +80,14 @@ int run_program(const std::vector<std::string>& arguments) {
     }
     return run_command(options);
   } catch (const Error& error) {
-    std::fprintf(stderr, "error: %s\n", error.what());
-    return error.exit_code;
+    return report(error.exit_code, error.what());
+  } catch (const std::filesystem::filesystem_error& error) {
+    return report(error);
   } catch (const std::bad_alloc&) {
-    std::fprintf(stderr, "error: the machine has no memory left\n");
+    return report(kExitFault, "the machine has no memory left");
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "error: %s\n", error.what());
+    return report(kExitFault, error.what());
   }
-  return kExitFault;
 }
 
 }  // namespace
