@@ -110,7 +110,7 @@ TEST_F(SafetensorsTest, RefusesBadLengths) {
   expect_refused(little_endian(UINT64_MAX) + "{}", "is above");
   expect_refused(little_endian(3) + "{}", "exceeds the file");
   expect_refused(little_endian(100'000'000) + "{}", "exceeds the file");
-  expect_refused(little_endian(0), "not valid JSON");
+  expect_refused(little_endian(0), "expected JSON, found nothing");
   const std::string header = "{" + entry("a", "U8", "[4]", 0, 4) + "}";
   EXPECT_EQ(refusal(file_of(header, 4)), "");
   expect_refused(file_of(header, 3), "truncated");
