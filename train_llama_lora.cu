@@ -1,18 +1,15 @@
 // The program: options → data → plan → load → train → save. Everything that computes is in kernels/ and src/.
 //
 // This file holds no CUDA syntax; it is a .cu so that one compiler driver builds the program wherever nvcc is found.
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <cstdio>
-#include <cstring>
 #include <exception>
+#include <filesystem>
 #include <new>
 
 #include "src/commands.h"
 #include "src/help.h"
+#include "src/standard_streams.h"
 #include "src/training_run.h"
 
 namespace tll {
@@ -59,21 +56,6 @@ int run_command(Options& options) {
   return kExitDone;
 }
 
-// A program that was started with a standard stream closed would get its number for the next file that it opens, and print
-// into that file.
-void fill_closed_streams() {
-  for (int number : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
-    while (fcntl(number, F_GETFD) < 0 && errno == EBADF)
-      if (open("/dev/null", O_RDWR) < 0) return;
-}
-
-// What was printed may still be on its way; if it cannot be delivered the result is lost.
-void flush_output() {
-  errno = 0;
-  if (std::fflush(stdout) == 0 && !std::ferror(stdout)) return;
-  fail(kExitFault, "standard output cannot be written{}{}", errno ? ": " : "", errno ? std::strerror(errno) : "");
-}
-
 int run_program(const std::vector<std::string>& arguments) {
   try {
     Options options = parse_options(arguments);
@@ -86,14 +68,14 @@ int run_program(const std::vector<std::string>& arguments) {
     flush_output();
     return code;
   } catch (const Error& error) {
-    std::fprintf(stderr, "error: %s\n", error.what());
-    return error.exit_code;
+    return report(error.exit_code, error.what());
+  } catch (const std::filesystem::filesystem_error& error) {
+    return report(error);
   } catch (const std::bad_alloc&) {
-    std::fprintf(stderr, "error: the machine has no memory left\n");
+    return report(kExitFault, "the machine has no memory left");
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "error: %s\n", error.what());
+    return report(kExitFault, error.what());
   }
-  return kExitFault;
 }
 
 }  // namespace

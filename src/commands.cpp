@@ -24,7 +24,9 @@ int plan_with(const Options& options) {
     fmt::print("{} in {} ({})\n", session.fits() ? "fits" : "does not fit", Bytes{session.memory_limit()},
                options.memory > 0 ? "--memory" : "what this machine has available");
   }
-  return session.fits() ? kExitDone : kExitDoesNotFit;
+  std::fflush(stdout);
+  session.require_fit();
+  return kExitDone;
 }
 
 }  // namespace

@@ -25,15 +25,18 @@ std::string wrapped(std::string_view text, size_t column) {
   std::string out;
   size_t used = column;
   while (!text.empty()) {
-    const std::string_view word = text.substr(0, text.find(' '));
-    text.remove_prefix(std::min(text.size(), word.size() + 1));
+    std::string_view word = text.substr(0, text.find(' '));
+    const size_t comma = column + word.size() > kWidth ? word.rfind(',', kWidth - column - 1) : std::string_view::npos;
+    const bool cut = comma != std::string_view::npos && comma + 1 < word.size();  // a list longer than a line
+    if (cut) word = word.substr(0, comma + 1);
+    text.remove_prefix(std::min(text.size(), word.size() + (cut ? 0 : 1)));
     if (used > column && used + 1 + word.size() > kWidth) {
       out += '\n' + std::string(column, ' ');
       used = column;
     }
     if (used > column) out += ' ', ++used;
     out += word;
-    used += word.size();
+    used = cut ? kWidth : used + word.size();
   }
   return out;
 }

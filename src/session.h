@@ -64,6 +64,7 @@ class Session {
   // what --memory, or the machine, has.
   void start(const ModelSource& source, const AdapterSource& adapter);
   bool fits() const { return arena.total() <= memory_limit(); }
+  void require_fit() const;  // Error (kExitDoesNotFit) that says what to do
   int64_t memory_limit() const;
   Json plan_json() const;  // {"bytes", "fits", "tensors"}
 

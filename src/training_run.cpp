@@ -47,6 +47,14 @@ const QuestionResult* telling_answer(const EvaluationResult& before, const Evalu
   return after.questions.empty() ? nullptr : &after.questions[0];
 }
 
+// The checkpoint that --resume means, whole and undamaged; nothing where there is none yet.
+std::optional<std::filesystem::path> checkpoint_to_resume(const Options& options) {
+  if (!options.resume) return std::nullopt;
+  const auto found = options.resume->empty() ? newest_checkpoint(options.output) : options.resume;
+  if (found) check_checkpoint(*found);
+  return found;
+}
+
 }  // namespace
 
 RunData load_run_data(const Options& options, const ModelSource& source) {
@@ -66,8 +74,7 @@ TrainingRun<Float>::TrainingRun(const Options& options)
     : options_(options),
       source_(open_model(options_, TokenizerNeed::wanted)),
       data_(load_run_data(options_, source_)),
-      resume_from_(options.resume ? (options.resume->empty() ? newest_checkpoint(options.output) : options.resume)
-                                  : std::nullopt),
+      resume_from_(checkpoint_to_resume(options)),
       adapter_(open_adapter(options_, source_.config,
                             resume_from_ && options.train == TrainMode::kLora ? *resume_from_ : options.init_adapter)),
       session_(options_, source_.config, adapter_.targets, training_needs(options_)),
@@ -118,6 +125,7 @@ void TrainingRun<Float>::start() {
   std::error_code failed;
   std::filesystem::create_directories(options_.output, failed);
   if (failed) fail(kExitFault, "{}: cannot make this directory: {}", options_.output.string(), failed.message());
+  lock_.emplace(options_.output);
   s.start(source_, adapter_);
   say(fmt::format("device   {} ({}), {} threads, {} {}; product of this type {:.0f} GFLOP/s", processor().model,
                   isa_name(s.device.isa), options_.threads, dtype_name(dtype_of<Float>), "activations", s.peak_flops / 1e9));

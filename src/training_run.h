@@ -60,6 +60,7 @@ class TrainingRun {
   Loader loader_;
   std::optional<Loader> validation_loader_;
   int64_t total_steps_ = 0;
+  std::optional<OutputLock> lock_;
   std::optional<MetricsLog> metrics_;
   std::optional<Progress> progress_;
   Score before_, after_;
