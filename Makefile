@@ -81,6 +81,7 @@ train_llama_lora: $(BUILD)/train_llama_lora.o $(ARCHIVES) ; $(call link,$<)
 test_gradients: $(BUILD)/tests/test_gradients.o $(BUILD)/libcases.a $(BUILD)/libkernels.a ; $(CXX) $(CXXFLAGS) $^ -o $@ $(LIBS)
 $(BUILD)/run_tests: $(TESTS:%.cpp=$(BUILD)/%.o) $(BUILD)/tests/main.o $(BUILD)/libcases.a $(ARCHIVES)
 	$(call link,$(filter-out $(ARCHIVES),$^)) -lgtest
+$(BUILD)/encode_lines: $(BUILD)/dev/tokenizer_compare/encode_lines.o $(ARCHIVES) ; $(call link,$<)
 # One test file alone: make build/one/NAME_test && build/one/NAME_test
 $(BUILD)/one/%: $(BUILD)/tests/%.o $(BUILD)/libcases.a $(ARCHIVES) ; @mkdir -p $(@D); $(call link,$(filter-out $(ARCHIVES),$^)) -lgtest -lgtest_main
 

@@ -2,7 +2,7 @@
 """Compares the tokenizers with sentencepiece, tiktoken and tokenizers on random strings and ids; prints the differences of each.
 
     pip install tokenizers tiktoken sentencepiece protobuf
-    python3 dev/tokenizer_compare/compare.py build/encode_lines --data DIRECTORY [--smollm2 DIRECTORY]     (README.md: how to build it)
+    make build/encode_lines && python3 dev/tokenizer_compare/compare.py build/encode_lines --data DIRECTORY [--smollm2 DIRECTORY]
 
 DIRECTORY holds llama2-tokenizer.model and llama3-tokenizer.model; --smollm2 a model directory with its tokenizer.json.
 Exits with 1 when anything differs.
