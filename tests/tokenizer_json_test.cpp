@@ -177,7 +177,9 @@ TEST(TokenizerJson, AddedTokensThatAreNotSpecialAreFoundInTexts) {
   EXPECT_EQ(with_added(R"({"rstrip": true, "lstrip": true})", "\u00A0\n abc \u3000"), (Ids{20}));
   EXPECT_EQ(with_added(R"({"single_word": true})", "abca abc"), (Ids{0, 1, 2, 0, 3, 20}));
   EXPECT_EQ(with_added(R"({"single_word": true})", "cabc"), (Ids{2, 0, 1, 2}));
-  EXPECT_EQ(with_added(R"({"content": "bc>"})", "<bc>bc>"), (Ids{5, 1, 2, 5, 20}));  // not inside of a special token
+  // Not inside of a special token, unless that is looked for in the text as it comes and the other one behind the normalizer.
+  EXPECT_EQ(with_added(R"({"content": "bc>", "normalized": false})", "<bc>bc>"), (Ids{5, 1, 2, 5, 20}));
+  EXPECT_EQ(with_added(R"({"content": "bc>"})", "<bc>bc>"), (Ids{5, 20, 20}));
 }
 
 TEST(TokenizerJson, AddedTokensAreNormalizedAsTheirTextIs) {

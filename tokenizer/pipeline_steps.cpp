@@ -147,13 +147,20 @@ std::string mark_spaces(const PreTokenizerStep& step, std::string_view text, boo
 
 std::string decode_tokens(const std::optional<std::vector<DecoderStep>>& steps, std::vector<std::string> tokens) {
   if (!steps) return join(tokens, " ");
+  size_t bytes = 0;
+  for (const std::string& token : tokens) bytes += token.size();
+  const size_t max_bytes = longest_replaced(bytes);  // of all tokens after any step, however many steps make them longer
   for (const DecoderStep& step : *steps) {
+    bytes = 0;
     switch (step.kind) {
       case DecoderStep::kByteLevel:
         tokens = {decode_byte_level(tokens)};
         break;
       case DecoderStep::kReplace:
-        for (std::string& token : tokens) token = replace_all(token, step.from, step.to, longest_replaced(token.size()));
+        for (std::string& token : tokens) {
+          token = replace_all(token, step.from, step.to, max_bytes - bytes);
+          bytes += token.size();
+        }
         break;
       case DecoderStep::kByteFallback:
         tokens = decode_byte_fallback(std::move(tokens));
