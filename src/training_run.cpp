@@ -108,6 +108,9 @@ Json TrainingRun<Float>::settings() const {
   s["data"] = fmt::format("{:016x}", data_.train.content_hash());
   s["adapters"] = adapters;
   s["parameters"] = parameter_count(source_.config);
+  // With --train full the weights are in the checkpoint itself.
+  if (!session_.model.options().train_all)
+    s["base_weights"] = fmt::format("{:016x}", weights_fingerprint(session_.model.weight_places()));
   return s;
 }
 
