@@ -48,7 +48,7 @@ class SentencePieceTokenizer : public Tokenizer {
   std::string decode(std::span<const int32_t> ids, bool skip_special) const override {
     check_ids(ids);
     std::string out;
-    std::string bytes;  // of neighbouring byte pieces
+    std::string bytes;     // of neighbouring byte pieces
     bool at_start = true;  // no text yet, and no space was dropped
     const auto flush = [&] {
       at_start = at_start && bytes.empty();
