@@ -38,7 +38,8 @@ std::string plan_table(const Arena& arena) {
   std::vector<Group> groups;
   for (const TensorRecord& t : arena.tensors()) {
     const std::string name = group_of(t.name);
-    auto same = std::find_if(groups.begin(), groups.end(), [&](const Group& g) { return g.name == name; });
+    auto same =
+        std::find_if(groups.begin(), groups.end(), [&](const Group& g) { return g.name == name && g.category == t.category; });
     if (same == groups.end()) {
       groups.push_back({name, fmt::format("({})", fmt::join(t.shape, ", ")), dtype_name(t.dtype), t.category});
       same = groups.end() - 1;

@@ -108,6 +108,9 @@ Json TrainingRun<Float>::settings() const {
   s["data"] = fmt::format("{:016x}", data_.train.content_hash());
   s["adapters"] = adapters;
   s["parameters"] = parameter_count(source_.config);
+  // With --train full the weights are in the checkpoint itself.
+  if (!session_.model.options().train_all)
+    s["base_weights"] = fmt::format("{:016x}", weights_fingerprint(session_.model.weight_places()));
   return s;
 }
 
@@ -121,6 +124,11 @@ void TrainingRun<Float>::start() {
                   data_.train.count(Split::kTrain), data_.validation().count(Split::kValidation), total_steps_,
                   options_.batch_size * options_.grad_accum, options_.seq_len));
   for (const std::string& note : data_.train.report.notes()) say("         " + note);
+  int32_t longest = 0;
+  for (const Document& d : data_.train.documents) longest = std::max(longest, d.length);
+  if (longest > source_.config.max_positions)
+    fmt::print(stderr, "note: the longest document has {} tokens, and the model was made for {} (max_position_embeddings)\n",
+               longest, source_.config.max_positions);
   say(fmt::format("plan     {}", plan_line(s.arena)));
   std::error_code failed;
   std::filesystem::create_directories(options_.output, failed);

@@ -15,6 +15,7 @@ int main(int argc, char** argv) {
       std::printf("skipped: %s.%s: %s\n", suite.name(), test.name(), test.result()->GetTestPartResult(0).message());
     }
   }
-  std::printf("%d passed, %d failed, %d skipped\n", tests.successful_test_count(), tests.failed_test_count(), tests.skipped_test_count());
+  std::printf("%d passed, %d failed, %d skipped\n", tests.successful_test_count(), tests.failed_test_count(),
+              tests.skipped_test_count());
   return result;
 }

@@ -13,7 +13,8 @@ TEST(BatchBuffers, KeepTheDocumentsAndAtMostOneOfPadding) {
       Dataset data;
       for (int d = 0; d < documents; d++) {
         const int length = d == 0 ? kLength - shorter : kLength;
-        data.documents.push_back({.begin = static_cast<int64_t>(data.tokens.size()), .length = length, .target_tokens = length - 1});
+        data.documents.push_back(
+            {.begin = static_cast<int64_t>(data.tokens.size()), .length = length, .target_tokens = length - 1});
         data.tokens.insert(data.tokens.end(), static_cast<size_t>(length), d + 1);
         data.labels.insert(data.labels.end(), static_cast<size_t>(length), d + 1);
       }

@@ -108,6 +108,17 @@ TEST_F(Run, ResumeRefusesOtherSettingsAndDamagedFiles) {
   }
 }
 
+TEST_F(Run, ResumeRefusesAnotherBaseOfTheSameShape) {
+  train(parse("run", {"--init", "random"}), 2);
+  try {
+    train(parse("run", {"--resume"}));
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.exit_code, kExitBadFile);
+    EXPECT_NE(std::string(error.what()).find("base_weights"), std::string::npos) << error.what();
+  }
+}
+
 TEST_F(Run, TwoRunsDoNotShareAnOutput) {
   const Options options = parse("shared");
   TrainingRun<float> first(options);

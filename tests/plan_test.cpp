@@ -1,0 +1,35 @@
+// The plan as people read it: one line a group of tensors, and the sums.
+#include "src/plan.h"
+
+#include <gtest/gtest.h>
+
+namespace tll {
+namespace {
+
+TEST(PlanTable, GroupsTensorsOfOneCategoryOnly) {
+  Arena arena;
+  float* f;
+  for (int layer = 0; layer < 3; layer++) {
+    arena.place(f, "layers." + std::to_string(layer) + ".qkv", {16, 8}, Category::parameters);
+    arena.place(f, "layers." + std::to_string(layer) + ".qkv", {4, 16}, Category::activations);
+  }
+  const std::string table = plan_table(arena);
+  EXPECT_NE(table.find("parameters   layers.*.qkv                 3  (16, 8)            fp32      1.50 KiB"), std::string::npos)
+      << table;
+  EXPECT_NE(table.find("activations  layers.*.qkv                 3  (4, 16)            fp32         768 B"), std::string::npos)
+      << table;
+  EXPECT_NE(table.find("parameters              1536 bytes   1.50 KiB   66.7 %"), std::string::npos) << table;
+  EXPECT_NE(table.find("total                   2304 bytes   2.25 KiB"), std::string::npos) << table;
+}
+
+TEST(PlanTable, TheLineAddsUp) {
+  Arena arena;
+  float* f;
+  arena.place(f, "w", {16}, Category::parameters);
+  arena.place(f, "x", {32}, Category::activations);
+  EXPECT_EQ(plan_line(arena),
+            "parameters 64 B + gradients 0 B + optimizer 0 B + activations 128 B + scratch 0 B = 192 B (192 bytes)");
+}
+
+}  // namespace
+}  // namespace tll
