@@ -158,7 +158,7 @@ std::string decode_tokens(const std::optional<std::vector<DecoderStep>>& steps, 
         break;
       case DecoderStep::kReplace:
         for (std::string& token : tokens) {
-          token = replace_all(token, step.from, step.to, max_bytes - bytes);
+          token = replace_all(token, step.from, step.to, max_bytes - std::min(max_bytes, bytes));
           bytes += token.size();
         }
         break;
