@@ -24,8 +24,20 @@ CASES        := $(filter-out %_test.cpp,$(wildcard tests/op_*.cpp))
 TESTS        := $(wildcard tests/*_test.cpp)
 objects       = $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard $(1)/*.cpp))
 
+# The .cu files of the ops, twice: by nvcc for a GPU, and by the host compiler for the emulator, which tests run them on.
+NVCC         := $(shell command -v nvcc)
+CUDA_ARCH    ?= 75;80;86;89;90;100;120
+ARCHS        := $(subst ;, ,$(CUDA_ARCH))
+# fmt 9 checks its formats with consteval, which nvcc does not digest. PTX of the last one serves later GPUs.
+NVCCFLAGS    := -std=c++20 -O3 -lineinfo -I. -DFMT_CONSTEVAL= -Werror all-warnings -MMD -MP --threads 0 \
+                $(foreach a,$(ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
+                -gencode arch=compute_$(lastword $(ARCHS)),code=compute_$(lastword $(ARCHS))
+CU           := $(wildcard kernels/*.cu)
+CUDA_OBJ     := $(CU:%.cu=$(BUILD)/cuda/%.o)
+EMULATED_OBJ := $(CU:%.cu=$(BUILD)/emulated/%.o)
+
 .DEFAULT_GOAL := program
-.PHONY: program setup train test bench debug sanitize format help clean check-optional
+.PHONY: program setup train test bench debug sanitize format help clean check-optional cuda_objects
 program: train_llama_lora
 
 help:
@@ -33,6 +45,7 @@ help:
 	@echo "make test        builds and runs every test; prints 'N passed, N failed, N skipped' last"
 	@echo "make program     ./train_llama_lora alone"
 	@echo "make test_gradients   ./test_gradients, the table of errors of every op"
+	@echo "make cuda_objects     the GPU kernels alone, with nvcc, for the architectures CUDA_ARCH=\"$(CUDA_ARCH)\""
 	@echo "make bench       the profile of a training step at SmolLM2-135M's shapes, with random weights"
 	@echo "make debug       a build for a debugger in build-debug/"
 	@echo "make sanitize    the tests under AddressSanitizer and UndefinedBehaviorSanitizer"
@@ -61,6 +74,11 @@ $(BUILD)/%.avx512.o: %.cpp ; @mkdir -p $(@D); $(CXX) $(CXXFLAGS) $(MARCH_avx512)
 $(BUILD)/src/%.o $(BUILD)/tests/%.o: OPT := $(subst -O3,-O2,$(OPT))
 $(BUILD)/%.o: %.cpp ; @mkdir -p $(@D); $(CXX) $(CXXFLAGS) -c $< -o $@
 $(BUILD)/train_llama_lora.o: train_llama_lora.cu ; @mkdir -p $(@D); $(CXX) -x c++ $(CXXFLAGS) -c $< -o $@
+
+$(BUILD)/cuda/%.o: %.cu ; @mkdir -p $(@D); $(NVCC) $(NVCCFLAGS) -c $< -o $@
+$(BUILD)/emulated/%.o: %.cu ; @mkdir -p $(@D); $(CXX) -x c++ $(CXXFLAGS) $(EMULATED_FLAGS) -c $< -o $@
+cuda_objects: $(CUDA_OBJ)
+$(BUILD)/libcuda.a: $(CUDA_OBJ) ; @rm -f $@; ar rcs $@ $^
 
 # The base objects come first: of a function that several objects hold, the linker takes the first.
 $(BUILD)/libkernels.a: $(KERNEL_OBJ) ; @rm -f $@; ar rcs $@ $^
