@@ -17,7 +17,7 @@ MARCH_base   := -march=x86-64 -ffp-contract=off -DTLL_ORACLE
 MARCH_avx2   := -march=x86-64-v3 -ffp-contract=fast
 MARCH_avx512 := -march=x86-64-v4 -ffp-contract=fast -mprefer-vector-width=512
 ISAS         := base avx2 avx512
-ONCE         := kernels/device.cpp kernels/matmul_bf16.cpp
+ONCE         := kernels/device.cpp kernels/matmul_bf16.cpp kernels/cuda_none.cpp
 KERNELS      := $(filter-out $(ONCE),$(wildcard kernels/*.cpp))
 KERNEL_OBJ   := $(ONCE:%.cpp=$(BUILD)/%.o) $(foreach isa,$(ISAS),$(patsubst %.cpp,$(BUILD)/%.$(isa).o,$(KERNELS)))
 CASES        := $(filter-out %_test.cpp,$(wildcard tests/op_*.cpp))
@@ -29,7 +29,7 @@ NVCC         := $(shell command -v nvcc)
 CUDA_ARCH    ?= 75;80;86;89;90;100;120
 ARCHS        := $(subst ;, ,$(CUDA_ARCH))
 # fmt 9 checks its formats with consteval, which nvcc does not digest. PTX of the last one serves later GPUs.
-NVCCFLAGS    := -std=c++20 -O3 -lineinfo -I. -DFMT_CONSTEVAL= -Werror all-warnings -MMD -MP --threads 0 \
+NVCCFLAGS    := -std=c++20 -O3 -lineinfo -I. -DFMT_USE_CONSTEXPR=1 -Werror all-warnings -MMD -MP --threads 0 \
                 $(foreach a,$(ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
                 -gencode arch=compute_$(lastword $(ARCHS)),code=compute_$(lastword $(ARCHS))
 CU           := $(wildcard kernels/*.cu)

@@ -11,7 +11,7 @@ trap 'rm -rf "$work"' EXIT
 for arch in "${@:-75 80 90}"; do
   for sm in $arch; do
     for file in attention attention_backward matmul rmsnorm cross_entropy; do
-      nvcc -std=c++20 -O3 -I. -DFMT_CONSTEVAL= -Werror all-warnings -arch="sm_$sm" -Xptxas -v -cubin -o "$work/out.cubin" \
+      nvcc -std=c++20 -O3 -I. -DFMT_USE_CONSTEXPR=1 -Werror all-warnings -arch="sm_$sm" -Xptxas -v -cubin -o "$work/out.cubin" \
         "kernels/$file.cu" 2>>"$work/report" || { cat "$work/report"; exit 1; }
     done
   done

@@ -8,7 +8,7 @@ namespace tll {
 namespace {
 
 template <class Float, int kD>
-__global__ void __launch_bounds__(kAttentionThreads)
+__global__ void __launch_bounds__(kAttentionThreads, 2)
     attention_forward_kernel(const __grid_constant__ AttentionForward<Float> op, float scale, bool vector) {
   using T = Tile<Float, kD>;
   constexpr int kKeys = T::kKeys;

@@ -28,7 +28,7 @@ template <class T>
 constexpr int kTileElements = (2 * T::kOwn + 4 * T::kStream) * T::kPitch;
 
 template <class Float, int kD>
-__global__ void __launch_bounds__(kAttentionThreads)
+__global__ void __launch_bounds__(kAttentionThreads, 2)
     keys_kernel(const __grid_constant__ AttentionBackward<Float> op, float scale, bool vector) {
   using T = Tile<Float, kD>;
   constexpr int kStream = T::kStream, kScores = T::template kScores<kStream>, kStage = kStream * T::kPitch;
@@ -98,7 +98,7 @@ __global__ void __launch_bounds__(kAttentionThreads)
 }
 
 template <class Float, int kD>
-__global__ void __launch_bounds__(kAttentionThreads)
+__global__ void __launch_bounds__(kAttentionThreads, 2)
     queries_kernel(const __grid_constant__ AttentionBackward<Float> op, float scale, bool vector) {
   using T = Tile<Float, kD>;
   constexpr int kStream = T::kStream, kScores = T::template kScores<kStream>, kStage = kStream * T::kPitch;

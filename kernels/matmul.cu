@@ -269,7 +269,7 @@ Part divide(const Matmul<float>& op, int blocks) {
     splits = static_cast<int>(std::min<int64_t>(
         {tiles(kEnoughBlocks, blocks), op.inner / kLeastInner, std::max<int64_t>(1, op.scratch_size / results)}));
   const int inner = tiles(tiles(op.inner, splits), kInnerTile) * kInnerTile;
-  return {op, tiles(op.inner, std::max(inner, 1)), inner, op.scratch};
+  return {op, std::max(1, tiles(op.inner, std::max(inner, 1))), inner, op.scratch};
 }
 void finish(const Device& device, const Part& part) {
   if (part.splits == 1) return;
