@@ -21,6 +21,7 @@ const char* cuda_backend() { return "cuda-emulated"; }
 void cuda_name_tensor(const Device&, const void* memory, size_t bytes, const std::string& name) {
   emulator::name_tensor(memory, bytes, name);
 }
+void cuda_forget_tensors(const Device&, const void* allocation) { emulator::forget_tensors(allocation); }
 std::string cuda_faults(const Device&) {
   std::string all;
   for (const emulator::Report& report : emulator::take_reports()) all += report.message + "\n";
@@ -29,6 +30,7 @@ std::string cuda_faults(const Device&) {
 #else
 const char* cuda_backend() { return "cuda"; }
 void cuda_name_tensor(const Device&, const void*, size_t, const std::string&) {}
+void cuda_forget_tensors(const Device&, const void*) {}
 std::string cuda_faults(const Device&) { return {}; }
 #endif
 

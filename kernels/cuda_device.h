@@ -24,9 +24,11 @@ void cuda_free(const Device&, void* memory);
 void copy_to_cuda(const Device&, void* to, const void* from, size_t bytes);
 void copy_from_cuda(const Device&, void* to, const void* from, size_t bytes);
 
-// For a device that checks every access, as the emulator does: where a tensor lies within an allocation (what is outside of all
-// of them is out of bounds), and what was wrong since the last call, a line each. Elsewhere nothing.
+// For a device that checks every access, as the emulator does: a tensor lies within an allocation (from now on what is outside of
+// all of them is out of bounds, also for copies), none does any more, and what was wrong since the last call, a line each.
+// Elsewhere nothing.
 void cuda_name_tensor(const Device&, const void* memory, size_t bytes, const std::string& name);
+void cuda_forget_tensors(const Device&, const void* allocation);
 std::string cuda_faults(const Device&);
 
 }  // namespace tll

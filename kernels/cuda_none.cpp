@@ -29,6 +29,7 @@ void copy_to_cuda(const Device&, void*, const void*, size_t) { no_cuda(); }
 void copy_from_cuda(const Device&, void*, const void*, size_t) { no_cuda(); }
 void cuda_synchronize(const Device&) { no_cuda(); }
 void cuda_name_tensor(const Device&, const void*, size_t, const std::string&) { no_cuda(); }
+void cuda_forget_tensors(const Device&, const void*) { no_cuda(); }
 std::string cuda_faults(const Device&) { no_cuda(); }
 
 #define TLL_NO_CUDA(Op)                       \

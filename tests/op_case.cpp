@@ -64,7 +64,6 @@ Tensor::Tensor(const TensorSpec& spec, DType dtype, const Device& device, bool a
   if (device_.kind == DeviceKind::cuda) {
     device_memory_ = static_cast<std::byte*>(cuda_allocate(device_, bytes_.size()));
     TLL_CHECK(device_memory_, "{} bytes on the GPU", bytes_.size());
-    cuda_name_tensor(device_, device_memory_ + offset_, size_, spec_.name);
   } else {
     poison(true);
   }
@@ -75,11 +74,19 @@ Tensor::~Tensor() {
   else
     poison(false);
 }
+// Redzones are copied as well, so the tensor has its name between the copies only.
 void Tensor::upload() {
-  if (device_memory_) copy_to_cuda(device_, device_memory_, bytes_.data(), bytes_.size());
+  if (!device_memory_) return;
+  cuda_synchronize(device_);
+  cuda_forget_tensors(device_, device_memory_);
+  copy_to_cuda(device_, device_memory_, bytes_.data(), bytes_.size());
+  cuda_synchronize(device_);
+  cuda_name_tensor(device_, device_memory_ + offset_, size_, spec_.name);
 }
 void Tensor::download() {
   if (!device_memory_) return;
+  cuda_synchronize(device_);
+  cuda_forget_tensors(device_, device_memory_);
   copy_from_cuda(device_, bytes_.data(), device_memory_, bytes_.size());
   cuda_synchronize(device_);
 }
