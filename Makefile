@@ -9,7 +9,7 @@ WARN     := -Wall -Wextra -Werror $(if $(findstring clang,$(CXX)),,-Wno-restrict
 # No fast-math anywhere: what is reordered is reordered in the source.
 CXXFLAGS := -std=c++20 $(OPT) -fopenmp $(WARN) -I. -MMD -MP $(EXTRA)
 LIBS     := -ldnnl -lfmt -lxxhash -lpthread
-PACKAGES := g++ libdnnl-dev libfmt-dev nlohmann-json3-dev libxxhash-dev libgtest-dev $(if $(findstring clang,$(CXX)),clang libomp-dev)
+PACKAGES := g++ libdnnl-dev libfmt-dev nlohmann-json3-dev libxxhash-dev libgtest-dev libboost-context-dev $(if $(findstring clang,$(CXX)),clang libomp-dev)
 
 # A kernel's .cpp is compiled once for each instruction set; the program picks one at start. The oracle types of the tests
 # (double, complex) need no fast instructions: the base objects hold them. Products may be fused with sums where the set has it.
@@ -25,13 +25,15 @@ TESTS        := $(wildcard tests/*_test.cpp)
 objects       = $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard $(1)/*.cpp))
 
 .DEFAULT_GOAL := program
-.PHONY: program setup train test bench debug sanitize format help clean check-optional
+.PHONY: program setup train test emulator_test nvcc_check bench debug sanitize format help clean check-optional
 program: train_llama_lora
 
 help:
 	@echo "make train       everything for ./train_llama_lora --data squad.bin: packages, program, demo data"
 	@echo "make test        builds and runs every test; prints 'N passed, N failed, N skipped' last"
 	@echo "make program     ./train_llama_lora alone"
+	@echo "make emulator_test    the tests of the emulator that runs CUDA kernels without a GPU (dev/emulator)"
+	@echo "make nvcc_check       compiles every kernel with nvcc"
 	@echo "make test_gradients   ./test_gradients, the table of errors of every op"
 	@echo "make bench       the profile of a training step at SmolLM2-135M's shapes, with random weights"
 	@echo "make debug       a build for a debugger in build-debug/"
@@ -77,6 +79,27 @@ $(BUILD)/run_tests: $(TESTS:%.cpp=$(BUILD)/%.o) $(BUILD)/tests/main.o $(BUILD)/l
 	$(call link,$(filter-out $(ARCHIVES),$^)) -lgtest
 # One test file alone: make build/one/NAME_test && build/one/NAME_test
 $(BUILD)/one/%: $(BUILD)/tests/%.o $(BUILD)/libcases.a $(ARCHIVES) ; @mkdir -p $(@D); $(call link,$(filter-out $(ARCHIVES),$^)) -lgtest -lgtest_main
+
+# ---- CUDA kernels without a GPU ------------------------------------------------------------------------------------------------
+# The emulator (dev/emulator) runs .cu files that the host compiler has built. -fsanitize=thread and =undefined make the compiler
+# insert calls at every access; the emulator defines them, so the sanitizers' own libraries must not be linked. Names from the
+# symbol table and lines from -g1 are in the reports.
+EMULATOR       := $(wildcard dev/emulator/*.cpp)
+EMULATOR_TESTS := $(wildcard dev/emulator/tests/*.cpp)
+EMULATED       := $(wildcard dev/emulator/tests/*.cu)
+EMULATED_FLAGS := -Idev/emulator/include -fsanitize=thread -fsanitize=bounds,alignment,shift,integer-divide-by-zero,signed-integer-overflow,float-cast-overflow \
+  -fno-strict-aliasing -fno-optimize-sibling-calls -ffp-contract=off -Wno-unknown-pragmas -Wno-tsan \
+  $(if $(findstring clang,$(CXX)),-mllvm -tsan-instrument-func-entry-exit=0 -Wno-unknown-warning-option,--param tsan-instrument-func-entry-exit=0)
+$(BUILD)/dev/emulator/%.o: CXXFLAGS += -Idev/emulator/include
+$(BUILD)/dev/emulator/%.o: OPT := $(subst -O3,-O2,$(OPT))
+$(BUILD)/emulated/%.o: %.cu ; @mkdir -p $(@D); $(CXX) -x c++ $(subst -O3,-O2,$(CXXFLAGS)) $(EMULATED_FLAGS) -c $< -o $@
+$(BUILD)/libemulator.a: $(EMULATOR:%.cpp=$(BUILD)/%.o) ; @rm -f $@; ar rcs $@ $^
+$(BUILD)/emulator_tests: $(EMULATOR_TESTS:%.cpp=$(BUILD)/%.o) $(EMULATED:%.cu=$(BUILD)/emulated/%.o) $(BUILD)/libemulator.a
+	$(CXX) $(CXXFLAGS) $^ -o $@ -lboost_context -lfmt -lpthread -lgtest -lgtest_main
+emulator_test: $(BUILD)/emulator_tests ; $< --gtest_brief=1
+# The same sources must be CUDA: compiled only, where nvcc is there. ({fmt} 9 turns its constexpr off under nvcc without need.)
+NVCC_FLAGS := -std=c++20 -DFMT_USE_CONSTEXPR=1 -I. -Xcompiler -Wall,-Wextra
+nvcc_check: ; for f in $(wildcard kernels/*.cu) $(EMULATED); do nvcc $(NVCC_FLAGS) -arch=sm_80 -c $$f -o /dev/null || exit 1; done
 
 # ---- what people call ----------------------------------------------------------------------------------------------------------
 train: setup

@@ -70,11 +70,9 @@ struct Earlier {  // the access that the current one races with
   }
   w.fail({.fault = Fault::race,
           .text = text,
-          .thread = nullptr,
           .site = site,
           .other_site = reinterpret_cast<const void*>(program_base() + e.pc),
-          .tensor = tensor,
-          .file = {}});
+          .tensor = tensor});
 }
 
 template <bool kShared>
@@ -225,8 +223,7 @@ bool wake_static(Worker& w, uintptr_t a) {
     w.fail({.fault = Fault::launch,
             .text = "uses " + std::to_string(statics) + " bytes of static and " + std::to_string(w.launch->dynamic_bytes) +
                     " of dynamic shared memory: more than 48 KiB without cudaFuncSetAttribute, or more than sm_" +
-                    std::to_string(arch() / 10) + "'s " + std::to_string(shared_limit(arch())),
-            .thread = nullptr});
+                    std::to_string(arch() / 10) + "'s " + std::to_string(shared_limit(arch()))});
   return true;
 }
 
@@ -247,10 +244,8 @@ bool wake_static(Worker& w, uintptr_t a) {
     const std::string place = describe_address(w, r.base + i, &tensor);
     w.fail({.fault = fault,
             .text = std::string(write ? "writes " : "reads ") + std::to_string(size) + " bytes at " + place + what,
-            .thread = nullptr,
             .site = site,
-            .tensor = tensor,
-            .file = {}});
+            .tensor = tensor});
   }
   std::abort();
 }
@@ -295,15 +290,13 @@ inline bool state_good(uint8_t* s, size_t size) {
 [[gnu::noinline]] void other_memory(Worker& w, uintptr_t a, size_t size, bool write, const void* site) {
   const uintptr_t arguments = reinterpret_cast<uintptr_t>(w.launch->arguments.get());
   if (!write && a - arguments < w.launch->argument_bytes) return;  // the kernel's parameters
-  if (!write && in_program(a)) return;                             // a table of constants
+  if (!write && is_constant(a)) return;                            // a table of constants
   std::string tensor;
   const std::string place = describe_address(w, a, &tensor);
   w.fail({.fault = Fault::out_of_bounds,
           .text = std::string(write ? "writes " : "reads ") + std::to_string(size) + " bytes at " + place,
-          .thread = nullptr,
           .site = site,
-          .tensor = tensor,
-          .file = {}});
+          .tensor = tensor});
 }
 
 template <Access kAccess>

@@ -16,6 +16,9 @@ using boost::context::detail::make_fcontext;
 using boost::context::detail::transfer_t;
 
 thread_local constinit Worker* running = nullptr;
+// What kernels see as constants blockDim and gridDim.
+constinit thread_local dim3 block_size __asm__("emulator_block_size");
+constinit thread_local dim3 grid_size __asm__("emulator_grid_size");
 
 Worker& this_worker() {
   thread_local Worker worker;
@@ -30,6 +33,8 @@ Worker::Worker() : threads(kMaxThreads) {
   dynamic.create(reinterpret_cast<uintptr_t>(dynamic_memory), kMaxDynamicBytes, true);
   const Span span = thread_local_block();
   statics.create(span.base, span.bytes, true);
+  for (const dim3* p : {&block_size, &grid_size})
+    std::memset(statics.state + (reinterpret_cast<uintptr_t>(p) - span.base), kAddressable | kWritten, sizeof(dim3));
   for (size_t i = 0; i < kMaxThreads; i++) {
     threads[i].id = static_cast<uint16_t>(i);
     threads[i].stack = stacks + i * kStackBytes;
@@ -163,6 +168,8 @@ void Worker::prepare(Launch& l, uint32_t number) {
 void Worker::run_block(Launch& l, uint32_t number) {
   prepare(l, number);
   running = this;
+  block_size = l.block;
+  grid_size = l.grid;
   while (!failure && exited < thread_count) {
     if (runnable.empty()) {
       diagnose();
@@ -216,14 +223,10 @@ int block_barrier(Vote vote, bool predicate) {
 // ---- what a block asks about itself -------------------------------------------------------------------------------------------
 uint3 thread_index() { return running->current->index; }
 uint3 block_index() { return running->block_index; }
-dim3 block_size() { return running->launch->block; }
-dim3 grid_size() { return running->launch->grid; }
 int arch() { return options().arch; }
 void* dynamic_shared() { return running->dynamic_memory; }
 void thread_fence() { running->current->fenced = true; }
-void trap() {
-  running->fail({.fault = Fault::trap, .text = "stopped itself", .thread = nullptr, .site = __builtin_return_address(0)});
-}
+void trap() { running->fail({.fault = Fault::trap, .text = "stopped itself", .site = __builtin_return_address(0)}); }
 
 uint3 Launch::block_index(uint32_t stamp) const {
   const uint32_t i = order[stamp - first_stamp];

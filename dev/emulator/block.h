@@ -73,12 +73,13 @@ struct Warp {
 
 // What stops a block.
 struct Failure {
-  Fault fault;
-  std::string text;
-  const Thread* thread;
+  Fault fault{};
+  std::string text{};
+  const Thread* thread = nullptr;  // null: the current one
   const void* site = nullptr;
   const void* other_site = nullptr;
-  std::string tensor, file;  // file, line: where the compiler itself gave them
+  std::string tensor{};
+  std::string file{};  // and line: where the compiler itself gave them
   int line = 0;
 };
 

@@ -127,8 +127,7 @@ static void undefined(const UbsanLocation& at, Fault fault, const std::string& t
     std::fprintf(stderr, "%s:%u: host code %s\n", at.file, at.line, text.c_str());
     std::abort();
   }
-  running->fail(
-      {.fault = fault, .text = text, .thread = nullptr, .tensor = {}, .file = at.file, .line = static_cast<int>(at.line)});
+  running->fail({.fault = fault, .text = text, .file = at.file, .line = static_cast<int>(at.line)});
 }
 
 void __ubsan_handle_out_of_bounds(UbsanBounds* data, unsigned long index) {

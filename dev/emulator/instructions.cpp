@@ -39,17 +39,13 @@ struct ActAs {
 
 void need_whole_warp(Worker& w, const void* site, const char* name) {
   if (w.warp->present != 0xffffffffu || w.warp->exited != 0)
-    w.fail({.fault = Fault::collective,
-            .text = std::string(name) + " needs all 32 lanes of the warp",
-            .thread = nullptr,
-            .site = site});
+    w.fail({.fault = Fault::collective, .text = std::string(name) + " needs all 32 lanes of the warp", .site = site});
 }
 void need_arch(Worker& w, int first, const char* name, const void* site) {
   if (arch() < first)
     w.fail({.fault = Fault::launch,
             .text = std::string(name) + " begins with sm_" + std::to_string(first / 10) + ", the architecture is sm_" +
                     std::to_string(arch() / 10),
-            .thread = nullptr,
             .site = site});
 }
 bool in_shared(const Worker& w, const void* p) {
@@ -62,10 +58,8 @@ void need_shared(Worker& w, const void* p, const char* name, const void* site) {
   const std::string place = describe_address(w, reinterpret_cast<uintptr_t>(p), &tensor);
   w.fail({.fault = Fault::out_of_bounds,
           .text = std::string(name) + " addresses " + place + ", which is not shared memory",
-          .thread = nullptr,
           .site = site,
-          .tensor = tensor,
-          .file = {}});
+          .tensor = tensor});
 }
 
 float operand(uint32_t reg, int half, Operand type) {
@@ -188,12 +182,11 @@ void cp_async(void* shared, const void* global, int size, int bytes) {
   if (bytes < 0 || bytes > size)
     w.fail({.fault = Fault::out_of_bounds,
             .text = "copies " + std::to_string(bytes) + " of " + std::to_string(size) + " bytes with cp.async",
-            .thread = nullptr,
             .site = site});
   if (bytes > 0) {
     check_aligned(w, global, static_cast<size_t>(size), "the source of cp.async", site);
     if (in_shared(w, global))
-      w.fail({.fault = Fault::out_of_bounds, .text = "copies from shared memory with cp.async", .thread = nullptr, .site = site});
+      w.fail({.fault = Fault::out_of_bounds, .text = "copies from shared memory with cp.async", .site = site});
     check_access(w, global, static_cast<size_t>(bytes), Access::read, site);
   }
   check_access(w, shared, static_cast<size_t>(size), Access::write, site);
@@ -227,12 +220,7 @@ void read_only(const void* p, int size) {
   if (!device_memory.contains(reinterpret_cast<uintptr_t>(p))) {
     std::string tensor;
     const std::string place = describe_address(*running, reinterpret_cast<uintptr_t>(p), &tensor);
-    running->fail({.fault = Fault::out_of_bounds,
-                   .text = "reads " + place + " through __ldg",
-                   .thread = nullptr,
-                   .site = site,
-                   .tensor = tensor,
-                   .file = {}});
+    running->fail({.fault = Fault::out_of_bounds, .text = "reads " + place + " through __ldg", .site = site, .tensor = tensor});
   }
   check_access(*running, p, static_cast<size_t>(size), Access::constant, site);
 }

@@ -28,12 +28,7 @@ std::string place_text(const Place& p) { return p.line ? p.file + ":" + std::to_
 
 void report_failure(const Launch& launch, const Worker& worker) {
   const Failure& f = *worker.failure;
-  Report r{.fault = f.fault,
-           .message = {},
-           .kernel = function_name(launch.kernel),
-           .tensor = f.tensor,
-           .place = {},
-           .other = place_of(f.other_site)};
+  Report r{.fault = f.fault, .kernel = function_name(launch.kernel), .tensor = f.tensor, .other = place_of(f.other_site)};
   r.block = worker.block_index;
   if (f.thread) r.thread = f.thread->index;
   r.place = f.line ? Place{f.file, f.line} : place_of(f.site);

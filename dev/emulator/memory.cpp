@@ -118,10 +118,7 @@ void name_tensor(const void* p, size_t bytes, const std::string& name) {
   if (!allocation || a + bytes > base + allocation->bytes) {
     add_report({.fault = Fault::host,
                 .message = "name_tensor: " + name + " is not within an allocation of device memory",
-                .kernel = {},
-                .tensor = name,
-                .place = {},
-                .other = {}});
+                .tensor = name});
     return;
   }
   if (allocation->tensors.empty())
@@ -223,10 +220,8 @@ void check_aligned(Worker& w, const void* p, size_t alignment, const char* what,
   const std::string place = describe_address(w, a, &tensor);
   w.fail({.fault = Fault::misaligned,
           .text = std::string(what) + " at " + place + " must be aligned to " + std::to_string(alignment) + " bytes",
-          .thread = nullptr,
           .site = site,
-          .tensor = tensor,
-          .file = {}});
+          .tensor = tensor});
 }
 
 void set_in_flight(Worker& w, const void* p, size_t size, bool in_flight) {

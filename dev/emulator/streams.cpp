@@ -115,10 +115,7 @@ Runtime& runtime() {
   Runtime& r = ::runtime(); \
   const std::lock_guard lock(r.mutex)
 
-void misuse(const std::string& text) {
-  emulator::add_report(
-      {.fault = Fault::host, .message = "runtime call: " + text, .kernel = {}, .tensor = {}, .place = {}, .other = {}});
-}
+void misuse(const std::string& text) { emulator::add_report({.fault = Fault::host, .message = "runtime call: " + text}); }
 
 cudaError_t copy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
   const bool to_device = emulator::in_device_memory(to), from_device = emulator::in_device_memory(from);
@@ -154,12 +151,8 @@ cudaError_t enqueue_launch(const cudaLaunchConfig_t& config, const void* kernel,
   LOCKED;
   const dim3 grid = config.gridDim, block = config.blockDim;
   const auto refuse = [&](cudaError_t error, const std::string& text) {
-    add_report({.fault = Fault::launch,
-                .message = "launch: " + launch_name(kernel) + ": " + text,
-                .kernel = launch_name(kernel),
-                .tensor = {},
-                .place = {},
-                .other = {}});
+    add_report(
+        {.fault = Fault::launch, .message = "launch: " + launch_name(kernel) + ": " + text, .kernel = launch_name(kernel)});
     return r.remember(error);
   };
   if (!grid.x || !grid.y || !grid.z || grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535)
@@ -202,10 +195,7 @@ cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute
                           .message = "launch: " + emulator::launch_name(kernel) + ": asks for " + std::to_string(value) +
                                      " bytes of dynamic shared memory, sm_" + std::to_string(emulator::arch() / 10) + " grants " +
                                      std::to_string(emulator::shared_limit(emulator::arch())),
-                          .kernel = emulator::launch_name(kernel),
-                          .tensor = {},
-                          .place = {},
-                          .other = {}});
+                          .kernel = emulator::launch_name(kernel)});
     return r.remember(cudaErrorInvalidValue);
   }
   r.opt_ins[kernel] = static_cast<size_t>(value);

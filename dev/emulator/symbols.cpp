@@ -22,7 +22,8 @@ struct Function {
 };
 
 struct Program {
-  uintptr_t base = 0, low = UINTPTR_MAX, high = 0;
+  uintptr_t base = 0;
+  std::vector<Span> constants;  // segments that nobody can write
   std::string path;
   std::vector<Function> functions;
   std::vector<ThreadLocalSymbol> thread_locals;
@@ -34,9 +35,7 @@ struct Program {
           p.base = info->dlpi_addr;
           for (int i = 0; i < info->dlpi_phnum; i++) {
             const ElfW(Phdr)& h = info->dlpi_phdr[i];
-            if (h.p_type != PT_LOAD) continue;
-            p.low = std::min<uintptr_t>(p.low, p.base + h.p_vaddr);
-            p.high = std::max<uintptr_t>(p.high, p.base + h.p_vaddr + h.p_memsz);
+            if (h.p_type == PT_LOAD && !(h.p_flags & PF_W)) p.constants.push_back({p.base + h.p_vaddr, h.p_memsz});
           }
           return 1;  // the first entry is the program
         },
@@ -164,7 +163,11 @@ bool same_source(const void* a, const void* b) {
 
 const std::vector<ThreadLocalSymbol>& thread_local_symbols() { return program().thread_locals; }
 uintptr_t program_base() { return program().base; }
-bool in_program(uintptr_t a) { return a >= program().low && a < program().high; }
+bool is_constant(uintptr_t a) {
+  for (const Span& s : program().constants)
+    if (a - s.base < s.bytes) return true;
+  return false;
+}
 
 Span thread_local_block() {
   Span span;

@@ -30,8 +30,8 @@ struct ThreadLocalSymbol {
 };
 const std::vector<ThreadLocalSymbol>& thread_local_symbols();  // by offset
 std::string demangle(const std::string& mangled);
-uintptr_t program_base();      // where the program is loaded
-bool in_program(uintptr_t a);  // code and global variables
+uintptr_t program_base();       // where the program is loaded
+bool is_constant(uintptr_t a);  // in the program's read-only segments: a table of constants
 
 // This thread's block of the program's thread_local variables.
 struct Span {

@@ -186,7 +186,6 @@ uint64_t shuffle(Shuffle kind, uint32_t mask, uint64_t value, unsigned operand, 
   if (width < 1 || width > 32 || (width & (width - 1)) || bytes == 1)
     w.fail({.fault = Fault::collective,
             .text = "shuffles with width " + std::to_string(width) + " and values of " + std::to_string(bytes) + " bytes",
-            .thread = nullptr,
             .site = site});
   ShuffleArguments arguments{value, 0, kind, operand, width};
   w.collective(Wait::shuffle, site, mask, &arguments);
@@ -246,10 +245,7 @@ void finish_reduce(Worker& worker, Warp& warp, uint32_t lanes) {
 int64_t warp_reduce(uint32_t mask, Reduce kind, int64_t value) {
   Worker& w = *running;
   if (arch() < 800)
-    w.fail({.fault = Fault::launch,
-            .text = "calls __reduce_sync, which begins with sm_80",
-            .thread = nullptr,
-            .site = __builtin_return_address(0)});
+    w.fail({.fault = Fault::launch, .text = "calls __reduce_sync, which begins with sm_80", .site = __builtin_return_address(0)});
   ReduceArguments arguments{kind, value, 0};
   w.collective(Wait::reduce, __builtin_return_address(0), mask, &arguments);
   return arguments.result;

@@ -14,8 +14,6 @@ namespace emulator {
 // Constant during the life of a thread, so the compiler may call them once.
 uint3 thread_index() __attribute__((const));
 uint3 block_index() __attribute__((const));
-dim3 block_size() __attribute__((const));
-dim3 grid_size() __attribute__((const));
 
 // The emulated architecture, 750 … 1200 (Options::arch).
 int arch() __attribute__((pure));
@@ -70,8 +68,9 @@ EMULATOR_DEVICE T atomic_update(T* p, F&& update) {
 
 #define threadIdx (::emulator::thread_index())
 #define blockIdx (::emulator::block_index())
-#define blockDim (::emulator::block_size())
-#define gridDim (::emulator::grid_size())
+// Of the block that this thread of the operating system runs. Not macros, since cudaLaunchConfig_t has fields of these names.
+extern constinit thread_local const dim3 blockDim __asm__("emulator_block_size");
+extern constinit thread_local const dim3 gridDim __asm__("emulator_grid_size");
 inline constexpr int warpSize = 32;
 
 EMULATOR_DEVICE void __syncthreads() { ::emulator::block_barrier(::emulator::Vote::count, true); }

@@ -45,12 +45,12 @@ struct Place {
   int line = 0;
 };
 struct Report {
-  Fault fault;
-  std::string message;  // one line with all that follows
-  std::string kernel;
+  Fault fault{};
+  std::string message{};  // one line with all that follows
+  std::string kernel{};
   uint3 block{}, thread{};
-  std::string tensor;  // or the shared array
-  Place place, other;  // other: the earlier access of a race, the other barrier
+  std::string tensor{};    // or the shared array
+  Place place{}, other{};  // other: the earlier access of a race, the other barrier
 };
 
 // The faults found since the last call. A faulty launch stops at its first one, and the next wait for its stream returns an
