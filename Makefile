@@ -37,7 +37,7 @@ CUDA_OBJ     := $(CU:%.cu=$(BUILD)/cuda/%.o)
 EMULATED_OBJ := $(CU:%.cu=$(BUILD)/emulated/%.o)
 
 .DEFAULT_GOAL := program
-.PHONY: program setup train test emulator_test nvcc_check bench debug sanitize format help clean check-optional
+.PHONY: program setup train test emulator_test nvcc_check cuda_objects bench debug sanitize format help clean check-optional
 program: train_llama_lora
 
 help:
@@ -112,6 +112,7 @@ EMULATED_FLAGS := -Idev/emulator/include -fsanitize=thread -fsanitize=bounds,ali
 $(BUILD)/dev/emulator/%.o: CXXFLAGS += -Idev/emulator/include
 $(BUILD)/dev/emulator/%.o: OPT := $(subst -O3,-O2,$(OPT))
 $(BUILD)/emulated/%.o: %.cu ; @mkdir -p $(@D); $(CXX) -x c++ $(subst -O3,-O2,$(CXXFLAGS)) $(EMULATED_FLAGS) -c $< -o $@
+$(BUILD)/libemulated.a: $(EMULATED_OBJ) ; @rm -f $@; ar rcs $@ $^
 $(BUILD)/libemulator.a: $(EMULATOR:%.cpp=$(BUILD)/%.o) ; @rm -f $@; ar rcs $@ $^
 $(BUILD)/emulator_tests: $(EMULATOR_TESTS:%.cpp=$(BUILD)/%.o) $(EMULATED:%.cu=$(BUILD)/emulated/%.o) $(BUILD)/libemulator.a
 	$(CXX) $(CXXFLAGS) $^ -o $@ -lboost_context -lfmt -lpthread -lgtest -lgtest_main
