@@ -23,7 +23,7 @@ struct Launch {
   std::shared_ptr<const void> arguments;
   size_t argument_bytes = 0;
   dim3 grid, block;
-  size_t dynamic_bytes = 0;
+  size_t dynamic_bytes = 0, opt_in = 0;  // opt_in: cudaFuncAttributeMaxDynamicSharedMemorySize
   uint64_t seed = 0;
   uint32_t first_stamp = 0;     // block number i in the order of running has stamp first_stamp + i
   std::vector<uint32_t> order;  // of linear block indices
@@ -186,7 +186,6 @@ void forget_releases();
 
 void add_report(Report report);
 int shared_limit(int arch);         // bytes of shared memory that a block may have
-size_t opt_in(const void* kernel);  // cudaFuncAttributeMaxDynamicSharedMemorySize, or 0
 void count(uint64_t blocks, uint64_t switches, uint64_t accesses);
 
 }  // namespace emulator

@@ -140,16 +140,11 @@ cudaError_t copy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) 
 
 namespace emulator {
 
-size_t opt_in(const void* kernel) {
-  LOCKED;
-  const auto it = r.opt_ins.find(kernel);
-  return it == r.opt_ins.end() ? 0 : it->second;
-}
-
 cudaError_t enqueue_launch(const cudaLaunchConfig_t& config, const void* kernel, RunThread run,
                            std::shared_ptr<const void> arguments, size_t argument_bytes) {
   LOCKED;
   const dim3 grid = config.gridDim, block = config.blockDim;
+  const size_t opt_in = r.opt_ins.count(kernel) ? r.opt_ins[kernel] : 0;
   const auto refuse = [&](cudaError_t error, const std::string& text) {
     add_report(
         {.fault = Fault::launch, .message = "launch: " + launch_name(kernel) + ": " + text, .kernel = launch_name(kernel)});
@@ -163,7 +158,7 @@ cudaError_t enqueue_launch(const cudaLaunchConfig_t& config, const void* kernel,
     return refuse(cudaErrorInvalidConfiguration, "a block of " + std::to_string(block.x) + " × " + std::to_string(block.y) +
                                                      " × " + std::to_string(block.z) + " threads");
   const size_t limit = static_cast<size_t>(shared_limit(arch()));
-  if (config.dynamicSmemBytes > limit || config.dynamicSmemBytes > std::max<size_t>(48 * 1024, opt_in(kernel)))
+  if (config.dynamicSmemBytes > limit || config.dynamicSmemBytes > std::max<size_t>(48 * 1024, opt_in))
     return refuse(cudaErrorInvalidValue, std::to_string(config.dynamicSmemBytes) + " bytes of dynamic shared memory: sm_" +
                                              std::to_string(arch() / 10) + " grants " + std::to_string(limit) +
                                              ", and more than 49152 after cudaFuncSetAttribute only");
@@ -178,6 +173,7 @@ cudaError_t enqueue_launch(const cudaLaunchConfig_t& config, const void* kernel,
     launch.grid = grid;
     launch.block = block;
     launch.dynamic_bytes = smem;
+    launch.opt_in = opt_in;
     launch.seed = seed;
     run_launch(launch);
     return launch.failed ? cudaErrorLaunchFailure : cudaSuccess;
