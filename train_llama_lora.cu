@@ -1,12 +1,15 @@
 // The program: options → data → plan → load → train → save. Everything that computes is in kernels/ and src/.
 //
 // This file holds no CUDA syntax; it is a .cu so that one compiler driver builds the program wherever nvcc is found.
+#include <algorithm>
 #include <cstdio>
 #include <exception>
+#include <filesystem>
 #include <new>
 
 #include "src/commands.h"
 #include "src/help.h"
+#include "src/standard_streams.h"
 #include "src/training_run.h"
 
 namespace tll {
@@ -58,21 +61,27 @@ int run_program(const std::vector<std::string>& arguments) {
     Options options = parse_options(arguments);
     if (const auto text = help_text(options)) {
       std::fwrite(text->data(), 1, text->size(), stdout);
+      flush_output();
       return kExitDone;
     }
-    return run_command(options);
+    const int code = run_command(options);
+    flush_output();
+    return code;
   } catch (const Error& error) {
-    std::fprintf(stderr, "error: %s\n", error.what());
-    return error.exit_code;
+    return report(error.exit_code, error.what());
+  } catch (const std::filesystem::filesystem_error& error) {
+    return report(error);
   } catch (const std::bad_alloc&) {
-    std::fprintf(stderr, "error: the machine has no memory left\n");
+    return report(kExitFault, "the machine has no memory left");
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "error: %s\n", error.what());
+    return report(kExitFault, error.what());
   }
-  return kExitFault;
 }
 
 }  // namespace
 }  // namespace tll
 
-int main(int argc, char** argv) { return tll::run_program({argv + 1, argv + argc}); }
+int main(int argc, char** argv) {
+  tll::fill_closed_streams();
+  return tll::run_program({argv + std::min(argc, 1), argv + argc});
+}

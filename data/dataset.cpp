@@ -128,16 +128,24 @@ Json PrepareReport::json() const {
           {"offset_mismatches", offset_mismatches}};
 }
 
+std::vector<std::string> PrepareReport::notes() const {
+  std::vector<std::string> out;
+  const auto note = [&]<class... Args>(fmt::format_string<Args...> format, Args&&... args) {
+    out.push_back(fmt::format(format, std::forward<Args>(args)...));
+  };
+  if (unanswerable_left_out) note("{} unanswerable questions left out (--unanswerable train keeps them)", unanswerable_left_out);
+  if (unanswerable_trained) note("{} unanswerable questions trained as \"{}\"", unanswerable_trained, kNoAnswer);
+  if (truncated) note("{} samples shortened to --seq-len", truncated);
+  for (const auto& [reason, count] : refused) note("{} samples refused: {}", count, reason);
+  if (empty) note("{} samples kept that train nothing", empty);
+  if (offset_mismatches) note("{} answers are not where their answer_start says", offset_mismatches);
+  return out;
+}
+
 std::string PrepareReport::text() const {
   std::string out = fmt::format("{} samples ({} train, {} validation), {} tokens, {} of them trained\n", samples, train_samples,
                                 validation_samples, tokens, target_tokens);
-  if (unanswerable_left_out)
-    out += fmt::format("{} unanswerable questions left out (--unanswerable train keeps them)\n", unanswerable_left_out);
-  if (unanswerable_trained) out += fmt::format("{} unanswerable questions trained as \"{}\"\n", unanswerable_trained, kNoAnswer);
-  if (truncated) out += fmt::format("{} samples shortened to the longest length\n", truncated);
-  for (const auto& [reason, count] : refused) out += fmt::format("{} samples refused: {}\n", count, reason);
-  if (empty) out += fmt::format("{} samples kept that train nothing\n", empty);
-  if (offset_mismatches) out += fmt::format("warning: {} answers are not where their answer_start says\n", offset_mismatches);
+  for (const std::string& line : notes()) out += line + "\n";
   return out;
 }
 

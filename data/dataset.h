@@ -32,7 +32,8 @@ struct PrepareOptions {
   uint64_t seed = 42;        // chooses which
   bool allow_empty = false;  // keep samples that train nothing, instead of refusing the set
   std::string template_name = "squad";
-  int32_t vocab_size = 0;  // of the model, for ids that come without a tokenizer; 0: the tokenizer's
+  bool any_length = false;  // a squad.bin may hold documents longer than max_tokens (to look at, not to run)
+  int32_t vocab_size = 0;   // of the model, for ids that come without a tokenizer; 0: the tokenizer's
 };
 
 // What became of the samples. `samples` are kept; refused and unanswerable_left_out are not among them.
@@ -45,8 +46,9 @@ struct PrepareReport {
   int64_t empty = 0;              // kept although they train nothing (allow_empty)
   int64_t offset_mismatches = 0;  // answers that are not at their answer_start
   int64_t refused_total() const;
-  Json json() const;         // samples, tokens, target_tokens, truncated, refused and the rest
-  std::string text() const;  // for people, several lines
+  Json json() const;                       // samples, tokens, target_tokens, truncated, refused and the rest
+  std::vector<std::string> notes() const;  // for people: what was left out, shortened or odd; a line each
+  std::string text() const;                // the counts, and the notes below
 };
 
 struct Document {

@@ -55,6 +55,9 @@ class Builder {
   }
 
   Dataset finish() {
+    if (data_.documents.empty() && data_.report.refused_total() + data_.report.unanswerable_left_out == 0 &&
+        !options_.allow_empty)
+      bad_file("{}: there is no sample in this file", file_);
     if (data_.documents.empty() && !options_.allow_empty) {
       bad_file("{}: no sample is left to train on: {} refused, {} unanswerable left out{}", file_, data_.report.refused_total(),
                data_.report.unanswerable_left_out,
@@ -291,9 +294,11 @@ Dataset open_prepared(std::string_view bytes, const std::string& file, const Tok
              options.vocab_size);
   }
   for (const Document& d : data.documents) {
-    if (d.length > options.max_tokens) {
-      bad_file("{}: document {} has {} tokens, more than --seq-len {}; run `prepare` again with this --seq-len", file,
-               &d - data.documents.data(), d.length, options.max_tokens);
+    if (d.length > options.max_tokens && !options.any_length) {
+      bad_file(
+          "{}: document {} has {} tokens, more than --seq-len {}; give --seq-len {} or more, or run `prepare` again with this "
+          "one",
+          file, &d - data.documents.data(), d.length, options.max_tokens, data.max_tokens);
     }
   }
   return data;

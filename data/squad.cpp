@@ -19,6 +19,7 @@ struct Node {
     bad_file("{}: {}: expected {}, found {}", file, where.empty() ? "top level" : where, expected,
              value.is_string()   ? "a string"
              : value.is_object() ? "an object"
+             : value.is_null()   ? "null"
                                  : fmt::format("{} ({})", value.type_name(), shown()));
   }
   std::string shown() const { return value.is_array() ? fmt::format("{} elements", value.size()) : value.dump(); }

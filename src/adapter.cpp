@@ -108,6 +108,8 @@ std::vector<float> read_floats(const SafetensorsFile& file, const TensorInfo& te
   }
   std::vector<float> values(size_t(element_count(tensor.shape)));
   convert_tensor({tensor.dtype, tensor.shape, file.bytes(tensor)}, values.data(), DType::f32, what);
+  const auto bad = std::find_if(values.begin(), values.end(), [](float x) { return !std::isfinite(x); });
+  if (bad != values.end()) bad_file("{}: element {} is {}: the adapter is damaged", what, bad - values.begin(), *bad);
   return values;
 }
 

@@ -118,8 +118,10 @@ AdapterConfig parse_adapter_config(std::string_view text, const std::string& whe
   AdapterConfig c;
   c.rank = object.size("r", c.rank);
   c.alpha = object.number("lora_alpha", c.alpha, 0, 1e9);
-  c.dropout = object.number("lora_dropout", c.dropout, -1, 1);
-  if (c.dropout < 0 || c.dropout == 1) object.wrong("lora_dropout", "a number from 0 to below 1", root.at("lora_dropout"));
+  if (const Json* dropout = object.find("lora_dropout")) {
+    c.dropout = dropout->is_number() ? dropout->get<double>() : -1;
+    if (!(c.dropout >= 0 && c.dropout < 1)) object.wrong("lora_dropout", "a number from 0 to below 1", *dropout);
+  }
   c.rslora = object.flag("use_rslora");
   c.base_model = object.text("base_model_name_or_path");
   read_targets(object, "target_modules", c.target_modules, c.target_pattern);

@@ -45,7 +45,8 @@ void Arena::advance(const std::string& name, const std::vector<int64_t>& shape, 
               "planned {} of {} bytes at {}, placed {} of {} bytes at {}", planned.name, planned.bytes, planned.offset, name,
               bytes, cursor_);
   }
-  cursor_ += bytes;
+  if (__builtin_add_overflow(cursor_, bytes, &cursor_))
+    fail(kExitDoesNotFit, "the tensors up to {} would take more than 2^63 bytes: these sizes cannot be meant", name);
 }
 
 void Arena::allocate() {

@@ -1,10 +1,12 @@
 #include "src/checkpoint.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 #include <xxhash.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
 
 #include "src/check.h"
@@ -14,13 +16,27 @@
 namespace tll {
 namespace {
 
-constexpr int kVersion = 1;
+constexpr int kVersion = 2;
 constexpr const char* kPrefix = "checkpoint-";
+constexpr const char* kMend = "resume from an older checkpoint with --resume DIR";
 
+constexpr const char* kFileSums = "xxh3_64";
+constexpr const char* kStateSum = "xxh3_64_of_this";
+
+std::string checksum(const void* data, size_t size) { return fmt::format("{:016x}", XXH3_64bits(data, size)); }
 std::string checksum(const std::filesystem::path& file) {
   const MappedFile mapped(file);
-  return fmt::format("{:016x}", XXH3_64bits(mapped.bytes().data(), mapped.bytes().size()));
+  return checksum(mapped.bytes().data(), mapped.bytes().size());
 }
+
+// Of all that the state says; keys are sorted, so the text depends on the content alone.
+std::string state_checksum(Json state) {
+  state.erase(kStateSum);
+  const std::string text = state.dump();
+  return checksum(text.data(), text.size());
+}
+
+std::filesystem::path state_file(const std::filesystem::path& directory) { return directory / "state.json"; }
 
 // The step of "checkpoint-N"; nothing for another name.
 std::optional<int64_t> step_of(const std::filesystem::path& directory) {
@@ -70,36 +86,46 @@ void write_checkpoint(const std::filesystem::path& output, const RunPosition& po
   for (const auto& entry : std::filesystem::directory_iterator(temporary))
     sums[entry.path().filename().string()] = checksum(entry.path());
   const TrainerState& t = position.trainer;
-  const Json state = {
-      {"version", kVersion},
-      {"step", t.step},
-      {"updates", t.updates},
-      {"skipped_in_a_row", t.skipped_in_a_row},
-      {"loader", {{"seed", position.loader.seed}, {"epoch", position.loader.epoch}, {"row", position.loader.row}}},
-      {"settings", position.settings},
-      {"xxh3_64", sums}};
-  write_file_atomic(temporary / "state.json", state.dump(2) + "\n");
+  Json state = {{"version", kVersion},
+                {"step", t.step},
+                {"updates", t.updates},
+                {"skipped_in_a_row", t.skipped_in_a_row},
+                {"loader", {{"seed", position.loader.seed}, {"epoch", position.loader.epoch}, {"row", position.loader.row}}},
+                {"settings", position.settings},
+                {kFileSums, sums}};
+  state[kStateSum] = state_checksum(state);
+  write_file_atomic(state_file(temporary), state.dump(2) + "\n");
   flush_directory(temporary);
   std::filesystem::remove_all(target);
   std::filesystem::rename(temporary, target);
   flush_directory(output);
 }
 
-RunPosition read_checkpoint(const std::filesystem::path& directory, const Json& settings, float* m, float* v, int64_t count) {
-  const std::filesystem::path file = directory / "state.json";
-  const std::string where = file.string();
-  const Json state = parse_json(read_file(file), where);
-  RunPosition position;
+void check_checkpoint(const std::filesystem::path& directory) {
+  if (!std::filesystem::is_directory(directory)) bad_file("{}: there is no such checkpoint", directory.string());
+  const std::string where = state_file(directory).string();
+  const Json state = parse_json(read_file(where), where);
   try {
     if (state.at("version").get<int>() != kVersion)
       bad_file("{}: checkpoint version {}, this program reads {}", where, state.at("version").get<int>(), kVersion);
-    for (const auto& [name, sum] : state.at("xxh3_64").items()) {
-      if (name.find('/') != std::string::npos) bad_file("{}: {} is not a file name", where, name);
+    if (state.at(kStateSum).get<std::string>() != state_checksum(state))
+      bad_file("{}: the file was changed or damaged: its checksum is not the one inside; {}", where, kMend);
+    for (const auto& [name, sum] : state.at(kFileSums).items()) {
+      if (name.find('/') != std::string::npos) bad_file("{}: {} is not a file name", where, in_quotes(name));
       if (checksum(directory / name) != sum.get<std::string>())
-        bad_file(
-            "{}: its checksum is not the one in state.json; the file was changed or damaged, resume from an older checkpoint",
-            (directory / name).string());
+        bad_file("{}: the file was changed or damaged: its checksum is not the one in state.json; {}",
+                 (directory / name).string(), kMend);
     }
+  } catch (const Json::exception& error) {
+    bad_file("{}: not the state of a checkpoint: {}", where, error.what());
+  }
+}
+
+RunPosition read_checkpoint(const std::filesystem::path& directory, const Json& settings, float* m, float* v, int64_t count) {
+  const std::string where = state_file(directory).string();
+  const Json state = parse_json(read_file(where), where);
+  RunPosition position;
+  try {
     const Json& saved = state.at("settings");
     for (const auto& [key, value] : settings.items()) {
       if (!saved.contains(key) || saved.at(key) != value)
@@ -127,7 +153,19 @@ RunPosition read_checkpoint(const std::filesystem::path& directory, const Json& 
   return position;
 }
 
-void remove_old_checkpoints(const std::filesystem::path& output, int64_t keep) {
+OutputLock::OutputLock(const std::filesystem::path& directory)
+    : descriptor_(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+  if (descriptor_ >= 0 && flock(descriptor_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+    close(descriptor_);
+    fail(kExitUsage, "{}: another run is writing there; wait for it, or choose another --output", directory.string());
+  }
+}
+
+OutputLock::~OutputLock() {
+  if (descriptor_ >= 0) close(descriptor_);
+}
+
+void remove_old_checkpoints(const std::filesystem::path& output, int64_t keep, int64_t last) {
   std::error_code none;
   std::vector<std::filesystem::path> unfinished;
   for (const auto& entry : std::filesystem::directory_iterator(output, none)) {
@@ -136,7 +174,8 @@ void remove_old_checkpoints(const std::filesystem::path& output, int64_t keep) {
   }
   for (const auto& path : unfinished) std::filesystem::remove_all(path, none);
   if (keep <= 0) return;
-  const auto found = checkpoints(output);
+  auto found = checkpoints(output);
+  std::erase_if(found, [&](const auto& checkpoint) { return checkpoint.first > last; });
   for (size_t i = 0; i + static_cast<size_t>(keep) < found.size(); i++) std::filesystem::remove_all(found[i].second, none);
 }
 

@@ -110,7 +110,9 @@ void ModelFiles::open_index(const fs::path& index) {
   files_.reserve(tensors_of.size());  // places point into it
   std::vector<std::string> unmapped;
   for (const auto& [name, tensors] : tensors_of) {
-    if (name.empty() || name == "." || name == ".." || name.find_first_of(std::string("/\\\0", 3)) != std::string::npos) {
+    constexpr size_t kMaxName = 255;
+    if (name.empty() || name.size() > kMaxName || name == "." || name == ".." ||
+        name.find_first_of(std::string("/\\\0", 3)) != std::string::npos) {
       bad_file("{}: weight_map: {} is not a plain file name beside the index", where, in_quotes(name));
     }
     const fs::path path = index.parent_path() / name;

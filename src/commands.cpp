@@ -24,7 +24,9 @@ int plan_with(const Options& options) {
     fmt::print("{} in {} ({})\n", session.fits() ? "fits" : "does not fit", Bytes{session.memory_limit()},
                options.memory > 0 ? "--memory" : "what this machine has available");
   }
-  return session.fits() ? kExitDone : kExitDoesNotFit;
+  std::fflush(stdout);
+  session.require_fit();
+  return kExitDone;
 }
 
 }  // namespace
@@ -35,6 +37,7 @@ int command_plan(Options& options) {
 }
 
 int command_prepare(Options& options) {
+  apply_demo_defaults(options);
   const ModelSource source = open_model(options, TokenizerNeed::wanted);
   const std::filesystem::path output = options.output.empty() ? "squad.bin" : options.output;
   const Dataset dataset = load_dataset(options.data, source.tokenizer.get(), prepare_options(options, source.config));
@@ -47,10 +50,19 @@ int command_prepare(Options& options) {
 }
 
 int command_show(Options& options) {
+  apply_demo_defaults(options);
   const ModelSource source = open_model(options, TokenizerNeed::required);
-  const Dataset dataset = load_dataset(options.data, source.tokenizer.get(), prepare_options(options, source.config));
-  const int64_t count = std::min<int64_t>(options.docs, static_cast<int64_t>(dataset.documents.size()));
-  for (int64_t i = 0; i < count; i++) {
+  PrepareOptions p = prepare_options(options, source.config);
+  p.allow_empty = true;  // whoever looks for what is wrong with a sample must be able to see it
+  p.any_length = !options.given("seq-len");
+  const Dataset dataset = load_dataset(options.data, source.tokenizer.get(), p);
+  int64_t left = options.docs;
+  for (int64_t i = 0; i < static_cast<int64_t>(dataset.documents.size()) && left > 0; i++) {
+    const Split split = dataset.documents[static_cast<size_t>(i)].split;
+    if ((options.split == SplitOption::kTrain && split != Split::kTrain) ||
+        (options.split == SplitOption::kValidation && split != Split::kValidation))
+      continue;
+    left--;
     if (options.json)
       fmt::print("{}\n", show_json(dataset, i, *source.tokenizer).dump());
     else

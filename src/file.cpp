@@ -27,8 +27,8 @@ struct Descriptor {
 };
 
 // Opens for reading, and says in one line why not.
-int open_to_read(const fs::path& path, struct stat* status) {
-  const int number = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+int open_to_read(const fs::path& path, struct stat* status, int flags = 0) {
+  const int number = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | flags);
   if (number < 0) {
     if (errno == ENOENT) bad_file("{}: no such file", path.string());
     bad_file("{}: cannot be opened: {}", path.string(), std::strerror(errno));
@@ -67,7 +67,7 @@ std::string read_file(const fs::path& path) {
 
 MappedFile::MappedFile(const fs::path& path) {
   struct stat status;
-  const Descriptor file{open_to_read(path, &status)};
+  const Descriptor file{open_to_read(path, &status, O_NONBLOCK)};  // a pipe that nobody writes would be waited for
   if (S_ISDIR(status.st_mode)) bad_file("{}: expected a file, found a directory", path.string());
   if (!S_ISREG(status.st_mode)) bad_file("{}: expected a regular file, found a pipe, device or socket", path.string());
   size_ = size_t(status.st_size);

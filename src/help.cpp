@@ -9,8 +9,9 @@ namespace tll {
 namespace {
 
 constexpr std::string_view kProgram = "train_llama_lora";
-constexpr size_t kWidth = 110;      // columns of a line
-constexpr size_t kHelpColumn = 30;  // where the explanations begin
+constexpr size_t kWidth = 80;          // columns of a line; an example is one line, to be copied
+constexpr size_t kCommandColumn = 14;  // where the explanations of commands begin
+constexpr size_t kOptionColumn = 28;   // and those of options
 constexpr std::string_view kExitCodes =
     "0 done; 1 a fault of the program or machine; 2 usage; 3 does not fit in --memory; 4 a file is missing or malformed; "
     "5 training cannot go on; 130 interrupted, after a checkpoint was written";
@@ -24,15 +25,18 @@ std::string wrapped(std::string_view text, size_t column) {
   std::string out;
   size_t used = column;
   while (!text.empty()) {
-    const std::string_view word = text.substr(0, text.find(' '));
-    text.remove_prefix(std::min(text.size(), word.size() + 1));
+    std::string_view word = text.substr(0, text.find(' '));
+    const size_t comma = column + word.size() > kWidth ? word.rfind(',', kWidth - column - 1) : std::string_view::npos;
+    const bool cut = comma != std::string_view::npos && comma + 1 < word.size();  // a list longer than a line
+    if (cut) word = word.substr(0, comma + 1);
+    text.remove_prefix(std::min(text.size(), word.size() + (cut ? 0 : 1)));
     if (used > column && used + 1 + word.size() > kWidth) {
       out += '\n' + std::string(column, ' ');
       used = column;
     }
     if (used > column) out += ' ', ++used;
     out += word;
-    used += word.size();
+    used = cut ? kWidth : used + word.size();
   }
   return out;
 }
@@ -69,10 +73,14 @@ std::string explanation(const OptionRow& row, Command command) {
   return text;
 }
 
-std::string entry(std::string_view left, std::string_view right) {
+std::string entry(std::string_view left, std::string_view right, size_t column) {
   std::string line = fmt::format("  {}", left);
-  line += line.size() + 2 > kHelpColumn ? '\n' + std::string(kHelpColumn, ' ') : std::string(kHelpColumn - line.size(), ' ');
-  return line + wrapped(right, kHelpColumn) + '\n';
+  line += line.size() + 2 > column ? '\n' + std::string(column, ' ') : std::string(column - line.size(), ' ');
+  return line + wrapped(right, column) + '\n';
+}
+
+std::string example(const CommandRow& row) {
+  return fmt::format("\nExample: ./{} {}\n         {}\n", kProgram, row.example, row.example_says);
 }
 
 std::string escaped_roff(std::string_view text) {
@@ -89,8 +97,8 @@ std::string escaped_roff(std::string_view text) {
 std::string overview() {
   std::string out = fmt::format("{}: {}\n\nUsage: {} [COMMAND] [OPTIONS]; without a command it trains.\n\nCommands:\n", kProgram,
                                 kTagline, kProgram);
-  for (const CommandRow& row : command_rows()) out += entry(row.name, row.summary);
-  out += fmt::format("\nExample: {} {}\n         {}\n", kProgram, command_rows()[0].example, command_rows()[0].example_says);
+  for (const CommandRow& row : command_rows()) out += entry(row.name, row.summary, kCommandColumn);
+  out += example(command_rows()[0]);
   const std::string more = fmt::format("`{} COMMAND --help` lists a command's options. {}", kProgram, kSpelling);
   out += '\n' + wrapped(more, 0) + '\n';
   return out + "Exit codes: " + wrapped(kExitCodes, 12) + "\n";
@@ -100,12 +108,12 @@ std::string command_help(Command command) {
   const CommandRow& row = command_row(command);
   std::string out = wrapped(fmt::format("{} {}: {}", kProgram, row.name, row.summary), 0) + "\n\n";
   out += fmt::format("Usage: {} {}{}{} [OPTIONS]\n", kProgram, row.name, row.topic.empty() ? "" : " ", row.topic);
-  out += fmt::format("\nExample: {} {}\n         {}\n", kProgram, row.example, row.example_says);
+  out += example(row);
   for (std::string_view section : option_sections()) {
     std::string entries;
     for (const OptionRow& option : option_rows()) {
       if (option.section == section && option.taken_by(command))
-        entries += entry(signature(option), explanation(option, command));
+        entries += entry(signature(option), explanation(option, command), kOptionColumn);
     }
     if (!entries.empty()) out += fmt::format("\n{}:\n{}", section, entries);
   }

@@ -45,6 +45,15 @@ void load_weights(const ModelFiles& files, const std::vector<WeightPlace>& place
   for (const WeightPlace& place : places) files.load(place.name, place.data, place.dtype);
 }
 
+uint64_t weights_fingerprint(const std::vector<WeightPlace>& places) {
+  uint64_t hash = 0;
+  for (const WeightPlace& place : places) {
+    const size_t bytes = static_cast<size_t>(element_count(place.shape)) * dtype_bytes(place.dtype);
+    hash = XXH3_64bits_withSeed(place.data, std::min<size_t>(bytes, 4096), hash);
+  }
+  return hash;
+}
+
 void load_adapter(const Adapter& adapter, const std::vector<NamedTensor>& tensors, float* values) {
   for (const AdapterModule& m : adapter.modules) {
     for (const bool is_b : {false, true}) {

@@ -10,6 +10,9 @@ namespace tll {
 // Streams each tensor of the checkpoint to its place, one after another, converting to the place's type.
 void load_weights(const ModelFiles& files, const std::vector<WeightPlace>& places);
 
+// XXH3-64 over the first 4 KiB of each tensor as it lies in memory: tells one set of weights from another of the same shapes.
+uint64_t weights_fingerprint(const std::vector<WeightPlace>& places);
+
 // Norms 1, biases 0, matrices N(0, 0.02²), as transformers initialises a Llama (initializer_range 0.02). The numbers depend on
 // the seed and the tensor's name alone.
 void initialize_weights(const std::vector<WeightPlace>& places, uint64_t seed);

@@ -52,10 +52,11 @@ class JsonLimits : public nlohmann::json_sax<Json> {
   bool end_array() override { return --depth_, handler_.end_array(); }
 
   bool parse_error(size_t position, const std::string& last_token, const nlohmann::detail::exception& error) override {
+    if (events_.text_.empty()) bad_file("{}: expected JSON, found nothing", events_.where_);
     std::string reason = error.what();  // "[...] parse error at line 1, column 2: <reason>; last read: '<bytes>'; expected ..."
     if (const size_t start = reason.find(": "); start != std::string::npos) reason = reason.substr(start + 2);
     if (const size_t end = reason.find("; last read"); end != std::string::npos) reason.resize(end);
-    if (reason.starts_with("number overflow")) reason = "number too large";  // the original repeats all digits
+    if (reason.find("number overflow") != std::string::npos) reason = "number too large";  // the original repeats all digits
     events_.next_ = events_.text_.data() + std::min(position, events_.text_.size());
     events_.refuse(fmt::format("not valid JSON: {}, found {}", reason, in_quotes(last_token, 40)));
   }

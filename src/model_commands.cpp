@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "data/prompt.h"
 #include "src/commands.h"
 #include "src/evaluate.h"
 #include "src/file.h"
@@ -34,8 +35,10 @@ template <class Float>
 int evaluate_with(const Options& options) {
   const ModelSource source = open_model(options, TokenizerNeed::wanted);
   PrepareOptions p = prepare_options(options, source.config);
-  if (!options.given("valid-split")) p.valid_split = 0;
+  p.allow_empty = true;  // samples without targets change no mean
   Dataset data = load_dataset(options.data, source.tokenizer.get(), p);
+  if (!options.quiet)
+    for (const std::string& note : data.report.notes()) fmt::print(stderr, "note: {}\n", note);
   choose_split(data, options.split);
   if (options.max_samples > 0) {
     int64_t left = options.max_samples;
@@ -54,7 +57,7 @@ int evaluate_with(const Options& options) {
 
   LoaderOptions l;
   l.rows = static_cast<int32_t>(options.batch_size), l.seq_len = static_cast<int32_t>(options.seq_len);
-  l.split = Split::kValidation, l.shuffle = false;
+  l.split = Split::kValidation, l.shuffle = false, l.packing = options.packing;
   Loader loader(data, l);
   const auto result = session.trainer.evaluate(session.device, loader);
   Json json = {{"loss", result.loss}, {"perplexity", std::exp(result.loss)},       {"exact_match", nullptr},
@@ -85,8 +88,7 @@ int evaluate_with(const Options& options) {
 template <class Float>
 int generate_with(const Options& options) {
   const ModelSource source = open_model(options, TokenizerNeed::required);
-  std::vector<int32_t> prompt = source.tokenizer->encode(options.prompt);
-  if (source.tokenizer->adds_bos()) prompt.insert(prompt.begin(), *source.tokenizer->bos());
+  const std::vector<int32_t> prompt = tokenize_prompt(*source.tokenizer, options.prompt);
   if (prompt.empty()) fail(kExitUsage, "--prompt is empty, and this model has no token that begins a text");
   const int64_t positions = static_cast<int64_t>(prompt.size()) + options.max_new_tokens;
   if (positions > source.config.max_positions)
@@ -99,7 +101,8 @@ int generate_with(const Options& options) {
   session.start(source, adapter);
 
   const GenerateRequest request{prompt, static_cast<int>(options.max_new_tokens)};
-  const SamplingOptions sampling{options.temperature, static_cast<uint64_t>(options.seed), source.eos};
+  const SamplingOptions sampling{options.temperature, static_cast<uint64_t>(options.seed), source.eos,
+                                 source.tokenizer->vocab_size()};
   StreamDecoder stream(*source.tokenizer);
   const auto show = [&](size_t, int32_t token) {
     const std::string text = stream.push(token);
@@ -136,6 +139,9 @@ int dump_with(const Options& options) {
   const ModelSource source = open_model(options, TokenizerNeed::wanted);
   PrepareOptions p = prepare_options(options, source.config);
   p.valid_split = 0;
+  p.allow_empty = true;
+  // Whole documents, unless a limit was asked for: logits.i is document i.
+  if (!options.given("seq-len")) p.max_tokens = INT32_MAX, p.any_length = true;
   const Dataset data = load_dataset(options.data, source.tokenizer.get(), p);
   const size_t docs = std::min(static_cast<size_t>(options.docs), data.documents.size());
   const AdapterSource adapter =

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <string_view>
 
 #include "src/check.h"
 #include "src/json.h"
@@ -30,6 +31,17 @@ size_t expanded_length(const std::string& pattern) {
   return product * pattern.size();
 }
 
+// Whether a backslash stands before a letter that does not mean the same in Python and in ECMAScript (\A, \Z).
+bool has_other_escape(const std::string& pattern) {
+  constexpr std::string_view kCommon = "dDwWsSbBnrtfv";
+  for (size_t i = 0; i + 1 < pattern.size(); i++) {
+    if (pattern[i] != '\\') continue;
+    const char next = pattern[++i];
+    if (std::isalpha(static_cast<unsigned char>(next)) && kCommon.find(next) == std::string_view::npos) return true;
+  }
+  return false;
+}
+
 int count(const std::string& pattern, const std::string& part) {
   int found = 0;
   for (size_t at = 0; (at = pattern.find(part, at)) != std::string::npos; at++) found++;
@@ -43,6 +55,8 @@ ModulePattern::ModulePattern(const std::string& pattern, const std::string& wher
       count(pattern, "(?=") + count(pattern, "(?!") > kMaxLookaheads) {
     bad_file("{}: the pattern {} is too complex; list the module names instead", where, in_quotes(pattern));
   }
+  if (has_other_escape(pattern))
+    bad_file("{}: the pattern {} has an escape that is not understood; list the module names instead", where, in_quotes(pattern));
   try {
     regex_.assign(pattern, std::regex::ECMAScript | std::regex_constants::__polynomial);  // libstdc++'s breadth-first matcher
   } catch (const std::regex_error& error) {

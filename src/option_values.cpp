@@ -20,9 +20,12 @@ Overloaded(Visitors...) -> Overloaded<Visitors...>;
 using OptionalPath = std::optional<std::filesystem::path> Options::*;
 using WordList = std::vector<std::string> Options::*;
 
-std::optional<bool> read_bool(std::string_view text) {
-  if (text == "true" || text == "True" || text == "on" || text == "yes" || text == "1") return true;
-  if (text == "false" || text == "False" || text == "off" || text == "no" || text == "0") return false;
+// Words in small letters, as Python writes them (True), or in capitals.
+std::optional<bool> read_bool(std::string_view typed) {
+  std::string text(typed);
+  for (char& c : text) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  if (text == "true" || text == "on" || text == "yes" || text == "1") return true;
+  if (text == "false" || text == "off" || text == "no" || text == "0") return false;
   return std::nullopt;
 }
 
@@ -144,23 +147,26 @@ bool read_value(const OptionRow& row, Options& options, std::string_view typed_t
 }  // namespace
 
 std::string expected_value(const OptionRow& row) {
-  return std::visit(
-      Overloaded{[](bool Options::*) -> std::string { return "true or false (on or off)"; },
-                 [&](int64_t Options::*) -> std::string {
-                   if (row.size) return "a size such as 8GiB, 1.5G, 500MB or a number of bytes";
-                   return "a whole number, " + range_text(row.range);
-                 },
-                 [&](double Options::*) -> std::string { return "a number, " + range_text(row.range); },
-                 [](std::string Options::*) -> std::string { return "a text"; },
-                 [](std::filesystem::path Options::*) -> std::string { return "a path"; },
-                 [](OptionalPath) -> std::string { return "a directory, or nothing"; },
-                 [&](WordList) -> std::string {
-                   return fmt::format("a list, joined by commas, of {}, or all-linear", fmt::join(row.choices, ", "));
-                 },
-                 [&](const EnumMember&) -> std::string {
-                   return fmt::format("{}{}", row.choices.size() > 1 ? "one of " : "", fmt::join(row.choices, ", "));
-                 }},
-      row.member);
+  return std::visit(Overloaded{[](bool Options::*) -> std::string { return "true or false (on or off)"; },
+                               [&](int64_t Options::*) -> std::string {
+                                 if (row.size) return "a size such as 8GiB, 1.5G, 500MB or a number of bytes";
+                                 return "a whole number, " + range_text(row.range);
+                               },
+                               [&](double Options::*) -> std::string { return "a number, " + range_text(row.range); },
+                               [](std::string Options::*) -> std::string { return "a text"; },
+                               [](std::filesystem::path Options::*) -> std::string { return "a path"; },
+                               [](OptionalPath) -> std::string { return "a directory, or nothing"; },
+                               [&](WordList) -> std::string {
+                                 Words names;
+                                 for (const auto& [word, meaning] : row.synonyms) names.push_back(word);
+                                 return fmt::format("a list, joined by commas, of {} (short: {}), or all-linear",
+                                                    fmt::join(row.choices, ", "), fmt::join(names, ", "));
+                               },
+                               [&](const EnumMember&) -> std::string {
+                                 return fmt::format("{}{}", row.choices.size() > 1 ? "one of " : "",
+                                                    fmt::join(row.choices, ", "));
+                               }},
+                    row.member);
 }
 
 bool accepts_value(const OptionRow& row, std::string_view text) {

@@ -50,7 +50,7 @@ size_t edit_distance(std::string_view a, std::string_view b) {
 // The word nearest to what was typed, or nothing if none is near: at most a third of the letters differ.
 std::string_view nearest(std::string_view typed, const Words& words) {
   std::string_view best;
-  size_t best_distance = std::max<size_t>(1, typed.size() / 3) + 1;
+  size_t best_distance = std::min(std::max<size_t>(1, typed.size() / 3) + 1, typed.size());  // something must be alike
   for (std::string_view word : words) {
     const size_t distance = edit_distance(typed, word);
     if (distance < best_distance) best = word, best_distance = distance;
@@ -64,7 +64,11 @@ Command read_command(const std::string& word) {
     if (row.name == word) return row.command;
     names.push_back(row.name);
   }
+  if (word == "export") fail(kExitUsage, "export is not in this version; expected one of {}", fmt::join(names, ", "));
   const std::string_view near = nearest(word, names);
+  std::error_code none;
+  if (near.empty() && std::filesystem::exists(word, none))
+    fail(kExitUsage, "'{}' is a file and not a command; a data set is named with --data, a model with --model", word);
   if (!near.empty()) fail(kExitUsage, "unknown command '{}'; did you mean '{}'?", word, near);
   fail(kExitUsage, "unknown command '{}'; expected one of {}", word, fmt::join(names, ", "));
 }
@@ -138,8 +142,9 @@ class Parser {
     }
     const size_t equals = argument.find('=');
     const std::string typed = argument.substr(0, equals);
-    const std::string name = normalized(typed.substr(std::min(typed.size(), typed.find_first_not_of('-'))));
-    const Match match = typed.rfind("--", 0) == 0 || typed == "-h" ? find_option(name) : Match{};
+    const size_t dashes = std::min(typed.size(), typed.find_first_not_of('-'));
+    const std::string name = normalized(typed.substr(dashes));
+    const Match match = dashes == 2 || typed == "-h" ? find_option(name) : Match{};
     if (match.row == nullptr) unknown_option(typed, name, options_.command);
     const OptionRow& row = *match.row;
     if (!row.taken_by(options_.command)) not_of_this_command(typed, row, options_.command);

@@ -118,11 +118,11 @@ void Progress::finish() {
   drawn_ = false;
 }
 
-void Progress::write(std::string_view text) const {
+void write_to_reader(int output, std::string_view text) {
   while (!text.empty()) {
-    const ssize_t written = ::write(output_, text.data(), text.size());
+    const ssize_t written = ::write(output, text.data(), text.size());
     if (written < 0 && errno == EINTR) continue;
-    if (written <= 0) return;  // nobody is looking any more; the run goes on
+    if (written <= 0) return;
     text.remove_prefix(static_cast<size_t>(written));
   }
 }

@@ -17,12 +17,18 @@ struct ProgressLine {
   int64_t bytes = 0;      // that the run holds
 };
 
+// Writes all of `text`, or as much as someone reads: a terminal or pipe that has gone is no reason to end a run.
+void write_to_reader(int output, std::string_view text);
+
 class Progress {
  public:
   // Steps `first` ... `last` are to be done. `output` is an open file; it is not closed. A terminal gets a line that is redrawn
   // at most twenty times a second and fits its width (fields are left out in a fixed order where it is narrow), anything else
   // plain lines for the first step, the last, and every one of about a hundred equal parts. Quiet shows nothing, not even notes.
   Progress(int64_t first, int64_t last, bool quiet, int output = 1);
+
+  // The steps begin now, and not when this was made: what is left is guessed from here.
+  void start_clock() { start_ = Clock::now(); }
 
   // Called after each step; allocates nothing.
   void show(const ProgressLine&);
@@ -37,7 +43,7 @@ class Progress {
   using Clock = std::chrono::steady_clock;
 
   void draw(const ProgressLine&);
-  void write(std::string_view text) const;
+  void write(std::string_view text) const { write_to_reader(output_, text); }
 
   int64_t first_, last_, every_;
   int output_;

@@ -161,8 +161,11 @@ class HeaderReader : public nlohmann::json_sax<Json> {
       case State::shape:
       case State::offsets:
         refuse(fmt::format("expected integers of at least 0, found {}", found));
+      case State::entry:
+        if (field_ == kDtype) refuse("\"dtype\": expected a string, found " + found);
+        refuse(fmt::format("\"{}\": expected a list of integers, found {}", field_ == kShape ? "shape" : "data_offsets", found));
       default:
-        refuse(fmt::format("found {} where it does not belong", found));
+        refuse(fmt::format("expected an object with dtype, shape and data_offsets, found {}", found));
     }
   }
 
@@ -227,6 +230,7 @@ SafetensorsFile::SafetensorsFile(const fs::path& path) : path_(path), file_(path
   uint64_t expected = 0;
   for (size_t i = 0; i < tensors_.size(); i++) {
     const TensorInfo& t = tensors_[i];
+    if (!by_name_.emplace(t.name, i).second) bad_file("{}: tensor {} appears twice", path.string(), in_quotes(t.name));
     if (t.begin != expected || t.end < t.begin) {
       bad_file("{}: tensor {}: data_offsets [{}, {}], but the data before it ends at {}: a hole or an overlap", path.string(),
                in_quotes(t.name), t.begin, t.end, expected);
@@ -235,7 +239,6 @@ SafetensorsFile::SafetensorsFile(const fs::path& path) : path_(path), file_(path
       bad_file("{}: tensor {}: {} of {} takes {} bytes, but data_offsets [{}, {}] hold {}", path.string(), in_quotes(t.name),
                shape_text(t.shape), file_dtype_name(t.dtype), size, t.begin, t.end, t.end - t.begin);
     }
-    if (!by_name_.emplace(t.name, i).second) bad_file("{}: tensor {} appears twice", path.string(), in_quotes(t.name));
     expected = t.end;
   }
   if (const uint64_t data = all.size() - data_begin_; data != expected) {

@@ -31,6 +31,28 @@ void save_adapter(const std::filesystem::path& directory, const Options& options
   write_adapter(directory, header, parts);
 }
 
+namespace {
+
+// Both generations of transformers find what they look for: 4 reads rope_theta, rope_scaling and torch_dtype, 5 rope_parameters
+// and dtype.
+void write_both_generations(Json& config, const RopeConfig& rope, const char* dtype) {
+  config["torch_dtype"] = config["dtype"] = dtype;
+  Json scaling = {{"rope_type", "default"}};
+  if (rope.type == RopeType::linear) scaling = {{"rope_type", "linear"}, {"factor", rope.factor}};
+  if (rope.type == RopeType::llama3)
+    scaling = {{"rope_type", "llama3"},
+               {"factor", rope.factor},
+               {"low_freq_factor", rope.low},
+               {"high_freq_factor", rope.high},
+               {"original_max_position_embeddings", rope.original_max}};
+  config["rope_theta"] = rope.theta;
+  config["rope_scaling"] = rope.type == RopeType::plain ? Json() : scaling;
+  scaling["rope_theta"] = rope.theta;
+  config["rope_parameters"] = scaling;
+}
+
+}  // namespace
+
 void save_model(const std::filesystem::path& directory, const std::filesystem::path& config_file,
                 const std::vector<NamedTensor>& tensors, const float* values, FileDtype dtype) {
   TLL_CHECK(dtype == FileDtype::F32 || dtype == FileDtype::BF16, "models are written in F32 or BF16");
@@ -50,9 +72,9 @@ void save_model(const std::filesystem::path& directory, const std::filesystem::p
     writer.append(rounded.data(), rounded.size() * sizeof(bf16));
   }
   writer.commit();
-  // Both generations of transformers read the type under their own key.
-  Json config = parse_json(read_file(config_file), config_file.string());
-  config["torch_dtype"] = config["dtype"] = dtype == FileDtype::F32 ? "float32" : "bfloat16";
+  const std::string text = read_file(config_file);
+  Json config = parse_json(text, config_file.string());
+  write_both_generations(config, parse_config(text, config_file.string()).rope, dtype == FileDtype::F32 ? "float32" : "bfloat16");
   write_file_atomic(directory / "config.json", config.dump(2) + "\n");
 }
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "src/checkpoint_files.h"
 #include "src/initialize.h"
@@ -72,8 +73,6 @@ SessionNeeds training_needs(const Options& options) {
   return needs;
 }
 
-namespace {
-
 // The demo model is small and sees a format that it does not know: it takes larger steps than a real model, and can afford to be
 // asked questions before and after.
 void apply_demo_defaults(Options& options) {
@@ -83,10 +82,10 @@ void apply_demo_defaults(Options& options) {
   if (!options.given("eval-samples")) options.eval_samples = 100;
 }
 
-}  // namespace
-
 void resolve_options(Options& options) {
   apply_demo_defaults(options);
+  if (options.train == TrainMode::kFull && !(options.init_adapter.empty() && options.adapter.empty()))
+    fail(kExitUsage, "--train full trains the weights of the model and takes no adapter: leave out --init-adapter and --adapter");
   if (options.device == DeviceOption::kCuda) fmt::print(stderr, "note: this build has no CUDA device; running on the CPU\n");
   options.device = DeviceOption::kCpu;
   if (options.dtype == DtypeOption::kAuto) options.dtype = cpu_has_bf16_matmul() ? DtypeOption::kBf16 : DtypeOption::kFp32;
@@ -116,6 +115,10 @@ AdapterSource open_adapter(const Options& options, const LlamaConfig& config, co
 namespace {
 
 ModelOptions model_options(const Options& options, std::vector<LoraTarget> lora, const SessionNeeds& needs) {
+  constexpr int64_t kMaxTokens = std::numeric_limits<int32_t>::max() - 1;  // of a batch: its offsets are 32-bit
+  if (needs.tokens > kMaxTokens)
+    fail(kExitUsage, "{} tokens at once are more than the {} of a batch; lower --batch-size or --seq-len", needs.tokens,
+         kMaxTokens);
   ModelOptions m;
   m.max_tokens = static_cast<int>(needs.tokens);
   m.max_positions = static_cast<int>(needs.positions);
@@ -166,11 +169,16 @@ int64_t Session<Float>::memory_limit() const {
 }
 
 template <class Float>
-void Session<Float>::start(const ModelSource& source, const AdapterSource& adapter) {
+void Session<Float>::require_fit() const {
   if (!fits())
-    fail(kExitDoesNotFit, "this run needs {} and {} has {}; lower --seq-len or --batch-size, or use --recompute full",
-         Bytes{arena.total()}, options.memory > 0 ? "--memory" : "the machine", Bytes{memory_limit()});
-  peak_flops = measure_peak_flops<Float>(device);
+    fail(kExitDoesNotFit, "this run needs {} ({} bytes) and {} has {}; lower --seq-len or --batch-size, or use --recompute full",
+         Bytes{arena.total()}, arena.total(), options.memory > 0 ? "--memory" : "the machine", Bytes{memory_limit()});
+}
+
+template <class Float>
+void Session<Float>::start(const ModelSource& source, const AdapterSource& adapter) {
+  require_fit();
+  if (needs_.training || options.profile) peak_flops = measure_peak_flops<Float>(device);
   if (options.profile) device.profile = &profile;
   resident_before = process_memory().resident;
   arena.allocate();

@@ -26,6 +26,9 @@ enum class TokenizerNeed { none, wanted, required };  // wanted: data may come a
 ModelSource open_model(const Options& options, TokenizerNeed need);
 std::filesystem::path demo_directory();
 
+// The demo model's own defaults, for options that the user did not give.
+void apply_demo_defaults(Options& options);
+
 // Writes the outcome of every `auto` into the options: dtype, weights, threads, device. One line to standard error if what was
 // asked for is not to be had (CUDA).
 void resolve_options(Options& options);
@@ -61,6 +64,7 @@ class Session {
   // what --memory, or the machine, has.
   void start(const ModelSource& source, const AdapterSource& adapter);
   bool fits() const { return arena.total() <= memory_limit(); }
+  void require_fit() const;  // Error (kExitDoesNotFit) that says what to do
   int64_t memory_limit() const;
   Json plan_json() const;  // {"bytes", "fits", "tensors"}
 

@@ -1,5 +1,7 @@
 #include "src/training_run.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -45,6 +47,14 @@ const QuestionResult* telling_answer(const EvaluationResult& before, const Evalu
   return after.questions.empty() ? nullptr : &after.questions[0];
 }
 
+// The checkpoint that --resume means, whole and undamaged; nothing where there is none yet.
+std::optional<std::filesystem::path> checkpoint_to_resume(const Options& options) {
+  if (!options.resume) return std::nullopt;
+  const auto found = options.resume->empty() ? newest_checkpoint(options.output) : options.resume;
+  if (found) check_checkpoint(*found);
+  return found;
+}
+
 }  // namespace
 
 RunData load_run_data(const Options& options, const ModelSource& source) {
@@ -64,8 +74,7 @@ TrainingRun<Float>::TrainingRun(const Options& options)
     : options_(options),
       source_(open_model(options_, TokenizerNeed::wanted)),
       data_(load_run_data(options_, source_)),
-      resume_from_(options.resume ? (options.resume->empty() ? newest_checkpoint(options.output) : options.resume)
-                                  : std::nullopt),
+      resume_from_(checkpoint_to_resume(options)),
       adapter_(open_adapter(options_, source_.config,
                             resume_from_ && options.train == TrainMode::kLora ? *resume_from_ : options.init_adapter)),
       session_(options_, source_.config, adapter_.targets, training_needs(options_)),
@@ -79,9 +88,7 @@ TrainingRun<Float>::TrainingRun(const Options& options)
 
 template <class Float>
 void TrainingRun<Float>::say(const std::string& line) const {
-  if (options_.quiet) return;
-  fmt::print("{}\n", line);
-  std::fflush(stdout);
+  if (!silent()) write_to_reader(STDOUT_FILENO, line + "\n");
 }
 
 // What the numbers of a run depend on: a resumed run must agree in all of it.
@@ -101,6 +108,9 @@ Json TrainingRun<Float>::settings() const {
   s["data"] = fmt::format("{:016x}", data_.train.content_hash());
   s["adapters"] = adapters;
   s["parameters"] = parameter_count(source_.config);
+  // With --train full the weights are in the checkpoint itself.
+  if (!session_.model.options().train_all)
+    s["base_weights"] = fmt::format("{:016x}", weights_fingerprint(session_.model.weight_places()));
   return s;
 }
 
@@ -113,14 +123,19 @@ void TrainingRun<Float>::start() {
   say(fmt::format("data     {}: {} documents to train on, {} to validate on, {} steps of {} x {} tokens", options_.data.string(),
                   data_.train.count(Split::kTrain), data_.validation().count(Split::kValidation), total_steps_,
                   options_.batch_size * options_.grad_accum, options_.seq_len));
+  for (const std::string& note : data_.train.report.notes()) say("         " + note);
   say(fmt::format("plan     {}", plan_line(s.arena)));
   std::error_code failed;
   std::filesystem::create_directories(options_.output, failed);
   if (failed) fail(kExitFault, "{}: cannot make this directory: {}", options_.output.string(), failed.message());
+  lock_.emplace(options_.output);
   s.start(source_, adapter_);
   say(fmt::format("device   {} ({}), {} threads, {} {}; product of this type {:.0f} GFLOP/s", processor().model,
                   isa_name(s.device.isa), options_.threads, dtype_name(dtype_of<Float>), "activations", s.peak_flops / 1e9));
-  remove_old_checkpoints(options_.output, 0);
+  remove_old_checkpoints(options_.output, 0, 0);
+  if (const auto older = newest_checkpoint(options_.output); older && !options_.resume)
+    fmt::print(stderr, "note: {} is of an earlier run, and this one starts anew; --resume would go on from it\n",
+               older->string());
   if (resume_from_) {
     if (s.model.options().train_all) load_weights(ModelFiles(*resume_from_, source_.config), s.model.weight_places());
     const RunPosition position =
@@ -134,7 +149,7 @@ void TrainingRun<Float>::start() {
   }
   first_step_ = s.trainer.state.step;
   metrics_.emplace(options_.output / "metrics.jsonl", first_step_);
-  progress_.emplace(first_step_ + 1, total_steps_, options_.quiet);
+  progress_.emplace(first_step_ + 1, total_steps_, silent());
   write_run_json(nullptr);
 }
 
@@ -147,7 +162,15 @@ typename TrainingRun<Float>::Score TrainingRun<Float>::evaluate(bool questions) 
     const std::vector<int64_t> all = question_indices(data_.validation(), Split::kValidation, options_.eval_samples);
     EvaluationOptions e;
     e.max_new_tokens = kAnswerTokens, e.eos = source_.eos;
-    if (!all.empty()) score.answers = evaluate_questions(s.device, *s.generator, data_.validation(), all, *source_.tokenizer, e);
+    struct Stopped {};
+    e.progress = [](int64_t, int64_t) {
+      if (tll::stop_requested()) throw Stopped();
+    };
+    if (all.empty() || tll::stop_requested()) return score;
+    try {
+      score.answers = evaluate_questions(s.device, *s.generator, data_.validation(), all, *source_.tokenizer, e);
+    } catch (const Stopped&) {  // there are no answers then
+    }
   }
   return score;
 }
@@ -156,6 +179,7 @@ template <class Float>
 void TrainingRun<Float>::evaluate_before() {
   if (first_step_ > 0) return;  // a resumed run: done before
   before_ = evaluate(true);
+  progress_->start_clock();
   if (!before_.loss) return;
   metrics_->evaluation(0, *before_.loss);
   say(fmt::format("before   validation loss {:.4f}{}", *before_.loss,
@@ -175,9 +199,9 @@ void TrainingRun<Float>::step() {
   if (s.trainer.state.skipped_in_a_row >= kHopelessSteps) {
     progress_->finish();
     fail(kExitCannotTrain,
-         "step {}: loss {} and gradient norm {} are not finite, for the {}rd step in a row; lower --lr, or check the weights and "
-         "the data",
-         step, r.loss, r.grad_norm, kHopelessSteps);
+         "step {}: the loss is {} and the norm of the gradients {}; the {}rd step in a row that is not finite: lower --lr, or "
+         "check the weights and the data",
+         step, std::abs(r.loss), std::abs(r.grad_norm), kHopelessSteps);
   }
   metrics_->step({step, r.loss, r.grad_norm, r.lr, r.tokens, r.target_tokens, seconds});
   if (r.skipped && r.target_tokens > 0) progress_->note("this step was not finite and was skipped");
@@ -204,6 +228,8 @@ template <class Float>
 int TrainingRun<Float>::interrupt() {
   progress_->finish();
   write_checkpoint_here();
+  peak_resident_ = process_memory().peak;
+  write_run_json({{"steps", session_.trainer.state.step}, {"interrupted", true}});
   say(fmt::format("stopped after step {}; go on with the same command and --resume", session_.trainer.state.step));
   return kExitInterrupted;
 }
@@ -222,7 +248,7 @@ void TrainingRun<Float>::write_checkpoint_here() {
   write_checkpoint(options_.output, {s.trainer.state, loader_.state(), settings()}, s.model.moment1(), s.model.moment2(),
                    s.model.trained_count(),
                    [&](const std::filesystem::path& directory) { write_values(directory, FileDtype::F32); });
-  remove_old_checkpoints(options_.output, options_.save_total_limit);
+  remove_old_checkpoints(options_.output, options_.save_total_limit, s.trainer.state.step);
 }
 
 // The adapter as PEFT loads it, or with --train full the whole model.
@@ -266,8 +292,9 @@ void TrainingRun<Float>::tell_what_was_learned() const {
   const int64_t steps = session_.trainer.state.step - first_step_;
   say(fmt::format("trained  {} steps in {:.1f} s: {:.0f} tokens/s; loss {:.4f} in the first step, {:.4f} in the last", steps,
                   seconds_, seconds_ > 0 ? static_cast<double>(tokens_) / seconds_ : 0, first_loss_, last_loss_));
-  say(fmt::format("memory   {} planned, {} resident at most beside the {} before the arena", Bytes{session_.arena.total()},
-                  Bytes{peak_resident_ - session_.resident_before}, Bytes{session_.resident_before}));
+  say(fmt::format("memory   {} planned; the process grew by {} at most, from the {} that it had before",
+                  Bytes{session_.arena.total()}, Bytes{peak_resident_ - session_.resident_before},
+                  Bytes{session_.resident_before}));
   if (after_.loss)
     say(fmt::format("learned  validation loss {}{:.4f}", before_.loss ? fmt::format("{:.4f} -> ", *before_.loss) : "",
                     *after_.loss));
@@ -295,8 +322,14 @@ void TrainingRun<Float>::tell_what_was_learned() const {
     say(fmt::format("next     ./train_llama_lora --model {} --data {}", options_.output.string(), options_.data.string()));
   } else {
     say(fmt::format("adapter  {}", (options_.output / "adapter_model.safetensors").string()));
-    say(fmt::format("next     ./train_llama_lora evaluate{} --adapter {} --data {}", model, options_.output.string(),
-                    options_.data.string()));
+    // A prepared file knows its split; of any other the same share has to be held out again.
+    const bool separate = !options_.valid_data.empty();
+    const std::filesystem::path& data = separate ? options_.valid_data : options_.data;
+    std::string split;
+    if (!separate && validation_loader_ && data.extension() != ".bin")
+      split = fmt::format(" --valid-split {} --seed {}", options_.valid_split, options_.seed);
+    say(fmt::format("next     ./train_llama_lora evaluate{} --adapter {} --data {}{}", model, options_.output.string(),
+                    data.string(), split));
   }
 }
 

@@ -44,6 +44,7 @@ class TrainingRun {
   };
   Json settings() const;
   Score evaluate(bool questions);
+  bool silent() const { return options_.quiet || options_.json; }  // with --json the result alone goes to standard output
   void say(const std::string& line) const;
   void write_checkpoint_here();
   void write_values(const std::filesystem::path& directory, FileDtype dtype) const;
@@ -59,6 +60,7 @@ class TrainingRun {
   Loader loader_;
   std::optional<Loader> validation_loader_;
   int64_t total_steps_ = 0;
+  std::optional<OutputLock> lock_;
   std::optional<MetricsLog> metrics_;
   std::optional<Progress> progress_;
   Score before_, after_;

@@ -159,6 +159,10 @@ TEST(ModulePattern, HostilePatternsAreRefusedOrFast) {
         std::string("a{99999999999999999999}"), std::string(100'000, '('), std::string("(?=.*(?=.*(?=.*a)))b")}) {
     EXPECT_NE(with_pattern(bad), "") << bad.substr(0, 40);
   }
+  // Escapes of Python's that ECMAScript reads as plain letters.
+  EXPECT_THROW(ModulePattern(".*q_proj\\Z", "f"), Error);
+  EXPECT_THROW(ModulePattern("\\Amodel.*", "f"), Error);
+  EXPECT_TRUE(ModulePattern("model\\.layers\\.\\d+\\.\\w+\\.q_proj\\b", "f").matches(module_path(3, Target::q)));
   const std::string name = module_path(3, Target::gate);
   for (const std::string& slow :
        {std::string("(a*)*b"), std::string("(.*.*.*.*.*.*.*.*)*x"), std::string("((.|.)*)*x"), std::string("(m|(m|(.)*)*)*x"),
@@ -319,6 +323,22 @@ TEST_F(AdapterTest, ShapesAndTypesAreChecked) {
   }
   write_tensors(good, FileDtype::I32);
   expect_refused("expected F32, BF16 or F16, found I32");
+}
+
+TEST_F(AdapterTest, NumbersThatAreNotFiniteAreRefused) {
+  write_config(config);
+  for (const uint8_t high : {0x7f, 0xff}) {  // bf16 0x7f80, infinity, and 0xffff, a NaN
+    write_tensors(good, FileDtype::BF16);
+    std::string bytes = read_file(dir / "adapter_model.safetensors");
+    bytes[bytes.size() - 1] = char(high), bytes[bytes.size() - 2] = char(high == 0x7f ? 0x80 : 0xff);
+    write_file_atomic(dir / "adapter_model.safetensors", bytes);
+    try {
+      read_adapter(dir, tiny());
+      ADD_FAILURE() << "accepted";
+    } catch (const Error& error) {
+      EXPECT_NE(std::string(error.what()).find("the adapter is damaged"), std::string::npos) << error.what();
+    }
+  }
 }
 
 std::vector<float> numbers(int64_t count, float start) {

@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "data/squad.h"
+#include "src/checkpoint_files.h"
+#include "src/config.h"
 #include "src/file.h"
 #include "src/json.h"
 #include "tokenizer/tokenizer.h"
@@ -101,6 +103,13 @@ TEST(DemoData, TheConfigurationFitsTheTokenizerAndTheRepository) {
   uintmax_t bytes = 0;
   for (const auto& entry : std::filesystem::directory_iterator(kDemo)) bytes += entry.file_size();
   EXPECT_LE(bytes, uintmax_t(8) << 20);
+}
+
+TEST(DemoData, TheModelHasTheWeightsThatTheConfigurationNames) {
+  const LlamaConfig config = load_config(kDemo / "config.json");
+  EXPECT_GE(parameter_count(config), 1'000'000);
+  EXPECT_LE(parameter_count(config), 4'000'000);
+  EXPECT_NO_THROW(ModelFiles(kDemo, config));
 }
 
 }  // namespace

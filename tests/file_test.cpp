@@ -83,6 +83,11 @@ TEST_F(FileTest, ReadsAPipe) {
   writer.join();
 }
 
+TEST_F(FileTest, DoesNotWaitForAPipeThatItCannotMap) {
+  ASSERT_EQ(::mkfifo((dir / "pipe").c_str(), 0600), 0);
+  EXPECT_NE(refusal([&] { MappedFile mapped(dir / "pipe"); }, kExitBadFile).find("expected a regular file"), std::string::npos);
+}
+
 TEST_F(FileTest, NothingIsSeenBeforeCommit) {
   write_file_atomic(dir / "a", "old");
   {

@@ -36,7 +36,8 @@ double relative_error(const std::vector<float>& a, const std::vector<float>& b) 
 }
 
 std::filesystem::path fresh_directory(const std::string& name) {
-  const std::filesystem::path directory = std::filesystem::temp_directory_path() / ("tll_golden_" + std::to_string(getpid())) / name;
+  const std::filesystem::path directory =
+      std::filesystem::temp_directory_path() / ("tll_golden_" + std::to_string(getpid())) / name;
   std::filesystem::remove_all(directory);
   std::filesystem::create_directories(directory);
   return directory;
@@ -60,7 +61,8 @@ class Golden : public testing::TestWithParam<const char*> {
 // In float the sums of at most 64 terms through 2 layers are some 10 ulp off (1 ulp = 6e-8); transformers itself, in float, is
 // up to 3e-6 away from these values in a gradient. 1e-5 is what the comparison promises.
 TEST_P(Golden, DumpEqualsTransformersAndPeft) {
-  Options options = parse({"dump", "--docs", "6", "--adapter", (model_ / "adapter").string(), "--output", (output_ / "dump").string()});
+  Options options =
+      parse({"dump", "--docs", "6", "--adapter", (model_ / "adapter").string(), "--output", (output_ / "dump").string()});
   ASSERT_EQ(command_dump(options), kExitDone);
   const SafetensorsFile dump(output_ / "dump");
   int gradients = 0;
@@ -75,11 +77,50 @@ TEST_P(Golden, DumpEqualsTransformersAndPeft) {
   for (const TensorInfo& t : dump.tensors()) EXPECT_NE(golden_.find(t.name), nullptr) << t.name << " is not in the golden file";
 }
 
+// A document is dumped whole unless --seq-len is given, and a document without targets (of one token, or all masked) as well.
+TEST_P(Golden, DumpTakesEveryDocumentWhole) {
+  std::string long_line = "{\"input_ids\": [1";
+  for (int t = 1; t < 1500; t++) long_line += "," + std::to_string(t % 60);
+  write_file_atomic(output_ / "data.jsonl",
+                    "{\"input_ids\": [5]}\n{\"input_ids\": [5, 6], \"labels\": [5, -100]}\n" + long_line + "]}\n");
+  Options options = parse_options({"dump", "--model", model_.string(), "--data", (output_ / "data.jsonl").string(), "--docs", "3",
+                                   "--dtype", "fp32", "--quiet", "--output", (output_ / "dump").string()});
+  ASSERT_EQ(command_dump(options), kExitDone);
+  const SafetensorsFile dump(output_ / "dump");
+  const int64_t lengths[] = {1, 2, 1500};
+  for (int i = 0; i < 3; i++) {
+    const TensorInfo* logits = dump.find("logits." + std::to_string(i));
+    ASSERT_NE(logits, nullptr) << i;
+    EXPECT_EQ(logits->shape[0], lengths[i]);
+  }
+  EXPECT_GT(floats(dump, "loss")[0], 0);
+}
+
 TEST_P(Golden, TenStepsEqualTransformersAndPeft) {
   for (const char* recompute : {"none", "full"}) {
-    Options options = parse({"train", "--init-adapter", (model_ / "adapter").string(), "--batch-size", "6", "--packing", "off", "--shuffle",
-                             "off", "--lr", "1e-2", "--schedule", "constant", "--warmup-ratio", "0", "--max-steps", "10", "--valid-split",
-                             "0", "--recompute", recompute, "--output", (output_ / recompute).string()});
+    Options options = parse({"train",
+                             "--init-adapter",
+                             (model_ / "adapter").string(),
+                             "--batch-size",
+                             "6",
+                             "--packing",
+                             "off",
+                             "--shuffle",
+                             "off",
+                             "--lr",
+                             "1e-2",
+                             "--schedule",
+                             "constant",
+                             "--warmup-ratio",
+                             "0",
+                             "--max-steps",
+                             "10",
+                             "--valid-split",
+                             "0",
+                             "--recompute",
+                             recompute,
+                             "--output",
+                             (output_ / recompute).string()});
     resolve_options(options);
     TrainingRun<float> run(options);
     run.start();
@@ -95,8 +136,8 @@ TEST_P(Golden, TenStepsEqualTransformersAndPeft) {
       EXPECT_NEAR(json.at("loss").get<double>(), losses[step], 1e-5 * losses[step]);
       EXPECT_NEAR(json.at("grad_norm").get<double>(), norms[step], 1e-4 * norms[step]);
     }
-    // AdamW divides by the root of v, so an entry whose gradient is near zero moves by a step of 1e-2 in a direction that rounding
-    // decides; the goldens were chosen so that transformers in float stays within 2e-6.
+    // AdamW divides by the root of v, so an entry whose gradient is near zero moves by a step of 1e-2 in a direction that
+    // rounding decides; the goldens were chosen so that transformers in float stays within 2e-6.
     const SafetensorsFile trained(output_ / recompute / "adapter_model.safetensors");
     for (const TensorInfo& t : trained.tensors())
       EXPECT_LT(relative_error(floats(trained, t.name), floats(golden_, "adapter_after." + t.name)), 1e-4) << t.name;

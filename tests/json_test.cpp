@@ -48,6 +48,12 @@ TEST(Json, RefusesWithFileLineAndByte) {
   EXPECT_NE(refusal("{\"a\": ").find("unexpected end of input"), std::string::npos) << refusal("{\"a\": ");
 }
 
+TEST(Json, MessagesAreShort) {
+  EXPECT_EQ(refusal(""), "f.json: expected JSON, found nothing");
+  EXPECT_NE(refusal("{\"a\": 1e999}").find("number too large"), std::string::npos) << refusal("{\"a\": 1e999}");
+  EXPECT_LT(refusal(std::string(1'000'000, '9')).size(), 200u);
+}
+
 TEST(Json, RefusesWhatIsNotStrictJson) {
   for (const char* text : {"",
                            " ",

@@ -110,7 +110,7 @@ TEST_F(SafetensorsTest, RefusesBadLengths) {
   expect_refused(little_endian(UINT64_MAX) + "{}", "is above");
   expect_refused(little_endian(3) + "{}", "exceeds the file");
   expect_refused(little_endian(100'000'000) + "{}", "exceeds the file");
-  expect_refused(little_endian(0), "not valid JSON");
+  expect_refused(little_endian(0), "expected JSON, found nothing");
   const std::string header = "{" + entry("a", "U8", "[4]", 0, 4) + "}";
   EXPECT_EQ(refusal(file_of(header, 4)), "");
   expect_refused(file_of(header, 3), "truncated");
@@ -133,6 +133,7 @@ TEST_F(SafetensorsTest, RefusesBadHeaders) {
     expect_refused(tensor(dtype + c + offsets + ",\"shape\":[" + size + "]"), "tensor \"a\": ");
     expect_refused(tensor(dtype + c + shape + ",\"data_offsets\":[0," + size + "]"), "tensor \"a\": ");
   }
+  expect_refused(tensor(dtype + c + offsets + ",\"shape\":null"), "\"shape\": expected a list of integers, found null");
   for (const char* list : {"[]", "[0]", "[0,1,1]", "1", "null", "{}", "\"x\""}) {
     expect_refused(tensor(dtype + c + shape + ",\"data_offsets\":" + list), "tensor \"a\": ");
   }
@@ -141,7 +142,7 @@ TEST_F(SafetensorsTest, RefusesBadHeaders) {
   }
   expect_refused(tensor(shape + c + offsets + ",\"dtype\":5"), "tensor \"a\": ");
   for (const char* value : {"1", "[]", "\"x\"", "null", "true"}) {
-    expect_refused(file_of("{\"a\":" + std::string(value) + "}", 0), "where it does not belong");
+    expect_refused(file_of("{\"a\":" + std::string(value) + "}", 0), "expected an object with dtype, shape and data_offsets");
   }
   for (const char* value : {"[]", "1", "\"x\"", "{\"k\":1}", "{\"k\":null}", "{\"k\":{}}", "{\"k\":[]}", "true"}) {
     expect_refused(file_of("{\"__metadata__\":" + std::string(value) + "}", 0), "__metadata__");

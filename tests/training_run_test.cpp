@@ -32,10 +32,28 @@ class Run : public testing::Test {
   ~Run() override { std::filesystem::remove_all(directory_); }
 
   Options parse(const std::string& output, std::vector<std::string> more = {}) const {
-    std::vector<std::string> arguments = {"train",  "--model", kModel,         "--data",  (directory_ / "data.jsonl").string(),
-                                          "--seq-len", "32",   "--batch-size", "2",       "--grad-accum",
-                                          "2",      "--dtype", "fp32",         "--quiet", "--output",
-                                          (directory_ / output).string(), "--rank", "4", "--lr", "1e-2", "--valid-split", "0.1"};
+    std::vector<std::string> arguments = {"train",
+                                          "--model",
+                                          kModel,
+                                          "--data",
+                                          (directory_ / "data.jsonl").string(),
+                                          "--seq-len",
+                                          "32",
+                                          "--batch-size",
+                                          "2",
+                                          "--grad-accum",
+                                          "2",
+                                          "--dtype",
+                                          "fp32",
+                                          "--quiet",
+                                          "--output",
+                                          (directory_ / output).string(),
+                                          "--rank",
+                                          "4",
+                                          "--lr",
+                                          "1e-2",
+                                          "--valid-split",
+                                          "0.1"};
     arguments.insert(arguments.end(), more.begin(), more.end());
     Options options = parse_options(arguments);
     resolve_options(options);
@@ -60,7 +78,8 @@ class Run : public testing::Test {
 };
 
 TEST_F(Run, ResumedRunHasTheBytesOfAnUninterruptedOne) {
-  for (const std::vector<std::string>& variant : std::vector<std::vector<std::string>>{{}, {"--dropout", "0.1"}, {"--train", "full"}}) {
+  for (const std::vector<std::string>& variant :
+       std::vector<std::vector<std::string>>{{}, {"--dropout", "0.1"}, {"--train", "full"}}) {
     std::vector<std::string> once = variant, again = variant;
     again.push_back("--resume");
     train(parse("whole", once));
@@ -86,6 +105,52 @@ TEST_F(Run, ResumeRefusesOtherSettingsAndDamagedFiles) {
   } catch (const Error& error) {
     EXPECT_EQ(error.exit_code, kExitBadFile);
     EXPECT_NE(std::string(error.what()).find("optimizer.safetensors"), std::string::npos);
+  }
+}
+
+TEST_F(Run, ResumeRefusesAnotherBaseOfTheSameShape) {
+  train(parse("run", {"--init", "random"}), 2);
+  try {
+    train(parse("run", {"--resume"}));
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.exit_code, kExitBadFile);
+    EXPECT_NE(std::string(error.what()).find("base_weights"), std::string::npos) << error.what();
+  }
+}
+
+TEST_F(Run, TwoRunsDoNotShareAnOutput) {
+  const Options options = parse("shared");
+  TrainingRun<float> first(options);
+  first.start();
+  try {
+    train(options);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.exit_code, kExitUsage) << error.what();
+  }
+}
+
+TEST_F(Run, TrainingAllWeightsTakesNoAdapter) {
+  try {
+    parse("full", {"--train", "full", "--init-adapter", kModel + "/adapter"});
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.exit_code, kExitUsage) << error.what();
+  }
+}
+
+// 65536 x 32768 is one more than the offsets of a batch can hold.
+TEST_F(Run, ABatchThatIsTooLargeIsRefused) {
+  for (const char* length : {"32768", "1000000"}) {
+    Options options = parse("large", {"--batch-size", "65536", "--seq-len", length});
+    options.command = Command::kPlan;
+    try {
+      command_plan(options);
+      FAIL();
+    } catch (const Error& error) {
+      EXPECT_EQ(error.exit_code, kExitUsage) << error.what();
+    }
   }
 }
 
@@ -117,8 +182,8 @@ TEST_F(Run, PlanEqualsArenaForEveryConfiguration) {
     for (const char* dtype : {"fp32", "bf16"})
       for (const char* recompute : {"none", "full"})
         for (const char* dropout : {"0", "0.1"}) {
-          Options options = parse("plan", {"--train", train_what, "--dtype", dtype, "--recompute", recompute, "--dropout", dropout,
-                                           "--max-steps", "1", "--eval-samples", "2", "--clip", "0"});
+          Options options = parse("plan", {"--train", train_what, "--dtype", dtype, "--recompute", recompute, "--dropout",
+                                           dropout, "--max-steps", "1", "--eval-samples", "2", "--clip", "0"});
           resolve_options(options);
           // The second walk over the list of tensors is checked against the first, tensor by tensor, in start().
           if (options.dtype == DtypeOption::kBf16)
@@ -146,7 +211,8 @@ TEST_F(Run, NothingIsAllocatedInTheStepLoop) {
 
 TEST_F(Run, LossThatIsNotFiniteEndsWithCodeFive) {
   std::filesystem::create_directories(directory_ / "broken");
-  for (const char* file : {"config.json", "model.safetensors"}) std::filesystem::copy_file(std::filesystem::path(kModel) / file, directory_ / "broken" / file);
+  for (const char* file : {"config.json", "model.safetensors"})
+    std::filesystem::copy_file(std::filesystem::path(kModel) / file, directory_ / "broken" / file);
   std::string weights = read_file(directory_ / "broken/model.safetensors");
   weights[weights.size() - 1] = weights[weights.size() - 2] = '\x7f';  // bf16 0x7f7f is finite, the sums over it are not
   for (size_t i = 1; i <= 64; i++) weights[weights.size() - i] = '\x7f';

@@ -29,6 +29,6 @@ python3 $here/generate.py corpus --documents "$documents" --seed 1 |
 # 4. The model: every weight, from random values, one pass over the corpus.
 ./train_llama_lora train --train full --init random --config $here/config.json --model $demo --data "$work/corpus.jsonl" \
   --output "$work/model" --epochs 1 --batch-size 2 --seq-len 1024 --lr 2e-3 --schedule cosine --warmup-ratio 0.03 \
-  --beta2 0.99 --clip 1 --valid-split 0.005 --seed 1
+  --beta2 0.99 --clip 1 --valid-split 0.005 --seed 1 --dtype fp32 --weights bf16
 cp "$work/model/model.safetensors" $demo/model.safetensors
 ls -l $demo

@@ -1,0 +1,124 @@
+// Checkpoints: what was written is read back, damage of any file is found before it is believed, other settings are refused.
+#include "src/checkpoint.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cctype>
+#include <fstream>
+
+#include "src/check.h"
+#include "src/file.h"
+
+namespace tll {
+namespace {
+
+namespace fs = std::filesystem;
+
+class CheckpointTest : public testing::Test {
+ protected:
+  CheckpointTest() : output_(fs::temp_directory_path() / ("tll_checkpoint_" + std::to_string(getpid()))) {
+    fs::remove_all(output_);
+    fs::create_directories(output_);
+  }
+  ~CheckpointTest() override { fs::remove_all(output_); }
+
+  void write(int64_t step) const {
+    const RunPosition position{{step, step - 1, 1}, {42, 3, 17}, settings_};
+    write_checkpoint(output_, position, m_, v_, 3,
+                     [](const fs::path& directory) { write_file_atomic(directory / "values", "1234"); });
+  }
+  // The message that the checkpoint is refused with; empty if it is accepted.
+  std::string refusal(const Json& settings) const {
+    try {
+      check_checkpoint(output_ / "checkpoint-5");
+      float m[3], v[3];
+      read_checkpoint(output_ / "checkpoint-5", settings, m, v, 3);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.exit_code, kExitBadFile);
+      return error.what();
+    }
+    return "";
+  }
+
+  const fs::path output_;
+  const Json settings_ = {{"lr", 1e-3}, {"seed", 42}, {"adapters", {{0, "q_proj", 4, 0.5}}}};
+  const float m_[3] = {1, 2, 3}, v_[3] = {4, 5, 6};
+};
+
+TEST_F(CheckpointTest, ReadsWhatItWrote) {
+  write(5);
+  check_checkpoint(output_ / "checkpoint-5");
+  float m[3], v[3];
+  const RunPosition p = read_checkpoint(output_ / "checkpoint-5", settings_, m, v, 3);
+  EXPECT_TRUE(std::equal(m, m + 3, m_) && std::equal(v, v + 3, v_));
+  EXPECT_EQ(p.trainer.step, 5);
+  EXPECT_EQ(p.trainer.updates, 4);
+  EXPECT_EQ(p.trainer.skipped_in_a_row, 1);
+  EXPECT_EQ(p.loader, (LoaderState{42, 3, 17}));
+}
+
+TEST_F(CheckpointTest, FindsEveryFlippedBitAndEveryCut) {
+  write(5);
+  const fs::path directory = output_ / "checkpoint-5";
+  ASSERT_EQ(refusal(settings_), "");
+  for (const char* name : {"values", "optimizer.safetensors", "state.json"}) {
+    const std::string whole = read_file(directory / name);
+    for (size_t i = 0; i < whole.size(); i++) {
+      std::string damaged = whole;
+      damaged[i] ^= char(1 << (i % 8));
+      std::ofstream(directory / name, std::ios::binary) << damaged;
+      const bool blank = std::isspace(uint8_t(whole[i])) && std::isspace(uint8_t(damaged[i]));  // of the layout of state.json
+      if (!blank) {
+        EXPECT_NE(refusal(settings_), "") << name << " byte " << i;
+      }
+    }
+    for (size_t size : {size_t(0), size_t(1), whole.size() / 2, whole.size() - 2}) {
+      std::ofstream(directory / name, std::ios::binary) << whole.substr(0, size);
+      EXPECT_NE(refusal(settings_), "") << name << " cut to " << size;
+    }
+    fs::remove(directory / name);
+    EXPECT_NE(refusal(settings_), "") << name << " missing";
+    std::ofstream(directory / name, std::ios::binary) << whole;
+  }
+  EXPECT_EQ(refusal(settings_), "");
+}
+
+TEST_F(CheckpointTest, NamesTheSettingThatDiffers) {
+  write(5);
+  Json other = settings_;
+  other["lr"] = 2e-3;
+  EXPECT_NE(refusal(other).find("lr was 0.001 when the checkpoint was written and is 0.002 now"), std::string::npos)
+      << refusal(other);
+  other = settings_;
+  other["clip"] = 1;
+  EXPECT_NE(refusal(other).find("clip was not set"), std::string::npos) << refusal(other);
+}
+
+TEST_F(CheckpointTest, TheNewestIsByNumber) {
+  EXPECT_EQ(newest_checkpoint(output_), std::nullopt);
+  EXPECT_EQ(newest_checkpoint(output_ / "none"), std::nullopt);
+  for (const int64_t step : {9, 10, 100, 20}) write(step);
+  fs::create_directories(output_ / "checkpoint-999x");
+  fs::create_directories(output_ / ".checkpoint-1000.tmp");
+  EXPECT_EQ(newest_checkpoint(output_), output_ / "checkpoint-100");
+  remove_old_checkpoints(output_, 2, 100);
+  EXPECT_FALSE(fs::exists(output_ / ".checkpoint-1000.tmp"));
+  EXPECT_FALSE(fs::exists(output_ / "checkpoint-9") || fs::exists(output_ / "checkpoint-10"));
+  EXPECT_TRUE(fs::exists(output_ / "checkpoint-20") && fs::exists(output_ / "checkpoint-100"));
+  write(500);  // of an earlier, longer run
+  remove_old_checkpoints(output_, 1, 100);
+  EXPECT_FALSE(fs::exists(output_ / "checkpoint-20"));
+  EXPECT_TRUE(fs::exists(output_ / "checkpoint-100") && fs::exists(output_ / "checkpoint-500"));
+}
+
+TEST_F(CheckpointTest, OneWriterADirectory) {
+  {
+    const OutputLock lock(output_);
+    EXPECT_THROW(OutputLock second(output_), Error);
+  }
+  const OutputLock third(output_);
+}
+
+}  // namespace
+}  // namespace tll
