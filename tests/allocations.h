@@ -1,5 +1,5 @@
 // Counts calls of operator new in a test program. Include it from any number of test files: the definitions are weak, so they
-// merge, and they replace the library's (not a sanitizer's, which are stronger: then nothing is counted).
+// merge, and they replace the library's (a sanitizer's may be stronger: then nothing is counted).
 #pragma once
 
 #include <atomic>
@@ -26,6 +26,11 @@ TLL_REPLACES_LIBRARY void* operator new(size_t size) {
   ++tll::allocations;
   if (void* memory = std::malloc(size)) return memory;
   throw std::bad_alloc();
+}
+// A sanitizer's would not go with the delete below.
+TLL_REPLACES_LIBRARY void* operator new(size_t size, const std::nothrow_t&) noexcept {
+  ++tll::allocations;
+  return std::malloc(size);
 }
 TLL_REPLACES_LIBRARY void operator delete(void* memory) noexcept { std::free(memory); }
 TLL_REPLACES_LIBRARY void operator delete(void* memory, size_t) noexcept { std::free(memory); }
