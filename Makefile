@@ -10,7 +10,7 @@ WARN     := -Wall -Wextra -Werror $(if $(findstring clang,$(CXX)),-Wno-pass-fail
 # No fast-math anywhere: what is reordered is reordered in the source.
 CXXFLAGS = -std=c++20 $(OPT) -fopenmp $(WARN) -I. -MMD -MP $(EXTRA)
 LIBS     := -ldnnl -lfmt -lxxhash -lpthread
-PACKAGES := g++ libdnnl-dev libfmt-dev nlohmann-json3-dev libxxhash-dev libgtest-dev $(if $(findstring clang,$(CXX)),clang libomp-dev)
+PACKAGES := g++ libdnnl-dev libfmt-dev nlohmann-json3-dev libxxhash-dev libgtest-dev libboost-context-dev $(if $(findstring clang,$(CXX)),clang libomp-dev)
 
 # A kernel's .cpp is compiled once for each instruction set; the program picks one at start. The oracle types of the tests
 # (double, complex) need no fast instructions: the base objects hold them. Products may be fused with sums where the set has it.
@@ -20,22 +20,37 @@ MARCH_base   := -march=x86-64 -ffp-contract=off -DTLL_ORACLE
 MARCH_avx2   := -march=x86-64-v3 -ffp-contract=fast
 MARCH_avx512 := -march=x86-64-v4 -ffp-contract=fast -mprefer-vector-width=512
 ISAS         := base avx2 avx512
-ONCE         := kernels/device.cpp kernels/matmul_bf16.cpp
+ONCE         := kernels/device.cpp kernels/matmul_bf16.cpp kernels/cuda_none.cpp
 KERNELS      := $(filter-out $(ONCE),$(wildcard kernels/*.cpp))
 KERNEL_OBJ   := $(ONCE:%.cpp=$(BUILD)/%.o) $(foreach isa,$(ISAS),$(patsubst %.cpp,$(BUILD)/%.$(isa).o,$(KERNELS)))
 CASES        := $(filter-out %_test.cpp,$(wildcard tests/op_*.cpp))
 TESTS        := $(wildcard tests/*_test.cpp)
 objects       = $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard $(1)/*.cpp))
 
+# The .cu files of the ops, twice: by nvcc for a GPU, and by the host compiler for the emulator, which tests run them on.
+NVCC         := $(shell command -v nvcc)
+CUDA_ARCH    ?= 75;80;86;89;90;100;120
+ARCHS        := $(subst ;, ,$(CUDA_ARCH))
+# fmt 9 checks its formats with consteval, which nvcc does not digest. PTX of the last one serves later GPUs.
+NVCCFLAGS    := -std=c++20 -O3 -lineinfo -I. -DFMT_USE_CONSTEXPR=1 -Werror all-warnings -MMD -MP --threads 0 \
+                $(foreach a,$(ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
+                -gencode arch=compute_$(lastword $(ARCHS)),code=compute_$(lastword $(ARCHS))
+CU           := $(wildcard kernels/*.cu)
+CUDA_OBJ     := $(CU:%.cu=$(BUILD)/cuda/%.o)
+EMULATED_OBJ := $(CU:%.cu=$(BUILD)/emulated/%.o)
+
 .DEFAULT_GOAL := program
-.PHONY: program setup train test bench debug sanitize format help clean check-optional
+.PHONY: program setup train test emulator_test nvcc_check cuda_objects bench debug sanitize format help clean check-optional
 program: train_llama_lora
 
 help:
 	@echo "make train       everything for ./train_llama_lora --data squad.bin: packages, program, demo data"
 	@echo "make test        builds and runs every test; prints 'N passed, N failed, N skipped' last"
 	@echo "make program     ./train_llama_lora alone"
+	@echo "make emulator_test    the tests of the emulator that runs CUDA kernels without a GPU (dev/emulator)"
+	@echo "make nvcc_check       compiles every kernel with nvcc"
 	@echo "make test_gradients   ./test_gradients, the table of errors of every op"
+	@echo "make cuda_objects     the GPU kernels alone, with nvcc, for the architectures CUDA_ARCH=\"$(CUDA_ARCH)\""
 	@echo "make bench       the profile of a training step at SmolLM2-135M's shapes, with random weights"
 	@echo "make debug       a build for a debugger in build-debug/"
 	@echo "make sanitize    the tests under AddressSanitizer and UndefinedBehaviorSanitizer"
@@ -69,6 +84,10 @@ $(BUILD)/precompiled.h.gch: src/precompiled.h ; @mkdir -p $(@D); cp $< $(BUILD)/
 $(BUILD)/%.o: %.cpp ; @mkdir -p $(@D); $(CXX) $(CXXFLAGS) $(FIRST) -c $< -o $@
 $(BUILD)/train_llama_lora.o: train_llama_lora.cu ; @mkdir -p $(@D); $(CXX) -x c++ $(CXXFLAGS) -c $< -o $@
 
+$(BUILD)/cuda/%.o: %.cu ; @mkdir -p $(@D); $(NVCC) $(NVCCFLAGS) -c $< -o $@
+cuda_objects: $(CUDA_OBJ)
+$(BUILD)/libcuda.a: $(CUDA_OBJ) ; @rm -f $@; ar rcs $@ $^
+
 # The base objects come first: of a function that several objects hold, the linker takes the first.
 $(BUILD)/libkernels.a: $(KERNEL_OBJ) ; @rm -f $@; ar rcs $@ $^
 $(BUILD)/libsrc.a: $(call objects,src) ; @rm -f $@; ar rcs $@ $^
@@ -79,12 +98,36 @@ ARCHIVES := $(addprefix $(BUILD)/lib,src.a data.a tokenizer.a kernels.a)
 link      = $(CXX) $(CXXFLAGS) $(1) -o $@ -Wl,--start-group $(ARCHIVES) -Wl,--end-group $(LIBS)
 
 train_llama_lora: $(BUILD)/train_llama_lora.o $(ARCHIVES) ; $(call link,$<)
-test_gradients: $(BUILD)/tests/test_gradients.o $(BUILD)/libcases.a $(BUILD)/libkernels.a ; $(CXX) $(CXXFLAGS) $^ -o $@ $(LIBS)
+# Its CUDA device is the emulator, whose functions come before those of kernels/cuda_none.cpp.
+test_gradients: $(BUILD)/tests/test_gradients.o $(BUILD)/libcases.a $(BUILD)/libemulated.a $(BUILD)/libemulator.a $(BUILD)/libkernels.a
+	$(CXX) $(CXXFLAGS) $^ -o $@ $(LIBS) -lboost_context
 $(BUILD)/run_tests: $(TESTS:%.cpp=$(BUILD)/%.o) $(BUILD)/tests/main.o $(BUILD)/libcases.a $(ARCHIVES)
 	$(call link,$(filter-out $(ARCHIVES),$^)) -lgtest
 $(BUILD)/encode_lines: $(BUILD)/dev/tokenizer_compare/encode_lines.o $(ARCHIVES) ; $(call link,$<)
 # One test file alone: make build/one/NAME_test && build/one/NAME_test
 $(BUILD)/one/%: $(BUILD)/tests/%.o $(BUILD)/libcases.a $(ARCHIVES) ; @mkdir -p $(@D); $(call link,$(filter-out $(ARCHIVES),$^)) -lgtest -lgtest_main
+
+# ---- CUDA kernels without a GPU ------------------------------------------------------------------------------------------------
+# The emulator (dev/emulator) runs .cu files that the host compiler has built. -fsanitize=thread and =undefined make the compiler
+# insert calls at every access; the emulator defines them, so the sanitizers' own libraries must not be linked. Names from the
+# symbol table and lines from -g1 are in the reports.
+EMULATOR       := $(wildcard dev/emulator/*.cpp)
+EMULATOR_TESTS := $(wildcard dev/emulator/tests/*.cpp)
+EMULATED       := $(wildcard dev/emulator/tests/*.cu)
+EMULATED_FLAGS := -Idev/emulator/include -fsanitize=thread -fsanitize=bounds,alignment,shift,integer-divide-by-zero,signed-integer-overflow,float-cast-overflow \
+  -fno-strict-aliasing -fno-optimize-sibling-calls -ffp-contract=off -Wno-unknown-pragmas -Wno-tsan \
+  $(if $(findstring clang,$(CXX)),-mllvm -tsan-instrument-func-entry-exit=0 -Wno-unknown-warning-option,--param tsan-instrument-func-entry-exit=0)
+$(BUILD)/dev/emulator/%.o: CXXFLAGS += -Idev/emulator/include
+$(BUILD)/dev/emulator/%.o: OPT := $(subst -O3,-O2,$(OPT))
+$(BUILD)/emulated/%.o: %.cu ; @mkdir -p $(@D); $(CXX) -x c++ $(subst -O3,-O2,$(CXXFLAGS)) $(EMULATED_FLAGS) -c $< -o $@
+$(BUILD)/libemulated.a: $(EMULATED_OBJ) ; @rm -f $@; ar rcs $@ $^
+$(BUILD)/libemulator.a: $(EMULATOR:%.cpp=$(BUILD)/%.o) ; @rm -f $@; ar rcs $@ $^
+$(BUILD)/emulator_tests: $(EMULATOR_TESTS:%.cpp=$(BUILD)/%.o) $(EMULATED:%.cu=$(BUILD)/emulated/%.o) $(BUILD)/libemulator.a
+	$(CXX) $(CXXFLAGS) $^ -o $@ -lboost_context -lfmt -lpthread -lgtest -lgtest_main
+emulator_test: $(BUILD)/emulator_tests ; $< --gtest_brief=1
+# The same sources must be CUDA: compiled only, where nvcc is there. ({fmt} 9 turns its constexpr off under nvcc without need.)
+NVCC_FLAGS := -std=c++20 -DFMT_USE_CONSTEXPR=1 -I. -Xcompiler -Wall,-Wextra
+nvcc_check: ; for f in $(wildcard kernels/*.cu) $(EMULATED); do nvcc $(NVCC_FLAGS) -arch=sm_80 -c $$f -o /dev/null || exit 1; done
 
 # ---- what people call ----------------------------------------------------------------------------------------------------------
 train: setup
@@ -92,7 +135,8 @@ train: setup
 squad.bin: train_llama_lora data/demo/squad.json ; ./train_llama_lora prepare --data data/demo/squad.json --output $@
 
 test: setup
-	@$(MAKE) --no-print-directory -j$$(nproc) $(BUILD)/run_tests test_gradients train_llama_lora
+	@$(MAKE) --no-print-directory -j$$(nproc) $(BUILD)/run_tests $(BUILD)/emulator_tests test_gradients train_llama_lora
+	$(BUILD)/emulator_tests --gtest_brief=1
 	./test_gradients
 	$(BUILD)/run_tests --gtest_brief=1
 

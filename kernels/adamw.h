@@ -26,6 +26,7 @@ struct AdamW {
   Cost cost() const { return {28.0 * n, 12.0 * n}; }
   template <Isa>
   void cpu() const;
+  void cuda(const Device&) const;
 };
 
 }  // namespace tll

@@ -257,6 +257,7 @@ void AttentionForward<Float>::cpu() const {
   if constexpr (is_oracle<Float>) {
     forward_plain(*this);
   } else {
+    TLL_CHECK(cu_seqlens[docs] == N, "documents of {} rows, {} rows", cu_seqlens[docs], N);
     int tiles = 0;
     for (int d = 0; d < docs; d++) tiles += (cu_seqlens[d + 1] - cu_seqlens[d] + kQueries - 1) / kQueries;
     const int64_t tasks = static_cast<int64_t>(tiles) * H;
@@ -281,6 +282,7 @@ void AttentionBackward<Float>::cpu() const {
   if constexpr (is_oracle<Float>) {
     backward_plain(*this);
   } else {
+    TLL_CHECK(cu_seqlens[docs] == N, "documents of {} rows, {} rows", cu_seqlens[docs], N);
     const int width = pad(D), group = H / G;
     float* dk_all = scratch;  // (N, H, width), one gradient for each query head: no two tasks add to one place
     float* dv_all = dk_all + static_cast<size_t>(N) * H * width;

@@ -41,7 +41,7 @@ inline double visible_pairs(const int32_t* cu_seqlens, int docs, int window) {
 template <class Op>
 void check_attention(const Op& op) {
   TLL_CHECK(op.q && op.k && op.v && op.out && op.lse && op.cu_seqlens && op.G > 0 && op.H % op.G == 0 && op.D > 0 &&
-                op.docs >= 0 && op.window >= 0 && op.cu_seqlens[op.docs] == op.N,
+                op.docs >= 0 && op.window >= 0,
             "N {} H {} G {} D {} docs {}", op.N, op.H, op.G, op.D, op.docs);
 }
 
@@ -56,13 +56,15 @@ struct AttentionForward {
   const int32_t* cu_seqlens;  // (docs + 1)  ascending from 0 to N
   int docs, N, H, G, D, stride, window, threads;
   double scale;
+  double pairs = 0;  // visible_pairs, which only cost() needs
   static int64_t scratch_floats(int D, int threads) { return is_oracle<Float> ? 0 : attention_forward_tiles(D) * threads; }
   void check() const { check_attention(*this); }
   Cost cost() const {
-    return {(2.0 * H + 2.0 * G) * N * D * sizeof(Float), 4.0 * D * H * visible_pairs(cu_seqlens, docs, window)};
+    return {(2.0 * H + 2.0 * G) * N * D * sizeof(Float), 4.0 * D * H * pairs};
   }
   template <Isa>
   void cpu() const;
+  void cuda(const Device&) const;
 };
 
 template <class Float>
@@ -78,6 +80,7 @@ struct AttentionBackward {
   const int32_t* cu_seqlens;  // (docs + 1)
   int docs, N, H, G, D, stride, window, threads;
   double scale;
+  double pairs = 0;  // visible_pairs, which only cost() needs
   static int64_t scratch_floats(int64_t N, int H, int D, int threads) {
     return is_oracle<Float> ? 0 : 2 * N * H * attention_pad(D) + attention_backward_tiles(D) * threads;
   }
@@ -86,10 +89,11 @@ struct AttentionBackward {
     TLL_CHECK(dq && dk && dv && dout, "null gradient");
   }
   Cost cost() const {
-    return {(4.0 * H + 4.0 * G) * N * D * sizeof(Float), 10.0 * D * H * visible_pairs(cu_seqlens, docs, window)};
+    return {(4.0 * H + 4.0 * G) * N * D * sizeof(Float), 10.0 * D * H * pairs};
   }
   template <Isa>
   void cpu() const;
+  void cuda(const Device&) const;
 };
 
 // One new token for each of B sequences against its cache of keys and values: generation.
@@ -111,6 +115,7 @@ struct AttentionDecode {
   Cost cost() const { return {2.0 * B * capacity * G * D * sizeof(Float), 4.0 * B * capacity * H * D}; }
   template <Isa>
   void cpu() const;
+  void cuda(const Device&) const;
 };
 
 }  // namespace tll

@@ -26,6 +26,7 @@ struct CrossEntropy {
   Cost cost() const { return {(gradient ? 2.0 : 1.0) * rows * V * sizeof(acc_t<Float>), 6.0 * rows * V}; }
   template <Isa>
   void cpu() const;
+  void cuda(const Device&) const;
 };
 
 }  // namespace tll

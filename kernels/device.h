@@ -1,7 +1,9 @@
 // Where an op runs, and the one dispatcher: run(device, op).
 //
-// An op is a struct whose fields are its arguments. It has check() (what must hold), cost() (bytes moved, flops), and
-// cpu<isa>(), defined in its .cpp, which is compiled once for each instruction set below.
+// An op is a struct whose fields are its arguments. It has check() (what must hold), cost() (bytes moved, flops), and two
+// implementations: cpu<isa>() in its .cpp, which is compiled once for each instruction set below, and cuda(device) in its .cu.
+// Pointers are memory of the device that it runs on. cuda() enqueues kernels on the device's stream and returns; the same
+// inputs give the same bits, on whatever alignment. Which cuda() there is, is chosen when linking: see cuda_device.h.
 #pragma once
 
 #include <chrono>
@@ -38,11 +40,17 @@ struct Profile {
   ProfileLine& line(const char* op);
 };
 
+enum class DeviceKind : uint8_t { cpu, cuda };
+
 struct Device {
-  Isa isa = best_isa();
-  int threads = 1;
+  DeviceKind kind = DeviceKind::cpu;
+  Isa isa = best_isa();        // cpu
+  int threads = 1;             // cpu
   Profile* profile = nullptr;  // null: not timed
+  void* stream = nullptr;      // cuda: a cudaStream_t
 };
+
+void cuda_synchronize(const Device&);  // waits until all that was enqueued is done; of cuda_device.h, needed here for timing
 
 struct ProfileScope {
   ProfileScope(Profile* profile, const char* op, Cost cost) {
@@ -66,8 +74,17 @@ template <class Op>
 void run(const Device& device, const Op& op) {
   op.check();
   const ProfileScope scope(device.profile, Op::kName, device.profile ? op.cost() : Cost{});
+  if constexpr (!is_oracle<typename Op::Scalar>) {
+    if (device.kind == DeviceKind::cuda) {
+      op.cuda(device);
+      if (device.profile) cuda_synchronize(device);
+      return;
+    }
+  }
   if constexpr (is_oracle<typename Op::Scalar>) {
     op.template cpu<Isa::base>();
+  } else if constexpr (!has_cpu<typename Op::Scalar>) {
+    TLL_CHECK(false, "{} in {} runs on CUDA only", Op::kName, dtype_name(dtype_of<typename Op::Scalar>));
   } else {
     switch (device.isa) {
       case Isa::base:
@@ -88,6 +105,11 @@ void run(const Device& device, const Op& op) {
 #define TLL_INSTANTIATE_ORACLE(Op)             \
   template void Op<double>::cpu<kIsa>() const; \
   template void Op<complex>::cpu<kIsa>() const;
+// The instantiations of an op's cuda(), written at the end of its .cu.
+#define TLL_INSTANTIATE_CUDA(Op)                      \
+  template void Op<float>::cuda(const Device&) const; \
+  template void Op<bf16>::cuda(const Device&) const;  \
+  template void Op<half>::cuda(const Device&) const;
 #ifdef TLL_ORACLE
 #define TLL_INSTANTIATE(Op) TLL_INSTANTIATE_TRAINING(Op) TLL_INSTANTIATE_ORACLE(Op)
 #else

@@ -17,6 +17,7 @@ struct CastFromMaster {
   Cost cost() const { return {static_cast<double>(n) * (sizeof(Float) + sizeof(acc_t<Float>)), 0}; }
   template <Isa>
   void cpu() const;
+  void cuda(const Device&) const;
 };
 
 template <class Float>
@@ -30,6 +31,7 @@ struct Copy {
   Cost cost() const { return {2.0 * static_cast<double>(n) * sizeof(Float), 0}; }
   template <Isa>
   void cpu() const;
+  void cuda(const Device&) const;
 };
 
 // out[n,c] += bias[c];  backward: dbias[c] += Σ_n dout[n,c], see BiasBackward.
@@ -44,6 +46,7 @@ struct BiasForward {
   Cost cost() const { return {2.0 * N * C * sizeof(Float), 1.0 * N * C}; }
   template <Isa>
   void cpu() const;
+  void cuda(const Device&) const;
 };
 template <class Float>
 struct BiasBackward {
@@ -56,6 +59,7 @@ struct BiasBackward {
   Cost cost() const { return {1.0 * N * C * sizeof(Float), 1.0 * N * C}; }
   template <Isa>
   void cpu() const;
+  void cuda(const Device&) const;
 };
 
 // Gather: out[r,:] = x[rows[r],:].   Scatter: out[rows[r],:] = x[r,:]; other rows of out are untouched, rows are distinct.
@@ -71,6 +75,7 @@ struct GatherRows {
   Cost cost() const { return {2.0 * R * C * sizeof(Float), 0}; }
   template <Isa>
   void cpu() const;
+  void cuda(const Device&) const;
 };
 template <class Float>
 struct ScatterRows {
@@ -84,6 +89,7 @@ struct ScatterRows {
   Cost cost() const { return {2.0 * R * C * sizeof(Float), 0}; }
   template <Isa>
   void cpu() const;
+  void cuda(const Device&) const;
 };
 
 // Inverted dropout (Srivastava et al. 2014): out = x ⊙ mask / (1-p), mask[n,c] = [u(key, n, c) ≥ p], u uniform in [0,1).
@@ -103,10 +109,11 @@ struct Dropout {
   Cost cost() const { return {(accumulate ? 3.0 : 2.0) * N * C * sizeof(Float), 2.0 * N * C}; }
   template <Isa>
   void cpu() const;
+  void cuda(const Device&) const;
 };
 
 // The finaliser of SplitMix64 (Steele et al. 2014): a bijection of 64-bit words that scatters neighbouring counters.
-TLL_INLINE uint64_t mix64(uint64_t x) {
+TLL_HOST_DEVICE TLL_INLINE uint64_t mix64(uint64_t x) {
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
   x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
   return x ^ (x >> 31);

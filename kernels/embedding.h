@@ -22,6 +22,7 @@ struct EmbeddingForward {
   Cost cost() const { return {static_cast<double>(N) * C * (sizeof(Float) + dtype_bytes(table_dtype)), 0}; }
   template <Isa>
   void cpu() const;
+  void cuda(const Device&) const;
 };
 
 template <class Float>
@@ -37,6 +38,7 @@ struct EmbeddingBackward {
   Cost cost() const { return {static_cast<double>(N) * C * (sizeof(Float) + 2 * sizeof(acc_t<Float>)), 1.0 * N * C}; }
   template <Isa>
   void cpu() const;
+  void cuda(const Device&) const;
 };
 
 }  // namespace tll

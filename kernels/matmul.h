@@ -52,6 +52,7 @@ struct Matmul {
   }
   template <Isa>
   void cpu() const;
+  void cuda(const Device&) const;
 };
 
 bool cpu_has_bf16_matmul();  // oneDNN has a bf16 product for this processor

@@ -1,6 +1,7 @@
 // Number types. `Float` is the storage type of an op; acc_t<Float> is what it computes in.
 //
 //   float, bf16         the types of training; arithmetic in float
+//   half                the same, on CUDA only
 //   double, complex     the oracle: the same formulae in double, and the complex step that proves their derivatives
 //
 // Everything here has internal linkage on purpose: kernels are compiled once for each instruction set, and a function shared
@@ -14,6 +15,11 @@
 #include <cstdint>
 
 #define TLL_INLINE static inline __attribute__((always_inline))
+#ifdef __CUDACC__
+#define TLL_HOST_DEVICE __host__ __device__
+#else
+#define TLL_HOST_DEVICE
+#endif
 
 namespace tll {
 
@@ -91,6 +97,11 @@ template <>
 inline constexpr bool is_oracle<double> = true;
 template <>
 inline constexpr bool is_oracle<complex> = true;
+
+template <class Float>
+inline constexpr bool has_cpu = true;  // ops of this type have a cpu()
+template <>
+inline constexpr bool has_cpu<half> = false;
 
 // ---- conversions; rounding is to nearest, ties to even -------------------------------------------------------------
 

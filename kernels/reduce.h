@@ -19,6 +19,7 @@ struct SumOfSquares {
   Cost cost() const { return {4.0 * n, 2.0 * n}; }
   template <Isa>
   void cpu() const;
+  void cuda(const Device&) const;
 };
 
 }  // namespace tll

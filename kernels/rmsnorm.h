@@ -28,6 +28,7 @@ struct RmsnormForward {
   Cost cost() const { return {(2.0 * N * C + C) * sizeof(Float) + N * sizeof(acc_t<Float>), 4.0 * N * C}; }
   template <Isa>
   void cpu() const;
+  void cuda(const Device&) const;
 };
 
 template <class Float>
@@ -45,6 +46,7 @@ struct RmsnormBackward {
   Cost cost() const { return {(4.0 * N * C + C) * sizeof(Float), 8.0 * N * C}; }
   template <Isa>
   void cpu() const;
+  void cuda(const Device&) const;
 };
 
 }  // namespace tll

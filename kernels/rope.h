@@ -22,6 +22,7 @@ struct RopeTable {
   Cost cost() const { return {1.0 * P * D * sizeof(acc_t<Float>), 1.0 * P * D}; }
   template <Isa>
   void cpu() const;
+  void cuda(const Device&) const;
 };
 
 // One struct for both directions: `backward` flips the sign of the sine.
@@ -42,6 +43,7 @@ struct Rope {
   Cost cost() const { return {2.0 * N * heads * D * sizeof(Float), 3.0 * N * heads * D}; }
   template <Isa>
   void cpu() const;
+  void cuda(const Device&) const;
 };
 
 }  // namespace tll

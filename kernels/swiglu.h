@@ -22,6 +22,7 @@ struct SwigluForward {
   Cost cost() const { return {3.0 * N * F * sizeof(Float), 5.0 * N * F}; }
   template <Isa>
   void cpu() const;
+  void cuda(const Device&) const;
 };
 
 template <class Float>
@@ -36,6 +37,7 @@ struct SwigluBackward {
   Cost cost() const { return {6.0 * N * F * sizeof(Float), 10.0 * N * F}; }
   template <Isa>
   void cpu() const;
+  void cuda(const Device&) const;
 };
 
 }  // namespace tll

@@ -38,7 +38,8 @@ void Llama<Float>::packed_attention(const Device& device, int layer, const Batch
                                       .stride = layers_[static_cast<size_t>(layer)].qkv.out,
                                       .window = 0,
                                       .threads = options_.threads,
-                                      .scale = 1.0 / std::sqrt(static_cast<double>(D))});
+                                      .scale = 1.0 / std::sqrt(static_cast<double>(D)),
+                                      .pairs = device.profile ? visible_pairs(batch.cu_seqlens, batch.docs, 0) : 0});
 }
 
 template <class Float>
@@ -217,7 +218,8 @@ void Llama<Float>::block_backward(const Device& device, int layer, const Batch& 
                                        .stride = l.qkv.out,
                                        .window = 0,
                                        .threads = options_.threads,
-                                       .scale = 1.0 / std::sqrt(static_cast<double>(D))});
+                                       .scale = 1.0 / std::sqrt(static_cast<double>(D)),
+                                       .pairs = device.profile ? visible_pairs(batch.cu_seqlens, batch.docs, 0) : 0});
   run(device, Rope<Float>{.x = dqkv_,
                           .cos = cos_,
                           .sin = sin_,

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/cuda_device.h"
+
 namespace tll::test {
 namespace {
 
@@ -49,19 +51,45 @@ DType dtype_for(Kind kind, DType type) {
   __builtin_unreachable();
 }
 
-// The data lies one element past a multiple of 16 bytes: no kernel may count on more than the alignment of its elements.
-Tensor::Tensor(const TensorSpec& spec, DType dtype)
+Tensor::Tensor(const TensorSpec& spec, DType dtype, const Device& device, bool aligned)
     : spec_(spec),
       dtype_(dtype),
-      offset_(kZone + dtype_bytes(dtype)),
+      device_(device),
+      offset_(kZone + (aligned ? 0 : dtype_bytes(dtype))),
       size_(static_cast<size_t>(spec.count()) * dtype_bytes(dtype)),
       bytes_(offset_ + size_ + kZone, redzone(spec)) {
   const size_t row = static_cast<size_t>(spec.width) * dtype_bytes(dtype),
                step = static_cast<size_t>(spec.stride()) * dtype_bytes(dtype);
-  for (int64_t r = 0; r < spec.rows; r++) std::memset(data() + static_cast<size_t>(r) * step, 0xff, row);  // NaN until written
-  poison(true);
+  for (int64_t r = 0; r < spec.rows; r++) std::memset(host() + static_cast<size_t>(r) * step, 0xff, row);  // NaN until written
+  if (device_.kind == DeviceKind::cuda) {
+    device_memory_ = static_cast<std::byte*>(cuda_allocate(device_, bytes_.size()));
+    TLL_CHECK(device_memory_, "{} bytes on the GPU", bytes_.size());
+  } else {
+    poison(true);
+  }
 }
-Tensor::~Tensor() { poison(false); }
+Tensor::~Tensor() {
+  if (device_memory_)
+    cuda_free(device_, device_memory_);
+  else
+    poison(false);
+}
+// Redzones are copied as well, so the tensor has its name between the copies only.
+void Tensor::upload() {
+  if (!device_memory_) return;
+  cuda_synchronize(device_);
+  cuda_forget_tensors(device_, device_memory_);
+  copy_to_cuda(device_, device_memory_, bytes_.data(), bytes_.size());
+  cuda_synchronize(device_);
+  cuda_name_tensor(device_, device_memory_ + offset_, size_, spec_.name);
+}
+void Tensor::download() {
+  if (!device_memory_) return;
+  cuda_synchronize(device_);
+  cuda_forget_tensors(device_, device_memory_);
+  copy_from_cuda(device_, bytes_.data(), device_memory_, bytes_.size());
+  cuda_synchronize(device_);
+}
 void Tensor::poison(bool on) {
   if (on) {
     ASAN_POISON_MEMORY_REGION(bytes_.data(), offset_);
@@ -72,7 +100,7 @@ void Tensor::poison(bool on) {
 }
 
 void Tensor::set(int64_t i, complex value) {
-  std::byte* at = data() + static_cast<size_t>(i) * dtype_bytes(dtype_);
+  std::byte* at = host() + static_cast<size_t>(i) * dtype_bytes(dtype_);
   const double x = value.real();
   switch (dtype_) {
     case DType::f32:
@@ -116,20 +144,21 @@ void Tensor::copy_from(const Tensor& other) {
             spec_.name, other.spec_.name);
   const size_t e = dtype_bytes(dtype_);
   for (int64_t r = 0; r < spec_.rows; r++)
-    std::memcpy(data() + static_cast<size_t>(r * spec_.stride()) * e,
+    std::memcpy(host() + static_cast<size_t>(r * spec_.stride()) * e,
                 other.bytes_.data() + other.offset_ + static_cast<size_t>(r * other.spec_.stride()) * e,
                 static_cast<size_t>(spec_.width) * e);
+  upload();
 }
 bool Tensor::intact() {
   const auto untouched = [&](const std::byte* from, size_t count) {
     return std::all_of(from, from + count, [&](std::byte b) { return b == redzone(spec_); });
   };
-  poison(false);
+  if (!device_memory_) poison(false);
   const size_t e = dtype_bytes(dtype_);
   bool ok = untouched(bytes_.data(), offset_) && untouched(bytes_.data() + offset_ + size_, kZone);
   for (int64_t r = 0; r + 1 < spec_.rows; r++)
-    ok = ok && untouched(data() + static_cast<size_t>(r * spec_.stride() + spec_.width) * e, static_cast<size_t>(spec_.gap) * e);
-  poison(true);
+    ok = ok && untouched(host() + static_cast<size_t>(r * spec_.stride() + spec_.width) * e, static_cast<size_t>(spec_.gap) * e);
+  if (!device_memory_) poison(true);
   return ok;
 }
 std::vector<std::byte> Tensor::contents() const {
@@ -155,10 +184,18 @@ std::vector<Isa> supported_isas() {
     if (isa <= best_isa()) isas.push_back(isa);
   return isas;
 }
+std::string variant_name(const TestDevice& device, const Device& variant) {
+  return variant.kind == DeviceKind::cpu ? fmt::format("{} ({})", device.name, isa_name(variant.isa)) : device.name;
+}
 std::vector<TestDevice> devices_here() {
   TestDevice cpu{"cpu", {}};
   for (Isa isa : supported_isas()) cpu.variants.push_back(Device{.isa = isa, .threads = 2});
-  return {cpu};
+  std::vector<TestDevice> found{cpu};
+  if (cuda_device_count() > 0) {
+    static const Device cuda = open_cuda_device();
+    found.push_back({cuda_backend(), {cuda}});
+  }
+  return found;
 }
 
 std::vector<OpCase> all_cases(uint64_t seed) {

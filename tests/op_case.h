@@ -42,15 +42,19 @@ struct TensorSpec {
 
 DType dtype_for(Kind kind, DType type);  // of a tensor, when ops run with storage type `type`
 
-// One tensor in memory, between its redzones; its elements are NaN until they are set.
+// One tensor in memory, between its redzones; its elements are NaN until they are set. For a CUDA device it lies there as well,
+// with its redzones: upload() before ops run, download() afterwards; all else works on the host's copy.
 class Tensor {
  public:
-  Tensor(const TensorSpec& spec, DType dtype);
+  // aligned: to 64 bytes. Otherwise one element past that: no op may count on more than the alignment of its elements.
+  Tensor(const TensorSpec& spec, DType dtype, const Device& device = {}, bool aligned = false);
   ~Tensor();
   Tensor(const Tensor&) = delete;
   Tensor& operator=(const Tensor&) = delete;
-  std::byte* data() { return bytes_.data() + offset_; }
+  std::byte* data() { return (device_memory_ ? device_memory_ : bytes_.data()) + offset_; }  // what ops get
   DType dtype() const { return dtype_; }
+  void upload();
+  void download();
   void set(int64_t i, complex value);
   complex get(int64_t i) const;
   void copy_from(const Tensor& other);      // the same spec up to role, the same dtype
@@ -58,9 +62,12 @@ class Tensor {
   std::vector<std::byte> contents() const;  // without redzones
 
  private:
+  std::byte* host() { return bytes_.data() + offset_; }
   void poison(bool on);
   TensorSpec spec_;
   DType dtype_;
+  Device device_;
+  std::byte* device_memory_ = nullptr;
   size_t offset_, size_;
   std::vector<std::byte> bytes_;
 };
@@ -80,9 +87,10 @@ struct Tensors {
 };
 
 // How far a result may lie from the exact one, as a multiple of its magnitude: `acc` roundings of the accumulation type, and
-// `storage` roundings of the tensor's own type where that is narrower. First order in the unit roundoff.
+// `storage` roundings of the tensor's own type where that is narrower; tensor_core: as many more on CUDA, where intermediate
+// values are rounded before tensor cores multiply them. First order in the unit roundoff.
 struct Tolerance {
-  double acc = 0, storage = 0;
+  double acc = 0, storage = 0, tensor_core = 0;
 };
 // What an op means, written by its definition. magnitude: the same sums with every term's absolute value, which is what
 // roundings are relative to; |value| where not given. Gradients have no value here: the complex step gives it.
@@ -98,10 +106,11 @@ struct OpCase {
   std::vector<TensorSpec> tensors = {};
   Runner forward = {}, backward = {};  // backward may be empty
   std::function<void(const Values&, Reference&)> reference = {};
-  std::vector<DType> dtypes = {DType::f32, DType::bf16};
-  std::string dtype_label = {};       // where tensors have types of their own
-  bool oracle = true;                 // exists in double and complex
-  bool same_bits_any_threads = true;  // else only the same bits with the same threads
+  std::vector<DType> dtypes = {DType::f32, DType::bf16};  // fp16 as well on CUDA, where there is bf16
+  std::string dtype_label = {};                           // where tensors have types of their own
+  bool cpu = true;                                        // has types that the CPU has
+  bool oracle = true;                                     // exists in double and complex
+  bool same_bits_any_threads = true;                      // else only the same bits with the same threads
   uint64_t seed = 0;
 };
 
@@ -116,6 +125,8 @@ Runner typed(F f) {
         return f(float{}, t, d);
       case DType::bf16:
         return f(bf16{}, t, d);
+      case DType::f16:
+        return f(half{}, t, d);
       case DType::f64:
         return f(double{}, t, d);
       case DType::c128:
@@ -131,6 +142,7 @@ struct TestDevice {
   std::string name;
   std::vector<Device> variants;  // cpu: one for each instruction set of this processor
 };
+std::string variant_name(const TestDevice&, const Device& variant);
 std::vector<Isa> supported_isas();
 std::vector<TestDevice> devices_here();
 

@@ -115,6 +115,20 @@ OpCase cast(int n) {
   return c;
 }
 
+OpCase copy(int n) {
+  OpCase c{.op = "copy", .shape = fmt::format("n {}", n)};
+  c.tensors = {{.name = "in", .role = Role::constant, .width = n}, {.name = "out", .role = Role::output, .width = n}};
+  c.forward = typed([=](auto f, Tensors& t, const Device& d) {
+    using F = decltype(f);
+    run(d, Copy<F>{t.ptr<F>("out"), t.ptr<F>("in"), n});
+  });
+  c.reference = [](const Values& in, Reference& r) {
+    r.value["out"] = in.at("in");
+    r.tolerance["out"] = {0, 0};
+  };
+  return c;
+}
+
 OpCase adamw(int n, int64_t t_step, double weight_decay, double grad_scale, double grad_size = 0.1) {
   OpCase c{.op = "adamw", .shape = fmt::format("n {} t {} decay {}", n, t_step, weight_decay)};
   const double lr = 2e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
@@ -185,15 +199,18 @@ void add_elementwise_cases(std::vector<OpCase>& cases, Random& random) {
   cases.push_back(bias(0, 3));
   cases.push_back(bias(1, 1));
   cases.push_back(bias(33, 131));
+  cases.push_back(bias(5, 136));
   cases.push_back(bias(between(random, 1, 40), between(random, 1, 200)));
   cases.push_back(gather_scatter(random, 3, 5, 0));
   cases.push_back(gather_scatter(random, 1, 1, 1));
   cases.push_back(gather_scatter(random, 41, 67, 13));
+  cases.push_back(gather_scatter(random, 9, 64, 5));
   cases.push_back(gather_scatter(random, 17, between(random, 1, 70), 17));
   for (double p : {0.0, 0.1, 0.5, 0.9})
     for (bool accumulate : {false, true})
       cases.push_back(dropout(between(random, 1, 20), between(random, 1, 80), p, accumulate, random()));
   for (int n : {0, 1, 37, 1000}) cases.push_back(cast(n));
+  for (int n : {0, 1, 1000}) cases.push_back(copy(n));
   for (int64_t t : {1, 2, 1000})
     for (double decay : {0.0, 0.1}) cases.push_back(adamw(between(random, 1, 1000), t, decay, decay == 0 ? 1 : 0.37));
   cases.push_back(adamw(67, 1, 0, 1, 1e-8));  // gradients so small that eps matters

@@ -10,7 +10,7 @@ struct Product {
   bool ta = false, tb = true;
   Kind a = Kind::f32, b = Kind::f32, out = Kind::f32;
   double alpha = 1;
-  bool accumulate = false, small_scratch = false;
+  bool accumulate = false, small_scratch = false, cpu = true, backward = true;
   int gap = 0;
 };
 
@@ -22,12 +22,13 @@ OpCase matmul(const Product& p) {
   const auto name = [](Kind k) { return k == Kind::f32 ? "fp32" : k == Kind::bf16 ? "bf16" : "fp16"; };
   c.dtype_label = fmt::format("{}.{}={}", name(p.a), name(p.b), name(p.out));
   c.dtypes = {DType::f32};
+  c.cpu = p.cpu;
   c.same_bits_any_threads = false;  // oneDNN may cut the inner dimension
   const int64_t rows = p.rows, cols = p.cols, inner = p.inner;
   const int64_t a_rows = p.ta ? inner : rows, a_cols = p.ta ? rows : inner, b_rows = p.tb ? cols : inner,
                 b_cols = p.tb ? inner : cols;
   const int64_t scratch = Matmul<float>::scratch_floats(p.small_scratch ? 1 : 2);
-  const Kind da = p.a == Kind::bf16 ? Kind::bf16 : Kind::f32;
+  const Kind da = p.a == Kind::bf16 || !p.cpu ? p.a : Kind::f32;
   c.tensors = {
       {.name = "a", .role = Role::input, .kind = p.a, .rows = a_rows, .width = a_cols, .gap = p.gap},
       {.name = "b", .role = Role::input, .kind = p.b, .rows = b_rows, .width = b_cols, .gap = 2 * p.gap},
@@ -77,6 +78,10 @@ OpCase matmul(const Product& p) {
     else
       product(f, t, d, "db", sdb, matrix(t, "a", sa, !p.ta), matrix(t, "dy", sdy, false), inner, cols, rows, true);
   });
+  if (!p.backward) {  // the gradients' sizes would cost too much
+    c.backward = {}, c.oracle = false;
+    std::erase_if(c.tensors, [](const TensorSpec& s) { return s.role == Role::gradient; });
+  }
   c.reference = [=](const Values& in, Reference& r) {
     auto &y = r.value["y"], &my = r.magnitude["y"], &ma = r.magnitude["da"], &mb = r.magnitude["db"];
     const auto before = [&](const char* name, int64_t count) {
@@ -146,6 +151,29 @@ void add_linear_cases(std::vector<OpCase>& cases, Random& random) {
                           .b = Kind::bf16,
                           .accumulate = true,
                           .small_scratch = true}));
+  // CUDA: fp16 results; every tiling of the tensor cores (narrow, flat, small, large), full and with edges; sums that are cut.
+  for (bool ta : {false, true})
+    for (bool tb : {false, true}) {
+      const Kind h = Kind::f16;
+      cases.push_back(matmul({.rows = 70,
+                              .cols = 67,
+                              .inner = 45,
+                              .ta = ta,
+                              .tb = tb,
+                              .a = h,
+                              .b = h,
+                              .out = h,
+                              .accumulate = ta,
+                              .cpu = false,
+                              .gap = 5}));
+      cases.push_back(matmul(
+          {.rows = 130, .cols = 16, .inner = 64, .ta = ta, .tb = tb, .a = h, .b = h, .out = h, .alpha = 0.5, .cpu = false}));
+      cases.push_back(matmul(
+          {.rows = 16, .cols = 160, .inner = 1056, .ta = ta, .tb = tb, .a = Kind::bf16, .b = Kind::bf16, .accumulate = true}));
+    }
+  cases.push_back(matmul({.rows = 33, .cols = 40, .inner = 600, .gap = 1}));
+  cases.push_back(
+      matmul({.rows = 1000, .cols = 1032, .inner = 40, .a = Kind::bf16, .b = Kind::bf16, .out = Kind::bf16, .backward = false}));
   for (int rows : {1, 8, 9})  // the dot products of generation, and the first size beyond them
     for (Kind b : {Kind::f32, Kind::bf16, Kind::f16})
       cases.push_back(

@@ -281,11 +281,13 @@ void add_model_cases(std::vector<OpCase>& cases, Random& random) {
     cases.push_back(embedding(random, odd(), odd(), odd(), table));
   }
   cases.push_back(embedding(random, 0, 5, 3, Kind::f32));
+  cases.push_back(embedding(random, 35, 520, 9, Kind::bf16));
   cases.push_back(rmsnorm(0, 5, true, 1));
   cases.push_back(rmsnorm(1, 1, true, 1));
   cases.push_back(rmsnorm(3, 576, false, 1));
   cases.push_back(rmsnorm(5, 257, true, 100));
   cases.push_back(rmsnorm(5, 65, true, 1e-3));  // eps matters
+  for (int C : {2056, 8200}) cases.push_back(rmsnorm(2, C, true, 1));
   for (int i = 0; i < 4; i++) cases.push_back(rmsnorm(odd(), odd(), i % 2 == 0, 1));
   cases.push_back(rope(random, 0, 1, 2, 0));
   cases.push_back(rope(random, 1, 1, 2, 0));
@@ -298,11 +300,13 @@ void add_model_cases(std::vector<OpCase>& cases, Random& random) {
   cases.push_back(swiglu(0, 3, 1));
   cases.push_back(swiglu(1, 1, 1));
   cases.push_back(swiglu(3, 67, 1));
+  cases.push_back(swiglu(3, 128, 2));
   cases.push_back(swiglu(5, 131, 60));  // gates far beyond where the sigmoid is 0 or 1
   for (int i = 0; i < 3; i++) cases.push_back(swiglu(odd(), odd(), 2));
   cases.push_back(cross_entropy(random, 0, 5, 1));
   cases.push_back(cross_entropy(random, 1, 1, 1));
   cases.push_back(cross_entropy(random, 3, 1000, 1));
+  cases.push_back(cross_entropy(random, 2, 5003, 5));
   cases.push_back(cross_entropy(random, 7, 259, 40));  // one logit has nearly all the probability
   for (int i = 0; i < 3; i++) cases.push_back(cross_entropy(random, odd(), odd(), 3));
 }

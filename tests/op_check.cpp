@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/cuda_device.h"
 #include "tests/op_case.h"
 
 namespace tll::test {
@@ -20,10 +21,10 @@ const TensorSpec* find(const OpCase& op, const std::string& name) {
 // Where element e lies, counted without gaps.
 int64_t place(const TensorSpec& spec, int64_t e) { return e / spec.width * spec.stride() + e % spec.width; }
 
-Tensors make_tensors(const OpCase& op, DType type, const Values& initial) {
+Tensors make_tensors(const OpCase& op, DType type, const Values& initial, const Device& device = {}, bool aligned = false) {
   Tensors t{type, {}};
   for (const TensorSpec& spec : op.tensors) {
-    Tensor& tensor = t.tensors.try_emplace(spec.name, spec, dtype_for(spec.kind, type)).first->second;
+    Tensor& tensor = t.tensors.try_emplace(spec.name, spec, dtype_for(spec.kind, type), device, aligned).first->second;
     const auto found = initial.find(spec.name);
     if (found != initial.end()) for_each_live(spec, [&](int64_t i) { tensor.set(i, found->second[static_cast<size_t>(i)]); });
   }
@@ -36,8 +37,16 @@ std::string execute(const OpCase& op, Tensors& t, const Device& device, bool bac
   for (const TensorSpec& spec : op.tensors)
     if (spec.role == Role::input || spec.role == Role::constant) before[spec.name] = t.at(spec.name).contents();
   omp_set_num_threads(device.threads);
-  op.forward(t, device);
-  if (backward && op.backward) op.backward(t, device);
+  for (auto& [name, tensor] : t.tensors) tensor.upload();
+  try {
+    op.forward(t, device);
+    if (backward && op.backward) op.backward(t, device);
+    for (auto& [name, tensor] : t.tensors) tensor.download();
+  } catch (const Error& error) {  // a kernel failed
+    return fmt::format("{}: {}", error.what(), cuda_faults(device));
+  }
+  if (device.kind == DeviceKind::cuda)
+    if (const std::string faults = cuda_faults(device); !faults.empty()) return faults;
   for (const TensorSpec& spec : op.tensors) {
     if (!t.at(spec.name).intact()) return "wrote outside " + spec.name;
     if (before.contains(spec.name) && before[spec.name] != t.at(spec.name).contents()) return "changed its input " + spec.name;
@@ -65,10 +74,11 @@ double unit_roundoff(DType type) {
 }
 
 // The reference is itself computed in double: twice the roundings when double is compared with it.
-double tolerance_of(const Tolerance& tolerance, DType type, DType tensor_type) {
+// Tensor cores cut their sums instead of rounding them: at most 1.4 · 2^-24 a product (Fasi et al. 2021; Xie et al. 2025).
+double tolerance_of(const Tolerance& tolerance, DType type, DType tensor_type, bool cuda) {
   if (type == DType::f64) return 2 * (tolerance.acc + tolerance.storage + 1) * 0x1p-53;
-  const bool narrower = tensor_type != DType::f32;
-  return tolerance.acc * 0x1p-24 + (narrower ? tolerance.storage * unit_roundoff(tensor_type) : 0);
+  const double acc = tolerance.acc * (cuda ? 1.4 : 1), storage = tolerance.storage + (cuda ? tolerance.tensor_core : 0);
+  return acc * 0x1p-24 + (tensor_type != DType::f32 ? storage * unit_roundoff(tensor_type) : 0);
 }
 
 // Keeps, of all tensors, the error that is nearest to its tolerance.
@@ -81,10 +91,12 @@ void keep_worst(double error, double tolerance, double& worst_error, double& wor
 // The largest |x - expected| / magnitude over a tensor's elements; infinite where an element is not even a number.
 double relative_error(const TensorSpec& spec, const Tensor& tensor, const std::vector<double>& expected,
                       const std::vector<double>& magnitude) {
+  // Below its least normal number the spacing of fp16 grows no finer; of the other types that range is out of reach.
+  const double least = tensor.dtype() == DType::f16 ? 0x1p-14 : 0;
   double worst = 0;
   for_each_live(spec, [&](int64_t i) {
     const double x = tensor.get(i).real(), e = expected[static_cast<size_t>(i)];
-    const double difference = std::abs(x - e), m = std::abs(magnitude[static_cast<size_t>(i)]);
+    const double difference = std::abs(x - e), m = std::max(std::abs(magnitude[static_cast<size_t>(i)]), least);
     const double error = difference == 0 ? 0 : difference / m;
     worst = error <= worst ? worst : (std::isnan(error) ? INFINITY : error);
   });
@@ -99,7 +111,7 @@ std::vector<double> contents_as_double(const TensorSpec& spec, const Tensor& ten
 
 // Compares all that a run wrote. Outputs are held against the definition; gradients, and what the definition does not give,
 // against the run in double (null when this is the run in double).
-void compare(const OpCase& op, const Tensors& t, const Reference& reference, const Tensors* exact, Row& row) {
+void compare(const OpCase& op, const Tensors& t, const Reference& reference, const Tensors* exact, bool cuda, Row& row) {
   for (const TensorSpec& spec : op.tensors) {
     if (!spec.written()) continue;
     const bool defined = reference.value.contains(spec.name);
@@ -107,7 +119,7 @@ void compare(const OpCase& op, const Tensors& t, const Reference& reference, con
     const auto& expected = defined ? reference.value.at(spec.name) : contents_as_double(spec, exact->tensors.at(spec.name));
     const auto& magnitude = reference.magnitude.contains(spec.name) ? reference.magnitude.at(spec.name) : expected;
     const Tensor& tensor = t.tensors.at(spec.name);
-    const double tolerance = tolerance_of(reference.tolerance.at(spec.name), t.type, tensor.dtype());
+    const double tolerance = tolerance_of(reference.tolerance.at(spec.name), t.type, tensor.dtype(), cuda);
     const double error = relative_error(spec, tensor, expected, magnitude);
     if (!(error <= tolerance) && row.problem.empty())
       row.problem = fmt::format("{} differs by {:.2g} of its magnitude, more than {:.2g}", spec.name, error, tolerance);
@@ -217,7 +229,7 @@ Row check_oracle(const OpCase& op) {
   row.problem = execute(op, run, Device{.isa = Isa::base, .threads = 2}, true);
   Reference reference;
   op.reference(initial, reference);
-  compare(op, run, reference, nullptr, row);
+  compare(op, run, reference, nullptr, false, row);
   Random random(op.seed);
   if (op.backward)
     for (const TensorSpec& spec : op.tensors)
@@ -236,14 +248,17 @@ Row check_on(const OpCase& op, DType type, const TestDevice& device) {
     execute(op, exact, Device{.isa = Isa::base, .threads = 2}, true);
   }
   for (const Device& variant : device.variants) {
-    Tensors first = make_tensors(op, type, initial), again = make_tensors(op, type, initial);
+    // On CUDA the second run has other addresses: alignment may change how a kernel moves data, but not the results.
+    const bool cuda = variant.kind == DeviceKind::cuda;
+    Tensors first = make_tensors(op, type, initial, variant, cuda), again = make_tensors(op, type, initial, variant);
     const std::string broken = execute(op, first, variant, true);
     if (!broken.empty() && row.problem.empty()) row.problem = broken;
-    compare(op, first, reference, op.oracle ? &exact : nullptr, row);
-    execute(op, again, variant, true);
+    compare(op, first, reference, op.oracle ? &exact : nullptr, cuda, row);
+    const std::string broken_again = execute(op, again, variant, true);
+    if (!broken_again.empty() && row.problem.empty()) row.problem = broken_again;
     if (!same_results(op, first, again) && row.problem.empty()) row.problem = "two runs differ";
     for (int threads : {1, kMostThreads}) {
-      if (!op.same_bits_any_threads) break;
+      if (!op.same_bits_any_threads || cuda) break;
       Device other = variant;
       other.threads = threads;
       Tensors t = make_tensors(op, type, initial);
@@ -252,7 +267,7 @@ Row check_on(const OpCase& op, DType type, const TestDevice& device) {
         row.problem = fmt::format("{} threads and {} differ", variant.threads, threads);
     }
     if (!row.problem.empty()) {
-      row.problem += fmt::format(" ({})", isa_name(variant.isa));
+      row.problem += fmt::format(" on {}", variant_name(device, variant));
       break;
     }
   }
@@ -262,8 +277,13 @@ Row check_on(const OpCase& op, DType type, const TestDevice& device) {
 std::vector<Row> check(const OpCase& op, const std::vector<TestDevice>& devices) {
   std::vector<Row> rows;
   if (op.oracle) rows.push_back(check_oracle(op));
-  for (DType type : op.dtypes)
-    for (const TestDevice& device : devices) rows.push_back(check_on(op, type, device));
+  for (const TestDevice& device : devices) {
+    const bool cuda = device.variants.front().kind == DeviceKind::cuda;
+    if (!cuda && !op.cpu) continue;
+    std::vector<DType> types = op.dtypes;
+    if (cuda && std::count(types.begin(), types.end(), DType::bf16)) types.push_back(DType::f16);
+    for (DType type : types) rows.push_back(check_on(op, type, device));
+  }
   return rows;
 }
 

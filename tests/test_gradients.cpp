@@ -140,7 +140,7 @@ int run_table(const Options& options) {
   } else {
     std::vector<std::string> names;
     for (const TestDevice& device : devices)
-      for (const Device& variant : device.variants) names.push_back(fmt::format("{} ({})", device.name, isa_name(variant.isa)));
+      for (const Device& variant : device.variants) names.push_back(variant_name(device, variant));
     fmt::print("\n{} lines, {} bad; seed {}; devices: {}\n", rows, bad, options.seed, joined(names));
   }
   return bad ? kExitFault : kExitDone;

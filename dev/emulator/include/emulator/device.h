@@ -1,0 +1,204 @@
+// What a kernel calls besides arithmetic: its indices, barriers, warp collectives, atomics, cached loads, and the host forms of
+// the instructions that kernels/*.cuh wraps. All of it may be called from a running kernel alone.
+#pragma once
+
+#include <atomic>
+#include <bit>
+#include <cstring>
+#include <type_traits>
+
+#include "emulator/types.h"
+
+namespace emulator {
+
+// Constant during the life of a thread, so the compiler may call them once.
+uint3 thread_index() __attribute__((const));
+uint3 block_index() __attribute__((const));
+
+// The emulated architecture, 750 … 1200 (Options::arch).
+int arch() __attribute__((pure));
+void* dynamic_shared() __attribute__((const));
+
+enum class Vote { count, all, any };
+int block_barrier(Vote vote, bool predicate);
+
+enum class Shuffle { index, up, down, exclusive_or };
+uint64_t shuffle(Shuffle kind, uint32_t mask, uint64_t value, unsigned operand, int width, int bytes);
+void warp_barrier(uint32_t mask);
+uint32_t warp_ballot(uint32_t mask, bool predicate);
+enum class Reduce { add, min, max, bit_and, bit_or, bit_xor };
+int64_t warp_reduce(uint32_t mask, Reduce kind, int64_t value);
+
+void thread_fence();
+[[noreturn]] void trap();
+
+// Marks size bytes at p as accessed through the path that is not coherent with writes of the same launch.
+void read_only(const void* p, int size);
+// Marks an atomic read-modify-write of size bytes at p.
+void atomic_access(const void* p, int size);
+
+enum Operand { Half, Bf16 };
+void mma(float* c, const uint32_t* a, const uint32_t* b, int inner, Operand type);
+void ldmatrix(uint32_t* r, int matrices, bool transposed, const void* row);
+void cp_async(void* shared, const void* global, int size, int bytes);
+void cp_async_commit();
+void cp_async_wait_group(int unfinished);
+
+template <class T>
+EMULATOR_DEVICE T shuffle_value(Shuffle kind, uint32_t mask, T value, unsigned operand, int width) {
+  static_assert(sizeof(T) <= 8 && std::is_trivially_copyable_v<T>, "shuffles move 2, 4 or 8 bytes");
+  uint64_t bits = 0;
+  __builtin_memcpy(&bits, &value, sizeof(T));
+  bits = shuffle(kind, mask, bits, operand, width, sizeof(T));
+  __builtin_memcpy(&value, &bits, sizeof(T));
+  return value;
+}
+template <class T, class F>
+EMULATOR_DEVICE T atomic_update(T* p, F&& update) {
+  static_assert(std::is_integral_v<T> && (sizeof(T) == 4 || sizeof(T) == 8),
+                "atomics are for 32- and 64-bit integers: sums of floats would depend on the order of the threads");
+  atomic_access(p, sizeof(T));
+  T old = __atomic_load_n(p, __ATOMIC_RELAXED);
+  while (!__atomic_compare_exchange_n(p, &old, update(old), true, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
+  }
+  return old;
+}
+
+}  // namespace emulator
+
+#define threadIdx (::emulator::thread_index())
+#define blockIdx (::emulator::block_index())
+// Of the block that this thread of the operating system runs. Not macros, since cudaLaunchConfig_t has fields of these names.
+extern constinit thread_local const dim3 blockDim __asm__("emulator_block_size");
+extern constinit thread_local const dim3 gridDim __asm__("emulator_grid_size");
+inline constexpr int warpSize = 32;
+
+EMULATOR_DEVICE void __syncthreads() { ::emulator::block_barrier(::emulator::Vote::count, true); }
+EMULATOR_DEVICE int __syncthreads_count(int p) { return ::emulator::block_barrier(::emulator::Vote::count, p != 0); }
+EMULATOR_DEVICE int __syncthreads_and(int p) { return ::emulator::block_barrier(::emulator::Vote::all, p != 0); }
+EMULATOR_DEVICE int __syncthreads_or(int p) { return ::emulator::block_barrier(::emulator::Vote::any, p != 0); }
+EMULATOR_DEVICE void __syncwarp(unsigned mask = 0xffffffffu) { ::emulator::warp_barrier(mask); }
+EMULATOR_DEVICE void __threadfence() { ::emulator::thread_fence(); }
+EMULATOR_DEVICE void __threadfence_block() {}
+EMULATOR_DEVICE void __threadfence_system() { ::emulator::thread_fence(); }
+[[noreturn]] EMULATOR_DEVICE void __trap() { ::emulator::trap(); }
+
+template <class T>
+EMULATOR_DEVICE T __shfl_sync(unsigned mask, T value, int lane, int width = 32) {
+  return ::emulator::shuffle_value(::emulator::Shuffle::index, mask, value, static_cast<unsigned>(lane), width);
+}
+template <class T>
+EMULATOR_DEVICE T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32) {
+  return ::emulator::shuffle_value(::emulator::Shuffle::up, mask, value, delta, width);
+}
+template <class T>
+EMULATOR_DEVICE T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32) {
+  return ::emulator::shuffle_value(::emulator::Shuffle::down, mask, value, delta, width);
+}
+template <class T>
+EMULATOR_DEVICE T __shfl_xor_sync(unsigned mask, T value, int lanes, int width = 32) {
+  return ::emulator::shuffle_value(::emulator::Shuffle::exclusive_or, mask, value, static_cast<unsigned>(lanes), width);
+}
+EMULATOR_DEVICE unsigned __ballot_sync(unsigned mask, int p) { return ::emulator::warp_ballot(mask, p != 0); }
+EMULATOR_DEVICE int __any_sync(unsigned mask, int p) { return ::emulator::warp_ballot(mask, p != 0) != 0; }
+EMULATOR_DEVICE int __all_sync(unsigned mask, int p) { return ::emulator::warp_ballot(mask, p == 0) == 0; }
+// A snapshot, here always of the caller alone, so that whoever takes it for the lanes that will arrive is wrong on every run.
+EMULATOR_DEVICE unsigned __activemask() {
+  const uint3 i = threadIdx;
+  const dim3 n = blockDim;
+  return 1u << ((i.x + n.x * (i.y + n.y * i.z)) % 32);
+}
+
+EMULATOR_DEVICE int __reduce_add_sync(unsigned mask, int v) {
+  return static_cast<int>(::emulator::warp_reduce(mask, ::emulator::Reduce::add, v));
+}
+EMULATOR_DEVICE unsigned __reduce_add_sync(unsigned mask, unsigned v) {
+  return static_cast<unsigned>(::emulator::warp_reduce(mask, ::emulator::Reduce::add, v));
+}
+EMULATOR_DEVICE int __reduce_min_sync(unsigned mask, int v) {
+  return static_cast<int>(::emulator::warp_reduce(mask, ::emulator::Reduce::min, v));
+}
+EMULATOR_DEVICE unsigned __reduce_min_sync(unsigned mask, unsigned v) {
+  return static_cast<unsigned>(::emulator::warp_reduce(mask, ::emulator::Reduce::min, v));
+}
+EMULATOR_DEVICE int __reduce_max_sync(unsigned mask, int v) {
+  return static_cast<int>(::emulator::warp_reduce(mask, ::emulator::Reduce::max, v));
+}
+EMULATOR_DEVICE unsigned __reduce_max_sync(unsigned mask, unsigned v) {
+  return static_cast<unsigned>(::emulator::warp_reduce(mask, ::emulator::Reduce::max, v));
+}
+EMULATOR_DEVICE unsigned __reduce_and_sync(unsigned mask, unsigned v) {
+  return static_cast<unsigned>(::emulator::warp_reduce(mask, ::emulator::Reduce::bit_and, v));
+}
+EMULATOR_DEVICE unsigned __reduce_or_sync(unsigned mask, unsigned v) {
+  return static_cast<unsigned>(::emulator::warp_reduce(mask, ::emulator::Reduce::bit_or, v));
+}
+EMULATOR_DEVICE unsigned __reduce_xor_sync(unsigned mask, unsigned v) {
+  return static_cast<unsigned>(::emulator::warp_reduce(mask, ::emulator::Reduce::bit_xor, v));
+}
+
+template <class T>
+EMULATOR_DEVICE T atomicAdd(T* p, std::type_identity_t<T> v) {
+  return ::emulator::atomic_update(
+      p, [v](T old) { return static_cast<T>(std::make_unsigned_t<T>(old) + std::make_unsigned_t<T>(v)); });
+}
+template <class T>
+EMULATOR_DEVICE T atomicSub(T* p, std::type_identity_t<T> v) {
+  return ::emulator::atomic_update(
+      p, [v](T old) { return static_cast<T>(std::make_unsigned_t<T>(old) - std::make_unsigned_t<T>(v)); });
+}
+template <class T>
+EMULATOR_DEVICE T atomicMax(T* p, std::type_identity_t<T> v) {
+  return ::emulator::atomic_update(p, [v](T old) { return old > v ? old : v; });
+}
+template <class T>
+EMULATOR_DEVICE T atomicMin(T* p, std::type_identity_t<T> v) {
+  return ::emulator::atomic_update(p, [v](T old) { return old < v ? old : v; });
+}
+template <class T>
+EMULATOR_DEVICE T atomicAnd(T* p, std::type_identity_t<T> v) {
+  return ::emulator::atomic_update(p, [v](T old) { return old & v; });
+}
+template <class T>
+EMULATOR_DEVICE T atomicOr(T* p, std::type_identity_t<T> v) {
+  return ::emulator::atomic_update(p, [v](T old) { return old | v; });
+}
+template <class T>
+EMULATOR_DEVICE T atomicXor(T* p, std::type_identity_t<T> v) {
+  return ::emulator::atomic_update(p, [v](T old) { return old ^ v; });
+}
+template <class T>
+EMULATOR_DEVICE T atomicExch(T* p, std::type_identity_t<T> v) {
+  return ::emulator::atomic_update(p, [v](T) { return v; });
+}
+template <class T>
+EMULATOR_DEVICE T atomicCAS(T* p, std::type_identity_t<T> compare, std::type_identity_t<T> v) {
+  return ::emulator::atomic_update(p, [compare, v](T old) { return old == compare ? v : old; });
+}
+
+template <class T>
+EMULATOR_DEVICE T __ldg(const T* p) {
+  ::emulator::read_only(p, sizeof(T));
+  return *p;
+}
+#define EMULATOR_LOAD(name)            \
+  template <class T>                   \
+  EMULATOR_DEVICE T name(const T* p) { \
+    return *p;                         \
+  }
+EMULATOR_LOAD(__ldcs)
+EMULATOR_LOAD(__ldcg)
+EMULATOR_LOAD(__ldca)
+EMULATOR_LOAD(__ldlu)
+EMULATOR_LOAD(__ldcv)
+#define EMULATOR_STORE(name)                                   \
+  template <class T>                                           \
+  EMULATOR_DEVICE void name(T* p, std::type_identity_t<T> v) { \
+    *p = v;                                                    \
+  }
+EMULATOR_STORE(__stcs)
+EMULATOR_STORE(__stcg)
+EMULATOR_STORE(__stwb)
+EMULATOR_STORE(__stwt)
+
+EMULATOR_DEVICE size_t __cvta_generic_to_shared(const void* p) { return reinterpret_cast<size_t>(p); }

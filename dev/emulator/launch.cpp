@@ -1,0 +1,181 @@
+// Running the blocks of a launch on several threads of the operating system, and reporting what went wrong.
+#include <algorithm>
+#include <condition_variable>
+#include <cstdio>
+#include <functional>
+#include <thread>
+
+#include "dev/emulator/block.h"
+#include "dev/emulator/symbols.h"
+
+namespace emulator {
+namespace {
+
+std::mutex reports_mutex;
+std::vector<Report> reports;
+std::mutex counters_mutex;
+Counters totals;
+
+std::string index_text(uint3 i) {
+  return "(" + std::to_string(i.x) + "," + std::to_string(i.y) + "," + std::to_string(i.z) + ")";
+}
+Place place_of(const void* site) {
+  if (!site) return {};
+  const SourceLine line = source_line(site);
+  return {line.file, line.line};
+}
+std::string place_text(const Place& p) { return p.line ? p.file + ":" + std::to_string(p.line) : "?"; }
+
+void report_failure(const Launch& launch, const Worker& worker) {
+  const Failure& f = *worker.failure;
+  Report r{.fault = f.fault, .kernel = function_name(launch.kernel), .tensor = f.tensor, .other = place_of(f.other_site)};
+  r.block = worker.block_index;
+  if (f.thread) r.thread = f.thread->index;
+  r.place = f.line ? Place{f.file, f.line} : place_of(f.site);
+  r.message = std::string(fault_name(f.fault)) + ": " + place_text(r.place) + ": " + r.kernel + " block " + index_text(r.block) +
+              " thread " + index_text(r.thread) + " " + f.text;
+  if (r.other.line) r.message += "; the other place: " + place_text(r.other);
+  add_report(r);
+}
+
+// Helpers that sleep between launches. A launch is run by the thread that waits for it, and by those helpers that wake in time.
+class Pool {
+ public:
+  ~Pool() {
+    {
+      const std::lock_guard lock(mutex_);
+      stop_ = true;
+    }
+    wake_.notify_all();
+    for (std::thread& t : threads_) t.join();
+  }
+  void run(int helpers, const std::function<void()>& work) {
+    {
+      const std::lock_guard lock(mutex_);
+      while (static_cast<int>(threads_.size()) < helpers) threads_.emplace_back([this] { loop(); });
+      work_ = &work;
+      wanted_ = helpers;
+    }
+    if (helpers > 0) wake_.notify_all();
+    work();
+    std::unique_lock lock(mutex_);
+    wanted_ = 0;
+    done_.wait(lock, [this] { return busy_ == 0; });
+    work_ = nullptr;
+  }
+
+ private:
+  void loop() {
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      wake_.wait(lock, [this] { return stop_ || wanted_ > 0; });
+      if (stop_) return;
+      wanted_--;
+      busy_++;
+      const std::function<void()>& work = *work_;
+      lock.unlock();
+      work();
+      lock.lock();
+      if (--busy_ == 0) done_.notify_all();
+    }
+  }
+  std::mutex mutex_;
+  std::condition_variable wake_, done_;
+  std::vector<std::thread> threads_;
+  const std::function<void()>* work_ = nullptr;
+  int wanted_ = 0, busy_ = 0;
+  bool stop_ = false;
+};
+
+}  // namespace
+
+Options& options() {
+  static Options instance;
+  return instance;
+}
+
+const char* fault_name(Fault fault) {
+  constexpr const char* names[] = {"data race",
+                                   "out of bounds",
+                                   "uninitialised read",
+                                   "misaligned access",
+                                   "asynchronous copy in flight",
+                                   "barrier",
+                                   "warp collective",
+                                   "launch",
+                                   "undefined arithmetic",
+                                   "trap",
+                                   "runtime call"};
+  return names[static_cast<int>(fault)];
+}
+
+void add_report(Report report) {
+  const std::lock_guard lock(reports_mutex);
+  if (options().print) std::fprintf(stderr, "emulator: %s\n", report.message.c_str());
+  reports.push_back(std::move(report));
+}
+std::vector<Report> take_reports() {
+  const std::lock_guard lock(reports_mutex);
+  return std::exchange(reports, {});
+}
+
+void count(uint64_t blocks, uint64_t switches, uint64_t accesses) {
+  const std::lock_guard lock(counters_mutex);
+  totals.blocks += blocks;
+  totals.switches += switches;
+  totals.accesses += accesses;
+}
+Counters counters() {
+  const std::lock_guard lock(counters_mutex);
+  return totals;
+}
+
+// KiB that a block may ask for. An architecture that is not listed has the smallest limit of its kind.
+int shared_limit(int arch) {
+  const int kib = arch < 800 ? 64 : arch == 800 ? 163 : arch < 900 ? 99 : arch < 1200 ? 227 : 99;
+  return kib * 1024;
+}
+
+void run_launch(Launch& launch) {
+  static Pool pool;
+  static uint32_t next_stamp = 1;
+  const uint64_t blocks = static_cast<uint64_t>(launch.grid.x) * launch.grid.y * launch.grid.z;
+  if (blocks > UINT32_MAX - next_stamp) {
+    std::fprintf(stderr, "emulator: more than 2^32 blocks in one process\n");
+    std::abort();
+  }
+  launch.first_stamp = next_stamp;
+  next_stamp += static_cast<uint32_t>(blocks);
+  launch.order.resize(blocks);
+  uint64_t state = launch.seed | 1;
+  for (uint32_t i = 0; i < blocks; i++) {  // a random order: each new one changes places with one before it
+    state = state * 6364136223846793005ull + 1442695040888963407ull;
+    const uint32_t j = static_cast<uint32_t>((state >> 33) % (i + 1));
+    launch.order[i] = launch.order[j];
+    launch.order[j] = i;
+  }
+  const int helpers = std::min<int>(options().workers - 1, static_cast<int>(std::min<uint64_t>(blocks - 1, 64)));
+  launch.concurrent = helpers > 0;
+  forget_releases();
+  const std::function<void()> work = [&launch] {
+    uint64_t ran = 0;
+    Worker* worker = nullptr;
+    for (;;) {
+      const uint32_t number = launch.next.fetch_add(1, std::memory_order_relaxed);
+      if (number >= launch.order.size() || launch.failed.load(std::memory_order_relaxed)) break;
+      if (!worker) {
+        worker = &this_worker();
+        worker->accesses = worker->switches = 0;
+      }
+      worker->run_block(launch, number);
+      ran++;
+      if (worker->failure && !launch.failed.exchange(true)) report_failure(launch, *worker);
+    }
+    if (worker) count(ran, worker->switches, worker->accesses);
+  };
+  pool.run(helpers, work);
+  const std::lock_guard lock(counters_mutex);
+  totals.launches++;
+}
+
+}  // namespace emulator

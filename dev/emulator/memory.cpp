@@ -1,0 +1,236 @@
+// Device memory: one range of addresses, allocations with gaps between them, and the tensors that a program names in them.
+#include "dev/emulator/memory.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <set>
+
+#include "dev/emulator/block.h"
+#include "dev/emulator/symbols.h"
+
+namespace emulator {
+
+Region device_memory;
+
+namespace {
+
+constexpr size_t kAddressSpace = size_t{4} << 30;
+constexpr size_t kGap = 256, kAlignment = 256;
+
+struct Tensor {
+  size_t bytes;
+  std::string name;
+};
+struct Allocation {
+  size_t bytes = 0;
+  uint64_t number = 0;
+  std::map<uintptr_t, Tensor> tensors;
+};
+struct DeviceHeap {
+  std::mutex mutex;
+  std::map<uintptr_t, Allocation> allocations;
+  size_t used = 0;
+  uint64_t allocated = 0;
+  std::map<uintptr_t, std::set<uint32_t>> releases;  // atomics: blocks whose fence came before
+  DeviceHeap() { device_memory.create(reinterpret_cast<uintptr_t>(map_memory(kAddressSpace)), kAddressSpace, false); }
+
+  Allocation* holding(uintptr_t a, uintptr_t* base) {
+    auto it = allocations.upper_bound(a);
+    if (it == allocations.begin() || a >= (--it)->first + it->second.bytes) return nullptr;
+    *base = it->first;
+    return &it->second;
+  }
+};
+DeviceHeap& heap() {
+  static DeviceHeap instance;
+  return instance;
+}
+uint8_t* state_of(uintptr_t a) { return device_memory.state + (a - device_memory.base); }
+
+}  // namespace
+
+bool in_device_memory(const void* p) { return device_memory.contains(reinterpret_cast<uintptr_t>(p)); }
+
+std::string describe_device_address(uintptr_t a, std::string* tensor) {
+  DeviceHeap& h = heap();
+  const std::lock_guard lock(h.mutex);
+  uintptr_t base = 0;
+  if (const Allocation* allocation = h.holding(a, &base)) {
+    auto it = allocation->tensors.upper_bound(a);
+    if (it != allocation->tensors.begin()) {
+      --it;
+      const size_t offset = a - it->first;
+      *tensor = it->second.name;
+      if (offset < it->second.bytes) return "byte " + std::to_string(offset) + " of " + *tensor;
+      return "byte " + std::to_string(offset - it->second.bytes) + " behind " + *tensor;
+    }
+    *tensor = "allocation " + std::to_string(allocation->number);
+    return "byte " + std::to_string(a - base) + " of " + *tensor + " (" + std::to_string(allocation->bytes) + " bytes)";
+  }
+  auto it = h.allocations.upper_bound(a);
+  if (it != h.allocations.begin()) {
+    --it;
+    const size_t behind = a - it->first - it->second.bytes;
+    if (behind < 4 * kGap) {
+      *tensor = it->second.tensors.empty() ? "allocation " + std::to_string(it->second.number)
+                                           : it->second.tensors.rbegin()->second.name;
+      return "byte " + std::to_string(behind) + " behind " + *tensor;
+    }
+  }
+  return "device memory that is not allocated";
+}
+
+std::string check_device_range(const void* p, size_t bytes, bool needs_value) {
+  const uintptr_t a = reinterpret_cast<uintptr_t>(p);
+  for (size_t i = 0; i < bytes; i++) {
+    const uint8_t s = device_memory.contains(a + i) ? *state_of(a + i) : 0;
+    if ((s & kAddressable) && (!needs_value || (s & kWritten))) continue;
+    std::string tensor;
+    return describe_device_address(a + i, &tensor) +
+           (s & kAddressable ? ", which nobody has written" : ", which is outside every tensor");
+  }
+  return "";
+}
+
+// An atomic joins its block to those that changed the same place after a fence of theirs.
+void acquire_release(Worker& w, const void* p, bool release) {
+  DeviceHeap& h = heap();
+  const std::lock_guard lock(h.mutex);
+  std::set<uint32_t>& blocks = h.releases[reinterpret_cast<uintptr_t>(p)];
+  for (uint32_t stamp : blocks)
+    if (stamp != w.stamp && std::find(w.acquired.begin(), w.acquired.end(), stamp) == w.acquired.end())
+      w.acquired.push_back(stamp);
+  if (release) blocks.insert(w.stamp);
+}
+void forget_releases() { heap().releases.clear(); }
+
+// ---- tensors ------------------------------------------------------------------------------------------------------------------
+void name_tensor(const void* p, size_t bytes, const std::string& name) {
+  DeviceHeap& h = heap();
+  const std::lock_guard lock(h.mutex);
+  const uintptr_t a = reinterpret_cast<uintptr_t>(p);
+  uintptr_t base = 0;
+  Allocation* allocation = h.holding(a, &base);
+  if (!allocation || a + bytes > base + allocation->bytes) {
+    add_report({.fault = Fault::host,
+                .message = "name_tensor: " + name + " is not within an allocation of device memory",
+                .tensor = name});
+    return;
+  }
+  if (allocation->tensors.empty())
+    for (size_t i = 0; i < allocation->bytes; i++) *state_of(base + i) &= static_cast<uint8_t>(~kAddressable);
+  allocation->tensors[a] = {bytes, name};
+  for (size_t i = 0; i < bytes; i++) *state_of(a + i) |= kAddressable;
+}
+void forget_tensors(const void* p) {
+  DeviceHeap& h = heap();
+  const std::lock_guard lock(h.mutex);
+  uintptr_t base = 0;
+  Allocation* allocation = h.holding(reinterpret_cast<uintptr_t>(p), &base);
+  if (!allocation) return;
+  allocation->tensors.clear();
+  for (size_t i = 0; i < allocation->bytes; i++) *state_of(base + i) |= kAddressable;
+}
+bool is_written(const void* p, size_t bytes) { return check_device_range(p, bytes, true).empty(); }
+
+// ---- what the runtime allocates -----------------------------------------------------------------------------------------------
+void* allocate_device(size_t bytes) {
+  DeviceHeap& h = heap();
+  const std::lock_guard lock(h.mutex);
+  if (bytes == 0 || bytes > options().device_bytes || h.used > options().device_bytes - bytes) return nullptr;
+  uintptr_t at = device_memory.base + kAlignment;  // first fit
+  for (const auto& [base, allocation] : h.allocations) {
+    if (base >= at + bytes + kGap) break;
+    at = (base + allocation.bytes + kGap + kAlignment - 1) / kAlignment * kAlignment;
+  }
+  if (at + bytes + kGap > device_memory.base + device_memory.bytes) return nullptr;
+  Allocation& allocation = h.allocations[at];
+  allocation.bytes = bytes;
+  allocation.number = ++h.allocated;
+  h.used += bytes;
+  std::memset(state_of(at), kAddressable, bytes);
+  return reinterpret_cast<void*>(at);
+}
+bool free_device(void* p) {
+  DeviceHeap& h = heap();
+  const std::lock_guard lock(h.mutex);
+  const auto it = h.allocations.find(reinterpret_cast<uintptr_t>(p));
+  if (it == h.allocations.end()) return false;
+  std::memset(state_of(it->first), 0, it->second.bytes);
+  const uintptr_t page = (it->first + 4095) / 4096 * 4096, end = (it->first + it->second.bytes) / 4096 * 4096;
+  if (end > page) {
+    const size_t offset = page - device_memory.base, bytes = end - page;
+    madvise(reinterpret_cast<void*>(page), bytes, MADV_DONTNEED);
+    madvise(device_memory.words + offset / 4, bytes / 4 * sizeof(Cell), MADV_DONTNEED);
+    madvise(device_memory.singles + offset, bytes * sizeof(Cell), MADV_DONTNEED);
+  }
+  h.used -= it->second.bytes;
+  h.allocations.erase(it);
+  return true;
+}
+size_t device_bytes_used() {
+  DeviceHeap& h = heap();
+  const std::lock_guard lock(h.mutex);
+  return h.used;
+}
+void set_written(const void* p, size_t bytes) {
+  uint8_t* s = state_of(reinterpret_cast<uintptr_t>(p));
+  for (size_t i = 0; i < bytes; i++) s[i] |= kWritten;
+}
+// After a copy between tensors: the destination has a value where the source had one.
+void copy_written(const void* to, const void* from, size_t bytes) {
+  uint8_t* t = state_of(reinterpret_cast<uintptr_t>(to));
+  const uint8_t* f = state_of(reinterpret_cast<uintptr_t>(from));
+  for (size_t i = 0; i < bytes; i++) t[i] = static_cast<uint8_t>((t[i] & ~kWritten) | (f[i] & kWritten));
+}
+
+// ---- addresses of a block -----------------------------------------------------------------------------------------------------
+std::string describe_address(Worker& w, uintptr_t a, std::string* tensor) {
+  if (w.dynamic.contains(a)) {
+    *tensor = "dynamic shared memory";
+    return "byte " + std::to_string(a - w.dynamic.base) + " of " + *tensor + " (" + std::to_string(w.dynamic_bytes) + " bytes)";
+  }
+  if (device_memory.contains(a)) return describe_device_address(a, tensor);
+  if (w.statics.contains(a)) {
+    const size_t offset = a - w.statics.base;
+    const ThreadLocalSymbol* before = nullptr;
+    for (const ThreadLocalSymbol& s : thread_local_symbols())
+      if (s.offset <= offset) before = &s;
+    if (before) {
+      std::string name = demangle(before->mangled);
+      name = name.substr(name.rfind("::") == std::string::npos ? 0 : name.rfind("::") + 2);
+      *tensor = name;
+      const size_t at = offset - before->offset;
+      if (at < before->bytes) return "byte " + std::to_string(at) + " of shared " + name;
+      return "byte " + std::to_string(at - before->bytes) + " behind shared " + name;
+    }
+  }
+  if (a - w.stacks < kStackBytes * kMaxThreads) return "a local variable of another thread";
+  return a < 4096 ? "a null pointer" : "host memory";
+}
+
+void check_aligned(Worker& w, const void* p, size_t alignment, const char* what, const void* site) {
+  const uintptr_t a = reinterpret_cast<uintptr_t>(p);
+  if (a % alignment == 0) return;
+  std::string tensor;
+  const std::string place = describe_address(w, a, &tensor);
+  w.fail({.fault = Fault::misaligned,
+          .text = std::string(what) + " at " + place + " must be aligned to " + std::to_string(alignment) + " bytes",
+          .site = site,
+          .tensor = tensor});
+}
+
+void set_in_flight(Worker& w, const void* p, size_t size, bool in_flight) {
+  const uintptr_t a = reinterpret_cast<uintptr_t>(p);
+  const Region& r = w.dynamic.contains(a) ? w.dynamic : w.statics;
+  for (size_t i = 0; i < size; i++) {
+    uint8_t& s = r.state[a - r.base + i];
+    s = static_cast<uint8_t>(in_flight ? s | kInFlight : s & ~kInFlight);
+  }
+}
+
+}  // namespace emulator

@@ -1,0 +1,117 @@
+#include "dev/emulator/tests/collectives.h"
+#include "kernels/cuda_utils.cuh"
+
+namespace collectives {
+
+using tll::launch;
+
+__global__ void shuffle_kernel(int* out) {
+  const int lane = static_cast<int>(threadIdx.x);
+  for (int log = 0; log < 6; log++)
+    for (int operand = 0; operand < 64; operand++) {
+      int* o = out + (log * 64 + operand) * 32 + lane;
+      const int width = 1 << log;
+      o[0] = __shfl_sync(tll::kFullWarp, lane, operand, width);
+      o[kShuffles / 4] = __shfl_up_sync(tll::kFullWarp, lane, static_cast<unsigned>(operand), width);
+      o[kShuffles / 2] = __shfl_down_sync(tll::kFullWarp, lane, static_cast<unsigned>(operand), width);
+      o[kShuffles / 4 * 3] = __shfl_xor_sync(tll::kFullWarp, lane, operand, width);
+    }
+}
+void shuffles(int* out) { launch(shuffle_kernel, 1, 32, 0, nullptr, out); }
+
+__global__ void vote_kernel(unsigned* out, unsigned mask, unsigned predicates) {
+  const unsigned lane = threadIdx.x, own = predicates >> lane & 1u;
+  if (!(mask >> lane & 1u)) return;
+  out[lane] = __ballot_sync(mask, static_cast<int>(own));
+  out[32 + lane] = static_cast<unsigned>(__any_sync(mask, static_cast<int>(own)));
+  out[64 + lane] = static_cast<unsigned>(__all_sync(mask, static_cast<int>(own)));
+}
+void votes(unsigned* out, unsigned mask, unsigned predicates) { launch(vote_kernel, 1, 32, 0, nullptr, out, mask, predicates); }
+
+__global__ void block_vote_kernel(int* out, int threshold) {
+  const int i = static_cast<int>(threadIdx.x), p = i < threshold;
+  out[3 * i] = __syncthreads_count(p);
+  out[3 * i + 1] = __syncthreads_and(p);
+  out[3 * i + 2] = __syncthreads_or(p);
+}
+void block_votes(int* out, int threshold) { launch(block_vote_kernel, 1, 96, 0, nullptr, out, threshold); }
+
+__global__ void __launch_bounds__(256) reduction_kernel(float* out, const float* in) {
+  const float x = in[threadIdx.x];
+  out[threadIdx.x] = tll::block_sum<256>(x);
+  out[256 + threadIdx.x] = tll::block_max<256>(x);
+  out[512 + threadIdx.x] = tll::warp_sum(x);
+}
+void reductions(float* out, const float* in) { launch(reduction_kernel, 1, 256, 0, nullptr, out, in); }
+
+template <int kType>
+__global__ void mma_kernel(float* c, const uint32_t* a, const uint32_t* b) {
+  const unsigned lane = threadIdx.x;
+  float rc[4];
+  for (unsigned i = 0; i < 4; i++) rc[i] = c[4 * lane + i];
+  if constexpr (kType == 2) {
+    const uint32_t ra[2] = {a[2 * lane], a[2 * lane + 1]}, rb[1] = {b[lane]};
+    tll::mma_m16n8k8_half(rc, ra, rb);
+  } else {
+    const uint32_t ra[4] = {a[4 * lane], a[4 * lane + 1], a[4 * lane + 2], a[4 * lane + 3]};
+    const uint32_t rb[2] = {b[2 * lane], b[2 * lane + 1]};
+    tll::mma_m16n8k16<std::conditional_t<kType == 0, tll::half, tll::bf16>>(rc, ra, rb);
+  }
+  for (unsigned i = 0; i < 4; i++) c[4 * lane + i] = rc[i];
+}
+void mma(int type, float* c, const uint32_t* a, const uint32_t* b) {
+  launch(type == 0 ? mma_kernel<0> : type == 1 ? mma_kernel<1> : mma_kernel<2>, 1, 32, 0, nullptr, c, a, b);
+}
+
+template <int kMatrices, bool kTrans>
+__global__ void ldmatrix_kernel(uint32_t* out, const int* row) {
+  __shared__ __align__(16) uint16_t s[256];
+  for (unsigned i = threadIdx.x; i < 256; i += 32) s[i] = static_cast<uint16_t>(i);
+  __syncwarp();
+  uint32_t r[kMatrices];
+  tll::ldmatrix_form<kTrans>(r, s + row[threadIdx.x]);
+  for (int i = 0; i < kMatrices; i++) out[kMatrices * static_cast<int>(threadIdx.x) + i] = r[i];
+}
+template <int kMatrices>
+void ldmatrix_of(bool transposed, uint32_t* r, const int* row) {
+  launch(transposed ? ldmatrix_kernel<kMatrices, true> : ldmatrix_kernel<kMatrices, false>, 1, 32, 0, nullptr, r, row);
+}
+void ldmatrix(int matrices, bool transposed, uint32_t* r, const int* row) {
+  (matrices == 1 ? ldmatrix_of<1> : matrices == 2 ? ldmatrix_of<2> : ldmatrix_of<4>)(transposed, r, row);
+}
+
+__global__ void atomic_kernel(int* sum, int* largest, unsigned long long* bits) {
+  const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+  atomicAdd(sum, i);
+  atomicMax(largest, i ^ 5);
+  atomicOr(bits, 1ull << (i % 64));
+}
+void atomics(int* sum, int* largest, unsigned long long* bits, int blocks) {
+  launch(atomic_kernel, static_cast<unsigned>(blocks), 64, 0, nullptr, sum, largest, bits);
+}
+
+__global__ void scale_kernel(float* out, const float* in, float factor, int n) {
+  const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+  if (i < n) out[i] = in[i] * factor;
+}
+void scale(cudaStream_t stream, float* out, const float* in, float factor, int n) {
+  launch(scale_kernel, static_cast<unsigned>(tll::ceil_div(n, 128)), 128, 0, stream, out, in, factor, n);
+}
+
+__global__ void traffic_kernel(float* out, const float* in, int repeat) {
+  const unsigned i = blockIdx.x * blockDim.x + threadIdx.x, n = gridDim.x * blockDim.x;
+  for (int r = 0; r < repeat; r++) out[i + n * static_cast<unsigned>(r)] = in[i + n * static_cast<unsigned>(r)];
+}
+void traffic(float* out, const float* in, int blocks, int repeat) {
+  launch(traffic_kernel, static_cast<unsigned>(blocks), 256, 0, nullptr, out, in, repeat);
+}
+__global__ void barrier_kernel(int* out, int repeat) {
+  int sum = 0;
+  for (int r = 0; r < repeat; r++) sum += __syncthreads_count(r & 1);
+  if (threadIdx.x == 0) out[blockIdx.x] = sum;
+}
+void barriers(int* out, int blocks, int repeat) {
+  launch(barrier_kernel, static_cast<unsigned>(blocks), 256, 0, nullptr, out, repeat);
+}
+
+}  // namespace collectives

@@ -1,0 +1,272 @@
+// Warp collectives: lanes wait until all that the mask names are at the same call.
+#include <algorithm>
+
+#include "dev/emulator/block.h"
+#include "dev/emulator/symbols.h"
+
+namespace emulator {
+namespace {
+
+std::string lanes_text(uint32_t lanes) {
+  std::string text;
+  for (uint32_t i = 0; i < 32; i++)
+    if (lanes >> i & 1u) {
+      uint32_t last = i;
+      while (last + 1 < 32 && lanes >> (last + 1) & 1u) last++;
+      text += (text.empty() ? "" : ",") + std::to_string(i) + (last > i ? "-" + std::to_string(last) : "");
+      i = last;
+    }
+  return text;
+}
+std::string mask_text(uint32_t mask) {
+  char text[16];
+  std::snprintf(text, sizeof(text), "0x%08x", mask);
+  return text;
+}
+
+struct ShuffleArguments {
+  uint64_t value, result;
+  Shuffle kind;
+  unsigned operand;
+  int width;
+};
+struct BallotArguments {
+  bool predicate;
+  uint32_t result;
+};
+struct ReduceArguments {
+  Reduce kind;
+  int64_t value, result;
+};
+
+template <class T>
+T& payload(Worker& worker, Warp& warp, uint32_t lane) {
+  return *static_cast<T*>(lane_thread(worker, warp, lane).payload);
+}
+
+}  // namespace
+
+const char* wait_name(Wait wait) {
+  constexpr const char* names[] = {"nothing",       "__syncthreads", "__syncwarp", "a shuffle", "a vote",
+                                   "__reduce_sync", "mma",           "ldmatrix",   "its end"};
+  return names[static_cast<int>(wait)];
+}
+
+void Worker::collective(Wait wait, const void* site, uint32_t mask, void* payload) {
+  Thread& self = *current;
+  const uint32_t bit = 1u << lane();
+  if (!(mask & bit))
+    fail({.fault = Fault::collective,
+          .text = std::string("calls ") + wait_name(wait) + " with mask " + mask_text(mask) + ", which lacks its own lane " +
+                  std::to_string(lane()),
+          .thread = &self,
+          .site = site});
+  self.wait = wait;
+  self.site = site;
+  self.mask = mask;
+  self.payload = payload;
+  WarpGroup* group = nullptr;
+  for (WarpGroup& g : warp->groups)
+    if (g.wait == wait && g.mask == mask && (g.site == site || same_source(g.site, site))) group = &g;
+  if (!group) group = &warp->groups.emplace_back(WarpGroup{wait, site, mask, 0});
+  group->arrived |= bit;
+  complete_groups(*warp);
+  yield();
+}
+
+void Worker::complete_groups(Warp& w) {
+  for (size_t i = 0; i < w.groups.size(); i++) {
+    const WarpGroup g = w.groups[i];
+    if ((g.mask & w.present & ~w.exited & ~g.arrived) != 0) continue;
+    w.groups.erase(w.groups.begin() + static_cast<ptrdiff_t>(i--));
+    complete(w, g);
+  }
+}
+
+void Worker::complete(Warp& w, const WarpGroup& g) {
+  switch (g.wait) {
+    case Wait::shuffle:
+      finish_shuffle(*this, w, g.arrived);
+      break;
+    case Wait::ballot:
+      finish_ballot(*this, w, g.arrived);
+      break;
+    case Wait::reduce:
+      finish_reduce(*this, w, g.arrived);
+      break;
+    case Wait::mma:
+      finish_mma(*this, w, g.arrived);
+      break;
+    case Wait::ldmatrix:
+      finish_ldmatrix(*this, w, g.arrived);
+      break;
+    default:
+      finish_warp_barrier(*this, w, g.arrived);
+  }
+  for (uint32_t i = 0; i < 32; i++)
+    if (g.arrived >> i & 1u) {
+      Thread& t = lane_thread(*this, w, i);
+      t.wait = Wait::none;
+      make_runnable(t);
+    }
+}
+
+// Nobody can run: a barrier or collective waits for threads that will not come.
+void Worker::diagnose() {
+  const auto where = [](const Thread& t) {
+    const SourceLine line = source_line(t.site);
+    return line.line ? " (" + line.file + ":" + std::to_string(line.line) + ")" : std::string();
+  };
+  for (uint32_t i = 0; i < (thread_count + 31) / 32; i++) {
+    Warp& w = warps[i];
+    if (w.groups.empty()) continue;
+    const WarpGroup& g = w.groups.front();
+    const uint32_t missing = g.mask & w.present & ~w.exited & ~g.arrived;
+    const Thread& first = lane_thread(*this, w, static_cast<uint32_t>(std::countr_zero(g.arrived)));
+    const Thread& other = lane_thread(*this, w, static_cast<uint32_t>(std::countr_zero(missing)));
+    failure = std::make_unique<Failure>(
+        Failure{.fault = Fault::collective,
+                .text = std::string("waits at ") + wait_name(g.wait) + " with mask " + mask_text(g.mask) + " for lanes " +
+                        lanes_text(missing) + "; lane " + std::to_string(other.id % 32) + " waits at " + wait_name(other.wait) +
+                        (other.wait == g.wait ? " with mask " + mask_text(other.mask) : "") + where(other),
+                .thread = &first,
+                .site = first.site,
+                .other_site = other.site});
+    return;
+  }
+  const Thread* gone = nullptr;
+  for (uint32_t i = 0; i < thread_count && !gone; i++)
+    if (threads[i].wait == Wait::exited) gone = &threads[i];
+  failure = std::make_unique<Failure>(Failure{.fault = Fault::barrier,
+                                              .text = "exited while " + std::to_string(barrier_waiting) +
+                                                      " threads of its block wait at __syncthreads" + where(*barrier_first) +
+                                                      ", " + std::to_string(exited) + " have exited",
+                                              .thread = gone,
+                                              .site = barrier_first->site});
+}
+
+// ---- shuffles -----------------------------------------------------------------------------------------------------------------
+void finish_shuffle(Worker& worker, Warp& warp, uint32_t lanes) {
+  for (uint32_t lane = 0; lane < 32; lane++) {
+    if (!(lanes >> lane & 1u)) continue;
+    auto& p = payload<ShuffleArguments>(worker, warp, lane);
+    const uint32_t width = static_cast<uint32_t>(p.width), base = lane - lane % width, operand = p.operand % 32;
+    uint32_t from = lane;
+    switch (p.kind) {
+      case Shuffle::index:
+        from = base + operand % width;
+        break;
+      case Shuffle::up:
+        if (lane >= base + operand) from = lane - operand;
+        break;
+      case Shuffle::down:
+        if (lane + operand <= base + width - 1) from = lane + operand;
+        break;
+      case Shuffle::exclusive_or:
+        if ((lane ^ operand) <= base + width - 1) from = lane ^ operand;
+        break;
+    }
+    if (!(lanes >> from & 1u)) {
+      const Thread& self = lane_thread(worker, warp, lane);
+      const char* why = !(warp.present >> from & 1u) ? ", which does not exist in this warp"
+                        : warp.exited >> from & 1u   ? ", which has exited"
+                                                     : ", which the mask does not name";
+      worker.fail({.fault = Fault::collective,
+                   .text = "shuffles from lane " + std::to_string(from) + why + " (mask " + mask_text(self.mask) + ")",
+                   .thread = &self,
+                   .site = self.site});
+    }
+    p.result = payload<ShuffleArguments>(worker, warp, from).value;
+  }
+}
+
+uint64_t shuffle(Shuffle kind, uint32_t mask, uint64_t value, unsigned operand, int width, int bytes) {
+  Worker& w = *running;
+  const void* site = __builtin_return_address(0);
+  if (width < 1 || width > 32 || (width & (width - 1)) || bytes == 1)
+    w.fail({.fault = Fault::collective,
+            .text = "shuffles with width " + std::to_string(width) + " and values of " + std::to_string(bytes) + " bytes",
+            .site = site});
+  ShuffleArguments arguments{value, 0, kind, operand, width};
+  w.collective(Wait::shuffle, site, mask, &arguments);
+  return arguments.result;
+}
+
+// ---- votes, reductions, __syncwarp --------------------------------------------------------------------------------------------
+void finish_ballot(Worker& worker, Warp& warp, uint32_t lanes) {
+  uint32_t votes = 0;
+  for (uint32_t i = 0; i < 32; i++)
+    if (lanes >> i & 1u && payload<BallotArguments>(worker, warp, i).predicate) votes |= 1u << i;
+  for (uint32_t i = 0; i < 32; i++)
+    if (lanes >> i & 1u) payload<BallotArguments>(worker, warp, i).result = votes;
+}
+uint32_t warp_ballot(uint32_t mask, bool predicate) {
+  BallotArguments arguments{predicate, 0};
+  running->collective(Wait::ballot, __builtin_return_address(0), mask, &arguments);
+  return arguments.result;
+}
+
+void finish_reduce(Worker& worker, Warp& warp, uint32_t lanes) {
+  int64_t r = 0;
+  bool first = true;
+  for (uint32_t i = 0; i < 32; i++) {
+    if (!(lanes >> i & 1u)) continue;
+    const auto& p = payload<ReduceArguments>(worker, warp, i);
+    const int64_t v = p.value;
+    if (first) {
+      r = v;
+    } else {
+      switch (p.kind) {
+        case Reduce::add:
+          r += v;
+          break;
+        case Reduce::min:
+          r = std::min(r, v);
+          break;
+        case Reduce::max:
+          r = std::max(r, v);
+          break;
+        case Reduce::bit_and:
+          r &= v;
+          break;
+        case Reduce::bit_or:
+          r |= v;
+          break;
+        case Reduce::bit_xor:
+          r ^= v;
+          break;
+      }
+    }
+    first = false;
+  }
+  for (uint32_t i = 0; i < 32; i++)
+    if (lanes >> i & 1u) payload<ReduceArguments>(worker, warp, i).result = r;
+}
+int64_t warp_reduce(uint32_t mask, Reduce kind, int64_t value) {
+  Worker& w = *running;
+  if (arch() < 800)
+    w.fail({.fault = Fault::launch, .text = "calls __reduce_sync, which begins with sm_80", .site = __builtin_return_address(0)});
+  ReduceArguments arguments{kind, value, 0};
+  w.collective(Wait::reduce, __builtin_return_address(0), mask, &arguments);
+  return arguments.result;
+}
+
+void finish_warp_barrier(Worker&, Warp& warp, uint32_t lanes) {
+  const uint32_t all = warp.present & ~warp.exited;
+  if ((lanes & all) == all) {
+    warp.all_lanes_clock = ++warp.clock;
+    return;
+  }
+  // A barrier of some lanes: each learns what the others know, and their accesses up to here.
+  warp.known.resize(32 * 32);
+  warp.clock++;
+  uint32_t joined[32] = {};
+  for (uint32_t i = 0; i < 32; i++)
+    if (lanes >> i & 1u)
+      for (uint32_t k = 0; k < 32; k++) joined[k] = std::max(joined[k], lanes >> k & 1u ? warp.clock : warp.known[32 * i + k]);
+  for (uint32_t i = 0; i < 32; i++)
+    if (lanes >> i & 1u) std::copy(joined, joined + 32, warp.known.begin() + 32 * i);
+}
+void warp_barrier(uint32_t mask) { running->collective(Wait::warp_barrier, __builtin_return_address(0), mask, nullptr); }
+
+}  // namespace emulator

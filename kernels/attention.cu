@@ -1,0 +1,188 @@
+// Forward: a block owns one tile of queries of one head, a warp 16 of them (float: 8), a thread parts of two rows (float: one);
+// see attention_tiles.cuh. Tiles of keys and values stream by: the next keys are on their way while the values are used.
+// Decoding: a block owns one query; eight lanes own a key for the scores, a warp every fourth key for the sum of values.
+#include "kernels/attention.h"
+#include "kernels/attention_tiles.cuh"
+
+namespace tll {
+namespace {
+
+template <class Float, int kD>
+__global__ void __launch_bounds__(kAttentionThreads, 2)
+    attention_forward_kernel(const __grid_constant__ AttentionForward<Float> op, float scale, bool vector) {
+  using T = Tile<Float, kD>;
+  constexpr int kKeys = T::kKeys;
+  Float* q_tile = dynamic_shared<Float>();
+  Float* k_tile = q_tile + T::kOwn * T::kPitch;
+  Float* v_tile = k_tile + kKeys * T::kPitch;
+  const Documents documents{op.cu_seqlens, op.docs, op.window};
+  const int N = op.N, D = op.D, h = blockIdx.y, g = h / (op.H / op.G);
+  const int64_t stride = op.stride;
+  const int i0 = static_cast<int>(gridDim.x - 1 - blockIdx.x) * T::kOwn;  // the tiles with the most keys come first
+  const int rows = N - i0 < T::kOwn ? N - i0 : T::kOwn;
+  const Float* __restrict__ k = op.k + g * D;
+  const Float* __restrict__ v = op.v + g * D;
+  const int begin = documents.first_key(i0), end = i0 + rows, first_of_last = documents.first_key(end - 1);
+  const auto load = [&](Float* tile, const Float* from, int j0) {
+    T::template load<kKeys>(tile, from + j0 * stride, stride, end - j0, D, vector);
+  };
+
+  int first[T::kMine], last[T::kMine];  // keys that a row sees
+  float top[T::kMine], sum[T::kMine], out[T::kSums] = {};
+#pragma unroll
+  for (int r = 0; r < T::kMine; r++) {
+    const bool there = T::row(r) < rows;
+    last[r] = there ? i0 + T::row(r) : -1;
+    first[r] = there ? documents.first_key(last[r]) : 0;
+    top[r] = -INFINITY, sum[r] = 0;
+  }
+  T::template load<T::kOwn>(q_tile, op.q + i0 * stride + h * D, stride, rows, D, vector);
+  load(k_tile, k, begin);
+  cp_async_commit();
+  const float factor = scale * kLog2e;  // e^(scale·x) = 2^(factor·x)
+  for (int j0 = begin; j0 < end; j0 += kKeys) {
+    load(v_tile, v, j0);
+    cp_async_commit();
+    cp_async_wait_group<1>();
+    __syncthreads();  // the keys are there
+    float s[T::template kScores<kKeys>];
+    T::template products<kKeys>(s, q_tile, k_tile);
+    __syncthreads();  // nobody reads the keys any more
+    if (j0 + kKeys < end) load(k_tile, k, j0 + kKeys);
+    cp_async_commit();
+
+    if (j0 + kKeys - 1 > i0 || j0 < first_of_last) {
+#pragma unroll
+      for (int e = 0; e < T::template kScores<kKeys>; e++) {
+        const int j = j0 + T::score_column(e), r = T::score_row(e);
+        if (j > last[r] || j < first[r]) s[e] = -INFINITY;
+      }
+    }
+    float base[T::kMine], shrink[T::kMine];
+#pragma unroll
+    for (int r = 0; r < T::kMine; r++) {
+      float highest = top[r];
+#pragma unroll
+      for (int e = 0; e < T::template kScores<kKeys>; e++)
+        if (T::score_row(e) == r) highest = Max()(highest, s[e]);
+      highest = warp_max<4>(highest);
+      base[r] = highest == -INFINITY ? 0.0f : highest;  // a row that has seen no key yet
+      shrink[r] = exp2f((top[r] - base[r]) * factor);
+      top[r] = highest;
+      sum[r] *= shrink[r];
+    }
+#pragma unroll
+    for (int e = 0; e < T::template kScores<kKeys>; e++) {
+      const int r = T::score_row(e);
+      s[e] = exp2f((s[e] - base[r]) * factor);
+      sum[r] += s[e];
+    }
+#pragma unroll
+    for (int e = 0; e < T::kSums; e++) out[e] *= shrink[T::sum_row(e)];
+    cp_async_wait_group<1>();
+    __syncthreads();  // the values are there
+    T::template accumulate<kKeys>(out, s, v_tile);
+    __syncthreads();  // nobody reads the values any more
+  }
+  float inverse[T::kMine];
+#pragma unroll
+  for (int r = 0; r < T::kMine; r++) {
+    const float total = warp_sum<4>(sum[r]);
+    inverse[r] = 1.0f / total;
+    if (T::row(r) < rows && lane_id() % 4 == 0)
+      op.lse[static_cast<int64_t>(h) * N + i0 + T::row(r)] = top[r] * scale + logf(total);
+  }
+  const int64_t out_stride = static_cast<int64_t>(op.H) * D;
+  store_rows<T>(op.out + i0 * out_stride + h * D, out_stride, rows, D, out, [&](int r) { return inverse[r]; });
+}
+
+constexpr int kDecodeThreads = 128, kDecodeWarps = kDecodeThreads / kWarp;
+
+template <class Float>
+__global__ void __launch_bounds__(kDecodeThreads)
+    attention_decode_kernel(const __grid_constant__ AttentionDecode<Float> op, float scale, bool vector) {
+  constexpr int kColumns = 4 * kWarp;  // of the result, in one pass
+  __shared__ float parts[kDecodeWarps][kColumns];
+  const int h = blockIdx.x, b = blockIdx.y, D = op.D, g = h / (op.H / op.G), length = op.lengths[b];
+  const int first = op.window > 0 && length > op.window ? length - op.window : 0;
+  const int64_t step = static_cast<int64_t>(op.G) * D, base = static_cast<int64_t>(b) * op.capacity * step + g * D;
+  const Float* __restrict__ q = op.q + static_cast<int64_t>(b) * op.stride + h * D;
+  const Float* __restrict__ k = op.k + base;
+  const Float* __restrict__ v = op.v + base;
+  float* scores = op.scores + (static_cast<int64_t>(b) * op.H + h) * op.capacity;
+  const int lane = static_cast<int>(lane_id()), warp = static_cast<int>(warp_id());
+
+  constexpr int kLanes = 8, kAtOnce = kDecodeThreads / kLanes;
+  float top = -INFINITY;
+  for (int j0 = first; j0 < length; j0 += kAtOnce) {
+    const int j = j0 + static_cast<int>(threadIdx.x) / kLanes;
+    float s = 0, qv[8], kv[8];
+    for (int d = lane % kLanes * 8; d < D && j < length; d += kLanes * 8) {
+      load_floats(qv, q + d, D - d, vector);
+      load_floats(kv, k + j * step + d, D - d, vector);
+#pragma unroll
+      for (int i = 0; i < 8; i++) s = fmaf(qv[i], kv[i], s);
+    }
+    s = warp_sum<kLanes>(s) * scale;
+    if (j < length) {
+      if (lane % kLanes == 0) scores[j] = s;
+      top = Max()(top, s);
+    }
+  }
+  top = block_max<kDecodeThreads>(top);  // its barriers also make the scores visible
+  float sum = 0;
+  for (int j = first + static_cast<int>(threadIdx.x); j < length; j += kDecodeThreads) {
+    scores[j] = expf(scores[j] - top);
+    sum += scores[j];
+  }
+  sum = block_sum<kDecodeThreads>(sum);
+  for (int d0 = 0; d0 < D; d0 += kColumns) {
+    float out[4] = {};
+    for (int j = first + warp; j < length; j += kDecodeWarps) {
+      const float p = scores[j];
+#pragma unroll
+      for (int i = 0; i < 4; i++) {
+        const int d = d0 + lane + i * kWarp;
+        if (d < D) out[i] = fmaf(p, to_float(v[j * step + d]), out[i]);
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < 4; i++) parts[warp][lane + i * kWarp] = out[i];
+    __syncthreads();
+    const int d = d0 + static_cast<int>(threadIdx.x);
+    if (d < D) {
+      float total = 0;
+#pragma unroll
+      for (int w = 0; w < kDecodeWarps; w++) total += parts[w][threadIdx.x];
+      op.out[(static_cast<int64_t>(b) * op.H + h) * D + d] = from_float<Float>(total / sum);
+    }
+    __syncthreads();
+  }
+}
+
+}  // namespace
+
+template <class Float>
+void AttentionForward<Float>::cuda(const Device& device) const {
+  if (N == 0) return;
+  with_head_size(D, [&](auto d) {
+    using T = Tile<Float, decltype(d)::value>;
+    const dim3 grid(static_cast<unsigned>((N + T::kOwn - 1) / T::kOwn), static_cast<unsigned>(H));
+    const bool vector = vector_heads(q, stride, D) && vector_heads(k, stride, D) && vector_heads(v, stride, D);
+    launch(attention_forward_kernel<Float, T::kD>, grid, kAttentionThreads, (T::kOwn + 2 * T::kKeys) * T::kPitch * sizeof(Float),
+           stream_of(device), *this, static_cast<float>(scale), vector);
+  });
+}
+
+template <class Float>
+void AttentionDecode<Float>::cuda(const Device& device) const {
+  const int64_t cache = int64_t{G} * D;
+  const bool vector = vec_aligned<kVec<Float>>(q, stride) && vec_aligned<kVec<Float>>(k, cache) && D % 8 == 0;
+  launch(attention_decode_kernel<Float>, dim3(static_cast<unsigned>(H), static_cast<unsigned>(B)), kDecodeThreads, 0,
+         stream_of(device), *this, static_cast<float>(scale), vector);
+}
+
+TLL_INSTANTIATE_CUDA(AttentionForward)
+TLL_INSTANTIATE_CUDA(AttentionDecode)
+
+}  // namespace tll

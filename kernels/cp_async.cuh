@@ -1,0 +1,73 @@
+// Asynchronous copies from global to shared memory (cp.async, sm_80 and later).
+//
+// The rules of use: cp_async_commit() closes a group, also an empty one; cp_async_wait_group<N>() returns when at most the N
+// newest groups are unfinished. Then the data is visible to the thread that issued the copies and to no other: a barrier must
+// follow. Until then the destination may be neither read nor written, and the source not written. A stage may be refilled only
+// after a barrier that follows its last reader. Commit once in every iteration, so that the count stays right in the tail.
+//
+// On sm_75 the copy goes through a register at once, and commit and wait do nothing: the barrier after the wait is needed anyway,
+// so a kernel that is right with asynchronous copies is right with these.
+#pragma once
+
+#include "kernels/cuda_types.cuh"
+
+namespace tll {
+
+// Copies kSize bytes (4, 8 or 16), both addresses aligned to kSize; the last kSize - bytes of them are zeros and not read
+// (0 <= bytes <= kSize; with 0 the source may be any pointer, but a pointer aligned to kSize all the same).
+template <int kSize>
+TLL_DEVICE void cp_async(void* shared, const void* global, int bytes = kSize) {
+  static_assert(kSize == 4 || kSize == 8 || kSize == 16, "cp.async copies 4, 8 or 16 bytes");
+#if defined(TLL_EMULATED) || __CUDA_ARCH__ >= 800
+  if (TLL_ARCH >= 800) {
+#ifdef TLL_EMULATED
+    emulator::cp_async(shared, global, kSize, bytes);
+#else
+    if constexpr (kSize == 16) {  // .cg: through L2 alone, which exists for 16 bytes only
+      asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)), "l"(global), "r"(bytes)
+                   : "memory");
+    } else {
+      asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(shared_address(shared)), "l"(global), "n"(kSize),
+                   "r"(bytes)
+                   : "memory");
+    }
+#endif
+    return;
+  }
+#endif
+  using Raw = raw_bits<kSize>;
+  if (bytes == kSize) {
+    *static_cast<Raw*>(shared) = *static_cast<const Raw*>(global);
+  } else {
+    for (int i = 0; i < kSize; i++)
+      static_cast<uint8_t*>(shared)[i] = i < bytes ? static_cast<const uint8_t*>(global)[i] : static_cast<uint8_t>(0);
+  }
+}
+TLL_DEVICE void cp_async_16(void* shared, const void* global, int bytes = 16) { cp_async<16>(shared, global, bytes); }
+TLL_DEVICE void cp_async_8(void* shared, const void* global, int bytes = 8) { cp_async<8>(shared, global, bytes); }
+TLL_DEVICE void cp_async_4(void* shared, const void* global, int bytes = 4) { cp_async<4>(shared, global, bytes); }
+
+TLL_DEVICE void cp_async_commit() {
+#ifdef TLL_EMULATED
+  emulator::cp_async_commit();
+#elif __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+
+template <int kUnfinished>
+TLL_DEVICE void cp_async_wait_group() {
+  static_assert(kUnfinished >= 0, "a number of groups");
+#ifdef TLL_EMULATED
+  emulator::cp_async_wait_group(kUnfinished);
+#elif __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.wait_group %0;" ::"n"(kUnfinished) : "memory");
+#endif
+}
+// Commits what is open and waits for everything.
+TLL_DEVICE void cp_async_wait_all() {
+  cp_async_commit();
+  cp_async_wait_group<0>();
+}
+
+}  // namespace tll

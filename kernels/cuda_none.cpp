@@ -1,0 +1,65 @@
+// What is linked where there is no CUDA: the functions exist, and none is ever called, since no Device of kind cuda can be
+// opened.
+#include "kernels/adamw.h"
+#include "kernels/attention.h"
+#include "kernels/cross_entropy.h"
+#include "kernels/cuda_device.h"
+#include "kernels/elementwise.h"
+#include "kernels/embedding.h"
+#include "kernels/matmul.h"
+#include "kernels/reduce.h"
+#include "kernels/rmsnorm.h"
+#include "kernels/rope.h"
+#include "kernels/swiglu.h"
+
+namespace tll {
+namespace {
+
+[[noreturn]] void no_cuda() { check_failed("built with CUDA", __FILE__, __LINE__, "this program has no GPU kernels"); }
+
+}  // namespace
+
+const char* cuda_backend() { return nullptr; }
+int cuda_device_count() { return 0; }
+Device open_cuda_device(int) { fail(kExitFault, "this program was built without CUDA"); }
+void close_cuda_device(Device&) { no_cuda(); }
+void* cuda_allocate(const Device&, size_t) { no_cuda(); }
+void cuda_free(const Device&, void*) { no_cuda(); }
+void copy_to_cuda(const Device&, void*, const void*, size_t) { no_cuda(); }
+void copy_from_cuda(const Device&, void*, const void*, size_t) { no_cuda(); }
+void cuda_synchronize(const Device&) { no_cuda(); }
+void cuda_name_tensor(const Device&, const void*, size_t, const std::string&) { no_cuda(); }
+void cuda_forget_tensors(const Device&, const void*) { no_cuda(); }
+std::string cuda_faults(const Device&) { no_cuda(); }
+
+#define TLL_NO_CUDA(Op)                       \
+  template <class Float>                      \
+  void Op<Float>::cuda(const Device&) const { \
+    no_cuda();                                \
+  }                                           \
+  TLL_INSTANTIATE_CUDA(Op)
+
+TLL_NO_CUDA(AttentionBackward)
+TLL_NO_CUDA(AttentionDecode)
+TLL_NO_CUDA(AttentionForward)
+TLL_NO_CUDA(BiasBackward)
+TLL_NO_CUDA(BiasForward)
+TLL_NO_CUDA(CastFromMaster)
+TLL_NO_CUDA(Copy)
+TLL_NO_CUDA(CrossEntropy)
+TLL_NO_CUDA(Dropout)
+TLL_NO_CUDA(EmbeddingBackward)
+TLL_NO_CUDA(EmbeddingForward)
+TLL_NO_CUDA(GatherRows)
+TLL_NO_CUDA(Matmul)
+TLL_NO_CUDA(RmsnormBackward)
+TLL_NO_CUDA(RmsnormForward)
+TLL_NO_CUDA(Rope)
+TLL_NO_CUDA(RopeTable)
+TLL_NO_CUDA(ScatterRows)
+TLL_NO_CUDA(SwigluBackward)
+TLL_NO_CUDA(SwigluForward)
+void AdamW::cuda(const Device&) const { no_cuda(); }
+void SumOfSquares::cuda(const Device&) const { no_cuda(); }
+
+}  // namespace tll

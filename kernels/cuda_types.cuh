@@ -1,0 +1,142 @@
+// Number types, vectors and thread indices on the device.
+//
+// Kernels keep the storage types of kernels/numeric.h (float, tll::bf16, tll::half) and compute in float: to_float(x) and
+// from_float<Float>(x) round to nearest even, as the CPU does.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#include "kernels/numeric.h"
+
+#define TLL_DEVICE __device__ __forceinline__
+
+// The architecture that the code runs on, 750 … 1200: a constant under nvcc, the emulated target under the emulator.
+#ifdef TLL_EMULATED
+#define TLL_ARCH ::emulator::arch()
+#elif defined(__CUDA_ARCH__)
+#define TLL_ARCH __CUDA_ARCH__
+#else
+#define TLL_ARCH 0
+#endif
+
+namespace tll {
+
+inline constexpr unsigned kFullWarp = 0xffffffffu;
+inline constexpr int kWarp = 32;
+
+// Blocks are one-dimensional where these are used.
+TLL_DEVICE unsigned lane_id() { return threadIdx.x % kWarp; }
+TLL_DEVICE unsigned warp_id() { return threadIdx.x / kWarp; }
+
+template <class T>
+__host__ __device__ constexpr T ceil_div(T a, T b) {
+  return (a + b - 1) / b;
+}
+
+// ---- conversions --------------------------------------------------------------------------------------------------------------
+template <class To, class From>
+TLL_DEVICE To device_bit_cast(From from) {
+  static_assert(sizeof(To) == sizeof(From), "the same number of bytes");
+  To to;
+  memcpy(&to, &from, sizeof(To));
+  return to;
+}
+
+TLL_DEVICE float to_float(float x) { return x; }
+TLL_DEVICE float to_float(bf16 x) { return __uint_as_float(static_cast<uint32_t>(x.bits) << 16); }
+TLL_DEVICE float to_float(half x) { return __half2float(device_bit_cast<__half>(x)); }
+
+template <class Float>
+TLL_DEVICE Float from_float(float x) {
+  if constexpr (std::is_same_v<Float, bf16>) {
+    return device_bit_cast<bf16>(__float2bfloat16_rn(x));
+  } else if constexpr (std::is_same_v<Float, half>) {
+    return device_bit_cast<half>(__float2half_rn(x));
+  } else {
+    static_assert(std::is_same_v<Float, float>, "kernels store float, bf16 or half");
+    return x;
+  }
+}
+
+// Two 16-bit values in a register, the first in the low half: the form of tensor-core operands.
+template <class Float>
+TLL_DEVICE uint32_t pack2(float low, float high) {
+  return from_float<Float>(low).bits | static_cast<uint32_t>(from_float<Float>(high).bits) << 16;
+}
+template <class Float>
+TLL_DEVICE float2 unpack2(uint32_t packed) {
+  return make_float2(to_float(Float{static_cast<uint16_t>(packed)}), to_float(Float{static_cast<uint16_t>(packed >> 16)}));
+}
+
+// ---- vectors ------------------------------------------------------------------------------------------------------------------
+template <int kBytes>
+struct raw_bits_of;
+template <>
+struct raw_bits_of<1> {
+  using type = unsigned char;
+};
+template <>
+struct raw_bits_of<2> {
+  using type = unsigned short;
+};
+template <>
+struct raw_bits_of<4> {
+  using type = unsigned;
+};
+template <>
+struct raw_bits_of<8> {
+  using type = uint2;
+};
+template <>
+struct raw_bits_of<16> {
+  using type = uint4;
+};
+template <int kBytes>
+using raw_bits = typename raw_bits_of<kBytes>::type;
+
+// N values that move in one instruction: N · sizeof(T) is 1, 2, 4, 8 or 16 bytes.
+template <class T, int N>
+struct alignas(N * sizeof(T)) Vec {
+  T v[N];
+  TLL_DEVICE T& operator[](int i) { return v[i]; }
+  TLL_DEVICE const T& operator[](int i) const { return v[i]; }
+};
+template <class T>
+inline constexpr int kVec = 16 / sizeof(T);  // values in a 128-bit access
+
+// p must be aligned to N · sizeof(T). vec_aligned tells, of a pointer and of a row's length in elements, whether rows are.
+template <int N, class T>
+TLL_DEVICE Vec<T, N> load_vec(const T* p) {
+  return device_bit_cast<Vec<T, N>>(*reinterpret_cast<const raw_bits<N * sizeof(T)>*>(p));
+}
+template <class T, int N>
+TLL_DEVICE void store_vec(T* p, const Vec<T, N>& x) {
+  *reinterpret_cast<raw_bits<N * sizeof(T)>*>(p) = device_bit_cast<raw_bits<N * sizeof(T)>>(x);
+}
+template <int N, class T>
+__host__ __device__ inline bool vec_aligned(const T* p, int64_t row) {
+  return reinterpret_cast<uintptr_t>(p) % (N * sizeof(T)) == 0 && row % N == 0;
+}
+
+// ---- shared memory ------------------------------------------------------------------------------------------------------------
+// The 32-bit address that PTX wants for a pointer into shared memory.
+TLL_DEVICE uint32_t shared_address(const void* p) { return static_cast<uint32_t>(__cvta_generic_to_shared(p)); }
+
+// The block's dynamic shared memory, aligned to 16 bytes; its size is what launch() was given. Not initialised.
+template <class T>
+TLL_DEVICE T* dynamic_shared() {
+#ifdef TLL_EMULATED
+  return static_cast<T*>(emulator::dynamic_shared());
+#else
+  extern __shared__ __align__(16) unsigned char tll_dynamic_shared[];
+  return reinterpret_cast<T*>(tll_dynamic_shared);
+#endif
+}
+
+}  // namespace tll

@@ -1,0 +1,101 @@
+// What every .cu file includes: launching, checking errors, reductions, and the headers of types (cuda_types.cuh), tensor cores
+// (mma.cuh) and asynchronous copies (cp_async.cuh).
+//
+// The same sources run in two ways: nvcc compiles them for a GPU, and the host compiler for the emulator (dev/emulator), which
+// defines TLL_EMULATED. So kernels are launched by launch(), never by <<<>>>, and dynamic shared memory is dynamic_shared<T>().
+#pragma once
+
+#include <cstdio>
+#include <cstdlib>
+#include <utility>
+
+#include "kernels/cp_async.cuh"
+#include "kernels/cuda_types.cuh"
+#include "kernels/mma.cuh"
+
+namespace tll {
+
+// ---- errors -------------------------------------------------------------------------------------------------------------------
+inline void cuda_check(cudaError_t error, const char* call, const char* file, int line) {
+  if (error == cudaSuccess) return;
+  std::fprintf(stderr, "%s:%d: %s: %s (%s)\n", file, line, call, cudaGetErrorString(error), cudaGetErrorName(error));
+  std::abort();
+}
+// TLL_CUDA(cudaMemcpy(...)): a failing call is a fault of the program or the machine; it prints where and aborts.
+#define TLL_CUDA(call) ::tll::cuda_check((call), #call, __FILE__, __LINE__)
+
+// ---- launch -------------------------------------------------------------------------------------------------------------------
+// launch(kernel<Float, 4>, grid, block, bytes of dynamic shared memory, stream, arguments...)
+//
+// Arguments are converted to the kernel's parameter types. A kernel may use 48 KiB of shared memory; more needs an opt-in for
+// each instantiation, made here whenever dynamic_smem leaves less than 16 KiB of them for static arrays.
+inline constexpr size_t kSharedWithoutOptIn = 32 * 1024;
+template <class... Params, class... Args>
+void launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t dynamic_smem, cudaStream_t stream, Args&&... args) {
+  static_assert(sizeof...(Params) == sizeof...(Args), "one argument for each parameter of the kernel");
+  if (dynamic_smem > kSharedWithoutOptIn)
+    TLL_CUDA(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                  static_cast<int>(dynamic_smem)));
+  cudaLaunchConfig_t config = {};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.dynamicSmemBytes = dynamic_smem;
+  config.stream = stream;
+  TLL_CUDA(cudaLaunchKernelEx(&config, kernel, static_cast<Params>(std::forward<Args>(args))...));
+}
+
+// ---- reductions ---------------------------------------------------------------------------------------------------------------
+// Deterministic: the order of the additions depends on nothing but the number of threads. Every lane (thread) gets the result,
+// with the same bits. All lanes of the warp (threads of the block) must call.
+struct Sum {
+  TLL_DEVICE float operator()(float a, float b) const { return a + b; }
+  static constexpr float kNeutral = 0.0f;
+};
+// The larger one; NaN if either is NaN (fmaxf alone would hide it).
+struct Max {
+  TLL_DEVICE float operator()(float a, float b) const { return a != a || a > b ? a : b; }
+  static constexpr float kNeutral = -INFINITY;
+};
+
+// Over kLanes neighbouring lanes (a power of two): lanes 0 … kLanes-1 form one group, and so on. 4: a row of mma's accumulators.
+template <class Op, int kLanes = kWarp>
+TLL_DEVICE float warp_reduce(float x) {
+  static_assert(kLanes > 0 && kLanes <= kWarp && (kLanes & (kLanes - 1)) == 0, "a power of two up to 32");
+#pragma unroll
+  for (int distance = kLanes / 2; distance > 0; distance /= 2) x = Op()(x, __shfl_xor_sync(kFullWarp, x, distance));
+  return x;
+}
+template <int kLanes = kWarp>
+TLL_DEVICE float warp_sum(float x) {
+  return warp_reduce<Sum, kLanes>(x);
+}
+template <int kLanes = kWarp>
+TLL_DEVICE float warp_max(float x) {
+  return warp_reduce<Max, kLanes>(x);
+}
+
+// Over a one-dimensional block of kThreads threads (a multiple of 32). Ends with a barrier, so it may be called again at once.
+template <class Op, int kThreads>
+TLL_DEVICE float block_reduce(float x) {
+  static_assert(kThreads % kWarp == 0 && kThreads <= 1024, "whole warps");
+  constexpr int kWarps = kThreads / kWarp;
+  x = warp_reduce<Op>(x);
+  if constexpr (kWarps > 1) {
+    __shared__ float partial[kWarps];
+    if (lane_id() == 0) partial[warp_id()] = x;
+    __syncthreads();
+    x = warp_reduce<Op>(lane_id() < kWarps ? partial[lane_id()] : Op::kNeutral);
+    __syncthreads();
+  }
+  return x;
+}
+template <int kThreads>
+TLL_DEVICE float block_sum(float x) {
+  return block_reduce<Sum, kThreads>(x);
+}
+template <int kThreads>
+TLL_DEVICE float block_max(float x) {
+  return block_reduce<Max, kThreads>(x);
+}
+
+}  // namespace tll

@@ -1,0 +1,143 @@
+// Bound by memory. A thread owns eight neighbouring elements of the whole range, or of one row where the column matters; in
+// gather and scatter a block owns a row; in the gradient of a bias a block owns 32 columns (column_sum.cuh).
+#include "kernels/column_sum.cuh"
+#include "kernels/elementwise.h"
+
+namespace tll {
+namespace {
+
+constexpr int kThreads = 256, kOwn = 8;
+
+template <class Float>
+__global__ void __launch_bounds__(kThreads) cast_kernel(const __grid_constant__ CastFromMaster<Float> op, bool vector) {
+  Float* __restrict__ out = op.out;
+  const float* __restrict__ in = op.in;
+  const int64_t i = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * kOwn;
+  if (i >= op.n) return;
+  float v[kOwn];
+  load_floats(v, in + i, op.n - i, vector);
+  store_floats(out + i, v, op.n - i, vector);
+}
+
+// Row blockIdx.y (and every gridDim.y-th after it), columns by blockIdx.x.
+template <class Float>
+__global__ void __launch_bounds__(kThreads) bias_forward_kernel(const __grid_constant__ BiasForward<Float> op, bool vector) {
+  Float* out = op.out;
+  const Float* __restrict__ bias = op.bias;
+  const int c = (blockIdx.x * kThreads + threadIdx.x) * kOwn, valid = op.C - c;
+  if (valid <= 0) return;
+  float b[kOwn], v[kOwn];
+  load_floats(b, bias + c, valid, vector);
+  for (int n = blockIdx.y; n < op.N; n += gridDim.y) {
+    Float* row = out + static_cast<int64_t>(n) * op.C + c;
+    load_floats(v, row, valid, vector);
+#pragma unroll
+    for (int i = 0; i < kOwn; i++) v[i] += b[i];
+    store_floats(row, v, valid, vector);
+  }
+}
+
+template <class Float>
+__global__ void __launch_bounds__(kColumnThreads) bias_backward_kernel(const __grid_constant__ BiasBackward<Float> op) {
+  const Float* __restrict__ dout = op.dout;
+  const int C = op.C;
+  add_column_sums(op.dbias, op.N, C, [=](int64_t n, int c) { return to_float(dout[n * C + c]); });
+}
+
+// A block copies one row: of the first matrix row blockIdx.x of the short side, of the other the row that the list names.
+template <class Float, bool kGather>
+__global__ void __launch_bounds__(kThreads)
+    move_rows_kernel(Float* __restrict__ out, const Float* __restrict__ x, const int32_t* __restrict__ rows, int C, bool vector) {
+  const int64_t listed = static_cast<int64_t>(rows[blockIdx.x]) * C, packed = static_cast<int64_t>(blockIdx.x) * C;
+  const Float* from = x + (kGather ? listed : packed);
+  Float* to = out + (kGather ? packed : listed);
+  for (int c = threadIdx.x * kVec<Float>; c < C; c += kThreads * kVec<Float>) {
+    if (vector) {  // C is a multiple of kVec
+      store_vec(to + c, load_vec<kVec<Float>>(from + c));
+    } else {
+      for (int i = c; i < c + kVec<Float> && i < C; i++) to[i] = from[i];
+    }
+  }
+}
+
+// The same mask as on a CPU: a function of key and place alone.
+template <class Float>
+__global__ void __launch_bounds__(kThreads)
+    dropout_kernel(const __grid_constant__ Dropout<Float> op, float keep_scale, uint64_t threshold, bool vector) {
+  Float* out = op.out;
+  const Float* __restrict__ x = op.x;
+  const int64_t count = static_cast<int64_t>(op.N) * op.C, i = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * kOwn;
+  if (i >= count) return;
+  float v[kOwn], before[kOwn] = {};
+  load_floats(v, x + i, count - i, vector);
+  if (op.accumulate) load_floats(before, out + i, count - i, vector);
+#pragma unroll
+  for (int j = 0; j < kOwn; j++) {
+    const bool keep = (mix64(op.key + static_cast<uint64_t>(i + j)) >> 32) >= threshold;
+    v[j] = before[j] + (keep ? v[j] * keep_scale : 0.0f);
+  }
+  store_floats(out + i, v, count - i, vector);
+}
+
+template <class Float, bool kGather>
+void move_rows(const Device& device, Float* out, const Float* x, const int32_t* rows, int R, int C) {
+  if (R == 0) return;
+  launch(move_rows_kernel<Float, kGather>, dim3(static_cast<unsigned>(R)), kThreads, 0, stream_of(device), out, x, rows, C,
+         vec_aligned<kVec<Float>>(out, C) && vec_aligned<kVec<Float>>(x, C));
+}
+
+}  // namespace
+
+template <class Float>
+void CastFromMaster<Float>::cuda(const Device& device) const {
+  if (n == 0) return;
+  launch(cast_kernel<Float>, blocks_for(n, kThreads * kOwn), kThreads, 0, stream_of(device), *this,
+         vec_aligned<kVec<Float>>(out, 0) && vec_aligned<kVec<float>>(in, 0));
+}
+
+template <class Float>
+void Copy<Float>::cuda(const Device& device) const {
+  if (n > 0)
+    TLL_CUDA(cudaMemcpyAsync(out, in, static_cast<size_t>(n) * sizeof(Float), cudaMemcpyDeviceToDevice, stream_of(device)));
+}
+
+template <class Float>
+void BiasForward<Float>::cuda(const Device& device) const {
+  if (N == 0) return;
+  dim3 grid = blocks_for(C, kThreads * kOwn);
+  grid.y = static_cast<unsigned>(N < 2048 ? N : 2048);
+  launch(bias_forward_kernel<Float>, grid, kThreads, 0, stream_of(device), *this,
+         vec_aligned<kVec<Float>>(out, C) && vec_aligned<kVec<Float>>(bias, C));
+}
+
+template <class Float>
+void BiasBackward<Float>::cuda(const Device& device) const {
+  if (N > 0) launch(bias_backward_kernel<Float>, blocks_for(C, kColumns), kColumnThreads, 0, stream_of(device), *this);
+}
+
+template <class Float>
+void GatherRows<Float>::cuda(const Device& device) const {
+  move_rows<Float, true>(device, out, x, rows, R, C);
+}
+template <class Float>
+void ScatterRows<Float>::cuda(const Device& device) const {
+  move_rows<Float, false>(device, out, x, rows, R, C);
+}
+
+template <class Float>
+void Dropout<Float>::cuda(const Device& device) const {
+  if (N == 0) return;
+  launch(dropout_kernel<Float>, blocks_for(static_cast<int64_t>(N) * C, kThreads * kOwn), kThreads, 0, stream_of(device), *this,
+         static_cast<float>(1.0 / (1.0 - p)), static_cast<uint64_t>(p * 0x1p32),
+         vec_aligned<kVec<Float>>(out, 0) && vec_aligned<kVec<Float>>(x, 0));
+}
+
+TLL_INSTANTIATE_CUDA(CastFromMaster)
+TLL_INSTANTIATE_CUDA(Copy)
+TLL_INSTANTIATE_CUDA(BiasForward)
+TLL_INSTANTIATE_CUDA(BiasBackward)
+TLL_INSTANTIATE_CUDA(GatherRows)
+TLL_INSTANTIATE_CUDA(ScatterRows)
+TLL_INSTANTIATE_CUDA(Dropout)
+
+}  // namespace tll

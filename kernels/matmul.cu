@@ -1,0 +1,339 @@
+// Four kernels; which one runs depends on sizes and types alone, so that a product has the same bits wherever its operands lie.
+//
+//   dot_rows_kernel        up to 8 rows (generation): a warp owns one column of the result, that is one row of the weight, and
+//                          reads it once, 8 elements a lane at a time.
+//   matmul_mma_kernel      both operands bf16 or both fp16. A block owns a tile of the result, a warp 64 x 32 or 32 x 32 of it,
+//                          in the accumulators of m16n8k16; tiles of 32 of the inner dimension come by cp.async, one ahead.
+//   matmul_fma_kernel      all other types: a block owns 64 x 64, a thread 4 x 4; operands become float in shared memory.
+//   add_splits_kernel      where tiles are few and the sum is long, the sum is cut; a thread adds one element's parts, in order.
+//
+// Operands lie in shared memory as they lie in global memory; it is ldmatrix that transposes.
+#include <algorithm>
+
+#include "kernels/matmul.h"
+#include "kernels/row_access.cuh"
+
+namespace tll {
+namespace {
+
+constexpr int kInnerTile = 32;
+
+// One launch's share of a product: part blockIdx.z of `splits` of the sum, to `partial` (splits, rows, cols) if there are
+// several.
+struct Part {
+  Matmul<float> op;
+  int splits, inner_split;  // elements of the sum in a part
+  float* partial;
+};
+
+TLL_DEVICE float load_any(const void* data, DType dtype, int64_t i) {
+  switch (dtype) {
+    case DType::f32:
+      return static_cast<const float*>(data)[i];
+    case DType::bf16:
+      return to_float(static_cast<const bf16*>(data)[i]);
+    default:
+      return to_float(static_cast<const half*>(data)[i]);
+  }
+}
+
+// out[row, col] = or += sum, rounded once.
+TLL_DEVICE void store_result(const Matmul<float>& op, int64_t row, int64_t col, float sum) {
+  const int64_t at = row * op.out_stride + col;
+  const float value = static_cast<float>(op.alpha) * sum + (op.accumulate ? load_any(op.out, op.out_dtype, at) : 0.0f);
+  switch (op.out_dtype) {
+    case DType::f32:
+      static_cast<float*>(op.out)[at] = value;
+      break;
+    case DType::bf16:
+      static_cast<bf16*>(op.out)[at] = from_float<bf16>(value);
+      break;
+    default:
+      static_cast<half*>(op.out)[at] = from_float<half>(value);
+  }
+}
+TLL_DEVICE void store_part(const Part& part, int64_t row, int64_t col, float sum) {
+  if (row >= part.op.rows || col >= part.op.cols) return;
+  if (part.splits == 1)
+    store_result(part.op, row, col, sum);
+  else
+    part.partial[(static_cast<int64_t>(blockIdx.z) * part.op.rows + row) * part.op.cols + col] = sum;
+}
+
+__global__ void __launch_bounds__(256) add_splits_kernel(const __grid_constant__ Part part) {
+  const int64_t count = static_cast<int64_t>(part.op.rows) * part.op.cols, i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (i >= count) return;
+  float sum = 0;
+  for (int s = 0; s < part.splits; s++) sum += part.partial[s * count + i];
+  store_result(part.op, i / part.op.cols, i % part.op.cols, sum);
+}
+
+// ---- a few rows -----------------------------------------------------------------------------------------------------------
+
+constexpr int kFewRows = 8, kDotWarps = 4;
+
+template <class Float>
+__global__ void __launch_bounds__(kDotWarps * 32) dot_rows_kernel(const __grid_constant__ Matmul<float> op, bool vector) {
+  const int lane = threadIdx.x % 32, inner = op.inner;
+  const int64_t n = int64_t{blockIdx.x} * kDotWarps + threadIdx.x / 32;
+  if (n >= op.cols) return;  // the whole warp
+  const Float* __restrict__ w = static_cast<const Float*>(op.b.data) + n * op.b.stride;
+  const Float* __restrict__ x = static_cast<const Float*>(op.a.data);
+  float sum[kFewRows] = {};
+  for (int k = lane * 8; k < inner; k += 32 * 8) {
+    float wv[8], xv[8];
+    load_floats<8>(wv, w + k, inner - k, vector);
+#pragma unroll
+    for (int m = 0; m < kFewRows; m++) {
+      if (m >= op.rows) break;
+      load_floats<8>(xv, x + m * op.a.stride + k, inner - k, vector);
+#pragma unroll
+      for (int i = 0; i < 8; i++) sum[m] = fmaf(xv[i], wv[i], sum[m]);
+    }
+  }
+#pragma unroll
+  for (int m = 0; m < kFewRows; m++) {
+    if (m >= op.rows) break;
+    const float total = warp_sum(sum[m]);
+    if (lane == 0) store_result(op, m, n, total);
+  }
+}
+
+// ---- tensor cores -----------------------------------------------------------------------------------------------------------
+
+// A block's tile and how its warps share it: kWarpsM x kWarpsN warps, each kRows/kWarpsM x kCols/kWarpsN.
+template <int kRows_, int kCols_, int kWarpsM_, int kWarpsN_>
+struct Tiling {
+  static constexpr int kRows = kRows_, kCols = kCols_, kWarpsM = kWarpsM_, kWarpsN = kWarpsN_;
+  static constexpr int kThreads = 32 * kWarpsM * kWarpsN;
+  static constexpr int kWarpRows = kRows / kWarpsM, kWarpCols = kCols / kWarpsN;
+};
+using Large = Tiling<128, 128, 2, 4>;
+using Small = Tiling<64, 64, 2, 2>;
+using Narrow = Tiling<128, 32, 4, 1>;  // LoRA: x·Aᵀ, dy·B, dB
+using Flat = Tiling<32, 128, 1, 4>;    // LoRA: dA
+
+// An operand's tile in shared memory: `kLines` stored rows of kWidth elements, padded so that ldmatrix meets no bank conflict.
+template <int kSize, bool kAlongInner>
+struct OperandTile {
+  static constexpr int kLines = kAlongInner ? kSize : kInnerTile, kWidth = kAlongInner ? kInnerTile : kSize;
+  static constexpr int kPitch = kWidth + 8;
+};
+
+// Elements (first … first+kSize-1) x (k … k+31) of an operand to shared memory; what lies outside (size, inner) becomes 0.
+template <class Float, int kSize, bool kAlongInner, int kThreads>
+TLL_DEVICE void load_tile(Float* tile, const Float* __restrict__ data, int64_t stride, int first, int size, int k, int inner,
+                          bool vector) {
+  using Tile = OperandTile<kSize, kAlongInner>;
+  constexpr int kChunks = Tile::kWidth / 8;
+  const int line0 = kAlongInner ? first : k, lines = kAlongInner ? size : inner;
+  const int col0 = kAlongInner ? k : first, cols = kAlongInner ? inner : size;
+#pragma unroll
+  for (int c = threadIdx.x; c < Tile::kLines * kChunks; c += kThreads) {
+    const int line = c / kChunks, col = c % kChunks * 8;
+    int valid = line0 + line < lines ? cols - col0 - col : 0;
+    valid = valid < 0 ? 0 : (valid > 8 ? 8 : valid);
+    const Float* from = valid > 0 ? data + (line0 + line) * stride + col0 + col : data;
+    copy_vec_async(tile + line * Tile::kPitch + col, from, valid, vector);
+  }
+}
+
+template <class Float, class Shape, bool kTransA, bool kTransB>
+__global__ void __launch_bounds__(Shape::kThreads)
+    matmul_mma_kernel(const __grid_constant__ Part part, bool vector_a, bool vector_b) {
+  using TileA = OperandTile<Shape::kRows, !kTransA>;
+  using TileB = OperandTile<Shape::kCols, kTransB>;
+  constexpr int kM = Shape::kWarpRows / 16, kN = Shape::kWarpCols / 8;
+  __shared__ __align__(16) Float a_tiles[2][TileA::kLines * TileA::kPitch];
+  __shared__ __align__(16) Float b_tiles[2][TileB::kLines * TileB::kPitch];
+  const Matmul<float>& op = part.op;
+  const Float* __restrict__ a = static_cast<const Float*>(op.a.data);
+  const Float* __restrict__ b = static_cast<const Float*>(op.b.data);
+  const int64_t a_stride = op.a.stride, b_stride = op.b.stride;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const int row0 = blockIdx.x * Shape::kRows, col0 = blockIdx.y * Shape::kCols;
+  const int warp_row = warp / Shape::kWarpsN * Shape::kWarpRows, warp_col = warp % Shape::kWarpsN * Shape::kWarpCols;
+  const int begin = blockIdx.z * part.inner_split;
+  const int end = begin + part.inner_split < op.inner ? begin + part.inner_split : op.inner;
+
+  const auto load = [&](int stage, int k) {
+    load_tile<Float, Shape::kRows, !kTransA, Shape::kThreads>(a_tiles[stage], a, a_stride, row0, op.rows, k, end, vector_a);
+    load_tile<Float, Shape::kCols, kTransB, Shape::kThreads>(b_tiles[stage], b, b_stride, col0, op.cols, k, end, vector_b);
+  };
+  float sum[kM][kN][4] = {};
+  if (begin < end) load(0, begin);
+  cp_async_commit();
+  for (int k = begin, stage = 0; k < end; k += kInnerTile, stage ^= 1) {
+    cp_async_wait_group<0>();
+    __syncthreads();  // this stage has arrived, and nobody reads the other one any more
+    if (k + kInnerTile < end) load(stage ^ 1, k + kInnerTile);
+    cp_async_commit();
+#pragma unroll
+    for (int kk = 0; kk < kInnerTile; kk += 16) {
+      uint32_t fa[kM][4], fb[kN / 2][4];
+#pragma unroll
+      for (int i = 0; i < kM; i++) {
+        const int m = warp_row + 16 * i;
+        if constexpr (kTransA)
+          ldmatrix_trans(fa[i], &a_tiles[stage][(kk + (lane & 7) + 8 * (lane >> 4)) * TileA::kPitch + m + 8 * ((lane >> 3) & 1)]);
+        else
+          ldmatrix(fa[i], &a_tiles[stage][(m + (lane & 15)) * TileA::kPitch + kk + 8 * (lane >> 4)]);
+      }
+#pragma unroll
+      for (int j = 0; j < kN / 2; j++) {
+        const int n = warp_col + 16 * j;
+        if constexpr (kTransB)
+          ldmatrix(fb[j], &b_tiles[stage][(n + (lane & 7) + 8 * (lane >> 4)) * TileB::kPitch + kk + 8 * ((lane >> 3) & 1)]);
+        else
+          ldmatrix_trans(fb[j], &b_tiles[stage][(kk + (lane & 15)) * TileB::kPitch + n + 8 * (lane >> 4)]);
+      }
+#pragma unroll
+      for (int i = 0; i < kM; i++)
+#pragma unroll
+        for (int j = 0; j < kN; j++) {
+          const uint32_t b_pair[2] = {fb[j / 2][j % 2 * 2], fb[j / 2][j % 2 * 2 + 1]};
+          mma_m16n8k16<Float>(sum[i][j], fa[i], b_pair);
+        }
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < kM; i++)
+#pragma unroll
+    for (int j = 0; j < kN; j++)
+#pragma unroll
+      for (int e = 0; e < 4; e++)
+        store_part(part, row0 + warp_row + 16 * i + lane / 4 + 8 * (e / 2), col0 + warp_col + 8 * j + 2 * (lane % 4) + e % 2,
+                   sum[i][j][e]);
+}
+
+// ---- float arithmetic -------------------------------------------------------------------------------------------------------
+
+constexpr int kFmaTile = 64, kFmaInner = 16, kFmaThreads = 256, kFmaPitch = kFmaTile + 4;
+
+// tile[k][line] of a (lines, inner) operand; neighbouring threads read what lies side by side in memory.
+TLL_DEVICE void load_fma_tile(float* tile, const Matrix& m, bool along_inner, int first, int size, int k0, int end) {
+#pragma unroll
+  for (int c = threadIdx.x; c < kFmaTile * kFmaInner; c += kFmaThreads) {
+    const int line = along_inner ? c / kFmaInner : c % kFmaTile, k = along_inner ? c % kFmaInner : c / kFmaTile;
+    const bool inside = first + line < size && k0 + k < end;
+    const int64_t at = along_inner ? (first + line) * m.stride + k0 + k : (k0 + k) * m.stride + first + line;
+    tile[k * kFmaPitch + line] = inside ? load_any(m.data, m.dtype, at) : 0.0f;
+  }
+}
+
+__global__ void __launch_bounds__(kFmaThreads) matmul_fma_kernel(const __grid_constant__ Part part) {
+  __shared__ __align__(16) float a_tile[kFmaInner * kFmaPitch];
+  __shared__ __align__(16) float b_tile[kFmaInner * kFmaPitch];
+  const Matmul<float>& op = part.op;
+  const int row0 = blockIdx.x * kFmaTile, col0 = blockIdx.y * kFmaTile;
+  const int row = threadIdx.x / 16 * 4, col = threadIdx.x % 16 * 4;
+  const int begin = blockIdx.z * part.inner_split;
+  const int end = begin + part.inner_split < op.inner ? begin + part.inner_split : op.inner;
+  float sum[4][4] = {};
+  for (int k0 = begin; k0 < end; k0 += kFmaInner) {
+    load_fma_tile(a_tile, op.a, !op.a.transposed, row0, op.rows, k0, end);
+    load_fma_tile(b_tile, op.b, op.b.transposed, col0, op.cols, k0, end);
+    __syncthreads();
+#pragma unroll
+    for (int k = 0; k < kFmaInner; k++) {
+      const float4 av = *reinterpret_cast<const float4*>(a_tile + k * kFmaPitch + row);
+      const float4 bv = *reinterpret_cast<const float4*>(b_tile + k * kFmaPitch + col);
+      const float ar[4] = {av.x, av.y, av.z, av.w}, br[4] = {bv.x, bv.y, bv.z, bv.w};
+#pragma unroll
+      for (int i = 0; i < 4; i++)
+#pragma unroll
+        for (int j = 0; j < 4; j++) sum[i][j] = fmaf(ar[i], br[j], sum[i][j]);
+    }
+    __syncthreads();
+  }
+#pragma unroll
+  for (int i = 0; i < 4; i++)
+#pragma unroll
+    for (int j = 0; j < 4; j++) store_part(part, row0 + row + i, col0 + col + j, sum[i][j]);
+}
+
+// ---- the choice ---------------------------------------------------------------------------------------------------------------
+
+template <class Float>
+bool vector_rows(const Matrix& m) {
+  return vec_aligned<kVec<Float>>(static_cast<const Float*>(m.data), m.stride);
+}
+int tiles(int size, int tile) { return (size + tile - 1) / tile; }
+
+// Cuts a long sum where a launch would have fewer than this many blocks. The number does not follow the GPU: the bits would.
+constexpr int kEnoughBlocks = 128, kLeastInner = 256;
+Part divide(const Matmul<float>& op, int blocks) {
+  int splits = 1;
+  const int64_t results = static_cast<int64_t>(op.rows) * op.cols;
+  if (blocks < kEnoughBlocks && op.inner >= 2 * kLeastInner && op.scratch)
+    splits = static_cast<int>(std::min<int64_t>(
+        {tiles(kEnoughBlocks, blocks), op.inner / kLeastInner, std::max<int64_t>(1, op.scratch_size / results)}));
+  const int inner = tiles(tiles(op.inner, splits), kInnerTile) * kInnerTile;
+  return {op, std::max(1, tiles(op.inner, std::max(inner, 1))), inner, op.scratch};
+}
+void finish(const Device& device, const Part& part) {
+  if (part.splits == 1) return;
+  const int64_t count = static_cast<int64_t>(part.op.rows) * part.op.cols;
+  launch(add_splits_kernel, blocks_for(count, 256), 256, 0, stream_of(device), part);
+}
+
+template <class Float, class Shape, bool kTransA, bool kTransB>
+void launch_mma(const Device& device, const Matmul<float>& op) {
+  const int m = tiles(op.rows, Shape::kRows), n = tiles(op.cols, Shape::kCols);
+  const Part part = divide(op, m * n);
+  const dim3 grid(static_cast<unsigned>(m), static_cast<unsigned>(n), static_cast<unsigned>(part.splits));
+  launch(matmul_mma_kernel<Float, Shape, kTransA, kTransB>, grid, Shape::kThreads, 0, stream_of(device), part,
+         vector_rows<Float>(op.a), vector_rows<Float>(op.b));
+  finish(device, part);
+}
+template <class Float, class Shape>
+void launch_transposed(const Device& device, const Matmul<float>& op) {
+  if (op.a.transposed)
+    return op.b.transposed ? launch_mma<Float, Shape, true, true>(device, op) : launch_mma<Float, Shape, true, false>(device, op);
+  op.b.transposed ? launch_mma<Float, Shape, false, true>(device, op) : launch_mma<Float, Shape, false, false>(device, op);
+}
+template <class Float>
+void tensor_core_product(const Device& device, const Matmul<float>& op) {
+  if (op.cols <= Narrow::kCols) return launch_transposed<Float, Narrow>(device, op);
+  if (op.rows <= Flat::kRows) return launch_transposed<Float, Flat>(device, op);
+  if (tiles(op.rows, Large::kRows) * tiles(op.cols, Large::kCols) >= kEnoughBlocks / 2)
+    return launch_transposed<Float, Large>(device, op);
+  launch_transposed<Float, Small>(device, op);
+}
+
+template <class Float>
+void dot_rows(const Device& device, const Matmul<float>& op) {
+  launch(dot_rows_kernel<Float>, blocks_for(op.cols, kDotWarps), kDotWarps * 32, 0, stream_of(device), op,
+         vector_rows<Float>(op.a) && vector_rows<Float>(op.b));
+}
+
+void product(const Device& device, const Matmul<float>& op) {
+  if (op.rows == 0 || op.cols == 0) return;
+  const bool same = op.a.dtype == op.b.dtype;
+  if (op.rows <= kFewRows && same && !op.a.transposed && op.b.transposed) {
+    if (op.a.dtype == DType::f32) return dot_rows<float>(device, op);
+    if (op.a.dtype == DType::bf16) return dot_rows<bf16>(device, op);
+    return dot_rows<half>(device, op);
+  }
+  if (same && op.a.dtype == DType::bf16) return tensor_core_product<bf16>(device, op);
+  if (same && op.a.dtype == DType::f16) return tensor_core_product<half>(device, op);
+  const int m = tiles(op.rows, kFmaTile), n = tiles(op.cols, kFmaTile);
+  const Part part = divide(op, m * n);
+  const dim3 grid(static_cast<unsigned>(m), static_cast<unsigned>(n), static_cast<unsigned>(part.splits));
+  launch(matmul_fma_kernel, grid, kFmaThreads, 0, stream_of(device), part);
+  finish(device, part);
+}
+
+}  // namespace
+
+template <class Float>
+void Matmul<Float>::cuda(const Device& device) const {
+  for (DType type : {out_dtype, a.dtype, b.dtype})
+    TLL_CHECK(type == DType::f32 || type == DType::bf16 || type == DType::f16, "matmul of {}", dtype_name(type));
+  // The types of the operands are run-time values.
+  product(device, {out, out_dtype, out_stride, a, b, rows, cols, inner, alpha, accumulate, scratch, scratch_size});
+}
+
+TLL_INSTANTIATE_CUDA(Matmul)
+
+}  // namespace tll

@@ -1,0 +1,145 @@
+// Tensor cores: one warp multiplies a 16×K tile by a K×8 tile, mma_m16n8k16 and mma_m16n8k8, and the loads that lay out their
+// operands, ldmatrix. All 32 lanes must call together. Under nvcc these are PTX; under the emulator (TLL_EMULATED) they are
+// the same index formulae on the host.
+//
+// Which lane holds what: g = lane / 4, t = lane % 4. A register is two 16-bit values, the one with the lower k in the low half.
+//   A (row m, column k)  a[r]:  m = g + 8·(r & 1),  k = 2t + 8·(r >> 1) and the next      r < 4 for k16, r < 2 for k8
+//   B (row n, column k)  b[r]:  n = g,              k = 2t + 8·r and the next             r < 2 for k16, r < 1 for k8
+//   C (row m, column n)  c[e]:  m = g + 8·(e >> 1), n = 2t + (e & 1)                      e < 4
+// So a row of C lies in the four lanes of equal g: a sum or a maximum over it is two xor-shuffles, by 1 and by 2. And C of two
+// neighbouring n8 tiles, packed with pack2, is an A operand: a[0] = pack2(c0, c1), a[1] = pack2(c2, c3), a[2] and a[3] the same
+// of the second tile.
+//
+// Before sm_80 there is no k16 form and no bf16 form. mma_m16n8k16<half> is then two k8 (the registers already lie right), and
+// mma_m16n8k16<bf16> gathers the rows with shuffles and uses fp32 fma: bf16 products are exact in fp32, which no split into
+// half could promise (half has 5 exponent bits, bf16 has 8). It is slow; half is the type to train in on such a GPU.
+#pragma once
+
+#include "kernels/cuda_types.cuh"
+
+namespace tll {
+
+// ---- ldmatrix: n 8×8 matrices of 16-bit values from shared memory ------------------------------------------------------------
+//
+// Lane 8i + j gives the address of row j of matrix i: 8 consecutive values, aligned to 16 bytes, in shared memory. Give every
+// lane a valid address (lane % 8, lane % 16), since sm_75 looks at all of them. Then r[i] of lane (g, t) holds row g, columns
+// 2t and 2t+1 of matrix i; with _trans, rows 2t and 2t+1 of column g. What other lanes wrote needs __syncwarp() or
+// __syncthreads() before.
+//
+//   operand, as stored in shared memory      call                       row address given by lane L
+//   A 16×16, [m][k]                          ldmatrix(a, p)             m = L & 15, k = 8·(L >> 4)
+//   A 16×16, [k][m]                          ldmatrix_trans(a, p)       k = (L & 7) + 8·(L >> 4), m = 8·((L >> 3) & 1)
+//   B 8(n)×16(k), [n][k]                     ldmatrix(b, p)             n = L & 7, k = 8·((L >> 3) & 1)
+//   B 8(n)×16(k), [k][n]                     ldmatrix_trans(b, p)       k = L & 15
+//   two B tiles, 16(n)×16(k), [n][k]         ldmatrix(b4, p)            n = (L & 7) + 8·(L >> 4), k = 8·((L >> 3) & 1)
+//   two B tiles, 16(n)×16(k), [k][n]         ldmatrix_trans(b4, p)      k = L & 15, n = 8·(L >> 4)
+//                                            b4[0..1] is tile 0, b4[2..3] tile 1
+template <bool kTrans, int kMatrices>
+TLL_DEVICE void ldmatrix_form(uint32_t (&r)[kMatrices], const void* row) {
+  static_assert(kMatrices == 1 || kMatrices == 2 || kMatrices == 4, "ldmatrix loads 1, 2 or 4 matrices");
+#ifdef TLL_EMULATED
+  emulator::ldmatrix(r, kMatrices, kTrans, row);
+#else
+  const uint32_t address = shared_address(row);
+  if constexpr (kMatrices == 1 && !kTrans) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%0}, [%1];" : "=r"(r[0]) : "r"(address) : "memory");
+  } else if constexpr (kMatrices == 1) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x1.trans.shared.b16 {%0}, [%1];" : "=r"(r[0]) : "r"(address) : "memory");
+  } else if constexpr (kMatrices == 2 && !kTrans) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0, %1}, [%2];" : "=r"(r[0]), "=r"(r[1]) : "r"(address) : "memory");
+  } else if constexpr (kMatrices == 2) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];"
+                 : "=r"(r[0]), "=r"(r[1])
+                 : "r"(address)
+                 : "memory");
+  } else if constexpr (!kTrans) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(address)
+                 : "memory");
+  } else {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(address)
+                 : "memory");
+  }
+#endif
+}
+template <int kMatrices>
+TLL_DEVICE void ldmatrix(uint32_t (&r)[kMatrices], const void* row) {
+  ldmatrix_form<false>(r, row);
+}
+template <int kMatrices>
+TLL_DEVICE void ldmatrix_trans(uint32_t (&r)[kMatrices], const void* row) {
+  ldmatrix_form<true>(r, row);
+}
+
+// ---- mma: c += a · bᵀ (b given as rows of n) ---------------------------------------------------------------------------------
+
+// half, K = 8: every architecture.
+TLL_DEVICE void mma_m16n8k8_half(float (&c)[4], const uint32_t (&a)[2], const uint32_t (&b)[1]) {
+#ifdef TLL_EMULATED
+  emulator::mma(c, a, b, 8, emulator::Half);
+#else
+  asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+               : "r"(a[0]), "r"(a[1]), "r"(b[0]));
+#endif
+}
+
+// The bf16 product without tensor cores. Of quad member s (the lane with t = s) a register r holds k = 2s + 8·(r/2) of A, so
+// each lane gathers its two rows of A from its own quad, and its two columns of C (rows n = 2t, 2t+1 of B) from the quads that
+// hold them. k rises from 0 to 15 in every sum.
+TLL_DEVICE void mma_bf16_by_shuffles(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  const unsigned lane = lane_id(), quad = lane & ~3u, column = 8 * (lane & 3u);
+#pragma unroll
+  for (int part = 0; part < 2; part++) {
+#pragma unroll
+    for (unsigned s = 0; s < 4; s++) {
+      const float2 a0 = unpack2<bf16>(__shfl_sync(kFullWarp, a[2 * part], quad + s));
+      const float2 a1 = unpack2<bf16>(__shfl_sync(kFullWarp, a[2 * part + 1], quad + s));
+      const float2 b0 = unpack2<bf16>(__shfl_sync(kFullWarp, b[part], column + s));
+      const float2 b1 = unpack2<bf16>(__shfl_sync(kFullWarp, b[part], column + 4 + s));
+      c[0] = fmaf(a0.y, b0.y, fmaf(a0.x, b0.x, c[0]));
+      c[1] = fmaf(a0.y, b1.y, fmaf(a0.x, b1.x, c[1]));
+      c[2] = fmaf(a1.y, b0.y, fmaf(a1.x, b0.x, c[2]));
+      c[3] = fmaf(a1.y, b1.y, fmaf(a1.x, b1.x, c[3]));
+    }
+  }
+}
+
+// Float is bf16 or half, K = 16.
+template <class Float>
+TLL_DEVICE void mma_m16n8k16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  static_assert(std::is_same_v<Float, bf16> || std::is_same_v<Float, half>, "tensor cores multiply bf16 or half");
+  constexpr bool kBf16 = std::is_same_v<Float, bf16>;
+#if defined(TLL_EMULATED) || __CUDA_ARCH__ >= 800
+  if (TLL_ARCH >= 800) {
+#ifdef TLL_EMULATED
+    emulator::mma(c, a, b, 16, kBf16 ? emulator::Bf16 : emulator::Half);
+#else
+    if constexpr (kBf16) {
+      asm volatile(
+          "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+          : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+          : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+    } else {
+      asm volatile(
+          "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+          : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+          : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+    }
+#endif
+    return;
+  }
+#endif
+  if constexpr (kBf16) {
+    mma_bf16_by_shuffles(c, a, b);
+  } else {
+    const uint32_t a_low[2] = {a[0], a[1]}, a_high[2] = {a[2], a[3]}, b_low[1] = {b[0]}, b_high[1] = {b[1]};
+    mma_m16n8k8_half(c, a_low, b_low);
+    mma_m16n8k8_half(c, a_high, b_high);
+  }
+}
+
+}  // namespace tll

@@ -1,0 +1,47 @@
+// Two launches: a block sums kBlock elements in double, then one block sums the blocks' sums. Each thread adds every 256th term,
+// and the threads' sums are added as a tree: always in the same order.
+#include "kernels/reduce.h"
+#include "kernels/row_access.cuh"
+
+namespace tll {
+namespace {
+
+constexpr int kThreads = 256;
+
+TLL_DEVICE double block_sum_double(double x) {
+  __shared__ double partial[kThreads / kWarp];
+#pragma unroll
+  for (int distance = kWarp / 2; distance > 0; distance /= 2) x += __shfl_xor_sync(kFullWarp, x, distance);
+  if (lane_id() == 0) partial[warp_id()] = x;
+  __syncthreads();
+  double sum = 0;
+#pragma unroll
+  for (int i = 0; i < kThreads / kWarp; i++) sum += partial[i];
+  return sum;
+}
+
+__global__ void __launch_bounds__(kThreads) square_blocks_kernel(const __grid_constant__ SumOfSquares op) {
+  const float* __restrict__ x = op.x;
+  const int64_t begin = blockIdx.x * SumOfSquares::kBlock;
+  const int64_t end = begin + SumOfSquares::kBlock < op.n ? begin + SumOfSquares::kBlock : op.n;
+  double sum = 0;
+  for (int64_t i = begin + threadIdx.x; i < end; i += kThreads) sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+  const double total = block_sum_double(sum);
+  if (threadIdx.x == 0) op.partial[blockIdx.x] = total;
+}
+
+__global__ void __launch_bounds__(kThreads) sum_blocks_kernel(const __grid_constant__ SumOfSquares op, int64_t blocks) {
+  double sum = 0;
+  for (int64_t b = threadIdx.x; b < blocks; b += kThreads) sum += op.partial[b];
+  const double total = block_sum_double(sum);
+  if (threadIdx.x == 0) *op.out = total;
+}
+
+}  // namespace
+
+void SumOfSquares::cuda(const Device& device) const {
+  if (n > 0) launch(square_blocks_kernel, blocks_for(n, kBlock), kThreads, 0, stream_of(device), *this);
+  launch(sum_blocks_kernel, dim3(1), kThreads, 0, stream_of(device), *this, blocks(n));
+}
+
+}  // namespace tll

@@ -1,0 +1,135 @@
+// A block owns a row; a thread owns eight neighbouring elements of each 2048, in registers between the reduction and the result,
+// so that the row is read once. Rows beyond kPasses · 2048 (kPasses 0) are read twice. The gradient of the weight is a launch of
+// its own: sums of columns (column_sum.cuh).
+#include "kernels/column_sum.cuh"
+#include "kernels/rmsnorm.h"
+
+namespace tll {
+namespace {
+
+constexpr int kThreads = 256, kOwn = 8, kSpan = kThreads * kOwn;
+
+template <class Float, int kPasses>
+__global__ void __launch_bounds__(kThreads)
+    rmsnorm_forward_kernel(const __grid_constant__ RmsnormForward<Float> op, float eps, bool vector) {
+  const int C = op.C, mine = static_cast<int>(threadIdx.x) * kOwn;
+  const Float* __restrict__ x = op.x + static_cast<int64_t>(blockIdx.x) * C;
+  const Float* __restrict__ w = op.w;
+  Float* __restrict__ out = op.out + static_cast<int64_t>(blockIdx.x) * C;
+  float kept[kPasses ? kPasses : 1][kOwn], sum = 0;
+  const auto square = [&](float(&v)[kOwn], int c) {
+    load_floats(v, x + c, C - c, vector);
+#pragma unroll
+    for (int i = 0; i < kOwn; i++) sum = fmaf(v[i], v[i], sum);
+  };
+  const auto scale = [&](float(&v)[kOwn], int c, float r) {
+    float weight[kOwn];
+    load_floats(weight, w + c, C - c, vector);
+#pragma unroll
+    for (int i = 0; i < kOwn; i++) v[i] = weight[i] * to_float(from_float<Float>(v[i] * r));
+    store_floats(out + c, v, C - c, vector);
+  };
+  if constexpr (kPasses > 0) {
+#pragma unroll
+    for (int p = 0; p < kPasses; p++)
+      if (mine + p * kSpan < C) square(kept[p], mine + p * kSpan);
+  } else {
+    for (int c = mine; c < C; c += kSpan) square(kept[0], c);
+  }
+  const float r = 1.0f / sqrtf(block_sum<kThreads>(sum) / static_cast<float>(C) + eps);
+  if (threadIdx.x == 0) op.rstd[blockIdx.x] = r;
+  if constexpr (kPasses > 0) {
+#pragma unroll
+    for (int p = 0; p < kPasses; p++)
+      if (mine + p * kSpan < C) scale(kept[p], mine + p * kSpan, r);
+  } else {
+    for (int c = mine; c < C; c += kSpan) {
+      load_floats(kept[0], x + c, C - c, vector);
+      scale(kept[0], c, r);
+    }
+  }
+}
+
+template <class Float, int kPasses>
+__global__ void __launch_bounds__(kThreads)
+    rmsnorm_backward_kernel(const __grid_constant__ RmsnormBackward<Float> op, bool vector) {
+  const int C = op.C, mine = static_cast<int>(threadIdx.x) * kOwn;
+  const int64_t row = static_cast<int64_t>(blockIdx.x) * C;
+  const Float* __restrict__ x = op.x + row;
+  const Float* __restrict__ dout = op.dout + row;
+  const Float* __restrict__ w = op.w;
+  Float* dx = op.dx + row;
+  float kept_x[kPasses ? kPasses : 1][kOwn], kept_u[kPasses ? kPasses : 1][kOwn], dot = 0;
+  const auto load = [&](float(&xv)[kOwn], float(&u)[kOwn], int c) {
+    float weight[kOwn];
+    load_floats(xv, x + c, C - c, vector);
+    load_floats(u, dout + c, C - c, vector);
+    load_floats(weight, w + c, C - c, vector);
+#pragma unroll
+    for (int i = 0; i < kOwn; i++) u[i] *= weight[i];
+  };
+  const auto add_dot = [&](const float(&xv)[kOwn], const float(&u)[kOwn]) {
+#pragma unroll
+    for (int i = 0; i < kOwn; i++) dot = fmaf(u[i], xv[i], dot);
+  };
+  const auto result = [&](const float(&xv)[kOwn], const float(&u)[kOwn], int c, float r, float k) {
+    float d[kOwn];
+    load_floats(d, dx + c, C - c, vector);
+#pragma unroll
+    for (int i = 0; i < kOwn; i++) d[i] = d[i] + r * u[i] - k * xv[i];
+    store_floats(dx + c, d, C - c, vector);
+  };
+  if constexpr (kPasses > 0) {
+#pragma unroll
+    for (int p = 0; p < kPasses; p++)
+      if (mine + p * kSpan < C) load(kept_x[p], kept_u[p], mine + p * kSpan), add_dot(kept_x[p], kept_u[p]);
+  } else {
+    for (int c = mine; c < C; c += kSpan) load(kept_x[0], kept_u[0], c), add_dot(kept_x[0], kept_u[0]);
+  }
+  const float r = op.rstd[blockIdx.x], k = r * r * r * block_sum<kThreads>(dot) / static_cast<float>(C);
+  if constexpr (kPasses > 0) {
+#pragma unroll
+    for (int p = 0; p < kPasses; p++)
+      if (mine + p * kSpan < C) result(kept_x[p], kept_u[p], mine + p * kSpan, r, k);
+  } else {
+    for (int c = mine; c < C; c += kSpan) load(kept_x[0], kept_u[0], c), result(kept_x[0], kept_u[0], c, r, k);
+  }
+}
+
+template <class Float>
+__global__ void __launch_bounds__(kColumnThreads) rmsnorm_weight_kernel(const __grid_constant__ RmsnormBackward<Float> op) {
+  const Float* __restrict__ x = op.x;
+  const Float* __restrict__ dout = op.dout;
+  const float* __restrict__ rstd = op.rstd;
+  const int C = op.C;
+  add_column_sums(op.dw, op.N, C, [=](int64_t n, int c) { return to_float(dout[n * C + c]) * to_float(x[n * C + c]) * rstd[n]; });
+}
+
+}  // namespace
+
+template <class Float>
+void RmsnormForward<Float>::cuda(const Device& device) const {
+  if (N == 0) return;
+  const bool vector = vec_aligned<kVec<Float>>(x, C) && vec_aligned<kVec<Float>>(out, C) && vec_aligned<kVec<Float>>(w, C);
+  const auto kernel = C <= kSpan       ? rmsnorm_forward_kernel<Float, 1>
+                      : C <= 4 * kSpan ? rmsnorm_forward_kernel<Float, 4>
+                                       : rmsnorm_forward_kernel<Float, 0>;
+  launch(kernel, dim3(static_cast<unsigned>(N)), kThreads, 0, stream_of(device), *this, static_cast<float>(eps), vector);
+}
+
+template <class Float>
+void RmsnormBackward<Float>::cuda(const Device& device) const {
+  if (N == 0) return;
+  const bool vector = vec_aligned<kVec<Float>>(x, C) && vec_aligned<kVec<Float>>(dx, C) && vec_aligned<kVec<Float>>(dout, C) &&
+                      vec_aligned<kVec<Float>>(w, C);
+  const auto kernel = C <= kSpan       ? rmsnorm_backward_kernel<Float, 1>
+                      : C <= 4 * kSpan ? rmsnorm_backward_kernel<Float, 4>
+                                       : rmsnorm_backward_kernel<Float, 0>;
+  launch(kernel, dim3(static_cast<unsigned>(N)), kThreads, 0, stream_of(device), *this, vector);
+  if (dw) launch(rmsnorm_weight_kernel<Float>, blocks_for(C, kColumns), kColumnThreads, 0, stream_of(device), *this);
+}
+
+TLL_INSTANTIATE_CUDA(RmsnormForward)
+TLL_INSTANTIATE_CUDA(RmsnormBackward)
+
+}  // namespace tll

@@ -1,0 +1,77 @@
+// Bound by memory. Row blockIdx.y (and every gridDim.y-th after it); a thread owns eight neighbouring elements of the row.
+#include "kernels/row_access.cuh"
+#include "kernels/swiglu.h"
+
+namespace tll {
+namespace {
+
+constexpr int kThreads = 128, kOwn = 8;
+
+template <class Float>
+__global__ void __launch_bounds__(kThreads) swiglu_forward_kernel(const __grid_constant__ SwigluForward<Float> op, bool vector) {
+  Float* __restrict__ act = op.act;
+  const Float* __restrict__ gate_up = op.gate_up;
+  const int F = op.F, f = (blockIdx.x * kThreads + threadIdx.x) * kOwn, valid = F - f;
+  if (valid <= 0) return;
+  for (int64_t n = blockIdx.y; n < op.N; n += gridDim.y) {
+    float a[kOwn], b[kOwn];
+    load_floats(a, gate_up + n * 2 * F + f, valid, vector);
+    load_floats(b, gate_up + n * 2 * F + F + f, valid, vector);
+#pragma unroll
+    for (int i = 0; i < kOwn; i++) a[i] = a[i] / (1.0f + expf(-a[i])) * b[i];
+    store_floats(act + n * F + f, a, valid, vector);
+  }
+}
+
+template <class Float>
+__global__ void __launch_bounds__(kThreads)
+    swiglu_backward_kernel(const __grid_constant__ SwigluBackward<Float> op, bool vector) {
+  Float* __restrict__ act = op.act;
+  Float* gate_up = op.gate_up;
+  const Float* __restrict__ dact = op.dact;
+  const int F = op.F, f = (blockIdx.x * kThreads + threadIdx.x) * kOwn, valid = F - f;
+  if (valid <= 0) return;
+  for (int64_t n = blockIdx.y; n < op.N; n += gridDim.y) {
+    Float *gate = gate_up + n * 2 * F + f, *up = gate + F;
+    float a[kOwn], b[kOwn], d[kOwn];
+    load_floats(a, gate, valid, vector);
+    load_floats(b, up, valid, vector);
+    load_floats(d, dact + n * F + f, valid, vector);
+#pragma unroll
+    for (int i = 0; i < kOwn; i++) {
+      const float sigma = 1.0f / (1.0f + expf(-a[i])), silu = a[i] * sigma, dh = d[i];
+      d[i] = silu * b[i];
+      a[i] = dh * b[i] * sigma * (1.0f + a[i] * (1.0f - sigma));
+      b[i] = dh * silu;
+    }
+    store_floats(act + n * F + f, d, valid, vector);
+    store_floats(gate, a, valid, vector);
+    store_floats(up, b, valid, vector);
+  }
+}
+
+dim3 grid_of(int N, int F) {
+  dim3 grid = blocks_for(F, kThreads * kOwn);
+  grid.y = static_cast<unsigned>(N < 8192 ? N : 8192);
+  return grid;
+}
+
+}  // namespace
+
+template <class Float>
+void SwigluForward<Float>::cuda(const Device& device) const {
+  if (N == 0) return;
+  launch(swiglu_forward_kernel<Float>, grid_of(N, F), kThreads, 0, stream_of(device), *this,
+         vec_aligned<kVec<Float>>(act, F) && vec_aligned<kVec<Float>>(gate_up, F));
+}
+template <class Float>
+void SwigluBackward<Float>::cuda(const Device& device) const {
+  if (N == 0) return;
+  launch(swiglu_backward_kernel<Float>, grid_of(N, F), kThreads, 0, stream_of(device), *this,
+         vec_aligned<kVec<Float>>(act, F) && vec_aligned<kVec<Float>>(gate_up, F) && vec_aligned<kVec<Float>>(dact, F));
+}
+
+TLL_INSTANTIATE_CUDA(SwigluForward)
+TLL_INSTANTIATE_CUDA(SwigluBackward)
+
+}  // namespace tll
