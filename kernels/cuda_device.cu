@@ -45,7 +45,10 @@ Device open_cuda_device(int index) {
   check_cuda(cudaSetDevice(index), "cudaSetDevice");
   cudaStream_t stream = nullptr;
   check_cuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreate");
-  return {.kind = DeviceKind::cuda, .stream = stream};
+  int major = 0, minor = 0;
+  check_cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index), "cudaDeviceGetAttribute");
+  check_cuda(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, index), "cudaDeviceGetAttribute");
+  return {.kind = DeviceKind::cuda, .stream = stream, .arch = major * 100 + minor * 10};
 }
 void close_cuda_device(Device& device) {
   check_cuda(cudaStreamDestroy(stream_of(device)), "cudaStreamDestroy");

@@ -48,6 +48,8 @@ struct Device {
   int threads = 1;             // cpu
   Profile* profile = nullptr;  // null: not timed
   void* stream = nullptr;      // cuda: a cudaStream_t
+  int arch = 0;                // cuda: compute capability, 750 … 1200
+  void* blas = nullptr;        // cuda: cuBLASLt and what it has chosen, null where the library was not found
 };
 
 void cuda_synchronize(const Device&);  // waits until all that was enqueued is done; of cuda_device.h, needed here for timing
