@@ -139,6 +139,10 @@ cudaError_t enqueue_launch(const cudaLaunchConfig_t& config, const void* kernel,
     return launch.failed ? cudaErrorLaunchFailure : cudaSuccess;
   });
 }
+cudaError_t enqueue_work(cudaStream_t stream, std::function<cudaError_t()> work) {
+  EMULATOR_LOCKED;
+  return r.enqueue(stream, [work = std::move(work)](uint64_t) { return work(); });
+}
 
 }  // namespace emulator
 
