@@ -90,7 +90,9 @@ constexpr int kFirstArchWithBf16 = 800;
 // A plan for a GPU needs none; whatever else wants one and has none runs on the CPU and says so.
 void resolve_device(Options& options) {
   if (options.device == DeviceOption::kCpu) return;
-  const bool found = cuda_device_count() > 0;
+  // The emulator is never chosen by itself: it is for tests.
+  const bool emulated = cuda_backend() && std::string_view(cuda_backend()) != "cuda";
+  const bool found = cuda_device_count() > 0 && !(emulated && options.device == DeviceOption::kAuto);
   if (options.device == DeviceOption::kCuda && !found) {
     if (options.command == Command::kPlan) {
       if (options.memory == 0)
