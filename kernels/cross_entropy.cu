@@ -1,6 +1,6 @@
 // Bound by memory. A block owns a row, a thread four neighbouring logits of each 2048. One read gives maximum and sum (each
-// thread rescales its sum when its maximum grows); the gradient is a second read, and a write, which may go to the same memory: then
-// what is written lies where this or an earlier tile was read, so a barrier between the two is enough.
+// thread rescales its sum when its maximum grows); the gradient is a second read, and a write, which may go to the same memory:
+// then what is written lies where this or an earlier tile was read, so a barrier between the two is enough.
 #include "kernels/cross_entropy.h"
 #include "kernels/row_access.cuh"
 

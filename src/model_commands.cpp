@@ -118,11 +118,12 @@ int generate_with(const Options& options) {
   return kExitDone;
 }
 
-// One document as a batch of its own.
-void fill_batch(BatchView& view, const Dataset& data, const Document& d) {
+// One document as a batch of its own; `room` is that of the view.
+void fill_batch(BatchView& view, int room, const Dataset& data, const Document& d) {
   const auto tokens = data.tokens_of(d), labels = data.labels_of(d);
   view.documents = 1, view.token_count = d.length, view.target_count = 0;
   view.cu_seqlens[0] = 0, view.cu_seqlens[1] = d.length;
+  for (int t = d.length; t < room; t++) view.tokens[t] = 0, view.targets[t] = kNoTarget, view.positions[t] = t - d.length;
   for (int t = 0; t < d.length; t++) {
     const size_t i = static_cast<size_t>(t);
     const bool target = t + 1 < d.length && labels[i + 1] != kNotTrained;
@@ -166,7 +167,7 @@ int dump_with(const Options& options) {
   set_zero(session.device, model.gradients(), static_cast<size_t>(model.trained_count()) * sizeof(float));
   for (size_t i = 0; i < docs; i++) {
     buffers.wait(session.device);
-    fill_batch(buffers.view, data, data.documents[i]);
+    fill_batch(buffers.view, model.options().max_tokens, data, data.documents[i]);
     const Batch batch = buffers.used(session.device, model.options().max_tokens);
     model.forward(session.device, batch);
     const int length = data.documents[i].length;

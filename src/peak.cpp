@@ -35,8 +35,8 @@ double measure_peak_flops(const Device& device) {
   const std::vector<Float> a(kSize * kSize, from_acc<Float>(0.5f)), b = a;
   std::vector<Float> out(kSize * kSize);
   std::vector<float> scratch(static_cast<size_t>(Matmul<Float>::scratch_floats(device.threads)));
-  const Matmul<Float> product = square_product<Float>(out.data(), a.data(), b.data(), kSize, scratch.data(),
-                                                      static_cast<int64_t>(scratch.size()));
+  const Matmul<Float> product =
+      square_product<Float>(out.data(), a.data(), b.data(), kSize, scratch.data(), static_cast<int64_t>(scratch.size()));
   double best = 0;
   const auto start = Clock::now();
   for (int i = 0; i < 40 && Clock::now() - start < std::chrono::milliseconds(150); i++) {

@@ -96,7 +96,8 @@ void resolve_device(Options& options) {
   if (options.device == DeviceOption::kCuda && !found) {
     if (options.command == Command::kPlan) {
       if (options.memory == 0)
-        fmt::print(stderr, "note: {}; whether the plan fits is told of this machine's own memory, or with --memory SIZE of a GPU's\n",
+        fmt::print(stderr,
+                   "note: {}; whether the plan fits is told of this machine's own memory, or with --memory SIZE of a GPU's\n",
                    cuda_missing());
       return;
     }

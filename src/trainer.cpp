@@ -36,7 +36,9 @@ void BatchBuffers::wait(const Device& device) {
 
 Batch BatchBuffers::used(const Device& device, int64_t capacity, uint64_t dropout_key) {
   constexpr int64_t kMultiple = 64;
-  const auto round_up = [&](int64_t n) { return static_cast<int>(std::min(capacity, (n + kMultiple - 1) / kMultiple * kMultiple)); };
+  const auto round_up = [&](int64_t n) {
+    return static_cast<int>(std::min(capacity, (n + kMultiple - 1) / kMultiple * kMultiple));
+  };
   const int n = round_up(view.token_count);
   Batch batch{n, view.documents, tokens_, targets_, positions_, cu_seqlens_};
   if (n > view.token_count) view.cu_seqlens[++batch.docs] = n;  // the padding that is left is a document of its own
@@ -109,8 +111,8 @@ template <class Float>
 void Trainer<Float>::update(const Device& device) {
   graphs_.run(device, {}, [&] {
     const NamedRange range(device, "update");
-    run(device, SumOfSquares{
-                    .out = &step_->norm_squared, .partial = partial_, .x = model_.gradients(), .n = model_.trained_count()});
+    run(device,
+        SumOfSquares{.out = &step_->norm_squared, .partial = partial_, .x = model_.gradients(), .n = model_.trained_count()});
     run(device, UpdateDecision{.state = step_,
                                .factors = factors_,
                                .beta1 = options_.beta1,

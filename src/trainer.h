@@ -52,7 +52,7 @@ class BatchBuffers {
 
  private:
   int32_t *tokens_ = nullptr, *targets_ = nullptr, *positions_ = nullptr, *cu_seqlens_ = nullptr;  // of the device
-  uint64_t *key_ = nullptr, *host_key_ = nullptr;                                                   // (1)
+  uint64_t *key_ = nullptr, *host_key_ = nullptr;                                                  // (1)
   Device device_;
   void* copied_ = nullptr;  // CUDA: the event after the last copy
 };

@@ -139,7 +139,8 @@ void TrainingRun<Float>::start() {
     say(fmt::format("device   {} ({}), {} threads, {} activations; product of this type {:.0f} GFLOP/s", processor().model,
                     isa_name(s.device.isa), options_.threads, dtype_name(dtype_of<Float>), s.peak_flops / 1e9));
   else
-    say(fmt::format("device   {} (sm_{}, {} multiprocessors, {}; {}), {} activations; product of this type {:.1f} TFLOP/s\n"
+    say(
+        fmt::format("device   {} (sm_{}, {} multiprocessors, {}; {}), {} activations; product of this type {:.1f} TFLOP/s\n"
                     "         {} taken by the driver, kernels and libraries, besides the plan",
                     s.gpu.name, s.device.arch / 10, s.gpu.multiprocessors, Bytes{s.gpu.memory}, s.gpu.libraries,
                     dtype_name(dtype_of<Float>), s.peak_flops / 1e12, Bytes{s.gpu.before_loading}));
@@ -218,8 +219,8 @@ void TrainingRun<Float>::step() {
   metrics_->step({step, r.loss, r.grad_norm, r.lr, r.tokens, r.target_tokens, seconds});
   if (r.skipped && r.target_tokens > 0) progress_->note("this step was not finite and was skipped");
   const double flops = step_flops(source_.config, s.model.options(), r.tokens, r.target_tokens);
-  progress_->show({step, r.loss, r.grad_norm, r.lr, static_cast<double>(r.tokens) / seconds, s.peak_flops > 0 ? flops / seconds / s.peak_flops : 0,
-                   s.arena.total()});
+  progress_->show({step, r.loss, r.grad_norm, r.lr, static_cast<double>(r.tokens) / seconds,
+                   s.peak_flops > 0 ? flops / seconds / s.peak_flops : 0, s.arena.total()});
   seconds_ += seconds, tokens_ += r.tokens;
   if (step == first_step_ + 1) first_loss_ = r.loss;
   last_loss_ = r.loss;
