@@ -53,7 +53,15 @@ struct Sum {
 };
 // The larger one; NaN if either is NaN (fmaxf alone would hide it).
 struct Max {
-  TLL_DEVICE float operator()(float a, float b) const { return a != a || a > b ? a : b; }
+  TLL_DEVICE float operator()(float a, float b) const {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    float larger;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(larger) : "f"(a), "f"(b));
+    return larger;
+#else
+    return a != a || a > b ? a : b;
+#endif
+  }
   static constexpr float kNeutral = -INFINITY;
 };
 
