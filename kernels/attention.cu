@@ -196,8 +196,8 @@ void AttentionForward<Float>::cuda(const Device& device) const {
     const dim3 grid(static_cast<unsigned>((N + T::kOwn - 1) / T::kOwn), static_cast<unsigned>(H));
     const bool vector = vector_heads(q, stride, D) && vector_heads(k, stride, D) && vector_heads(v, stride, D) &&
                         vector_heads(out, int64_t{H} * D, D);
-    launch(attention_forward_kernel<Float, T::kD>, grid, kAttentionThreads, (T::kOwn + 2 * T::kKeys) * T::kPitch * sizeof(Float),
-           stream_of(device), *this, static_cast<float>(scale), vector);
+    launch<attention_forward_kernel<Float, T::kD>>(grid, kAttentionThreads, (T::kOwn + 2 * T::kKeys) * T::kPitch * sizeof(Float),
+                                                   stream_of(device), *this, static_cast<float>(scale), vector);
   });
 }
 
@@ -205,8 +205,8 @@ template <class Float>
 void AttentionDecode<Float>::cuda(const Device& device) const {
   const int64_t cache = int64_t{G} * D;
   const bool vector = vec_aligned<kVec<Float>>(q, stride) && vec_aligned<kVec<Float>>(k, cache) && D % 8 == 0;
-  launch(attention_decode_kernel<Float>, dim3(static_cast<unsigned>(H), static_cast<unsigned>(B)), kDecodeThreads, 0,
-         stream_of(device), *this, static_cast<float>(scale), vector);
+  launch<attention_decode_kernel<Float>>(dim3(static_cast<unsigned>(H), static_cast<unsigned>(B)), kDecodeThreads, 0,
+                                         stream_of(device), *this, static_cast<float>(scale), vector);
 }
 
 TLL_INSTANTIATE_CUDA(AttentionForward)

@@ -163,7 +163,7 @@ void AttentionBackward<Float>::cuda(const Device& device) const {
   if (N == 0) return;
   check_tensor_cores<Float>(device, kName);
   const cudaStream_t stream_used = stream_of(device);
-  launch(delta_kernel<Float>, blocks_for(int64_t{N} * H, kDeltaThreads / kWarp), kDeltaThreads, 0, stream_used, *this);
+  launch<delta_kernel<Float>>(blocks_for(int64_t{N} * H, kDeltaThreads / kWarp), kDeltaThreads, 0, stream_used, *this);
   with_head_size(D, [&](auto d) {
     using T = Tile<Float, decltype(d)::value>;
     const unsigned tiles = static_cast<unsigned>((N + T::kOwn - 1) / T::kOwn);
@@ -172,10 +172,10 @@ void AttentionBackward<Float>::cuda(const Device& device) const {
                         vector_heads(dout, int64_t{H} * D, D) && vector_heads(dq, stride, D) && vector_heads(dk, stride, D) &&
                         vector_heads(dv, stride, D);
     const float s = static_cast<float>(scale);
-    launch(keys_kernel<Float, T::kD>, dim3(tiles, static_cast<unsigned>(G)), kAttentionThreads, shared, stream_used, *this, s,
-           vector);
-    launch(queries_kernel<Float, T::kD>, dim3(tiles, static_cast<unsigned>(H)), kAttentionThreads, shared, stream_used, *this, s,
-           vector);
+    launch<keys_kernel<Float, T::kD>>(dim3(tiles, static_cast<unsigned>(G)), kAttentionThreads, shared, stream_used, *this, s,
+                                      vector);
+    launch<queries_kernel<Float, T::kD>>(dim3(tiles, static_cast<unsigned>(H)), kAttentionThreads, shared, stream_used, *this, s,
+                                         vector);
   });
 }
 

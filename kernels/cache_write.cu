@@ -30,7 +30,7 @@ void CacheWrite<Float>::cuda(const Device& device) const {
   if (N == 0) return;
   const bool vector = vec_aligned<kVec<Float>>(keys, W) && vec_aligned<kVec<Float>>(values, W) &&
                       vec_aligned<kVec<Float>>(k, stride) && vec_aligned<kVec<Float>>(v, stride);
-  launch(cache_write_kernel<Float>, dim3(static_cast<unsigned>(N)), kThreads, 0, stream_of(device), *this, vector);
+  launch<cache_write_kernel<Float>>(dim3(static_cast<unsigned>(N)), kThreads, 0, stream_of(device), *this, vector);
 }
 
 TLL_INSTANTIATE_CUDA(CacheWrite)

@@ -6,6 +6,7 @@
 #endif
 
 #include "kernels/cuda_device.h"
+#include "kernels/cuda_utils.cuh"
 
 namespace tll {
 namespace {
@@ -13,6 +14,16 @@ namespace {
 void check_cuda(cudaError_t error, const char* what) {
   if (error != cudaSuccess)
     fail(kExitFault, "the GPU failed: {} ({}: {})", what, static_cast<int>(error), cudaGetErrorString(error));
+}
+
+// Measured when the device was opened, for cuda_properties.
+struct {
+  int64_t in_use, loaded;
+} taken;
+
+std::vector<const void*>& listed_kernels() {
+  static std::vector<const void*> kernels;  // filled before main()
+  return kernels;
 }
 cudaStream_t stream_of(const Device& device) { return static_cast<cudaStream_t>(device.stream); }
 
@@ -24,6 +35,8 @@ int arch_of(int index) {
 }
 
 }  // namespace
+
+void list_kernel(const void* kernel) { listed_kernels().push_back(kernel); }
 
 #ifdef TLL_EMULATED
 const char* cuda_backend() { return "cuda-emulated"; }
@@ -62,9 +75,19 @@ Device open_cuda_device(int index) {
   const int count = cuda_device_count();
   if (index >= count) fail(kExitFault, "GPU {} was asked for, {} found; --device cpu runs without", index, count);
   check_cuda(cudaSetDevice(index), "cudaSetDevice");
+  Device device{.kind = DeviceKind::cuda, .arch = arch_of(index)};
+  size_t free = 0, total = 0;
+  check_cuda(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+  for (const void* kernel : listed_kernels()) {
+    cudaFuncAttributes attributes;
+    check_cuda(cudaFuncGetAttributes(&attributes, kernel), "loading a kernel");
+  }
   cudaStream_t stream = nullptr;
   check_cuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreate");
-  return {.kind = DeviceKind::cuda, .stream = stream, .arch = arch_of(index)};
+  device.stream = stream;
+  taken.in_use = static_cast<int64_t>(total - free);
+  taken.loaded = static_cast<int64_t>(free) - cuda_free_memory(device);
+  return device;
 }
 void close_cuda_device(Device& device) {
   check_cuda(cudaStreamDestroy(stream_of(device)), "cudaStreamDestroy");
@@ -84,6 +107,7 @@ CudaProperties cuda_properties(const Device&) {
   p.libraries = fmt::format("CUDA {}, driver for {}", version(runtime), version(driver));
   p.multiprocessors = properties.multiProcessorCount;
   p.memory = static_cast<int64_t>(properties.totalGlobalMem);
+  p.in_use = taken.in_use, p.loaded = taken.loaded;
   return p;
 }
 int64_t cuda_free_memory(const Device&) {

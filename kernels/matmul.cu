@@ -274,7 +274,7 @@ Part divide(const Matmul<float>& op, int blocks) {
 void finish(const Device& device, const Part& part) {
   if (part.splits == 1) return;
   const int64_t count = static_cast<int64_t>(part.op.rows) * part.op.cols;
-  launch(add_splits_kernel, blocks_for(count, 256), 256, 0, stream_of(device), part);
+  launch<add_splits_kernel>(blocks_for(count, 256), 256, 0, stream_of(device), part);
 }
 
 template <class Float, class Shape, bool kTransA, bool kTransB>
@@ -282,8 +282,8 @@ void launch_mma(const Device& device, const Matmul<float>& op) {
   const int m = tiles(op.rows, Shape::kRows), n = tiles(op.cols, Shape::kCols);
   const Part part = divide(op, m * n);
   const dim3 grid(static_cast<unsigned>(m), static_cast<unsigned>(n), static_cast<unsigned>(part.splits));
-  launch(matmul_mma_kernel<Float, Shape, kTransA, kTransB>, grid, Shape::kThreads, 0, stream_of(device), part,
-         vector_rows<Float>(op.a), vector_rows<Float>(op.b));
+  launch<matmul_mma_kernel<Float, Shape, kTransA, kTransB>>(grid, Shape::kThreads, 0, stream_of(device), part,
+                                                            vector_rows<Float>(op.a), vector_rows<Float>(op.b));
   finish(device, part);
 }
 template <class Float, class Shape>
@@ -303,8 +303,8 @@ void tensor_core_product(const Device& device, const Matmul<float>& op) {
 
 template <class Float>
 void dot_rows(const Device& device, const Matmul<float>& op) {
-  launch(dot_rows_kernel<Float>, blocks_for(op.cols, kDotWarps), kDotWarps * 32, 0, stream_of(device), op,
-         vector_rows<Float>(op.a) && vector_rows<Float>(op.b));
+  launch<dot_rows_kernel<Float>>(blocks_for(op.cols, kDotWarps), kDotWarps * 32, 0, stream_of(device), op,
+                                 vector_rows<Float>(op.a) && vector_rows<Float>(op.b));
 }
 
 void product(const Device& device, const Matmul<float>& op) {
@@ -320,7 +320,7 @@ void product(const Device& device, const Matmul<float>& op) {
   const int m = tiles(op.rows, kFmaTile), n = tiles(op.cols, kFmaTile);
   const Part part = divide(op, m * n);
   const dim3 grid(static_cast<unsigned>(m), static_cast<unsigned>(n), static_cast<unsigned>(part.splits));
-  launch(matmul_fma_kernel, grid, kFmaThreads, 0, stream_of(device), part);
+  launch<matmul_fma_kernel>(grid, kFmaThreads, 0, stream_of(device), part);
   finish(device, part);
 }
 

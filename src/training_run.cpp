@@ -141,9 +141,9 @@ void TrainingRun<Float>::start() {
   else
     say(
         fmt::format("device   {} (sm_{}, {} multiprocessors, {}; {}), {} activations; product of this type {:.1f} TFLOP/s\n"
-                    "         {} taken by the driver, kernels and libraries, besides the plan",
+                    "         besides the plan: {} of kernels and libraries, {} of the driver's context and other programs",
                     s.gpu.name, s.device.arch / 10, s.gpu.multiprocessors, Bytes{s.gpu.memory}, s.gpu.libraries,
-                    dtype_name(dtype_of<Float>), s.peak_flops / 1e12, Bytes{s.gpu.before_loading}));
+                    dtype_name(dtype_of<Float>), s.peak_flops / 1e12, Bytes{s.gpu.loaded}, Bytes{s.gpu.in_use}));
   remove_old_checkpoints(options_.output, 0, 0);
   if (const auto older = newest_checkpoint(options_.output); older && !options_.resume)
     fmt::print(stderr, "note: {} is of an earlier run, and this one starts anew; --resume would go on from it\n",
@@ -370,7 +370,8 @@ void TrainingRun<Float>::write_run_json(const Json& result) const {
                      {"multiprocessors", session_.gpu.multiprocessors},
                      {"libraries", session_.gpu.libraries},
                      {"memory_total", session_.gpu.memory},
-                     {"memory_besides_the_plan", session_.gpu.before_loading},
+                     {"loaded_bytes", session_.gpu.loaded},
+                     {"in_use_before", session_.gpu.in_use},
                      {"staging_bytes", session_.staging.total()},
                      {"peak_flops", session_.peak_flops}};
   if (!result.is_null())
