@@ -81,7 +81,7 @@ int evaluate_with(const Options& options) {
   else
     fmt::print("loss {:.4f}, perplexity {:.3f} over {} targets of {} samples{}\n", result.loss, std::exp(result.loss),
                result.target_tokens, data.count(Split::kValidation), answers);
-  print_profile(session.device, session.peak_flops);
+  print_profile(session.device, session.peak_flops, session.peak_bytes);
   return kExitDone;
 }
 
@@ -114,7 +114,7 @@ int generate_with(const Options& options) {
     fmt::print("{}\n", Json{{"ids", ids[0]}, {"text", source.tokenizer->decode(ids[0])}}.dump());
   else
     fmt::print("{}\n", stream.finish());
-  print_profile(session.device, session.peak_flops);
+  print_profile(session.device, session.peak_flops, session.peak_bytes);
   return kExitDone;
 }
 
@@ -198,7 +198,7 @@ int dump_with(const Options& options) {
                Json{{"loss", loss}, {"documents", docs}, {"target_tokens", total_targets}, {"output", output.string()}}.dump());
   else if (!options.quiet)
     fmt::print("loss {:.6f} over {} targets of {} documents; wrote {}\n", loss, total_targets, docs, output.string());
-  print_profile(session.device, session.peak_flops);
+  print_profile(session.device, session.peak_flops, session.peak_bytes);
   return kExitDone;
 }
 

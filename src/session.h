@@ -83,6 +83,8 @@ class Session {
   int64_t resident_before = 0;  // of the process, before the arena was allocated
   Profile profile;              // filled with --profile
   double peak_flops = 0;        // of the product of this type, measured at start; 0: not measured
+  double peak_bytes = 0;        // a second, of copying; with --profile
+  int64_t gpu_free_before = 0;  // bytes, before the arena was allocated
 
  private:
   void place();

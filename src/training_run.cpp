@@ -299,7 +299,7 @@ void TrainingRun<Float>::save() {
   write_run_json(result);
   if (options_.json) fmt::print("{}\n", result.dump());
   tell_what_was_learned();
-  print_profile(session_.device, session_.peak_flops);
+  print_profile(session_.device, session_.peak_flops, session_.peak_bytes);
 }
 
 template <class Float>
@@ -307,9 +307,13 @@ void TrainingRun<Float>::tell_what_was_learned() const {
   const int64_t steps = session_.trainer.state.step - first_step_;
   say(fmt::format("trained  {} steps in {:.1f} s: {:.0f} tokens/s; loss {:.4f} in the first step, {:.4f} in the last", steps,
                   seconds_, seconds_ > 0 ? static_cast<double>(tokens_) / seconds_ : 0, first_loss_, last_loss_));
-  say(fmt::format("memory   {} planned; the process grew by {} at most, from the {} that it had before",
-                  Bytes{session_.arena.total()}, Bytes{peak_resident_ - session_.resident_before},
-                  Bytes{session_.resident_before}));
+  if (on_host(session_.device))
+    say(fmt::format("memory   {} planned; the process grew by {} at most, from the {} that it had before",
+                    Bytes{session_.arena.total()}, Bytes{peak_resident_ - session_.resident_before},
+                    Bytes{session_.resident_before}));
+  else
+    say(fmt::format("memory   {} planned; the GPU has {} less free than before (the plan and the graphs of steps)",
+                    Bytes{session_.arena.total()}, Bytes{session_.gpu_free_before - cuda_free_memory(session_.device)}));
   if (after_.loss)
     say(fmt::format("learned  validation loss {}{:.4f}", before_.loss ? fmt::format("{:.4f} -> ", *before_.loss) : "",
                     *after_.loss));
@@ -383,6 +387,8 @@ void TrainingRun<Float>::write_run_json(const Json& result) const {
                        {"tokens", tokens_},
                        {"tokens_per_second", seconds_ > 0 ? static_cast<double>(tokens_) / seconds_ : 0},
                        {"documents", data_.train.count(Split::kTrain)}};
+  if (!result.is_null() && !on_host(session_.device))
+    record.measured["gpu_bytes_taken"] = session_.gpu_free_before - cuda_free_memory(session_.device);
   record.result = result;
   write_run_record(options_.output / "run.json", record);
 }
