@@ -3,6 +3,7 @@
 #include "emulator/emulator.h"
 #endif
 
+#include "kernels/cublas_lt.h"
 #include "kernels/cuda_device.h"
 
 namespace tll {
@@ -48,9 +49,13 @@ Device open_cuda_device(int index) {
   int major = 0, minor = 0;
   check_cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index), "cudaDeviceGetAttribute");
   check_cuda(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, index), "cudaDeviceGetAttribute");
-  return {.kind = DeviceKind::cuda, .stream = stream, .arch = major * 100 + minor * 10};
+  std::string why_not;  // without cuBLASLt the kernels of matmul.cu do its work
+  return {.kind = DeviceKind::cuda, .stream = stream, .arch = major * 100 + minor * 10, .blas = open_cublas(why_not)};
 }
 void close_cuda_device(Device& device) {
+  check_cuda(cudaStreamSynchronize(stream_of(device)), "a kernel");
+  close_cublas(device.blas);
+  device.blas = nullptr;
   check_cuda(cudaStreamDestroy(stream_of(device)), "cudaStreamDestroy");
   device.stream = nullptr;
 }

@@ -180,6 +180,11 @@ cudaError_t enqueue_launch(const cudaLaunchConfig_t& config, const void* kernel,
   });
   return cudaSuccess;
 }
+cudaError_t enqueue_work(cudaStream_t stream, std::function<cudaError_t()> work) {
+  LOCKED;
+  r.enqueue(stream, std::move(work));
+  return cudaSuccess;
+}
 
 }  // namespace emulator
 
