@@ -5,6 +5,7 @@
 #include <nvtx3/nvToolsExt.h>
 #endif
 
+#include "kernels/cublas_lt.h"
 #include "kernels/cuda_device.h"
 #include "kernels/cuda_utils.cuh"
 
@@ -18,7 +19,8 @@ void check_cuda(cudaError_t error, const char* what) {
 
 // Measured when the device was opened, for cuda_properties.
 struct {
-  int64_t in_use, loaded;
+  int64_t in_use = 0, loaded = 0;
+  std::string no_blas;  // why cuBLASLt is not used
 } taken;
 
 std::vector<const void*>& listed_kernels() {
@@ -85,16 +87,20 @@ Device open_cuda_device(int index) {
   cudaStream_t stream = nullptr;
   check_cuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreate");
   device.stream = stream;
+  device.blas = open_cublas(taken.no_blas);
   taken.in_use = static_cast<int64_t>(total - free);
   taken.loaded = static_cast<int64_t>(free) - cuda_free_memory(device);
   return device;
 }
 void close_cuda_device(Device& device) {
+  check_cuda(cudaStreamSynchronize(stream_of(device)), "a kernel");
+  close_cublas(device.blas);
+  device.blas = nullptr;
   check_cuda(cudaStreamDestroy(stream_of(device)), "cudaStreamDestroy");
   device.stream = nullptr;
 }
 
-CudaProperties cuda_properties(const Device&) {
+CudaProperties cuda_properties(const Device& device) {
   int index = 0, driver = 0, runtime = 0;
   check_cuda(cudaGetDevice(&index), "cudaGetDevice");
   cudaDeviceProp properties;
@@ -104,7 +110,8 @@ CudaProperties cuda_properties(const Device&) {
   const auto version = [](int v) { return fmt::format("{}.{}", v / 1000, v % 1000 / 10); };
   CudaProperties p;
   p.name = properties.name;
-  p.libraries = fmt::format("CUDA {}, driver for {}", version(runtime), version(driver));
+  p.libraries = fmt::format("CUDA {}, driver for {}, {}", version(runtime), version(driver),
+                            device.blas ? cublas_version(device.blas) : "own products: " + taken.no_blas);
   p.multiprocessors = properties.multiProcessorCount;
   p.memory = static_cast<int64_t>(properties.totalGlobalMem);
   p.in_use = taken.in_use, p.loaded = taken.loaded;

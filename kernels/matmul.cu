@@ -1,4 +1,5 @@
-// Four kernels; which one runs depends on sizes and types alone, so that a product has the same bits wherever its operands lie.
+// Large products go to cuBLASLt where it is installed (cublas_lt.h). Of the four kernels for all others, which one runs depends
+// on sizes and types alone, so that a product has the same bits wherever its operands lie.
 //
 //   dot_rows_kernel        up to 8 rows (generation): a warp owns one column of the result, that is one row of the weight, and
 //                          reads it once, 8 elements a lane at a time.
@@ -10,7 +11,7 @@
 // Operands lie in shared memory as they lie in global memory; it is ldmatrix that transposes.
 #include <algorithm>
 
-#include "kernels/matmul.h"
+#include "kernels/cublas_lt.h"
 #include "kernels/row_access.cuh"
 
 namespace tll {
@@ -315,6 +316,7 @@ void product(const Device& device, const Matmul<float>& op) {
     if (op.a.dtype == DType::bf16) return dot_rows<bf16>(device, op);
     return dot_rows<half>(device, op);
   }
+  if (device.blas && cublas_matmul(device, op)) return;
   if (same && op.a.dtype == DType::bf16) return tensor_core_product<bf16>(device, op);
   if (same && op.a.dtype == DType::f16) return tensor_core_product<half>(device, op);
   const int m = tiles(op.rows, kFmaTile), n = tiles(op.cols, kFmaTile);
