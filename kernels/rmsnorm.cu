@@ -1,6 +1,6 @@
 // A block owns a row; a thread owns eight neighbouring elements of each 2048, in registers between the reduction and the result,
-// so that the row is read once. Rows beyond kPasses · 2048 (kPasses 0) are read twice. The gradient of the weight is a launch of
-// its own: sums of columns (column_sum.cuh).
+// so that the row is read once: up to 4096 elements, more would leave an SM too few threads. Of longer rows (kPasses 0) the
+// second read comes from a cache. The gradient of the weight is a launch of its own: sums of columns (column_sum.cuh).
 #include "kernels/column_sum.cuh"
 #include "kernels/rmsnorm.h"
 
@@ -112,7 +112,7 @@ void RmsnormForward<Float>::cuda(const Device& device) const {
   if (N == 0) return;
   const bool vector = vec_aligned<kVec<Float>>(x, C) && vec_aligned<kVec<Float>>(out, C) && vec_aligned<kVec<Float>>(w, C);
   const auto kernel = C <= kSpan       ? rmsnorm_forward_kernel<Float, 1>
-                      : C <= 4 * kSpan ? rmsnorm_forward_kernel<Float, 4>
+                      : C <= 2 * kSpan ? rmsnorm_forward_kernel<Float, 2>
                                        : rmsnorm_forward_kernel<Float, 0>;
   launch(kernel, dim3(static_cast<unsigned>(N)), kThreads, 0, stream_of(device), *this, static_cast<float>(eps), vector);
 }
@@ -123,7 +123,7 @@ void RmsnormBackward<Float>::cuda(const Device& device) const {
   const bool vector = vec_aligned<kVec<Float>>(x, C) && vec_aligned<kVec<Float>>(dx, C) && vec_aligned<kVec<Float>>(dout, C) &&
                       vec_aligned<kVec<Float>>(w, C);
   const auto kernel = C <= kSpan       ? rmsnorm_backward_kernel<Float, 1>
-                      : C <= 4 * kSpan ? rmsnorm_backward_kernel<Float, 4>
+                      : C <= 2 * kSpan ? rmsnorm_backward_kernel<Float, 2>
                                        : rmsnorm_backward_kernel<Float, 0>;
   launch(kernel, dim3(static_cast<unsigned>(N)), kThreads, 0, stream_of(device), *this, vector);
   if (dw) launch(rmsnorm_weight_kernel<Float>, blocks_for(C, kColumns), kColumnThreads, 0, stream_of(device), *this);
