@@ -112,6 +112,7 @@ struct OpCase {
   bool oracle = true;                                     // exists in double and complex
   bool same_bits_any_threads = true;                      // else only the same bits with the same threads
   size_t alignment = 0;  // bytes: on CUDA the bits are the same wherever all tensors are aligned to so many; 0: to elements
+  bool tensor_cores = false;                              // on CUDA, 16-bit types run on tensor cores or not at all
   uint64_t seed = 0;
 };
 
@@ -142,6 +143,9 @@ Runner typed(F f) {
 struct TestDevice {
   std::string name;
   std::vector<Device> variants;  // cpu: one for each instruction set of this processor
+  // Where the order of threads can be chosen: so many orders, of which choose_order(i) is the i-th. All must give the same bits.
+  int orders = 1;
+  std::function<void(int)> choose_order = {};
 };
 std::string variant_name(const TestDevice&, const Device& variant);
 std::vector<Isa> supported_isas();
@@ -153,6 +157,7 @@ struct Row {
   double forward_error = 0, forward_tolerance = 0, backward_error = 0, backward_tolerance = 0;
   bool has_backward = false;
   std::string problem;  // what was wrong, or empty
+  std::string skipped;  // why nothing ran, or empty
 };
 
 // The initial values of inputs, constants and += tensors: as the storage type holds them.

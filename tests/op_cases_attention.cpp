@@ -84,7 +84,7 @@ void attention_reference(const Shape& s, double scale, const Values& in, Referen
 }
 
 OpCase attention(const Shape& s) {
-  OpCase c{.op = "attention", .shape = name_of(s)};
+  OpCase c{.op = "attention", .shape = name_of(s), .tensor_cores = true};
   const int H = s.H, G = s.G, D = s.D, stride = (H + 2 * G) * D + s.gap, docs = static_cast<int>(s.lengths.size());
   std::vector<double> bounds{0};
   for (int n : s.lengths) bounds.push_back(bounds.back() + n);
@@ -275,6 +275,8 @@ void add_attention_cases(std::vector<OpCase>& cases, Random& random) {
     for (int window : {1, n - 1, n, n + 1}) cases.push_back(attention({{n}, 2, 2, 4, window, 0}));
   for (int window : {16, 47, 48, 63, 64, 65}) cases.push_back(attention({{131, 70}, 3, 1, 4, window, 5}));
   cases.push_back(attention({{70}, 1, 1, 128, 33, 0}));
+  for (int n : {127, 128, 129, 145}) cases.push_back(attention({{n}, 2, 1, 64, 0, 0}));  // around the tiles of tensor cores
+  cases.push_back(attention({{90, 60}, 1, 1, 128, 0, 8}));
   for (int i = 0; i < 4; i++) {
     std::vector<int> lengths(static_cast<size_t>(between(random, 1, 4)));
     for (int& n : lengths) n = between(random, 1, 80);

@@ -240,6 +240,11 @@ Row check_oracle(const OpCase& op) {
 
 Row check_on(const OpCase& op, DType type, const TestDevice& device) {
   Row row = row_of(op, op.dtype_label.empty() ? dtype_name(type) : op.dtype_label, device.name);
+  const Device& gpu = device.variants.front();
+  if (gpu.kind == DeviceKind::cuda && gpu.arch < 800 && op.tensor_cores && type == DType::bf16) {
+    row.skipped = fmt::format("sm_{} has no tensor cores for bf16", gpu.arch / 10);
+    return row;
+  }
   const Values initial = initial_values(op, type);
   Reference reference;
   op.reference(initial, reference);
@@ -267,6 +272,14 @@ Row check_on(const OpCase& op, DType type, const TestDevice& device) {
       execute(op, t, other, true);
       if (!same_results(op, first, t) && row.problem.empty())
         row.problem = fmt::format("{} threads and {} differ", variant.threads, threads);
+    }
+    for (int order = 1; order < device.orders && row.problem.empty(); order++) {
+      device.choose_order(order);
+      Tensors t = make_tensors(op, type, initial, variant, order % 2 == 0);
+      row.problem = execute(op, t, variant, true);
+      if (row.problem.empty() && !same_results(op, first, t)) row.problem = "the results follow the order of threads";
+      if (!row.problem.empty()) row.problem += fmt::format(" in order {}", order);
+      device.choose_order(0);
     }
     if (!row.problem.empty()) {
       row.problem += fmt::format(" on {}", variant_name(device, variant));
