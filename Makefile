@@ -35,6 +35,7 @@ ARCHS        := $(subst ;, ,$(CUDA_ARCH))
 NVCCFLAGS    := -std=c++20 -O3 -lineinfo -I. -DFMT_USE_CONSTEXPR=1 -Werror all-warnings -MMD -MP --threads 0 \
                 $(foreach a,$(ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
                 -gencode arch=compute_$(lastword $(ARCHS)),code=compute_$(lastword $(ARCHS))
+CUDA_LIBS    := $(if $(NVCC),-L$(dir $(NVCC))../lib64 -lcudart_static -lrt -ldl)
 CU           := $(wildcard kernels/*.cu)
 CUDA_OBJ     := $(CU:%.cu=$(BUILD)/cuda/%.o)
 EMULATED_OBJ := $(CU:%.cu=$(BUILD)/emulated/%.o)
@@ -103,6 +104,11 @@ test_gradients: $(BUILD)/tests/test_gradients.o $(BUILD)/libcases.a $(BUILD)/lib
 	$(CXX) $(CXXFLAGS) $^ -o $@ $(LIBS) -lboost_context
 $(BUILD)/run_tests: $(TESTS:%.cpp=$(BUILD)/%.o) $(BUILD)/tests/main.o $(BUILD)/libcases.a $(ARCHIVES)
 	$(call link,$(filter-out $(ARCHIVES),$^)) -lgtest
+# What measures a GPU (dev/bench/README.md). The emulated one is a test of the same program.
+BENCH_OBJ := $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard dev/bench/*.cpp))
+$(BUILD)/bench_ops: $(BENCH_OBJ) $(if $(NVCC),$(BUILD)/libcuda.a) $(BUILD)/libkernels.a ; $(CXX) $(CXXFLAGS) $^ -o $@ $(LIBS) $(CUDA_LIBS)
+$(BUILD)/bench_ops_emulated: $(BENCH_OBJ) $(BUILD)/libemulated.a $(BUILD)/libemulator.a $(BUILD)/libkernels.a
+	$(CXX) $(CXXFLAGS) $^ -o $@ $(LIBS) -lboost_context
 $(BUILD)/encode_lines: $(BUILD)/dev/tokenizer_compare/encode_lines.o $(ARCHIVES) ; $(call link,$<)
 # One test file alone: make build/one/NAME_test && build/one/NAME_test
 $(BUILD)/one/%: $(BUILD)/tests/%.o $(BUILD)/libcases.a $(ARCHIVES) ; @mkdir -p $(@D); $(call link,$(filter-out $(ARCHIVES),$^)) -lgtest -lgtest_main
