@@ -109,6 +109,11 @@ BENCH_OBJ := $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard dev/bench/*.cpp))
 $(BUILD)/bench_ops: $(BENCH_OBJ) $(if $(NVCC),$(BUILD)/libcuda.a) $(BUILD)/libkernels.a ; $(CXX) $(CXXFLAGS) $^ -o $@ $(LIBS) $(CUDA_LIBS)
 $(BUILD)/bench_ops_emulated: $(BENCH_OBJ) $(BUILD)/libemulated.a $(BUILD)/libemulator.a $(BUILD)/libkernels.a
 	$(CXX) $(CXXFLAGS) $^ -o $@ $(LIBS) -lboost_context
+PROBE_OBJ := $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard dev/gpu/*.cpp)) $(BUILD)/dev/emulator/mma_model.o
+$(BUILD)/probe: $(PROBE_OBJ) $(BUILD)/cuda/dev/gpu/probe_kernels.o $(BUILD)/libcuda.a
+	$(CXX) $(CXXFLAGS) $^ -o $@ -lfmt $(CUDA_LIBS)
+$(BUILD)/probe_emulated: $(PROBE_OBJ) $(BUILD)/emulated/dev/gpu/probe_kernels.o $(BUILD)/libemulated.a $(BUILD)/libemulator.a
+	$(CXX) $(CXXFLAGS) $^ -o $@ -lfmt -lboost_context
 $(BUILD)/encode_lines: $(BUILD)/dev/tokenizer_compare/encode_lines.o $(ARCHIVES) ; $(call link,$<)
 # One test file alone: make build/one/NAME_test && build/one/NAME_test
 $(BUILD)/one/%: $(BUILD)/tests/%.o $(BUILD)/libcases.a $(ARCHIVES) ; @mkdir -p $(@D); $(call link,$(filter-out $(ARCHIVES),$^)) -lgtest -lgtest_main

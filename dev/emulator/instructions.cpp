@@ -72,7 +72,8 @@ float operand(uint32_t reg, int half, Operand type) {
 
 // One element of the result.
 float mma_dot(const float* a, const float* b, float c, int inner, Operand type, MmaSum mode, int arch) {
-  return mode == MmaSum::exact ? mma_exact(a, b, c, inner) : mma_hardware(a, b, c, inner, type == Bf16 ? -126 : -14, arch);
+  return mode == MmaSum::exact ? mma_exact(a, b, c, inner)
+                               : mma_hardware(a, b, c, inner, type == Bf16 ? -126 : -14, mma_blocks(arch));
 }
 
 void finish_mma(Worker& worker, Warp& warp, uint32_t) {

@@ -24,18 +24,19 @@ float mma_exact(const float* a, const float* b, float c, int inner) {
   return std::isnan(sum) ? std::bit_cast<float>(0x7fffffffu) : static_cast<float>(sum);
 }
 
-float mma_hardware(const float* a, const float* b, float c, int inner, int smallest_exponent, int arch) {
+MmaBlocks mma_blocks(int arch) { return arch >= 900 ? MmaBlocks{25, 16} : MmaBlocks{24, 8}; }
+
+float mma_hardware(const float* a, const float* b, float c, int inner, int smallest_exponent, MmaBlocks blocks) {
   bool finite = std::isfinite(c);
   for (int k = 0; k < inner; k++) finite = finite && std::isfinite(a[k]) && std::isfinite(b[k]);
   if (!finite) return mma_exact(a, b, c, inner);
-  const int fraction = arch >= 900 ? 25 : 24, block = arch >= 900 ? 16 : 8;
-  for (int begin = 0; begin < inner; begin += block) {
-    const int end = std::min(begin + block, inner);
+  for (int begin = 0; begin < inner; begin += blocks.products) {
+    const int end = std::min(begin + blocks.products, inner);
     int largest = exponent_of(c, -126);
     for (int k = begin; k < end; k++)
       if (a[k] != 0 && b[k] != 0)
         largest = std::max(largest, exponent_of(a[k], smallest_exponent) + exponent_of(b[k], smallest_exponent));
-    const int unit = largest - fraction;
+    const int unit = largest - blocks.fraction;
     int64_t sum = static_cast<int64_t>(std::trunc(std::ldexp(static_cast<double>(c), -unit)));
     for (int k = begin; k < end; k++)
       sum += static_cast<int64_t>(std::trunc(std::ldexp(static_cast<double>(a[k]) * b[k], -unit)));
