@@ -272,23 +272,26 @@ void add_flat(std::vector<BenchCase>& cases, const Sizes& s) {
                              [=](const Memory& t) {
                                return SumOfSquares{t.at<double>("out"), t.at<double>("partial"), t.at<float>("x"), n};
                              }));
-  cases.push_back(bench_case(
-      shape, DType::f32,
-      {{"param", DType::f32, n}, {"m", DType::f32, n}, {"v", DType::f32, n, {Fill::kConstant, 1}}, {"grad", DType::f32, n}},
-      [=](const Memory& t) {
-        return AdamW{.param = t.at<float>("param"),
-                     .m = t.at<float>("m"),
-                     .v = t.at<float>("v"),
-                     .grad = t.at<float>("grad"),
-                     .n = n,
-                     .t = 10,
-                     .lr = 1e-4,
-                     .beta1 = 0.9,
-                     .beta2 = 0.999,
-                     .eps = 1e-8,
-                     .weight_decay = 0.01,
-                     .grad_scale = 1};
-      }));
+  const AdamWFactors factors = adamw_factors(10, 1e-4, 0.9, 0.999, 0.01, 1);
+  const float* numbers = &factors.apply;
+  const int64_t count = sizeof(factors) / sizeof(float);
+  cases.push_back(bench_case(shape, DType::f32,
+                             {{"param", DType::f32, n},
+                              {"m", DType::f32, n},
+                              {"v", DType::f32, n, {Fill::kConstant, 1}},
+                              {"grad", DType::f32, n},
+                              {"factors", DType::f32, count, exactly(std::vector<float>(numbers, numbers + count))}},
+                             [=](const Memory& t) {
+                               return AdamW{.param = t.at<float>("param"),
+                                            .m = t.at<float>("m"),
+                                            .v = t.at<float>("v"),
+                                            .grad = t.at<float>("grad"),
+                                            .factors = reinterpret_cast<const AdamWFactors*>(t.at<float>("factors")),
+                                            .n = n,
+                                            .beta1 = 0.9,
+                                            .beta2 = 0.999,
+                                            .eps = 1e-8};
+                             }));
 }
 
 template <class Float>
@@ -306,18 +309,22 @@ template <class Float>
 void add_loss(std::vector<BenchCase>& cases, const Sizes& s, const ModelShape& m) {
   const int rows = std::min(s.N, kLogitRows), V = m.V;
   const int64_t logits = int64_t{rows} * V;
-  cases.push_back(bench_case(
-      fmt::format("{} rows {} V {}", m.name, rows, V), dtype_of<Float>,
-      {{"logits", DType::f32, logits}, {"losses", DType::f32, rows}, {"targets", DType::i32, rows, {Fill::kBelow, 1.0 * V}}},
-      [=](const Memory& t) {
-        return CrossEntropy<Float>{.logits = t.at<float>("logits"),
-                                   .losses = t.at<float>("losses"),
-                                   .targets = t.at<int32_t>("targets"),
-                                   .rows = rows,
-                                   .V = V,
-                                   .scale = 1.0 / s.N,
-                                   .gradient = true};
-      }));
+  cases.push_back(bench_case(fmt::format("{} rows {} V {}", m.name, rows, V), dtype_of<Float>,
+                             {{"logits", DType::f32, logits},
+                              {"dlogits", dtype_of<Float>, logits},
+                              {"scale", DType::f64, 1, {Fill::kConstant, 1.0 / s.N}},
+                              {"losses", DType::f32, rows},
+                              {"targets", DType::i32, rows, {Fill::kBelow, 1.0 * V}}},
+                             [=](const Memory& t) {
+                               return CrossEntropy<Float>{.logits = t.at<float>("logits"),
+                                                          .losses = t.at<float>("losses"),
+                                                          .targets = t.at<int32_t>("targets"),
+                                                          .dlogits = t.at<Float>("dlogits"),
+                                                          .dlogits_stride = V,
+                                                          .scale = t.at<double>("scale"),
+                                                          .rows = rows,
+                                                          .V = V};
+                             }));
 }
 
 template <class Float>

@@ -7,7 +7,6 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
-#include "kernels/cuda_device.h"
 #include "src/check.h"
 
 namespace tll::probe {
@@ -127,7 +126,7 @@ Line check_misaligned(const Properties& p) {
 }
 
 int run(const Settings& settings, bool json) {
-  if (cuda_device_count() == 0) fail(kExitFault, "no GPU was found, or no driver");
+  if (device_count() == 0) fail(kExitFault, "no GPU was found, or no driver");
   const Properties p = properties();
   nlohmann::ordered_json all = nlohmann::ordered_json::array();
   const char* words[] = {"ok", "differs", "skipped"};

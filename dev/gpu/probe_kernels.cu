@@ -134,6 +134,11 @@ bool is_emulated() { return false; }
 void emulate(int) {}
 #endif
 
+int device_count() {
+  int count = 0;  // stays as it is where there is no driver
+  return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
+}
+
 Properties properties() {
   cudaDeviceProp p;
   int clock = 0;

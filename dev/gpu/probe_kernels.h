@@ -15,6 +15,7 @@ struct Properties {
   int memory_clock_khz, memory_bus_bits;  // 0: the driver does not tell
 };
 Properties properties();
+int device_count();  // 0 without a GPU or a driver
 bool is_emulated();
 void emulate(int arch);  // on the emulator: this architecture, and its tensor cores' sums; on a GPU nothing
 
