@@ -85,7 +85,7 @@ if [ -z "$dry" ] && ! nvidia-smi -L 2> /dev/null | grep -q '^GPU'; then
 fi
 deadline=$((SECONDS + budget))
 mkdir -p "$work" "$output"
-rm -rf "${work:?}"/*.log "$work"/*.json "$work"/*.jsonl "$work"/stages.tsv "$work"/runs
+rm -rf "${work:?}"/*.log "$work"/*.out "$work"/*.json "$work"/*.jsonl "$work"/stages.tsv "$work"/runs
 mkdir -p "$work/runs"
 command -v nvcc > /dev/null || export PATH=$PATH:/usr/local/cuda/bin
 nvcc=$(command -v nvcc || true)
@@ -149,10 +149,10 @@ stage() {
   limited "$limit" "$@" > "$work/$name.out" 2> "$work/$name.log"
   rc=$?
   text=$(tail -qn 1 "$work/$name.log" "$work/$name.out" 2> /dev/null | grep -v '^$' | tail -n 1 | cut -c1-150)
-  if head -c 1 "$work/$name.out" | grep -q '[[{]'; then text=$(tail -n 1 "$work/$name.log" | cut -c1-150); fi  # JSON: for the table
+  if head -n 1 "$work/$name.out" | grep -q '^[[{]$'; then text=$(tail -n 1 "$work/$name.log" | cut -c1-150); fi  # JSON: for the table
   case $rc in
     0) note "$name" ok $((SECONDS - begin)) "$text" ;;
-    124|137) note "$name" timeout $((SECONDS - begin)) "stopped after its $limit s" ;;
+    124|137) note "$name" timeout $((SECONDS - begin)) "stopped after $((SECONDS - begin)) s" ;;
     *) note "$name" failed $((SECONDS - begin)) "exit code $rc: $text" ;;
   esac
   return $rc
