@@ -28,7 +28,8 @@ struct Settings {
 std::vector<Line> check_properties(const Properties&);
 std::vector<Line> check_fragments(const Properties&, const Settings&);
 std::vector<Line> check_sums(const Properties&, const Settings&);
-std::vector<Line> check_numbers(const Properties&, const Settings&);
+std::vector<Line> check_numbers(const Settings&);
+std::vector<Line> check_copies(const Properties&);
 
 // Where a tensor-core operand lies: the formulae of kernels/mma.cuh. value: of the 16-bit values that a lane holds, the low half
 // of register 0 is 0, its high half 1, …; of C's four floats the number.

@@ -134,13 +134,18 @@ Line check_function(int function, int count) {
 
 }  // namespace
 
-std::vector<Line> check_numbers(const Properties& p, const Settings& settings) {
+std::vector<Line> check_numbers(const Settings& settings) {
   std::vector<Line> lines = {check_fmaxf()};
-  for (int bytes : {0, 5, 16})
-    if (p.arch >= 800) lines.push_back(check_copy(bytes, bytes == 0));
   for (const Line& l : check_conversions(settings.quick)) lines.push_back(l);
   for (int function = 0; function < static_cast<int>(std::size(kFunctions)); function++)
     lines.push_back(check_function(function, settings.quick ? 1 << 12 : 1 << 22));
+  return lines;
+}
+
+std::vector<Line> check_copies(const Properties& p) {
+  std::vector<Line> lines;
+  for (int bytes : {16, 5, 0})
+    if (p.arch >= 800) lines.push_back(check_copy(bytes, bytes == 0));
   return lines;
 }
 

@@ -5,7 +5,6 @@ import pathlib
 import statistics
 import sys
 
-LOGICAL = {"ok": 0, "differs": 0, "skipped": 0}
 MEMORY_TARGET, ATTENTION_TARGET = 0.7, 250
 SHARE_TARGETS = {"llama-3.1-8b": 0.45, "llama-3.2-1b": 0.35}
 RANK = 16
@@ -71,7 +70,7 @@ def main() -> int:
     work, output = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
     stages_file = work / "stages.tsv"
     stages = [line.split("\t") for line in stages_file.read_text().splitlines()] if stages_file.exists() else []
-    probe, bench = read_json(work / "probe.out"), read_json(work / "bench.out")
+    probe, bench = read_lines(work / "probe.out"), read_json(work / "bench.out")
     theirs = read_lines(work / "transformers.jsonl")
     ceilings = next((r for r in theirs if r.get("ceilings")), None)
     theirs = [r for r in theirs if not r.get("ceilings")]
@@ -85,13 +84,13 @@ def main() -> int:
     rate = max(rates, default=None)  # the largest that anyone reached here
 
     print("\n---- results")
-    if probe is not None:
-        verdicts = dict(LOGICAL)
+    if probe:
+        verdicts = {"ok": 0, "differs": 0, "skipped": 0, "noted": 0}
         for line in probe:
             verdicts[line["verdict"]] += 1
             if line["verdict"] != "ok":
                 print(f"probe: {line['point']}: {line['verdict']}: {line['text']}")
-        print("probe: " + ", ".join(f"{n} {verdict}" for verdict, n in verdicts.items()))
+        print("probe: " + ", ".join(f"{n} {verdict}" for verdict, n in verdicts.items() if n))
     if bench:
         line = f"ceilings: copy {bench['copy_gb_per_second']:.0f} GB/s, product {bench['matmul_tflops']['bf16']:.3g} TFLOP/s"
         if ceilings:
