@@ -41,7 +41,7 @@ void AdamW::cuda(const Device& device) const {
   const Constants constants{static_cast<float>(eps), static_cast<float>(beta1), static_cast<float>(beta2),
                             static_cast<float>(1.0 - beta1), static_cast<float>(1.0 - beta2)};
   const bool vector = vec_aligned<4>(param, 0) && vec_aligned<4>(m, 0) && vec_aligned<4>(v, 0) && vec_aligned<4>(grad, 0);
-  launch(adamw_kernel, blocks_for(n, kThreads * kOwn), kThreads, 0, stream_of(device), *this, constants, vector);
+  launch<adamw_kernel>(blocks_for(n, kThreads * kOwn), kThreads, 0, stream_of(device), *this, constants, vector);
 }
 
 }  // namespace tll

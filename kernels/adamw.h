@@ -31,10 +31,10 @@ TLL_HOST_DEVICE inline AdamWFactors adamw_factors(double t, double lr, double be
 struct AdamW {
   using Scalar = float;
   static constexpr const char* kName = "adamw";
-  float* param;       // (n)  in and out
-  float* m;           // (n)  in and out
-  float* v;           // (n)  in and out
-  const float* grad;  // (n)
+  float* param;                 // (n)  in and out
+  float* m;                     // (n)  in and out
+  float* v;                     // (n)  in and out
+  const float* grad;            // (n)
   const AdamWFactors* factors;  // (1)  in memory of the device
   int64_t n;
   double beta1, beta2, eps;

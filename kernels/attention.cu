@@ -7,11 +7,28 @@
 namespace tll {
 namespace {
 
+// Two slabs of 16 rows a warp: for each 16 x 16 of keys or values, an ldmatrix feeds four products instead of two, so that shared
+// memory (128 bytes a clock, 4 clocks an ldmatrix) keeps up with the tensor cores (2 clocks a product on sm_80): for D 128 and 48
+// keys 64 ldmatrix and 192 products, where one slab needs 56 for 96 and would wait for them. More warps in place of rows would
+// save nothing. 64 keys spill; queries stay in shared memory (64 registers, for 16 of the 64 ldmatrix).
 template <class Float, int kD>
-__global__ void __launch_bounds__(kAttentionThreads, 2)
+using ForwardTile = Tile<Float, kD, std::is_same_v<Float, float> ? 1 : 2>;
+
+// Blocks that registers and shared memory let an SM hold.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+template <int kD>
+constexpr int kForwardBlocks = 2;
+#else
+template <int kD>
+constexpr int kForwardBlocks = kD <= 64 ? 3 : 2;
+#endif
+
+template <class Float, int kD>
+__global__ void __launch_bounds__(kAttentionThreads, kForwardBlocks<kD>)
     attention_forward_kernel(const __grid_constant__ AttentionForward<Float> op, float scale, bool vector) {
-  using T = Tile<Float, kD>;
-  constexpr int kKeys = T::kKeys;
+  TLL_NEEDS_TENSOR_CORES(Float)
+  using T = ForwardTile<Float, kD>;
+  constexpr int kKeys = T::kKeys, kScores = T::template kScores<kKeys>;
   Float* q_tile = dynamic_shared<Float>();
   Float* k_tile = q_tile + T::kOwn * T::kPitch;
   Float* v_tile = k_tile + kKeys * T::kPitch;
@@ -27,13 +44,13 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
     T::template load<kKeys>(tile, from + j0 * stride, stride, end - j0, D, vector);
   };
 
-  int first[T::kMine], last[T::kMine];  // keys that a row sees
+  // The first key that each row sees; the last one is its own. Rows beyond the end are computed and not stored.
+  __shared__ int first[T::kOwn];
+  for (int i = static_cast<int>(threadIdx.x); i < T::kOwn; i += kAttentionThreads)
+    first[i] = i < rows ? documents.first_key(i0 + i) : begin;
   float top[T::kMine], sum[T::kMine], out[T::kSums] = {};
 #pragma unroll
   for (int r = 0; r < T::kMine; r++) {
-    const bool there = T::row(r) < rows;
-    last[r] = there ? i0 + T::row(r) : -1;
-    first[r] = there ? documents.first_key(last[r]) : 0;
     top[r] = -INFINITY, sum[r] = 0;
   }
   T::template load<T::kOwn>(q_tile, op.q + i0 * stride + h * D, stride, rows, D, vector);
@@ -45,17 +62,20 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
     cp_async_commit();
     cp_async_wait_group<1>();
     __syncthreads();  // the keys are there
-    float s[T::template kScores<kKeys>];
+    float s[kScores];
     T::template products<kKeys>(s, q_tile, k_tile);
     __syncthreads();  // nobody reads the keys any more
     if (j0 + kKeys < end) load(k_tile, k, j0 + kKeys);
     cp_async_commit();
 
     if (j0 + kKeys - 1 > i0 || j0 < first_of_last) {
+      int from[T::kMine];
 #pragma unroll
-      for (int e = 0; e < T::template kScores<kKeys>; e++) {
-        const int j = j0 + T::score_column(e), r = T::score_row(e);
-        if (j > last[r] || j < first[r]) s[e] = -INFINITY;
+      for (int r = 0; r < T::kMine; r++) from[r] = first[T::row(r)];
+#pragma unroll
+      for (int e = 0; e < kScores; e++) {
+        const int r = T::template score_row<kKeys>(e), j = j0 + T::template score_column<kKeys>(e);
+        s[e] = j > i0 + T::row(r) || j < from[r] ? -INFINITY : s[e];
       }
     }
     float base[T::kMine], shrink[T::kMine];
@@ -63,22 +83,27 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
     for (int r = 0; r < T::kMine; r++) {
       float highest = top[r];
 #pragma unroll
-      for (int e = 0; e < T::template kScores<kKeys>; e++)
-        if (T::score_row(e) == r) highest = Max()(highest, s[e]);
+      for (int e = 0; e < kScores; e++)
+        if (T::template score_row<kKeys>(e) == r) highest = Max()(highest, s[e]);
       highest = warp_max<4>(highest);
-      base[r] = highest == -INFINITY ? 0.0f : highest;  // a row that has seen no key yet
-      shrink[r] = exp2f((top[r] - base[r]) * factor);
+      base[r] = highest == -INFINITY ? 0.0f : highest * factor;  // a row that has seen no key yet
+      shrink[r] = exp2_approx(fmaf(top[r], factor, -base[r]));
       top[r] = highest;
       sum[r] *= shrink[r];
     }
 #pragma unroll
-    for (int e = 0; e < T::template kScores<kKeys>; e++) {
-      const int r = T::score_row(e);
-      s[e] = exp2f((s[e] - base[r]) * factor);
+    for (int e = 0; e < kScores; e++) {
+      const int r = T::template score_row<kKeys>(e);
+      s[e] = exp2_approx(fmaf(s[e], factor, -base[r]));
       sum[r] += s[e];
     }
+    bool shrinks = false;  // later tiles seldom hold a new maximum
 #pragma unroll
-    for (int e = 0; e < T::kSums; e++) out[e] *= shrink[T::sum_row(e)];
+    for (int r = 0; r < T::kMine; r++) shrinks |= shrink[r] != 1.0f;
+    if (__any_sync(kFullWarp, shrinks)) {
+#pragma unroll
+      for (int e = 0; e < T::kSums; e++) out[e] *= shrink[T::template score_row<kD>(e)];
+    }
     cp_async_wait_group<1>();
     __syncthreads();  // the values are there
     T::template accumulate<kKeys>(out, s, v_tile);
@@ -93,7 +118,7 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
       op.lse[static_cast<int64_t>(h) * N + i0 + T::row(r)] = top[r] * scale + logf(total);
   }
   const int64_t out_stride = static_cast<int64_t>(op.H) * D;
-  store_rows<T>(op.out + i0 * out_stride + h * D, out_stride, rows, D, out, [&](int r) { return inverse[r]; });
+  T::store(op.out + i0 * out_stride + h * D, out_stride, rows, D, out, q_tile, vector, [&](int r) { return inverse[r]; });
 }
 
 constexpr int kDecodeThreads = 128, kDecodeWarps = kDecodeThreads / kWarp;
@@ -165,12 +190,14 @@ __global__ void __launch_bounds__(kDecodeThreads)
 template <class Float>
 void AttentionForward<Float>::cuda(const Device& device) const {
   if (N == 0) return;
+  check_tensor_cores<Float>(device, kName);
   with_head_size(D, [&](auto d) {
-    using T = Tile<Float, decltype(d)::value>;
+    using T = ForwardTile<Float, decltype(d)::value>;
     const dim3 grid(static_cast<unsigned>((N + T::kOwn - 1) / T::kOwn), static_cast<unsigned>(H));
-    const bool vector = vector_heads(q, stride, D) && vector_heads(k, stride, D) && vector_heads(v, stride, D);
-    launch(attention_forward_kernel<Float, T::kD>, grid, kAttentionThreads, (T::kOwn + 2 * T::kKeys) * T::kPitch * sizeof(Float),
-           stream_of(device), *this, static_cast<float>(scale), vector);
+    const bool vector = vector_heads(q, stride, D) && vector_heads(k, stride, D) && vector_heads(v, stride, D) &&
+                        vector_heads(out, int64_t{H} * D, D);
+    launch<attention_forward_kernel<Float, T::kD>>(grid, kAttentionThreads, (T::kOwn + 2 * T::kKeys) * T::kPitch * sizeof(Float),
+                                                   stream_of(device), *this, static_cast<float>(scale), vector);
   });
 }
 
@@ -178,8 +205,8 @@ template <class Float>
 void AttentionDecode<Float>::cuda(const Device& device) const {
   const int64_t cache = int64_t{G} * D;
   const bool vector = vec_aligned<kVec<Float>>(q, stride) && vec_aligned<kVec<Float>>(k, cache) && D % 8 == 0;
-  launch(attention_decode_kernel<Float>, dim3(static_cast<unsigned>(H), static_cast<unsigned>(B)), kDecodeThreads, 0,
-         stream_of(device), *this, static_cast<float>(scale), vector);
+  launch<attention_decode_kernel<Float>>(dim3(static_cast<unsigned>(H), static_cast<unsigned>(B)), kDecodeThreads, 0,
+                                         stream_of(device), *this, static_cast<float>(scale), vector);
 }
 
 TLL_INSTANTIATE_CUDA(AttentionForward)

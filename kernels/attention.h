@@ -59,9 +59,7 @@ struct AttentionForward {
   double pairs = 0;  // visible_pairs, which only cost() needs
   static int64_t scratch_floats(int D, int threads) { return is_oracle<Float> ? 0 : attention_forward_tiles(D) * threads; }
   void check() const { check_attention(*this); }
-  Cost cost() const {
-    return {(2.0 * H + 2.0 * G) * N * D * sizeof(Float), 4.0 * D * H * pairs};
-  }
+  Cost cost() const { return {(2.0 * H + 2.0 * G) * N * D * sizeof(Float), 4.0 * D * H * pairs}; }
   template <Isa>
   void cpu() const;
   void cuda(const Device&) const;
@@ -80,7 +78,7 @@ struct AttentionBackward {
   const int32_t* cu_seqlens;  // (docs + 1)
   int docs, N, H, G, D, stride, window, threads;
   double scale;
-  double pairs = 0;  // visible_pairs, which only cost() needs
+  double pairs = 0;                                                       // visible_pairs, which only cost() needs
   static int64_t cuda_scratch_floats(int64_t N, int H) { return N * H; }  // Σ_d dout·out of each row
   static int64_t scratch_floats(int64_t N, int H, int D, int threads) {
     return is_oracle<Float> ? 0 : 2 * N * H * attention_pad(D) + attention_backward_tiles(D) * threads;
@@ -89,9 +87,7 @@ struct AttentionBackward {
     check_attention(*this);
     TLL_CHECK(dq && dk && dv && dout, "null gradient");
   }
-  Cost cost() const {
-    return {(4.0 * H + 4.0 * G) * N * D * sizeof(Float), 10.0 * D * H * pairs};
-  }
+  Cost cost() const { return {(4.0 * H + 4.0 * G) * N * D * sizeof(Float), 10.0 * D * H * pairs}; }
   template <Isa>
   void cpu() const;
   void cuda(const Device&) const;

@@ -30,6 +30,7 @@ constexpr int kTileElements = (2 * T::kOwn + 4 * T::kStream) * T::kPitch;
 template <class Float, int kD>
 __global__ void __launch_bounds__(kAttentionThreads, 2)
     keys_kernel(const __grid_constant__ AttentionBackward<Float> op, float scale, bool vector) {
+  TLL_NEEDS_TENSOR_CORES(Float)
   using T = Tile<Float, kD>;
   constexpr int kStream = T::kStream, kScores = T::template kScores<kStream>, kStage = kStream * T::kPitch;
   Float* k_tile = dynamic_shared<Float>();
@@ -85,21 +86,22 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
     T::template products<kStream>(ds, v_tile, dout_tile);
 #pragma unroll
     for (int e = 0; e < kScores; e++) {
-      const int column = T::score_column(e), i = i0 + column, r = T::score_row(e);
+      const int column = T::template score_column<kStream>(e), i = i0 + column, r = T::template score_row<kStream>(e);
       const bool visible = i >= first[r] && i < end[r];
-      p[e] = visible ? exp2f(p[e] * factor - lse_tiles[stage][column]) : 0.0f;
+      p[e] = visible ? exp2_approx(p[e] * factor - lse_tiles[stage][column]) : 0.0f;
       ds[e] = visible ? p[e] * (ds[e] - delta_tiles[stage][column]) : 0.0f;
     }
     T::template accumulate<kStream>(dv, p, dout_tile);
     T::template accumulate<kStream>(dk, ds, q_tile);
   }
-  store_rows<T>(op.dk + j0 * stride + g * D, stride, rows, D, dk, [&](int) { return scale; });
-  store_rows<T>(op.dv + j0 * stride + g * D, stride, rows, D, dv, [](int) { return 1.0f; });
+  T::store(op.dk + j0 * stride + g * D, stride, rows, D, dk, k_tile, vector, [&](int) { return scale; });
+  T::store(op.dv + j0 * stride + g * D, stride, rows, D, dv, v_tile, vector, [](int) { return 1.0f; });
 }
 
 template <class Float, int kD>
 __global__ void __launch_bounds__(kAttentionThreads, 2)
     queries_kernel(const __grid_constant__ AttentionBackward<Float> op, float scale, bool vector) {
+  TLL_NEEDS_TENSOR_CORES(Float)
   using T = Tile<Float, kD>;
   constexpr int kStream = T::kStream, kScores = T::template kScores<kStream>, kStage = kStream * T::kPitch;
   Float* q_tile = dynamic_shared<Float>();
@@ -145,13 +147,13 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
     T::template products<kStream>(ds, dout_tile, v_tiles + stage * kStage);
 #pragma unroll
     for (int e = 0; e < kScores; e++) {
-      const int j = j0 + T::score_column(e), r = T::score_row(e);
+      const int j = j0 + T::template score_column<kStream>(e), r = T::template score_row<kStream>(e);
       const bool visible = j >= first[r] && j <= last[r];
-      ds[e] = visible ? exp2f(p[e] * factor - lse[r]) * (ds[e] - delta[r]) : 0.0f;
+      ds[e] = visible ? exp2_approx(p[e] * factor - lse[r]) * (ds[e] - delta[r]) : 0.0f;
     }
     T::template accumulate<kStream>(dq, ds, k_tiles + stage * kStage);
   }
-  store_rows<T>(op.dq + i0 * stride + h * D, stride, rows, D, dq, [&](int) { return scale; });
+  T::store(op.dq + i0 * stride + h * D, stride, rows, D, dq, q_tile, vector, [&](int) { return scale; });
 }
 
 }  // namespace
@@ -159,19 +161,21 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
 template <class Float>
 void AttentionBackward<Float>::cuda(const Device& device) const {
   if (N == 0) return;
+  check_tensor_cores<Float>(device, kName);
   const cudaStream_t stream_used = stream_of(device);
-  launch(delta_kernel<Float>, blocks_for(int64_t{N} * H, kDeltaThreads / kWarp), kDeltaThreads, 0, stream_used, *this);
+  launch<delta_kernel<Float>>(blocks_for(int64_t{N} * H, kDeltaThreads / kWarp), kDeltaThreads, 0, stream_used, *this);
   with_head_size(D, [&](auto d) {
     using T = Tile<Float, decltype(d)::value>;
     const unsigned tiles = static_cast<unsigned>((N + T::kOwn - 1) / T::kOwn);
     const size_t shared = kTileElements<T> * sizeof(Float);
     const bool vector = vector_heads(q, stride, D) && vector_heads(k, stride, D) && vector_heads(v, stride, D) &&
-                        vector_heads(dout, int64_t{H} * D, D);
+                        vector_heads(dout, int64_t{H} * D, D) && vector_heads(dq, stride, D) && vector_heads(dk, stride, D) &&
+                        vector_heads(dv, stride, D);
     const float s = static_cast<float>(scale);
-    launch(keys_kernel<Float, T::kD>, dim3(tiles, static_cast<unsigned>(G)), kAttentionThreads, shared, stream_used, *this, s,
-           vector);
-    launch(queries_kernel<Float, T::kD>, dim3(tiles, static_cast<unsigned>(H)), kAttentionThreads, shared, stream_used, *this, s,
-           vector);
+    launch<keys_kernel<Float, T::kD>>(dim3(tiles, static_cast<unsigned>(G)), kAttentionThreads, shared, stream_used, *this, s,
+                                      vector);
+    launch<queries_kernel<Float, T::kD>>(dim3(tiles, static_cast<unsigned>(H)), kAttentionThreads, shared, stream_used, *this, s,
+                                         vector);
   });
 }
 

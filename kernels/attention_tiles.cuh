@@ -6,10 +6,10 @@
 //   products(s, X, Y)      s[x, y] = Σ_d X[x, d] · Y[y, d]
 //   accumulate(a, s, Y)    a[x, d] += Σ_y s[x, y] · Y[y, d]
 // A thread holds some elements of s and of the accumulators; the four lanes of a quad hold all of a row, so that sums and maxima
-// over a row are warp_sum<4> and warp_max<4>. score_row/score_column and sum_row/sum_column say which; rows are numbered within
-// the thread, row(r) within the block's tile.
+// over a row are warp_sum<4> and warp_max<4>. score_row/score_column say which those of s are; rows are numbered within the
+// thread, row(r) within the block's tile.
 //
-// bf16 and fp16: tensor cores; a warp owns 16 rows, a thread two of them (r = 0, 1), and s is rounded to the storage type before
+// bf16 and fp16: tensor cores; a warp owns 16·kSlabs rows, a thread two of each 16, and s is rounded to the storage type before
 // it is multiplied. float: a warp owns 8 rows, a quad one, everything in fma.
 #pragma once
 
@@ -25,81 +25,149 @@ struct TileRows {
   static constexpr int kD = kD_, kPitch = kD + kVec<Float>;  // an odd number of 16-byte units: no bank conflicts
   template <int kRows>
   TLL_DEVICE static void load(Float* tile, const Float* from, int64_t stride, int rows, int D, bool vector) {
-    constexpr int kChunks = kD / kVec<Float>;
-    for (int c = threadIdx.x; c < kRows * kChunks; c += kAttentionThreads) {
-      const int row = c / kChunks, column = c % kChunks * kVec<Float>;
-      int valid = row < rows ? D - column : 0;
-      valid = valid < 0 ? 0 : (valid > kVec<Float> ? kVec<Float> : valid);
-      copy_vec_async(tile + row * kPitch + column, valid > 0 ? from + row * stride + column : from, valid, vector);
+    constexpr int kChunks = kD / kVec<Float>, kStep = kAttentionThreads / kChunks;
+    const auto copy = [&](int c, bool whole) {
+      const int row = c / kChunks, column = c % kChunks * kVec<Float>, left = row < rows ? D - column : 0;
+      copy_vec_async(tile + row * kPitch + column, from + row * stride + column,
+                     left < 0 ? 0 : (left > kVec<Float> ? kVec<Float> : left), whole);
+    };
+    if (!vector) {
+#pragma unroll 1
+      for (int c = threadIdx.x; c < kRows * kChunks; c += kAttentionThreads) copy(c, false);
+    } else if constexpr (kAttentionThreads % kChunks == 0 &&
+                         kRows % kStep == 0) {  // a thread's column is the same in all its rows
+      const int row0 = static_cast<int>(threadIdx.x) / kChunks, column = static_cast<int>(threadIdx.x) % kChunks * kVec<Float>;
+      const int bytes = column < D ? 16 : 0;
+      from += row0 * stride + column;
+      tile += row0 * kPitch + column;
+#pragma unroll
+      for (int row = 0; row < kRows; row += kStep) {
+        cp_async_16(tile + row * kPitch, from, row + row0 < rows ? bytes : 0);
+        from += kStep * stride;
+      }
+    } else {
+#pragma unroll
+      for (int c = threadIdx.x; c < kRows * kChunks; c += kAttentionThreads) copy(c, true);
     }
   }
 };
 
-template <class Float, int kD_>
+// kSlabs: m16 tiles of rows that a warp owns. Two halve what is read of Y from shared memory for each product.
+template <class Float, int kD_, int kSlabs_ = 1>
 struct Tile : TileRows<Float, kD_> {
-  static constexpr int kD = kD_, kPitch = TileRows<Float, kD_>::kPitch;
-  static constexpr int kOwn = 64, kMine = 2;                     // rows of the block, of a thread
-  static constexpr int kKeys = 64, kStream = kD > 96 ? 16 : 32;  // rows that stream by: forward, backward
-  static constexpr int kSums = kD / 2;                           // accumulators of a thread
+  static constexpr int kD = kD_, kPitch = TileRows<Float, kD_>::kPitch, kSlabs = kSlabs_;
+  static constexpr int kOwn = 64 * kSlabs, kMine = 2 * kSlabs;  // rows of the block, of a thread
+  // Rows that stream by, forward and backward: as many as registers allow, and the 64 KiB of shared memory of sm_75.
+  static constexpr int kKeys = kSlabs > 1 ? 48 : 64, kStream = kD > 96 ? 16 : 32;
+  static constexpr int kSums = kSlabs * kD / 2;  // accumulators of a thread
   template <int kY>
-  static constexpr int kScores = kY / 2;
+  static constexpr int kScores = kSlabs* kY / 2;
 
-  TLL_DEVICE static int row(int r) { return static_cast<int>(warp_id() * 16 + lane_id() / 4) + 8 * r; }
-  TLL_DEVICE static int score_row(int e) { return e / 2 % 2; }
-  TLL_DEVICE static int score_column(int e) { return e / 4 * 8 + static_cast<int>(lane_id() % 4) * 2 + e % 2; }
-  TLL_DEVICE static int sum_row(int e) { return score_row(e); }
-  TLL_DEVICE static int sum_column(int e) { return score_column(e); }
+  TLL_DEVICE static int row(int r) {
+    return static_cast<int>(warp_id()) * 16 * kSlabs + r / 2 * 16 + static_cast<int>(lane_id()) / 4 + r % 2 * 8;
+  }
+  template <int kY>
+  TLL_DEVICE static constexpr int score_row(int e) {
+    return e / (kY / 2) * 2 + e / 2 % 2;
+  }
+  template <int kY>
+  TLL_DEVICE static int score_column(int e) {
+    return e % (kY / 2) / 4 * 8 + static_cast<int>(lane_id() % 4) * 2 + e % 2;
+  }
 
   template <int kY>
-  TLL_DEVICE static void products(float (&s)[kY / 2], const Float* x, const Float* y) {
+  TLL_DEVICE static void products(float (&s)[kSlabs * kY / 2], const Float* x, const Float* y) {
     const int lane = static_cast<int>(lane_id());
-    const Float* a_row = x + (static_cast<int>(warp_id()) * 16 + (lane & 15)) * kPitch + 8 * (lane >> 4);
+    const Float* a_row = x + (static_cast<int>(warp_id()) * 16 * kSlabs + (lane & 15)) * kPitch + 8 * (lane >> 4);
     const Float* b_row = y + ((lane & 7) + 8 * (lane >> 4)) * kPitch + 8 * ((lane >> 3) & 1);
-    float c[kY / 8][4] = {};
+    float c[kSlabs][kY / 8][4] = {};
 #pragma unroll
     for (int k = 0; k < kD; k += 16) {
-      uint32_t a[4], b[4];
-      ldmatrix(a, a_row + k);
+      uint32_t a[kSlabs][4], b[4];
+#pragma unroll
+      for (int slab = 0; slab < kSlabs; slab++) ldmatrix(a[slab], a_row + slab * 16 * kPitch + k);
 #pragma unroll
       for (int n = 0; n < kY; n += 16) {
         ldmatrix(b, b_row + n * kPitch + k);
         const uint32_t b0[2] = {b[0], b[1]}, b1[2] = {b[2], b[3]};
-        mma_m16n8k16<Float>(c[n / 8], a, b0);
-        mma_m16n8k16<Float>(c[n / 8 + 1], a, b1);
+#pragma unroll
+        for (int slab = 0; slab < kSlabs; slab++) {
+          mma_m16n8k16<Float>(c[slab][n / 8], a[slab], b0);
+          mma_m16n8k16<Float>(c[slab][n / 8 + 1], a[slab], b1);
+        }
       }
     }
 #pragma unroll
-    for (int e = 0; e < kY / 2; e++) s[e] = c[e / 4][e % 4];
+    for (int e = 0; e < kSlabs * kY / 2; e++) s[e] = c[e / (kY / 2)][e % (kY / 2) / 4][e % 4];
   }
 
   template <int kY>
-  TLL_DEVICE static void accumulate(float (&sums)[kSums], const float (&s)[kY / 2], const Float* y) {
+  TLL_DEVICE static void accumulate(float (&sums)[kSums], const float (&s)[kSlabs * kY / 2], const Float* y) {
     const int lane = static_cast<int>(lane_id());
     const Float* b_row = y + (lane & 15) * kPitch + 8 * (lane >> 4);
 #pragma unroll
     for (int k = 0; k < kY; k += 16) {
-      const float* p = s + k / 2;  // two neighbouring n8 tiles of s are an A operand
-      const uint32_t a[4] = {pack2<Float>(p[0], p[1]), pack2<Float>(p[2], p[3]), pack2<Float>(p[4], p[5]),
-                             pack2<Float>(p[6], p[7])};
+      uint32_t a[kSlabs][4];
+#pragma unroll
+      for (int slab = 0; slab < kSlabs; slab++)
+#pragma unroll
+        for (int r = 0; r < 4; r++) {  // two neighbouring n8 tiles of s are an A operand
+          const float* p = s + slab * (kY / 2) + k / 2 + 2 * r;
+          a[slab][r] = pack2<Float>(p[0], p[1]);
+        }
 #pragma unroll
       for (int n = 0; n < kD; n += 16) {
         uint32_t b[4];
         ldmatrix_trans(b, b_row + k * kPitch + n);
         const uint32_t b0[2] = {b[0], b[1]}, b1[2] = {b[2], b[3]};
-        float c[2][4];
 #pragma unroll
-        for (int e = 0; e < 8; e++) c[e / 4][e % 4] = sums[n / 2 + e];
-        mma_m16n8k16<Float>(c[0], a, b0);
-        mma_m16n8k16<Float>(c[1], a, b1);
+        for (int slab = 0; slab < kSlabs; slab++) {
+          float* at = sums + slab * (kD / 2) + n / 2;
+          float c[2][4];
 #pragma unroll
-        for (int e = 0; e < 8; e++) sums[n / 2 + e] = c[e / 4][e % 4];
+          for (int e = 0; e < 8; e++) c[e / 4][e % 4] = at[e];
+          mma_m16n8k16<Float>(c[0], a[slab], b0);
+          mma_m16n8k16<Float>(c[1], a[slab], b1);
+#pragma unroll
+          for (int e = 0; e < 8; e++) at[e] = c[e / 4][e % 4];
+        }
+      }
+    }
+  }
+
+  // Accumulators to global memory, times factor(r), by way of the warp's own rows of a tile that no other warp reads: a lane then
+  // writes 16 bytes at a time.
+  template <class Factor>
+  TLL_DEVICE static void store(Float* to, int64_t stride, int rows, int D, const float (&sums)[kSums], Float* tile, bool vector,
+                               const Factor& factor) {
+    const int lane = static_cast<int>(lane_id());
+    __syncwarp();
+#pragma unroll
+    for (int e = 0; e < kSums; e += 2) {
+      const int r = score_row<kD>(e);
+      const uint32_t pair = pack2<Float>(sums[e] * factor(r), sums[e + 1] * factor(r));
+      memcpy(tile + row(r) * kPitch + score_column<kD>(e), &pair, sizeof(pair));
+    }
+    __syncwarp();
+    constexpr int kChunks = kD / kVec<Float>;
+#pragma unroll 1
+    for (int c = lane; c < 16 * kSlabs * kChunks; c += kWarp) {
+      const int at = static_cast<int>(warp_id()) * 16 * kSlabs + c / kChunks, column = c % kChunks * kVec<Float>;
+      if (at >= rows || column >= D) continue;
+      const Vec<Float, kVec<Float>> x = load_vec<kVec<Float>>(tile + at * kPitch + column);
+      if (vector) {  // D is a multiple of kVec
+        store_vec(to + at * stride + column, x);
+      } else {
+#pragma unroll
+        for (int i = 0; i < kVec<Float>; i++)
+          if (column + i < D) to[at * stride + column + i] = x[i];
       }
     }
   }
 };
 
 template <int kD_>
-struct Tile<float, kD_> : TileRows<float, kD_> {
+struct Tile<float, kD_, 1> : TileRows<float, kD_> {
   static constexpr int kD = kD_, kPitch = TileRows<float, kD_>::kPitch;
   static constexpr int kOwn = 32, kMine = 1;
   static constexpr int kKeys = 32, kStream = kD > 96 ? 8 : 16;
@@ -108,10 +176,14 @@ struct Tile<float, kD_> : TileRows<float, kD_> {
   static constexpr int kScores = kY / 4;
 
   TLL_DEVICE static int row(int) { return static_cast<int>(threadIdx.x) / 4; }
-  TLL_DEVICE static int score_row(int) { return 0; }
-  TLL_DEVICE static int score_column(int e) { return e * 4 + static_cast<int>(lane_id() % 4); }
-  TLL_DEVICE static int sum_row(int) { return 0; }
-  TLL_DEVICE static int sum_column(int e) { return e / 4 * 16 + static_cast<int>(lane_id() % 4) * 4 + e % 4; }
+  template <int kY>
+  TLL_DEVICE static constexpr int score_row(int) {
+    return 0;
+  }
+  template <int kY>
+  TLL_DEVICE static int score_column(int e) {
+    return e * 4 + static_cast<int>(lane_id() % 4);
+  }
 
   template <int kY>
   TLL_DEVICE static void products(float (&s)[kY / 4], const float* x, const float* y) {
@@ -149,20 +221,25 @@ struct Tile<float, kD_> : TileRows<float, kD_> {
       }
     }
   }
+
+  template <class Factor>
+  TLL_DEVICE static void store(float* to, int64_t stride, int rows, int D, const float (&sums)[kSums], float*, bool vector,
+                               const Factor& factor) {
+    const int first = static_cast<int>(lane_id() % 4) * 4;
+#pragma unroll
+    for (int n = 0; n < kD; n += 16) {
+      float v[4];
+#pragma unroll
+      for (int i = 0; i < 4; i++) v[i] = sums[n / 4 + i] * factor(0);
+      if (row(0) < rows) store_floats(to + row(0) * stride + n + first, v, D - n - first, vector);
+    }
+  }
 };
 
-// Rows of accumulators to global memory, times factor(r).
-template <class T, class Float, class Factor>
-TLL_DEVICE void store_rows(Float* to, int64_t stride, int rows, int D, const float (&sums)[T::kSums], const Factor& factor) {
-#pragma unroll
-  for (int e = 0; e < T::kSums; e++) {
-    const int r = T::sum_row(e), column = T::sum_column(e);
-    if (T::row(r) < rows && column < D) to[T::row(r) * stride + column] = from_float<Float>(sums[e] * factor(r));
-  }
-}
-
-// ---- who sees whom: query i sees the keys first_key(i) … i, key j is seen by the queries j … query_end(j)-1
-// -------------------- Both rise with their argument, so a tile's bounds are those of its first and last row.
+// ---- who sees whom
+// -------------------------------------------------------------------------------------------------------------- Query i sees the
+// keys first_key(i) … i, key j is seen by the queries j … query_end(j)-1. Both rise with their argument, so a tile's bounds are
+// those of its first and last row.
 
 struct Documents {
   const int32_t* bounds;  // (docs + 1)
@@ -193,6 +270,13 @@ struct Documents {
 // ------------------------------------------------------------------------------------------------------------------
 
 inline constexpr float kLog2e = 1.4426950408889634f;
+
+template <class Float>
+void check_tensor_cores(const Device& device, const char* op) {
+  TLL_CHECK((std::is_same_v<Float, float> || tensor_cores_multiply<Float>(device.arch)),
+            "{} in {} needs tensor cores of sm_80 or later, this GPU is sm_{}; use fp16", op, dtype_name(dtype_of<Float>),
+            device.arch / 10);
+}
 
 // Calls f(integral_constant<kD>) with the least kD that D fits.
 template <class F>

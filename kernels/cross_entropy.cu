@@ -1,6 +1,6 @@
 // Bound by memory. A block owns a row, a thread four neighbouring logits of each 2048. One read gives maximum and sum (each
-// thread rescales its sum when its maximum grows); the gradient is a second read, and a write, which may go to the same memory: then
-// what is written lies where this or an earlier tile was read, so a barrier between the two is enough.
+// thread rescales its sum when its maximum grows); the gradient is a second read, and a write, which may go to the same memory:
+// then what is written lies where this or an earlier tile was read, so a barrier between the two is enough.
 #include "kernels/cross_entropy.h"
 #include "kernels/row_access.cuh"
 
@@ -74,14 +74,14 @@ __global__ void __launch_bounds__(kListThreads)
 template <class Float>
 void ListTargets<Float>::cuda(const Device& device) const {
   if (capacity > 0)
-    launch(list_targets_kernel, dim3(1), kListThreads, 0, stream_of(device), rows, row_targets, targets, N, capacity);
+    launch<list_targets_kernel>(dim3(1), kListThreads, 0, stream_of(device), rows, row_targets, targets, N, capacity);
 }
 
 template <class Float>
 void CrossEntropy<Float>::cuda(const Device& device) const {
   if (rows == 0) return;
-  launch(cross_entropy_kernel<Float>, dim3(static_cast<unsigned>(rows)), kThreads, 0, stream_of(device), *this,
-         vec_aligned<kOwn>(logits, V), vec_aligned<kOwn>(dlogits, dlogits_stride));
+  launch<cross_entropy_kernel<Float>>(dim3(static_cast<unsigned>(rows)), kThreads, 0, stream_of(device), *this,
+                                      vec_aligned<kOwn>(logits, V), vec_aligned<kOwn>(dlogits, dlogits_stride));
 }
 
 TLL_INSTANTIATE_CUDA(CrossEntropy)

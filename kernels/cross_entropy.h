@@ -13,8 +13,8 @@
 
 namespace tll {
 
-// The rows that have a target, in ascending order: rows[i], and row_targets[i] = targets[rows[i]]. Behind them -1 up to `capacity`,
-// in both.
+// The rows that have a target, in ascending order: rows[i], and row_targets[i] = targets[rows[i]]. Behind them -1 up to
+// `capacity`, in both.
 template <class Float>
 struct ListTargets {
   using Scalar = Float;

@@ -5,7 +5,9 @@
 #include <nvtx3/nvToolsExt.h>
 #endif
 
+#include "kernels/cublas_lt.h"
 #include "kernels/cuda_device.h"
+#include "kernels/cuda_utils.cuh"
 
 namespace tll {
 namespace {
@@ -13,6 +15,17 @@ namespace {
 void check_cuda(cudaError_t error, const char* what) {
   if (error != cudaSuccess)
     fail(kExitFault, "the GPU failed: {} ({}: {})", what, static_cast<int>(error), cudaGetErrorString(error));
+}
+
+// Measured when the device was opened, for cuda_properties.
+struct {
+  int64_t in_use = 0, loaded = 0;
+  std::string no_blas;  // why cuBLASLt is not used
+} taken;
+
+std::vector<const void*>& listed_kernels() {
+  static std::vector<const void*> kernels;  // filled before main()
+  return kernels;
 }
 cudaStream_t stream_of(const Device& device) { return static_cast<cudaStream_t>(device.stream); }
 
@@ -24,6 +37,8 @@ int arch_of(int index) {
 }
 
 }  // namespace
+
+void list_kernel(const void* kernel) { listed_kernels().push_back(kernel); }
 
 #ifdef TLL_EMULATED
 const char* cuda_backend() { return "cuda-emulated"; }
@@ -62,16 +77,30 @@ Device open_cuda_device(int index) {
   const int count = cuda_device_count();
   if (index >= count) fail(kExitFault, "GPU {} was asked for, {} found; --device cpu runs without", index, count);
   check_cuda(cudaSetDevice(index), "cudaSetDevice");
+  Device device{.kind = DeviceKind::cuda, .arch = arch_of(index)};
+  size_t free = 0, total = 0;
+  check_cuda(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+  for (const void* kernel : listed_kernels()) {
+    cudaFuncAttributes attributes;
+    check_cuda(cudaFuncGetAttributes(&attributes, kernel), "loading a kernel");
+  }
   cudaStream_t stream = nullptr;
   check_cuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreate");
-  return {.kind = DeviceKind::cuda, .stream = stream, .arch = arch_of(index)};
+  device.stream = stream;
+  device.blas = open_cublas(taken.no_blas);
+  taken.in_use = static_cast<int64_t>(total - free);
+  taken.loaded = static_cast<int64_t>(free) - cuda_free_memory(device);
+  return device;
 }
 void close_cuda_device(Device& device) {
+  check_cuda(cudaStreamSynchronize(stream_of(device)), "a kernel");
+  close_cublas(device.blas);
+  device.blas = nullptr;
   check_cuda(cudaStreamDestroy(stream_of(device)), "cudaStreamDestroy");
   device.stream = nullptr;
 }
 
-CudaProperties cuda_properties(const Device&) {
+CudaProperties cuda_properties(const Device& device) {
   int index = 0, driver = 0, runtime = 0;
   check_cuda(cudaGetDevice(&index), "cudaGetDevice");
   cudaDeviceProp properties;
@@ -81,9 +110,11 @@ CudaProperties cuda_properties(const Device&) {
   const auto version = [](int v) { return fmt::format("{}.{}", v / 1000, v % 1000 / 10); };
   CudaProperties p;
   p.name = properties.name;
-  p.libraries = fmt::format("CUDA {}, driver for {}", version(runtime), version(driver));
+  p.libraries = fmt::format("CUDA {}, driver for {}, {}", version(runtime), version(driver),
+                            device.blas ? cublas_version(device.blas) : "own products: " + taken.no_blas);
   p.multiprocessors = properties.multiProcessorCount;
   p.memory = static_cast<int64_t>(properties.totalGlobalMem);
+  p.in_use = taken.in_use, p.loaded = taken.loaded;
   return p;
 }
 int64_t cuda_free_memory(const Device&) {

@@ -23,11 +23,12 @@ Device open_cuda_device(int index = 0);
 void close_cuda_device(Device&);
 
 struct CudaProperties {
-  std::string name;           // as the driver calls it
-  std::string libraries;      // versions of the runtime, the driver and cuBLASLt
+  std::string name;       // as the driver calls it
+  std::string libraries;  // versions of the runtime, the driver and cuBLASLt
   int multiprocessors = 0;
-  int64_t memory = 0;         // bytes in all
-  int64_t before_loading = 0; // bytes that the device lost to context, kernels and libraries when it was opened
+  int64_t memory = 0;          // bytes in all
+  int64_t in_use = 0;  // bytes taken when the device was opened: by this program's context, and by other programs
+  int64_t loaded = 0;  // bytes that kernels and libraries took then
 };
 CudaProperties cuda_properties(const Device&);
 int64_t cuda_free_memory(const Device&);  // bytes, now

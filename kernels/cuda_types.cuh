@@ -64,6 +64,18 @@ TLL_DEVICE Float from_float(float x) {
   }
 }
 
+// 2^x to 2 ulp in one instruction; results below 2^-126 are 0.
+TLL_DEVICE float exp2_approx(float x) {
+#ifdef TLL_EMULATED
+  const float y = exp2f(x);
+  return y < 0x1p-126f ? 0.0f : y;
+#else
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+#endif
+}
+
 // Two 16-bit values in a register, the first in the low half: the form of tensor-core operands.
 template <class Float>
 TLL_DEVICE uint32_t pack2(float low, float high) {

@@ -5,23 +5,21 @@
 // defines TLL_EMULATED. So kernels are launched by launch(), never by <<<>>>, and dynamic shared memory is dynamic_shared<T>().
 #pragma once
 
-#include <cstdio>
-#include <cstdlib>
 #include <utility>
 
 #include "kernels/cp_async.cuh"
 #include "kernels/cuda_types.cuh"
 #include "kernels/mma.cuh"
+#include "src/check.h"
 
 namespace tll {
 
 // ---- errors -------------------------------------------------------------------------------------------------------------------
 inline void cuda_check(cudaError_t error, const char* call, const char* file, int line) {
   if (error == cudaSuccess) return;
-  std::fprintf(stderr, "%s:%d: %s: %s (%s)\n", file, line, call, cudaGetErrorString(error), cudaGetErrorName(error));
-  std::abort();
+  fail(kExitFault, "the GPU failed at {}:{}: {}: {} ({})", file, line, call, cudaGetErrorString(error), cudaGetErrorName(error));
 }
-// TLL_CUDA(cudaMemcpy(...)): a failing call is a fault of the program or the machine; it prints where and aborts.
+// TLL_CUDA(cudaMemcpy(...)): a failing call is a fault of the program or the machine, an Error that says where.
 #define TLL_CUDA(call) ::tll::cuda_check((call), #call, __FILE__, __LINE__)
 
 // ---- launch -------------------------------------------------------------------------------------------------------------------
@@ -44,6 +42,21 @@ void launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t dynamic_sme
   TLL_CUDA(cudaLaunchKernelEx(&config, kernel, static_cast<Params>(std::forward<Args>(args))...));
 }
 
+// launch<kernel<Float, 4>>(grid, …): the same, and the kernel is on the list of those that are loaded when the device is opened.
+// CUDA loads a kernel when it is first launched, which takes memory of the device and must not happen while a step is captured.
+void list_kernel(const void* kernel);  // cuda_device.cu
+template <auto kKernel>
+struct Listed {
+  static const bool done;
+};
+template <auto kKernel>
+const bool Listed<kKernel>::done = (list_kernel(reinterpret_cast<const void*>(kKernel)), true);
+template <auto kKernel, class... Args>
+void launch(dim3 grid, dim3 block, size_t dynamic_smem, cudaStream_t stream, Args&&... args) {
+  static_cast<void>(&Listed<kKernel>::done);
+  launch(kKernel, grid, block, dynamic_smem, stream, std::forward<Args>(args)...);
+}
+
 // ---- reductions ---------------------------------------------------------------------------------------------------------------
 // Deterministic: the order of the additions depends on nothing but the number of threads. Every lane (thread) gets the result,
 // with the same bits. All lanes of the warp (threads of the block) must call.
@@ -53,7 +66,15 @@ struct Sum {
 };
 // The larger one; NaN if either is NaN (fmaxf alone would hide it).
 struct Max {
-  TLL_DEVICE float operator()(float a, float b) const { return a != a || a > b ? a : b; }
+  TLL_DEVICE float operator()(float a, float b) const {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    float larger;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(larger) : "f"(a), "f"(b));
+    return larger;
+#else
+    return a != a || a > b ? a : b;
+#endif
+  }
   static constexpr float kNeutral = -INFINITY;
 };
 

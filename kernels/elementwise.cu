@@ -87,8 +87,8 @@ __global__ void __launch_bounds__(kThreads)
 template <class Float, bool kGather>
 void move_rows(const Device& device, Float* out, const Float* x, const int32_t* rows, int R, int C) {
   if (R == 0) return;
-  launch(move_rows_kernel<Float, kGather>, dim3(static_cast<unsigned>(R)), kThreads, 0, stream_of(device), out, x, rows, C,
-         vec_aligned<kVec<Float>>(out, C) && vec_aligned<kVec<Float>>(x, C));
+  launch<move_rows_kernel<Float, kGather>>(dim3(static_cast<unsigned>(R)), kThreads, 0, stream_of(device), out, x, rows, C,
+                                           vec_aligned<kVec<Float>>(out, C) && vec_aligned<kVec<Float>>(x, C));
 }
 
 }  // namespace
@@ -96,8 +96,8 @@ void move_rows(const Device& device, Float* out, const Float* x, const int32_t* 
 template <class Float>
 void CastFromMaster<Float>::cuda(const Device& device) const {
   if (n == 0) return;
-  launch(cast_kernel<Float>, blocks_for(n, kThreads * kOwn), kThreads, 0, stream_of(device), *this,
-         vec_aligned<kVec<Float>>(out, 0) && vec_aligned<kVec<float>>(in, 0));
+  launch<cast_kernel<Float>>(blocks_for(n, kThreads * kOwn), kThreads, 0, stream_of(device), *this,
+                             vec_aligned<kVec<Float>>(out, 0) && vec_aligned<kVec<float>>(in, 0));
 }
 
 template <class Float>
@@ -111,13 +111,13 @@ void BiasForward<Float>::cuda(const Device& device) const {
   if (N == 0) return;
   dim3 grid = blocks_for(C, kThreads * kOwn);
   grid.y = static_cast<unsigned>(N < 2048 ? N : 2048);
-  launch(bias_forward_kernel<Float>, grid, kThreads, 0, stream_of(device), *this,
-         vec_aligned<kVec<Float>>(out, C) && vec_aligned<kVec<Float>>(bias, C));
+  launch<bias_forward_kernel<Float>>(grid, kThreads, 0, stream_of(device), *this,
+                                     vec_aligned<kVec<Float>>(out, C) && vec_aligned<kVec<Float>>(bias, C));
 }
 
 template <class Float>
 void BiasBackward<Float>::cuda(const Device& device) const {
-  if (N > 0) launch(bias_backward_kernel<Float>, blocks_for(C, kColumns), kColumnThreads, 0, stream_of(device), *this);
+  if (N > 0) launch<bias_backward_kernel<Float>>(blocks_for(C, kColumns), kColumnThreads, 0, stream_of(device), *this);
 }
 
 template <class Float>
@@ -132,9 +132,9 @@ void ScatterRows<Float>::cuda(const Device& device) const {
 template <class Float>
 void Dropout<Float>::cuda(const Device& device) const {
   if (N == 0) return;
-  launch(dropout_kernel<Float>, blocks_for(static_cast<int64_t>(N) * C, kThreads * kOwn), kThreads, 0, stream_of(device), *this,
-         static_cast<float>(1.0 / (1.0 - p)), static_cast<uint64_t>(p * 0x1p32),
-         vec_aligned<kVec<Float>>(out, 0) && vec_aligned<kVec<Float>>(x, 0));
+  launch<dropout_kernel<Float>>(blocks_for(static_cast<int64_t>(N) * C, kThreads * kOwn), kThreads, 0, stream_of(device), *this,
+                                static_cast<float>(1.0 / (1.0 - p)), static_cast<uint64_t>(p * 0x1p32),
+                                vec_aligned<kVec<Float>>(out, 0) && vec_aligned<kVec<Float>>(x, 0));
 }
 
 TLL_INSTANTIATE_CUDA(CastFromMaster)

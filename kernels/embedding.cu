@@ -55,7 +55,7 @@ template <class Float, class Table>
 void look_up(const Device& device, const EmbeddingForward<Float>& op) {
   const bool vector =
       vec_aligned<kVec<Float>>(op.out, op.C) && vec_aligned<kVec<Table>>(static_cast<const Table*>(op.table), op.C);
-  launch(embedding_forward_kernel<Float, Table>, dim3(static_cast<unsigned>(op.N)), kThreads, 0, stream_of(device), op, vector);
+  launch<embedding_forward_kernel<Float, Table>>(dim3(static_cast<unsigned>(op.N)), kThreads, 0, stream_of(device), op, vector);
 }
 
 }  // namespace
@@ -78,8 +78,8 @@ void EmbeddingForward<Float>::cuda(const Device& device) const {
 template <class Float>
 void EmbeddingBackward<Float>::cuda(const Device& device) const {
   if (N == 0) return;
-  launch(embedding_backward_kernel<Float>, dim3(static_cast<unsigned>(N)), kThreads, 0, stream_of(device), *this,
-         vec_aligned<4>(dtable, C) && vec_aligned<4>(dout, C));
+  launch<embedding_backward_kernel<Float>>(dim3(static_cast<unsigned>(N)), kThreads, 0, stream_of(device), *this,
+                                           vec_aligned<4>(dtable, C) && vec_aligned<4>(dout, C));
 }
 
 TLL_INSTANTIATE_CUDA(EmbeddingForward)

@@ -1,4 +1,5 @@
-// Four kernels; which one runs depends on sizes and types alone, so that a product has the same bits wherever its operands lie.
+// Large products go to cuBLASLt where it is installed (cublas_lt.h). Of the four kernels for all others, which one runs depends
+// on sizes and types alone, so that a product has the same bits wherever its operands lie.
 //
 //   dot_rows_kernel        up to 8 rows (generation): a warp owns one column of the result, that is one row of the weight, and
 //                          reads it once, 8 elements a lane at a time.
@@ -10,7 +11,7 @@
 // Operands lie in shared memory as they lie in global memory; it is ldmatrix that transposes.
 #include <algorithm>
 
-#include "kernels/matmul.h"
+#include "kernels/cublas_lt.h"
 #include "kernels/row_access.cuh"
 
 namespace tll {
@@ -274,7 +275,7 @@ Part divide(const Matmul<float>& op, int blocks) {
 void finish(const Device& device, const Part& part) {
   if (part.splits == 1) return;
   const int64_t count = static_cast<int64_t>(part.op.rows) * part.op.cols;
-  launch(add_splits_kernel, blocks_for(count, 256), 256, 0, stream_of(device), part);
+  launch<add_splits_kernel>(blocks_for(count, 256), 256, 0, stream_of(device), part);
 }
 
 template <class Float, class Shape, bool kTransA, bool kTransB>
@@ -282,8 +283,8 @@ void launch_mma(const Device& device, const Matmul<float>& op) {
   const int m = tiles(op.rows, Shape::kRows), n = tiles(op.cols, Shape::kCols);
   const Part part = divide(op, m * n);
   const dim3 grid(static_cast<unsigned>(m), static_cast<unsigned>(n), static_cast<unsigned>(part.splits));
-  launch(matmul_mma_kernel<Float, Shape, kTransA, kTransB>, grid, Shape::kThreads, 0, stream_of(device), part,
-         vector_rows<Float>(op.a), vector_rows<Float>(op.b));
+  launch<matmul_mma_kernel<Float, Shape, kTransA, kTransB>>(grid, Shape::kThreads, 0, stream_of(device), part,
+                                                            vector_rows<Float>(op.a), vector_rows<Float>(op.b));
   finish(device, part);
 }
 template <class Float, class Shape>
@@ -303,8 +304,8 @@ void tensor_core_product(const Device& device, const Matmul<float>& op) {
 
 template <class Float>
 void dot_rows(const Device& device, const Matmul<float>& op) {
-  launch(dot_rows_kernel<Float>, blocks_for(op.cols, kDotWarps), kDotWarps * 32, 0, stream_of(device), op,
-         vector_rows<Float>(op.a) && vector_rows<Float>(op.b));
+  launch<dot_rows_kernel<Float>>(blocks_for(op.cols, kDotWarps), kDotWarps * 32, 0, stream_of(device), op,
+                                 vector_rows<Float>(op.a) && vector_rows<Float>(op.b));
 }
 
 void product(const Device& device, const Matmul<float>& op) {
@@ -315,12 +316,13 @@ void product(const Device& device, const Matmul<float>& op) {
     if (op.a.dtype == DType::bf16) return dot_rows<bf16>(device, op);
     return dot_rows<half>(device, op);
   }
+  if (device.blas && cublas_matmul(device, op)) return;
   if (same && op.a.dtype == DType::bf16) return tensor_core_product<bf16>(device, op);
   if (same && op.a.dtype == DType::f16) return tensor_core_product<half>(device, op);
   const int m = tiles(op.rows, kFmaTile), n = tiles(op.cols, kFmaTile);
   const Part part = divide(op, m * n);
   const dim3 grid(static_cast<unsigned>(m), static_cast<unsigned>(n), static_cast<unsigned>(part.splits));
-  launch(matmul_fma_kernel, grid, kFmaThreads, 0, stream_of(device), part);
+  launch<matmul_fma_kernel>(grid, kFmaThreads, 0, stream_of(device), part);
   finish(device, part);
 }
 

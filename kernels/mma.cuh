@@ -1,6 +1,6 @@
-// Tensor cores: one warp multiplies a 16×K tile by a K×8 tile, mma_m16n8k16 and mma_m16n8k8, and the loads that lay out their
-// operands, ldmatrix. All 32 lanes must call together. Under nvcc these are PTX; under the emulator (TLL_EMULATED) they are
-// the same index formulae on the host.
+// Tensor cores: one warp multiplies a 16×K tile by a K×8 tile, mma_m16n8k16 and mma_m16n8k8, and the loads that lay out
+// their operands, ldmatrix. All 32 lanes must call together. Under nvcc these are PTX;
+// under the emulator (TLL_EMULATED) they are the same index formulae on the host.
 //
 // Which lane holds what: g = lane / 4, t = lane % 4. A register is two 16-bit values, the one with the lower k in the low half.
 //   A (row m, column k)  a[r]:  m = g + 8·(r & 1),  k = 2t + 8·(r >> 1) and the next      r < 4 for k16, r < 2 for k8
@@ -10,14 +10,34 @@
 // neighbouring n8 tiles, packed with pack2, is an A operand: a[0] = pack2(c0, c1), a[1] = pack2(c2, c3), a[2] and a[3] the same
 // of the second tile.
 //
-// Before sm_80 there is no k16 form and no bf16 form. mma_m16n8k16<half> is then two k8 (the registers already lie right), and
-// mma_m16n8k16<bf16> gathers the rows with shuffles and uses fp32 fma: bf16 products are exact in fp32, which no split into
-// half could promise (half has 5 exponent bits, bf16 has 8). It is slow; half is the type to train in on such a GPU.
+// Before sm_80 there is no k16 form, and no form for bf16. mma_m16n8k16<half> is then two k8 (the registers already lie right);
+// mma_m16n8k16<bf16> does not exist: a launch asks tensor_cores_multiply<Float>(arch) first, and kernels that reach it begin with
+// TLL_NEEDS_TENSOR_CORES(Float).
 #pragma once
 
 #include "kernels/cuda_types.cuh"
 
 namespace tll {
+
+// ---- which types there are
+// ------------------------------------------------------------------------------------------------------
+
+template <class Float>
+constexpr bool tensor_cores_multiply(int arch) {
+  return std::is_same_v<Float, half> || (std::is_same_v<Float, bf16> && arch >= 800);
+}
+
+// At the start of a kernel: where Float is bf16 and the architecture being compiled for has no such product, the kernel is this
+// trap alone, so that no time and no code is spent on it.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+#define TLL_NEEDS_TENSOR_CORES(Float)                 \
+  if constexpr (std::is_same_v<Float, ::tll::bf16>) { \
+    __trap();                                         \
+    return;                                           \
+  }
+#else
+#define TLL_NEEDS_TENSOR_CORES(Float)
+#endif
 
 // ---- ldmatrix: n 8×8 matrices of 16-bit values from shared memory ------------------------------------------------------------
 //
@@ -87,59 +107,32 @@ TLL_DEVICE void mma_m16n8k8_half(float (&c)[4], const uint32_t (&a)[2], const ui
 #endif
 }
 
-// The bf16 product without tensor cores. Of quad member s (the lane with t = s) a register r holds k = 2s + 8·(r/2) of A, so
-// each lane gathers its two rows of A from its own quad, and its two columns of C (rows n = 2t, 2t+1 of B) from the quads that
-// hold them. k rises from 0 to 15 in every sum.
-TLL_DEVICE void mma_bf16_by_shuffles(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-  const unsigned lane = lane_id(), quad = lane & ~3u, column = 8 * (lane & 3u);
-#pragma unroll
-  for (int part = 0; part < 2; part++) {
-#pragma unroll
-    for (unsigned s = 0; s < 4; s++) {
-      const float2 a0 = unpack2<bf16>(__shfl_sync(kFullWarp, a[2 * part], quad + s));
-      const float2 a1 = unpack2<bf16>(__shfl_sync(kFullWarp, a[2 * part + 1], quad + s));
-      const float2 b0 = unpack2<bf16>(__shfl_sync(kFullWarp, b[part], column + s));
-      const float2 b1 = unpack2<bf16>(__shfl_sync(kFullWarp, b[part], column + 4 + s));
-      c[0] = fmaf(a0.y, b0.y, fmaf(a0.x, b0.x, c[0]));
-      c[1] = fmaf(a0.y, b1.y, fmaf(a0.x, b1.x, c[1]));
-      c[2] = fmaf(a1.y, b0.y, fmaf(a1.x, b0.x, c[2]));
-      c[3] = fmaf(a1.y, b1.y, fmaf(a1.x, b1.x, c[3]));
-    }
-  }
-}
-
 // Float is bf16 or half, K = 16.
 template <class Float>
 TLL_DEVICE void mma_m16n8k16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   static_assert(std::is_same_v<Float, bf16> || std::is_same_v<Float, half>, "tensor cores multiply bf16 or half");
-  constexpr bool kBf16 = std::is_same_v<Float, bf16>;
-#if defined(TLL_EMULATED) || __CUDA_ARCH__ >= 800
-  if (TLL_ARCH >= 800) {
 #ifdef TLL_EMULATED
-    emulator::mma(c, a, b, 16, kBf16 ? emulator::Bf16 : emulator::Half);
-#else
-    if constexpr (kBf16) {
-      asm volatile(
-          "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-          : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-          : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-    } else {
-      asm volatile(
-          "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-          : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-          : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-    }
+  if (!tensor_cores_multiply<Float>(TLL_ARCH)) __trap();
+  if (TLL_ARCH >= 800) return emulator::mma(c, a, b, 16, std::is_same_v<Float, bf16> ? emulator::Bf16 : emulator::Half);
+#elif __CUDA_ARCH__ >= 800
+  if constexpr (std::is_same_v<Float, bf16>)
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+  else
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 #endif
-    return;
-  }
-#endif
-  if constexpr (kBf16) {
-    mma_bf16_by_shuffles(c, a, b);
-  } else {
+#if defined(TLL_EMULATED) || __CUDA_ARCH__ < 800
+  if constexpr (std::is_same_v<Float, half>) {
     const uint32_t a_low[2] = {a[0], a[1]}, a_high[2] = {a[2], a[3]}, b_low[1] = {b[0]}, b_high[1] = {b[1]};
     mma_m16n8k8_half(c, a_low, b_low);
     mma_m16n8k8_half(c, a_high, b_high);
   }
+#endif
 }
 
 }  // namespace tll

@@ -1,5 +1,5 @@
-// Sum of squares: a block sums kBlock elements in double, then one block sums the blocks' sums. AddUp is one block. Each thread adds every 256th term,
-// and the threads' sums are added as a tree: always in the same order.
+// Sum of squares: a block sums kBlock elements in double, then one block sums the blocks' sums. AddUp is one block. Each thread
+// adds every 256th term, and the threads' sums are added as a tree: always in the same order.
 #include "kernels/reduce.h"
 #include "kernels/row_access.cuh"
 
@@ -48,13 +48,13 @@ __global__ void __launch_bounds__(kThreads) add_up_kernel(double* sum, const flo
 
 template <class Float>
 void AddUp<Float>::cuda(const Device& device) const {
-  launch(add_up_kernel, dim3(1), kThreads, 0, stream_of(device), sum, x, n);
+  launch<add_up_kernel>(dim3(1), kThreads, 0, stream_of(device), sum, x, n);
 }
 TLL_INSTANTIATE_CUDA(AddUp)
 
 void SumOfSquares::cuda(const Device& device) const {
-  if (n > 0) launch(square_blocks_kernel, blocks_for(n, kBlock), kThreads, 0, stream_of(device), *this);
-  launch(sum_blocks_kernel, dim3(1), kThreads, 0, stream_of(device), *this, blocks(n));
+  if (n > 0) launch<square_blocks_kernel>(blocks_for(n, kBlock), kThreads, 0, stream_of(device), *this);
+  launch<sum_blocks_kernel>(dim3(1), kThreads, 0, stream_of(device), *this, blocks(n));
 }
 
 }  // namespace tll

@@ -17,8 +17,8 @@ template <class Float>
 struct AddUp {
   using Scalar = Float;
   static constexpr const char* kName = "add_up";
-  loss_t<Float>* sum;      // (1)  +=
-  const acc_t<Float>* x;   // (n)
+  loss_t<Float>* sum;     // (1)  +=
+  const acc_t<Float>* x;  // (n)
   int n;
   void check() const { TLL_CHECK(sum && n >= 0 && (n == 0 || x), "n {}", n); }
   Cost cost() const { return {static_cast<double>(n) * sizeof(acc_t<Float>), 1.0 * n}; }

@@ -111,10 +111,16 @@ template <class Float>
 void RmsnormForward<Float>::cuda(const Device& device) const {
   if (N == 0) return;
   const bool vector = vec_aligned<kVec<Float>>(x, C) && vec_aligned<kVec<Float>>(out, C) && vec_aligned<kVec<Float>>(w, C);
-  const auto kernel = C <= kSpan       ? rmsnorm_forward_kernel<Float, 1>
-                      : C <= 4 * kSpan ? rmsnorm_forward_kernel<Float, 4>
-                                       : rmsnorm_forward_kernel<Float, 0>;
-  launch(kernel, dim3(static_cast<unsigned>(N)), kThreads, 0, stream_of(device), *this, static_cast<float>(eps), vector);
+  const auto with_rows = [&](auto rows) {  // kept in registers; 0: read again
+    launch<rmsnorm_forward_kernel<Float, decltype(rows)::value>>(dim3(static_cast<unsigned>(N)), kThreads, 0, stream_of(device),
+                                                                 *this, static_cast<float>(eps), vector);
+  };
+  if (C <= kSpan)
+    with_rows(std::integral_constant<int, 1>());
+  else if (C <= 4 * kSpan)
+    with_rows(std::integral_constant<int, 4>());
+  else
+    with_rows(std::integral_constant<int, 0>());
 }
 
 template <class Float>
@@ -122,11 +128,17 @@ void RmsnormBackward<Float>::cuda(const Device& device) const {
   if (N == 0) return;
   const bool vector = vec_aligned<kVec<Float>>(x, C) && vec_aligned<kVec<Float>>(dx, C) && vec_aligned<kVec<Float>>(dout, C) &&
                       vec_aligned<kVec<Float>>(w, C);
-  const auto kernel = C <= kSpan       ? rmsnorm_backward_kernel<Float, 1>
-                      : C <= 4 * kSpan ? rmsnorm_backward_kernel<Float, 4>
-                                       : rmsnorm_backward_kernel<Float, 0>;
-  launch(kernel, dim3(static_cast<unsigned>(N)), kThreads, 0, stream_of(device), *this, vector);
-  if (dw) launch(rmsnorm_weight_kernel<Float>, blocks_for(C, kColumns), kColumnThreads, 0, stream_of(device), *this);
+  const auto with_rows = [&](auto rows) {  // kept in registers; 0: read again
+    launch<rmsnorm_backward_kernel<Float, decltype(rows)::value>>(dim3(static_cast<unsigned>(N)), kThreads, 0, stream_of(device),
+                                                                  *this, vector);
+  };
+  if (C <= kSpan)
+    with_rows(std::integral_constant<int, 1>());
+  else if (C <= 4 * kSpan)
+    with_rows(std::integral_constant<int, 4>());
+  else
+    with_rows(std::integral_constant<int, 0>());
+  if (dw) launch<rmsnorm_weight_kernel<Float>>(blocks_for(C, kColumns), kColumnThreads, 0, stream_of(device), *this);
 }
 
 TLL_INSTANTIATE_CUDA(RmsnormForward)

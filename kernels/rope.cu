@@ -49,8 +49,8 @@ __global__ void __launch_bounds__(kThreads) rope_table_kernel(const __grid_const
 
 template <class Float>
 void RopeTable<Float>::cuda(const Device& device) const {
-  launch(rope_table_kernel<Float>, blocks_for(static_cast<int64_t>(P) * (D / 2), kThreads), kThreads, 0, stream_of(device),
-         *this);
+  launch<rope_table_kernel<Float>>(blocks_for(static_cast<int64_t>(P) * (D / 2), kThreads), kThreads, 0, stream_of(device),
+                                   *this);
 }
 
 template <class Float>
@@ -58,7 +58,7 @@ void Rope<Float>::cuda(const Device& device) const {
   if (N == 0) return;
   const bool vector =
       vec_aligned<kVec<Float>>(x, stride) && D / 2 % kPairs == 0 && vec_aligned<4>(cos, 0) && vec_aligned<4>(sin, 0);
-  launch(rope_kernel<Float>, dim3(static_cast<unsigned>(N)), kThreads, 0, stream_of(device), *this, vector);
+  launch<rope_kernel<Float>>(dim3(static_cast<unsigned>(N)), kThreads, 0, stream_of(device), *this, vector);
 }
 
 TLL_INSTANTIATE_CUDA(RopeTable)

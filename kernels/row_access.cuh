@@ -49,8 +49,8 @@ TLL_DEVICE void store_floats(Float* p, const float (&v)[kCount], int64_t valid, 
   }
 }
 
-// 16 bytes of elements to shared memory (aligned to 16), zeros from `valid` on (0 … kVec<Float>); `from` is some place of the
-// same alignment where valid is 0. Complete after cp_async_commit, a wait and a barrier.
+// 16 bytes of elements to shared memory (aligned to 16), zeros from `valid` on (0 … kVec<Float>); `from` may point anywhere, of
+// the same alignment, where valid is 0. Complete after cp_async_commit, a wait and a barrier.
 template <class Float>
 TLL_DEVICE void copy_vec_async(Float* shared, const Float* from, int valid, bool vector) {
   if (vector) {

@@ -61,14 +61,15 @@ dim3 grid_of(int N, int F) {
 template <class Float>
 void SwigluForward<Float>::cuda(const Device& device) const {
   if (N == 0) return;
-  launch(swiglu_forward_kernel<Float>, grid_of(N, F), kThreads, 0, stream_of(device), *this,
-         vec_aligned<kVec<Float>>(act, F) && vec_aligned<kVec<Float>>(gate_up, F));
+  launch<swiglu_forward_kernel<Float>>(grid_of(N, F), kThreads, 0, stream_of(device), *this,
+                                       vec_aligned<kVec<Float>>(act, F) && vec_aligned<kVec<Float>>(gate_up, F));
 }
 template <class Float>
 void SwigluBackward<Float>::cuda(const Device& device) const {
   if (N == 0) return;
-  launch(swiglu_backward_kernel<Float>, grid_of(N, F), kThreads, 0, stream_of(device), *this,
-         vec_aligned<kVec<Float>>(act, F) && vec_aligned<kVec<Float>>(gate_up, F) && vec_aligned<kVec<Float>>(dact, F));
+  launch<swiglu_backward_kernel<Float>>(
+      grid_of(N, F), kThreads, 0, stream_of(device), *this,
+      vec_aligned<kVec<Float>>(act, F) && vec_aligned<kVec<Float>>(gate_up, F) && vec_aligned<kVec<Float>>(dact, F));
 }
 
 TLL_INSTANTIATE_CUDA(SwigluForward)

@@ -12,7 +12,7 @@ __global__ void __launch_bounds__(32) update_decision_kernel(const __grid_consta
 }  // namespace
 
 void UpdateDecision::cuda(const Device& device) const {
-  launch(update_decision_kernel, dim3(1), 32, 0, stream_of(device), *this);
+  launch<update_decision_kernel>(dim3(1), 32, 0, stream_of(device), *this);
 }
 
 }  // namespace tll

@@ -5,9 +5,9 @@
 //   finite:  updates += 1;  grad_scale = min(1, clip / (norm + 1e-6)) / loss_scale     (torch.nn.utils.clip_grad_norm_)
 //   not:     the step is skipped: nothing of weights and moments changes
 //
-// Dynamic loss scaling (Micikevicius et al. 2018; the constants are torch.amp.GradScaler's): fp16 gradients below 2^-24 vanish, so
-// the loss is multiplied by a power of two, which is halved when a gradient overflows and doubled after growth_interval updates
-// without an overflow.
+// Dynamic loss scaling (Micikevicius et al. 2018; the constants are torch.amp.GradScaler's): fp16 gradients below 2^-24 vanish,
+// so the loss is multiplied by a power of two, which is halved when a gradient overflows and doubled after growth_interval
+// updates without an overflow.
 #pragma once
 
 #include "kernels/adamw.h"
@@ -16,15 +16,15 @@ namespace tll {
 
 // Doubles throughout, so that memory of the device holds it as one tensor. One for a run; the host reads it after each step.
 struct StepState {
-  double lr = 0;           // set by the host before a step
-  double loss_factor = 0;  // set by the host before a step: loss_scale / target tokens of the step, CrossEntropy's scale
-  double loss = 0;         // Σ over targets of the cross entropy
-  double norm_squared = 0; // of the gradients times loss_scale
-  double grad_norm = 0;    // of the gradients
-  double skipped = 0;      // 1: this step was not finite
-  double updates = 0;      // AdamW's t
+  double lr = 0;            // set by the host before a step
+  double loss_factor = 0;   // set by the host before a step: loss_scale / target tokens of the step, CrossEntropy's scale
+  double loss = 0;          // Σ over targets of the cross entropy
+  double norm_squared = 0;  // of the gradients times loss_scale
+  double grad_norm = 0;     // of the gradients
+  double skipped = 0;       // 1: this step was not finite
+  double updates = 0;       // AdamW's t
   double loss_scale = 1;
-  double steady = 0;       // updates since the loss scale changed
+  double steady = 0;  // updates since the loss scale changed
 };
 inline constexpr int kStepStateDoubles = sizeof(StepState) / sizeof(double);
 

@@ -36,7 +36,8 @@ void write_checkpoint(const std::filesystem::path& output, const RunPosition& po
 // the file that is missing or damaged.
 void check_checkpoint(const std::filesystem::path& directory);
 
-// Reads a checkpoint that was checked, the moments to memory of the device, and compares the settings. Error (kExitBadFile) names what does not fit.
+// Reads a checkpoint that was checked, the moments to memory of the device, and compares the settings. Error (kExitBadFile) names
+// what does not fit.
 RunPosition read_checkpoint(const std::filesystem::path& directory, const Json& settings, const Device& device, float* m,
                             float* v, int64_t count);
 

@@ -84,13 +84,13 @@ class Generator {
 
   Llama<Float>& model_;
   int sequences_, capacity_, longest_prompt_, kv_width_;
-  Float *keys_ = nullptr, *values_ = nullptr;                             // (L, sequences, capacity, G·D)
-  Acc* scores_ = nullptr;                                                 // (sequences, H, capacity)
-  Acc* logits_ = nullptr;                                                 // (sequences, V)  of the host, beside CUDA
+  Float *keys_ = nullptr, *values_ = nullptr;  // (L, sequences, capacity, G·D)
+  Acc* scores_ = nullptr;                      // (sequences, H, capacity)
+  Acc* logits_ = nullptr;                      // (sequences, V)  of the host, beside CUDA
   // What a forward pass reads: the host fills one copy, the device has another (on the CPU both are the same).
   struct Indices {
-    int32_t *tokens = nullptr, *positions = nullptr, *slots = nullptr;        // (N)  slot -1: padding
-    int32_t *cu_seqlens = nullptr, *rows = nullptr, *lengths = nullptr;       // (sequences + 2), (sequences), (sequences)
+    int32_t *tokens = nullptr, *positions = nullptr, *slots = nullptr;   // (N)  slot -1: padding
+    int32_t *cu_seqlens = nullptr, *rows = nullptr, *lengths = nullptr;  // (sequences + 2), (sequences), (sequences)
   };
   Indices host_, on_device_;
   void upload_indices(const Device& device, int N);

@@ -75,13 +75,13 @@ void initialize_weights(const Device& device, WeightStream& stream, const std::v
   for (const WeightPlace& place : places) {
     const bool vector = place.shape.size() == 1, bias = vector && place.name.ends_with(".bias");
     const uint64_t key = key_of(place.name, seed);
-    stream.send(device, place.data, element_count(place.shape), dtype_bytes(place.dtype),
-                [&](void* piece, int64_t first, int64_t n) {
+    stream.send(
+        device, place.data, element_count(place.shape), dtype_bytes(place.dtype), [&](void* piece, int64_t first, int64_t n) {
 #pragma omp parallel for schedule(static)
-                  for (int64_t i = 0; i < n; i++)
-                    store(piece, place.dtype, i,
-                          vector ? (bias ? 0.0f : 1.0f) : static_cast<float>(0.02 * normal(key, static_cast<uint64_t>(first + i))));
-                });
+          for (int64_t i = 0; i < n; i++)
+            store(piece, place.dtype, i,
+                  vector ? (bias ? 0.0f : 1.0f) : static_cast<float>(0.02 * normal(key, static_cast<uint64_t>(first + i))));
+        });
   }
   stream.finish(device);
 }

@@ -47,9 +47,9 @@ template <class Float>
 struct LinearScratch {
   float* matmul = nullptr;  // (matmul_size)
   int64_t matmul_size = 0;
-  Float* z = nullptr;        // (N, widest R)
-  Float* dropped = nullptr;  // (N, widest in)   null: dropout is 0
-  double dropout = 0;        // probability; 0 in evaluation
+  Float* z = nullptr;                     // (N, widest R)
+  Float* dropped = nullptr;               // (N, widest in)   null: dropout is 0
+  double dropout = 0;                     // probability; 0 in evaluation
   const uint64_t* dropout_key = nullptr;  // (1)  of this step and micro-batch; mixed with the layer's number below
 };
 

@@ -105,8 +105,8 @@ void Llama<Float>::add_loss(const Device& device, const Batch& batch, loss_t<Flo
       batch.target_rows >= 0
           ? batch.target_rows
           : static_cast<int>(std::count_if(batch.targets, batch.targets + batch.N, [](int32_t t) { return t >= 0; }));
-  run(device, ListTargets<Float>{
-                  .rows = rows_, .row_targets = row_targets_, .targets = batch.targets, .N = batch.N, .capacity = count});
+  run(device,
+      ListTargets<Float>{.rows = rows_, .row_targets = row_targets_, .targets = batch.targets, .N = batch.N, .capacity = count});
   if (scale) set_zero(device, dln_, static_cast<size_t>(batch.N) * static_cast<size_t>(C) * sizeof(Float));
   for (int r0 = 0; r0 < count; r0 += chunk_) {
     const int rows = std::min(chunk_, count - r0);

@@ -51,12 +51,12 @@ struct ModelOptions {
 // A batch of documents, one behind the other. All arrays belong to the caller and lie in memory of the device.
 struct Batch {
   int N = 0, docs = 0;
-  const int32_t* tokens = nullptr;      // (N)
-  const int32_t* targets = nullptr;     // (N)  the token to predict, or -1
-  const int32_t* positions = nullptr;   // (N)  inside the document
-  const int32_t* cu_seqlens = nullptr;  // (docs + 1)
-  int target_rows = -1;                 // room for so many targets; -1: they are counted, in memory of the host
-  double pairs = 0;                     // visible_pairs(cu_seqlens, docs, 0), which only a profile needs
+  const int32_t* tokens = nullptr;        // (N)
+  const int32_t* targets = nullptr;       // (N)  the token to predict, or -1
+  const int32_t* positions = nullptr;     // (N)  inside the document
+  const int32_t* cu_seqlens = nullptr;    // (docs + 1)
+  int target_rows = -1;                   // room for so many targets; -1: they are counted, in memory of the host
+  double pairs = 0;                       // visible_pairs(cu_seqlens, docs, 0), which only a profile needs
   const uint64_t* dropout_key = nullptr;  // (1)  of this step and micro-batch; null: no dropout
 };
 
@@ -137,7 +137,8 @@ class Llama {
   void initialize(const Device& device);
 
   // Forward over the batch; keeps what backward needs. Then add_loss(): sum += Σ over targets of the cross entropy; with `scale`,
-  // also the gradient of scale · loss with respect to the last block's output, from which backward() goes on. Gradients accumulate
+  // also the gradient of scale · loss with respect to the last block's output, from which backward() goes on. Gradients
+  // accumulate
   // (+=). sum and scale lie in memory of the device. All three only enqueue, so that a step can be captured.
   void forward(const Device&, const Batch&);
   void add_loss(const Device&, const Batch&, loss_t<Float>* sum, const double* scale);

@@ -81,7 +81,7 @@ int evaluate_with(const Options& options) {
   else
     fmt::print("loss {:.4f}, perplexity {:.3f} over {} targets of {} samples{}\n", result.loss, std::exp(result.loss),
                result.target_tokens, data.count(Split::kValidation), answers);
-  print_profile(session.device, session.peak_flops);
+  print_profile(session.device, session.peak_flops, session.peak_bytes);
   return kExitDone;
 }
 
@@ -114,15 +114,16 @@ int generate_with(const Options& options) {
     fmt::print("{}\n", Json{{"ids", ids[0]}, {"text", source.tokenizer->decode(ids[0])}}.dump());
   else
     fmt::print("{}\n", stream.finish());
-  print_profile(session.device, session.peak_flops);
+  print_profile(session.device, session.peak_flops, session.peak_bytes);
   return kExitDone;
 }
 
-// One document as a batch of its own.
-void fill_batch(BatchView& view, const Dataset& data, const Document& d) {
+// One document as a batch of its own; `room` is that of the view.
+void fill_batch(BatchView& view, int room, const Dataset& data, const Document& d) {
   const auto tokens = data.tokens_of(d), labels = data.labels_of(d);
   view.documents = 1, view.token_count = d.length, view.target_count = 0;
   view.cu_seqlens[0] = 0, view.cu_seqlens[1] = d.length;
+  for (int t = d.length; t < room; t++) view.tokens[t] = 0, view.targets[t] = kNoTarget, view.positions[t] = t - d.length;
   for (int t = 0; t < d.length; t++) {
     const size_t i = static_cast<size_t>(t);
     const bool target = t + 1 < d.length && labels[i + 1] != kNotTrained;
@@ -166,7 +167,7 @@ int dump_with(const Options& options) {
   set_zero(session.device, model.gradients(), static_cast<size_t>(model.trained_count()) * sizeof(float));
   for (size_t i = 0; i < docs; i++) {
     buffers.wait(session.device);
-    fill_batch(buffers.view, data, data.documents[i]);
+    fill_batch(buffers.view, model.options().max_tokens, data, data.documents[i]);
     const Batch batch = buffers.used(session.device, model.options().max_tokens);
     model.forward(session.device, batch);
     const int length = data.documents[i].length;
@@ -197,7 +198,7 @@ int dump_with(const Options& options) {
                Json{{"loss", loss}, {"documents", docs}, {"target_tokens", total_targets}, {"output", output.string()}}.dump());
   else if (!options.quiet)
     fmt::print("loss {:.6f} over {} targets of {} documents; wrote {}\n", loss, total_targets, docs, output.string());
-  print_profile(session.device, session.peak_flops);
+  print_profile(session.device, session.peak_flops, session.peak_bytes);
   return kExitDone;
 }
 

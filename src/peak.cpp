@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/cuda_device.h"
+#include "kernels/elementwise.h"
 #include "kernels/matmul.h"
 
 namespace tll {
@@ -35,8 +36,8 @@ double measure_peak_flops(const Device& device) {
   const std::vector<Float> a(kSize * kSize, from_acc<Float>(0.5f)), b = a;
   std::vector<Float> out(kSize * kSize);
   std::vector<float> scratch(static_cast<size_t>(Matmul<Float>::scratch_floats(device.threads)));
-  const Matmul<Float> product = square_product<Float>(out.data(), a.data(), b.data(), kSize, scratch.data(),
-                                                      static_cast<int64_t>(scratch.size()));
+  const Matmul<Float> product =
+      square_product<Float>(out.data(), a.data(), b.data(), kSize, scratch.data(), static_cast<int64_t>(scratch.size()));
   double best = 0;
   const auto start = Clock::now();
   for (int i = 0; i < 40 && Clock::now() - start < std::chrono::milliseconds(150); i++) {
@@ -70,6 +71,27 @@ double measure_peak_flops(const Device& device, void* memory, int64_t bytes) {
     cuda_synchronize(device);
     const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
     best = std::max(best, kAtOnce * product.cost().flops / seconds);
+  }
+  return best;
+}
+
+double measure_peak_bytes(const Device& device, void* memory, int64_t bytes) {
+  constexpr int64_t kMost = 1 << 28;  // floats: far more than caches hold
+  const bool host = device.kind == DeviceKind::cpu;
+  if (!host && std::string_view(cuda_backend()) != "cuda") return 0;
+  std::vector<float> here(host ? size_t{1} << 25 : 0, 1.0f);
+  const int64_t n = host ? static_cast<int64_t>(here.size()) / 2 : std::min(kMost, bytes / 8 / 64 * 64);
+  if (n == 0) return 0;
+  float* from = host ? here.data() : static_cast<float*>(memory);
+  const Copy<float> copy{.out = from + n, .in = from, .n = n};
+  if (!host) cuda_fill(device, memory, 0x3c, static_cast<size_t>(n) * sizeof(float));
+  double best = 0;
+  for (int i = 0; i < 8; i++) {
+    if (!host) cuda_synchronize(device);
+    const auto begin = Clock::now();
+    run(device, copy);
+    if (!host) cuda_synchronize(device);
+    best = std::max(best, copy.cost().bytes / std::chrono::duration<double>(Clock::now() - begin).count());
   }
   return best;
 }

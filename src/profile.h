@@ -7,6 +7,6 @@ namespace tll {
 
 // A table on standard error: calls, seconds, share of the time, GB/s, GFLOP/s and share of the measured ceiling. Nothing if the
 // device does not keep a profile.
-void print_profile(const Device& device, double peak_flops);
+void print_profile(const Device& device, double peak_flops, double peak_bytes);
 
 }  // namespace tll

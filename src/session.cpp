@@ -96,7 +96,8 @@ void resolve_device(Options& options) {
   if (options.device == DeviceOption::kCuda && !found) {
     if (options.command == Command::kPlan) {
       if (options.memory == 0)
-        fmt::print(stderr, "note: {}; whether the plan fits is told of this machine's own memory, or with --memory SIZE of a GPU's\n",
+        fmt::print(stderr,
+                   "note: {}; whether the plan fits is told of this machine's own memory, or with --memory SIZE of a GPU's\n",
                    cuda_missing());
       return;
     }
@@ -235,6 +236,8 @@ void Session<Float>::start(const ModelSource& source, const AdapterSource& adapt
   resident_before = process_memory().resident;
   const bool measure = needs_.training || options.profile;
   if (measure && on_host(device)) peak_flops = measure_peak_flops<Float>(device);
+  if (options.profile && on_host(device)) peak_bytes = measure_peak_bytes(device);
+  if (!on_host(device)) gpu_free_before = cuda_free_memory(device);
   arena.allocate(device);
   if (!on_host(device)) staging.allocate(device, true);
   place();
@@ -242,6 +245,7 @@ void Session<Float>::start(const ModelSource& source, const AdapterSource& adapt
   if (!on_host(device)) {
     staging.seal();
     if (measure) peak_flops = measure_peak_flops<Float>(device, arena.memory(), arena.total());
+    if (options.profile) peak_bytes = measure_peak_bytes(device, arena.memory(), arena.total());
   }
   if (options.profile) device.profile = &profile;
   model.initialize(device);

@@ -69,12 +69,12 @@ class Session {
   void require_fit() const;  // Error (kExitDoesNotFit) that says what to do
   int64_t memory_limit() const;
   std::string memory_owner() const;  // whose limit that is, for people
-  Json plan_json() const;  // {"bytes", "fits", "tensors"}
+  Json plan_json() const;            // {"bytes", "fits", "tensors"}
 
   const Options& options;
   OpenDevice device;
-  Arena arena;    // on the device
-  Arena staging;  // of the host beside a CUDA device, pinned: batches, weights on their way; empty on the CPU
+  Arena arena;         // on the device
+  Arena staging;       // of the host beside a CUDA device, pinned: batches, weights on their way; empty on the CPU
   CudaProperties gpu;  // with a CUDA device, once it was opened
   Llama<Float> model;
   Trainer<Float> trainer;
@@ -83,6 +83,8 @@ class Session {
   int64_t resident_before = 0;  // of the process, before the arena was allocated
   Profile profile;              // filled with --profile
   double peak_flops = 0;        // of the product of this type, measured at start; 0: not measured
+  double peak_bytes = 0;        // a second, of copying; with --profile
+  int64_t gpu_free_before = 0;  // bytes, before the arena was allocated
 
  private:
   void place();

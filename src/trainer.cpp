@@ -36,7 +36,9 @@ void BatchBuffers::wait(const Device& device) {
 
 Batch BatchBuffers::used(const Device& device, int64_t capacity, uint64_t dropout_key) {
   constexpr int64_t kMultiple = 64;
-  const auto round_up = [&](int64_t n) { return static_cast<int>(std::min(capacity, (n + kMultiple - 1) / kMultiple * kMultiple)); };
+  const auto round_up = [&](int64_t n) {
+    return static_cast<int>(std::min(capacity, (n + kMultiple - 1) / kMultiple * kMultiple));
+  };
   const int n = round_up(view.token_count);
   Batch batch{n, view.documents, tokens_, targets_, positions_, cu_seqlens_};
   if (n > view.token_count) view.cu_seqlens[++batch.docs] = n;  // the padding that is left is a document of its own
@@ -68,7 +70,7 @@ StepGraphs::~StepGraphs() {
 // A profile waits after each op, which a graph cannot.
 bool StepGraphs::wanted(const Device& device) { return !on_host(device) && !device.profile; }
 
-void* StepGraphs::graph_of(const Device& device, const std::array<int, 3>& shape, const std::function<void()>& body) {
+void* StepGraphs::graph_of(const Device& device, const StepShape& shape, const std::function<void()>& body) {
   for (const auto& [known, graph] : graphs_)
     if (known == shape) return graph;
   if (graphs_.size() == kMost) return nullptr;
@@ -91,44 +93,45 @@ void Trainer<Float>::place(Arena& arena, Arena* staging, bool optimizer) {
       arena.place_bytes("step.factors", {sizeof(AdamWFactors) / sizeof(float)}, DType::f32, Category::scratch));
 }
 
+template <class Float>
+void Trainer<Float>::clear_gradients(const Device& device) {
+  set_zero(device, model_.gradients(), static_cast<size_t>(model_.trained_count()) * sizeof(*model_.gradients()));
+}
+
 // Forward, loss and backward; gradients accumulate.
 template <class Float>
 void Trainer<Float>::micro_batch(const Device& device, const Batch& batch) {
-  graphs_.run(device, {batch.N, batch.docs, batch.target_rows}, [&] {
-    {
-      const NamedRange range(device, "forward");
-      model_.forward(device, batch);
-    }
-    const NamedRange range(device, "backward");
-    model_.add_loss(device, batch, &step_->loss, &step_->loss_factor);
-    model_.backward(device, batch);
-  });
+  {
+    const NamedRange range(device, "forward");
+    model_.forward(device, batch);
+  }
+  const NamedRange range(device, "backward");
+  model_.add_loss(device, batch, &step_->loss, &step_->loss_factor);
+  model_.backward(device, batch);
 }
 
 template <class Float>
 void Trainer<Float>::update(const Device& device) {
-  graphs_.run(device, {}, [&] {
-    const NamedRange range(device, "update");
-    run(device, SumOfSquares{
-                    .out = &step_->norm_squared, .partial = partial_, .x = model_.gradients(), .n = model_.trained_count()});
-    run(device, UpdateDecision{.state = step_,
-                               .factors = factors_,
-                               .beta1 = options_.beta1,
-                               .beta2 = options_.beta2,
-                               .weight_decay = options_.weight_decay,
-                               .clip = options_.clip,
-                               .scale_losses = kScalesLosses});
-    run(device, AdamW{.param = model_.values(),
-                      .m = model_.moment1(),
-                      .v = model_.moment2(),
-                      .grad = model_.gradients(),
-                      .factors = factors_,
-                      .n = model_.trained_count(),
-                      .beta1 = options_.beta1,
-                      .beta2 = options_.beta2,
-                      .eps = options_.eps});
-    model_.refresh_compute_copy(device);
-  });
+  const NamedRange range(device, "update");
+  run(device,
+      SumOfSquares{.out = &step_->norm_squared, .partial = partial_, .x = model_.gradients(), .n = model_.trained_count()});
+  run(device, UpdateDecision{.state = step_,
+                             .factors = factors_,
+                             .beta1 = options_.beta1,
+                             .beta2 = options_.beta2,
+                             .weight_decay = options_.weight_decay,
+                             .clip = options_.clip,
+                             .scale_losses = kScalesLosses});
+  run(device, AdamW{.param = model_.values(),
+                    .m = model_.moment1(),
+                    .v = model_.moment2(),
+                    .grad = model_.gradients(),
+                    .factors = factors_,
+                    .n = model_.trained_count(),
+                    .beta1 = options_.beta1,
+                    .beta2 = options_.beta2,
+                    .eps = options_.eps});
+  model_.refresh_compute_copy(device);
 }
 
 template <class Float>
@@ -149,15 +152,22 @@ StepResult Trainer<Float>::step(const Device& device, Loader& loader) {
   s.loss_scale = state.loss_scale, s.steady = static_cast<double>(state.steady);
   s.loss_factor = state.loss_scale / static_cast<double>(info.target_tokens);
   upload(device, step_, &s, sizeof(s));
-  set_zero(device, model_.gradients(), static_cast<size_t>(model_.trained_count()) * sizeof(*model_.gradients()));
+  const bool whole = options_.grad_accum == 1;
+  if (!whole) clear_gradients(device);
   for (int m = 0; m < options_.grad_accum; m++) {
     buffers_.wait(device);
     loader.micro_batch(m, buffers_.view);
     if (buffers_.view.target_count == 0) continue;
     const uint64_t key = dropout_key(options_.seed, step, static_cast<uint64_t>(m), 0, 0) | 1;
-    micro_batch(device, buffers_.used(device, model_.options().max_tokens, key));
+    const Batch batch = buffers_.used(device, model_.options().max_tokens, key);
+    const StepPart part = whole ? StepPart::whole : StepPart::micro_batch;
+    graphs_.run(device, {part, batch.N, batch.docs, batch.target_rows}, [&] {
+      if (whole) clear_gradients(device);
+      micro_batch(device, batch);
+      if (whole) update(device);
+    });
   }
-  update(device);
+  if (!whole) graphs_.run(device, {StepPart::update}, [&] { update(device); });
   download(device, &s, step_, sizeof(s));
   synchronize(device);
   result.loss = s.loss / static_cast<double>(info.target_tokens);

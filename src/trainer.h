@@ -1,7 +1,6 @@
 // One optimizer step, and the loss over a validation split. Everything here works in memory that was planned beforehand.
 #pragma once
 
-#include <array>
 #include <functional>
 #include <optional>
 #include <vector>
@@ -52,12 +51,20 @@ class BatchBuffers {
 
  private:
   int32_t *tokens_ = nullptr, *targets_ = nullptr, *positions_ = nullptr, *cu_seqlens_ = nullptr;  // of the device
-  uint64_t *key_ = nullptr, *host_key_ = nullptr;                                                   // (1)
+  uint64_t *key_ = nullptr, *host_key_ = nullptr;                                                  // (1)
   Device device_;
   void* copied_ = nullptr;  // CUDA: the event after the last copy
 };
 
-// Graphs of micro-batches, one for each shape that occurred, so that a step costs a few launches (CUDA alone).
+// What a captured part of a step depends on: which part it is, and the sizes that launches are made of.
+enum class StepPart : uint8_t { whole, micro_batch, update };
+struct StepShape {
+  StepPart part;
+  int N = 0, docs = 0, target_rows = 0;
+  bool operator==(const StepShape&) const = default;
+};
+
+// Graphs of steps, one for each shape that occurred, so that a step costs one launch (CUDA alone).
 class StepGraphs {
  public:
   StepGraphs() = default;
@@ -66,7 +73,7 @@ class StepGraphs {
   StepGraphs& operator=(const StepGraphs&) = delete;
   // Runs what body enqueues: as a graph where graphs are to be had, else as it is.
   template <class Body>
-  void run(const Device& device, const std::array<int, 3>& shape, const Body& body) {
+  void run(const Device& device, const StepShape& shape, const Body& body) {
     if (void* graph = wanted(device) ? graph_of(device, shape, body) : nullptr)
       cuda_launch_graph(device, graph);
     else
@@ -75,10 +82,10 @@ class StepGraphs {
 
  private:
   static bool wanted(const Device& device);
-  void* graph_of(const Device& device, const std::array<int, 3>& shape, const std::function<void()>& body);
+  void* graph_of(const Device& device, const StepShape& shape, const std::function<void()>& body);
   static constexpr size_t kMost = 24;  // shapes beyond these are not captured: a graph takes memory of the device
   Device device_;
-  std::vector<std::pair<std::array<int, 3>, void*>> graphs_;
+  std::vector<std::pair<StepShape, void*>> graphs_;
 };
 
 template <class Float>
@@ -105,6 +112,7 @@ class Trainer {
   BatchBuffers& buffers() { return buffers_; }
 
  private:
+  void clear_gradients(const Device& device);
   void micro_batch(const Device& device, const Batch& batch);
   void update(const Device& device);
 

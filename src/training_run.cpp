@@ -139,10 +139,11 @@ void TrainingRun<Float>::start() {
     say(fmt::format("device   {} ({}), {} threads, {} activations; product of this type {:.0f} GFLOP/s", processor().model,
                     isa_name(s.device.isa), options_.threads, dtype_name(dtype_of<Float>), s.peak_flops / 1e9));
   else
-    say(fmt::format("device   {} (sm_{}, {} multiprocessors, {}; {}), {} activations; product of this type {:.1f} TFLOP/s\n"
-                    "         {} taken by the driver, kernels and libraries, besides the plan",
+    say(
+        fmt::format("device   {} (sm_{}, {} multiprocessors, {}; {}), {} activations; product of this type {:.1f} TFLOP/s\n"
+                    "         besides the plan: {} of kernels and libraries, {} of the driver's context and other programs",
                     s.gpu.name, s.device.arch / 10, s.gpu.multiprocessors, Bytes{s.gpu.memory}, s.gpu.libraries,
-                    dtype_name(dtype_of<Float>), s.peak_flops / 1e12, Bytes{s.gpu.before_loading}));
+                    dtype_name(dtype_of<Float>), s.peak_flops / 1e12, Bytes{s.gpu.loaded}, Bytes{s.gpu.in_use}));
   remove_old_checkpoints(options_.output, 0, 0);
   if (const auto older = newest_checkpoint(options_.output); older && !options_.resume)
     fmt::print(stderr, "note: {} is of an earlier run, and this one starts anew; --resume would go on from it\n",
@@ -218,8 +219,8 @@ void TrainingRun<Float>::step() {
   metrics_->step({step, r.loss, r.grad_norm, r.lr, r.tokens, r.target_tokens, seconds});
   if (r.skipped && r.target_tokens > 0) progress_->note("this step was not finite and was skipped");
   const double flops = step_flops(source_.config, s.model.options(), r.tokens, r.target_tokens);
-  progress_->show({step, r.loss, r.grad_norm, r.lr, static_cast<double>(r.tokens) / seconds, s.peak_flops > 0 ? flops / seconds / s.peak_flops : 0,
-                   s.arena.total()});
+  progress_->show({step, r.loss, r.grad_norm, r.lr, static_cast<double>(r.tokens) / seconds,
+                   s.peak_flops > 0 ? flops / seconds / s.peak_flops : 0, s.arena.total()});
   seconds_ += seconds, tokens_ += r.tokens;
   if (step == first_step_ + 1) first_loss_ = r.loss;
   last_loss_ = r.loss;
@@ -298,7 +299,7 @@ void TrainingRun<Float>::save() {
   write_run_json(result);
   if (options_.json) fmt::print("{}\n", result.dump());
   tell_what_was_learned();
-  print_profile(session_.device, session_.peak_flops);
+  print_profile(session_.device, session_.peak_flops, session_.peak_bytes);
 }
 
 template <class Float>
@@ -306,9 +307,13 @@ void TrainingRun<Float>::tell_what_was_learned() const {
   const int64_t steps = session_.trainer.state.step - first_step_;
   say(fmt::format("trained  {} steps in {:.1f} s: {:.0f} tokens/s; loss {:.4f} in the first step, {:.4f} in the last", steps,
                   seconds_, seconds_ > 0 ? static_cast<double>(tokens_) / seconds_ : 0, first_loss_, last_loss_));
-  say(fmt::format("memory   {} planned; the process grew by {} at most, from the {} that it had before",
-                  Bytes{session_.arena.total()}, Bytes{peak_resident_ - session_.resident_before},
-                  Bytes{session_.resident_before}));
+  if (on_host(session_.device))
+    say(fmt::format("memory   {} planned; the process grew by {} at most, from the {} that it had before",
+                    Bytes{session_.arena.total()}, Bytes{peak_resident_ - session_.resident_before},
+                    Bytes{session_.resident_before}));
+  else
+    say(fmt::format("memory   {} planned; the GPU has {} less free than before (the plan and the graphs of steps)",
+                    Bytes{session_.arena.total()}, Bytes{session_.gpu_free_before - cuda_free_memory(session_.device)}));
   if (after_.loss)
     say(fmt::format("learned  validation loss {}{:.4f}", before_.loss ? fmt::format("{:.4f} -> ", *before_.loss) : "",
                     *after_.loss));
@@ -369,7 +374,8 @@ void TrainingRun<Float>::write_run_json(const Json& result) const {
                      {"multiprocessors", session_.gpu.multiprocessors},
                      {"libraries", session_.gpu.libraries},
                      {"memory_total", session_.gpu.memory},
-                     {"memory_besides_the_plan", session_.gpu.before_loading},
+                     {"loaded_bytes", session_.gpu.loaded},
+                     {"in_use_before", session_.gpu.in_use},
                      {"staging_bytes", session_.staging.total()},
                      {"peak_flops", session_.peak_flops}};
   if (!result.is_null())
@@ -381,6 +387,8 @@ void TrainingRun<Float>::write_run_json(const Json& result) const {
                        {"tokens", tokens_},
                        {"tokens_per_second", seconds_ > 0 ? static_cast<double>(tokens_) / seconds_ : 0},
                        {"documents", data_.train.count(Split::kTrain)}};
+  if (!result.is_null() && !on_host(session_.device))
+    record.measured["gpu_bytes_taken"] = session_.gpu_free_before - cuda_free_memory(session_.device);
   record.result = result;
   write_run_record(options_.output / "run.json", record);
 }

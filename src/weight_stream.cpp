@@ -11,8 +11,8 @@ WeightStream::~WeightStream() {
 
 void WeightStream::place(Arena& staging) {
   for (size_t i = 0; i < buffers_.size(); i++)
-    buffers_[i] = static_cast<std::byte*>(
-        staging.place_bytes("weights." + std::to_string(i), {kPieceBytes}, DType::u8, Category::scratch));
+    buffers_[i] =
+        static_cast<std::byte*>(staging.place_bytes("weights." + std::to_string(i), {kPieceBytes}, DType::u8, Category::scratch));
 }
 
 void WeightStream::send(const Device& device, void* to, int64_t count, size_t bytes,
@@ -26,7 +26,8 @@ void WeightStream::send(const Device& device, void* to, int64_t count, size_t by
     if (!event) event = cuda_open_event(device);
     cuda_wait_event(device, event);
     make(buffers_[next_], first, n);
-    upload(device, static_cast<std::byte*>(to) + first * static_cast<int64_t>(bytes), buffers_[next_], static_cast<size_t>(n) * bytes);
+    upload(device, static_cast<std::byte*>(to) + first * static_cast<int64_t>(bytes), buffers_[next_],
+           static_cast<size_t>(n) * bytes);
     cuda_record_event(device, event);
     next_ = 1 - next_;
   }

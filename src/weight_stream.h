@@ -16,7 +16,8 @@ class WeightStream {
   ~WeightStream();
   // The buffers, in memory of the host beside a CUDA device.
   void place(Arena& staging);
-  // `to`: count elements of `bytes` each, in memory of the device. make(piece, first, n) fills n of them, from element `first` on.
+  // `to`: count elements of `bytes` each, in memory of the device. make(piece, first, n) fills n of them, from element `first`
+  // on.
   void send(const Device& device, void* to, int64_t count, size_t bytes,
             const std::function<void(void* piece, int64_t first, int64_t n)>& make);
   // Waits until all that was sent is there.

@@ -51,11 +51,11 @@ DType dtype_for(Kind kind, DType type) {
   __builtin_unreachable();
 }
 
-Tensor::Tensor(const TensorSpec& spec, DType dtype, const Device& device, bool aligned)
+Tensor::Tensor(const TensorSpec& spec, DType dtype, const Device& device, size_t alignment)
     : spec_(spec),
       dtype_(dtype),
       device_(device),
-      offset_(kZone + (aligned ? 0 : dtype_bytes(dtype))),
+      offset_(kZone + (alignment ? alignment % kZone : dtype_bytes(dtype))),
       size_(static_cast<size_t>(spec.count()) * dtype_bytes(dtype)),
       bytes_(offset_ + size_ + kZone, redzone(spec)) {
   const size_t row = static_cast<size_t>(spec.width) * dtype_bytes(dtype),

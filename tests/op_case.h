@@ -46,8 +46,8 @@ DType dtype_for(Kind kind, DType type);  // of a tensor, when ops run with stora
 // with its redzones: upload() before ops run, download() afterwards; all else works on the host's copy.
 class Tensor {
  public:
-  // aligned: to 64 bytes. Otherwise one element past that: no op may count on more than the alignment of its elements.
-  Tensor(const TensorSpec& spec, DType dtype, const Device& device = {}, bool aligned = false);
+  // Aligned to 64 bytes, or to a smaller power of two and no more. 0: to its elements, the most that an op may count on.
+  Tensor(const TensorSpec& spec, DType dtype, const Device& device = {}, size_t alignment = 0);
   ~Tensor();
   Tensor(const Tensor&) = delete;
   Tensor& operator=(const Tensor&) = delete;
@@ -111,6 +111,7 @@ struct OpCase {
   bool cpu = true;                                        // has types that the CPU has
   bool oracle = true;                                     // exists in double and complex
   bool same_bits_any_threads = true;                      // else only the same bits with the same threads
+  size_t alignment = 0;  // bytes: on CUDA the bits are the same wherever all tensors are aligned to so many; 0: to elements
   uint64_t seed = 0;
 };
 

@@ -191,7 +191,8 @@ OpCase cache_write(Random& random, int N, int slots, int W, int capacity, int ga
       r.value[to] = in.at(to);
       for (size_t n = 0; n < static_cast<size_t>(N); n++) {
         if (slot_of[n] < 0) continue;
-        const size_t place = static_cast<size_t>(slot_of[n]) * static_cast<size_t>(capacity) + static_cast<size_t>(position_of[n]);
+        const size_t place =
+            static_cast<size_t>(slot_of[n]) * static_cast<size_t>(capacity) + static_cast<size_t>(position_of[n]);
         for (size_t i = 0; i < static_cast<size_t>(W); i++)
           r.value[to][place * static_cast<size_t>(W) + i] = in.at(from)[n * static_cast<size_t>(W + gap) + i];
       }

@@ -238,8 +238,9 @@ OpCase add_up(int n) {
 
 // What kernels/update.h says, in other words: of the norm and the loss come whether the step counts and its factors.
 OpCase update_decision(double loss, double norm, double clip, double updates, double loss_scale, double steady, bool scales) {
-  OpCase c{.op = "update_decision",
-           .shape = fmt::format("loss {} norm {} clip {} t {} scale {} steady {}", loss, norm, clip, updates, loss_scale, steady)};
+  OpCase c{
+      .op = "update_decision",
+      .shape = fmt::format("loss {} norm {} clip {} t {} scale {} steady {}", loss, norm, clip, updates, loss_scale, steady)};
   const double lr = 2e-3, beta1 = 0.9, beta2 = 0.999, decay = 0.1, norm_squared = norm * loss_scale * norm * loss_scale;
   c.dtypes = {DType::f32}, c.dtype_label = "fp64", c.oracle = false;
   c.tensors = {{.name = "state",
@@ -274,7 +275,7 @@ OpCase update_decision(double loss, double norm, double clip, double updates, do
                             factor / loss_scale};
     else
       r.value["factors"] = {0, 1, 0, 1, 0};
-    r.tolerance["state"] = {0, 2};      // the root of a product
+    r.tolerance["state"] = {0, 2};       // the root of a product
     r.tolerance["factors"] = {1.01, 0};  // computed in double, rounded once
   };
   return c;

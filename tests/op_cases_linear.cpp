@@ -12,6 +12,9 @@ struct Product {
   double alpha = 1;
   bool accumulate = false, small_scratch = false, cpu = true, backward = true;
   int gap = 0;
+  int pitch = 0;               // not 0: rows are padded to a multiple of so many elements, and there is no other gap
+  size_t alignment = 0;        // OpCase::alignment
+  Random* integers = nullptr;  // of small integers, whose sums are exact in any order
 };
 
 OpCase matmul(const Product& p) {
@@ -19,32 +22,50 @@ OpCase matmul(const Product& p) {
   c.shape += fmt::format(" {}{}{}", p.ta ? "T" : "N", p.tb ? "T" : "N", p.accumulate ? " +=" : "");
   if (p.alpha != 1) c.shape += fmt::format(" alpha {}", p.alpha);
   if (p.small_scratch) c.shape += " blocks";
+  if (p.pitch) c.shape += p.integers ? " padded integers" : " padded";
   const auto name = [](Kind k) { return k == Kind::f32 ? "fp32" : k == Kind::bf16 ? "bf16" : "fp16"; };
   c.dtype_label = fmt::format("{}.{}={}", name(p.a), name(p.b), name(p.out));
   c.dtypes = {DType::f32};
-  c.cpu = p.cpu;
+  c.cpu = p.cpu, c.alignment = p.alignment;
   c.same_bits_any_threads = false;  // oneDNN may cut the inner dimension
   const int64_t rows = p.rows, cols = p.cols, inner = p.inner;
   const int64_t a_rows = p.ta ? inner : rows, a_cols = p.ta ? rows : inner, b_rows = p.tb ? cols : inner,
                 b_cols = p.tb ? inner : cols;
   const int64_t scratch = Matmul<float>::scratch_floats(p.small_scratch ? 1 : 2);
+  const auto gap = [&](int64_t width, int gaps) {
+    return p.pitch ? (width + p.pitch - 1) / p.pitch * p.pitch - width : int64_t{gaps} * p.gap;
+  };
+  const int64_t sa = a_cols + gap(a_cols, 1), sb = b_cols + gap(b_cols, 2), sy = cols + gap(cols, 1), sdy = cols + gap(cols, 3),
+                sda = a_cols + gap(a_cols, 0), sdb = b_cols + gap(b_cols, 1);
   const Kind da = p.a == Kind::bf16 || !p.cpu ? p.a : Kind::f32;
-  c.tensors = {
-      {.name = "a", .role = Role::input, .kind = p.a, .rows = a_rows, .width = a_cols, .gap = p.gap},
-      {.name = "b", .role = Role::input, .kind = p.b, .rows = b_rows, .width = b_cols, .gap = 2 * p.gap},
-      {.name = "y", .role = Role::output, .kind = p.out, .rows = rows, .width = cols, .gap = p.gap, .accumulates = p.accumulate},
-      {.name = "dy", .role = Role::constant, .kind = p.out, .rows = rows, .width = cols, .gap = 3 * p.gap},
-      {.name = "da", .role = Role::gradient, .kind = da, .rows = a_rows, .width = a_cols, .accumulates = p.accumulate},
-      {.name = "db",
-       .role = Role::gradient,
-       .kind = Kind::f32,
-       .rows = b_rows,
-       .width = b_cols,
-       .gap = p.gap,
-       .accumulates = true},
-      {.name = "scratch", .role = Role::scratch, .kind = Kind::always_f32, .width = scratch}};
-  const int64_t sa = a_cols + p.gap, sb = b_cols + 2 * p.gap, sy = cols + p.gap, sdy = cols + 3 * p.gap, sda = a_cols,
-                sdb = b_cols + p.gap;
+  c.tensors = {{.name = "a", .role = Role::input, .kind = p.a, .rows = a_rows, .width = a_cols, .gap = sa - a_cols},
+               {.name = "b", .role = Role::input, .kind = p.b, .rows = b_rows, .width = b_cols, .gap = sb - b_cols},
+               {.name = "y",
+                .role = Role::output,
+                .kind = p.out,
+                .rows = rows,
+                .width = cols,
+                .gap = sy - cols,
+                .accumulates = p.accumulate},
+               {.name = "dy", .role = Role::constant, .kind = p.out, .rows = rows, .width = cols, .gap = sdy - cols},
+               {.name = "da",
+                .role = Role::gradient,
+                .kind = da,
+                .rows = a_rows,
+                .width = a_cols,
+                .gap = sda - a_cols,
+                .accumulates = p.accumulate},
+               {.name = "db",
+                .role = Role::gradient,
+                .kind = Kind::f32,
+                .rows = b_rows,
+                .width = b_cols,
+                .gap = sdb - b_cols,
+                .accumulates = true},
+               {.name = "scratch", .role = Role::scratch, .kind = Kind::always_f32, .width = scratch}};
+  if (p.integers)
+    for (TensorSpec& spec : c.tensors)
+      if (spec.role == Role::input || spec.accumulates) spec.values = random_integers(*p.integers, spec.count(), -2, 2);
   const auto product = [=](auto f, Tensors& t, const Device& d, const char* out, int64_t out_stride, Matrix a, Matrix b,
                            int64_t m, int64_t n, int64_t k, bool accumulate) {
     using F = decltype(f);
@@ -178,6 +199,39 @@ void add_linear_cases(std::vector<OpCase>& cases, Random& random) {
     for (Kind b : {Kind::f32, Kind::bf16, Kind::f16})
       cases.push_back(
           matmul({.rows = rows, .cols = 37, .inner = 129, .a = b == Kind::f32 ? Kind::f32 : Kind::bf16, .b = b, .gap = 5}));
+
+  // What cuBLASLt serves where it is there (kernels/cublas_lt.h): every layout and pair of types, no size a multiple of anything;
+  // the three products of a linear layer; the first sizes and strides that it does not serve.
+  const std::pair<Kind, Kind> large[] = {
+      {Kind::f32, Kind::f32}, {Kind::bf16, Kind::bf16}, {Kind::bf16, Kind::f32}, {Kind::f16, Kind::f16}, {Kind::f16, Kind::f32}};
+  Product p{.rows = 131, .cols = 157, .inner = 149, .backward = false, .pitch = 8, .alignment = 16};
+  for (bool ta : {false, true})
+    for (bool tb : {false, true})
+      for (const auto& [type, out] : large) {
+        p.ta = ta, p.tb = tb, p.a = p.b = type, p.out = out, p.cpu = type != Kind::f16;
+        p.accumulate = !p.accumulate, p.alpha = pick(random, alphas);
+        cases.push_back(matmul(p));
+      }
+  for (Kind out : {Kind::bf16, Kind::f32})
+    cases.push_back(matmul(
+        {.rows = 128, .cols = 136, .inner = 144, .a = Kind::bf16, .b = Kind::bf16, .out = out, .pitch = 8, .alignment = 16}));
+  // Addresses of the second run are odd, so that the library does not serve them, and sums are exact: the same bits.
+  for (bool ta : {false, true})
+    cases.push_back(matmul({.rows = 133,
+                            .cols = 130,
+                            .inner = 150,
+                            .ta = ta,
+                            .tb = !ta,
+                            .a = Kind::bf16,
+                            .b = Kind::bf16,
+                            .accumulate = true,
+                            .backward = false,
+                            .pitch = 8,
+                            .integers = &random}));
+  cases.push_back(
+      matmul({.rows = 130, .cols = 131, .inner = 129, .a = Kind::bf16, .b = Kind::bf16, .backward = false, .gap = 1}));
+  cases.push_back(
+      matmul({.rows = 127, .cols = 128, .inner = 128, .a = Kind::bf16, .b = Kind::bf16, .backward = false, .pitch = 8}));
 }
 
 }  // namespace tll::test

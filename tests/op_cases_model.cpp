@@ -218,8 +218,7 @@ OpCase swiglu(int N, int F_, double sigma) {
 
 // Rows without a target among the others. in_place: the gradient lies where the logits were.
 OpCase cross_entropy(Random& random, int rows, int V, double sigma, int gap = 0, bool in_place = false) {
-  OpCase c{.op = "cross_entropy",
-           .shape = fmt::format("rows {} V {} logits x{}{}", rows, V, sigma, in_place ? " in place" : "")};
+  OpCase c{.op = "cross_entropy", .shape = fmt::format("rows {} V {} logits x{}{}", rows, V, sigma, in_place ? " in place" : "")};
   const double scale = 0.25;  // exact in every type
   std::vector<double> targets = random_integers(random, rows, 0, V - 1);
   for (size_t r = 2; r < targets.size(); r += 3) targets[r] = -1;
@@ -246,7 +245,9 @@ OpCase cross_entropy(Random& random, int rows, int V, double sigma, int gap = 0,
       run(d, CrossEntropy<F>{.logits = t.ptr<acc_t<F>>(logits),
                              .losses = t.ptr<acc_t<F>>(losses),
                              .targets = t.ptr<int32_t>("targets"),
-                             .dlogits = !gradient ? nullptr : aliased ? work : t.ptr<F>("dlogits"),
+                             .dlogits = !gradient ? nullptr
+                                        : aliased ? work
+                                                  : t.ptr<F>("dlogits"),
                              .dlogits_stride = aliased ? V * kStretch : V + gap,
                              .scale = t.ptr<double>("scale"),
                              .rows = rows,
@@ -310,7 +311,8 @@ OpCase list_targets(Random& random, int N, double share, int spare) {
   c.reference = [=](const Values& in, Reference& r) {
     auto &rows = r.value["rows"], &row_targets = r.value["row_targets"];
     for (int n = 0; n < N; n++)
-      if (in.at("targets")[static_cast<size_t>(n)] >= 0) rows.push_back(n), row_targets.push_back(in.at("targets")[static_cast<size_t>(n)]);
+      if (in.at("targets")[static_cast<size_t>(n)] >= 0)
+        rows.push_back(n), row_targets.push_back(in.at("targets")[static_cast<size_t>(n)]);
     rows.resize(static_cast<size_t>(capacity), -1.0), row_targets.resize(static_cast<size_t>(capacity), -1.0);
     r.tolerance["rows"] = r.tolerance["row_targets"] = {0, 0};
   };

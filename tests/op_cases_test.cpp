@@ -11,7 +11,10 @@ constexpr uint64_t kSeed = 42;
 class OpCases : public testing::TestWithParam<OpCase> {};
 
 TEST_P(OpCases, ForwardAndBackwardAreRight) {
-  for (const Row& row : check(GetParam(), devices_here()))
+  // On the emulator it is ./test_gradients that runs them.
+  std::vector<TestDevice> devices = devices_here();
+  std::erase_if(devices, [](const TestDevice& d) { return d.name == "cuda-emulated"; });
+  for (const Row& row : check(GetParam(), devices))
     EXPECT_EQ(row.problem, "") << row.op << " " << row.shape << " " << row.dtype << " on " << row.device;
 }
 

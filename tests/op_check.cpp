@@ -21,10 +21,10 @@ const TensorSpec* find(const OpCase& op, const std::string& name) {
 // Where element e lies, counted without gaps.
 int64_t place(const TensorSpec& spec, int64_t e) { return e / spec.width * spec.stride() + e % spec.width; }
 
-Tensors make_tensors(const OpCase& op, DType type, const Values& initial, const Device& device = {}, bool aligned = false) {
+Tensors make_tensors(const OpCase& op, DType type, const Values& initial, const Device& device = {}, size_t alignment = 0) {
   Tensors t{type, {}};
   for (const TensorSpec& spec : op.tensors) {
-    Tensor& tensor = t.tensors.try_emplace(spec.name, spec, dtype_for(spec.kind, type), device, aligned).first->second;
+    Tensor& tensor = t.tensors.try_emplace(spec.name, spec, dtype_for(spec.kind, type), device, alignment).first->second;
     const auto found = initial.find(spec.name);
     if (found != initial.end()) for_each_live(spec, [&](int64_t i) { tensor.set(i, found->second[static_cast<size_t>(i)]); });
   }
@@ -251,7 +251,8 @@ Row check_on(const OpCase& op, DType type, const TestDevice& device) {
   for (const Device& variant : device.variants) {
     // On CUDA the second run has other addresses: alignment may change how a kernel moves data, but not the results.
     const bool cuda = variant.kind == DeviceKind::cuda;
-    Tensors first = make_tensors(op, type, initial, variant, cuda), again = make_tensors(op, type, initial, variant);
+    Tensors first = make_tensors(op, type, initial, variant, cuda ? 64 : 0),
+            again = make_tensors(op, type, initial, variant, cuda ? op.alignment : 0);
     const std::string broken = execute(op, first, variant, true);
     if (!broken.empty() && row.problem.empty()) row.problem = broken;
     compare(op, first, reference, op.oracle ? &exact : nullptr, cuda, row);

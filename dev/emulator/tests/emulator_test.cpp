@@ -183,11 +183,12 @@ void check_mma(int type, int inner, const Layout& a, const Layout& b, const Layo
 }
 
 TEST_F(Emulator, MmaFragmentsFollowTheFormula) {
-  for (int arch : {750, 800, 900})  // 750: two k8, and shuffles for bf16
+  for (int arch : {750, 800, 900})  // 750: two k8, and no bf16
     for (auto mode : {emulator::MmaSum::exact, emulator::MmaSum::hardware}) {
       emulator::options().arch = arch;
       emulator::options().mma = mode;
       for (int type = 0; type < 3; type++) {
+        if (arch == 750 && type == 1) continue;
         const int inner = type == 2 ? 8 : 16;
         check_mma(type, inner, formula('A', inner), formula('B', inner), formula('C', inner));
       }

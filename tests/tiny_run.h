@@ -1,0 +1,77 @@
+// A training run of the smallest golden model on forty documents, for tests.
+#pragma once
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <fstream>
+
+#include "src/file.h"
+#include "src/training_run.h"
+
+namespace tll {
+
+inline const std::string kModel = "tests/goldens/gqa_tied";
+
+class Run : public testing::Test {
+ protected:
+  Run() : directory_(std::filesystem::temp_directory_path() / ("tll_run_" + std::to_string(getpid()))) {
+    std::filesystem::remove_all(directory_);
+    std::filesystem::create_directories(directory_);
+    // Forty documents of 5 to 30 tokens.
+    std::ofstream data(directory_ / "data.jsonl");
+    for (int d = 0; d < 40; d++) {
+      data << "{\"input_ids\":[";
+      for (int t = 0; t < 5 + d * 7 % 26; t++) data << (t ? "," : "") << (d * 31 + t * t * 7 + 3) % 64;
+      data << "]}\n";
+    }
+  }
+  ~Run() override { std::filesystem::remove_all(directory_); }
+
+  Options parse(const std::string& output, std::vector<std::string> more = {}) const {
+    std::vector<std::string> arguments = {"train",
+                                          "--model",
+                                          kModel,
+                                          "--data",
+                                          (directory_ / "data.jsonl").string(),
+                                          "--seq-len",
+                                          "32",
+                                          "--batch-size",
+                                          "2",
+                                          "--grad-accum",
+                                          "2",
+                                          "--dtype",
+                                          "fp32",
+                                          "--quiet",
+                                          "--output",
+                                          (directory_ / output).string(),
+                                          "--rank",
+                                          "4",
+                                          "--lr",
+                                          "1e-2",
+                                          "--valid-split",
+                                          "0.1"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    Options options = parse_options(arguments);
+    resolve_options(options);
+    return options;
+  }
+  template <class Float = float>
+  void train(const Options& options, int64_t stop_after = 1 << 30) const {
+    TrainingRun<Float> run(options);
+    run.start();
+    run.evaluate_before();
+    while (!run.finished() && stop_after-- > 0) run.step();
+    if (!run.finished()) {
+      run.interrupt();
+      return;
+    }
+    run.evaluate_after();
+    run.save();
+  }
+  std::string bytes(const std::string& output, const std::string& file) const { return read_file(directory_ / output / file); }
+
+  std::filesystem::path directory_;
+};
+
+}  // namespace tll
