@@ -80,7 +80,8 @@ struct Sizes {
   int seq_len;      // the longest document; documents of half of it are timed as well
   int64_t trained;  // trained values
   int64_t copied;   // elements of the copy that measures bandwidth
-  int threads;      // of the device, for scratch memory
+  bool cuda;        // this and threads: how much scratch memory the ops get
+  int threads;
 };
 
 // The ceilings, and every op of kernels/ in `dtype` (bf16 or half: mixed-precision training; float).

@@ -31,7 +31,7 @@ template <class Float>
 BenchCase product(const Sizes& sizes, std::string what, int rows, int cols, int inner, bool ta, bool tb, DType out_dtype,
                   bool accumulate) {
   const DType f = dtype_of<Float>;
-  const int64_t scratch = Matmul<Float>::scratch_floats(sizes.threads), one = 1;
+  const int64_t scratch = sizes.cuda ? Matmul<Float>::kCudaScratch : Matmul<Float>::scratch_floats(sizes.threads), one = 1;
   what += fmt::format(" {} x {} x {} {}{}{}", rows, cols, inner, ta ? 'T' : 'N', tb ? 'T' : 'N', accumulate ? " +=" : "");
   return bench_case(what, f,
                     {{"a", f, one * rows * inner},
@@ -93,28 +93,28 @@ void add_attention(std::vector<BenchCase>& cases, const Sizes& s, const ModelSha
   const int64_t width = int64_t{N} * H * D, joint = int64_t{N} * stride;
   const BenchTensor qkv{"qkv", f, joint}, out{"out", f, width}, lse{"lse", DType::f32, int64_t{H} * N, {Fill::kConstant, 8}};
   const BenchTensor cu{"cu_seqlens", DType::i32, docs + 1, exactly(bounds)};
-  cases.push_back(bench_case(shape, f,
-                             {qkv, out, lse, cu, {"scratch", DType::f32, AttentionForward<Float>::scratch_floats(D, s.threads)}},
-                             [=, threads = s.threads](const Memory& t) {
-                               const Float* q = t.at<Float>("qkv");
-                               return AttentionForward<Float>{.out = t.at<Float>("out"),
-                                                              .lse = t.at<float>("lse"),
-                                                              .q = q,
-                                                              .k = q + H * D,
-                                                              .v = q + (H + G) * D,
-                                                              .scratch = t.at<float>("scratch"),
-                                                              .cu_seqlens = t.at<int32_t>("cu_seqlens"),
-                                                              .docs = docs,
-                                                              .N = N,
-                                                              .H = H,
-                                                              .G = G,
-                                                              .D = D,
-                                                              .stride = stride,
-                                                              .window = 0,
-                                                              .threads = threads,
-                                                              .scale = scale,
-                                                              .pairs = pairs};
-                             }));
+  cases.push_back(bench_case(
+      shape, f, {qkv, out, lse, cu, {"scratch", DType::f32, s.cuda ? 0 : AttentionForward<Float>::scratch_floats(D, s.threads)}},
+      [=, threads = s.threads](const Memory& t) {
+        const Float* q = t.at<Float>("qkv");
+        return AttentionForward<Float>{.out = t.at<Float>("out"),
+                                       .lse = t.at<float>("lse"),
+                                       .q = q,
+                                       .k = q + H * D,
+                                       .v = q + (H + G) * D,
+                                       .scratch = t.at<float>("scratch"),
+                                       .cu_seqlens = t.at<int32_t>("cu_seqlens"),
+                                       .docs = docs,
+                                       .N = N,
+                                       .H = H,
+                                       .G = G,
+                                       .D = D,
+                                       .stride = stride,
+                                       .window = 0,
+                                       .threads = threads,
+                                       .scale = scale,
+                                       .pairs = pairs};
+      }));
   if (D == 128 && seq_len == 4096 && f != DType::f32) cases.back().least_tflops = 250;
   cases.push_back(bench_case(shape, f,
                              {qkv,
@@ -123,7 +123,9 @@ void add_attention(std::vector<BenchCase>& cases, const Sizes& s, const ModelSha
                               cu,
                               {"dqkv", f, joint},
                               {"dout", f, width},
-                              {"scratch", DType::f32, AttentionBackward<Float>::scratch_floats(N, H, D, s.threads)}},
+                              {"scratch", DType::f32,
+                               s.cuda ? AttentionBackward<Float>::cuda_scratch_floats(N, H)
+                                      : AttentionBackward<Float>::scratch_floats(N, H, D, s.threads)}},
                              [=, threads = s.threads](const Memory& t) {
                                const Float* q = t.at<Float>("qkv");
                                Float* dq = t.at<Float>("dqkv");

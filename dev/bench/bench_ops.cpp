@@ -164,7 +164,8 @@ struct Effort {
 
 double median_seconds(const Device& device, const BenchCase& c, const Effort& effort) {
   size_t bytes = 1;
-  for (const BenchTensor& t : c.tensors) bytes += static_cast<size_t>(t.count) * dtype_bytes(t.dtype);
+  for (const BenchTensor& t : c.tensors)
+    if (std::strcmp(t.name, "scratch") != 0) bytes += static_cast<size_t>(t.count) * dtype_bytes(t.dtype);
   const size_t sets = std::clamp<size_t>(effort.set_bytes / bytes + 1, 1, 64);
   std::vector<std::unique_ptr<DeviceTensor>> tensors;
   std::vector<std::function<void()>> launches;
@@ -264,9 +265,13 @@ int bench(const Options& options) {
   Device device = chosen_device(options.device);
   const bool gpu = on_cuda(device), emulated = gpu && std::strcmp(cuda_backend(), "cuda-emulated") == 0;
   const char* name = gpu ? cuda_backend() : "cpu";
-  Sizes sizes{.models = {}, .N = 4096, .seq_len = 4096, .trained = 40 << 20, .copied = 1 << 28, .threads = device.threads};
-  if (!gpu) sizes = {.models = {}, .N = 256, .seq_len = 256, .trained = 4 << 20, .copied = 1 << 25, .threads = device.threads};
-  if (emulated) sizes = {.models = {kTinyModel}, .N = 40, .seq_len = 32, .trained = 999, .copied = 4096, .threads = 1};
+  Sizes sizes{
+      .models = {}, .N = 4096, .seq_len = 4096, .trained = 40 << 20, .copied = 1 << 28, .cuda = gpu, .threads = device.threads};
+  if (!gpu)
+    sizes = {
+        .models = {}, .N = 256, .seq_len = 256, .trained = 4 << 20, .copied = 1 << 25, .cuda = gpu, .threads = device.threads};
+  if (emulated)
+    sizes = {.models = {kTinyModel}, .N = 40, .seq_len = 32, .trained = 999, .copied = 4096, .cuda = true, .threads = 1};
   if (options.rows && !emulated) sizes.N = options.rows, sizes.seq_len = std::min(sizes.seq_len, options.rows);
   for (const ModelShape& m : kModels) {
     const bool wanted = options.models.empty() ? !options.quick || m.C != 3072 : options.models.contains(m.name);

@@ -47,12 +47,13 @@ def ours(work: pathlib.Path, run: dict) -> dict:
         "steps": len(steps),
         "losses": [m.get("loss") for m in steps],
         "planned_bytes": measured.get("planned_bytes"),
-        "besides_bytes": device.get("memory_besides_the_plan"),
+        "taken_bytes": measured.get("gpu_bytes_taken"),  # of the GPU's free memory, from before the arena to the end
+        "loaded_bytes": device.get("loaded_bytes"),  # kernels and libraries
         "peak_flops": device.get("peak_flops"),
     }
     try:
         used = [int(line) << 20 for line in directory.with_name(directory.name + ".memory").read_text().split()]
-        result["measured_bytes"] = max(used) - used[0]
+        result["process_bytes"] = max(used) - used[0]  # as nvidia-smi saw it, the context included
     except (OSError, ValueError, IndexError):
         pass
     return result
@@ -107,7 +108,7 @@ def main() -> int:
                 print(f"{op['op']} {op['shape']}: {op['tflops']:.0f} TFLOP/s{target}")
     if mine or theirs:
         print(f"share: of {number(rate, '.3g')} TFLOP/s, the largest product measured here; useful work: nothing for recomputing")
-        print(f"{'model':<14}{'S':>6}{'recompute':>10} |{'tokens/s':>10}{'share':>7}{'planned':>9}{'besides':>9}{'measured':>9} GiB |"
+        print(f"{'model':<14}{'S':>6}{'recompute':>10} |{'tokens/s':>10}{'share':>7}{'planned':>9}{'taken':>9}{'process':>9} GiB |"
               f"{'transformers':>13}{'share':>7}{'GiB':>7} | ratio")
     keys = [(r["model"], r["seq_len"], r["recompute"]) for r in mine]
     keys += [k for r in theirs if (k := (r["model"], r["seq_len"], r["recompute"])) not in keys]
@@ -127,7 +128,7 @@ def main() -> int:
         ratio = us["tokens_per_second"] / them["tokens_per_second"] if us.get("tokens_per_second") and them.get("tokens_per_second") else None
         speed = {3: "no room"}.get(us.get("exit_code"), number(us.get("tokens_per_second"), ".0f"))
         print(f"{model:<14}{seq_len:>6}{recompute:>10} |{speed:>10}{shares[0]:>7}{gib(us.get('planned_bytes')):>9}"
-              f"{gib(us.get('besides_bytes')):>9}{gib(us.get('measured_bytes')):>9}     |"
+              f"{gib(us.get('taken_bytes')):>9}{gib(us.get('process_bytes')):>9}     |"
               f"{them.get('error', number(them.get('tokens_per_second'), '.0f')):>13}{shares[1]:>7}{gib(them.get('peak_bytes')):>7} |"
               f" {number(ratio, '.2f')}")
     for text in missed:
