@@ -113,13 +113,14 @@ programs=(build/probe test_gradients_cuda build/bench_ops train_llama_lora) test
 probe=(build/probe --json) bench=(build/bench_ops --device cuda --quick --json) train=./train_llama_lora
 gradients=(./test_gradients_cuda --device cuda)
 models="llama-3.1-8b llama-3.2-1b llama-3.2-3b" lengths="4096 2048" tokens=4096 steps=8 dtype=bf16
-ops="rmsnorm attention matmul swiglu rope cross_entropy embedding adamw cast bias dropout gather_scatter sum_of_squares attention_decode"
+# In groups: a process takes seconds to start under compute-sanitizer.
+ops="attention matmul rmsnorm,cross_entropy,bias,sum_of_squares,attention_decode swiglu,rope,embedding,adamw,cast,dropout,gather_scatter"
 hf=(--device cuda --dtype "$dtype" --steps 5 --warmup-steps 3)
 if [ -n "$dry" ]; then
   programs=(build/probe_emulated test_gradients build/bench_ops_emulated train_llama_lora_emulated) tests=build/run_tests flags=()
   probe=(build/probe_emulated --quick --json) bench=(build/bench_ops_emulated --quick --json) train=./train_llama_lora_emulated
   gradients=(./test_gradients --device cuda-emulated --op cast) device=cuda
-  ops="cast copy"
+  ops="cast copy,swiglu"
   models=tiny lengths="32 16" tokens=64 steps=3
   hf=(--device cpu --dtype fp32 --steps 1 --warmup-steps 1)
 fi
@@ -230,18 +231,19 @@ if wanted throughput; then
   fi
 fi
 
-# Each tool over the ops one by one, so that what is done in its time counts.
+# Each tool over groups of ops, so that what is done in its time counts.
 if wanted sanitizers; then
   for tool in memcheck racecheck initcheck synccheck; do
-    begin=$SECONDS clean=0 bad="" tool_deadline=$((SECONDS + 40)) missing=""
+    begin=$SECONDS clean=0 bad="" tool_deadline=$((SECONDS + 60)) missing=""
     for op in $ops; do
       rest=$((tool_deadline - SECONDS))
       if [ $rest -lt 5 ] || [ "$(left)" -lt 5 ]; then missing="$missing $op"; continue; fi
-      command=(compute-sanitizer --error-exitcode 9 --tool "$tool" ./test_gradients_cuda --device cuda --op "$op")
-      if [ -n "$dry" ]; then command=(./test_gradients --device cuda-emulated --op "$op"); fi
+      IFS=, read -ra names <<< "$op"
+      command=(compute-sanitizer --error-exitcode 9 --tool "$tool" ./test_gradients_cuda --device cuda "${names[@]/#/--op=}")
+      if [ -n "$dry" ]; then command=(./test_gradients --device cuda-emulated "${names[@]/#/--op=}"); fi
       limited $rest "${command[@]}" > "$work/$tool-$op.log" 2>&1
       case $? in
-        0) clean=$((clean + 1)) ;;
+        0) clean=$((clean + ${#names[@]})) ;;
         124|137) missing="$missing $op" ;;
         *) if grep -q 'Device not supported' "$work/$tool-$op.log"; then missing="$missing (this device is not supported)"; break; fi
            bad="$bad $op" ;;

@@ -10,6 +10,7 @@
 #include <random>
 #include <set>
 #include <thread>
+#include <tuple>
 
 #include "dev/bench/bench_case.h"
 #include "kernels/cuda_device.h"
@@ -96,12 +97,15 @@ Options parse(const std::vector<std::string>& args) {
 
 bool on_cuda(const Device& device) { return device.kind == DeviceKind::cuda; }
 
-// Random values of a type, of which tensors are filled over and over; its length is no multiple of anything.
-std::string random_pool(DType dtype, const Fill& fill) {
-  const size_t count = (size_t{1} << 18) + 77, size = dtype_bytes(dtype);
+// Values of a type, of which tensors are filled over and over; their number is no multiple of anything.
+const std::string& pool_of(DType dtype, const Fill& fill) {
+  static std::map<std::tuple<DType, Fill::Kind, double>, std::string> pools;
+  std::string& pool = pools[{dtype, fill.kind, fill.number}];
+  if (!pool.empty()) return pool;
+  const size_t count = (size_t{1} << 20) + 77, size = dtype_bytes(dtype);
+  pool.assign(count * size, '\0');
   std::mt19937 random(7);
   std::normal_distribution<float> normal;
-  std::string pool(count * size, '\0');
   const auto store = [&](size_t i, auto x) { std::memcpy(&pool[i * size], &x, sizeof(x)); };
   for (size_t i = 0; i < count; i++) {
     const float x = fill.kind == Fill::kNormal ? normal(random) : static_cast<float>(fill.number);
@@ -127,7 +131,7 @@ class DeviceTensor {
     if (!memory_) fail(kExitFault, "no memory for {} of {} bytes", spec.name, bytes);
     if (on_cuda(device)) cuda_name_tensor(device, memory_, bytes, spec.name);
     const bool exact = spec.fill.kind == Fill::kExact;
-    const std::string pool = exact ? spec.fill.bytes : random_pool(spec.dtype, spec.fill);
+    const std::string& pool = exact ? spec.fill.bytes : pool_of(spec.dtype, spec.fill);
     for (size_t done = 0; done < bytes; done += pool.size()) {
       const size_t part = std::min(pool.size(), bytes - done);
       if (on_cuda(device))
