@@ -6,6 +6,7 @@
 #include "cuda_bf16.h"
 #include "cuda_fp16.h"
 #include "dev/emulator/block.h"
+#include "dev/emulator/mma_model.h"
 
 namespace emulator {
 namespace {
@@ -69,39 +70,12 @@ float operand(uint32_t reg, int half, Operand type) {
   return type == Bf16 ? bf16_to_float(bits) : f16_to_float(bits);
 }
 
-// The exponent that the hardware sees: of the leading bit, but not below the type's smallest normal one.
-int exponent_of(float x, int smallest) { return x == 0 ? smallest : std::max(std::ilogb(x), smallest); }
-
-float cut_to_float(double x) {  // toward zero
-  const float f = static_cast<float>(x);
-  return std::abs(static_cast<double>(f)) > std::abs(x) ? std::nextafter(f, 0.0f) : f;
-}
-
 }  // namespace
 
 // One element of the result.
 float mma_dot(const float* a, const float* b, float c, int inner, Operand type, MmaSum mode, int arch) {
-  bool finite = std::isfinite(c);
-  double exact = c;
-  for (int k = 0; k < inner; k++) {
-    finite = finite && std::isfinite(a[k]) && std::isfinite(b[k]);
-    exact += static_cast<double>(a[k]) * b[k];
-  }
-  if (std::isnan(exact)) return std::bit_cast<float>(0x7fffffffu);
-  if (mode == MmaSum::exact || !finite) return static_cast<float>(exact);
-  const int fraction = arch >= 900 ? 25 : 24, block = arch >= 900 ? 16 : 8, smallest = type == Bf16 ? -126 : -14;
-  for (int begin = 0; begin < inner; begin += block) {
-    const int end = std::min(begin + block, inner);
-    int largest = exponent_of(c, -126);
-    for (int k = begin; k < end; k++)
-      if (a[k] != 0 && b[k] != 0) largest = std::max(largest, exponent_of(a[k], smallest) + exponent_of(b[k], smallest));
-    const int unit = largest - fraction;
-    int64_t sum = static_cast<int64_t>(std::trunc(std::ldexp(static_cast<double>(c), -unit)));
-    for (int k = begin; k < end; k++)
-      sum += static_cast<int64_t>(std::trunc(std::ldexp(static_cast<double>(a[k]) * b[k], -unit)));
-    c = cut_to_float(std::ldexp(static_cast<double>(sum), unit));
-  }
-  return c;
+  return mode == MmaSum::exact ? mma_exact(a, b, c, inner)
+                               : mma_hardware(a, b, c, inner, type == Bf16 ? -126 : -14, mma_blocks(arch));
 }
 
 void finish_mma(Worker& worker, Warp& warp, uint32_t) {

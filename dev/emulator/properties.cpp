@@ -60,6 +60,7 @@ const ErrorName& error_name(cudaError_t error) {
 }
 
 int threads_per_multiprocessor() { return arch() < 800 ? 1024 : arch() == 800 || (arch() >= 900 && arch() < 1200) ? 2048 : 1536; }
+int blocks_per_multiprocessor() { return arch() < 800 || arch() == 860 ? 16 : arch() == 890 || arch() == 1200 ? 24 : 32; }
 int shared_per_multiprocessor() { return emulator::shared_limit(arch()) + (arch() < 800 ? 0 : 1024); }
 
 }  // namespace
@@ -109,7 +110,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int device) {
   p->warpSize = 32;
   p->maxThreadsPerBlock = 1024;
   p->maxThreadsPerMultiProcessor = threads_per_multiprocessor();
-  p->maxBlocksPerMultiProcessor = 16;
+  p->maxBlocksPerMultiProcessor = blocks_per_multiprocessor();
   const int threads[3] = {1024, 1024, 64}, blocks[3] = {0x7fffffff, 65535, 65535};
   std::memcpy(p->maxThreadsDim, threads, sizeof(threads));
   std::memcpy(p->maxGridSize, blocks, sizeof(blocks));

@@ -1,0 +1,346 @@
+// build/bench_ops: how fast each op of kernels/ is on a device, beside what the device could do.
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <iostream>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <set>
+#include <thread>
+#include <tuple>
+
+#include "dev/bench/bench_case.h"
+#include "kernels/cuda_device.h"
+
+namespace tll::bench {
+namespace {
+
+constexpr const char* kHelp =
+    R"(usage: bench_ops [--device NAME] [--dtype NAME] [--model NAME] [--op NAME] [--rows N] [--quick] [--json]
+
+Times every op at the shapes of Llama-3.2-1B, 3B and Llama-3.1-8B. The ceilings are measured first: the bandwidth of Copy over a
+big buffer (bytes read and bytes written), and the rate of the largest matrix product, of each type. "of roof" is the least
+time that the op's bytes and flops could take at these ceilings, divided by the time that it took. What is bound by memory
+should reach 70 % of it; attention forward 250 TFLOP/s on an H100 or H200 at head size 128, S 4096 (causal: half the square).
+
+  --device NAME  cuda, cuda-emulated (tiny shapes: a test of this program) or cpu (default: what is found, in this order)
+  --dtype NAME   bf16, fp16 or fp32; may be repeated (default: bf16)
+  --model NAME   1B, 3B or 8B; may be repeated (default: all)
+  --op NAME      only this op; may be repeated (default: all)
+  --rows N       tokens of a step (default: 4096; on a CPU 256)
+  --quick        shorter measurements, models 1B and 8B
+  --json         one JSON object instead of the table
+  --help         this text
+
+A time is the median of 7 measurements after a warm-up; each waits once for many launches (on CUDA one graph), which go around
+several sets of tensors, more than caches hold. Exit code: 0 done, 1 a fault, 2 usage. A missed target is no fault.
+)";
+
+using Clock = std::chrono::steady_clock;
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+struct Options {
+  std::string device;
+  std::set<std::string> models, ops;
+  std::vector<DType> dtypes;
+  int rows = 0;
+  bool quick = false, json = false, help = false;
+};
+
+Options parse(const std::vector<std::string>& args) {
+  Options options;
+  for (size_t i = 0; i < args.size(); i++) {
+    const std::string name = args[i].substr(0, args[i].find('='));
+    const auto value = [&] {
+      if (name != args[i]) return args[i].substr(name.size() + 1);
+      if (i + 1 == args.size()) fail(kExitUsage, "{} needs a value", name);
+      return args[++i];
+    };
+    if (name == "--device") {
+      options.device = value();
+    } else if (name == "--dtype") {
+      const std::string text = value();
+      const DType types[] = {DType::bf16, DType::f16, DType::f32};
+      const auto* type = std::find_if(std::begin(types), std::end(types), [&](DType t) { return text == dtype_name(t); });
+      if (type == std::end(types)) fail(kExitUsage, "--dtype is bf16, fp16 or fp32, not '{}'", text);
+      options.dtypes.push_back(*type);
+    } else if (name == "--model") {
+      const std::string text = value();
+      if (std::none_of(std::begin(kModels), std::end(kModels), [&](const ModelShape& m) { return text == m.name; }))
+        fail(kExitUsage, "--model is 1B, 3B or 8B, not '{}'", text);
+      options.models.insert(text);
+    } else if (name == "--op") {
+      options.ops.insert(value());
+    } else if (name == "--rows") {
+      const std::string text = value();
+      if (text.empty() || text.size() > 5 || text.find_first_not_of("0123456789") != std::string::npos || std::stoi(text) < 2)
+        fail(kExitUsage, "--rows is a whole number from 2 to 99999, not '{}'", text);
+      options.rows = std::stoi(text);
+    } else if (args[i] == "--quick") {
+      options.quick = true;
+    } else if (args[i] == "--json") {
+      options.json = true;
+    } else if (args[i] == "--help") {
+      options.help = true;
+    } else {
+      fail(kExitUsage, "unknown option '{}'; --help lists those there are", args[i]);
+    }
+  }
+  if (options.dtypes.empty()) options.dtypes = {DType::bf16};
+  return options;
+}
+
+// ---- memory -------------------------------------------------------------------------------------------------------------------
+
+bool on_cuda(const Device& device) { return device.kind == DeviceKind::cuda; }
+
+// Values of a type, of which tensors are filled over and over; their number is no multiple of anything.
+const std::string& pool_of(DType dtype, const Fill& fill) {
+  static std::map<std::tuple<DType, Fill::Kind, double>, std::string> pools;
+  std::string& pool = pools[{dtype, fill.kind, fill.number}];
+  if (!pool.empty()) return pool;
+  const size_t count = (size_t{1} << 20) + 77, size = dtype_bytes(dtype);
+  pool.assign(count * size, '\0');
+  std::mt19937 random(7);
+  std::normal_distribution<float> normal;
+  const auto store = [&](size_t i, auto x) { std::memcpy(&pool[i * size], &x, sizeof(x)); };
+  for (size_t i = 0; i < count; i++) {
+    const float x = fill.kind == Fill::kNormal ? normal(random) : static_cast<float>(fill.number);
+    if (dtype == DType::i32)
+      store(i, static_cast<int32_t>(random() % static_cast<uint32_t>(fill.number)));
+    else if (dtype == DType::f64)
+      store(i, static_cast<double>(x));
+    else if (dtype == DType::f32)
+      store(i, x);
+    else
+      store(i, dtype == DType::bf16 ? round_to_bf16(x).bits : round_to_half(x).bits);
+  }
+  return pool;
+}
+
+// One tensor on the device, filled.
+class DeviceTensor {
+ public:
+  DeviceTensor(const Device& device, const BenchTensor& spec) : device_(device) {
+    const size_t bytes = static_cast<size_t>(spec.count) * dtype_bytes(spec.dtype);
+    memory_ = static_cast<std::byte*>(on_cuda(device) ? cuda_allocate(device, std::max<size_t>(bytes, 1))
+                                                      : std::aligned_alloc(64, (bytes + 64) / 64 * 64));
+    if (!memory_) fail(kExitFault, "no memory for {} of {} bytes", spec.name, bytes);
+    if (on_cuda(device)) cuda_name_tensor(device, memory_, bytes, spec.name);
+    const bool exact = spec.fill.kind == Fill::kExact;
+    const std::string& pool = exact ? spec.fill.bytes : pool_of(spec.dtype, spec.fill);
+    for (size_t done = 0; done < bytes; done += pool.size()) {
+      const size_t part = std::min(pool.size(), bytes - done);
+      if (on_cuda(device))
+        copy_to_cuda(device, memory_ + done, pool.data(), part);
+      else
+        std::memcpy(memory_ + done, pool.data(), part);
+    }
+    if (on_cuda(device)) cuda_synchronize(device);
+  }
+  ~DeviceTensor() {
+    if (on_cuda(device_)) {
+      cuda_forget_tensors(device_, memory_);
+      cuda_free(device_, memory_);
+    } else {
+      std::free(memory_);
+    }
+  }
+  DeviceTensor(const DeviceTensor&) = delete;
+  DeviceTensor& operator=(const DeviceTensor&) = delete;
+  std::byte* data() const { return memory_; }
+
+ private:
+  const Device& device_;
+  std::byte* memory_;
+};
+
+// ---- time ---------------------------------------------------------------------------------------------------------------------
+
+struct Effort {
+  double seconds;     // of one of the measurements
+  size_t set_bytes;   // sets of tensors together are larger than this, so that caches hold none of them
+  int most_launches;  // in a measurement
+};
+
+double median_seconds(const Device& device, const BenchCase& c, const Effort& effort) {
+  size_t bytes = 1;
+  for (const BenchTensor& t : c.tensors)
+    if (std::strcmp(t.name, "scratch") != 0) bytes += static_cast<size_t>(t.count) * dtype_bytes(t.dtype);
+  const size_t sets = std::clamp<size_t>(effort.set_bytes / bytes + 1, 1, 64);
+  std::vector<std::unique_ptr<DeviceTensor>> tensors;
+  std::vector<std::function<void()>> launches;
+  for (size_t set = 0; set < sets; set++) {
+    std::vector<std::byte*> memory;
+    for (const BenchTensor& t : c.tensors) {
+      tensors.push_back(std::make_unique<DeviceTensor>(device, t));
+      memory.push_back(tensors.back()->data());
+    }
+    launches.push_back(c.bind(device, Memory{memory, c.tensors}));
+  }
+  size_t next = 0;
+  const auto enqueue = [&](int count) {
+    for (int i = 0; i < count; i++) launches[next++ % launches.size()]();
+  };
+  // What is timed; on CUDA a graph, so that the time between launches is the GPU's and not the host's.
+  void* graph = nullptr;
+  const auto time = [&](int count) {
+    const auto start = Clock::now();
+    graph ? cuda_launch_graph(device, graph) : enqueue(count);
+    if (on_cuda(device)) cuda_synchronize(device);
+    return seconds_since(start);
+  };
+  time(static_cast<int>(sets));  // loads the kernel, wakes the clocks
+  const double once = time(static_cast<int>(sets)) / static_cast<double>(sets);
+  const int count = std::clamp(static_cast<int>(effort.seconds / std::max(once, 1e-7)), 1, effort.most_launches);
+  if (on_cuda(device)) {
+    graph = cuda_capture(device, [&] { enqueue(count); });
+    time(count);
+  }
+  std::vector<double> seconds;
+  for (int repeat = 0; repeat < 7; repeat++) seconds.push_back(time(count) / count);
+  if (graph) cuda_close_graph(device, graph);
+  std::nth_element(seconds.begin(), seconds.begin() + 3, seconds.end());
+  return seconds[3];
+}
+
+// ---- results ------------------------------------------------------------------------------------------------------------------
+
+struct Ceilings {
+  double copy = 0;                  // bytes a second
+  std::map<DType, double> product;  // flops a second
+};
+struct Result {
+  BenchCase op;
+  double seconds;
+  double roof_share(const Ceilings& c) const {
+    return std::max(op.cost.bytes / c.copy, op.cost.flops / c.product.at(op.dtype)) / seconds;
+  }
+  bool memory_bound(const Ceilings& c) const { return op.cost.bytes / c.copy >= op.cost.flops / c.product.at(op.dtype); }
+  double tflops() const { return op.cost.flops / seconds / 1e12; }
+};
+
+std::string verdict(const Result& r, const Ceilings& c, const Device& device) {
+  constexpr double kMemoryTarget = 0.7;
+  if (!on_cuda(device) || std::strcmp(cuda_backend(), "cuda") != 0) return "-";
+  const auto judge = [](bool reached, const std::string& target) { return (reached ? "ok, " : "BELOW ") + target; };
+  if (r.op.least_tflops > 0 && device.arch == 900)
+    return judge(r.tflops() >= r.op.least_tflops, fmt::format("{} TFLOP/s", r.op.least_tflops));
+  if (r.memory_bound(c)) return judge(r.roof_share(c) >= kMemoryTarget, fmt::format("{} of copy", kMemoryTarget));
+  return "-";
+}
+
+void print(const Result& r, const Ceilings& c, const Device& device) {
+  fmt::print("{:<19} {:<46} {:<5} {:>10.1f} {:>9.1f} {:>9.3f} {:>7.2f}  {}\n", r.op.op, r.op.shape, dtype_name(r.op.dtype),
+             r.seconds * 1e6, r.op.cost.bytes / r.seconds / 1e9, r.tflops(), r.roof_share(c), verdict(r, c, device));
+  std::fflush(stdout);
+}
+nlohmann::ordered_json to_json(const Result& r, const Ceilings& c, const Device& device) {
+  return {{"op", r.op.op},
+          {"shape", r.op.shape},
+          {"dtype", dtype_name(r.op.dtype)},
+          {"microseconds", r.seconds * 1e6},
+          {"bytes", r.op.cost.bytes},
+          {"flops", r.op.cost.flops},
+          {"gb_per_second", r.op.cost.bytes / r.seconds / 1e9},
+          {"tflops", r.tflops()},
+          {"bound", r.memory_bound(c) ? "memory" : "arithmetic"},
+          {"share_of_roof", r.roof_share(c)},
+          {"verdict", verdict(r, c, device)}};
+}
+
+Device chosen_device(const std::string& name) {
+  if (!name.empty() && name != "cpu" && name != "cuda" && name != "cuda-emulated")
+    fail(kExitUsage, "--device is cuda, cuda-emulated or cpu, not '{}'", name);
+  const bool cuda = cuda_backend() && cuda_device_count() > 0;
+  if (cuda && (name.empty() || name == cuda_backend())) return open_cuda_device();
+  if (!name.empty() && name != "cpu")
+    fail(kExitFault, "device {} was not found: {}", name,
+         !cuda_backend() ? "this program was built without CUDA"
+         : cuda          ? "this program's is " + std::string(cuda_backend())
+                         : "no GPU, or no driver");
+  return {.threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()))};
+}
+
+int bench(const Options& options) {
+  Device device = chosen_device(options.device);
+  const bool gpu = on_cuda(device), emulated = gpu && std::strcmp(cuda_backend(), "cuda-emulated") == 0;
+  const char* name = gpu ? cuda_backend() : "cpu";
+  Sizes sizes{
+      .models = {}, .N = 4096, .seq_len = 4096, .trained = 40 << 20, .copied = 1 << 28, .cuda = gpu, .threads = device.threads};
+  if (!gpu)
+    sizes = {
+        .models = {}, .N = 256, .seq_len = 256, .trained = 4 << 20, .copied = 1 << 25, .cuda = gpu, .threads = device.threads};
+  if (emulated)
+    sizes = {.models = {kTinyModel}, .N = 40, .seq_len = 32, .trained = 999, .copied = 4096, .cuda = true, .threads = 1};
+  if (options.rows && !emulated) sizes.N = options.rows, sizes.seq_len = std::min(sizes.seq_len, options.rows);
+  for (const ModelShape& m : kModels) {
+    const bool wanted = options.models.empty() ? !options.quick || m.C != 3072 : options.models.contains(m.name);
+    if (wanted && !emulated) sizes.models.push_back(m);
+  }
+  const Effort effort = emulated ? Effort{1e-9, 0, 1}
+                        : gpu    ? Effort{options.quick ? 0.004 : 0.02, size_t{256} << 20, 500}
+                                 : Effort{options.quick ? 0.01 : 0.1, size_t{64} << 20, 1000};
+
+  Ceilings ceilings;
+  const BenchCase copy = copy_ceiling(sizes);
+  ceilings.copy = copy.cost.bytes / median_seconds(device, copy, effort);
+  std::vector<BenchCase> cases;
+  std::set<std::string> seen;  // what is float whatever the type is timed once
+  for (DType dtype : options.dtypes) {
+    if (!gpu && dtype == DType::f16) fail(kExitUsage, "--dtype fp16 runs on CUDA only");
+    const BenchCase product = matmul_ceiling(sizes, dtype);
+    ceilings.product[dtype] = product.cost.flops / median_seconds(device, product, effort);
+    for (BenchCase& c : all_cases(sizes, dtype))
+      if ((options.ops.empty() || options.ops.contains(c.op)) && seen.insert(c.op + c.shape + dtype_name(c.dtype)).second)
+        cases.push_back(std::move(c));
+  }
+  if (cases.empty()) fail(kExitUsage, "no op has a name given with --op");
+  // What is bound by memory needs no rate of products; this keeps the roof of float ops defined where only bf16 was measured.
+  for (const BenchCase& c : cases) ceilings.product.try_emplace(c.dtype, ceilings.product.begin()->second);
+
+  nlohmann::ordered_json json{
+      {"device", name}, {"arch", device.arch}, {"rows", sizes.N}, {"copy_gb_per_second", ceilings.copy / 1e9}};
+  for (DType dtype : options.dtypes) json["matmul_tflops"][dtype_name(dtype)] = ceilings.product[dtype] / 1e12;
+  if (!options.json) {
+    fmt::print("{}: copy {:.0f} GB/s", name, ceilings.copy / 1e9);
+    for (DType dtype : options.dtypes)
+      fmt::print(", product {} {:.2f} TFLOP/s", dtype_name(dtype), ceilings.product[dtype] / 1e12);
+    fmt::print("\n{:<19} {:<46} {:<5} {:>10} {:>9} {:>9} {:>7}  {}\n", "op", "shape", "dtype", "us", "GB/s", "TFLOP/s", "of roof",
+               "target");
+  }
+  for (const BenchCase& c : cases) {
+    const Result result{c, median_seconds(device, c, effort)};
+    if (options.json)
+      json["ops"].push_back(to_json(result, ceilings, device));
+    else
+      print(result, ceilings, device);
+  }
+  if (options.json) std::cout << json.dump(1) << "\n";
+  if (!gpu) return kExitDone;
+  const std::string faults = cuda_faults(device);
+  close_cuda_device(device);
+  if (!faults.empty()) fail(kExitFault, "the emulator found faults:\n{}", faults);
+  return kExitDone;
+}
+
+}  // namespace
+}  // namespace tll::bench
+
+int main(int argc, char** argv) {
+  using namespace tll::bench;
+  try {
+    const Options options = parse({argv + 1, argv + argc});
+    if (options.help) {
+      std::fputs(kHelp, stdout);
+      return tll::kExitDone;
+    }
+    return bench(options);
+  } catch (const tll::Error& error) {
+    fmt::print(stderr, "error: {}\n", error.what());
+    return error.exit_code;
+  }
+}

@@ -1,0 +1,55 @@
+// The answers of a GPU to what the kernels and the emulator take for granted: a line for each point.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <string>
+#include <vector>
+
+#include "dev/gpu/probe_kernels.h"
+
+namespace tll::probe {
+
+enum class Verdict { ok, differs, skipped };
+struct Line {
+  std::string point;
+  Verdict verdict;
+  std::string text;  // what was compared; where it differs, the first place
+};
+inline Line line(std::string point, bool ok, std::string text) {
+  return {std::move(point), ok ? Verdict::ok : Verdict::differs, std::move(text)};
+}
+
+struct Settings {
+  bool quick = false;     // samples instead of all 2^32 floats, and fewer random tiles
+  std::string fragments;  // a folder with mma-fragments.csv and ldmatrix-fragments.csv, or empty
+};
+
+std::vector<Line> check_properties(const Properties&);
+std::vector<Line> check_fragments(const Properties&, const Settings&);
+std::vector<Line> check_sums(const Properties&, const Settings&);
+std::vector<Line> check_numbers(const Settings&);
+std::vector<Line> check_copies(const Properties&);
+
+// Where a tensor-core operand lies: the formulae of kernels/mma.cuh. value: of the 16-bit values that a lane holds, the low half
+// of register 0 is 0, its high half 1, …; of C's four floats the number.
+struct Place {
+  int row, column;  // of A (m, k), of B (n, k), of C (m, n)
+};
+inline Place place_a(int lane, int value) {
+  const int r = value / 2;
+  return {lane / 4 + 8 * (r & 1), 2 * (lane % 4) + value % 2 + 8 * (r >> 1)};
+}
+inline Place place_b(int lane, int value) { return {lane / 4, 2 * (lane % 4) + value % 2 + 8 * (value / 2)}; }
+inline Place place_c(int lane, int value) { return {lane / 4 + 8 * (value >> 1), 2 * (lane % 4) + (value & 1)}; }
+
+// One product of tensor cores, as matrices.
+struct Tile {
+  float a[16][16] = {}, b[8][16] = {}, c[16][8] = {};
+};
+int inner_size(Form);
+const char* form_name(Form);
+float as_operand(Form, float x);  // rounded to the operands' type
+void append(Registers&, Form, const Tile&);
+
+}  // namespace tll::probe
