@@ -21,10 +21,12 @@ const TensorSpec* find(const OpCase& op, const std::string& name) {
 // Where element e lies, counted without gaps.
 int64_t place(const TensorSpec& spec, int64_t e) { return e / spec.width * spec.stride() + e % spec.width; }
 
-Tensors make_tensors(const OpCase& op, DType type, const Values& initial, const Device& device = {}, bool aligned = false) {
+Tensors make_tensors(const OpCase& op, DType type, const Values& initial, const Device& device = {}, bool aligned = false,
+                     const std::string& but_not = {}) {
   Tensors t{type, {}};
   for (const TensorSpec& spec : op.tensors) {
-    Tensor& tensor = t.tensors.try_emplace(spec.name, spec, dtype_for(spec.kind, type), device, aligned).first->second;
+    const bool align = aligned && spec.name != but_not;
+    Tensor& tensor = t.tensors.try_emplace(spec.name, spec, dtype_for(spec.kind, type), device, align).first->second;
     const auto found = initial.find(spec.name);
     if (found != initial.end()) for_each_live(spec, [&](int64_t i) { tensor.set(i, found->second[static_cast<size_t>(i)]); });
   }
@@ -96,6 +98,10 @@ double relative_error(const TensorSpec& spec, const Tensor& tensor, const std::v
   double worst = 0;
   for_each_live(spec, [&](int64_t i) {
     const double x = tensor.get(i).real(), e = expected[static_cast<size_t>(i)];
+    if (std::isnan(e)) {  // NaN must not get lost
+      if (!std::isnan(x)) worst = INFINITY;
+      return;
+    }
     const double difference = std::abs(x - e), m = std::max(std::abs(magnitude[static_cast<size_t>(i)]), least);
     const double error = difference == 0 ? 0 : difference / m;
     worst = error <= worst ? worst : (std::isnan(error) ? INFINITY : error);
@@ -257,6 +263,13 @@ Row check_on(const OpCase& op, DType type, const TestDevice& device) {
     const std::string broken_again = execute(op, again, variant, true);
     if (!broken_again.empty() && row.problem.empty()) row.problem = broken_again;
     if (!same_results(op, first, again) && row.problem.empty()) row.problem = "two runs differ";
+    for (const TensorSpec& spec : op.tensors) {
+      if (!cuda || !op.each_misaligned) break;
+      Tensors t = make_tensors(op, type, initial, variant, true, spec.name);
+      const std::string broken_alone = execute(op, t, variant, true);
+      if (!broken_alone.empty() && row.problem.empty()) row.problem = fmt::format("{} misaligned: {}", spec.name, broken_alone);
+      if (!same_results(op, first, t) && row.problem.empty()) row.problem = spec.name + " misaligned: other results";
+    }
     for (int threads : {1, kMostThreads}) {
       if (!op.same_bits_any_threads || cuda) break;
       Device other = variant;
