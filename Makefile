@@ -31,16 +31,17 @@ objects       = $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard $(1)/*.cpp))
 NVCC         := $(shell command -v nvcc)
 CUDA_ARCH    ?= 75;80;86;89;90;100;120
 ARCHS        := $(subst ;, ,$(CUDA_ARCH))
+CUDA_HOME    := $(if $(NVCC),$(abspath $(dir $(realpath $(NVCC)))/..))
 # fmt 9 checks its formats with consteval, which nvcc does not digest. PTX of the last one serves later GPUs.
 NVCCFLAGS    := -std=c++20 -O3 -lineinfo -I. -DFMT_USE_CONSTEXPR=1 -Werror all-warnings -MMD -MP --threads 0 \
-                $(foreach a,$(ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
-                -gencode arch=compute_$(lastword $(ARCHS)),code=compute_$(lastword $(ARCHS))
+                $(if $(filter native,$(ARCHS)),-arch=native,$(foreach a,$(ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
+                -gencode arch=compute_$(lastword $(ARCHS)),code=compute_$(lastword $(ARCHS)))
 CU           := $(wildcard kernels/*.cu)
 CUDA_OBJ     := $(CU:%.cu=$(BUILD)/cuda/%.o)
 EMULATED_OBJ := $(CU:%.cu=$(BUILD)/emulated/%.o)
 
 .DEFAULT_GOAL := program
-.PHONY: program setup train test emulator_test nvcc_check cuda_objects bench debug sanitize format help clean check-optional
+.PHONY: program setup train test emulated emulator_test nvcc_check bench debug sanitize format help clean check-optional
 program: train_llama_lora
 
 help:
@@ -50,13 +51,15 @@ help:
 	@echo "make emulator_test    the tests of the emulator that runs CUDA kernels without a GPU (dev/emulator)"
 	@echo "make nvcc_check       compiles every kernel with nvcc"
 	@echo "make test_gradients   ./test_gradients, the table of errors of every op"
-	@echo "make cuda_objects     the GPU kernels alone, with nvcc, for the architectures CUDA_ARCH=\"$(CUDA_ARCH)\""
+	@echo "make emulated    ./train_llama_lora_emulated: the same program, whose --device cuda is the emulator"
+	@echo "make test_gradients_cuda, build/run_tests_cuda   the tests on a GPU"
 	@echo "make bench       the profile of a training step at SmolLM2-135M's shapes, with random weights"
 	@echo "make debug       a build for a debugger in build-debug/"
 	@echo "make sanitize    the tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make setup       installs the Debian packages that are missing:"
 	@echo "                 $(PACKAGES)"
 	@echo "make format      clang-format over all sources"
+	@echo "                 CUDA_ARCH=\"$(CUDA_ARCH)\" or native: the GPUs that nvcc, where it is found, compiles for"
 	@echo "make clean       removes what was built;  CXX=clang++ and BUILD=dir choose another compiler and folder"
 
 # ---- packages ------------------------------------------------------------------------------------------------------------------
@@ -85,7 +88,6 @@ $(BUILD)/%.o: %.cpp ; @mkdir -p $(@D); $(CXX) $(CXXFLAGS) $(FIRST) -c $< -o $@
 $(BUILD)/train_llama_lora.o: train_llama_lora.cu ; @mkdir -p $(@D); $(CXX) -x c++ $(CXXFLAGS) -c $< -o $@
 
 $(BUILD)/cuda/%.o: %.cu ; @mkdir -p $(@D); $(NVCC) $(NVCCFLAGS) -c $< -o $@
-cuda_objects: $(CUDA_OBJ)
 $(BUILD)/libcuda.a: $(CUDA_OBJ) ; @rm -f $@; ar rcs $@ $^
 
 # The base objects come first: of a function that several objects hold, the linker takes the first.
@@ -94,18 +96,26 @@ $(BUILD)/libsrc.a: $(call objects,src) ; @rm -f $@; ar rcs $@ $^
 $(BUILD)/libtokenizer.a: $(call objects,tokenizer) ; @rm -f $@; ar rcs $@ $^
 $(BUILD)/libdata.a: $(call objects,data) ; @rm -f $@; ar rcs $@ $^
 $(BUILD)/libcases.a: $(CASES:%.cpp=$(BUILD)/%.o) ; @rm -f $@; ar rcs $@ $^
-ARCHIVES := $(addprefix $(BUILD)/lib,src.a data.a tokenizer.a kernels.a)
-link      = $(CXX) $(CXXFLAGS) $(1) -o $@ -Wl,--start-group $(ARCHIVES) -Wl,--end-group $(LIBS)
+# What runs the CUDA ops is chosen here: the first archive that has a function gives it, and libkernels.a, the last one, has
+# kernels/cuda_none.cpp. cuda: nvcc's kernels for a GPU; emulated: the same sources on the emulator; none: where there is no nvcc.
+ENGINE        := $(addprefix $(BUILD)/lib,src.a data.a tokenizer.a)
+cuda          := $(if $(NVCC),$(BUILD)/libcuda.a) $(BUILD)/libkernels.a
+emulated      := $(addprefix $(BUILD)/lib,emulated.a emulator.a kernels.a)
+cuda_LIBS     := $(if $(NVCC),-L$(CUDA_HOME)/lib64 -lcudart_static -ldl -lrt)
+emulated_LIBS := -lboost_context
+link = $(CXX) $(CXXFLAGS) $(filter %.o %libcases.a,$^) -o $@ -Wl,--start-group $(filter-out %libcases.a,$(filter %.a,$^)) -Wl,--end-group $(LIBS) $($(1)_LIBS)
 
-train_llama_lora: $(BUILD)/train_llama_lora.o $(ARCHIVES) ; $(call link,$<)
-# Its CUDA device is the emulator, whose functions come before those of kernels/cuda_none.cpp.
-test_gradients: $(BUILD)/tests/test_gradients.o $(BUILD)/libcases.a $(BUILD)/libemulated.a $(BUILD)/libemulator.a $(BUILD)/libkernels.a
-	$(CXX) $(CXXFLAGS) $^ -o $@ $(LIBS) -lboost_context
-$(BUILD)/run_tests: $(TESTS:%.cpp=$(BUILD)/%.o) $(BUILD)/tests/main.o $(BUILD)/libcases.a $(ARCHIVES)
-	$(call link,$(filter-out $(ARCHIVES),$^)) -lgtest
-$(BUILD)/encode_lines: $(BUILD)/dev/tokenizer_compare/encode_lines.o $(ARCHIVES) ; $(call link,$<)
+train_llama_lora: $(BUILD)/train_llama_lora.o $(ENGINE) $(cuda) ; $(call link,cuda)
+train_llama_lora_emulated: $(BUILD)/train_llama_lora.o $(ENGINE) $(emulated) ; $(call link,emulated)
+emulated: train_llama_lora_emulated
+test_gradients: $(BUILD)/tests/test_gradients.o $(BUILD)/libcases.a $(BUILD)/libsrc.a $(emulated) ; $(call link,emulated)
+test_gradients_cuda: $(BUILD)/tests/test_gradients.o $(BUILD)/libcases.a $(BUILD)/libsrc.a $(cuda) ; $(call link,cuda)
+TEST_OBJ := $(TESTS:%.cpp=$(BUILD)/%.o) $(BUILD)/tests/main.o $(BUILD)/libcases.a
+$(BUILD)/run_tests: $(TEST_OBJ) $(ENGINE) $(emulated) ; $(call link,emulated) -lgtest
+$(BUILD)/run_tests_cuda: $(TEST_OBJ) $(ENGINE) $(cuda) ; $(call link,cuda) -lgtest
+$(BUILD)/encode_lines: $(BUILD)/dev/tokenizer_compare/encode_lines.o $(ENGINE) $(BUILD)/libkernels.a ; $(call link,none)
 # One test file alone: make build/one/NAME_test && build/one/NAME_test
-$(BUILD)/one/%: $(BUILD)/tests/%.o $(BUILD)/libcases.a $(ARCHIVES) ; @mkdir -p $(@D); $(call link,$(filter-out $(ARCHIVES),$^)) -lgtest -lgtest_main
+$(BUILD)/one/%: $(BUILD)/tests/%.o $(BUILD)/libcases.a $(ENGINE) $(emulated) ; @mkdir -p $(@D); $(call link,emulated) -lgtest -lgtest_main
 
 # ---- CUDA kernels without a GPU ------------------------------------------------------------------------------------------------
 # The emulator (dev/emulator) runs .cu files that the host compiler has built. -fsanitize=thread and =undefined make the compiler

@@ -33,7 +33,7 @@ int run_command(Options& options) {
   switch (options.command) {
     case Command::kTrain: {
       resolve_options(options);
-      return options.dtype == DtypeOption::kBf16 ? train<bf16>(options) : train<float>(options);
+      return with_type(options, [&](auto type) { return train<decltype(type)>(options); });
     }
     case Command::kPlan:
       return command_plan(options);

@@ -4,9 +4,9 @@ namespace tll {
 
 template <Isa>
 void AdamW::cpu() const {
-  const double c1 = 1.0 - std::pow(beta1, static_cast<double>(t)), c2 = 1.0 - std::pow(beta2, static_cast<double>(t));
-  const float decay = static_cast<float>(1.0 - lr * weight_decay), step = static_cast<float>(lr / c1);
-  const float root = static_cast<float>(1.0 / std::sqrt(c2)), e = static_cast<float>(eps), gs = static_cast<float>(grad_scale);
+  if (factors->apply == 0) return;
+  const auto [apply, decay, step, root, gs] = *factors;
+  const float e = static_cast<float>(eps);
   const float b1 = static_cast<float>(beta1), b2 = static_cast<float>(beta2);
   const float n1 = static_cast<float>(1.0 - beta1), n2 = static_cast<float>(1.0 - beta2);
 #pragma omp parallel for simd schedule(static)

@@ -7,12 +7,14 @@ namespace {
 
 constexpr int kThreads = 256, kOwn = 4;
 
-struct Factors {
-  float decay, step, root, eps, grad_scale, beta1, beta2, rest1, rest2;
+struct Constants {
+  float eps, beta1, beta2, rest1, rest2;
 };
 
 __global__ void __launch_bounds__(kThreads)
-    adamw_kernel(const __grid_constant__ AdamW op, const __grid_constant__ Factors f, bool vector) {
+    adamw_kernel(const __grid_constant__ AdamW op, const __grid_constant__ Constants k, bool vector) {
+  const AdamWFactors f = *op.factors;
+  if (f.apply == 0) return;
   const int64_t i = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * kOwn, valid = op.n - i;
   if (valid <= 0) return;
   float p[kOwn], m[kOwn], v[kOwn], g[kOwn];
@@ -23,9 +25,9 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
   for (int j = 0; j < kOwn; j++) {
     const float grad = g[j] * f.grad_scale;
-    m[j] = f.beta1 * m[j] + f.rest1 * grad;
-    v[j] = f.beta2 * v[j] + f.rest2 * grad * grad;
-    p[j] = p[j] * f.decay - f.step * m[j] / (sqrtf(v[j]) * f.root + f.eps);
+    m[j] = k.beta1 * m[j] + k.rest1 * grad;
+    v[j] = k.beta2 * v[j] + k.rest2 * grad * grad;
+    p[j] = p[j] * f.decay - f.step * m[j] / (sqrtf(v[j]) * f.root + k.eps);
   }
   store_floats(op.param + i, p, valid, vector);
   store_floats(op.m + i, m, valid, vector);
@@ -36,18 +38,10 @@ __global__ void __launch_bounds__(kThreads)
 
 void AdamW::cuda(const Device& device) const {
   if (n == 0) return;
-  const double c1 = 1.0 - std::pow(beta1, static_cast<double>(t)), c2 = 1.0 - std::pow(beta2, static_cast<double>(t));
-  const Factors factors{.decay = static_cast<float>(1.0 - lr * weight_decay),
-                        .step = static_cast<float>(lr / c1),
-                        .root = static_cast<float>(1.0 / std::sqrt(c2)),
-                        .eps = static_cast<float>(eps),
-                        .grad_scale = static_cast<float>(grad_scale),
-                        .beta1 = static_cast<float>(beta1),
-                        .beta2 = static_cast<float>(beta2),
-                        .rest1 = static_cast<float>(1.0 - beta1),
-                        .rest2 = static_cast<float>(1.0 - beta2)};
+  const Constants constants{static_cast<float>(eps), static_cast<float>(beta1), static_cast<float>(beta2),
+                            static_cast<float>(1.0 - beta1), static_cast<float>(1.0 - beta2)};
   const bool vector = vec_aligned<4>(param, 0) && vec_aligned<4>(m, 0) && vec_aligned<4>(v, 0) && vec_aligned<4>(grad, 0);
-  launch(adamw_kernel, blocks_for(n, kThreads * kOwn), kThreads, 0, stream_of(device), *this, factors, vector);
+  launch(adamw_kernel, blocks_for(n, kThreads * kOwn), kThreads, 0, stream_of(device), *this, constants, vector);
 }
 
 }  // namespace tll

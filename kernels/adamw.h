@@ -1,6 +1,6 @@
 // AdamW (Loshchilov & Hutter 2019; Kingma & Ba 2015) over one flat float range, with torch's order of operations.
 //
-//   g = gradient · grad_scale                         grad_scale carries the clipping factor
+//   g = gradient · grad_scale                         grad_scale carries the clipping factor and the loss scale
 //   p = p · (1 - lr·weight_decay)
 //   m = beta1·m + (1-beta1)·g        v = beta2·v + (1-beta2)·g²
 //   p = p - lr/(1-beta1^t) · m / (sqrt(v / (1-beta2^t)) + eps)           t counts from 1
@@ -8,9 +8,25 @@
 // Bound by memory: reads 4 floats, writes 3.
 #pragma once
 
+#include <cmath>
+
 #include "kernels/device.h"
 
 namespace tll {
+
+// What one step has in common for all elements. The UpdateDecision of the step (kernels/update.h) makes it, on the device.
+struct AdamWFactors {
+  float apply;       // 0: nothing changes
+  float decay;       // 1 - lr·weight_decay
+  float step;        // lr / (1 - beta1^t)
+  float root;        // 1 / sqrt(1 - beta2^t)
+  float grad_scale;  // of the gradient before anything else
+};
+TLL_HOST_DEVICE inline AdamWFactors adamw_factors(double t, double lr, double beta1, double beta2, double weight_decay,
+                                                  double grad_scale) {
+  return {1.0f, static_cast<float>(1.0 - lr * weight_decay), static_cast<float>(lr / (1.0 - std::pow(beta1, t))),
+          static_cast<float>(1.0 / std::sqrt(1.0 - std::pow(beta2, t))), static_cast<float>(grad_scale)};
+}
 
 struct AdamW {
   using Scalar = float;
@@ -19,10 +35,10 @@ struct AdamW {
   float* m;           // (n)  in and out
   float* v;           // (n)  in and out
   const float* grad;  // (n)
+  const AdamWFactors* factors;  // (1)  in memory of the device
   int64_t n;
-  int64_t t;
-  double lr, beta1, beta2, eps, weight_decay, grad_scale;
-  void check() const { TLL_CHECK(n >= 0 && t >= 1 && (n == 0 || (param && m && v && grad)), "n {} t {}", n, t); }
+  double beta1, beta2, eps;
+  void check() const { TLL_CHECK(n >= 0 && factors && (n == 0 || (param && m && v && grad)), "n {}", n); }
   Cost cost() const { return {28.0 * n, 12.0 * n}; }
   template <Isa>
   void cpu() const;

@@ -338,8 +338,20 @@ void AttentionDecode<Float>::cpu() const {
   }
 }
 
+template <class Float>
+template <Isa>
+void CacheWrite<Float>::cpu() const {
+  for (int n = 0; n < N; n++) {
+    if (slots[n] < 0) continue;
+    const int64_t to = (static_cast<int64_t>(slots[n]) * capacity + positions[n]) * W, from = static_cast<int64_t>(n) * stride;
+    std::copy(k + from, k + from + W, keys + to);
+    std::copy(v + from, v + from + W, values + to);
+  }
+}
+
 TLL_INSTANTIATE(AttentionForward)
 TLL_INSTANTIATE(AttentionBackward)
 TLL_INSTANTIATE(AttentionDecode)
+TLL_INSTANTIATE(CacheWrite)
 
 }  // namespace tll

@@ -81,6 +81,7 @@ struct AttentionBackward {
   int docs, N, H, G, D, stride, window, threads;
   double scale;
   double pairs = 0;  // visible_pairs, which only cost() needs
+  static int64_t cuda_scratch_floats(int64_t N, int H) { return N * H; }  // Σ_d dout·out of each row
   static int64_t scratch_floats(int64_t N, int H, int D, int threads) {
     return is_oracle<Float> ? 0 : 2 * N * H * attention_pad(D) + attention_backward_tiles(D) * threads;
   }
@@ -91,6 +92,27 @@ struct AttentionBackward {
   Cost cost() const {
     return {(4.0 * H + 4.0 * G) * N * D * sizeof(Float), 10.0 * D * H * pairs};
   }
+  template <Isa>
+  void cpu() const;
+  void cuda(const Device&) const;
+};
+
+// Keys and values of N new tokens, as they lie in qkv, to the cache of their sequences: row n to place positions[n] of slot
+// slots[n]. A negative slot is none: padding.
+template <class Float>
+struct CacheWrite {
+  using Scalar = Float;
+  static constexpr const char* kName = "cache_write";
+  Float *keys, *values;      // (slots, capacity, W)  W = G·D
+  const Float *k, *v;        // (N, W), rows `stride` apart
+  const int32_t* slots;      // (N)
+  const int32_t* positions;  // (N)  each in [0, capacity)
+  int N, W, stride, capacity;
+  void check() const {
+    TLL_CHECK(keys && values && k && v && slots && positions && N >= 0 && W > 0 && stride >= W && capacity > 0,
+              "N {} W {} stride {} capacity {}", N, W, stride, capacity);
+  }
+  Cost cost() const { return {4.0 * N * W * sizeof(Float), 0}; }
   template <Isa>
   void cpu() const;
   void cuda(const Device&) const;

@@ -8,7 +8,12 @@ void CrossEntropy<Float>::cpu() const {
   using Acc = acc_t<Float>;
 #pragma omp parallel for schedule(static)
   for (int r = 0; r < rows; r++) {
-    Acc* z = logits + static_cast<size_t>(r) * V;
+    const Acc* z = logits + static_cast<size_t>(r) * V;
+    if (targets[r] < 0) {
+      losses[r] = Acc{};
+      for (int v = 0; dlogits && v < V; v++) dlogits[r * dlogits_stride + v] = Float{};
+      continue;
+    }
     // The maximum only steadies the exponential and cancels in the result: it uses real parts, so that the complex step works.
     auto top = real_part(z[0]);
     Acc sum{};
@@ -23,16 +28,28 @@ void CrossEntropy<Float>::cpu() const {
     }
     const Acc lse = top + std::log(sum);
     losses[r] = lse - z[targets[r]];
-    if (!gradient) continue;
-    const Acc s = Acc(scale);
+    if (!dlogits) continue;
+    const Acc s = Acc(*scale);
     // softmax - onehot at the target before anything is rounded: 1 - p would lose its digits otherwise.
     const Acc at_target = (exp_acc(z[targets[r]] - lse) - Acc(1)) * s;
+    // In place, element v is written where element v or one before it was read.
+    Float* dz = dlogits + r * dlogits_stride;
 #pragma omp simd
-    for (int v = 0; v < V; v++) z[v] = exp_acc(z[v] - lse) * s;
-    z[targets[r]] = at_target;
+    for (int v = 0; v < V; v++) dz[v] = from_acc<Float>(exp_acc(z[v] - lse) * s);
+    dz[targets[r]] = from_acc<Float>(at_target);
   }
 }
 
+template <class Float>
+template <Isa>
+void ListTargets<Float>::cpu() const {
+  int count = 0;
+  for (int n = 0; n < N; n++)
+    if (targets[n] >= 0) rows[count] = n, row_targets[count++] = targets[n];
+  for (; count < capacity; count++) rows[count] = row_targets[count] = -1;
+}
+
 TLL_INSTANTIATE(CrossEntropy)
+TLL_INSTANTIATE(ListTargets)
 
 }  // namespace tll

@@ -1,6 +1,8 @@
 #include <cuda_runtime.h>
 #ifdef TLL_EMULATED
 #include "emulator/emulator.h"
+#else
+#include <nvtx3/nvToolsExt.h>
 #endif
 
 #include "kernels/cuda_device.h"
@@ -13,6 +15,13 @@ void check_cuda(cudaError_t error, const char* what) {
     fail(kExitFault, "the GPU failed: {} ({}: {})", what, static_cast<int>(error), cudaGetErrorString(error));
 }
 cudaStream_t stream_of(const Device& device) { return static_cast<cudaStream_t>(device.stream); }
+
+int arch_of(int index) {
+  int major = 0, minor = 0;
+  check_cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index), "cudaDeviceGetAttribute");
+  check_cuda(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, index), "cudaDeviceGetAttribute");
+  return major * 100 + minor * 10;
+}
 
 }  // namespace
 
@@ -39,33 +48,121 @@ int cuda_device_count() {
   return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
 }
 
+std::string cuda_missing() {
+  int count = 0;
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  if (error == cudaErrorInsufficientDriver) return "there is no NVIDIA driver, or one that is too old for this program";
+  if (error == cudaSuccess || error == cudaErrorNoDevice) return "the driver sees no GPU";
+  return cudaGetErrorString(error);
+}
+
+int cuda_arch() { return cuda_device_count() > 0 ? arch_of(0) : 0; }
+
 Device open_cuda_device(int index) {
   const int count = cuda_device_count();
   if (index >= count) fail(kExitFault, "GPU {} was asked for, {} found; --device cpu runs without", index, count);
   check_cuda(cudaSetDevice(index), "cudaSetDevice");
   cudaStream_t stream = nullptr;
   check_cuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreate");
-  int major = 0, minor = 0;
-  check_cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index), "cudaDeviceGetAttribute");
-  check_cuda(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, index), "cudaDeviceGetAttribute");
-  return {.kind = DeviceKind::cuda, .stream = stream, .arch = major * 100 + minor * 10};
+  return {.kind = DeviceKind::cuda, .stream = stream, .arch = arch_of(index)};
 }
 void close_cuda_device(Device& device) {
   check_cuda(cudaStreamDestroy(stream_of(device)), "cudaStreamDestroy");
   device.stream = nullptr;
 }
 
+CudaProperties cuda_properties(const Device&) {
+  int index = 0, driver = 0, runtime = 0;
+  check_cuda(cudaGetDevice(&index), "cudaGetDevice");
+  cudaDeviceProp properties;
+  check_cuda(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties");
+  check_cuda(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
+  check_cuda(cudaRuntimeGetVersion(&runtime), "cudaRuntimeGetVersion");
+  const auto version = [](int v) { return fmt::format("{}.{}", v / 1000, v % 1000 / 10); };
+  CudaProperties p;
+  p.name = properties.name;
+  p.libraries = fmt::format("CUDA {}, driver for {}", version(runtime), version(driver));
+  p.multiprocessors = properties.multiProcessorCount;
+  p.memory = static_cast<int64_t>(properties.totalGlobalMem);
+  return p;
+}
+int64_t cuda_free_memory(const Device&) {
+  size_t free = 0, total = 0;
+  check_cuda(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+  return static_cast<int64_t>(free);
+}
+
 void* cuda_allocate(const Device&, size_t bytes) {
   void* memory = nullptr;
-  return cudaMalloc(&memory, bytes) == cudaSuccess ? memory : nullptr;
+  if (cudaMalloc(&memory, bytes) == cudaSuccess) return memory;
+  static_cast<void>(cudaGetLastError());  // the failure is reported here, not by the next launch
+  return nullptr;
 }
 void cuda_free(const Device&, void* memory) { check_cuda(cudaFree(memory), "cudaFree"); }
+void* cuda_allocate_host(const Device&, size_t bytes) {
+  void* memory = nullptr;
+  if (cudaHostAlloc(&memory, bytes, cudaHostAllocDefault) == cudaSuccess) return memory;
+  static_cast<void>(cudaGetLastError());
+  return nullptr;
+}
+void cuda_free_host(const Device&, void* memory) { check_cuda(cudaFreeHost(memory), "cudaFreeHost"); }
 void copy_to_cuda(const Device& device, void* to, const void* from, size_t bytes) {
   check_cuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_of(device)), "copy to the GPU");
 }
 void copy_from_cuda(const Device& device, void* to, const void* from, size_t bytes) {
   check_cuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_of(device)), "copy from the GPU");
 }
+void copy_within_cuda(const Device& device, void* to, const void* from, size_t bytes) {
+  check_cuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_of(device)), "copy within the GPU");
+}
+void cuda_fill(const Device& device, void* memory, int byte, size_t bytes) {
+  check_cuda(cudaMemsetAsync(memory, byte, bytes, stream_of(device)), "cudaMemsetAsync");
+}
 void cuda_synchronize(const Device& device) { check_cuda(cudaStreamSynchronize(stream_of(device)), "a kernel"); }
+
+void* cuda_open_event(const Device&) {
+  cudaEvent_t event = nullptr;
+  check_cuda(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreate");
+  return event;
+}
+void cuda_close_event(const Device&, void* event) {
+  check_cuda(cudaEventDestroy(static_cast<cudaEvent_t>(event)), "cudaEventDestroy");
+}
+void cuda_record_event(const Device& device, void* event) {
+  check_cuda(cudaEventRecord(static_cast<cudaEvent_t>(event), stream_of(device)), "cudaEventRecord");
+}
+void cuda_wait_event(const Device&, void* event) {
+  check_cuda(cudaEventSynchronize(static_cast<cudaEvent_t>(event)), "a kernel");
+}
+
+void* cuda_capture(const Device& device, const std::function<void()>& body) {
+  check_cuda(cudaStreamBeginCapture(stream_of(device), cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
+  cudaGraph_t graph = nullptr;
+  try {
+    body();
+  } catch (...) {
+    cudaStreamEndCapture(stream_of(device), &graph);
+    throw;
+  }
+  check_cuda(cudaStreamEndCapture(stream_of(device), &graph), "cudaStreamEndCapture");
+  cudaGraphExec_t executable = nullptr;
+  check_cuda(cudaGraphInstantiate(&executable, graph, 0), "cudaGraphInstantiate");
+  check_cuda(cudaGraphDestroy(graph), "cudaGraphDestroy");
+  return executable;
+}
+void cuda_launch_graph(const Device& device, void* graph) {
+  check_cuda(cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph), stream_of(device)), "cudaGraphLaunch");
+}
+void cuda_close_graph(const Device&, void* graph) {
+  check_cuda(cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph)), "cudaGraphExecDestroy");
+}
+
+#ifdef TLL_EMULATED
+void cuda_begin_range(const char*) {}
+void cuda_end_range() {}
+#else
+void cuda_begin_range(const char* name) { nvtxRangePushA(name); }
+void cuda_end_range() { nvtxRangePop(); }
+#endif
 
 }  // namespace tll

@@ -11,6 +11,7 @@
 #include "kernels/rmsnorm.h"
 #include "kernels/rope.h"
 #include "kernels/swiglu.h"
+#include "kernels/update.h"
 
 namespace tll {
 namespace {
@@ -21,13 +22,30 @@ namespace {
 
 const char* cuda_backend() { return nullptr; }
 int cuda_device_count() { return 0; }
-Device open_cuda_device(int) { fail(kExitFault, "this program was built without CUDA"); }
+int cuda_arch() { return 0; }
+std::string cuda_missing() { return "this program was built without CUDA"; }
+Device open_cuda_device(int) { fail(kExitFault, "{}", cuda_missing()); }
 void close_cuda_device(Device&) { no_cuda(); }
+CudaProperties cuda_properties(const Device&) { no_cuda(); }
+int64_t cuda_free_memory(const Device&) { no_cuda(); }
 void* cuda_allocate(const Device&, size_t) { no_cuda(); }
 void cuda_free(const Device&, void*) { no_cuda(); }
+void* cuda_allocate_host(const Device&, size_t) { no_cuda(); }
+void cuda_free_host(const Device&, void*) { no_cuda(); }
 void copy_to_cuda(const Device&, void*, const void*, size_t) { no_cuda(); }
 void copy_from_cuda(const Device&, void*, const void*, size_t) { no_cuda(); }
+void copy_within_cuda(const Device&, void*, const void*, size_t) { no_cuda(); }
+void cuda_fill(const Device&, void*, int, size_t) { no_cuda(); }
 void cuda_synchronize(const Device&) { no_cuda(); }
+void* cuda_open_event(const Device&) { no_cuda(); }
+void cuda_close_event(const Device&, void*) { no_cuda(); }
+void cuda_record_event(const Device&, void*) { no_cuda(); }
+void cuda_wait_event(const Device&, void*) { no_cuda(); }
+void* cuda_capture(const Device&, const std::function<void()>&) { no_cuda(); }
+void cuda_launch_graph(const Device&, void*) { no_cuda(); }
+void cuda_close_graph(const Device&, void*) { no_cuda(); }
+void cuda_begin_range(const char*) { no_cuda(); }
+void cuda_end_range() { no_cuda(); }
 void cuda_name_tensor(const Device&, const void*, size_t, const std::string&) { no_cuda(); }
 void cuda_forget_tensors(const Device&, const void*) { no_cuda(); }
 std::string cuda_faults(const Device&) { no_cuda(); }
@@ -39,11 +57,13 @@ std::string cuda_faults(const Device&) { no_cuda(); }
   }                                           \
   TLL_INSTANTIATE_CUDA(Op)
 
+TLL_NO_CUDA(AddUp)
 TLL_NO_CUDA(AttentionBackward)
 TLL_NO_CUDA(AttentionDecode)
 TLL_NO_CUDA(AttentionForward)
 TLL_NO_CUDA(BiasBackward)
 TLL_NO_CUDA(BiasForward)
+TLL_NO_CUDA(CacheWrite)
 TLL_NO_CUDA(CastFromMaster)
 TLL_NO_CUDA(Copy)
 TLL_NO_CUDA(CrossEntropy)
@@ -51,6 +71,7 @@ TLL_NO_CUDA(Dropout)
 TLL_NO_CUDA(EmbeddingBackward)
 TLL_NO_CUDA(EmbeddingForward)
 TLL_NO_CUDA(GatherRows)
+TLL_NO_CUDA(ListTargets)
 TLL_NO_CUDA(Matmul)
 TLL_NO_CUDA(RmsnormBackward)
 TLL_NO_CUDA(RmsnormForward)
@@ -61,5 +82,6 @@ TLL_NO_CUDA(SwigluBackward)
 TLL_NO_CUDA(SwigluForward)
 void AdamW::cuda(const Device&) const { no_cuda(); }
 void SumOfSquares::cuda(const Device&) const { no_cuda(); }
+void UpdateDecision::cuda(const Device&) const { no_cuda(); }
 
 }  // namespace tll

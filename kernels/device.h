@@ -52,7 +52,10 @@ struct Device {
   void* blas = nullptr;        // cuda: cuBLASLt and what it has chosen, null where the library was not found
 };
 
-void cuda_synchronize(const Device&);  // waits until all that was enqueued is done; of cuda_device.h, needed here for timing
+// Of cuda_device.h, needed here. cuda_synchronize waits until all that was enqueued is done.
+void cuda_synchronize(const Device&);
+void cuda_begin_range(const char* name);
+void cuda_end_range();
 
 struct ProfileScope {
   ProfileScope(Profile* profile, const char* op, Cost cost) {
@@ -78,7 +81,9 @@ void run(const Device& device, const Op& op) {
   const ProfileScope scope(device.profile, Op::kName, device.profile ? op.cost() : Cost{});
   if constexpr (!is_oracle<typename Op::Scalar>) {
     if (device.kind == DeviceKind::cuda) {
+      cuda_begin_range(Op::kName);
       op.cuda(device);
+      cuda_end_range();
       if (device.profile) cuda_synchronize(device);
       return;
     }

@@ -43,7 +43,8 @@ template <Isa>
 void GatherRows<Float>::cpu() const {
 #pragma omp parallel for schedule(static)
   for (int r = 0; r < R; r++)
-    for (int c = 0; c < C; c++) out[static_cast<size_t>(r) * C + c] = x[static_cast<size_t>(rows[r]) * C + c];
+    for (int c = 0; c < C; c++)
+      out[static_cast<size_t>(r) * C + c] = rows[r] < 0 ? Float{} : x[static_cast<size_t>(rows[r]) * C + c];
 }
 
 template <class Float>
@@ -51,7 +52,7 @@ template <Isa>
 void ScatterRows<Float>::cpu() const {
 #pragma omp parallel for schedule(static)
   for (int r = 0; r < R; r++)
-    for (int c = 0; c < C; c++) out[static_cast<size_t>(rows[r]) * C + c] = x[static_cast<size_t>(r) * C + c];
+    for (int c = 0; rows[r] >= 0 && c < C; c++) out[static_cast<size_t>(rows[r]) * C + c] = x[static_cast<size_t>(r) * C + c];
 }
 
 template <class Float>
@@ -59,12 +60,12 @@ template <Isa>
 void Dropout<Float>::cpu() const {
   using Acc = acc_t<Float>;
   const Acc keep_scale = Acc(1.0 / (1.0 - p));
-  const uint64_t threshold = static_cast<uint64_t>(p * 0x1p32);
+  const uint64_t threshold = static_cast<uint64_t>(p * 0x1p32), base = step_key ? mix64(*step_key + key) : key;
 #pragma omp parallel for schedule(static)
   for (int n = 0; n < N; n++) {
     const size_t row = static_cast<size_t>(n) * C;
     for (int c = 0; c < C; c++) {
-      const bool keep = (mix64(key + row + c) >> 32) >= threshold;
+      const bool keep = (mix64(base + row + c) >> 32) >= threshold;
       const Acc value = keep ? to_acc(x[row + c]) * keep_scale : Acc(0);
       out[row + c] = from_acc<Float>(accumulate ? to_acc(out[row + c]) + value : value);
     }

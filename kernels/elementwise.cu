@@ -49,6 +49,10 @@ template <class Float, bool kGather>
 __global__ void __launch_bounds__(kThreads)
     move_rows_kernel(Float* __restrict__ out, const Float* __restrict__ x, const int32_t* __restrict__ rows, int C, bool vector) {
   const int64_t listed = static_cast<int64_t>(rows[blockIdx.x]) * C, packed = static_cast<int64_t>(blockIdx.x) * C;
+  if (listed < 0) {
+    for (int c = threadIdx.x; kGather && c < C; c += kThreads) out[packed + c] = Float{};
+    return;
+  }
   const Float* from = x + (kGather ? listed : packed);
   Float* to = out + (kGather ? packed : listed);
   for (int c = threadIdx.x * kVec<Float>; c < C; c += kThreads * kVec<Float>) {
@@ -69,11 +73,12 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t count = static_cast<int64_t>(op.N) * op.C, i = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * kOwn;
   if (i >= count) return;
   float v[kOwn], before[kOwn] = {};
+  const uint64_t key = op.step_key ? mix64(*op.step_key + op.key) : op.key;
   load_floats(v, x + i, count - i, vector);
   if (op.accumulate) load_floats(before, out + i, count - i, vector);
 #pragma unroll
   for (int j = 0; j < kOwn; j++) {
-    const bool keep = (mix64(op.key + static_cast<uint64_t>(i + j)) >> 32) >= threshold;
+    const bool keep = (mix64(key + static_cast<uint64_t>(i + j)) >> 32) >= threshold;
     v[j] = before[j] + (keep ? v[j] * keep_scale : 0.0f);
   }
   store_floats(out + i, v, count - i, vector);

@@ -63,13 +63,14 @@ struct BiasBackward {
 };
 
 // Gather: out[r,:] = x[rows[r],:].   Scatter: out[rows[r],:] = x[r,:]; other rows of out are untouched, rows are distinct.
+// A negative row is none: gathered as zeros, scattered nowhere.
 template <class Float>
 struct GatherRows {
   using Scalar = Float;
   static constexpr const char* kName = "gather_rows";
   Float* out;           // (R, C)
   const Float* x;       // (N, C)
-  const int32_t* rows;  // (R)  each in [0, N)
+  const int32_t* rows;  // (R)  each below N
   int R, C;
   void check() const { TLL_CHECK(out && x && rows && R >= 0 && C > 0, "R {} C {}", R, C); }
   Cost cost() const { return {2.0 * R * C * sizeof(Float), 0}; }
@@ -83,7 +84,7 @@ struct ScatterRows {
   static constexpr const char* kName = "scatter_rows";
   Float* out;           // (N, C)
   const Float* x;       // (R, C)
-  const int32_t* rows;  // (R)  each in [0, N)
+  const int32_t* rows;  // (R)  each below N
   int R, C;
   void check() const { TLL_CHECK(out && x && rows && R >= 0 && C > 0, "R {} C {}", R, C); }
   Cost cost() const { return {2.0 * R * C * sizeof(Float), 0}; }
@@ -105,6 +106,8 @@ struct Dropout {
   double p;      // in [0, 1)
   uint64_t key;  // from dropout_key(seed, step, micro-batch, layer, which input)
   bool accumulate;
+  // (1) in memory of the device, or null: what changes from step to step; then the mask's key is mix64(*step_key + key).
+  const uint64_t* step_key = nullptr;
   void check() const { TLL_CHECK(out && x && N >= 0 && C > 0 && p >= 0 && p < 1, "N {} C {} p {}", N, C, p); }
   Cost cost() const { return {(accumulate ? 3.0 : 2.0) * N * C * sizeof(Float), 2.0 * N * C}; }
   template <Isa>

@@ -39,6 +39,9 @@ struct Matmul {
   // Packed blocks of B (shared) and of A (one a thread), and sums that are rounded once at the end. Does not depend on the sizes:
   // larger matrices are cut into blocks that fit.
   static constexpr int64_t kPackedB = 1 << 19, kPackedA = 1 << 16, kSums = 1 << 18;
+  // On CUDA: parts of sums that are cut, and the workspace of cuBLASLt: 32 MiB, what its manual recommends for the largest GPUs,
+  // and what aligning it to 256 bytes may cost.
+  static constexpr int64_t kCudaScratch = (32 << 20) / sizeof(float) + 64;
   static int64_t scratch_floats(int threads) { return is_oracle<Float> ? 0 : kPackedB + kSums + kPackedA * threads; }
   void check() const {
     TLL_CHECK(out && a.data && b.data && rows >= 0 && cols >= 0 && inner >= 0 && out_stride >= cols &&

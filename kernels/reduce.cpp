@@ -18,6 +18,15 @@ void SumOfSquares::cpu() const {
   *out = total;
 }
 
+template <class Float>
+template <Isa>
+void AddUp<Float>::cpu() const {
+  loss_t<Float> total = *sum;
+  for (int i = 0; i < n; i++) total += x[i];
+  *sum = total;
+}
+
 template void SumOfSquares::cpu<kIsa>() const;
+TLL_INSTANTIATE(AddUp)
 
 }  // namespace tll

@@ -1,4 +1,4 @@
-// Two launches: a block sums kBlock elements in double, then one block sums the blocks' sums. Each thread adds every 256th term,
+// Sum of squares: a block sums kBlock elements in double, then one block sums the blocks' sums. AddUp is one block. Each thread adds every 256th term,
 // and the threads' sums are added as a tree: always in the same order.
 #include "kernels/reduce.h"
 #include "kernels/row_access.cuh"
@@ -37,7 +37,20 @@ __global__ void __launch_bounds__(kThreads) sum_blocks_kernel(const __grid_const
   if (threadIdx.x == 0) *op.out = total;
 }
 
+__global__ void __launch_bounds__(kThreads) add_up_kernel(double* sum, const float* __restrict__ x, int n) {
+  double mine = 0;
+  for (int i = threadIdx.x; i < n; i += kThreads) mine += static_cast<double>(x[i]);
+  const double total = block_sum_double(mine);
+  if (threadIdx.x == 0) *sum += total;
+}
+
 }  // namespace
+
+template <class Float>
+void AddUp<Float>::cuda(const Device& device) const {
+  launch(add_up_kernel, dim3(1), kThreads, 0, stream_of(device), sum, x, n);
+}
+TLL_INSTANTIATE_CUDA(AddUp)
 
 void SumOfSquares::cuda(const Device& device) const {
   if (n > 0) launch(square_blocks_kernel, blocks_for(n, kBlock), kThreads, 0, stream_of(device), *this);

@@ -2,9 +2,30 @@
 // in order. The result does not depend on the number of threads.
 #pragma once
 
+#include <type_traits>
+
 #include "kernels/device.h"
 
 namespace tll {
+
+// Losses are summed in double; the complex oracle keeps the imaginary part, which is the derivative.
+template <class Float>
+using loss_t = std::conditional_t<std::is_same_v<Float, complex>, complex, double>;
+
+// sum[0] += Σ x[i], in an order that n alone decides: the losses of a chunk of rows.
+template <class Float>
+struct AddUp {
+  using Scalar = Float;
+  static constexpr const char* kName = "add_up";
+  loss_t<Float>* sum;      // (1)  +=
+  const acc_t<Float>* x;   // (n)
+  int n;
+  void check() const { TLL_CHECK(sum && n >= 0 && (n == 0 || x), "n {}", n); }
+  Cost cost() const { return {static_cast<double>(n) * sizeof(acc_t<Float>), 1.0 * n}; }
+  template <Isa>
+  void cpu() const;
+  void cuda(const Device&) const;
+};
 
 struct SumOfSquares {
   using Scalar = float;

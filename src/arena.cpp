@@ -8,6 +8,7 @@ namespace tll {
 namespace {
 
 constexpr int64_t kAlignment = 64;
+constexpr const char* kAlignmentName = "alignment";
 
 }  // namespace
 
@@ -17,7 +18,13 @@ const char* category_name(Category c) {
 }
 
 Arena::~Arena() {
-  if (base_) munmap(base_, static_cast<size_t>(capacity_));
+  if (!base_) return;
+  if (device_.kind == DeviceKind::cpu)
+    munmap(base_, static_cast<size_t>(capacity_));
+  else if (pinned_)
+    cuda_free_host(device_, base_);
+  else
+    cuda_free(device_, base_);
 }
 
 void* Arena::place_bytes(const std::string& name, const std::vector<int64_t>& shape, DType dtype, Category category) {
@@ -29,7 +36,7 @@ void* Arena::place_bytes(const std::string& name, const std::vector<int64_t>& sh
   }
   // What alignment costs is a tensor like any other, so that the sum of the tensors is the total.
   const int64_t gap = (kAlignment - cursor_ % kAlignment) % kAlignment;
-  if (gap > 0) advance("alignment", {gap}, DType::u8, Category::scratch, gap);
+  if (gap > 0) advance(kAlignmentName, {gap}, DType::u8, Category::scratch, gap);
   const int64_t offset = cursor_;
   advance(name, shape, dtype, category, bytes);
   return base_ ? base_ + offset : nullptr;
@@ -49,15 +56,27 @@ void Arena::advance(const std::string& name, const std::vector<int64_t>& shape, 
     fail(kExitDoesNotFit, "the tensors up to {} would take more than 2^63 bytes: these sizes cannot be meant", name);
 }
 
-void Arena::allocate() {
+void Arena::allocate(const Device& device, bool pinned) {
   TLL_CHECK(!base_, "allocated twice");
   capacity_ = cursor_ > 0 ? cursor_ : 1;
+  cursor_ = 0;
+  device_ = device, pinned_ = pinned;
+  if (device.kind == DeviceKind::cuda) {
+    const size_t bytes = static_cast<size_t>(capacity_);
+    base_ = static_cast<std::byte*>(pinned ? cuda_allocate_host(device, bytes) : cuda_allocate(device, bytes));
+    if (!base_)
+      fail(kExitFault, "{} refused {} bytes{}", pinned ? "the system" : "the GPU", capacity_,
+           pinned ? " of pinned memory" : "; another program may have taken memory since this one looked");
+    if (!pinned)
+      for (const TensorRecord& t : tensors_)
+        if (t.name != kAlignmentName) cuda_name_tensor(device, base_ + t.offset, static_cast<size_t>(t.bytes), t.name);
+    return;
+  }
   void* memory =
       mmap(nullptr, static_cast<size_t>(capacity_), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) fail(kExitFault, "the system refused {} bytes of memory", capacity_);
   madvise(memory, static_cast<size_t>(capacity_), MADV_HUGEPAGE);  // fewer TLB misses; a refusal changes nothing
   base_ = static_cast<std::byte*>(memory);
-  cursor_ = 0;
 }
 
 void Arena::seal() {

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/numeric.h"
+#include "kernels/cuda_device.h"
 #include "src/json.h"
 
 namespace tll {
@@ -43,13 +43,15 @@ class Arena {
   // For weights, whose type is known at run time only.
   void* place_bytes(const std::string& name, const std::vector<int64_t>& shape, DType dtype, Category category);
 
-  // Between the walks: takes the memory that the first one measured. Fault (exit code 1) if the system refuses.
-  void allocate();
+  // Between the walks: takes the memory that the first one measured, in one allocation on the device, or, with `pinned`, on the
+  // host beside a CUDA device, for copies that run on their own. Fault (exit code 1) if the system refuses.
+  void allocate(const Device& device = {}, bool pinned = false);
   // After the second walk: checks that it placed what the first one measured.
   void seal();
 
   int64_t total() const { return cursor_; }
   bool placing() const { return base_ != nullptr; }
+  void* memory() const { return base_; }
   const std::vector<TensorRecord>& tensors() const { return tensors_; }
   std::array<int64_t, kCategories> bytes_by_category() const;
   // {"bytes": {"parameters", …, "total"}, "tensors": [...]}: the plan of `plan --json`, but for "fits".
@@ -58,6 +60,8 @@ class Arena {
  private:
   void advance(const std::string& name, const std::vector<int64_t>& shape, DType dtype, Category category, int64_t bytes);
 
+  Device device_;
+  bool pinned_ = false;
   std::byte* base_ = nullptr;
   int64_t cursor_ = 0, capacity_ = 0;
   size_t next_ = 0;  // the record that the second walk must repeat next

@@ -10,6 +10,7 @@
 #include <charconv>
 
 #include "src/check.h"
+#include "src/device_memory.h"
 #include "src/file.h"
 #include "src/safetensors.h"
 
@@ -90,6 +91,8 @@ void write_checkpoint(const std::filesystem::path& output, const RunPosition& po
                 {"step", t.step},
                 {"updates", t.updates},
                 {"skipped_in_a_row", t.skipped_in_a_row},
+                {"loss_scale", t.loss_scale},
+                {"steady", t.steady},
                 {"loader", {{"seed", position.loader.seed}, {"epoch", position.loader.epoch}, {"row", position.loader.row}}},
                 {"settings", position.settings},
                 {kFileSums, sums}};
@@ -121,7 +124,8 @@ void check_checkpoint(const std::filesystem::path& directory) {
   }
 }
 
-RunPosition read_checkpoint(const std::filesystem::path& directory, const Json& settings, float* m, float* v, int64_t count) {
+RunPosition read_checkpoint(const std::filesystem::path& directory, const Json& settings, const Device& device, float* m,
+                            float* v, int64_t count) {
   const std::string where = state_file(directory).string();
   const Json state = parse_json(read_file(where), where);
   RunPosition position;
@@ -134,9 +138,12 @@ RunPosition read_checkpoint(const std::filesystem::path& directory, const Json& 
     }
     position.settings = saved;
     position.trainer = {state.at("step").get<int64_t>(), state.at("updates").get<int64_t>(),
-                        state.at("skipped_in_a_row").get<int64_t>()};
+                        state.at("skipped_in_a_row").get<int64_t>(), state.value("loss_scale", 1.0),
+                        state.value("steady", int64_t{0})};
     const Json& loader = state.at("loader");
     position.loader = {loader.at("seed").get<uint64_t>(), loader.at("epoch").get<int64_t>(), loader.at("row").get<int64_t>()};
+    if (!(position.trainer.loss_scale >= 1 && position.trainer.loss_scale <= UpdateDecision::kMostLossScale))
+      bad_file("{}: a loss scale of {} cannot be", where, position.trainer.loss_scale);
     if (position.trainer.step < 0 || position.trainer.updates < 0 || position.trainer.updates > position.trainer.step)
       bad_file("{}: step {} with {} updates cannot be", where, position.trainer.step, position.trainer.updates);
   } catch (const Json::exception& error) {
@@ -148,8 +155,9 @@ RunPosition read_checkpoint(const std::filesystem::path& directory, const Json& 
     if (!info || info->dtype != FileDtype::F32 || info->shape != std::vector<int64_t>{count})
       bad_file("{}: expected {} of {} floats", optimizer.path().string(), name, count);
     const auto bytes = optimizer.bytes(*info);
-    std::copy(bytes.begin(), bytes.end(), reinterpret_cast<std::byte*>(to));
+    upload(device, to, bytes.data(), bytes.size());
   }
+  synchronize(device);
   return position;
 }
 

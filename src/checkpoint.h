@@ -36,8 +36,9 @@ void write_checkpoint(const std::filesystem::path& output, const RunPosition& po
 // the file that is missing or damaged.
 void check_checkpoint(const std::filesystem::path& directory);
 
-// Reads a checkpoint that was checked, and compares the settings. Error (kExitBadFile) names what does not fit.
-RunPosition read_checkpoint(const std::filesystem::path& directory, const Json& settings, float* m, float* v, int64_t count);
+// Reads a checkpoint that was checked, the moments to memory of the device, and compares the settings. Error (kExitBadFile) names what does not fit.
+RunPosition read_checkpoint(const std::filesystem::path& directory, const Json& settings, const Device& device, float* m,
+                            float* v, int64_t count);
 
 // The right to write into a directory, for as long as the object lives: two runs with one --output would destroy each other's
 // checkpoints. Error (kExitUsage) if another process has it. File systems that know no locks are written without one.

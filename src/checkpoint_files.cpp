@@ -211,10 +211,10 @@ TensorView ModelFiles::tensor(const std::string& name) const {
   return {p.info->dtype, p.info->shape, p.file->bytes(*p.info)};
 }
 
-void ModelFiles::load(const std::string& name, void* out, DType to) const {
+void ModelFiles::load(const std::string& name, void* out, DType to, int64_t first, int64_t n) const {
   const Place& p = place(name);
-  const std::span<const std::byte> all = p.file->bytes(*p.info);
   const size_t width = size_t(file_dtype_bits(p.info->dtype)) / 8;
+  const std::span<const std::byte> all = p.file->bytes(*p.info).subspan(size_t(first) * width, size_t(n) * width);
   auto* next = static_cast<std::byte*>(out);
   for (size_t at = 0; at < all.size(); at += kPiece) {
     const TensorView piece{p.info->dtype, {}, all.subspan(at, std::min(kPiece, all.size() - at))};

@@ -34,8 +34,9 @@ class ModelFiles {
   ModelFiles(const std::filesystem::path& directory, const LlamaConfig& config);
 
   TensorView tensor(const std::string& name) const;
-  // Reads the tensor into `out` in pieces, giving back the file's pages as it goes: what is resident is `out` alone.
-  void load(const std::string& name, void* out, DType to) const;
+  // Reads n elements of the tensor from `first` on into `out`, in pieces, giving back the file's pages as it goes: what is resident
+  // is `out` alone.
+  void load(const std::string& name, void* out, DType to, int64_t first, int64_t n) const;
   // One line for each thing in the files that is not used.
   const std::vector<std::string>& warnings() const { return warnings_; }
 

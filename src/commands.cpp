@@ -16,13 +16,13 @@ template <class Float>
 int plan_with(const Options& options) {
   const ModelSource source = open_model(options, TokenizerNeed::none);
   const AdapterSource adapter = open_adapter(options, source.config, options.init_adapter);
-  const Session<Float> session(options, source.config, adapter.targets, training_needs(options));
+  Session<Float> session(options, source.config, adapter.targets, training_needs(options));
   if (options.json) {
     fmt::print("{}\n", session.plan_json().dump());
   } else {
     fmt::print("{}", plan_table(session.arena));
     fmt::print("{} in {} ({})\n", session.fits() ? "fits" : "does not fit", Bytes{session.memory_limit()},
-               options.memory > 0 ? "--memory" : "what this machine has available");
+               options.memory > 0 ? "--memory" : fmt::format("what {} has available", session.memory_owner()));
   }
   std::fflush(stdout);
   session.require_fit();
@@ -33,7 +33,7 @@ int plan_with(const Options& options) {
 
 int command_plan(Options& options) {
   resolve_options(options);
-  return options.dtype == DtypeOption::kBf16 ? plan_with<bf16>(options) : plan_with<float>(options);
+  return with_type(options, [&](auto type) { return plan_with<decltype(type)>(options); });
 }
 
 int command_prepare(Options& options) {

@@ -76,6 +76,7 @@ EvaluationResult evaluate_questions(const Device& device, Generator<Float>& gene
                                                const Tokenizer&, const EvaluationOptions&);
 TLL_EVALUATE(float)
 TLL_EVALUATE(bf16)
+TLL_EVALUATE(half)
 TLL_EVALUATE(double)
 
 }  // namespace tll

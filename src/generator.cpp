@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "kernels/attention.h"
+#include "src/device_memory.h"
 
 namespace tll {
 
@@ -65,19 +65,41 @@ Generator<Float>::Generator(Llama<Float>& model, int sequences, int capacity) : 
 }
 
 template <class Float>
-void Generator<Float>::place(Arena& arena) {
-  const auto place = [&](auto*& pointer, const char* name, const std::vector<int64_t>& shape) {
-    arena.place(pointer, std::string("generation.") + name, shape, Category::scratch);
+void Generator<Float>::place(Arena& arena, Arena* staging) {
+  const int64_t L = model_.config().layers, N = model_.options().max_tokens, S = sequences_;
+  const auto place = [](Arena& to, auto*& pointer, const char* name, const std::vector<int64_t>& shape) {
+    to.place(pointer, std::string("generation.") + name, shape, Category::scratch);
   };
-  const int64_t L = model_.config().layers, N = model_.options().max_tokens;
-  place(keys_, "keys", {L, sequences_, capacity_, kv_width_});
-  place(values_, "values", {L, sequences_, capacity_, kv_width_});
-  place(scores_, "scores", {sequences_, model_.config().heads, capacity_});
-  place(tokens_, "tokens", {N});
-  place(positions_, "positions", {N});
-  place(cu_seqlens_, "cu_seqlens", {sequences_ + 2});
-  place(rows_, "rows", {sequences_});
-  place(lengths_, "lengths", {sequences_});
+  place(arena, keys_, "keys", {L, S, capacity_, kv_width_});
+  place(arena, values_, "values", {L, S, capacity_, kv_width_});
+  place(arena, scores_, "scores", {S, model_.config().heads, capacity_});
+  const auto indices = [&](Arena& to, Indices& all) {
+    place(to, all.tokens, "tokens", {N});
+    place(to, all.positions, "positions", {N});
+    place(to, all.slots, "slots", {N});
+    place(to, all.cu_seqlens, "cu_seqlens", {S + 2});
+    place(to, all.rows, "rows", {S});
+    place(to, all.lengths, "lengths", {S});
+  };
+  indices(arena, on_device_);
+  host_ = on_device_;
+  if (!staging) return;
+  indices(*staging, host_);
+  place(*staging, logits_, "logits", {S, model_.config().vocab_size});
+}
+
+// N tokens' worth, and what sequences have.
+template <class Float>
+void Generator<Float>::upload_indices(const Device& device, int N) {
+  const auto copy = [&](int32_t* to, const int32_t* from, int count) {
+    upload(device, to, from, static_cast<size_t>(count) * sizeof(int32_t));
+  };
+  copy(on_device_.tokens, host_.tokens, N);
+  copy(on_device_.positions, host_.positions, N);
+  copy(on_device_.slots, host_.slots, N);
+  copy(on_device_.cu_seqlens, host_.cu_seqlens, sequences_ + 2);
+  copy(on_device_.rows, host_.rows, sequences_);
+  copy(on_device_.lengths, host_.lengths, sequences_);
 }
 
 template <class Float>
@@ -119,7 +141,8 @@ void Generator<Float>::prefill(const Device& device, Run& run) {
   const int max_tokens = model_.options().max_tokens;
   const size_t first = run.slots.size();
   int N = 0, docs = 0;
-  cu_seqlens_[0] = 0;
+  const Indices& h = host_;
+  h.cu_seqlens[0] = 0;
   for (; run.any_waiting() && run.slots.size() < static_cast<size_t>(sequences_); run.waiting++) {
     const GenerateRequest& r = run.requests[run.waiting];
     const int length = static_cast<int>(r.prompt.size());
@@ -128,35 +151,31 @@ void Generator<Float>::prefill(const Device& device, Run& run) {
       continue;
     }
     if (N + length > max_tokens) break;
-    for (int i = 0; i < length; i++) tokens_[N + i] = r.prompt[static_cast<size_t>(i)], positions_[N + i] = i;
+    for (int i = 0; i < length; i++) {
+      h.tokens[N + i] = r.prompt[static_cast<size_t>(i)], h.positions[N + i] = i;
+      h.slots[N + i] = static_cast<int32_t>(run.slots.size());
+    }
     N += length;
-    rows_[docs++] = N - 1;
-    cu_seqlens_[docs] = N;
+    h.rows[docs++] = N - 1;
+    h.cu_seqlens[docs] = N;
     run.slots.push_back({.request = run.waiting, .length = length});
   }
   if (docs == 0) return;
   // Padding, a document of its own, so that shapes of products repeat: oneDNN compiles code for every new one.
   constexpr int kMultiple = 64;
-  const int prompts = docs, padded = std::min(max_tokens, (N + kMultiple - 1) / kMultiple * kMultiple);
-  for (int i = N; i < padded; i++) tokens_[i] = 0, positions_[i] = 0;
-  if (padded > N) cu_seqlens_[++docs] = padded;
+  const int padded = std::min(max_tokens, (N + kMultiple - 1) / kMultiple * kMultiple);
+  for (int i = N; i < padded; i++) h.tokens[i] = 0, h.positions[i] = 0, h.slots[i] = -1;
+  if (padded > N) h.cu_seqlens[++docs] = padded;
+  upload_indices(device, padded);
 
-  const Batch batch{.N = padded, .docs = docs, .tokens = tokens_, .positions = positions_, .cu_seqlens = cu_seqlens_};
-  const LlamaConfig& c = model_.config();
-  const int q_width = c.heads * c.head_dim, stride = q_width + 2 * kv_width_;
-  const size_t bytes = static_cast<size_t>(kv_width_) * sizeof(Float);
-  model_.embed(device, tokens_, padded);
-  for (int l = 0; l < c.layers; l++)
-    model_.block_forward(device, l, positions_, padded, model_.resid(l), model_.resid(l + 1),
+  const Indices& d = on_device_;
+  Batch batch{.N = padded, .docs = docs, .tokens = d.tokens, .positions = d.positions, .cu_seqlens = d.cu_seqlens};
+  if (device.profile) batch.pairs = visible_pairs(h.cu_seqlens, docs, 0);
+  model_.embed(device, d.tokens, padded);
+  for (int l = 0; l < model_.config().layers; l++)
+    model_.block_forward(device, l, d.positions, padded, model_.resid(l), model_.resid(l + 1),
                          [&](int, const Float* qkv, Float* att) {
-                           for (int d = 0; d < prompts; d++) {
-                             Float *k = keys(l, static_cast<int>(first) + d), *v = values(l, static_cast<int>(first) + d);
-                             for (int n = cu_seqlens_[d]; n < cu_seqlens_[d + 1]; n++, k += kv_width_, v += kv_width_) {
-                               const Float* row = qkv + static_cast<int64_t>(n) * stride + q_width;
-                               std::memcpy(static_cast<void*>(k), row, bytes);
-                               std::memcpy(static_cast<void*>(v), row + kv_width_, bytes);
-                             }
-                           }
+                           write_cache(device, l, qkv, padded);
                            model_.packed_attention(device, l, batch, qkv, att);
                          });
   model_.final_norm(device, padded);
@@ -168,29 +187,26 @@ template <class Float>
 void Generator<Float>::decode(const Device& device, Run& run) {
   const LlamaConfig& c = model_.config();
   const int B = static_cast<int>(run.slots.size()), q_width = c.heads * c.head_dim, stride = q_width + 2 * kv_width_;
-  const size_t bytes = static_cast<size_t>(kv_width_) * sizeof(Float);
   for (int b = 0; b < B; b++) {
     auto& slot = run.slots[static_cast<size_t>(b)];
-    tokens_[b] = slot.next;
-    positions_[b] = slot.length++;
-    lengths_[b] = slot.length;
-    rows_[b] = b;
+    host_.tokens[b] = slot.next;
+    host_.positions[b] = slot.length++;
+    host_.slots[b] = b;
+    host_.lengths[b] = slot.length;
+    host_.rows[b] = b;
   }
-  model_.embed(device, tokens_, B);
+  upload_indices(device, B);
+  const Indices& d = on_device_;
+  model_.embed(device, d.tokens, B);
   for (int l = 0; l < c.layers; l++)
-    model_.block_forward(device, l, positions_, B, model_.resid(l), model_.resid(l + 1), [&](int, const Float* qkv, Float* att) {
-      for (int b = 0; b < B; b++) {
-        const Float* row = qkv + static_cast<int64_t>(b) * stride + q_width;
-        const int64_t at = static_cast<int64_t>(positions_[b]) * kv_width_;
-        std::memcpy(static_cast<void*>(keys(l, b) + at), row, bytes);
-        std::memcpy(static_cast<void*>(values(l, b) + at), row + kv_width_, bytes);
-      }
+    model_.block_forward(device, l, d.positions, B, model_.resid(l), model_.resid(l + 1), [&](int, const Float* qkv, Float* att) {
+      write_cache(device, l, qkv, B);
       tll::run(device, AttentionDecode<Float>{.out = att,
                                               .q = qkv,
                                               .k = keys(l, 0),
                                               .v = values(l, 0),
                                               .scores = scores_,
-                                              .lengths = lengths_,
+                                              .lengths = d.lengths,
                                               .B = B,
                                               .H = c.heads,
                                               .G = c.kv_heads,
@@ -211,7 +227,15 @@ void Generator<Float>::choose(const Device& device, Run& run, size_t first) {
   const size_t most = static_cast<size_t>(model_.logit_rows());
   const Acc* logits = nullptr;
   for (size_t i = 0; i < count; i++) {
-    if (i % most == 0) logits = model_.logits(device, rows_ + i, static_cast<int>(std::min(most, count - i)));
+    if (i % most == 0) {
+      const size_t rows = std::min(most, count - i);
+      logits = model_.logits(device, on_device_.rows + i, static_cast<int>(rows));
+      if (!on_host(device)) {
+        download(device, logits_, logits, rows * vocabulary * sizeof(Acc));
+        synchronize(device);
+        logits = logits_;
+      }
+    }
     auto& slot = run.slots[first + i];
     std::vector<int32_t>& result = run.results[slot.request];
     const double uniform = sampling_uniform(run.sampling.seed, slot.request, result.size());
@@ -231,19 +255,34 @@ void Generator<Float>::choose(const Device& device, Run& run, size_t first) {
     }
     if (!ended) continue;
     if (run.on_end) run.on_end(slot.request);
-    move_slot(static_cast<int>(i), static_cast<int>(run.slots.size()) - 1, run.slots.back().length);
+    move_slot(device, static_cast<int>(i), static_cast<int>(run.slots.size()) - 1, run.slots.back().length);
     run.slots[i] = run.slots.back();
     run.slots.pop_back();
   }
 }
 
 template <class Float>
-void Generator<Float>::move_slot(int to, int from, int length) {
+void Generator<Float>::write_cache(const Device& device, int layer, const Float* qkv, int N) {
+  const int q_width = model_.config().heads * model_.config().head_dim;
+  tll::run(device, CacheWrite<Float>{.keys = keys(layer, 0),
+                                     .values = values(layer, 0),
+                                     .k = qkv + q_width,
+                                     .v = qkv + q_width + kv_width_,
+                                     .slots = on_device_.slots,
+                                     .positions = on_device_.positions,
+                                     .N = N,
+                                     .W = kv_width_,
+                                     .stride = q_width + 2 * kv_width_,
+                                     .capacity = capacity_});
+}
+
+template <class Float>
+void Generator<Float>::move_slot(const Device& device, int to, int from, int length) {
   if (to == from) return;
   const size_t bytes = static_cast<size_t>(length) * static_cast<size_t>(kv_width_) * sizeof(Float);
   for (int l = 0; l < model_.config().layers; l++) {
-    std::memcpy(static_cast<void*>(keys(l, to)), keys(l, from), bytes);
-    std::memcpy(static_cast<void*>(values(l, to)), values(l, from), bytes);
+    copy_within(device, keys(l, to), keys(l, from), bytes);
+    copy_within(device, values(l, to), values(l, from), bytes);
   }
 }
 
@@ -251,6 +290,7 @@ template int32_t sample_token(std::span<const float>, double, double);
 template int32_t sample_token(std::span<const double>, double, double);
 template class Generator<float>;
 template class Generator<bf16>;
+template class Generator<half>;
 template class Generator<double>;
 
 }  // namespace tll

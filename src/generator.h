@@ -51,8 +51,9 @@ class Generator {
   // positions). The model's activations are used: what a backward pass would need is gone afterwards.
   Generator(Llama<Float>& model, int sequences, int capacity);
 
-  // The cache and some indices, in category scratch under "generation.": behind the model's own place().
-  void place(Arena& arena);
+  // The cache and some indices, in category scratch under "generation.": behind the model's own place(). `staging` is memory of
+  // the host beside a CUDA device, null on the CPU.
+  void place(Arena& arena, Arena* staging = nullptr);
 
   // The new tokens of each request, without the end id. A sequence ends at an end id, at max_new_tokens, when on_token says so,
   // or when the cache is full (the last token need not fit, so a prompt of n tokens has room for capacity - n + 1).
@@ -73,7 +74,9 @@ class Generator {
   void decode(const Device& device, Run& run);
   // Samples the next token of the slots from `first` on, the i-th of them from row rows_[i]; ends those that are done.
   void choose(const Device& device, Run& run, size_t first);
-  void move_slot(int to, int from, int length);
+  void move_slot(const Device& device, int to, int from, int length);
+  // Row n's keys and values of one layer to their places in the cache.
+  void write_cache(const Device& device, int layer, const Float* qkv, int N);
   // Keys and values of one layer, and of one sequence in it.
   int64_t slot_size() const { return static_cast<int64_t>(capacity_) * kv_width_; }
   Float* keys(int layer, int slot) const { return keys_ + (static_cast<int64_t>(layer) * sequences_ + slot) * slot_size(); }
@@ -83,8 +86,14 @@ class Generator {
   int sequences_, capacity_, longest_prompt_, kv_width_;
   Float *keys_ = nullptr, *values_ = nullptr;                             // (L, sequences, capacity, G·D)
   Acc* scores_ = nullptr;                                                 // (sequences, H, capacity)
-  int32_t *tokens_ = nullptr, *positions_ = nullptr;                      // (N)
-  int32_t *cu_seqlens_ = nullptr, *rows_ = nullptr, *lengths_ = nullptr;  // (sequences + 2), (sequences), (sequences)
+  Acc* logits_ = nullptr;                                                 // (sequences, V)  of the host, beside CUDA
+  // What a forward pass reads: the host fills one copy, the device has another (on the CPU both are the same).
+  struct Indices {
+    int32_t *tokens = nullptr, *positions = nullptr, *slots = nullptr;        // (N)  slot -1: padding
+    int32_t *cu_seqlens = nullptr, *rows = nullptr, *lengths = nullptr;       // (sequences + 2), (sequences), (sequences)
+  };
+  Indices host_, on_device_;
+  void upload_indices(const Device& device, int N);
 };
 
 }  // namespace tll

@@ -36,8 +36,9 @@ const Float* adapter_input(const Device& device, const Linear<Float>& l, const L
                              .N = N,
                              .C = l.in,
                              .p = s.dropout,
-                             .key = mix64(s.dropout_key + layer_id),
-                             .accumulate = false});
+                             .key = layer_id,
+                             .accumulate = false,
+                             .step_key = s.dropout_key});
   return s.dropped;
 }
 
@@ -83,8 +84,9 @@ void linear_backward_input(const Device& device, const Linear<Float>& l, const L
                                .N = N,
                                .C = l.in,
                                .p = s.dropout,
-                               .key = mix64(s.dropout_key + layer_id),
-                               .accumulate = true});
+                               .key = layer_id,
+                               .accumulate = true,
+                               .step_key = s.dropout_key});
   }
 }
 
@@ -109,6 +111,7 @@ void linear_backward_weight(const Device& device, const Linear<Float>& l, const 
                                        const Float*, int, uint64_t);
 TLL_LINEAR(float)
 TLL_LINEAR(bf16)
+TLL_LINEAR(half)
 TLL_LINEAR(double)
 TLL_LINEAR(complex)
 

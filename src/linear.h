@@ -50,7 +50,7 @@ struct LinearScratch {
   Float* z = nullptr;        // (N, widest R)
   Float* dropped = nullptr;  // (N, widest in)   null: dropout is 0
   double dropout = 0;        // probability; 0 in evaluation
-  uint64_t dropout_key = 0;  // of this step and micro-batch; mixed with the layer's number below
+  const uint64_t* dropout_key = nullptr;  // (1)  of this step and micro-batch; mixed with the layer's number below
 };
 
 template <class Float>

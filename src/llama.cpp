@@ -2,11 +2,11 @@
 #include "src/llama.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "kernels/attention.h"
 #include "kernels/cross_entropy.h"
 #include "kernels/embedding.h"
+#include "src/device_memory.h"
 
 namespace tll {
 
@@ -16,7 +16,7 @@ LinearScratch<Float> Llama<Float>::linear_scratch() const {
           .matmul_size = matmul_scratch_size_,
           .z = z_,
           .dropped = dropped_,
-          .dropout = training_ ? options_.dropout : 0.0,
+          .dropout = dropout_key_ ? options_.dropout : 0.0,
           .dropout_key = dropout_key_};
 }
 
@@ -39,7 +39,7 @@ void Llama<Float>::packed_attention(const Device& device, int layer, const Batch
                                       .window = 0,
                                       .threads = options_.threads,
                                       .scale = 1.0 / std::sqrt(static_cast<double>(D)),
-                                      .pairs = device.profile ? visible_pairs(batch.cu_seqlens, batch.docs, 0) : 0});
+                                      .pairs = batch.pairs});
 }
 
 template <class Float>
@@ -49,9 +49,8 @@ void Llama<Float>::block(const Device& device, int layer, const Batch& batch, Fl
 }
 
 template <class Float>
-void Llama<Float>::embed(const Device& device, const int32_t* tokens, int N, uint64_t dropout_key) {
+void Llama<Float>::embed(const Device& device, const int32_t* tokens, int N, const uint64_t* dropout_key) {
   TLL_CHECK(N <= options_.max_tokens, "{} tokens, planned for {}", N, options_.max_tokens);
-  training_ = dropout_key != 0;
   dropout_key_ = dropout_key;
   run(device, EmbeddingForward<Float>{.out = resid(0),
                                       .table = embed_,
@@ -74,8 +73,8 @@ void Llama<Float>::final_norm(const Device& device, int N) {
 }
 
 template <class Float>
-void Llama<Float>::forward(const Device& device, const Batch& batch, uint64_t dropout_key) {
-  embed(device, batch.tokens, batch.N, dropout_key);
+void Llama<Float>::forward(const Device& device, const Batch& batch) {
+  embed(device, batch.tokens, batch.N, batch.dropout_key);
   for (int l = 0; l < config_.layers; l++) block(device, l, batch, resid(l + 1));
   final_norm(device, batch.N);
 }
@@ -99,30 +98,34 @@ const acc_t<Float>* Llama<Float>::logits(const Device& device, const int32_t* ro
 }
 
 template <class Float>
-loss_t<Float> Llama<Float>::loss(const Device& device, const Batch& batch, double scale, bool gradient) {
+void Llama<Float>::add_loss(const Device& device, const Batch& batch, loss_t<Float>* sum, const double* scale) {
+  constexpr int kStretch = sizeof(Acc) / sizeof(Float);  // the gradient of the logits lies in their own memory
   const int C = config_.hidden, V = config_.vocab_size;
-  int count = 0;
-  for (int n = 0; n < batch.N; n++)
-    if (batch.targets[n] >= 0) rows_[count] = n, row_targets_[count++] = batch.targets[n];
-  if (gradient) std::memset(static_cast<void*>(dln_), 0, static_cast<size_t>(batch.N) * static_cast<size_t>(C) * sizeof(Float));
-  loss_t<Float> sum{};
+  const int count =
+      batch.target_rows >= 0
+          ? batch.target_rows
+          : static_cast<int>(std::count_if(batch.targets, batch.targets + batch.N, [](int32_t t) { return t >= 0; }));
+  run(device, ListTargets<Float>{
+                  .rows = rows_, .row_targets = row_targets_, .targets = batch.targets, .N = batch.N, .capacity = count});
+  if (scale) set_zero(device, dln_, static_cast<size_t>(batch.N) * static_cast<size_t>(C) * sizeof(Float));
   for (int r0 = 0; r0 < count; r0 += chunk_) {
     const int rows = std::min(chunk_, count - r0);
     logits(device, rows_ + r0, rows);
     run(device, CrossEntropy<Float>{.logits = logits_,
                                     .losses = losses_,
                                     .targets = row_targets_ + r0,
-                                    .rows = rows,
-                                    .V = V,
+                                    .dlogits = scale ? reinterpret_cast<Float*>(logits_) : nullptr,
+                                    .dlogits_stride = static_cast<int64_t>(V) * kStretch,
                                     .scale = scale,
-                                    .gradient = gradient});
-    for (int r = 0; r < rows; r++) sum += losses_[r];
-    if (!gradient) continue;
+                                    .rows = rows,
+                                    .V = V});
+    run(device, AddUp<Float>{.sum = sum, .x = losses_, .n = rows});
+    if (!scale) continue;
     // The head is done with these rows at once: its input's gradient, and its own if it is trained.
     run(device, Matmul<Float>{.out = dhead_in_,
                               .out_dtype = dtype_of<Float>,
                               .out_stride = C,
-                              .a = {logits_, dtype_of<Acc>, V},
+                              .a = {logits_, dtype_of<Float>, static_cast<int64_t>(V) * kStretch},
                               .b = {head_, weight_dtype(), C},
                               .rows = rows,
                               .cols = C,
@@ -134,7 +137,7 @@ loss_t<Float> Llama<Float>::loss(const Device& device, const Batch& batch, doubl
       run(device, Matmul<Float>{.out = dhead_,
                                 .out_dtype = dtype_of<Acc>,
                                 .out_stride = C,
-                                .a = {logits_, dtype_of<Acc>, V, true},
+                                .a = {logits_, dtype_of<Float>, static_cast<int64_t>(V) * kStretch, true},
                                 .b = {head_in_, dtype_of<Float>, C},
                                 .rows = V,
                                 .cols = C,
@@ -143,13 +146,20 @@ loss_t<Float> Llama<Float>::loss(const Device& device, const Batch& batch, doubl
                                 .scratch = matmul_scratch_,
                                 .scratch_size = matmul_scratch_size_});
   }
-  return sum;
+}
+
+template <class Float>
+loss_t<Float> Llama<Float>::loss(const Device& device, const Batch& batch, double scale, bool gradient) {
+  set_zero(device, loss_, sizeof(*loss_));
+  upload(device, loss_scale_, &scale, sizeof(scale));
+  add_loss(device, batch, loss_, gradient ? loss_scale_ : nullptr);
+  return HostCopy(device, loss_, 1)[0];
 }
 
 template <class Float>
 void Llama<Float>::backward(const Device& device, const Batch& batch) {
   const int C = config_.hidden;
-  std::memset(static_cast<void*>(dresid_), 0, static_cast<size_t>(batch.N) * static_cast<size_t>(C) * sizeof(Float));
+  set_zero(device, dresid_, static_cast<size_t>(batch.N) * static_cast<size_t>(C) * sizeof(Float));
   run(device, RmsnormBackward<Float>{.dx = dresid_,
                                      .dw = final_norm_.dw,
                                      .dout = dln_,
@@ -219,7 +229,7 @@ void Llama<Float>::block_backward(const Device& device, int layer, const Batch& 
                                        .window = 0,
                                        .threads = options_.threads,
                                        .scale = 1.0 / std::sqrt(static_cast<double>(D)),
-                                       .pairs = device.profile ? visible_pairs(batch.cu_seqlens, batch.docs, 0) : 0});
+                                       .pairs = batch.pairs});
   run(device, Rope<Float>{.x = dqkv_,
                           .cos = cos_,
                           .sin = sin_,
@@ -249,15 +259,17 @@ void Llama<Float>::refresh_compute_copy(const Device& device) {
 #define TLL_LLAMA(Float)                                                                                \
   template LinearScratch<Float> Llama<Float>::linear_scratch() const;                                   \
   template void Llama<Float>::packed_attention(const Device&, int, const Batch&, const Float*, Float*); \
-  template void Llama<Float>::embed(const Device&, const int32_t*, int, uint64_t);                      \
+  template void Llama<Float>::embed(const Device&, const int32_t*, int, const uint64_t*);               \
   template void Llama<Float>::final_norm(const Device&, int);                                           \
-  template void Llama<Float>::forward(const Device&, const Batch&, uint64_t);                           \
+  template void Llama<Float>::forward(const Device&, const Batch&);                                     \
+  template void Llama<Float>::add_loss(const Device&, const Batch&, loss_t<Float>*, const double*);     \
   template const acc_t<Float>* Llama<Float>::logits(const Device&, const int32_t*, int);                \
   template loss_t<Float> Llama<Float>::loss(const Device&, const Batch&, double, bool);                 \
   template void Llama<Float>::backward(const Device&, const Batch&);                                    \
   template void Llama<Float>::refresh_compute_copy(const Device&);
 TLL_LLAMA(float)
 TLL_LLAMA(bf16)
+TLL_LLAMA(half)
 TLL_LLAMA(double)
 TLL_LLAMA(complex)
 

@@ -13,9 +13,9 @@
 #pragma once
 
 #include <string>
-#include <type_traits>
 #include <vector>
 
+#include "kernels/reduce.h"
 #include "kernels/rmsnorm.h"
 #include "kernels/rope.h"
 #include "kernels/swiglu.h"
@@ -35,6 +35,7 @@ struct LoraTarget {
 };
 
 struct ModelOptions {
+  DeviceKind device = DeviceKind::cpu;
   int max_tokens = 1024;     // N: rows of the largest batch
   int max_positions = 1024;  // positions of the longest document
   bool train_all = false;    // all weights, instead of the adapters
@@ -47,13 +48,16 @@ struct ModelOptions {
   std::vector<LoraTarget> lora;  // ascending by (layer, target); empty: none
 };
 
-// A batch of documents, one behind the other. All arrays belong to the caller.
+// A batch of documents, one behind the other. All arrays belong to the caller and lie in memory of the device.
 struct Batch {
   int N = 0, docs = 0;
   const int32_t* tokens = nullptr;      // (N)
   const int32_t* targets = nullptr;     // (N)  the token to predict, or -1
   const int32_t* positions = nullptr;   // (N)  inside the document
   const int32_t* cu_seqlens = nullptr;  // (docs + 1)
+  int target_rows = -1;                 // room for so many targets; -1: they are counted, in memory of the host
+  double pairs = 0;                     // visible_pairs(cu_seqlens, docs, 0), which only a profile needs
+  const uint64_t* dropout_key = nullptr;  // (1)  of this step and micro-batch; null: no dropout
 };
 
 // A tensor of a checkpoint or an adapter inside the flat trained range, or inside a frozen matrix.
@@ -100,10 +104,6 @@ struct WeightSlot {
 };
 std::vector<WeightSlot> weight_slots(const LlamaConfig& config);
 
-// Losses are summed in double; the complex oracle keeps the imaginary part, which is the derivative.
-template <class Float>
-using loss_t = std::conditional_t<std::is_same_v<Float, complex>, complex, double>;
-
 template <class Float>
 struct Norm {
   const Float* w = nullptr;    // (C)
@@ -136,14 +136,17 @@ class Llama {
   // After the second place(): fills the rope tables.
   void initialize(const Device& device);
 
-  // Forward over the batch; keeps what backward needs. Then loss(): Σ over targets of the cross entropy; with `gradient`, also
-  // the gradient of scale · loss with respect to the last block's output, from which backward() goes on. Gradients accumulate
-  // (+=).
-  void forward(const Device&, const Batch&, uint64_t dropout_key = 0);
-  loss_t<Float> loss(const Device&, const Batch&, double scale, bool gradient);
+  // Forward over the batch; keeps what backward needs. Then add_loss(): sum += Σ over targets of the cross entropy; with `scale`,
+  // also the gradient of scale · loss with respect to the last block's output, from which backward() goes on. Gradients accumulate
+  // (+=). sum and scale lie in memory of the device. All three only enqueue, so that a step can be captured.
+  void forward(const Device&, const Batch&);
+  void add_loss(const Device&, const Batch&, loss_t<Float>* sum, const double* scale);
   void backward(const Device&, const Batch&);
+  // add_loss() of one batch, and its value: waits for the device.
+  loss_t<Float> loss(const Device&, const Batch&, double scale, bool gradient);
 
-  // Logits of the rows whose numbers are given, after forward(): at most logit_rows() at a time.              (rows, V)
+  // Logits of the rows whose numbers are given in memory of the device, after forward(): at most logit_rows() at a time, in
+  // memory of the device.                                                                                      (rows, V)
   const Acc* logits(const Device&, const int32_t* rows, int count);
   int logit_rows() const { return chunk_; }
 
@@ -153,7 +156,7 @@ class Llama {
   // forward() in parts, for generation. embed: resid(0) of N tokens. block_forward: one block, with attention given from outside
   // as attend(layer, qkv, att), where q and k are already rotated; packed_attention is that of forward(). final_norm: of
   // resid(L), which logits() reads.
-  void embed(const Device&, const int32_t* tokens, int N, uint64_t dropout_key = 0);
+  void embed(const Device&, const int32_t* tokens, int N, const uint64_t* dropout_key = nullptr);
   void packed_attention(const Device&, int layer, const Batch&, const Float* qkv, Float* att);
   void final_norm(const Device&, int N);
   template <class Attend>
@@ -196,8 +199,7 @@ class Llama {
   ModelOptions options_;
   int chunk_ = 0;          // rows of logits held at once
   int first_trained_ = 0;  // blocks below need no backward pass
-  uint64_t dropout_key_ = 0;
-  bool training_ = false;
+  const uint64_t* dropout_key_ = nullptr;
 
   // Weights.
   const void *embed_ = nullptr, *head_ = nullptr;  // (V, C)
@@ -223,6 +225,8 @@ class Llama {
   Float *head_in_ = nullptr, *dhead_in_ = nullptr;    // (chunk, C)
   Acc *logits_ = nullptr, *losses_ = nullptr;         // (chunk, V), (chunk)
   int32_t *rows_ = nullptr, *row_targets_ = nullptr;  // (N)
+  loss_t<Float>* loss_ = nullptr;                     // (1)  loss()'s own sum and scale
+  double* loss_scale_ = nullptr;                      // (1)
   // Scratch.
   Acc *cos_ = nullptr, *sin_ = nullptr;  // (P, D/2)
   float* inv_freq_ = nullptr;            // (D/2)

@@ -4,6 +4,7 @@
 #include "kernels/attention.h"
 #include "src/adapter.h"
 #include "src/check.h"
+#include "src/device_memory.h"
 #include "src/llama.h"
 #include "src/rope_frequencies.h"
 
@@ -91,9 +92,11 @@ Llama<Float>::Llama(const LlamaConfig& config, const ModelOptions& options) : co
   acts_.resize(options.recompute || !options.gradients ? 1 : layers_.size());
   resid_.resize(layers_.size() + 1);
   slots_ = weight_slots(config);
-  // Logits of a chunk of rows take 64 MiB at most: enough rows to keep the head's product efficient.
-  constexpr int64_t kLogitBytes = 64 << 20;
-  chunk_ = static_cast<int>(std::clamp<int64_t>(kLogitBytes / (config.vocab_size * static_cast<int64_t>(sizeof(Acc))), 32, 1024));
+  // Logits of a chunk of rows take so much at most: enough rows to keep the head's product efficient.
+  const bool cuda = options.device == DeviceKind::cuda;
+  const int64_t logit_bytes = cuda ? 256 << 20 : 64 << 20, row_bytes = config.vocab_size * static_cast<int64_t>(sizeof(Acc));
+  chunk_ = static_cast<int>(std::clamp<int64_t>(logit_bytes / row_bytes, 32, cuda ? 4096 : 1024));
+  if (cuda) chunk_ = (chunk_ + 63) / 64 * 64;
   chunk_ = std::min(chunk_, options.max_tokens);
 
   for (Layer<Float>& l : layers_) {
@@ -321,6 +324,8 @@ void Llama<Float>::place_activations(Arena& arena) {
   place(losses_, "losses", {chunk_});
   place(rows_, "target_rows", {N});
   place(row_targets_, "row_targets", {N});
+  loss_ = static_cast<loss_t<Float>*>(arena.place_bytes("loss", {1}, dtype_of<loss_t<Float>>, Category::activations));
+  place(loss_scale_, "loss_scale", {1});
   if (!options_.gradients) return;
   place(dhead_in_, "dhead_in", {chunk_, C});
   place(dresid_, "dresid", {N, C});
@@ -348,25 +353,29 @@ void Llama<Float>::place_scratch(Arena& arena) {
     }
   if (rank > 0) place(z_, "z", {N, rank});
   if (options_.dropout > 0) place(dropped_, "dropped", {N, widest});
-  matmul_scratch_size_ = Matmul<Float>::scratch_floats(options_.threads);
+  const bool cuda = options_.device == DeviceKind::cuda;
+  matmul_scratch_size_ = cuda ? Matmul<Float>::kCudaScratch : Matmul<Float>::scratch_floats(options_.threads);
   if (matmul_scratch_size_ > 0) place(matmul_scratch_, "matmul", {matmul_scratch_size_});
-  int64_t attention = AttentionForward<Float>::scratch_floats(config_.head_dim, options_.threads);
+  const int threads = options_.threads, H = config_.heads, head_dim = config_.head_dim;
+  int64_t attention = cuda ? 0 : AttentionForward<Float>::scratch_floats(head_dim, threads);
   if (options_.gradients)
-    attention =
-        std::max(attention, AttentionBackward<Float>::scratch_floats(N, config_.heads, config_.head_dim, options_.threads));
+    attention = std::max(attention, cuda ? AttentionBackward<Float>::cuda_scratch_floats(N, H)
+                                         : AttentionBackward<Float>::scratch_floats(N, H, head_dim, threads));
   if (attention > 0) place(attention_scratch_, "attention", {attention});
 }
 
 template <class Float>
 void Llama<Float>::initialize(const Device& device) {
   const std::vector<float> inv_freq = rope_inverse_frequencies(config_);
-  std::copy(inv_freq.begin(), inv_freq.end(), inv_freq_);
+  upload(device, inv_freq_, inv_freq.data(), inv_freq.size() * sizeof(float));
   run(device,
       RopeTable<Float>{.cos = cos_, .sin = sin_, .inv_freq = inv_freq_, .P = options_.max_positions, .D = config_.head_dim});
+  synchronize(device);
 }
 
 template class Llama<float>;
 template class Llama<bf16>;
+template class Llama<half>;
 template class Llama<double>;
 template class Llama<complex>;
 

@@ -119,20 +119,18 @@ int generate_with(const Options& options) {
 }
 
 // One document as a batch of its own.
-struct OneDocument {
-  std::vector<int32_t> targets, positions;
-  int32_t bounds[2];
-  std::span<const int32_t> tokens;
-  OneDocument(const Dataset& data, const Document& d) : bounds{0, d.length}, tokens(data.tokens_of(d)) {
-    const auto labels = data.labels_of(d);
-    for (int t = 0; t < d.length; t++) {
-      const bool target = t + 1 < d.length && labels[static_cast<size_t>(t) + 1] != kNotTrained;
-      targets.push_back(target ? labels[static_cast<size_t>(t) + 1] : kNoTarget);
-      positions.push_back(t);
-    }
+void fill_batch(BatchView& view, const Dataset& data, const Document& d) {
+  const auto tokens = data.tokens_of(d), labels = data.labels_of(d);
+  view.documents = 1, view.token_count = d.length, view.target_count = 0;
+  view.cu_seqlens[0] = 0, view.cu_seqlens[1] = d.length;
+  for (int t = 0; t < d.length; t++) {
+    const size_t i = static_cast<size_t>(t);
+    const bool target = t + 1 < d.length && labels[i + 1] != kNotTrained;
+    view.tokens[t] = tokens[i], view.positions[t] = t;
+    view.targets[t] = target ? labels[i + 1] : kNoTarget;
+    view.target_count += target;
   }
-  Batch batch() const { return {bounds[1], 1, tokens.data(), targets.data(), positions.data(), bounds}; }
-};
+}
 
 template <class Float>
 int dump_with(const Options& options) {
@@ -160,20 +158,30 @@ int dump_with(const Options& options) {
 
   const int64_t V = source.config.vocab_size;
   const double scale = total_targets > 0 ? 1.0 / static_cast<double>(total_targets) : 0;
+  // Gradients of fp16 are computed of a larger loss, as in training, and divided again.
+  const double loss_scale = session.trainer.state.loss_scale;
   double sum = 0;
   std::vector<std::vector<float>> logits(docs);
+  BatchBuffers& buffers = session.trainer.buffers();
+  set_zero(session.device, model.gradients(), static_cast<size_t>(model.trained_count()) * sizeof(float));
   for (size_t i = 0; i < docs; i++) {
-    const OneDocument document(data, data.documents[i]);
-    const Batch batch = document.batch();
+    buffers.wait(session.device);
+    fill_batch(buffers.view, data, data.documents[i]);
+    const Batch batch = buffers.used(session.device, model.options().max_tokens);
     model.forward(session.device, batch);
-    for (int first = 0; first < batch.N; first += model.logit_rows()) {
-      const int count = std::min(model.logit_rows(), batch.N - first);
-      const float* rows = model.logits(session.device, batch.positions + first, count);  // in one document, position is row
-      logits[i].insert(logits[i].end(), rows, rows + count * V);
+    const int length = data.documents[i].length;
+    for (int first = 0; first < length; first += model.logit_rows()) {
+      const int count = std::min(model.logit_rows(), length - first);
+      // In one document, position is row.
+      const HostCopy rows(session.device, model.logits(session.device, batch.positions + first, count), count * V);
+      logits[i].insert(logits[i].end(), rows.data(), rows.data() + count * V);
     }
-    sum += model.loss(session.device, batch, scale, true);
+    sum += model.loss(session.device, batch, scale * loss_scale, true);
     model.backward(session.device, batch);
   }
+  const HostCopy copied(session.device, model.gradients(), model.trained_count());
+  std::vector<float> gradients(copied.data(), copied.data() + model.trained_count());
+  for (float& g : gradients) g = static_cast<float>(g / loss_scale);
   const float loss = static_cast<float>(sum * scale);
   std::vector<TensorEntry> entries = {{{"loss", FileDtype::F32, {}}, std::as_bytes(std::span(&loss, 1))}};
   for (size_t i = 0; i < docs; i++)
@@ -181,7 +189,7 @@ int dump_with(const Options& options) {
         {{"logits." + std::to_string(i), FileDtype::F32, {data.documents[i].length, V}}, std::as_bytes(std::span(logits[i]))});
   for (const NamedTensor& t : model.trained())
     entries.push_back({{"grad." + t.name, FileDtype::F32, t.shape},
-                       std::as_bytes(std::span(model.gradients() + t.offset, static_cast<size_t>(t.size())))});
+                       std::as_bytes(std::span(gradients.data() + t.offset, static_cast<size_t>(t.size())))});
   const std::filesystem::path output = options.output.empty() ? "dump.safetensors" : options.output;
   write_safetensors(output, entries);
   if (options.json)
@@ -197,15 +205,15 @@ int dump_with(const Options& options) {
 
 int command_evaluate(Options& options) {
   resolve_options(options);
-  return options.dtype == DtypeOption::kBf16 ? evaluate_with<bf16>(options) : evaluate_with<float>(options);
+  return with_type(options, [&](auto type) { return evaluate_with<decltype(type)>(options); });
 }
 int command_generate(Options& options) {
   resolve_options(options);
-  return options.dtype == DtypeOption::kBf16 ? generate_with<bf16>(options) : generate_with<float>(options);
+  return with_type(options, [&](auto type) { return generate_with<decltype(type)>(options); });
 }
 int command_dump(Options& options) {
   resolve_options(options);
-  return options.dtype == DtypeOption::kBf16 ? dump_with<bf16>(options) : dump_with<float>(options);
+  return with_type(options, [&](auto type) { return dump_with<decltype(type)>(options); });
 }
 
 }  // namespace tll

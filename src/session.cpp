@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "src/checkpoint_files.h"
+#include "src/device_memory.h"
 #include "src/initialize.h"
 #include "src/memory_probe.h"
 #include "src/peak.h"
@@ -82,15 +83,45 @@ void apply_demo_defaults(Options& options) {
   if (!options.given("eval-samples")) options.eval_samples = 100;
 }
 
+namespace {
+
+constexpr int kFirstArchWithBf16 = 800;
+
+// A plan for a GPU needs none; whatever else wants one and has none runs on the CPU and says so.
+void resolve_device(Options& options) {
+  if (options.device == DeviceOption::kCpu) return;
+  // The emulator is never chosen by itself: it is for tests.
+  const bool emulated = cuda_backend() && std::string_view(cuda_backend()) != "cuda";
+  const bool found = cuda_device_count() > 0 && !(emulated && options.device == DeviceOption::kAuto);
+  if (options.device == DeviceOption::kCuda && !found) {
+    if (options.command == Command::kPlan) {
+      if (options.memory == 0)
+        fmt::print(stderr, "note: {}; whether the plan fits is told of this machine's own memory, or with --memory SIZE of a GPU's\n",
+                   cuda_missing());
+      return;
+    }
+    fmt::print(stderr, "note: {}; running on the CPU\n", cuda_missing());
+  }
+  options.device = found ? DeviceOption::kCuda : DeviceOption::kCpu;
+}
+
+}  // namespace
+
 void resolve_options(Options& options) {
   apply_demo_defaults(options);
   if (options.train == TrainMode::kFull && !(options.init_adapter.empty() && options.adapter.empty()))
     fail(kExitUsage, "--train full trains the weights of the model and takes no adapter: leave out --init-adapter and --adapter");
-  if (options.device == DeviceOption::kCuda) fmt::print(stderr, "note: this build has no CUDA device; running on the CPU\n");
-  options.device = DeviceOption::kCpu;
-  if (options.dtype == DtypeOption::kAuto) options.dtype = cpu_has_bf16_matmul() ? DtypeOption::kBf16 : DtypeOption::kFp32;
-  if (options.dtype == DtypeOption::kFp16)
+  resolve_device(options);
+  const bool cuda = options.device == DeviceOption::kCuda;
+  const int arch = cuda ? cuda_arch() : 0;
+  const bool has_bf16 = cuda ? arch == 0 || arch >= kFirstArchWithBf16 : cpu_has_bf16_matmul();
+  if (options.dtype == DtypeOption::kAuto)
+    options.dtype = has_bf16 ? DtypeOption::kBf16 : cuda ? DtypeOption::kFp16 : DtypeOption::kFp32;
+  if (options.dtype == DtypeOption::kFp16 && !cuda)
     fail(kExitUsage, "--dtype fp16 needs a GPU; on the CPU use bf16 or fp32 (--weights fp16 holds frozen weights in fp16)");
+  if (options.dtype == DtypeOption::kBf16 && cuda && !has_bf16)
+    fail(kExitUsage, "--dtype bf16 needs a GPU of compute capability 8.0 or later, this one has {}.{}; use fp16 or fp32",
+         arch / 100, arch / 10 % 10);
   if (options.weights == DtypeOption::kAuto) options.weights = options.dtype;
   if (options.threads == 0) options.threads = processor().threads;
   omp_set_dynamic(0);
@@ -120,6 +151,7 @@ ModelOptions model_options(const Options& options, std::vector<LoraTarget> lora,
     fail(kExitUsage, "{} tokens at once are more than the {} of a batch; lower --batch-size or --seq-len", needs.tokens,
          kMaxTokens);
   ModelOptions m;
+  m.device = options.device == DeviceOption::kCuda ? DeviceKind::cuda : DeviceKind::cpu;
   m.max_tokens = static_cast<int>(needs.tokens);
   m.max_positions = static_cast<int>(needs.positions);
   m.gradients = needs.training || needs.gradients;
@@ -151,49 +183,83 @@ TrainerOptions trainer_options(const Options& options, int64_t total_steps) {
 template <class Float>
 Session<Float>::Session(const Options& o, const LlamaConfig& config, std::vector<LoraTarget> lora, const SessionNeeds& needs)
     : options(o), model(config, model_options(o, std::move(lora), needs)), trainer(model, trainer_options(o, 1)), needs_(needs) {
+  device.kind = model.options().device;
   device.threads = static_cast<int>(options.threads);
+  constexpr int kLargestHead = 128;  // of the attention kernels
+  if (device.kind == DeviceKind::cuda && config.head_dim > kLargestHead)
+    fail(kExitUsage, "the model's heads have {} values, and on CUDA they have at most {}; use --device cpu", config.head_dim,
+         kLargestHead);
   if (needs.sequences > 0) generator.emplace(model, needs.sequences, static_cast<int>(needs.positions));
   place();
 }
 
 template <class Float>
 void Session<Float>::place() {
+  Arena* beside = device.kind == DeviceKind::cuda ? &staging : nullptr;
   model.place(arena);
-  trainer.place(arena, needs_.training);
-  if (generator) generator->place(arena);
+  trainer.place(arena, beside, needs_.training);
+  if (generator) generator->place(arena, beside);
+  if (beside) weight_stream.place(staging);
 }
 
 template <class Float>
 int64_t Session<Float>::memory_limit() const {
-  return options.memory > 0 ? options.memory : machine_memory().available;
+  // What the driver calls free is no promise: other programs take memory as well.
+  constexpr int64_t kMargin = 256 << 20;
+  if (options.memory > 0) return options.memory;
+  if (device.kind == DeviceKind::cuda && cuda_device_count() > 0) return std::max<int64_t>(0, cuda_free_memory(device) - kMargin);
+  return machine_memory().available;
+}
+
+template <class Float>
+std::string Session<Float>::memory_owner() const {
+  if (options.memory > 0) return "--memory";
+  return device.kind == DeviceKind::cuda && cuda_device_count() > 0 ? "the GPU" : "the machine";
 }
 
 template <class Float>
 void Session<Float>::require_fit() const {
   if (!fits())
     fail(kExitDoesNotFit, "this run needs {} ({} bytes) and {} has {}; lower --seq-len or --batch-size, or use --recompute full",
-         Bytes{arena.total()}, arena.total(), options.memory > 0 ? "--memory" : "the machine", Bytes{memory_limit()});
+         Bytes{arena.total()}, arena.total(), memory_owner(), Bytes{memory_limit()});
 }
 
 template <class Float>
 void Session<Float>::start(const ModelSource& source, const AdapterSource& adapter) {
+  if (device.kind == DeviceKind::cuda) {
+    device.open();
+    device.threads = static_cast<int>(options.threads);
+    gpu = cuda_properties(device);
+  }
   require_fit();
-  if (needs_.training || options.profile) peak_flops = measure_peak_flops<Float>(device);
-  if (options.profile) device.profile = &profile;
   resident_before = process_memory().resident;
-  arena.allocate();
+  const bool measure = needs_.training || options.profile;
+  if (measure && on_host(device)) peak_flops = measure_peak_flops<Float>(device);
+  arena.allocate(device);
+  if (!on_host(device)) staging.allocate(device, true);
   place();
   arena.seal();
+  if (!on_host(device)) {
+    staging.seal();
+    if (measure) peak_flops = measure_peak_flops<Float>(device, arena.memory(), arena.total());
+  }
+  if (options.profile) device.profile = &profile;
   model.initialize(device);
+  if (needs_.training) {
+    const size_t bytes = static_cast<size_t>(model.trained_count()) * sizeof(float);
+    set_zero(device, model.moment1(), bytes);
+    set_zero(device, model.moment2(), bytes);
+  }
+  const uint64_t seed = static_cast<uint64_t>(options.seed);
   if (source.random || source.directory.empty())
-    initialize_weights(model.weight_places(), static_cast<uint64_t>(options.seed));
+    initialize_weights(device, weight_stream, model.weight_places(), seed);
   else
-    load_weights(ModelFiles(source.directory, source.config), model.weight_places());
+    load_weights(device, weight_stream, ModelFiles(source.directory, source.config), model.weight_places());
   if (!model.options().train_all && model.trained_count() > 0) {
     if (adapter.loaded)
-      load_adapter(*adapter.loaded, model.trained(), model.values());
+      load_adapter(device, *adapter.loaded, model.trained(), model.values());
     else
-      initialize_adapter(model.trained(), model.values(), static_cast<uint64_t>(options.seed));
+      initialize_adapter(device, model.trained(), model.values(), seed);
   }
   model.refresh_compute_copy(device);
 }
@@ -207,5 +273,6 @@ Json Session<Float>::plan_json() const {
 
 template class Session<float>;
 template class Session<bf16>;
+template class Session<half>;
 
 }  // namespace tll

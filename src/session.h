@@ -5,10 +5,12 @@
 #include <optional>
 
 #include "src/adapter.h"
+#include "src/device_memory.h"
 #include "src/generator.h"
 #include "src/llama.h"
 #include "src/options.h"
 #include "src/trainer.h"
+#include "src/weight_stream.h"
 #include "tokenizer/tokenizer.h"
 
 namespace tll {
@@ -66,14 +68,18 @@ class Session {
   bool fits() const { return arena.total() <= memory_limit(); }
   void require_fit() const;  // Error (kExitDoesNotFit) that says what to do
   int64_t memory_limit() const;
+  std::string memory_owner() const;  // whose limit that is, for people
   Json plan_json() const;  // {"bytes", "fits", "tensors"}
 
   const Options& options;
-  Device device;
-  Arena arena;
+  OpenDevice device;
+  Arena arena;    // on the device
+  Arena staging;  // of the host beside a CUDA device, pinned: batches, weights on their way; empty on the CPU
+  CudaProperties gpu;  // with a CUDA device, once it was opened
   Llama<Float> model;
   Trainer<Float> trainer;
   std::optional<Generator<Float>> generator;
+  WeightStream weight_stream;
   int64_t resident_before = 0;  // of the process, before the arena was allocated
   Profile profile;              // filled with --profile
   double peak_flops = 0;        // of the product of this type, measured at start; 0: not measured
@@ -82,6 +88,14 @@ class Session {
   void place();
   SessionNeeds needs_;
 };
+
+// f(float{}), f(bf16{}) or f(half{}): the type that --dtype names.
+template <class F>
+auto with_type(const Options& options, const F& f) {
+  if (options.dtype == DtypeOption::kBf16) return f(bf16{});
+  if (options.dtype == DtypeOption::kFp16) return f(half{});
+  return f(float{});
+}
 
 TrainerOptions trainer_options(const Options& options, int64_t total_steps);
 

@@ -110,7 +110,7 @@ Json TrainingRun<Float>::settings() const {
   s["parameters"] = parameter_count(source_.config);
   // With --train full the weights are in the checkpoint itself.
   if (!session_.model.options().train_all)
-    s["base_weights"] = fmt::format("{:016x}", weights_fingerprint(session_.model.weight_places()));
+    s["base_weights"] = fmt::format("{:016x}", weights_fingerprint(session_.device, session_.model.weight_places()));
   return s;
 }
 
@@ -135,16 +135,23 @@ void TrainingRun<Float>::start() {
   if (failed) fail(kExitFault, "{}: cannot make this directory: {}", options_.output.string(), failed.message());
   lock_.emplace(options_.output);
   s.start(source_, adapter_);
-  say(fmt::format("device   {} ({}), {} threads, {} {}; product of this type {:.0f} GFLOP/s", processor().model,
-                  isa_name(s.device.isa), options_.threads, dtype_name(dtype_of<Float>), "activations", s.peak_flops / 1e9));
+  if (on_host(s.device))
+    say(fmt::format("device   {} ({}), {} threads, {} activations; product of this type {:.0f} GFLOP/s", processor().model,
+                    isa_name(s.device.isa), options_.threads, dtype_name(dtype_of<Float>), s.peak_flops / 1e9));
+  else
+    say(fmt::format("device   {} (sm_{}, {} multiprocessors, {}; {}), {} activations; product of this type {:.1f} TFLOP/s\n"
+                    "         {} taken by the driver, kernels and libraries, besides the plan",
+                    s.gpu.name, s.device.arch / 10, s.gpu.multiprocessors, Bytes{s.gpu.memory}, s.gpu.libraries,
+                    dtype_name(dtype_of<Float>), s.peak_flops / 1e12, Bytes{s.gpu.before_loading}));
   remove_old_checkpoints(options_.output, 0, 0);
   if (const auto older = newest_checkpoint(options_.output); older && !options_.resume)
     fmt::print(stderr, "note: {} is of an earlier run, and this one starts anew; --resume would go on from it\n",
                older->string());
   if (resume_from_) {
-    if (s.model.options().train_all) load_weights(ModelFiles(*resume_from_, source_.config), s.model.weight_places());
+    if (s.model.options().train_all)
+      load_weights(s.device, s.weight_stream, ModelFiles(*resume_from_, source_.config), s.model.weight_places());
     const RunPosition position =
-        read_checkpoint(*resume_from_, settings(), s.model.moment1(), s.model.moment2(), s.model.trained_count());
+        read_checkpoint(*resume_from_, settings(), s.device, s.model.moment1(), s.model.moment2(), s.model.trained_count());
     s.model.refresh_compute_copy(s.device);
     s.trainer.state = position.trainer;
     loader_.restore(position.loader);
@@ -211,7 +218,7 @@ void TrainingRun<Float>::step() {
   metrics_->step({step, r.loss, r.grad_norm, r.lr, r.tokens, r.target_tokens, seconds});
   if (r.skipped && r.target_tokens > 0) progress_->note("this step was not finite and was skipped");
   const double flops = step_flops(source_.config, s.model.options(), r.tokens, r.target_tokens);
-  progress_->show({step, r.loss, r.grad_norm, r.lr, static_cast<double>(r.tokens) / seconds, flops / seconds / s.peak_flops,
+  progress_->show({step, r.loss, r.grad_norm, r.lr, static_cast<double>(r.tokens) / seconds, s.peak_flops > 0 ? flops / seconds / s.peak_flops : 0,
                    s.arena.total()});
   seconds_ += seconds, tokens_ += r.tokens;
   if (step == first_step_ + 1) first_loss_ = r.loss;
@@ -250,8 +257,9 @@ void TrainingRun<Float>::evaluate_after() {
 template <class Float>
 void TrainingRun<Float>::write_checkpoint_here() {
   Session<Float>& s = session_;
-  write_checkpoint(options_.output, {s.trainer.state, loader_.state(), settings()}, s.model.moment1(), s.model.moment2(),
-                   s.model.trained_count(),
+  const int64_t n = s.model.trained_count();
+  const HostCopy m(s.device, s.model.moment1(), n), v(s.device, s.model.moment2(), n);
+  write_checkpoint(options_.output, {s.trainer.state, loader_.state(), settings()}, m.data(), v.data(), n,
                    [&](const std::filesystem::path& directory) { write_values(directory, FileDtype::F32); });
   remove_old_checkpoints(options_.output, options_.save_total_limit, s.trainer.state.step);
 }
@@ -260,10 +268,11 @@ void TrainingRun<Float>::write_checkpoint_here() {
 template <class Float>
 void TrainingRun<Float>::write_values(const std::filesystem::path& directory, FileDtype dtype) const {
   const Llama<Float>& model = session_.model;
+  const HostCopy values(session_.device, model.values(), model.trained_count());
   if (model.options().train_all)
-    save_model(directory, source_.config_file, model.trained(), model.values(), dtype);
+    save_model(directory, source_.config_file, model.trained(), values.data(), dtype);
   else
-    save_adapter(directory, options_, adapter_, source_.config, model.trained(), model.values());
+    save_adapter(directory, options_, adapter_, source_.config, model.trained(), values.data());
 }
 
 template <class Float>
@@ -345,8 +354,24 @@ void TrainingRun<Float>::write_run_json(const Json& result) const {
   RunRecord record;
   record.options = options_json(options_);
   record.plan = session_.plan_json();
-  record.device = {{"name", cpu.model},           {"features", cpu.features},     {"isa", isa_name(session_.device.isa)},
-                   {"threads", options_.threads}, {"memory_total", memory.total}, {"peak_flops", session_.peak_flops}};
+  if (on_host(session_.device))
+    record.device = {{"kind", "cpu"},
+                     {"name", cpu.model},
+                     {"features", cpu.features},
+                     {"isa", isa_name(session_.device.isa)},
+                     {"threads", options_.threads},
+                     {"memory_total", memory.total},
+                     {"peak_flops", session_.peak_flops}};
+  else
+    record.device = {{"kind", cuda_backend()},
+                     {"name", session_.gpu.name},
+                     {"compute_capability", session_.device.arch},
+                     {"multiprocessors", session_.gpu.multiprocessors},
+                     {"libraries", session_.gpu.libraries},
+                     {"memory_total", session_.gpu.memory},
+                     {"memory_besides_the_plan", session_.gpu.before_loading},
+                     {"staging_bytes", session_.staging.total()},
+                     {"peak_flops", session_.peak_flops}};
   if (!result.is_null())
     record.measured = {{"planned_bytes", session_.arena.total()},
                        {"resident_before_arena", session_.resident_before},
@@ -362,5 +387,6 @@ void TrainingRun<Float>::write_run_json(const Json& result) const {
 
 template class TrainingRun<float>;
 template class TrainingRun<bf16>;
+template class TrainingRun<half>;
 
 }  // namespace tll

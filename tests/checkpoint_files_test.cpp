@@ -271,7 +271,7 @@ TEST_F(ModelFilesTest, LoadsInPieces) {
   const ModelFiles files(dir, config);
   const std::string name = "model.embed_tokens.weight";
   std::vector<bf16> loaded(values[name].size());
-  files.load(name, loaded.data(), DType::bf16);
+  files.load(name, loaded.data(), DType::bf16, 0, static_cast<int64_t>(loaded.size()));
   int64_t wrong = 0;
   for (size_t i = 0; i < loaded.size(); i++) wrong += to_acc(loaded[i]) != values[name][i];
   EXPECT_EQ(wrong, 0);

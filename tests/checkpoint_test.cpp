@@ -33,7 +33,7 @@ class CheckpointTest : public testing::Test {
     try {
       check_checkpoint(output_ / "checkpoint-5");
       float m[3], v[3];
-      read_checkpoint(output_ / "checkpoint-5", settings, m, v, 3);
+      read_checkpoint(output_ / "checkpoint-5", settings, Device{}, m, v, 3);
     } catch (const Error& error) {
       EXPECT_EQ(error.exit_code, kExitBadFile);
       return error.what();
@@ -50,7 +50,7 @@ TEST_F(CheckpointTest, ReadsWhatItWrote) {
   write(5);
   check_checkpoint(output_ / "checkpoint-5");
   float m[3], v[3];
-  const RunPosition p = read_checkpoint(output_ / "checkpoint-5", settings_, m, v, 3);
+  const RunPosition p = read_checkpoint(output_ / "checkpoint-5", settings_, Device{}, m, v, 3);
   EXPECT_TRUE(std::equal(m, m + 3, m_) && std::equal(v, v + 3, v_));
   EXPECT_EQ(p.trainer.step, 5);
   EXPECT_EQ(p.trainer.updates, 4);

@@ -231,7 +231,9 @@ TEST(Generator, RunsWithoutDropout) {
   o.dropout = 0.5, o.gradients = true;
   TinyGenerator<double> tiny(c, o, 3, kCapacity);
   const int32_t n = 5, bounds[] = {0, n}, positions[] = {0, 1, 2, 3, 4};
-  tiny.model.forward(tiny.device, {.N = n, .docs = 1, .tokens = positions, .positions = positions, .cu_seqlens = bounds}, 99);
+  const uint64_t key = 99;
+  tiny.model.forward(tiny.device,
+                     {.N = n, .docs = 1, .tokens = positions, .positions = positions, .cu_seqlens = bounds, .dropout_key = &key});
   EXPECT_EQ(tiny.generator.generate(tiny.device, requests_of(e.prompts, kNew), {}), e.continuations);
 }
 

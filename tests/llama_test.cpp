@@ -42,12 +42,12 @@ struct Documents {
     }
   }
   Batch batch() const {
-    return {static_cast<int>(tokens.size()),
-            static_cast<int>(cu_seqlens.size()) - 1,
-            tokens.data(),
-            targets.data(),
-            positions.data(),
-            cu_seqlens.data()};
+    return {.N = static_cast<int>(tokens.size()),
+            .docs = static_cast<int>(cu_seqlens.size()) - 1,
+            .tokens = tokens.data(),
+            .targets = targets.data(),
+            .positions = positions.data(),
+            .cu_seqlens = cu_seqlens.data()};
   }
 };
 
@@ -96,8 +96,9 @@ struct Tiny {
       for (int64_t i = 0; i < model.trained_count(); i++) model.values()[i] = static_cast<float>(0.2 * normal(random));
     model.refresh_compute_copy(device);
   }
-  loss_t<Float> loss(const Batch& batch, double scale, bool gradient, uint64_t dropout_key = 0) {
-    model.forward(device, batch, dropout_key);
+  loss_t<Float> loss(Batch batch, double scale, bool gradient, uint64_t dropout_key = 0) {
+    if (dropout_key != 0) batch.dropout_key = &dropout_key;
+    model.forward(device, batch);
     const loss_t<Float> sum = model.loss(device, batch, scale, gradient);
     if (gradient) model.backward(device, batch);
     return sum * scale;
@@ -221,8 +222,12 @@ TEST(Llama, PackedEqualsSeparate) {
   for (size_t d = 0; d < lengths.size(); d++) {
     const int begin = together.cu_seqlens[d], n = lengths[d];
     const int32_t bounds[] = {0, n};
-    const Batch one{n,     1, together.tokens.data() + begin, together.targets.data() + begin, together.positions.data() + begin,
-                    bounds};
+    const Batch one{.N = n,
+                    .docs = 1,
+                    .tokens = together.tokens.data() + begin,
+                    .targets = together.targets.data() + begin,
+                    .positions = together.positions.data() + begin,
+                    .cu_seqlens = bounds};
     sum += separate.loss(one, scale, true);
   }
   EXPECT_NEAR(sum, loss, 1e-13 * loss);

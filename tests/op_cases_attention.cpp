@@ -153,6 +153,55 @@ OpCase attention(const Shape& s) {
   return c;
 }
 
+// Tokens of a batch, padding among them, to a cache that holds other tokens already.
+OpCase cache_write(Random& random, int N, int slots, int W, int capacity, int gap) {
+  OpCase c{.op = "cache_write", .shape = fmt::format("N {} slots {} W {} capacity {}", N, slots, W, capacity)};
+  // Different places, in any order.
+  std::vector<int> places(static_cast<size_t>(slots) * static_cast<size_t>(capacity));
+  for (size_t i = 0; i < places.size(); i++) places[i] = static_cast<int>(i);
+  std::shuffle(places.begin(), places.end(), random);
+  std::vector<double> slot_of, position_of;
+  for (size_t n = 0; n < static_cast<size_t>(N); n++) {
+    slot_of.push_back(n % 5 == 3 ? -1 : places[n] / capacity);
+    position_of.push_back(n % 5 == 3 ? 0 : places[n] % capacity);
+  }
+  const int64_t rows = int64_t{1} * slots * capacity;
+  c.oracle = false;
+  c.tensors = {{.name = "k", .role = Role::constant, .rows = N, .width = W, .gap = gap},
+               {.name = "v", .role = Role::constant, .rows = N, .width = W, .gap = gap},
+               {.name = "slots", .role = Role::constant, .kind = Kind::i32, .width = N, .values = slot_of},
+               {.name = "positions", .role = Role::constant, .kind = Kind::i32, .width = N, .values = position_of},
+               {.name = "keys", .role = Role::output, .rows = rows, .width = W, .accumulates = true},
+               {.name = "values", .role = Role::output, .rows = rows, .width = W, .accumulates = true}};
+  c.forward = typed([=](auto f, Tensors& t, const Device& d) {
+    using F = decltype(f);
+    run(d, CacheWrite<F>{.keys = t.ptr<F>("keys"),
+                         .values = t.ptr<F>("values"),
+                         .k = t.ptr<F>("k"),
+                         .v = t.ptr<F>("v"),
+                         .slots = t.ptr<int32_t>("slots"),
+                         .positions = t.ptr<int32_t>("positions"),
+                         .N = N,
+                         .W = W,
+                         .stride = W + gap,
+                         .capacity = capacity});
+  });
+  c.reference = [=](const Values& in, Reference& r) {
+    for (const auto& [to, from] : {std::pair{"keys", "k"}, std::pair{"values", "v"}}) {
+      r.value[to] = in.at(to);
+      for (size_t n = 0; n < static_cast<size_t>(N); n++) {
+        if (slot_of[n] < 0) continue;
+        const size_t place =
+            static_cast<size_t>(slot_of[n]) * static_cast<size_t>(capacity) + static_cast<size_t>(position_of[n]);
+        for (size_t i = 0; i < static_cast<size_t>(W); i++)
+          r.value[to][place * static_cast<size_t>(W) + i] = in.at(from)[n * static_cast<size_t>(W + gap) + i];
+      }
+      r.tolerance[to] = {0, 0};  // copies
+    }
+  };
+  return c;
+}
+
 // Decoding one token of each of several sequences equals the last row of the forward pass over each.
 OpCase decode(const std::vector<int>& lengths, int H, int G, int D, int capacity, int window, int gap) {
   const int B = static_cast<int>(lengths.size()), stride = H * D + gap;
@@ -233,6 +282,9 @@ void add_attention_cases(std::vector<OpCase>& cases, Random& random) {
     const int window = between(random, 0, 1) ? between(random, 1, 80) : 0;
     cases.push_back(attention({lengths, group * G, G, D, window, between(random, 0, 7)}));
   }
+  cases.push_back(cache_write(random, 1, 1, 1, 1, 0));
+  cases.push_back(cache_write(random, 23, 3, 40, 9, 8));
+  cases.push_back(cache_write(random, 7, 2, 67, 5, 3));
   cases.push_back(attention({{64, 32, 33}, 2, 1, 4, 0, 0}));                     // documents end where tiles do
   cases.push_back(with_sigma(attention({{70, 9}, 2, 1, 12, 0, 1}), "qkv", 12));  // e^score overflows
   cases.push_back(misaligned_in_turn(attention({{9}, 2, 1, 32, 0, 0})));

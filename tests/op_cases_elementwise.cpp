@@ -1,7 +1,11 @@
 // Cases of the glue and of the optimizer: bias, gather and scatter, dropout, casts, AdamW, the sum of squares.
+#include <bit>
+#include <limits>
+
 #include "kernels/adamw.h"
 #include "kernels/elementwise.h"
 #include "kernels/reduce.h"
+#include "kernels/update.h"
 #include "tests/op_case.h"
 
 namespace tll::test {
@@ -39,12 +43,13 @@ OpCase bias(int N, int C) {
 }
 
 // Gather forward; its gradient is the scatter of the output's into zeros.
-OpCase gather_scatter(Random& random, int N, int C, int R) {
+OpCase gather_scatter(Random& random, int N, int C, int R, bool missing = false) {
   OpCase c{.op = "gather_scatter", .shape = fmt::format("N {} C {} R {}", N, C, R)};
   std::vector<double> rows(static_cast<size_t>(N));
   for (int n = 0; n < N; n++) rows[n] = n;
   std::shuffle(rows.begin(), rows.end(), random);
   rows.resize(static_cast<size_t>(R));
+  for (size_t r = 1; missing && r < rows.size(); r += 2) rows[r] = -1;  // no row
   c.tensors = {{.name = "x", .role = Role::input, .rows = N, .width = C},
                {.name = "rows", .role = Role::constant, .kind = Kind::i32, .width = R, .values = rows},
                {.name = "y", .role = Role::output, .rows = R, .width = C},
@@ -65,22 +70,31 @@ OpCase gather_scatter(Random& random, int N, int C, int R) {
   });
   c.reference = [=](const Values& in, Reference& r) {
     for (int row = 0; row < R; row++)
-      for (int i = 0; i < C; i++) r.value["y"].push_back(in.at("x")[static_cast<size_t>(in.at("rows")[row]) * C + i]);
+      for (int i = 0; i < C; i++) {
+        const double from = in.at("rows")[row];
+        r.value["y"].push_back(from < 0 ? 0 : in.at("x")[static_cast<size_t>(from) * C + i]);
+      }
     r.tolerance["y"] = r.tolerance["dx"] = {0, 0};  // copies
   };
   return c;
 }
 
-OpCase dropout(int N, int C, double p, bool accumulate, uint64_t key) {
-  OpCase c{.op = "dropout", .shape = fmt::format("N {} C {} p {}{}", N, C, p, accumulate ? " +=" : "")};
+// with_step: the mask's key comes from two numbers, one of them in memory of the device.
+OpCase dropout(int N, int C, double p, bool accumulate, uint64_t key, bool with_step = false) {
+  OpCase c{.op = "dropout",
+           .shape = fmt::format("N {} C {} p {}{}{}", N, C, p, accumulate ? " +=" : "", with_step ? " step key" : "")};
+  const double step = 1.25;  // any bits will do
+  const uint64_t mask_key = with_step ? mix64(std::bit_cast<uint64_t>(step) + key) : key;
   c.tensors = {{.name = "x", .role = Role::input, .rows = N, .width = C},
                {.name = "y", .role = Role::output, .rows = N, .width = C, .accumulates = accumulate},
                {.name = "dy", .role = Role::constant, .rows = N, .width = C},
-               {.name = "dx", .role = Role::gradient, .rows = N, .width = C, .accumulates = true}};
+               {.name = "dx", .role = Role::gradient, .rows = N, .width = C, .accumulates = true},
+               {.name = "step", .role = Role::constant, .kind = Kind::always_f64, .values = {step}}};
   const auto drop = [=](const char* out, const char* in, bool add) {
     return typed([=](auto f, Tensors& t, const Device& d) {
       using F = decltype(f);
-      run(d, Dropout<F>{t.ptr<F>(out), t.ptr<F>(in), N, C, p, key, add});
+      const uint64_t* step_key = with_step ? reinterpret_cast<const uint64_t*>(t.ptr<double>("step")) : nullptr;
+      run(d, Dropout<F>{t.ptr<F>(out), t.ptr<F>(in), N, C, p, key, add, step_key});
     });
   };
   c.forward = drop("y", "x", accumulate);
@@ -88,7 +102,7 @@ OpCase dropout(int N, int C, double p, bool accumulate, uint64_t key) {
   c.reference = [=](const Values& in, Reference& r) {
     // Which elements stay is the op's own choice (its statistics have a test); it must be the same in every type.
     std::vector<double> ones(static_cast<size_t>(N) * C, 1.0), mask = ones;
-    run(Device{.isa = Isa::base}, Dropout<double>{mask.data(), ones.data(), N, C, p, key, false});
+    run(Device{.isa = Isa::base}, Dropout<double>{mask.data(), ones.data(), N, C, p, mask_key, false});
     for (size_t i = 0; i < ones.size(); i++) {
       const double kept = mask[i] == 0 ? 0 : 1 / (1 - p), before = accumulate ? in.at("y")[i] : 0;
       r.value["y"].push_back(before + in.at("x")[i] * kept);
@@ -129,6 +143,15 @@ OpCase copy(int n) {
   return c;
 }
 
+TensorSpec factors_spec(const AdamWFactors& f) {
+  return {.name = "factors",
+          .role = Role::constant,
+          .kind = Kind::always_f32,
+          .width = 5,
+          .values = {f.apply, f.decay, f.step, f.root, f.grad_scale}};
+}
+
+// t 0: a step that was skipped.
 OpCase adamw(int n, int64_t t_step, double weight_decay, double grad_scale, double grad_size = 0.1) {
   OpCase c{.op = "adamw", .shape = fmt::format("n {} t {} decay {}", n, t_step, weight_decay)};
   const double lr = 2e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
@@ -140,22 +163,25 @@ OpCase adamw(int n, int64_t t_step, double weight_decay, double grad_scale, doub
   c.tensors = {{.name = "param", .role = Role::output, .kind = Kind::f32, .width = n, .accumulates = true},
                m,
                v,
-               {.name = "grad", .role = Role::constant, .kind = Kind::f32, .width = n, .sigma = grad_size}};
+               {.name = "grad", .role = Role::constant, .kind = Kind::f32, .width = n, .sigma = grad_size},
+               factors_spec(t_step > 0 ? adamw_factors(static_cast<double>(t_step), lr, beta1, beta2, weight_decay, grad_scale)
+                                       : AdamWFactors{0, 1, 0, 1, 0})};
   c.forward = [=](Tensors& t, const Device& d) {
     run(d, AdamW{.param = t.ptr<float>("param"),
                  .m = t.ptr<float>("m"),
                  .v = t.ptr<float>("v"),
                  .grad = t.ptr<float>("grad"),
+                 .factors = reinterpret_cast<const AdamWFactors*>(t.ptr<float>("factors")),
                  .n = n,
-                 .t = t_step,
-                 .lr = lr,
                  .beta1 = beta1,
                  .beta2 = beta2,
-                 .eps = eps,
-                 .weight_decay = weight_decay,
-                 .grad_scale = grad_scale});
+                 .eps = eps});
   };
   c.reference = [=](const Values& in, Reference& r) {
+    if (t_step == 0) {
+      for (const char* name : {"param", "m", "v"}) r.value[name] = in.at(name), r.tolerance[name] = {0, 0};
+      return;
+    }
     const double c1 = 1 - std::pow(beta1, t_step), c2 = 1 - std::pow(beta2, t_step);
     for (int i = 0; i < n; i++) {
       const double g = in.at("grad")[i] * grad_scale, m0 = in.at("m")[i], p0 = in.at("param")[i];
@@ -193,6 +219,68 @@ OpCase sum_of_squares(int64_t n) {
   return c;
 }
 
+OpCase add_up(int n) {
+  OpCase c{.op = "add_up", .shape = fmt::format("n {}", n)};
+  c.dtypes = {DType::f32}, c.oracle = false;
+  c.tensors = {{.name = "x", .role = Role::constant, .kind = Kind::f32, .width = n},
+               {.name = "sum", .role = Role::output, .kind = Kind::always_f64, .accumulates = true}};
+  c.forward = [=](Tensors& t, const Device& d) {
+    run(d, AddUp<float>{.sum = t.ptr<double>("sum"), .x = t.ptr<float>("x"), .n = n});
+  };
+  c.reference = [=](const Values& in, Reference& r) {
+    long double sum = in.at("sum")[0], size = std::abs(in.at("sum")[0]);
+    for (double x : in.at("x")) sum += x, size += std::abs(x);
+    r.value["sum"] = {static_cast<double>(sum)}, r.magnitude["sum"] = {static_cast<double>(size)};
+    r.tolerance["sum"] = {0, n + 2.0};  // a rounding in double for each term
+  };
+  return c;
+}
+
+// What kernels/update.h says, in other words: of the norm and the loss come whether the step counts and its factors.
+OpCase update_decision(double loss, double norm, double clip, double updates, double loss_scale, double steady, bool scales) {
+  OpCase c{
+      .op = "update_decision",
+      .shape = fmt::format("loss {} norm {} clip {} t {} scale {} steady {}", loss, norm, clip, updates, loss_scale, steady)};
+  const double lr = 2e-3, beta1 = 0.9, beta2 = 0.999, decay = 0.1, norm_squared = norm * loss_scale * norm * loss_scale;
+  c.dtypes = {DType::f32}, c.dtype_label = "fp64", c.oracle = false;
+  c.tensors = {{.name = "state",
+                .role = Role::output,
+                .kind = Kind::always_f64,
+                .width = kStepStateDoubles,
+                .accumulates = true,
+                .values = {lr, loss_scale / 7, loss, norm_squared, 0, 0, updates, loss_scale, steady}},
+               {.name = "factors", .role = Role::output, .kind = Kind::always_f32, .width = 5}};
+  c.forward = [=](Tensors& t, const Device& d) {
+    run(d, UpdateDecision{.state = reinterpret_cast<StepState*>(t.ptr<double>("state")),
+                          .factors = reinterpret_cast<AdamWFactors*>(t.ptr<float>("factors")),
+                          .beta1 = beta1,
+                          .beta2 = beta2,
+                          .weight_decay = decay,
+                          .clip = clip,
+                          .scale_losses = scales});
+  };
+  c.reference = [=](const Values&, Reference& r) {
+    const bool counts = std::isfinite(loss) && std::isfinite(norm);
+    const double t = updates + counts;
+    const double factor = clip > 0 && norm + 1e-6 > clip ? clip / (norm + 1e-6) : 1;
+    double scale = loss_scale, since = steady;
+    if (scales) {
+      since = counts ? steady + 1 : 0;
+      if (!counts) scale = std::max(1.0, scale / 2);
+      if (since == 2000) scale = std::min(16777216.0, scale * 2), since = 0;
+    }
+    r.value["state"] = {lr, loss_scale / 7, loss, norm_squared, norm, counts ? 0.0 : 1.0, t, scale, since};
+    if (counts)
+      r.value["factors"] = {1, 1 - lr * decay, lr / (1 - std::pow(beta1, t)), 1 / std::sqrt(1 - std::pow(beta2, t)),
+                            factor / loss_scale};
+    else
+      r.value["factors"] = {0, 1, 0, 1, 0};
+    r.tolerance["state"] = {0, 2};       // the root of a product
+    r.tolerance["factors"] = {1.01, 0};  // computed in double, rounded once
+  };
+  return c;
+}
+
 }  // namespace
 
 void add_elementwise_cases(std::vector<OpCase>& cases, Random& random) {
@@ -206,14 +294,30 @@ void add_elementwise_cases(std::vector<OpCase>& cases, Random& random) {
   cases.push_back(gather_scatter(random, 41, 67, 13));
   cases.push_back(gather_scatter(random, 9, 64, 5));
   cases.push_back(gather_scatter(random, 17, between(random, 1, 70), 17));
+  cases.push_back(gather_scatter(random, 41, 24, 13, true));
+  cases.push_back(gather_scatter(random, 9, 67, 6, true));
   for (double p : {0.0, 0.1, 0.5, 0.9})
     for (bool accumulate : {false, true})
       cases.push_back(dropout(between(random, 1, 20), between(random, 1, 80), p, accumulate, random()));
+  cases.push_back(dropout(9, 40, 0.3, false, 5, true));
   for (int n : {0, 1, 37, 1000}) cases.push_back(cast(n));
   for (int n : {0, 1, 1000}) cases.push_back(copy(n));
   for (int64_t t : {1, 2, 1000})
     for (double decay : {0.0, 0.1}) cases.push_back(adamw(between(random, 1, 1000), t, decay, decay == 0 ? 1 : 0.37));
+  cases.push_back(adamw(67, 0, 0.1, 1));
   cases.push_back(adamw(67, 1, 0, 1, 1e-8));  // gradients so small that eps matters
+  for (int n : {0, 1, 700}) cases.push_back(add_up(n));
+  const double inf = std::numeric_limits<double>::infinity();
+  cases.push_back(update_decision(2.5, 0.5, 1, 0, 1, 0, false));
+  cases.push_back(update_decision(2.5, 3.0, 1, 41, 1, 0, false));
+  cases.push_back(update_decision(2.5, 3.0, 0, 41, 1, 0, false));
+  cases.push_back(update_decision(2.5, inf, 1, 41, 1, 0, false));
+  cases.push_back(update_decision(std::nan(""), 3.0, 1, 41, 1, 0, false));
+  cases.push_back(update_decision(2.5, 3.0, 1, 41, 1024, 5, true));
+  cases.push_back(update_decision(2.5, 3.0, 1, 41, 1024, 1999, true));
+  cases.push_back(update_decision(2.5, inf, 1, 41, 1024, 1999, true));
+  cases.push_back(update_decision(2.5, inf, 1, 41, 1, 7, true));
+  cases.push_back(update_decision(2.5, 3.0, 1, 41, 16777216, 1999, true));
   // 257 blocks: more than the threads that add their sums.
   for (int64_t n : {int64_t{0}, int64_t{1}, SumOfSquares::kBlock, 3 * SumOfSquares::kBlock + 5, 256 * SumOfSquares::kBlock + 1})
     cases.push_back(sum_of_squares(n));

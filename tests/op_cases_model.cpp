@@ -1,5 +1,6 @@
 // Cases of the ops around the linear layers: embedding, RMSNorm, rotary embedding, SwiGLU, cross entropy.
 #include "kernels/cross_entropy.h"
+#include "kernels/elementwise.h"
 #include "kernels/embedding.h"
 #include "kernels/rmsnorm.h"
 #include "kernels/rope.h"
@@ -220,15 +221,15 @@ OpCase swiglu(int N, int F_, double sigma) {
   return c;
 }
 
-OpCase cross_entropy(Random& random, int rows, int V, double sigma) {
-  OpCase c{.op = "cross_entropy", .shape = fmt::format("rows {} V {} logits x{}", rows, V, sigma)};
+// Rows without a target among the others. in_place: the gradient lies where the logits were.
+OpCase cross_entropy(Random& random, int rows, int V, double sigma, int gap = 0, bool in_place = false) {
+  OpCase c{.op = "cross_entropy", .shape = fmt::format("rows {} V {} logits x{}{}", rows, V, sigma, in_place ? " in place" : "")};
   const double scale = 0.25;  // exact in every type
+  std::vector<double> targets = random_integers(random, rows, 0, V - 1);
+  for (size_t r = 2; r < targets.size(); r += 3) targets[r] = -1;
   c.tensors = {{.name = "logits", .role = Role::input, .kind = Kind::acc, .rows = rows, .width = V, .sigma = sigma},
-               {.name = "targets",
-                .role = Role::constant,
-                .kind = Kind::i32,
-                .width = rows,
-                .values = random_integers(random, rows, 0, V - 1)},
+               {.name = "targets", .role = Role::constant, .kind = Kind::i32, .width = rows, .values = targets},
+               {.name = "scale", .role = Role::constant, .kind = Kind::always_f64, .values = {scale}},
                {.name = "losses", .role = Role::output, .kind = Kind::acc, .width = rows},
                {.name = "dlosses",
                 .role = Role::constant,
@@ -236,27 +237,43 @@ OpCase cross_entropy(Random& random, int rows, int V, double sigma) {
                 .width = rows,
                 .values = std::vector<double>(static_cast<size_t>(rows), scale)},
                {.name = "losses_again", .role = Role::saved, .kind = Kind::acc, .width = rows},
-               {.name = "dlogits", .role = Role::gradient, .kind = Kind::acc, .rows = rows, .width = V}};
-  const auto with = [=](const char* logits, const char* losses, bool gradient) {
+               {.name = "work", .role = Role::scratch, .kind = Kind::acc, .rows = rows, .width = V},
+               {.name = "dlogits", .role = Role::gradient, .rows = rows, .width = V, .gap = gap}};
+  const auto with = [=](const char* losses, bool gradient) {
     return typed([=](auto f, Tensors& t, const Device& d) {
       using F = decltype(f);
-      if (gradient) t.copy(logits, "logits");
+      constexpr int64_t kStretch = sizeof(acc_t<F>) / sizeof(F);
+      const bool aliased = gradient && in_place;
+      const char* logits = aliased ? "work" : "logits";
+      if (aliased) t.copy("work", "logits");
+      F* work = reinterpret_cast<F*>(t.ptr<acc_t<F>>("work"));
       run(d, CrossEntropy<F>{.logits = t.ptr<acc_t<F>>(logits),
                              .losses = t.ptr<acc_t<F>>(losses),
                              .targets = t.ptr<int32_t>("targets"),
+                             .dlogits = !gradient ? nullptr
+                                        : aliased ? work
+                                                  : t.ptr<F>("dlogits"),
+                             .dlogits_stride = aliased ? V * kStretch : V + gap,
+                             .scale = t.ptr<double>("scale"),
                              .rows = rows,
-                             .V = V,
-                             .scale = scale,
-                             .gradient = gradient});
+                             .V = V});
+      for (int r = 0; aliased && r < rows; r++)
+        run(d, Copy<F>{.out = t.ptr<F>("dlogits") + r * (V + gap), .in = work + r * V * kStretch, .n = V});
     });
   };
-  c.forward = with("logits", "losses", false);
-  c.backward = with("dlogits", "losses_again", true);
+  c.forward = with("losses", false);
+  c.backward = with("losses_again", true);
   c.reference = [=](const Values& in, Reference& r) {
     auto &loss = r.value["losses"], &ml = r.magnitude["losses"], &mz = r.magnitude["dlogits"];
+    mz.assign(static_cast<size_t>(rows) * static_cast<size_t>(V + gap), 0.0);
+    if (rows > 0) mz.resize(mz.size() - static_cast<size_t>(gap));
     for (size_t n = 0; n < static_cast<size_t>(rows); n++) {
       const double* z = &in.at("logits")[n * static_cast<size_t>(V)];
       const int target = static_cast<int>(in.at("targets")[n]);
+      if (target < 0) {
+        loss.push_back(0), ml.push_back(0);
+        continue;
+      }
       long double sum = 0;
       for (int v = 0; v < V; v++) sum += std::exp(static_cast<long double>(z[v]));
       const double lse = static_cast<double>(std::log(sum));
@@ -267,11 +284,42 @@ OpCase cross_entropy(Random& random, int rows, int V, double sigma) {
       // Float's exponential is 0 below e^-87 (1e-38, or 1e-30 times the tolerance). The exponent z - lse has the absolute error
       // of lse, which is a relative error of e^(z - lse).
       for (int v = 0; v < V; v++)
-        mz.push_back(scale * ((v == target) + (std::exp(z[v] - lse) + 1e-30) * (1 + most + std::abs(lse))));
+        mz[n * static_cast<size_t>(V + gap) + static_cast<size_t>(v)] =
+            scale * ((v == target) + (std::exp(z[v] - lse) + 1e-30) * (1 + most + std::abs(lse)));
     }
     r.value["losses_again"] = loss, r.magnitude["losses_again"] = ml;
     r.tolerance["losses"] = r.tolerance["losses_again"] = {V + 8.0, 0};  // a sum of V positive terms of 2 ulp, a logarithm
-    r.tolerance["dlogits"] = {V + 16.0, 0};                              // and another exponential
+    r.tolerance["dlogits"] = {V + 16.0, 1};                              // and another exponential
+  };
+  return c;
+}
+
+// What a batch of rows is cut down to: those with a target.
+OpCase list_targets(Random& random, int N, double share, int spare) {
+  OpCase c{.op = "list_targets", .shape = fmt::format("N {} {} % of rows, {} spare", N, 100 * share, spare)};
+  std::vector<double> targets(static_cast<size_t>(N), -1.0);
+  int count = 0;
+  for (double& t : targets)
+    if (std::uniform_real_distribution<double>()(random) < share) t = between(random, 0, 1000), count++;
+  const int capacity = count + spare;
+  c.tensors = {{.name = "targets", .role = Role::constant, .kind = Kind::i32, .width = N, .values = targets},
+               {.name = "rows", .role = Role::output, .kind = Kind::i32, .width = capacity},
+               {.name = "row_targets", .role = Role::output, .kind = Kind::i32, .width = capacity}};
+  c.dtypes = {DType::f32}, c.dtype_label = "int32", c.oracle = false;
+  c.forward = [=](Tensors& t, const Device& d) {
+    run(d, ListTargets<float>{.rows = t.ptr<int32_t>("rows"),
+                              .row_targets = t.ptr<int32_t>("row_targets"),
+                              .targets = t.ptr<int32_t>("targets"),
+                              .N = N,
+                              .capacity = capacity});
+  };
+  c.reference = [=](const Values& in, Reference& r) {
+    auto &rows = r.value["rows"], &row_targets = r.value["row_targets"];
+    for (int n = 0; n < N; n++)
+      if (in.at("targets")[static_cast<size_t>(n)] >= 0)
+        rows.push_back(n), row_targets.push_back(in.at("targets")[static_cast<size_t>(n)]);
+    rows.resize(static_cast<size_t>(capacity), -1.0), row_targets.resize(static_cast<size_t>(capacity), -1.0);
+    r.tolerance["rows"] = r.tolerance["row_targets"] = {0, 0};
   };
   return c;
 }
@@ -313,7 +361,13 @@ void add_model_cases(std::vector<OpCase>& cases, Random& random) {
   cases.push_back(cross_entropy(random, 3, 1000, 1));
   cases.push_back(cross_entropy(random, 2, 5003, 5));
   cases.push_back(cross_entropy(random, 7, 259, 40));  // one logit has nearly all the probability
-  for (int i = 0; i < 3; i++) cases.push_back(cross_entropy(random, odd(), odd(), 3));
+  for (int i = 0; i < 3; i++) cases.push_back(cross_entropy(random, odd(), odd(), 3, i * 4));
+  for (int V : {7, 2051, 4100}) cases.push_back(cross_entropy(random, 3, V, 3, 0, true));
+  cases.push_back(list_targets(random, 0, 1, 3));
+  cases.push_back(list_targets(random, 1, 1, 0));
+  cases.push_back(list_targets(random, 1024, 1, 0));
+  cases.push_back(list_targets(random, 2600, 0.3, 70));
+  cases.push_back(list_targets(random, 1100, 0, 5));
   cases.push_back(embedding(random, 29, 6, 5, Kind::f32, 2));
   cases.push_back(embedding(random, 3, 1100, 2, Kind::bf16));  // more columns than a pass has
   cases.push_back(rope(random, 3, 40, 64, 8));                 // more work than a block has threads
@@ -330,6 +384,7 @@ void add_model_cases(std::vector<OpCase>& cases, Random& random) {
   cases.push_back(misaligned_in_turn(rmsnorm(2, 64, true, 1)));
   cases.push_back(misaligned_in_turn(rope(random, 2, 2, 64, 0)));
   cases.push_back(misaligned_in_turn(swiglu(2, 64, 1)));
+  cases.push_back(misaligned_in_turn(cross_entropy(random, 2, 64, 1, 8)));
 }
 
 }  // namespace tll::test

@@ -21,12 +21,12 @@ TEST(BatchBuffers, KeepTheDocumentsAndAtMostOneOfPadding) {
       Loader loader(data, {.rows = kRows, .seq_len = kSeqLen});
       Arena arena;
       BatchBuffers buffers;
-      buffers.place(arena, kRows * kSeqLen);
+      buffers.place(arena, nullptr, kRows * kSeqLen);
       arena.allocate();
-      buffers.place(arena, kRows * kSeqLen);
+      buffers.place(arena, nullptr, kRows * kSeqLen);
       const int64_t tokens = loader.next_step().tokens;
       loader.micro_batch(0, buffers.view);
-      const Batch batch = buffers.used(kRows * kSeqLen);
+      const Batch batch = buffers.used(Device{}, kRows * kSeqLen);
       ASSERT_GE(batch.N, tokens);
       ASSERT_LT(batch.N, tokens + 64);
       ASSERT_EQ(batch.docs, documents + (batch.N > tokens ? 1 : 0)) << tokens << " tokens";

@@ -217,8 +217,7 @@ bool wake_static(Worker& w, uintptr_t a) {
   w.touched.push_back({it->offset, it->bytes});
   size_t total = w.launch->dynamic_bytes;
   for (const StaticShared& s : w.touched) total += s.bytes;
-  const size_t statics = total - w.launch->dynamic_bytes,
-               granted = std::max<size_t>(48 * 1024, w.launch->opt_in + statics);
+  const size_t statics = total - w.launch->dynamic_bytes, granted = std::max<size_t>(48 * 1024, w.launch->opt_in + statics);
   if (statics > 48 * 1024 || total > static_cast<size_t>(shared_limit(arch())) || total > granted)
     w.fail({.fault = Fault::launch,
             .text = "uses " + std::to_string(statics) + " bytes of static and " + std::to_string(w.launch->dynamic_bytes) +

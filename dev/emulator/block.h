@@ -185,7 +185,7 @@ void acquire_release(Worker& worker, const void* p, bool release);
 void forget_releases();
 
 void add_report(Report report);
-int shared_limit(int arch);         // bytes of shared memory that a block may have
+int shared_limit(int arch);  // bytes of shared memory that a block may have
 void count(uint64_t blocks, uint64_t switches, uint64_t accesses);
 
 }  // namespace emulator

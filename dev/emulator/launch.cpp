@@ -2,7 +2,9 @@
 #include <algorithm>
 #include <condition_variable>
 #include <cstdio>
+#include <cstdlib>
 #include <functional>
+#include <sstream>
 #include <thread>
 
 #include "dev/emulator/block.h"
@@ -89,8 +91,39 @@ class Pool {
 
 }  // namespace
 
+namespace {
+Options initial_options() {
+  Options o;
+  const char* text = std::getenv("TLL_EMULATOR");
+  std::istringstream words(text ? text : "");
+  for (std::string word; words >> word;) {
+    const size_t equals = word.find('=');
+    const std::string name = word.substr(0, equals), value = equals == std::string::npos ? "" : word.substr(equals + 1);
+    const uint64_t number = std::strtoull(value.c_str(), nullptr, 10);
+    if (name == "arch") {
+      o.arch = static_cast<int>(number);
+    } else if (name == "seed") {
+      o.seed = number;
+    } else if (name == "workers" && number >= 1) {
+      o.workers = static_cast<int>(number);
+    } else if (name == "print") {
+      o.print = number != 0;
+    } else if (name == "mma" && (value == "exact" || value == "hardware")) {
+      o.mma = value == "exact" ? MmaSum::exact : MmaSum::hardware;
+    } else if (name == "mib" && number >= 1) {
+      o.device_bytes = number << 20;
+    } else {
+      std::fprintf(stderr, "emulator: TLL_EMULATOR: %s: expected arch, seed, workers, print, mma or mib = a value\n",
+                   word.c_str());
+      std::exit(2);
+    }
+  }
+  return o;
+}
+}  // namespace
+
 Options& options() {
-  static Options instance;
+  static Options instance = initial_options();
   return instance;
 }
 
@@ -117,6 +150,12 @@ void add_report(Report report) {
 std::vector<Report> take_reports() {
   const std::lock_guard lock(reports_mutex);
   return std::exchange(reports, {});
+}
+size_t print_reports() {
+  const std::vector<Report> all = take_reports();
+  for (const Report& report : all)
+    if (!options().print) std::fprintf(stderr, "emulator: %s\n", report.message.c_str());
+  return all.size();
 }
 
 void count(uint64_t blocks, uint64_t switches, uint64_t accesses) {

@@ -35,5 +35,6 @@ void scale(cudaStream_t stream, float* out, const float* in, float factor, int n
 // Each of `blocks` · 256 threads moves `repeat` values from in to out: for measuring.
 void traffic(float* out, const float* in, int blocks, int repeat);
 void barriers(int* out, int blocks, int repeat);
+void nothing(int blocks);
 
 }  // namespace collectives

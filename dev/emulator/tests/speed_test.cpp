@@ -42,8 +42,15 @@ TEST(Speed, DISABLED_Figures) {
     start = now();
     for (int i = 0; i < 1000; i++) collectives::scale(nullptr, out, in, 2.0f, 512);
     EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
-    std::printf("%d workers: %.0f launches a second of processor time, of 4 blocks of 128 threads\n", workers,
-                1000 / (now() - start));
+    std::printf("%d workers: %.1f us a launch of 4 blocks of 128 threads with 2 accesses each\n", workers,
+                (now() - start) * 1e6 / 1000);
+    for (int blocks : {1, 64}) {
+      start = now();
+      for (int i = 0; i < 1000; i++) collectives::nothing(blocks);
+      EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+      std::printf("%d workers: %.1f us a launch of %d blocks of 128 threads that do nothing\n", workers,
+                  (now() - start) * 1e6 / 1000, blocks);
+    }
   }
   cudaFree(in);
   cudaFree(out);

@@ -23,7 +23,9 @@ struct Options {
   bool races = true;  // look for data races; without, memory use falls from 10 times the tensors' size to 2 times
   bool print = true;  // faults, to the standard error, as they are found
 };
-Options& options();  // not to be changed while something is enqueued
+// Not to be changed while something is enqueued. The environment variable TLL_EMULATOR sets them at start, as "arch=750 seed=3
+// workers=1 print=0 mma=hardware mib=4096" (any of them).
+Options& options();
 
 enum class Fault {
   race,            // two accesses to a byte, one a write, that nothing orders
@@ -56,6 +58,10 @@ struct Report {
 // The faults found since the last call. A faulty launch stops at its first one, and the next wait for its stream returns an
 // error; then the emulator can be used again.
 std::vector<Report> take_reports();
+
+// For the end of a program: prints those of them that Options::print has not printed to the standard error, one a line, and
+// returns how many there were. Like take_reports, it hands out each fault once. What was not waited for has not run.
+size_t print_reports();
 
 // A tensor within memory from cudaMalloc. Once an allocation holds one, its bytes outside of all of them are out of bounds.
 // Names of an allocation end with it.

@@ -1,0 +1,137 @@
+// Memory as the program sees it: allocation, copies and fills.
+#include <cstdlib>
+#include <cstring>
+#include <set>
+
+#include "dev/emulator/block.h"
+#include "dev/emulator/memory.h"
+#include "dev/emulator/queue.h"
+
+using emulator::misuse;
+
+namespace {
+
+cudaError_t copy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
+  const bool to_device = emulator::in_device_memory(to), from_device = emulator::in_device_memory(from);
+  std::string wrong;
+  if (to_device) wrong = emulator::check_device_range(to, bytes, false);
+  if (wrong.empty() && from_device) wrong = emulator::check_device_range(from, bytes, kind != cudaMemcpyDeviceToDevice);
+  if (kind != cudaMemcpyDefault && wrong.empty() &&
+      (to_device != (kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice) ||
+       from_device != (kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice)))
+    wrong = "memory of another side than the direction says";
+  if (!wrong.empty()) {
+    misuse("a copy of " + std::to_string(bytes) + " bytes uses " + wrong);
+    return cudaErrorInvalidValue;
+  }
+  std::memmove(to, from, bytes);
+  if (to_device && from_device) emulator::copy_written(to, from, bytes);
+  if (to_device && !from_device) emulator::set_written(to, bytes);
+  return cudaSuccess;
+}
+cudaError_t fill(void* p, int value, size_t bytes) {
+  const std::string wrong = bytes == 0 ? std::string() : emulator::check_device_range(p, bytes, false);
+  if (!wrong.empty()) {
+    misuse("a fill of " + std::to_string(bytes) + " bytes uses " + wrong);
+    return cudaErrorInvalidValue;
+  }
+  std::memset(p, value, bytes);
+  if (bytes > 0) emulator::set_written(p, bytes);
+  return cudaSuccess;
+}
+
+}  // namespace
+
+// ---- allocation ---------------------------------------------------------------------------------------------------------------
+cudaError_t cudaMalloc(void** p, size_t bytes) {
+  EMULATOR_LOCKED;
+  if (const cudaError_t error = r.unsafe("cudaMalloc")) return error;
+  *p = nullptr;
+  if (bytes == 0) return cudaSuccess;
+  *p = emulator::allocate_device(bytes);
+  return r.remember(*p ? cudaSuccess : cudaErrorMemoryAllocation);
+}
+cudaError_t cudaMallocAsync(void** p, size_t bytes, cudaStream_t stream) {
+  EMULATOR_LOCKED;
+  const CUstream_st* s = r.find(stream);
+  if (s && s->capture)
+    return r.invalidate(*s->capture, cudaErrorStreamCaptureUnsupported, "cudaMallocAsync, which is not emulated");
+  return cudaMalloc(p, bytes);
+}
+cudaError_t cudaFree(void* p) {
+  EMULATOR_LOCKED;
+  if (const cudaError_t error = r.unsafe("cudaFree")) return error;
+  r.finish_all();
+  if (p && !emulator::free_device(p)) {
+    misuse("cudaFree of a pointer that cudaMalloc did not give");
+    return r.remember(cudaErrorInvalidValue);
+  }
+  return r.take();
+}
+cudaError_t cudaFreeAsync(void* p, cudaStream_t stream) {
+  EMULATOR_LOCKED;
+  const CUstream_st* s = r.find(stream);
+  if (s && s->capture)
+    return r.invalidate(*s->capture, cudaErrorStreamCaptureUnsupported, "cudaFreeAsync, which is not emulated");
+  return r.enqueue(stream, [p](uint64_t) { return !p || emulator::free_device(p) ? cudaSuccess : cudaErrorInvalidValue; });
+}
+
+namespace {
+std::set<void*>& pinned() {
+  static std::set<void*> pointers;
+  return pointers;
+}
+}  // namespace
+
+cudaError_t cudaHostAlloc(void** p, size_t bytes, unsigned) {
+  EMULATOR_LOCKED;
+  if (const cudaError_t error = r.unsafe("an allocation of pinned memory")) return error;
+  *p = nullptr;
+  if (bytes == 0) return cudaSuccess;
+  *p = std::aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
+  if (*p) pinned().insert(*p);
+  return r.remember(*p ? cudaSuccess : cudaErrorMemoryAllocation);
+}
+cudaError_t cudaMallocHost(void** p, size_t bytes) { return cudaHostAlloc(p, bytes, cudaHostAllocDefault); }
+cudaError_t cudaFreeHost(void* p) {
+  EMULATOR_LOCKED;
+  if (const cudaError_t error = r.unsafe("cudaFreeHost")) return error;
+  r.finish_all();
+  if (p && pinned().erase(p) == 0) {
+    misuse("cudaFreeHost of a pointer that cudaHostAlloc did not give");
+    return r.remember(cudaErrorInvalidValue);
+  }
+  std::free(p);
+  return r.take();
+}
+cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
+  *total_bytes = emulator::options().device_bytes;
+  *free_bytes = *total_bytes - emulator::device_bytes_used();
+  return cudaSuccess;
+}
+
+// ---- copies and fills ---------------------------------------------------------------------------------------------------------
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+  EMULATOR_LOCKED;
+  return r.enqueue(stream, [=](uint64_t) { return copy(to, from, bytes, kind); });
+}
+cudaError_t cudaMemsetAsync(void* p, int value, size_t bytes, cudaStream_t stream) {
+  EMULATOR_LOCKED;
+  return r.enqueue(stream, [=](uint64_t) { return fill(p, value, bytes); });
+}
+cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
+  EMULATOR_LOCKED;
+  if (const cudaError_t error = r.implicit("cudaMemcpy")) return error;
+  if (const cudaError_t error = r.unsafe("cudaMemcpy")) return error;
+  if (const cudaError_t error = cudaMemcpyAsync(to, from, bytes, kind, nullptr)) return error;
+  r.finish(r.default_stream.last);
+  return r.take();
+}
+cudaError_t cudaMemset(void* p, int value, size_t bytes) {
+  EMULATOR_LOCKED;
+  if (const cudaError_t error = r.implicit("cudaMemset")) return error;
+  if (const cudaError_t error = r.unsafe("cudaMemset")) return error;
+  if (const cudaError_t error = cudaMemsetAsync(p, value, bytes, nullptr)) return error;
+  r.finish(r.default_stream.last);
+  return r.take();
+}

@@ -1,0 +1,12 @@
+#include "kernels/update.h"
+
+namespace tll {
+
+template <Isa>
+void UpdateDecision::cpu() const {
+  decide();
+}
+
+template void UpdateDecision::cpu<kIsa>() const;
+
+}  // namespace tll

@@ -1,0 +1,84 @@
+// Memory of a device, for code that does not care which device it is: on the CPU all of it is memory of the host.
+#pragma once
+
+#include <cstring>
+#include <vector>
+
+#include "kernels/cuda_device.h"
+
+namespace tll {
+
+inline bool on_host(const Device& device) { return device.kind == DeviceKind::cpu; }
+
+// Enqueued: `from` must stay as it is until synchronize().
+inline void upload(const Device& device, void* to, const void* from, size_t bytes) {
+  if (!on_host(device)) return copy_to_cuda(device, to, from, bytes);
+  if (to != from) std::memcpy(to, from, bytes);
+}
+// Enqueued: `to` is there after synchronize().
+inline void download(const Device& device, void* to, const void* from, size_t bytes) {
+  if (!on_host(device)) return copy_from_cuda(device, to, from, bytes);
+  if (to != from) std::memcpy(to, from, bytes);
+}
+inline void copy_within(const Device& device, void* to, const void* from, size_t bytes) {
+  if (!on_host(device)) return copy_within_cuda(device, to, from, bytes);
+  std::memcpy(to, from, bytes);
+}
+inline void set_zero(const Device& device, void* memory, size_t bytes) {
+  if (!on_host(device)) return cuda_fill(device, memory, 0, bytes);
+  std::memset(memory, 0, bytes);
+}
+// On the emulator, what its kernels did wrong is a fault of the program.
+inline void synchronize(const Device& device) {
+  if (on_host(device)) return;
+  cuda_synchronize(device);
+  if (const std::string faults = cuda_faults(device); !faults.empty()) fail(kExitFault, "{}", faults);
+}
+
+// A device that is closed when it is no longer needed: a member that stands before all that uses it.
+struct OpenDevice : Device {
+  OpenDevice() = default;
+  ~OpenDevice() {
+    if (stream) close_cuda_device(*this);
+  }
+  OpenDevice(const OpenDevice&) = delete;
+  OpenDevice& operator=(const OpenDevice&) = delete;
+  void open() { static_cast<Device&>(*this) = open_cuda_device(); }
+};
+
+// Memory of the device, to be read by the host: on the CPU in place, otherwise as a copy.
+template <class T>
+class HostCopy {
+ public:
+  HostCopy(const Device& device, const T* data, int64_t count) : data_(data) {
+    if (on_host(device)) return;
+    copy_.resize(static_cast<size_t>(count));
+    download(device, copy_.data(), data, copy_.size() * sizeof(T));
+    synchronize(device);
+    data_ = copy_.data();
+  }
+  const T* data() const { return data_; }
+  const T& operator[](int64_t i) const { return data_[i]; }
+
+ private:
+  std::vector<T> copy_;
+  const T* data_;
+};
+
+// Names a stretch of a step for NVIDIA's profilers.
+class NamedRange {
+ public:
+  NamedRange(const Device& device, const char* name) : named_(!on_host(device)) {
+    if (named_) cuda_begin_range(name);
+  }
+  ~NamedRange() {
+    if (named_) cuda_end_range();
+  }
+  NamedRange(const NamedRange&) = delete;
+  NamedRange& operator=(const NamedRange&) = delete;
+
+ private:
+  bool named_;
+};
+
+}  // namespace tll
