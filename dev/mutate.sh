@@ -1,5 +1,5 @@
 #!/bin/bash
-# The mutation check of the kernels: small wrong changes to kernels/*.cu and *.cuh, one at a time, each of which ./test_gradients
+# The mutation check of the kernels: small wrong changes to kernels/*.cu and their headers, one at a time, each of which ./test_gradients
 # must catch on the emulator. One that it does not catch lacks a test, or its entry says why no test can see it.
 #
 #   dev/mutate.sh [--list] [--only NAME]... [--file NAME]... [--jobs N] [--no-control]
@@ -119,7 +119,9 @@ sources_of() {
     matmul) echo kernels/matmul*.cu ;;
     rope_table) echo kernels/rope.cu ;;
     bias | gather_scatter | dropout | cast | copy) echo kernels/elementwise.cu ;;
-    sum_of_squares) echo kernels/reduce.cu ;;
+    sum_of_squares | add_up) echo kernels/reduce.cu ;;
+    list_targets) echo kernels/cross_entropy.cu ;;
+    update_decision) echo kernels/update.cu ;;
     *) echo "kernels/$1.cu" ;;
   esac
 }
