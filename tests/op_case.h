@@ -113,6 +113,7 @@ struct OpCase {
   bool same_bits_any_threads = true;                      // else only the same bits with the same threads
   size_t alignment = 0;  // bytes: on CUDA the bits are the same wherever all tensors are aligned to so many; 0: to elements
   bool tensor_cores = false;                              // on CUDA, 16-bit types run on tensor cores or not at all
+  bool each_misaligned = false;                           // CUDA: also with one tensor misaligned alone, each in turn
   uint64_t seed = 0;
 };
 
@@ -175,6 +176,14 @@ void add_attention_cases(std::vector<OpCase>&, Random&);
 void add_model_cases(std::vector<OpCase>&, Random&);
 void add_linear_cases(std::vector<OpCase>&, Random&);
 void add_elementwise_cases(std::vector<OpCase>&, Random&);
+
+// Changes of a finished case: each tensor misaligned in turn; other values of one tensor.
+inline OpCase misaligned_in_turn(OpCase c) {
+  c.each_misaligned = true;
+  return c;
+}
+OpCase with_sigma(OpCase c, const std::string& tensor, double sigma);
+OpCase with_mean(OpCase c, const std::string& tensor, double mean, Random& random);  // and sigma 1
 
 inline int between(Random& random, int low, int high) { return std::uniform_int_distribution<int>(low, high)(random); }
 template <class T>

@@ -287,7 +287,16 @@ void add_attention_cases(std::vector<OpCase>& cases, Random& random) {
   cases.push_back(cache_write(random, 1, 1, 1, 1, 0));
   cases.push_back(cache_write(random, 23, 3, 40, 9, 8));
   cases.push_back(cache_write(random, 7, 2, 67, 5, 3));
+  cases.push_back(cache_write(random, 2, 2, 1040, 3, 0));  // more columns than a pass has
+  cases.push_back(misaligned_in_turn(cache_write(random, 3, 2, 40, 5, 0)));
+  cases.push_back(attention({{64, 32, 33}, 2, 1, 4, 0, 0}));                     // documents end where tiles do
+  cases.push_back(with_sigma(attention({{70, 9}, 2, 1, 12, 0, 1}), "qkv", 12));  // e^score overflows
+  cases.push_back(misaligned_in_turn(attention({{9}, 2, 1, 32, 0, 0})));
   cases.push_back(decode({1}, 1, 1, 4, 1, 0, 0));
+  cases.push_back(decode({5, 3}, 2, 1, 160, 8, 0, 0));  // more columns, and more keys, than a pass has
+  cases.push_back(decode({200, 140}, 2, 1, 4, 200, 150, 0));
+  cases.push_back(with_mean(with_mean(decode({9, 3}, 2, 1, 12, 9, 0, 0), "q", 8, random), "k", -8, random));  // all e^score are 0
+  cases.push_back(misaligned_in_turn(decode({9}, 2, 1, 32, 16, 0, 0)));
   cases.push_back(decode({1, 37, 64, 5}, 6, 2, 20, 64, 0, 40));
   for (int window : {1, 36, 37, 38}) cases.push_back(decode({37, 12}, 4, 4, 12, 40, window, 0));
   cases.push_back(
