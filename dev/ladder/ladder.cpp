@@ -50,10 +50,11 @@ struct Count {
 template <class Problem>
 void check(const char* op, const std::vector<Case<Problem>>& cases, Count& count) {
   uint64_t seed = 1;
+  size_t variant = 0;
   for (const Case<Problem>& c : cases) {
+    variant++;  // so that a rung meets all of them
     for (const Rung<Problem>& rung : rungs<Problem>()) {
-      target::choose(static_cast<int>(seed % target::kVariants), seed);
-      seed++;
+      target::choose(static_cast<int>(variant++ % target::kVariants), seed++);
       const std::string problem = problem_of(rung, c);
       problem.empty() ? count.passed++ : count.failed++;
       if (!problem.empty()) fmt::print(stderr, "FAILED {}/{} {}: {}\n", op, rung.name, c.shape, problem);
@@ -75,7 +76,7 @@ Count check_all() {
     matmul.push_back(matmul_case(M, N, K, true));
   check("matmul", matmul, count);
   std::vector<Case<Attention>> attention;
-  for (const auto& [H, N, D] : {std::tuple{1, 1, 64}, {2, 7, 64}, {3, 31, 64}, {1, 65, 128}, {2, 131, 64}})
+  for (const auto& [H, N, D] : {std::tuple{1, 1, 64}, {2, 7, 64}, {3, 31, 64}, {1, 65, 128}, {1, 131, 64}})
     attention.push_back(attention_case(H, N, D, true));
   check("attention", attention, count);
   return count;
