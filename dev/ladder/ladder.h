@@ -38,7 +38,7 @@ struct Attention {
 template <class Problem>
 struct Rung {
   const char *name, *idea;                    // the name of its file, and what is new in it
-  int arch;                                   // 800: made of instructions that come with sm_80; 750: runs everywhere
+  int arch;                                   // the least that has its instructions; before, the kernel is empty
   void (*run)(const Problem&, cudaStream_t);  // enqueues
   double (*bytes)(const Problem&);            // that its threads ask of global memory, reads and writes; caches may answer
 };

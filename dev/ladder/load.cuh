@@ -8,8 +8,8 @@ namespace tll::ladder {
 
 using Bf16x8 = Vec<bf16, 8>;
 
-// Of eight elements that begin where `left` remain in a row, how many exist: none if the row does not.
-TLL_DEVICE int valid_of_8(bool row_exists, int left) { return !row_exists || left < 0 ? 0 : left < 8 ? left : 8; }
+// Of eight elements that begin where `left` remain in a row, how many exist.
+TLL_DEVICE int valid_of_8(int left) { return left < 0 ? 0 : left < 8 ? left : 8; }
 
 // p[0 … 7]; zeros from `valid` on.
 TLL_DEVICE Bf16x8 load_8(const bf16* p, int valid, bool vector) {

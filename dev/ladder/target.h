@@ -9,8 +9,8 @@
 namespace tll::ladder::target {
 
 inline constexpr int kVariants = 3;
-void choose(int variant, uint64_t seed);  // emulator: one of the architectures, and the order of threads
-bool measures_time();                     // false: seconds would say nothing about a GPU
+int choose(int variant, uint64_t seed);  // returns the architecture, 750 … 1200; emulator: chooses it, and the order of threads
+bool measures_time();                    // false: seconds would say nothing about a GPU
 
 void name(const void* p, size_t bytes, const char* tensor);  // device memory, for what follows
 void forget(const void* p);

@@ -1,9 +1,11 @@
 // As the formula is written: scores, softmax, weighted sum, each a kernel, with the H·N·N scores in memory between them.
 //
-// 4·H·N²·D flops, half of them for scores that the mask throws away (rungs 1 to 6). H·N² floats of memory: 2.1 GB at N 4096,
-// H 32. The scores alone move 24·H·N² bytes: written, read three times by the softmax and written by it, and read by the sum; at
-// D = 128 that is 21 flops a byte, memory-bound on every GPU. Products ask for 4·D bytes a score and 6·D a weight, as rung 1 of
-// matmul does. Limits: first the caches, which answer one operand load for each fma; then the memory for the scores.
+// 4·H·N²·D flops, half of them for scores that the mask throws away (rungs 1 to 6). H·N² floats of memory: 2.1 GB at N 4096, H
+// 32. The scores alone move 24·H·N² bytes: written, read three times by the softmax and written by it, and read by the sum; at D
+// = 128 that is 21 flops a byte, memory-bound on every GPU. The products ask for 4·D bytes a score and 6·D a weight, as rung 1 of
+// matmul does.
+// Occupancy: 64 warps in all three.
+// Limits: first the caches, which answer two loads for each fma; then the memory for the scores.
 #pragma once
 
 #include "dev/ladder/load.cuh"

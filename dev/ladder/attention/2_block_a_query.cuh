@@ -2,8 +2,9 @@
 // their maximum. Second pass: a thread owns a column of the values. Nothing of size N² is left in memory.
 //
 // Asks for H·N·(4·N·D + 4·D) bytes: each query reads all keys and all values, 1 flop a byte, from L2.
+// Occupancy: shared memory decides, 16 KiB a block at N = 4096: 36 warps on sm_80, 48 on sm_90.
 // Limits: L2; the keys of a warp are rows apart, uncoalesced, as in rung 1 of matmul; and the scores of N keys must fit in shared
-// memory, N ≤ 12,288 without opting in for more.
+// memory: N is at most about 24,000 on an RTX 3090, 57,000 on an H100.
 #pragma once
 
 #include "dev/ladder/load.cuh"

@@ -2,8 +2,8 @@
 // key raises it. One pass, and no score is kept: any N, and keys and values stream by together. A warp owns a query, a lane every
 // 32nd pair of columns, of q, of k, of v and of the result; shuffles add up the product.
 //
-// The bytes of rung 2, coalesced now: a warp reads a key in one or two accesses of 128 bytes.
-// Limits: L2 as before; and five shuffles, three exponentials' worth of instructions and a chain of dependent steps for each key.
+// The bytes of rung 2, coalesced now: a warp reads a key of 128 columns in two accesses of 128 bytes. Occupancy: 64 warps.
+// Limits: L2 as before; and for each key five shuffles, two exponentials and a scaling in a chain of dependent steps.
 #pragma once
 
 #include "dev/ladder/load.cuh"

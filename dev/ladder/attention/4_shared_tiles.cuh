@@ -2,8 +2,9 @@
 // one query each, uses them. A lane owns a key for the scores, so that the softmax moves on by 32 keys with one maximum and one
 // scaling, and every 32nd pair of columns for the sum. Rows are 33 or 65 words apart: 32 lanes read 32 rows from 32 banks.
 //
-// Asks for 4·H·N·D bytes of q and out and 4·N·D a block of keys and values: a sixteenth of rung 3.
-// Limits: shared memory: for each pair of products a word of the key and two of the query, half the arithmetic at best.
+// Asks for 4·H·N·D bytes of q and out, and 4·N·D of keys and values for every 16 queries: a sixteenth of rung 3. Occupancy: 64
+// warps (24 KiB of shared memory a block of 16).
+// Limits: shared memory: for each pair of products a word of the key and two of the query.
 #pragma once
 
 #include "dev/ladder/attention/3_online_softmax.cuh"

@@ -1,10 +1,11 @@
-// Tensor cores for both products (FlashAttention): a block of four warps owns 64 queries, a warp 16 of them; keys and values come
-// 64 at a time. The accumulators of the scores are, rounded to bf16, exactly the left operand of the second product
-// (kernels/mma.cuh), so that weights never leave registers. Of a lane's accumulators, elements 0 and 1 lie in one row and 2 and 3
-// in another, 8 below; the four lanes of a quad hold the whole row, and a maximum over it is two shuffles.
+// Tensor cores for both products: a block of four warps owns 64 queries, a warp 16 of them; keys and values come 64 at a time.
+// The accumulators of the scores are, rounded to bf16, exactly the left operand of the second product (kernels/mma.cuh), so that
+// weights never leave the registers. Of a lane's accumulators, elements 0 and 1 lie in one row and 2 and 3 in another, 8 below;
+// the four lanes of a quad hold a whole row, and a maximum over it is two shuffles.
 //
-// Asks for 4·N·D bytes of keys and values for every 64 queries: 64 flops a byte. Rows of tiles are padded (matmul, rung 7).
-// Shared memory: 51 KiB at D = 128.
+// Asks for 4·N·D bytes of keys and values for every 64 queries: 64 flops a byte. Rows of tiles are padded (matmul, rung 7). Needs
+// sm_80.
+// Occupancy: 51 KiB of shared memory and 136 registers at D = 128: 12 warps.
 // Limits: all wait while a tile is on its way; and half of the tiles lie above the diagonal.
 #pragma once
 
@@ -110,6 +111,7 @@ inline constexpr size_t kThreeTiles = sizeof(bf16) * 3 * 64 * (kD + 8);  // byte
 
 template <int kD>
 __global__ void __launch_bounds__(128) attention_tensor_cores(const __grid_constant__ Attention p) {
+  if (TLL_ARCH < 800) return;  // not run there: Rung::arch
   constexpr int kPitch = kD + 8, kTile = 64 * kPitch;
   bf16 *queries = dynamic_shared<bf16>(), *keys = queries + kTile, *values = keys + kTile;
   const int64_t first = int64_t{blockIdx.y} * p.N * kD;

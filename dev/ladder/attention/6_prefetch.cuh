@@ -1,8 +1,8 @@
-// cp.async: the values are on their way while the scores are computed, the next keys while the values are used. Each tile has one
-// buffer still: it is refilled as soon as nobody reads it any more. One group of copies is committed for each tile, so that
+// cp.async: the values are on their way while the scores are computed, the next keys while the values are used. Each tile still
+// has one buffer: it is refilled as soon as nobody reads it any more. One group of copies is committed for each tile, so that
 // waiting for all groups but the newest means waiting for the one that is needed next.
 //
-// Same bytes and shared memory; two more barriers for each 64 keys. cp.async came with sm_80.
+// Same bytes, shared memory and occupancy; two more barriers for each 64 keys. Needs sm_80.
 // Limits: half of the tiles are masked as a whole.
 #pragma once
 
@@ -12,6 +12,7 @@ namespace tll::ladder {
 
 template <int kD, bool kBelowDiagonal>
 __global__ void __launch_bounds__(128) attention_prefetch(const __grid_constant__ Attention p) {
+  if (TLL_ARCH < 800) return;  // not run there: Rung::arch
   constexpr int kPitch = kD + 8, kTile = 64 * kPitch;
   bf16 *queries = dynamic_shared<bf16>(), *keys = queries + kTile, *values = keys + kTile;
   const int64_t first = int64_t{blockIdx.y} * p.N * kD;

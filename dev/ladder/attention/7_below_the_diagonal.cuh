@@ -1,11 +1,11 @@
 // Tiles above the diagonal are not visited: a block of 64 queries stops after its own 64 keys. Work is now uneven, so the blocks
-// with the most keys come first (kBelowDiagonal in rung 6): the short ones fill the gaps at the end.
+// with the most keys come first (kBelowDiagonal in rung 6): the short ones fill the gaps at the end. This is the structure of
+// kernels/attention.cu.
 //
-// Half of the flops and of the bytes: 4·H·N²·D / 2, which is what the rates of this ladder count for every rung. This is the
-// structure of kernels/attention.cu.
-// Limits: exponentials: D = 128 takes 512 flops of the tensor cores for each exp2f, of which a multiprocessor does 16 a clock
-// where it does 2048 or 4096 of those flops; the two kinds of work take turns in a warp. Beyond: wgmma, and two groups of warps,
-// one of which is in its softmax while the other one multiplies.
+// Half of the flops and of the bytes: 2·H·N²·D flops, which is what the rates of this ladder count for every rung.
+// Limits: the softmax. At D = 128 a score takes 512 flops of the tensor cores and one exp2f. A multiprocessor of sm_90 does 4096
+// of those flops a clock, 8 scores, and 16 exponentials, half as long again, where they take turns; on sm_80, 4 scores and 16.
+// Beyond: wgmma, and two groups of warps, one of which is in its softmax while the other one multiplies.
 #pragma once
 
 #include "dev/ladder/attention/6_prefetch.cuh"

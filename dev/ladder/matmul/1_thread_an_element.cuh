@@ -1,9 +1,10 @@
-// A thread owns an element of C and neighbouring threads neighbouring rows.
+// A thread owns an element of C, and neighbouring threads neighbouring rows.
 //
-// 2·M·N·K flops; asks for M·N·(4·K + 4) bytes: both operands anew for each element, 1/2 flop a byte. A warp's load of A touches
-// 32 rows, 32 sectors of 32 bytes for 64 useful ones, while all of it wants the same element of B; its stores are N·4 bytes
-// apart. Limits: the L1 cache, which answers one such load in as many steps as there are lines in it. A roofline drawn with the
-// bytes that must move, 2·K·(M + N) + 4·M·N, allows 1024 flops a byte at 4096³: the rungs above are about asking less often.
+// 2·M·N·K flops; asks for M·N·(4·K + 4) bytes, both operands anew for each element: 1/2 flop a byte. The bytes that must move,
+// 2·K·(M + N) + 4·M·N, would allow 1024 flops a byte at 4096³: the next rungs are about asking less often.
+// Occupancy: 64 warps (32 registers).
+// Limits: L1. A warp's load of A touches 32 rows, 32 sectors of 32 bytes for 64 useful ones, and takes a step for each of their
+// lines, while all of the warp wants the same element of B; its stores are 4·N bytes apart.
 #pragma once
 
 #include "dev/ladder/load.cuh"

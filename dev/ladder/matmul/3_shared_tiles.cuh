@@ -2,8 +2,10 @@
 // k, and each value is used 32 times from there. What lies outside is 0, so that the inner loop has no condition.
 //
 // Asks for 2·M·K bytes of A for every 32 columns and 2·N·K of B for every 32 rows: 16 flops a byte. A row of a tile has 33
-// floats, so that the 32 rows that a warp reads side by side begin in 32 different banks (rung 7 says more). Limits: shared
-// memory now: two loads of 4 bytes for each fma, where a multiprocessor can load 32 words a clock but do 64 or 128 fma.
+// floats, so that the 32 rows that a warp reads side by side begin in 32 different banks (rung 7 says more).
+// Occupancy: 64 warps, two blocks of 32.
+// Limits: shared memory. It delivers 32 words a clock, one load of a warp; each fma of a warp takes two loads, and a
+// multiprocessor has the units for two or four such fma a clock.
 #pragma once
 
 #include "dev/ladder/load.cuh"

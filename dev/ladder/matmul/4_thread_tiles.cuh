@@ -1,9 +1,10 @@
 // A thread owns 8 × 8 elements, every 16th row and column of the block's 128 × 128, in registers: 16 values from shared memory
 // serve 64 fma. Tiles lie with k outside, [k][row], so that what a warp reads together lies side by side.
 //
-// Asks for a quarter of rung 3's bytes: 64 flops a byte. Registers replace threads: 64 sums a thread leave room for two or three
-// blocks of 8 warps, and the independent fma of one thread hide latency instead of other warps.
-// Limits: the arithmetic of fp32, nearly; and the many small loads: 16 of 4 bytes for 64 fma, 2 bytes each from global memory.
+// Asks for a quarter of rung 3's bytes: 64 flops a byte.
+// Occupancy: 100 registers, 16 warps a multiprocessor. It is enough: 64 independent fma of one thread hide latency instead of
+// other warps.
+// Limits: instructions that are no fma: 16 loads of 4 bytes for 64 of them, and 2 bytes a load from global memory.
 #pragma once
 
 #include "dev/ladder/load.cuh"

@@ -1,10 +1,11 @@
 // Tensor cores: a warp multiplies 16 × 16 by 16 × 8 in one instruction, mma, and ldmatrix brings operands from shared memory in
-// the order that mma wants them in (kernels/mma.cuh tells which lane holds what). A block of 16 warps owns 128 × 128 elements, a
-// warp 32 × 32 of them in the accumulators of 2 × 4 mma. Tiles stay bf16: half the shared memory, and no conversion.
+// the order in which mma wants them (kernels/mma.cuh tells which lane holds what). A block of 16 warps owns 128 × 128 elements, a
+// warp 32 × 32 of them in the accumulators of 2 × 4 mma. Tiles stay bf16: no conversion.
 //
-// The bytes of rung 4; an mma is 64 products a lane, an fma is one. Products are exact, sums are fp32.
-// Limits: (1) shared memory: a row of the tile is 64 bytes, so of the 8 rows that ldmatrix reads at once four lie in the same
-// banks; (2) all threads wait for a tile, then all multiply, then all wait; (3) each warp reads 2 KiB for 8 mma.
+// The bytes of rung 4; an mma is 64 products a lane, an fma is one. Products are exact, sums are fp32. Needs sm_80.
+// Occupancy: 64 registers (asked for: with two more only one block would fit), 32 warps.
+// Limits: (1) shared memory: a row of the tile is 64 bytes, so that of the 8 rows that ldmatrix reads at once four lie in the
+// same banks; (2) all threads wait for a tile, then all multiply, then all wait; (3) each warp reads 2 KiB for 8 mma.
 #pragma once
 
 #include "dev/ladder/load.cuh"
@@ -50,17 +51,19 @@ TLL_DEVICE void store_sums(const Matmul& p, const float (&sum)[kRows][kCols][4],
 }
 
 template <int kPitch>
-__global__ void __launch_bounds__(512) matmul_tensor_cores(const __grid_constant__ Matmul p, bool vector) {
+__global__ void __launch_bounds__(512, 2) matmul_tensor_cores(const __grid_constant__ Matmul p, bool vector) {
+  if (TLL_ARCH < 800) return;  // not run there: Rung::arch
   __shared__ __align__(16) bf16 a_tile[128 * kPitch], b_tile[128 * kPitch];
   const int row0 = static_cast<int>(blockIdx.x) * 128, col0 = static_cast<int>(blockIdx.y) * 128;
   const int t = static_cast<int>(threadIdx.x), warp_row = t / 128 * 32, warp_col = t / 32 % 4 * 32;
   const int line = t / 4, from = t % 4 * 8;  // what this thread fetches
   const bf16* __restrict__ a = p.a + int64_t{row0 + line} * p.K + from;
   const bf16* __restrict__ b = p.b + int64_t{col0 + line} * p.K + from;
+  const int a_left = row0 + line < p.M ? p.K - from : 0, b_left = col0 + line < p.N ? p.K - from : 0;  // elements that exist
   float sum[2][4][4] = {};
   for (int k0 = 0; k0 < p.K; k0 += 32) {
-    store_vec(a_tile + line * kPitch + from, load_8(a + k0, valid_of_8(row0 + line < p.M, p.K - k0 - from), vector));
-    store_vec(b_tile + line * kPitch + from, load_8(b + k0, valid_of_8(col0 + line < p.N, p.K - k0 - from), vector));
+    store_vec(a_tile + line * kPitch + from, load_8(a + k0, valid_of_8(a_left - k0), vector));
+    store_vec(b_tile + line * kPitch + from, load_8(b + k0, valid_of_8(b_left - k0), vector));
     __syncthreads();
     add_products<kPitch, 32, 32>(sum, a_tile + warp_row * kPitch, b_tile + warp_col * kPitch);
     __syncthreads();

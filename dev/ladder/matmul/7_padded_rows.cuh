@@ -1,8 +1,8 @@
 // Rows of the tiles are 40 elements apart instead of 32: 80 bytes. Shared memory has 32 banks of 4 bytes; ldmatrix reads 8 rows
 // of 16 bytes at once, all 32 banks if the rows begin at 8 different multiples of 16 bytes modulo 128. With a pitch of 64 bytes
-// they begin at two: four rows fight for the same banks and take four turns. With 80 = 5 · 16, an odd multiple, all eight differ.
+// they begin at two: four rows want the same banks and take four turns. With 80 = 5 · 16, an odd multiple, all eight differ.
 //
-// Same bytes, same instructions, a quarter more shared memory: the kernel is that of rung 6 with another number.
+// Same bytes, instructions and occupancy, a quarter more shared memory: the kernel is that of rung 6 with another number.
 // Limits: waiting for a tile and multiplying take turns.
 #pragma once
 

@@ -1,9 +1,9 @@
 // Two tiles of each operand: while one is multiplied, cp.async brings the next, from global to shared memory and past the
 // registers. One barrier an iteration is left: it says both that this tile is complete and that nobody reads the other one.
 //
-// Same bytes, twice the shared memory (40 KiB). cp.async came with sm_80; before, kernels/cp_async.cuh copies at once, and
-// nothing is won. Limits: shared memory. A warp's 32 × 32 need 2 KiB from it for 8 mma: 16 clocks at 128 bytes each, in which
-// sm_80 could do 8 mma and sm_90 twice as many.
+// Same bytes, twice the shared memory, 40 KiB. Needs sm_80. Occupancy: 56 registers, 32 warps.
+// Limits: shared memory. A warp's 32 × 32 need 2 KiB from it for 8 mma: 16 clocks at 128 bytes each, in which a multiprocessor
+// could do 8 mma (sm_80) or 16 (sm_90).
 #pragma once
 
 #include "dev/ladder/matmul/6_tensor_cores.cuh"
@@ -13,6 +13,7 @@ namespace tll::ladder {
 template <int kWarpRows, int kWarpCols>
 __global__ void __launch_bounds__(128 / kWarpRows * (128 / kWarpCols) * 32)
     matmul_double_buffer(const __grid_constant__ Matmul p, bool vector) {
+  if (TLL_ARCH < 800) return;  // not run there: Rung::arch
   constexpr int kPitch = 40, kThreads = 128 / kWarpRows * (128 / kWarpCols) * 32;
   __shared__ __align__(16) bf16 a_tiles[2][128 * kPitch], b_tiles[2][128 * kPitch];
   const int row0 = static_cast<int>(blockIdx.x) * 128, col0 = static_cast<int>(blockIdx.y) * 128;
@@ -23,7 +24,7 @@ __global__ void __launch_bounds__(128 / kWarpRows * (128 / kWarpCols) * 32)
   const auto load = [&](bf16* tile, const bf16* operand, int first, int size, int k0) {
 #pragma unroll
     for (int c = static_cast<int>(threadIdx.x); c < 128 * 4; c += kThreads) {
-      const int line = c / 4, k = k0 + c % 4 * 8, valid = valid_of_8(first + line < size, p.K - k);
+      const int line = c / 4, k = k0 + c % 4 * 8, valid = first + line < size ? valid_of_8(p.K - k) : 0;
       const bf16* from = valid > 0 ? operand + int64_t{first + line} * p.K + k : operand;
       copy_vec_async(tile + line * kPitch + c % 4 * 8, from, valid, vector);
     }

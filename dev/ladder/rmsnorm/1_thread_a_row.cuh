@@ -1,11 +1,10 @@
 // A thread owns a row, as a loop on a processor would: one pass for the sum of squares, one for the result.
 //
-// Asks for 8·N·C bytes: x twice, w once for each row, out once. 4 flops an element: 0.5 flop a byte, so memory binds every rung
-// of this ladder, and the roof is the 4·N·C bytes of x and out at the speed of a copy.
-// Limits: (1) the 32 threads of a warp read 32 rows, 2·C bytes apart: 32 sectors of 32 bytes for 64 useful ones. The rest of a
-// sector is used in the next 15 steps, if the cache has kept it: a warp's rows want 32 lines of 128 bytes at once, all warps of a
-// multiprocessor together more than L1 has. (2) N threads: 4096 rows are 128 warps, one for each multiprocessor, which sleeps
-// through each load's latency.
+// Asks for 8·N·C bytes: x twice, w once for each row, out once. About 4 flops an element, one for each byte of x and out, so
+// memory binds every rung of this ladder: the roof is the 4·N·C bytes of x and out at the speed of a copy.
+// Occupancy: N threads are all there are. 4096 rows are 32 blocks of 4 warps; most of the GPU has nothing to do.
+// Limits: latency. And the 32 threads of a warp read 32 rows, 2·C bytes apart: 32 sectors of 32 bytes for 64 useful ones. The
+// rest of a sector is used in the next 15 steps, if the cache has kept it until then.
 #pragma once
 
 #include "dev/ladder/load.cuh"

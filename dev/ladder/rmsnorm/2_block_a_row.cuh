@@ -1,10 +1,10 @@
 // A block owns a row. Neighbouring threads read neighbouring elements, and their sums meet in shared memory: in each round half
 // of the threads add the other half's.
 //
-// The bytes of rung 1, but a warp's access is now 64 contiguous bytes, 2 sectors instead of 32; and there are N blocks of 8 warps
-// to hide latency behind, 64 warps a multiprocessor.
+// The bytes of rung 1, but a warp's access is now 64 contiguous bytes, 2 sectors instead of 32.
+// Occupancy: N blocks of 8 warps, 28 registers a thread: 64 warps a multiprocessor (sm_80, sm_90), all that it can hold.
 // Limits: eight rounds with a barrier each, in which ever fewer threads work while the memory idles; and loads of 2 bytes a
-// thread: 8 warps a row have 16 of them each at C = 4096, too many instructions for the bytes.
+// thread, 16 of them each for one pass at C = 4096: many instructions for the bytes.
 #pragma once
 
 #include "dev/ladder/load.cuh"

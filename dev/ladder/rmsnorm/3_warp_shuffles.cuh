@@ -1,7 +1,8 @@
 // The 32 threads of a warp exchange registers: five shuffles give all of them the warp's sum. Only the eight sums of the warps go
 // through shared memory, so that one barrier is left of nine.
 //
-// The bytes of rung 2. Limits: still 2 bytes a thread and load.
+// The bytes and the occupancy of rung 2.
+// Limits: still 2 bytes a thread and load.
 #pragma once
 
 #include "dev/ladder/load.cuh"
