@@ -289,6 +289,7 @@ void add_attention_cases(std::vector<OpCase>& cases, Random& random) {
   cases.push_back(cache_write(random, 7, 2, 67, 5, 3));
   cases.push_back(cache_write(random, 2, 2, 1040, 3, 0));  // more columns than a pass has
   cases.push_back(misaligned_in_turn(cache_write(random, 3, 2, 40, 5, 0)));
+  for (int D : {40, 72}) cases.push_back(attention({{33, 9}, 2, 1, D, 0, 0}));   // whole vectors, fewer than a tile's columns
   cases.push_back(attention({{64, 32, 33}, 2, 1, 4, 0, 0}));                     // documents end where tiles do
   cases.push_back(with_sigma(attention({{70, 9}, 2, 1, 12, 0, 1}), "qkv", 12));  // e^score overflows
   cases.push_back(misaligned_in_turn(attention({{9}, 2, 1, 32, 0, 0})));

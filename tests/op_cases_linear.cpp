@@ -15,7 +15,7 @@ struct Product {
   int pitch = 0;               // not 0: rows are padded to a multiple of so many elements, and there is no other gap
   size_t alignment = 0;        // OpCase::alignment
   Random* integers = nullptr;  // of small integers, whose sums are exact in any order
-  int64_t scratch = 0;  // floats, other than an op gets; only CUDA does with fewer
+  int64_t scratch = 0;         // floats, other than an op gets; only CUDA does with fewer
 };
 
 OpCase matmul(const Product& p) {
@@ -195,6 +195,8 @@ void add_linear_cases(std::vector<OpCase>& cases, Random& random) {
     }
   cases.push_back(matmul({.rows = 33, .cols = 40, .inner = 600, .gap = 1}));
   cases.push_back(matmul({.rows = 33, .cols = 40, .inner = 600, .cpu = false, .backward = false, .scratch = 33 * 40 + 7}));
+  // Rows of whole vectors, parts of a cut sum that are not; results in rows that are none.
+  cases.push_back(matmul({.rows = 16, .cols = 37, .inner = 1050, .a = Kind::bf16, .b = Kind::bf16, .backward = false, .gap = 6}));
   for (int rows : {3, 40})
     cases.push_back(misaligned_in_turn(matmul({.rows = rows, .cols = 48, .inner = 64, .a = Kind::bf16, .b = Kind::bf16})));
   cases.push_back(
