@@ -134,7 +134,7 @@ EMULATED       := $(wildcard dev/emulator/tests/*.cu)
 EMULATED_FLAGS := -Idev/emulator/include -fsanitize=thread -fsanitize=bounds,alignment,shift,integer-divide-by-zero,signed-integer-overflow,float-cast-overflow \
   -fno-strict-aliasing -fno-optimize-sibling-calls -ffp-contract=off -Wno-unknown-pragmas -Wno-tsan \
   $(if $(findstring clang,$(CXX)),-mllvm -tsan-instrument-func-entry-exit=0 -Wno-unknown-warning-option,--param tsan-instrument-func-entry-exit=0)
-$(BUILD)/dev/emulator/%.o: CXXFLAGS += -Idev/emulator/include
+$(BUILD)/dev/emulator/%.o $(BUILD)/tests/test_gradients.o: CXXFLAGS += -Idev/emulator/include
 $(BUILD)/dev/emulator/%.o: OPT := $(subst -O3,-O2,$(OPT))
 $(BUILD)/emulated/%.o: %.cu ; @mkdir -p $(@D); $(CXX) -x c++ $(subst -O3,-O2,$(CXXFLAGS)) $(EMULATED_FLAGS) -c $< -o $@
 $(BUILD)/libemulated.a: $(EMULATED_OBJ) ; @rm -f $@; ar rcs $@ $^
