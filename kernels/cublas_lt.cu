@@ -5,6 +5,7 @@
 // in which its first operand is our b and its second our a. Of an operand that is stored as its name says, reading by columns is
 // the transpose already; one that is stored transposed is to be transposed by the library.
 #include <cublasLt.h>
+#include <cuda_runtime.h>
 #include <dlfcn.h>
 
 #include <map>
@@ -31,6 +32,9 @@ struct Library {
 #undef TLL_POINTER
 };
 
+#if !defined(TLL_EMULATED) && !defined(__CUDACC__)
+#error "compiled neither by nvcc nor for the emulator, which would load the library of a GPU"
+#endif
 #ifdef TLL_EMULATED
 bool load(Library& library, std::string&) {
 #define TLL_ADDRESS(name) library.name = &cublasLt##name;
