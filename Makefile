@@ -156,7 +156,7 @@ $(BUILD)/ladder: $(LADDER_HOST:%.cpp=$(BUILD)/cuda/%.o) $(BUILD)/cuda/dev/ladder
 	$(NVCC) $^ -o $@ -lfmt
 # The same sources must be CUDA: compiled only, where nvcc is there. ({fmt} 9 turns its constexpr off under nvcc without need.)
 NVCC_FLAGS := -std=c++20 -DFMT_USE_CONSTEXPR=1 -I. -Xcompiler -Wall,-Wextra
-nvcc_check: ; for f in $(wildcard kernels/*.cu) $(EMULATED); do nvcc $(NVCC_FLAGS) -arch=sm_80 -c $$f -o /dev/null || exit 1; done
+nvcc_check: ; for f in $(wildcard kernels/*.cu) $(EMULATED) $(LADDER); do nvcc $(NVCC_FLAGS) -arch=sm_80 -c $$f -o /dev/null || exit 1; done
 
 # ---- what people call ----------------------------------------------------------------------------------------------------------
 train: setup
@@ -164,8 +164,9 @@ train: setup
 squad.bin: train_llama_lora data/demo/squad.json ; ./train_llama_lora prepare --data data/demo/squad.json --output $@
 
 test: setup
-	@$(MAKE) --no-print-directory -j$$(nproc) $(BUILD)/run_tests $(BUILD)/emulator_tests test_gradients train_llama_lora
+	@$(MAKE) --no-print-directory -j$$(nproc) $(BUILD)/run_tests $(BUILD)/emulator_tests $(BUILD)/ladder_tests test_gradients train_llama_lora
 	$(BUILD)/emulator_tests --gtest_brief=1
+	$(BUILD)/ladder_tests
 	./test_gradients
 	$(BUILD)/run_tests --gtest_brief=1
 
