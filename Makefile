@@ -142,6 +142,18 @@ $(BUILD)/libemulator.a: $(EMULATOR:%.cpp=$(BUILD)/%.o) ; @rm -f $@; ar rcs $@ $^
 $(BUILD)/emulator_tests: $(EMULATOR_TESTS:%.cpp=$(BUILD)/%.o) $(EMULATED:%.cu=$(BUILD)/emulated/%.o) $(BUILD)/libemulator.a
 	$(CXX) $(CXXFLAGS) $^ -o $@ -lboost_context -lfmt -lpthread -lgtest -lgtest_main
 emulator_test: $(BUILD)/emulator_tests ; $< --gtest_brief=1
+# dev/ladder: every rung on the emulator, which counts the bytes that it asks for: the linker leads the calls to on_emulator.cpp first.
+LADDER       := $(wildcard dev/ladder/*.cu)
+LADDER_HOST  := $(filter-out dev/ladder/on_%.cpp,$(wildcard dev/ladder/*.cpp))
+COUNTED      := $(foreach n,1 2 4 8 16 _range,read$(n) write$(n)) $(foreach n,2 4 8 16,unaligned_read$(n) unaligned_write$(n))
+$(BUILD)/dev/ladder/%.o: CXXFLAGS += -Idev/emulator/include
+$(BUILD)/dev/ladder/%.o: OPT := $(subst -O3,-O2,$(OPT))
+$(BUILD)/ladder_tests: $(LADDER_HOST:%.cpp=$(BUILD)/%.o) $(BUILD)/dev/ladder/on_emulator.o $(LADDER:%.cu=$(BUILD)/emulated/%.o) $(BUILD)/libemulator.a
+	$(CXX) $(CXXFLAGS) $^ -o $@ $(COUNTED:%=-Wl,--wrap=__tsan_%) -Wl,--wrap=_ZN8emulator8cp_asyncEPvPKvii -lboost_context -lfmt -lpthread
+# The same for a GPU: build/ladder --tables measures it.
+$(BUILD)/cuda/dev/ladder/%.o: dev/ladder/%.cpp ; @mkdir -p $(@D); $(NVCC) $(NVCCFLAGS) -c $< -o $@
+$(BUILD)/ladder: $(LADDER_HOST:%.cpp=$(BUILD)/cuda/%.o) $(BUILD)/cuda/dev/ladder/on_gpu.o $(LADDER:%.cu=$(BUILD)/cuda/%.o)
+	$(NVCC) $^ -o $@ -lfmt
 # The same sources must be CUDA: compiled only, where nvcc is there. ({fmt} 9 turns its constexpr off under nvcc without need.)
 NVCC_FLAGS := -std=c++20 -DFMT_USE_CONSTEXPR=1 -I. -Xcompiler -Wall,-Wextra
 nvcc_check: ; for f in $(wildcard kernels/*.cu) $(EMULATED); do nvcc $(NVCC_FLAGS) -arch=sm_80 -c $$f -o /dev/null || exit 1; done

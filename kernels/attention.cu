@@ -1,4 +1,4 @@
-// Forward: a block owns one tile of queries of one head, a warp 16 of them (float: 8), a thread parts of two rows (float: one);
+// Forward: a block owns one tile of queries of one head, a warp 32 of them (float: 8), a thread parts of four rows (float: one);
 // see attention_tiles.cuh. Tiles of keys and values stream by: the next keys are on their way while the values are used.
 // Decoding: a block owns one query; eight lanes own a key for the scores, a warp every fourth key for the sum of values.
 #include "kernels/attention.h"
@@ -50,9 +50,7 @@ __global__ void __launch_bounds__(kAttentionThreads, kForwardBlocks<kD>)
     first[i] = i < rows ? documents.first_key(i0 + i) : begin;
   float top[T::kMine], sum[T::kMine], out[T::kSums] = {};
 #pragma unroll
-  for (int r = 0; r < T::kMine; r++) {
-    top[r] = -INFINITY, sum[r] = 0;
-  }
+  for (int r = 0; r < T::kMine; r++) top[r] = -INFINITY, sum[r] = 0;
   T::template load<T::kOwn>(q_tile, op.q + i0 * stride + h * D, stride, rows, D, vector);
   load(k_tile, k, begin);
   cp_async_commit();

@@ -34,8 +34,7 @@ struct TileRows {
     if (!vector) {
 #pragma unroll 1
       for (int c = threadIdx.x; c < kRows * kChunks; c += kAttentionThreads) copy(c, false);
-    } else if constexpr (kAttentionThreads % kChunks == 0 &&
-                         kRows % kStep == 0) {  // a thread's column is the same in all its rows
+    } else if constexpr (kAttentionThreads % kChunks == 0 && kRows % kStep == 0) {  // a thread stays in its column
       const int row0 = static_cast<int>(threadIdx.x) / kChunks, column = static_cast<int>(threadIdx.x) % kChunks * kVec<Float>;
       const int bytes = column < D ? 16 : 0;
       from += row0 * stride + column;

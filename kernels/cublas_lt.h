@@ -2,9 +2,9 @@
 // opened, so that the program starts without it; then the kernels of matmul.cu do all.
 //
 // Which products go there is decided by sizes, types and strides. Their operands must be aligned to 16 bytes, as the tensors of
-// an arena are; others of the same sizes stay with matmul.cu, and have its bits. Within either, bits do not depend on addresses:
+// an arena are; others stay with matmul.cu, and have its bits. Within either, bits do not depend on addresses:
 // the library is told of 16 bytes whatever the alignment is, and of as much workspace as the scratch holds wherever it begins.
-// An algorithm is chosen once for sizes, types, transposes, strides, accumulation and workspace, and kept.
+// An algorithm is chosen once for sizes, types, transposes, strides and workspace, and kept.
 //
 // Arithmetic is in fp32 (no TF32), and parts of a sum that was cut are added in fp32, in a fixed order. So bits are those of
 // the library's version and the GPU's model.

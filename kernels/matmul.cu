@@ -5,8 +5,9 @@
 //                          reads it once, 8 elements a lane at a time.
 //   matmul_mma_kernel      both operands bf16 or both fp16. A block owns a tile of the result, a warp 64 x 32 or 32 x 32 of it,
 //                          in the accumulators of m16n8k16; tiles of 32 of the inner dimension come by cp.async, one ahead.
-//   matmul_fma_kernel      all other types: a block owns 64 x 64, a thread 4 x 4; operands become float in shared memory.
-//   add_splits_kernel      where tiles are few and the sum is long, the sum is cut; a thread adds one element's parts, in order.
+//   matmul_fma_kernel      all other types, and bf16 before sm_80: a block owns 64 x 64, a thread 4 x 4; operands become float in
+//                          shared memory.
+//   add_splits_kernel      where tiles are few and the sum is long, the sum is cut; a thread adds four results' parts, in order.
 //
 // Operands lie in shared memory as they lie in global memory; it is ldmatrix that transposes.
 #include <algorithm>
@@ -25,6 +26,7 @@ struct Part {
   Matmul<float> op;
   int splits, inner_split;  // elements of the sum in a part
   float* partial;
+  bool vector_out, vector_partial;  // rows are aligned for 128-bit accesses
 };
 
 TLL_DEVICE float load_any(const void* data, DType dtype, int64_t i) {
@@ -38,35 +40,54 @@ TLL_DEVICE float load_any(const void* data, DType dtype, int64_t i) {
   }
 }
 
-// out[row, col] = or += sum, rounded once.
-TLL_DEVICE void store_result(const Matmul<float>& op, int64_t row, int64_t col, float sum) {
-  const int64_t at = row * op.out_stride + col;
-  const float value = static_cast<float>(op.alpha) * sum + (op.accumulate ? load_any(op.out, op.out_dtype, at) : 0.0f);
+// out[row, col …] = or += sums, rounded once; what lies beyond the last column is left out.
+template <class Out, int kCount>
+TLL_DEVICE void store_as(const Matmul<float>& op, int64_t row, int64_t col, const float (&sums)[kCount], bool vector) {
+  Out* at = static_cast<Out*>(op.out) + row * op.out_stride + col;
+  const float alpha = static_cast<float>(op.alpha);
+  float values[kCount] = {};
+  if (op.accumulate) load_floats(values, at, op.cols - col, vector);
+#pragma unroll
+  for (int i = 0; i < kCount; i++) values[i] = alpha * sums[i] + values[i];
+  store_floats(at, values, op.cols - col, vector);
+}
+template <int kCount>
+TLL_DEVICE void store_results(const Matmul<float>& op, int64_t row, int64_t col, const float (&sums)[kCount], bool vector) {
   switch (op.out_dtype) {
     case DType::f32:
-      static_cast<float*>(op.out)[at] = value;
-      break;
+      return store_as<float>(op, row, col, sums, vector);
     case DType::bf16:
-      static_cast<bf16*>(op.out)[at] = from_float<bf16>(value);
-      break;
+      return store_as<bf16>(op, row, col, sums, vector);
     default:
-      static_cast<half*>(op.out)[at] = from_float<half>(value);
+      return store_as<half>(op, row, col, sums, vector);
   }
 }
-TLL_DEVICE void store_part(const Part& part, int64_t row, int64_t col, float sum) {
+template <int kCount>
+TLL_DEVICE void store_part(const Part& part, int64_t row, int64_t col, const float (&sums)[kCount]) {
   if (row >= part.op.rows || col >= part.op.cols) return;
   if (part.splits == 1)
-    store_result(part.op, row, col, sum);
+    store_results(part.op, row, col, sums, part.vector_out);
   else
-    part.partial[(static_cast<int64_t>(blockIdx.z) * part.op.rows + row) * part.op.cols + col] = sum;
+    store_floats(part.partial + (static_cast<int64_t>(blockIdx.z) * part.op.rows + row) * part.op.cols + col, sums,
+                 part.op.cols - col, part.vector_partial);
 }
 
-__global__ void __launch_bounds__(256) add_splits_kernel(const __grid_constant__ Part part) {
-  const int64_t count = static_cast<int64_t>(part.op.rows) * part.op.cols, i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  if (i >= count) return;
-  float sum = 0;
-  for (int s = 0; s < part.splits; s++) sum += part.partial[s * count + i];
-  store_result(part.op, i / part.op.cols, i % part.op.cols, sum);
+constexpr int kAddThreads = 256, kAddOwn = 4;
+
+// A thread owns four neighbouring results of a row.
+__global__ void __launch_bounds__(kAddThreads) add_splits_kernel(const __grid_constant__ Part part) {
+  const int64_t rows = part.op.rows, cols = part.op.cols, chunks = ceil_div<int64_t>(cols, kAddOwn);
+  const int64_t i = int64_t{blockIdx.x} * kAddThreads + threadIdx.x;
+  if (i >= rows * chunks) return;
+  const int64_t row = i / chunks, col = i % chunks * kAddOwn;
+  const float* __restrict__ partial = part.partial + row * cols + col;
+  float sums[kAddOwn] = {}, more[kAddOwn];
+  for (int s = 0; s < part.splits; s++) {
+    load_floats(more, partial + s * rows * cols, cols - col, part.vector_partial);
+#pragma unroll
+    for (int j = 0; j < kAddOwn; j++) sums[j] += more[j];
+  }
+  store_results(part.op, row, col, sums, part.vector_out);
 }
 
 // ---- a few rows -----------------------------------------------------------------------------------------------------------
@@ -95,8 +116,8 @@ __global__ void __launch_bounds__(kDotWarps * 32) dot_rows_kernel(const __grid_c
 #pragma unroll
   for (int m = 0; m < kFewRows; m++) {
     if (m >= op.rows) break;
-    const float total = warp_sum(sum[m]);
-    if (lane == 0) store_result(op, m, n, total);
+    const float total[1] = {warp_sum(sum[m])};
+    if (lane == 0) store_results(op, m, n, total, true);
   }
 }
 
@@ -139,14 +160,20 @@ TLL_DEVICE void load_tile(Float* tile, const Float* __restrict__ data, int64_t s
   }
 }
 
+// A warp's 16 rows of results on their way through shared memory, in floats.
+constexpr int kStoreCols = 32, kStorePitch = kStoreCols + 8;
+
 template <class Float, class Shape, bool kTransA, bool kTransB>
 __global__ void __launch_bounds__(Shape::kThreads)
     matmul_mma_kernel(const __grid_constant__ Part part, bool vector_a, bool vector_b) {
+  TLL_NEEDS_TENSOR_CORES(Float)
   using TileA = OperandTile<Shape::kRows, !kTransA>;
   using TileB = OperandTile<Shape::kCols, kTransB>;
   constexpr int kM = Shape::kWarpRows / 16, kN = Shape::kWarpCols / 8;
-  __shared__ __align__(16) Float a_tiles[2][TileA::kLines * TileA::kPitch];
-  __shared__ __align__(16) Float b_tiles[2][TileB::kLines * TileB::kPitch];
+  constexpr int kA = TileA::kLines * TileA::kPitch, kB = TileB::kLines * TileB::kPitch, kWarps = Shape::kThreads / 32;
+  static_assert(2 * (kA + kB) * sizeof(Float) >= kWarps * 16 * kStorePitch * sizeof(float) && Shape::kWarpCols == kStoreCols,
+                "results leave through the same memory");
+  __shared__ __align__(16) Float tiles[2 * (kA + kB)];
   const Matmul<float>& op = part.op;
   const Float* __restrict__ a = static_cast<const Float*>(op.a.data);
   const Float* __restrict__ b = static_cast<const Float*>(op.b.data);
@@ -158,8 +185,9 @@ __global__ void __launch_bounds__(Shape::kThreads)
   const int end = begin + part.inner_split < op.inner ? begin + part.inner_split : op.inner;
 
   const auto load = [&](int stage, int k) {
-    load_tile<Float, Shape::kRows, !kTransA, Shape::kThreads>(a_tiles[stage], a, a_stride, row0, op.rows, k, end, vector_a);
-    load_tile<Float, Shape::kCols, kTransB, Shape::kThreads>(b_tiles[stage], b, b_stride, col0, op.cols, k, end, vector_b);
+    load_tile<Float, Shape::kRows, !kTransA, Shape::kThreads>(tiles + stage * kA, a, a_stride, row0, op.rows, k, end, vector_a);
+    load_tile<Float, Shape::kCols, kTransB, Shape::kThreads>(tiles + 2 * kA + stage * kB, b, b_stride, col0, op.cols, k, end,
+                                                             vector_b);
   };
   float sum[kM][kN][4] = {};
   if (begin < end) load(0, begin);
@@ -169,6 +197,7 @@ __global__ void __launch_bounds__(Shape::kThreads)
     __syncthreads();  // this stage has arrived, and nobody reads the other one any more
     if (k + kInnerTile < end) load(stage ^ 1, k + kInnerTile);
     cp_async_commit();
+    const Float *a_tile = tiles + stage * kA, *b_tile = tiles + 2 * kA + stage * kB;
 #pragma unroll
     for (int kk = 0; kk < kInnerTile; kk += 16) {
       uint32_t fa[kM][4], fb[kN / 2][4];
@@ -176,17 +205,17 @@ __global__ void __launch_bounds__(Shape::kThreads)
       for (int i = 0; i < kM; i++) {
         const int m = warp_row + 16 * i;
         if constexpr (kTransA)
-          ldmatrix_trans(fa[i], &a_tiles[stage][(kk + (lane & 7) + 8 * (lane >> 4)) * TileA::kPitch + m + 8 * ((lane >> 3) & 1)]);
+          ldmatrix_trans(fa[i], &a_tile[(kk + (lane & 7) + 8 * (lane >> 4)) * TileA::kPitch + m + 8 * ((lane >> 3) & 1)]);
         else
-          ldmatrix(fa[i], &a_tiles[stage][(m + (lane & 15)) * TileA::kPitch + kk + 8 * (lane >> 4)]);
+          ldmatrix(fa[i], &a_tile[(m + (lane & 15)) * TileA::kPitch + kk + 8 * (lane >> 4)]);
       }
 #pragma unroll
       for (int j = 0; j < kN / 2; j++) {
         const int n = warp_col + 16 * j;
         if constexpr (kTransB)
-          ldmatrix(fb[j], &b_tiles[stage][(n + (lane & 7) + 8 * (lane >> 4)) * TileB::kPitch + kk + 8 * ((lane >> 3) & 1)]);
+          ldmatrix(fb[j], &b_tile[(n + (lane & 7) + 8 * (lane >> 4)) * TileB::kPitch + kk + 8 * ((lane >> 3) & 1)]);
         else
-          ldmatrix_trans(fb[j], &b_tiles[stage][(kk + (lane & 15)) * TileB::kPitch + n + 8 * (lane >> 4)]);
+          ldmatrix_trans(fb[j], &b_tile[(kk + (lane & 15)) * TileB::kPitch + n + 8 * (lane >> 4)]);
       }
 #pragma unroll
       for (int i = 0; i < kM; i++)
@@ -197,14 +226,26 @@ __global__ void __launch_bounds__(Shape::kThreads)
         }
     }
   }
+  __syncthreads();  // nobody reads the tiles any more; from here on each warp has its own part of them
+  float* mine = reinterpret_cast<float*>(tiles) + warp * 16 * kStorePitch;
 #pragma unroll
-  for (int i = 0; i < kM; i++)
+  for (int i = 0; i < kM; i++) {
 #pragma unroll
     for (int j = 0; j < kN; j++)
 #pragma unroll
-      for (int e = 0; e < 4; e++)
-        store_part(part, row0 + warp_row + 16 * i + lane / 4 + 8 * (e / 2), col0 + warp_col + 8 * j + 2 * (lane % 4) + e % 2,
-                   sum[i][j][e]);
+      for (int e = 0; e < 4; e += 2)
+        store_vec(mine + (lane / 4 + 4 * e) * kStorePitch + 8 * j + 2 * (lane % 4),
+                  Vec<float, 2>{{sum[i][j][e], sum[i][j][e + 1]}});
+    __syncwarp();
+#pragma unroll 1
+    for (int c = lane; c < 16 * kStoreCols / 8; c += 32) {  // a lane writes eight neighbours
+      const int row = c / (kStoreCols / 8), col = c % (kStoreCols / 8) * 8;
+      float sums[8];
+      load_floats(sums, mine + row * kStorePitch + col, 8, true);
+      store_part(part, row0 + warp_row + 16 * i + row, col0 + warp_col + col, sums);
+    }
+    __syncwarp();
+  }
 }
 
 // ---- float arithmetic -------------------------------------------------------------------------------------------------------
@@ -248,9 +289,7 @@ __global__ void __launch_bounds__(kFmaThreads) matmul_fma_kernel(const __grid_co
     __syncthreads();
   }
 #pragma unroll
-  for (int i = 0; i < 4; i++)
-#pragma unroll
-    for (int j = 0; j < 4; j++) store_part(part, row0 + row + i, col0 + col + j, sum[i][j]);
+  for (int i = 0; i < 4; i++) store_part(part, row0 + row + i, col0 + col, sum[i]);
 }
 
 // ---- the choice ---------------------------------------------------------------------------------------------------------------
@@ -270,12 +309,17 @@ Part divide(const Matmul<float>& op, int blocks) {
     splits = static_cast<int>(std::min<int64_t>(
         {tiles(kEnoughBlocks, blocks), op.inner / kLeastInner, std::max<int64_t>(1, op.scratch_size / results)}));
   const int inner = tiles(tiles(op.inner, splits), kInnerTile) * kInnerTile;
-  return {op, std::max(1, tiles(op.inner, std::max(inner, 1))), inner, op.scratch};
+  return {op,
+          std::max(1, tiles(op.inner, std::max(inner, 1))),
+          inner,
+          op.scratch,
+          vec_aligned<16>(static_cast<const char*>(op.out), op.out_stride * static_cast<int64_t>(dtype_bytes(op.out_dtype))),
+          vec_aligned<4>(op.scratch, op.cols)};
 }
 void finish(const Device& device, const Part& part) {
   if (part.splits == 1) return;
-  const int64_t count = static_cast<int64_t>(part.op.rows) * part.op.cols;
-  launch<add_splits_kernel>(blocks_for(count, 256), 256, 0, stream_of(device), part);
+  const int64_t chunks = static_cast<int64_t>(part.op.rows) * tiles(part.op.cols, kAddOwn);
+  launch<add_splits_kernel>(blocks_for(chunks, kAddThreads), kAddThreads, 0, stream_of(device), part);
 }
 
 template <class Float, class Shape, bool kTransA, bool kTransB>
@@ -317,7 +361,7 @@ void product(const Device& device, const Matmul<float>& op) {
     return dot_rows<half>(device, op);
   }
   if (device.blas && cublas_matmul(device, op)) return;
-  if (same && op.a.dtype == DType::bf16) return tensor_core_product<bf16>(device, op);
+  if (same && op.a.dtype == DType::bf16 && tensor_cores_multiply<bf16>(device.arch)) return tensor_core_product<bf16>(device, op);
   if (same && op.a.dtype == DType::f16) return tensor_core_product<half>(device, op);
   const int m = tiles(op.rows, kFmaTile), n = tiles(op.cols, kFmaTile);
   const Part part = divide(op, m * n);

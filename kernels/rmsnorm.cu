@@ -1,6 +1,6 @@
 // A block owns a row; a thread owns eight neighbouring elements of each 2048, in registers between the reduction and the result,
-// so that the row is read once. Rows beyond kPasses · 2048 (kPasses 0) are read twice. The gradient of the weight is a launch of
-// its own: sums of columns (column_sum.cuh).
+// so that the row is read once: up to 4096 elements, more would leave an SM too few threads. Of longer rows (kPasses 0) the
+// second read comes from a cache. The gradient of the weight is a launch of its own: sums of columns (column_sum.cuh).
 #include "kernels/column_sum.cuh"
 #include "kernels/rmsnorm.h"
 
@@ -117,8 +117,8 @@ void RmsnormForward<Float>::cuda(const Device& device) const {
   };
   if (C <= kSpan)
     with_rows(std::integral_constant<int, 1>());
-  else if (C <= 4 * kSpan)
-    with_rows(std::integral_constant<int, 4>());
+  else if (C <= 2 * kSpan)
+    with_rows(std::integral_constant<int, 2>());
   else
     with_rows(std::integral_constant<int, 0>());
 }
@@ -134,8 +134,8 @@ void RmsnormBackward<Float>::cuda(const Device& device) const {
   };
   if (C <= kSpan)
     with_rows(std::integral_constant<int, 1>());
-  else if (C <= 4 * kSpan)
-    with_rows(std::integral_constant<int, 4>());
+  else if (C <= 2 * kSpan)
+    with_rows(std::integral_constant<int, 2>());
   else
     with_rows(std::integral_constant<int, 0>());
   if (dw) launch<rmsnorm_weight_kernel<Float>>(blocks_for(C, kColumns), kColumnThreads, 0, stream_of(device), *this);

@@ -178,6 +178,25 @@ std::vector<double> random_integers(Random& random, int64_t count, int low, int 
   return values;
 }
 
+namespace {
+OpCase changed(OpCase c, const std::string& tensor, const std::string& how, const std::function<void(TensorSpec&)>& change) {
+  for (TensorSpec& spec : c.tensors)
+    if (spec.name == tensor) change(spec);
+  c.shape += how;
+  return c;
+}
+}  // namespace
+OpCase with_sigma(OpCase c, const std::string& tensor, double sigma) {
+  return changed(std::move(c), tensor, fmt::format(" x{}", sigma), [&](TensorSpec& spec) { spec.sigma = sigma; });
+}
+OpCase with_mean(OpCase c, const std::string& tensor, double mean, Random& random) {
+  return changed(std::move(c), tensor, fmt::format(" {:+}", mean), [&](TensorSpec& spec) {
+    std::normal_distribution<double> normal(mean, 1);
+    spec.values.resize(static_cast<size_t>(spec.count()));
+    for (double& v : spec.values) v = normal(random);
+  });
+}
+
 std::vector<Isa> supported_isas() {
   std::vector<Isa> isas;
   for (Isa isa : {Isa::base, Isa::avx2, Isa::avx512})

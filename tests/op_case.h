@@ -112,6 +112,8 @@ struct OpCase {
   bool oracle = true;                                     // exists in double and complex
   bool same_bits_any_threads = true;                      // else only the same bits with the same threads
   size_t alignment = 0;  // bytes: on CUDA the bits are the same wherever all tensors are aligned to so many; 0: to elements
+  bool tensor_cores = false;                              // on CUDA, 16-bit types run on tensor cores or not at all
+  bool each_misaligned = false;                           // CUDA: also with one tensor misaligned alone, each in turn
   uint64_t seed = 0;
 };
 
@@ -142,6 +144,9 @@ Runner typed(F f) {
 struct TestDevice {
   std::string name;
   std::vector<Device> variants;  // cpu: one for each instruction set of this processor
+  // Where the order of threads can be chosen: so many orders, of which choose_order(i) is the i-th. All must give the same bits.
+  int orders = 1;
+  std::function<void(int)> choose_order = {};
 };
 std::string variant_name(const TestDevice&, const Device& variant);
 std::vector<Isa> supported_isas();
@@ -153,6 +158,7 @@ struct Row {
   double forward_error = 0, forward_tolerance = 0, backward_error = 0, backward_tolerance = 0;
   bool has_backward = false;
   std::string problem;  // what was wrong, or empty
+  std::string skipped;  // why nothing ran, or empty
 };
 
 // The initial values of inputs, constants and += tensors: as the storage type holds them.
@@ -170,6 +176,14 @@ void add_attention_cases(std::vector<OpCase>&, Random&);
 void add_model_cases(std::vector<OpCase>&, Random&);
 void add_linear_cases(std::vector<OpCase>&, Random&);
 void add_elementwise_cases(std::vector<OpCase>&, Random&);
+
+// Changes of a finished case: each tensor misaligned in turn; other values of one tensor.
+inline OpCase misaligned_in_turn(OpCase c) {
+  c.each_misaligned = true;
+  return c;
+}
+OpCase with_sigma(OpCase c, const std::string& tensor, double sigma);
+OpCase with_mean(OpCase c, const std::string& tensor, double mean, Random& random);  // and sigma 1
 
 inline int between(Random& random, int low, int high) { return std::uniform_int_distribution<int>(low, high)(random); }
 template <class T>

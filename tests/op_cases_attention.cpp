@@ -84,7 +84,7 @@ void attention_reference(const Shape& s, double scale, const Values& in, Referen
 }
 
 OpCase attention(const Shape& s) {
-  OpCase c{.op = "attention", .shape = name_of(s)};
+  OpCase c{.op = "attention", .shape = name_of(s), .tensor_cores = true};
   const int H = s.H, G = s.G, D = s.D, stride = (H + 2 * G) * D + s.gap, docs = static_cast<int>(s.lengths.size());
   std::vector<double> bounds{0};
   for (int n : s.lengths) bounds.push_back(bounds.back() + n);
@@ -275,6 +275,8 @@ void add_attention_cases(std::vector<OpCase>& cases, Random& random) {
     for (int window : {1, n - 1, n, n + 1}) cases.push_back(attention({{n}, 2, 2, 4, window, 0}));
   for (int window : {16, 47, 48, 63, 64, 65}) cases.push_back(attention({{131, 70}, 3, 1, 4, window, 5}));
   cases.push_back(attention({{70}, 1, 1, 128, 33, 0}));
+  for (int n : {127, 128, 129, 145}) cases.push_back(attention({{n}, 2, 1, 64, 0, 0}));  // around the tiles of tensor cores
+  cases.push_back(attention({{90, 60}, 1, 1, 128, 0, 8}));
   for (int i = 0; i < 4; i++) {
     std::vector<int> lengths(static_cast<size_t>(between(random, 1, 4)));
     for (int& n : lengths) n = between(random, 1, 80);
@@ -285,7 +287,16 @@ void add_attention_cases(std::vector<OpCase>& cases, Random& random) {
   cases.push_back(cache_write(random, 1, 1, 1, 1, 0));
   cases.push_back(cache_write(random, 23, 3, 40, 9, 8));
   cases.push_back(cache_write(random, 7, 2, 67, 5, 3));
+  cases.push_back(cache_write(random, 2, 2, 1040, 3, 0));  // more columns than a pass has
+  cases.push_back(misaligned_in_turn(cache_write(random, 3, 2, 40, 5, 0)));
+  cases.push_back(attention({{64, 32, 33}, 2, 1, 4, 0, 0}));                     // documents end where tiles do
+  cases.push_back(with_sigma(attention({{70, 9}, 2, 1, 12, 0, 1}), "qkv", 12));  // e^score overflows
+  cases.push_back(misaligned_in_turn(attention({{9}, 2, 1, 32, 0, 0})));
   cases.push_back(decode({1}, 1, 1, 4, 1, 0, 0));
+  cases.push_back(decode({5, 3}, 2, 1, 160, 8, 0, 0));  // more columns, and more keys, than a pass has
+  cases.push_back(decode({200, 140}, 2, 1, 4, 200, 150, 0));
+  cases.push_back(with_mean(with_mean(decode({9, 3}, 2, 1, 12, 9, 0, 0), "q", 8, random), "k", -8, random));  // all e^score are 0
+  cases.push_back(misaligned_in_turn(decode({9}, 2, 1, 32, 16, 0, 0)));
   cases.push_back(decode({1, 37, 64, 5}, 6, 2, 20, 64, 0, 40));
   for (int window : {1, 36, 37, 38}) cases.push_back(decode({37, 12}, 4, 4, 12, 40, window, 0));
   cases.push_back(

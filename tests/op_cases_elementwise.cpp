@@ -318,8 +318,23 @@ void add_elementwise_cases(std::vector<OpCase>& cases, Random& random) {
   cases.push_back(update_decision(2.5, inf, 1, 41, 1024, 1999, true));
   cases.push_back(update_decision(2.5, inf, 1, 41, 1, 7, true));
   cases.push_back(update_decision(2.5, 3.0, 1, 41, 16777216, 1999, true));
-  for (int64_t n : {int64_t{0}, int64_t{1}, SumOfSquares::kBlock, 3 * SumOfSquares::kBlock + 5})
+  // 257 blocks: more than the threads that add their sums.
+  for (int64_t n : {int64_t{0}, int64_t{1}, SumOfSquares::kBlock, 3 * SumOfSquares::kBlock + 5, 256 * SumOfSquares::kBlock + 1})
     cases.push_back(sum_of_squares(n));
+  // More than one block of a grid, and more rows than the grid has.
+  cases.push_back(bias(3, 2051));
+  cases.push_back(bias(2050, 2));
+  cases.push_back(gather_scatter(random, 5, 2061, 3));
+  cases.push_back(cast(4099));
+  cases.push_back(adamw(2501, 3, 0.1, 0.37));
+  cases.push_back(dropout(33, 131, 0.3, true, random()));
+  // The random word of element 3 is exactly the threshold of p = 1/2.
+  cases.push_back(dropout(2, 5, 0.5, false, 0x34558b58ac07971full));
+  cases.push_back(misaligned_in_turn(bias(3, 64)));
+  cases.push_back(misaligned_in_turn(gather_scatter(random, 5, 64, 3)));
+  cases.push_back(misaligned_in_turn(cast(64)));
+  cases.push_back(misaligned_in_turn(dropout(2, 64, 0.5, true, random())));
+  cases.push_back(misaligned_in_turn(adamw(64, 3, 0.1, 0.37)));
 }
 
 }  // namespace tll::test

@@ -15,6 +15,7 @@ struct Product {
   int pitch = 0;               // not 0: rows are padded to a multiple of so many elements, and there is no other gap
   size_t alignment = 0;        // OpCase::alignment
   Random* integers = nullptr;  // of small integers, whose sums are exact in any order
+  int64_t scratch = 0;  // floats, other than an op gets; only CUDA does with fewer
 };
 
 OpCase matmul(const Product& p) {
@@ -31,7 +32,7 @@ OpCase matmul(const Product& p) {
   const int64_t rows = p.rows, cols = p.cols, inner = p.inner;
   const int64_t a_rows = p.ta ? inner : rows, a_cols = p.ta ? rows : inner, b_rows = p.tb ? cols : inner,
                 b_cols = p.tb ? inner : cols;
-  const int64_t scratch = Matmul<float>::scratch_floats(p.small_scratch ? 1 : 2);
+  const int64_t scratch = p.scratch ? p.scratch : Matmul<float>::scratch_floats(p.small_scratch ? 1 : 2);
   const auto gap = [&](int64_t width, int gaps) {
     return p.pitch ? (width + p.pitch - 1) / p.pitch * p.pitch - width : int64_t{gaps} * p.gap;
   };
@@ -193,6 +194,9 @@ void add_linear_cases(std::vector<OpCase>& cases, Random& random) {
           {.rows = 16, .cols = 160, .inner = 1056, .ta = ta, .tb = tb, .a = Kind::bf16, .b = Kind::bf16, .accumulate = true}));
     }
   cases.push_back(matmul({.rows = 33, .cols = 40, .inner = 600, .gap = 1}));
+  cases.push_back(matmul({.rows = 33, .cols = 40, .inner = 600, .cpu = false, .backward = false, .scratch = 33 * 40 + 7}));
+  for (int rows : {3, 40})
+    cases.push_back(misaligned_in_turn(matmul({.rows = rows, .cols = 48, .inner = 64, .a = Kind::bf16, .b = Kind::bf16})));
   cases.push_back(
       matmul({.rows = 1000, .cols = 1032, .inner = 40, .a = Kind::bf16, .b = Kind::bf16, .out = Kind::bf16, .backward = false}));
   for (int rows : {1, 8, 9})  // the dot products of generation, and the first size beyond them

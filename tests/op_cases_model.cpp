@@ -12,10 +12,11 @@ namespace {
 
 double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
 
-OpCase embedding(Random& random, int N, int C, int V, Kind table) {
+OpCase embedding(Random& random, int N, int C, int V, Kind table, int padding = -1) {
   OpCase c{.op = "embedding", .shape = fmt::format("N {} C {} V {}", N, C, V)};
   const char* names[] = {"storage", "acc", "fp32", "bf16", "fp16"};
   c.shape += fmt::format(" table {}", names[static_cast<int>(table)]);
+  if (padding >= 0) c.shape += fmt::format(" padding {}", padding), c.oracle = false;  // by definition not the gradient
   c.tensors = {
       {.name = "table", .role = Role::input, .kind = table, .rows = V, .width = C},
       {.name = "ids", .role = Role::constant, .kind = Kind::i32, .width = N, .values = random_integers(random, N, 0, V - 1)},
@@ -28,19 +29,23 @@ OpCase embedding(Random& random, int N, int C, int V, Kind table) {
   });
   c.backward = typed([=](auto f, Tensors& t, const Device& d) {
     using F = decltype(f);
-    run(d, EmbeddingBackward<F>{t.ptr<acc_t<F>>("dtable"), t.ptr<F>("dout"), t.ptr<int32_t>("ids"), N, C, V, -1});
+    run(d, EmbeddingBackward<F>{t.ptr<acc_t<F>>("dtable"), t.ptr<F>("dout"), t.ptr<int32_t>("ids"), N, C, V, padding});
   });
   c.reference = [=](const Values& in, Reference& r) {
     auto& out = r.value["out"];
     auto& sums = r.magnitude["dtable"] = in.at("dtable");
     for (double& s : sums) s = std::abs(s);
+    std::vector<double> gradient = in.at("dtable");
     for (int n = 0; n < N; n++) {
       const size_t row = static_cast<size_t>(in.at("ids")[static_cast<size_t>(n)]) * C;
       for (size_t e = 0; e < static_cast<size_t>(C); e++) {
         out.push_back(in.at("table")[row + e]);
+        if (in.at("ids")[static_cast<size_t>(n)] == padding) continue;
         sums[row + e] += std::abs(in.at("dout")[static_cast<size_t>(n) * C + e]);
+        gradient[row + e] += in.at("dout")[static_cast<size_t>(n) * C + e];
       }
     }
+    if (padding >= 0) r.value["dtable"] = gradient;
     r.tolerance["out"] = {0, 1};           // a copy, rounded if the table's type is wider
     r.tolerance["dtable"] = {1.0 * N, 0};  // at most N additions
   };
@@ -363,6 +368,23 @@ void add_model_cases(std::vector<OpCase>& cases, Random& random) {
   cases.push_back(list_targets(random, 1024, 1, 0));
   cases.push_back(list_targets(random, 2600, 0.3, 70));
   cases.push_back(list_targets(random, 1100, 0, 5));
+  cases.push_back(embedding(random, 29, 6, 5, Kind::f32, 2));
+  cases.push_back(embedding(random, 3, 1100, 2, Kind::bf16));  // more columns than a pass has
+  cases.push_back(rope(random, 3, 40, 64, 8));                 // more work than a block has threads
+  cases.push_back(rope(random, 4, 2, 24, 0));                  // rows of whole vectors, halves of broken ones
+  cases.push_back(swiglu(2, 1100, 1));                         // more columns than a block has, and more rows than a grid
+  cases.push_back(swiglu(8195, 1, 1));
+  cases.push_back(with_mean(cross_entropy(random, 3, 65, 1), "logits", -300, random));  // no e^logit is above 0
+  OpCase broken = with_mean(cross_entropy(random, 3, 65, 1), "logits", 0, random);
+  for (TensorSpec& spec : broken.tensors)
+    if (spec.name == "logits") spec.values[70] = NAN;
+  broken.shape += " NaN", broken.oracle = false;
+  cases.push_back(broken);
+  cases.push_back(misaligned_in_turn(embedding(random, 5, 64, 3, Kind::f32)));
+  cases.push_back(misaligned_in_turn(rmsnorm(2, 64, true, 1)));
+  cases.push_back(misaligned_in_turn(rope(random, 2, 2, 64, 0)));
+  cases.push_back(misaligned_in_turn(swiglu(2, 64, 1)));
+  cases.push_back(misaligned_in_turn(cross_entropy(random, 2, 64, 1, 8)));
 }
 
 }  // namespace tll::test

@@ -21,10 +21,12 @@ const TensorSpec* find(const OpCase& op, const std::string& name) {
 // Where element e lies, counted without gaps.
 int64_t place(const TensorSpec& spec, int64_t e) { return e / spec.width * spec.stride() + e % spec.width; }
 
-Tensors make_tensors(const OpCase& op, DType type, const Values& initial, const Device& device = {}, size_t alignment = 0) {
+Tensors make_tensors(const OpCase& op, DType type, const Values& initial, const Device& device = {}, size_t alignment = 0,
+                     const std::string& but_not = {}) {
   Tensors t{type, {}};
   for (const TensorSpec& spec : op.tensors) {
-    Tensor& tensor = t.tensors.try_emplace(spec.name, spec, dtype_for(spec.kind, type), device, alignment).first->second;
+    const size_t align = spec.name != but_not ? alignment : 0;
+    Tensor& tensor = t.tensors.try_emplace(spec.name, spec, dtype_for(spec.kind, type), device, align).first->second;
     const auto found = initial.find(spec.name);
     if (found != initial.end()) for_each_live(spec, [&](int64_t i) { tensor.set(i, found->second[static_cast<size_t>(i)]); });
   }
@@ -240,6 +242,11 @@ Row check_oracle(const OpCase& op) {
 
 Row check_on(const OpCase& op, DType type, const TestDevice& device) {
   Row row = row_of(op, op.dtype_label.empty() ? dtype_name(type) : op.dtype_label, device.name);
+  const Device& gpu = device.variants.front();
+  if (gpu.kind == DeviceKind::cuda && gpu.arch < 800 && op.tensor_cores && type == DType::bf16) {
+    row.skipped = fmt::format("sm_{} has no tensor cores for bf16", gpu.arch / 10);
+    return row;
+  }
   const Values initial = initial_values(op, type);
   Reference reference;
   op.reference(initial, reference);
@@ -259,6 +266,13 @@ Row check_on(const OpCase& op, DType type, const TestDevice& device) {
     const std::string broken_again = execute(op, again, variant, true);
     if (!broken_again.empty() && row.problem.empty()) row.problem = broken_again;
     if (!same_results(op, first, again) && row.problem.empty()) row.problem = "two runs differ";
+    for (const TensorSpec& spec : op.tensors) {
+      if (!cuda || !op.each_misaligned) break;
+      Tensors t = make_tensors(op, type, initial, variant, 64, spec.name);
+      const std::string broken_alone = execute(op, t, variant, true);
+      if (!broken_alone.empty() && row.problem.empty()) row.problem = fmt::format("{} misaligned: {}", spec.name, broken_alone);
+      if (!same_results(op, first, t) && row.problem.empty()) row.problem = spec.name + " misaligned: other results";
+    }
     for (int threads : {1, kMostThreads}) {
       if (!op.same_bits_any_threads || cuda) break;
       Device other = variant;
@@ -267,6 +281,14 @@ Row check_on(const OpCase& op, DType type, const TestDevice& device) {
       execute(op, t, other, true);
       if (!same_results(op, first, t) && row.problem.empty())
         row.problem = fmt::format("{} threads and {} differ", variant.threads, threads);
+    }
+    for (int order = 1; order < device.orders && row.problem.empty(); order++) {
+      device.choose_order(order);
+      Tensors t = make_tensors(op, type, initial, variant, order % 2 == 0 ? 64 : op.alignment);
+      row.problem = execute(op, t, variant, true);
+      if (row.problem.empty() && !same_results(op, first, t)) row.problem = "the results follow the order of threads";
+      if (!row.problem.empty()) row.problem += fmt::format(" in order {}", order);
+      device.choose_order(0);
     }
     if (!row.problem.empty()) {
       row.problem += fmt::format(" on {}", variant_name(device, variant));

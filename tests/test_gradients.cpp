@@ -7,13 +7,19 @@
 #include <string>
 #include <vector>
 
+#include "emulator/emulator.h"
 #include "src/check.h"
 #include "tests/op_case.h"
+
+namespace emulator {
+[[gnu::weak]] Options& options();  // null: linked with a GPU's device, or none
+}
 
 namespace tll::test {
 namespace {
 
 constexpr const char* kHelp = R"(usage: test_gradients [--device NAME] [--op NAME] [--seed N] [--json]
+                      [--arch SM] [--mma SUM] [--orders N]
 
 Runs every op on every device found here and prints one table. Lines of type fp64 are the oracle: forward against the
 definition, backward against the complex step of forward. The others compare a device with the definition and with fp64.
@@ -24,6 +30,9 @@ tensors the one nearest to its tolerance is shown. Tolerances count roundings; t
   --op NAME      only this op; may be repeated (default: all)
   --seed N       choose other random shapes and values (default: 42)
   --json         a JSON array of objects instead of the table
+  --arch SM      the GPU that the emulator is: 75, 80 (the default), 86, 89, 90, 100 or 120
+  --mma SUM      how its tensor cores add: exact (the default), or hardware, which cuts as GPUs were measured to do
+  --orders N     run its kernels in N orders of threads and blocks; all must give the same bits (default: 1)
   --help         this text
 
 Exit code: 0 all verdicts are ok; 1 one is not; 2 usage.
@@ -33,6 +42,8 @@ struct Options {
   std::set<std::string> devices, ops;
   uint64_t seed = 42;
   bool json = false, help = false;
+  int arch = 0, orders = 1;  // 0: the emulator's default
+  bool hardware_mma = false;
 };
 
 template <class Names>
@@ -60,15 +71,42 @@ Options parse(const std::vector<std::string>& args) {
       if (text.empty() || text.size() > 18 || text.find_first_not_of("0123456789") != std::string::npos)
         fail(kExitUsage, "--seed takes a whole number from 0 to 10^18 - 1, not '{}'", text);
       options.seed = std::stoull(text);
+    } else if (name == "--arch") {
+      const std::string text = value();
+      const std::vector<std::string> known{"75", "80", "86", "89", "90", "100", "120"};
+      if (std::find(known.begin(), known.end(), text) == known.end())
+        fail(kExitUsage, "--arch is one of {}, not '{}'", joined(known), text);
+      options.arch = 10 * std::stoi(text);
+    } else if (name == "--mma") {
+      const std::string text = value();
+      if (text != "exact" && text != "hardware") fail(kExitUsage, "--mma is exact or hardware, not '{}'", text);
+      options.hardware_mma = text == "hardware";
+    } else if (name == "--orders") {
+      const std::string text = value();
+      if (text.empty() || text.size() > 4 || text.find_first_not_of("0123456789") != std::string::npos || std::stoi(text) == 0)
+        fail(kExitUsage, "--orders takes a whole number from 1 to 9999, not '{}'", text);
+      options.orders = std::stoi(text);
     } else if (args[i] == "--json") {
       options.json = true;
     } else if (args[i] == "--help") {
       options.help = true;
     } else {
-      fail(kExitUsage, "unknown option '{}': --device, --op, --seed, --json and --help are the ones there are", args[i]);
+      fail(kExitUsage,
+           "unknown option '{}': --device, --op, --seed, --json, --arch, --mma, --orders and --help are the ones there are",
+           args[i]);
     }
   }
   return options;
+}
+
+void set_emulator(const Options& options) {
+  if (!emulator::options) {
+    if (options.arch || options.hardware_mma || options.orders > 1)
+      fail(kExitUsage, "--arch, --mma and --orders are for the emulator, which this program was built without");
+    return;
+  }
+  if (options.arch) emulator::options().arch = options.arch;
+  if (options.hardware_mma) emulator::options().mma = emulator::MmaSum::hardware;
 }
 
 std::vector<TestDevice> chosen_devices(const Options& options) {
@@ -106,6 +144,7 @@ nlohmann::ordered_json to_json(const Row& row) {
                            {"forward_tolerance", row.forward_tolerance}};
   if (row.has_backward) j["backward_error"] = row.backward_error, j["backward_tolerance"] = row.backward_tolerance;
   j["ok"] = row.problem.empty();
+  if (!row.skipped.empty()) j["skipped"] = row.skipped;
   if (!row.problem.empty()) j["problem"] = row.problem;
   return j;
 }
@@ -115,20 +154,29 @@ void print(const Row& row) {
   const auto backward = [&](double x) { return row.has_backward ? number(x) : std::string("-"); };
   fmt::print("{:<16} {:<44} {:<14} {:<13} {:>9} {:>9} {:>9} {:>9}  {}\n", row.op, row.shape, row.dtype, row.device,
              number(row.forward_error), number(row.forward_tolerance), backward(row.backward_error),
-             backward(row.backward_tolerance), row.problem.empty() ? "ok" : "BAD: " + row.problem);
+             backward(row.backward_tolerance),
+             !row.skipped.empty()  ? "skipped: " + row.skipped
+             : row.problem.empty() ? "ok"
+                                   : "BAD: " + row.problem);
 }
 
 int run_table(const Options& options) {
-  const std::vector<TestDevice> devices = chosen_devices(options);
+  set_emulator(options);
+  std::vector<TestDevice> devices = chosen_devices(options);
+  for (TestDevice& device : devices)
+    if (device.name == "cuda-emulated") {
+      device.orders = options.orders;
+      device.choose_order = [](int order) { emulator::options().seed = 1 + static_cast<uint64_t>(order); };
+    }
   const std::vector<OpCase> cases = chosen_cases(options);
   nlohmann::ordered_json all = nlohmann::ordered_json::array();
   if (!options.json)
     fmt::print("{:<16} {:<44} {:<14} {:<13} {:>9} {:>9} {:>9} {:>9}  {}\n", "op", "shape", "dtype", "device", "forward",
                "tolerance", "backward", "tolerance", "verdict");
-  int rows = 0, bad = 0;
+  int rows = 0, bad = 0, skipped = 0;
   for (const OpCase& op : cases) {
     for (const Row& row : check(op, devices)) {
-      rows++, bad += !row.problem.empty();
+      rows++, bad += !row.problem.empty(), skipped += !row.skipped.empty();
       if (options.json)
         all.push_back(to_json(row));
       else
@@ -141,7 +189,11 @@ int run_table(const Options& options) {
     std::vector<std::string> names;
     for (const TestDevice& device : devices)
       for (const Device& variant : device.variants) names.push_back(variant_name(device, variant));
-    fmt::print("\n{} lines, {} bad; seed {}; devices: {}\n", rows, bad, options.seed, joined(names));
+    fmt::print("\n{} lines, {} bad, {} skipped; seed {}; devices: {}", rows, bad, skipped, options.seed, joined(names));
+    if (emulator::options)
+      fmt::print("; the emulator is sm_{}, {} sums, {} orders", emulator::options().arch / 10,
+                 options.hardware_mma ? "hardware's" : "exact", options.orders);
+    fmt::print("\n");
   }
   return bad ? kExitFault : kExitDone;
 }

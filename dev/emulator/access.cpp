@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "dev/emulator/block.h"
+#include "dev/emulator/memory.h"
 #include "dev/emulator/symbols.h"
 
 namespace emulator {
@@ -49,20 +50,35 @@ bool other_block_ordered(const Worker& w, uint32_t stamp, uint32_t who) {
   });
 }
 
+// The launch of another stream that is not ordered with this one and has this stamp among its blocks.
+[[gnu::noinline]] const Ran* unordered_launch(const Worker& w, uint32_t stamp) {
+  for (const Ran& ran : w.launch->unordered)
+    if (ran.kernel && stamp - ran.first_stamp < ran.blocks) return &ran;
+  return nullptr;
+}
+
 struct Earlier {  // the access that the current one races with
   uint32_t stamp, thread, pc;
   const char* did;
-  bool block_known = true;
+  bool block_known = true, thread_known = true;
 };
+constexpr const char* kLdg = "__ldg";
 [[noreturn, gnu::noinline]] void race(Worker& w, uintptr_t a, Access access, const void* site, Earlier e) {
   std::string tensor;
   const std::string place = describe_address(w, a, &tensor);
   std::string text = access == Access::write ? "writes " : access == Access::atomic ? "changes " : "reads ";
   text += place + ", which ";
-  if (e.stamp == w.stamp) {
+  if (e.did == kLdg) {
+    text = access == Access::constant ? "reads " + place + " through __ldg, though the same launch writes it"
+                                      : "writes " + place + ", though the same launch reads it through __ldg";
+  } else if (!e.thread_known) {
+    text += std::string("other threads ") + e.did + " with no barrier between";
+  } else if (e.stamp == w.stamp) {
     const uint3 t = w.threads[e.thread].index;
     text += "thread (" + std::to_string(t.x) + "," + std::to_string(t.y) + "," + std::to_string(t.z) + ") " + e.did +
             " with no barrier between";
+  } else if (const Ran* ran = e.block_known ? unordered_launch(w, e.stamp) : nullptr) {
+    text += launch_name(ran->kernel) + " " + e.did + " in another stream, and nothing orders the two launches";
   } else if (e.block_known) {
     const uint3 b = w.launch->block_index(e.stamp);
     text += "block (" + std::to_string(b.x) + "," + std::to_string(b.y) + "," + std::to_string(b.z) + ") " + e.did +
@@ -77,9 +93,29 @@ struct Earlier {  // the access that the current one races with
           .tensor = tensor});
 }
 
+// Of atomics that nothing orders, the record holds the latest. What is known of the others: flags, until a barrier.
+inline uint32_t earlier_atomics(const Worker& w, const Cell& c) {
+  if (c.write_stamp != w.stamp || !(c.flags & kAtomicWrite)) return 0;
+  const Warp& warp = w.warps[(c.write_who & 1023u) / 32];
+  const uint32_t clock = c.write_who >> 10;
+  uint32_t flags = clock < warp.block_clock ? 0 : c.flags & (kWarpAtomics | kBlockAtomics);
+  if (clock < warp.all_lanes_clock) flags &= ~static_cast<uint32_t>(kWarpAtomics);
+  return flags;
+}
+// The same after one more, by the current thread.
+inline uint32_t with_atomic(const Worker& w, const Cell& c) {
+  uint32_t flags = earlier_atomics(w, c);
+  const bool same_warp = &w.warps[(c.write_who & 1023u) / 32] == w.warp;
+  if (flags && !same_warp) flags = kBlockAtomics;
+  if (c.write_stamp == w.stamp && (c.flags & kAtomicWrite) && !same_block_ordered(w, c.write_who))
+    flags |= same_warp ? kWarpAtomics : kBlockAtomics;
+  return flags;
+}
+
 template <bool kShared>
 inline bool of_this_launch(const Worker& w, uint32_t stamp) {
-  return kShared ? stamp == w.stamp : stamp >= w.first_stamp;
+  if (kShared) return stamp == w.stamp;
+  return stamp >= w.ordered_below && (stamp >= w.first_stamp || unordered_launch(w, stamp));
 }
 
 // One record against one access.
@@ -90,8 +126,9 @@ inline void touch(Worker& w, Cell& c, uintptr_t a, const void* site, uint32_t pc
     const bool ordered = both_atomic || (c.write_stamp == w.stamp ? same_block_ordered(w, c.write_who)
                                                                   : other_block_ordered(w, c.write_stamp, c.write_who));
     if (!ordered || kAccess == Access::constant)
-      race(w, a, kAccess, site,
-           {c.write_stamp, c.write_who & 1023u, c.write_pc, ordered ? "wrote, though it is read through __ldg" : "wrote"});
+      race(w, a, kAccess, site, {c.write_stamp, c.write_who & 1023u, c.write_pc, ordered ? kLdg : "wrote"});
+    if (kAccess != Access::atomic && earlier_atomics(w, c))
+      race(w, a, kAccess, site, {c.write_stamp, 0, c.write_pc, "changed", true, false});
   }
   const uint32_t lane_bit = 1u << (w.current->id % 32u);
   const bool read_before = of_this_launch<kShared>(w, c.read_stamp);
@@ -141,13 +178,14 @@ inline void touch(Worker& w, Cell& c, uintptr_t a, const void* site, uint32_t pc
         if ((c.flags & kTwoWarps) && (c.read_who >> 10) >= warp.block_clock)
           race(w, a, kAccess, site, {c.read_stamp, c.flags >> 16, c.read_pc, "read"});
       }
-      if (c.flags & kReadOnlyPath) race(w, a, kAccess, site, {c.read_stamp, reader, c.read_pc, "read through __ldg"});
+      if (c.flags & kReadOnlyPath) race(w, a, kAccess, site, {c.read_stamp, reader, c.read_pc, kLdg});
     }
+    const uint32_t atomics = kAccess == Access::atomic ? kAtomicWrite | with_atomic(w, c) : 0u;
     c.write_stamp = w.stamp;
     c.write_who = w.who;
     c.write_pc = pc;
     c.read_stamp = 0;
-    c.flags = (c.flags & kSplit) | (kAccess == Access::atomic ? kAtomicWrite : 0u);
+    c.flags = (c.flags & kSplit) | atomics;
   }
 }
 
@@ -301,6 +339,22 @@ inline bool state_good(uint8_t* s, size_t size) {
           .tensor = tensor});
 }
 
+[[gnu::noinline]] void copied_elsewhere(Worker& w, uintptr_t a, size_t size, Access access, const void* site) {
+  const bool write = access == Access::write || access == Access::atomic;
+  for (const Ran& ran : w.launch->unordered)
+    for (const MemoryUse& use : ran.uses)
+      if ((write || use.write) && use.overlaps(reinterpret_cast<const void*>(a), size)) {
+        std::string tensor;
+        const std::string place = describe_address(w, a, &tensor);
+        w.fail({.fault = Fault::race,
+                .text = std::string(write ? "writes " : "reads ") + place + ", which a copy or fill " +
+                        (use.write ? "wrote" : "read") + " in another stream, and nothing orders the two",
+                .site = site,
+                .other_site = ran.site,
+                .tensor = tensor});
+      }
+}
+
 template <Access kAccess>
 void check(Worker& w, uintptr_t a, size_t size, const void* site) {
   constexpr bool kWrite = kAccess == Access::write;  // an atomic reads as well: what it changes must have a value
@@ -315,6 +369,7 @@ void check(Worker& w, uintptr_t a, size_t size, const void* site) {
   if (!state_good<kWrite>(r->state + offset, size) &&
       !(r == &w.statics && wake_static(w, a) && state_good<kWrite>(r->state + offset, size)))
     bad_state(w, *r, offset, size, kWrite, site);
+  if (w.copies_elsewhere && r == &device_memory) copied_elsewhere(w, a, size, kAccess, site);
   if (w.races) touch_all<kAccess>(w, *r, offset, size, site);
 }
 
