@@ -164,9 +164,12 @@ train: setup
 squad.bin: train_llama_lora data/demo/squad.json ; ./train_llama_lora prepare --data data/demo/squad.json --output $@
 
 test: setup
-	@$(MAKE) --no-print-directory -j$$(nproc) $(BUILD)/run_tests $(BUILD)/emulator_tests $(BUILD)/ladder_tests test_gradients train_llama_lora
+	@$(MAKE) --no-print-directory -j$$(nproc) $(BUILD)/run_tests $(BUILD)/emulator_tests $(BUILD)/ladder_tests $(BUILD)/probe_emulated \
+	  $(BUILD)/bench_ops_emulated test_gradients train_llama_lora
 	$(BUILD)/emulator_tests --gtest_brief=1
 	$(BUILD)/ladder_tests
+	$(BUILD)/probe_emulated --quick
+	$(BUILD)/bench_ops_emulated >/dev/null
 	./test_gradients
 	$(BUILD)/run_tests --gtest_brief=1
 
