@@ -1,27 +1,34 @@
-// Kernels with one bug each, and the same kernels without it.
+// Kernels and host code with one bug each, and the same without it.
 #pragma once
 
 #include <cuda_runtime.h>
+
+#include <vector>
+
+#include "emulator/emulator.h"
 
 namespace planted {
 
 inline constexpr int kValues = 4096;
 
-// Device memory of a case, fresh for each run.
+// Tensors of a case in one allocation, with gaps between them; fresh for each run.
 struct Memory {
-  float *in, *out;        // kValues each; in is written, out is not
-  int* counter;           // 0
-  float result[kValues];  // host: what the case copied back, if it did
+  float *in, *out;        // kValues each; in holds i % 7, out is not written
+  int* counter;           // 64 zeros
+  float* pinned;          // kValues of pinned memory, 0
+  float result[kValues];  // host memory: what the case copied back, if it did
 };
 
 struct Case {
   const char* name;
   void (*run)(bool bug, Memory& memory);  // enqueues; the caller synchronises
   int first_arch;                         // an architecture that has all it needs
-  bool numeric = false;                   // the bug shows in memory.result, as memory.result[i] != i
+  // The faults of which one is reported. Which of them comes first may depend on the order of threads: without a barrier, whoever
+  // reads first reads what nobody has written yet, and whoever comes second races. None: the bug shows as result[i] != i, i <
+  // 256.
+  std::vector<emulator::Fault> faults;
+  int last_arch = 9999;
 };
-
-extern const Case kCases[];
-extern const int kCaseCount;
+std::vector<Case>& cases();
 
 }  // namespace planted

@@ -10,7 +10,7 @@ __global__ void missing_barrier_kernel(float* out, const float* in) {
   if (!kBug) __syncthreads();
   out[threadIdx.x] = s[127 - threadIdx.x];
 }
-TLL_CASE(missing_barrier, 1, 128, 0, m.out, m.in)
+TLL_CASE(missing_barrier, 750, kUnordered, 1, 128, 0, m.out, m.in)
 
 // The second barrier of a loop: without it the array is refilled while others still read.
 template <bool kBug>
@@ -25,14 +25,14 @@ __global__ void refill_kernel(float* out, const float* in) {
   }
   out[threadIdx.x] = sum;
 }
-TLL_CASE(refill, 1, 64, 0, m.out, m.in)
+TLL_CASE(refill, 750, kRace, 1, 64, 0, m.out, m.in)
 
 template <bool kBug>
 __global__ void past_the_end_kernel(float* out, const float* in, int n) {
   const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
   if (kBug ? i <= n : i < n) out[i] = in[i];
 }
-TLL_CASE(past_the_end, (kValues + 128) / 128, 128, 0, m.out, m.in, kValues)
+TLL_CASE(past_the_end, 750, kOutside, (kValues + 128) / 128, 128, 0, m.out, m.in, kValues)
 
 template <bool kBug>
 __global__ void shared_index_kernel(float* out, const float* in) {
@@ -40,7 +40,7 @@ __global__ void shared_index_kernel(float* out, const float* in) {
   for (int c = 0; c < (kBug ? 34 : 33); c++) s[threadIdx.x][c] = in[c];
   out[threadIdx.x] = s[threadIdx.x][32];
 }
-TLL_CASE(shared_index, 1, 8, 0, m.out, m.in)
+TLL_CASE(shared_index, 750, kOutside, 1, 8, 0, m.out, m.in)
 
 template <bool kBug>
 __global__ void dynamic_shared_end_kernel(float* out, const float* in, int n) {
@@ -48,7 +48,7 @@ __global__ void dynamic_shared_end_kernel(float* out, const float* in, int n) {
   for (int i = static_cast<int>(threadIdx.x); i < n + (kBug ? 1 : 0); i += 32) s[i] = in[i];
   out[threadIdx.x] = s[threadIdx.x];
 }
-TLL_CASE(dynamic_shared_end, 1, 32, 100 * 4, m.out, m.in, 100)
+TLL_CASE(dynamic_shared_end, 750, kOutside, 1, 32, 100 * 4, m.out, m.in, 100)
 
 // Rows of 100 values, but the blocks are laid out for 96: two blocks write some of them.
 template <bool kBug>
@@ -56,7 +56,7 @@ __global__ void one_row_two_blocks_kernel(float* out, const float* in) {
   const int row = kBug ? static_cast<int>(blockIdx.x) / 2 : static_cast<int>(blockIdx.x);
   out[100 * row + static_cast<int>(threadIdx.x)] = in[threadIdx.x];
 }
-TLL_CASE(one_row_two_blocks, 8, 100, 0, m.out, m.in)
+TLL_CASE(one_row_two_blocks, 750, kRace, 8, 100, 0, m.out, m.in)
 
 // A block reads what another one of the same launch writes.
 template <bool kBug>
@@ -65,7 +65,7 @@ __global__ void other_block_reads_kernel(float* data, float* out) {
   data[blockIdx.x * 32 + threadIdx.x] = 1.0f;
   out[blockIdx.x * 32 + threadIdx.x] = data[static_cast<unsigned>(other) * 32 + threadIdx.x];
 }
-TLL_CASE(other_block_reads, 4, 32, 0, m.in, m.out)
+TLL_CASE(other_block_reads, 750, kRace, 4, 32, 0, m.in, m.out)
 
 template <bool kBug>
 __global__ void divergent_barrier_kernel(float* out) {
@@ -79,7 +79,7 @@ __global__ void divergent_barrier_kernel(float* out) {
   }
   out[threadIdx.x] = s[63 - threadIdx.x];
 }
-TLL_CASE(divergent_barrier, 1, 64, 0, m.out)
+TLL_CASE(divergent_barrier, 750, kBarrier, 1, 64, 0, m.out)
 
 template <bool kBug>
 __global__ void early_exit_kernel(float* out, const float* in, int n) {
@@ -90,7 +90,7 @@ __global__ void early_exit_kernel(float* out, const float* in, int n) {
   __syncthreads();
   if (i < n) out[i] = s[n - 1 - i];
 }
-TLL_CASE(early_exit, 1, 64, 0, m.out, m.in, 50)
+TLL_CASE(early_exit, 750, kBarrier, 1, 64, 0, m.out, m.in, 50)
 
 template <bool kBug>
 __global__ void uninitialised_shared_kernel(float* out, const float* in, int n) {
@@ -101,28 +101,28 @@ __global__ void uninitialised_shared_kernel(float* out, const float* in, int n) 
   __syncthreads();
   out[i] = s[63 - i];
 }
-TLL_CASE(uninitialised_shared, 1, 64, 0, m.out, m.in, 63)
+TLL_CASE(uninitialised_shared, 750, kUnwritten, 1, 64, 0, m.out, m.in, 63)
 
 template <bool kBug>
 __global__ void uninitialised_device_kernel(float* out, const float* in) {
   if (!kBug) out[threadIdx.x] = 0.0f;
   out[threadIdx.x] += in[threadIdx.x];
 }
-TLL_CASE(uninitialised_device, 1, 32, 0, m.out, m.in)
+TLL_CASE(uninitialised_device, 750, kUnwritten, 1, 32, 0, m.out, m.in)
 
 template <bool kBug>
 __global__ void misaligned_vector_kernel(float* out, const float* in) {
   const int row = kBug ? 33 : 36;  // an odd pitch: every other row begins off the 16 bytes
   tll::store_vec(out + 4 * threadIdx.x, tll::load_vec<4>(in + row * static_cast<int>(threadIdx.x)));
 }
-TLL_CASE(misaligned_vector, 1, 32, 0, m.out, m.in)
+TLL_CASE(misaligned_vector, 750, kMisaligned, 1, 32, 0, m.out, m.in)
 
 template <bool kBug>
 __global__ void misaligned_pointer_kernel(float* out, const float* in) {
   const char* p = reinterpret_cast<const char*>(in) + 4 * threadIdx.x + (kBug ? 2 : 0);
   out[threadIdx.x] = *reinterpret_cast<const float*>(p);
 }
-TLL_CASE(misaligned_pointer, 1, 32, 0, m.out, m.in)
+TLL_CASE(misaligned_pointer, 750, kMisaligned, 1, 32, 0, m.out, m.in)
 
 // Blocks leave partial sums, and the last one to arrive adds them: the fence orders them before the count.
 template <bool kBug>
@@ -140,7 +140,7 @@ __global__ void last_block_kernel(float* out, const float* in, int* counter) {
     out[0] = sum;
   }
 }
-TLL_CASE(last_block, 8, 32, 0, m.out, m.in, m.counter)
+TLL_CASE(last_block, 750, kUnordered, 8, 32, 0, m.out, m.in, m.counter)
 
 template <bool kBug>
 __global__ void read_only_path_kernel(float* data, float* out) {
@@ -148,20 +148,20 @@ __global__ void read_only_path_kernel(float* data, float* out) {
   data[threadIdx.x] = 2 * x;
   out[threadIdx.x] = x;
 }
-TLL_CASE(read_only_path, 1, 32, 0, m.in, m.out)
+TLL_CASE(read_only_path, 750, kRace, 1, 32, 0, m.in, m.out)
 
 template <bool kBug>
 __global__ void shift_kernel(int* counter, int by) {
   if (threadIdx.x == 0) *counter = 1 << (kBug ? by : by - 1);
 }
-TLL_CASE(shift, 1, 32, 0, m.counter, 32)
+TLL_CASE(shift, 750, kArithmetic, 1, 32, 0, m.counter, 32)
 
 template <bool kBug>
 __global__ void int_overflow_kernel(float* out, int rows, int columns) {
   const auto index = kBug ? rows * columns : static_cast<long long>(rows) * columns;
   if (threadIdx.x == 0) out[index % 7 >= 0 ? 0 : 1] = 1.0f;
 }
-TLL_CASE(int_overflow, 1, 32, 0, m.out, 100000, 100000)
+TLL_CASE(int_overflow, 750, kArithmetic, 1, 32, 0, m.out, 100000, 100000)
 
 template <bool kBug>
 __global__ void host_pointer_kernel(float* out, const float* p) {
@@ -170,6 +170,7 @@ __global__ void host_pointer_kernel(float* out, const float* p) {
 void host_pointer(bool bug, Memory& m) {
   tll::launch(bug ? host_pointer_kernel<true> : host_pointer_kernel<false>, 1, 32, 0, nullptr, m.out, bug ? m.result : m.in);
 }
+TLL_HOST_CASE(host_pointer, 750, kOutside)
 
 template <bool kBug>
 __global__ void large_shared_kernel(float* out) {
@@ -188,6 +189,7 @@ void too_much_shared(bool bug, Memory& m) {
       cudaSuccess)
     (void)cudaLaunchKernelEx(&config, kernel, m.out);
 }
+TLL_HOST_CASE(too_much_shared, 750, kLaunch)
 void no_opt_in(bool bug, Memory& m) {
   cudaLaunchConfig_t config = {};
   config.gridDim = 1;
@@ -195,6 +197,7 @@ void no_opt_in(bool bug, Memory& m) {
   config.dynamicSmemBytes = bug ? 48 * 1024 + 16 : 48 * 1024;
   (void)cudaLaunchKernelEx(&config, large_shared_kernel<true>, m.out);
 }
+TLL_HOST_CASE(no_opt_in, 750, kLaunch)
 
 // A copy through the default stream does not wait for a stream that does not block.
 void unordered_copy(bool bug, Memory& m) {
@@ -205,5 +208,6 @@ void unordered_copy(bool bug, Memory& m) {
   (void)cudaMemcpy(m.result, m.out, 32 * sizeof(float), cudaMemcpyDeviceToHost);
   TLL_CUDA(cudaStreamDestroy(stream));
 }
+TLL_HOST_CASE(unordered_copy, 750, kHost)
 
 }  // namespace planted

@@ -10,7 +10,7 @@ __global__ void missing_warp_barrier_kernel(float* out, const float* in) {
   if (!kBug) __syncwarp();
   out[threadIdx.x] = s[31 - threadIdx.x];
 }
-TLL_CASE(missing_warp_barrier, 1, 32, 0, m.out, m.in)
+TLL_CASE(missing_warp_barrier, 750, kUnordered, 1, 32, 0, m.out, m.in)
 
 // __syncwarp of half a warp orders that half alone.
 template <bool kBug>
@@ -21,7 +21,7 @@ __global__ void half_warp_barrier_kernel(float* out, const float* in) {
   __syncwarp(mask);
   out[lane] = s[kBug ? lane ^ 16 : lane ^ 15];
 }
-TLL_CASE(half_warp_barrier, 1, 32, 0, m.out, m.in)
+TLL_CASE(half_warp_barrier, 750, kUnordered, 1, 32, 0, m.out, m.in)
 
 // A shuffle does not order memory.
 template <bool kBug>
@@ -32,7 +32,7 @@ __global__ void shuffle_is_no_barrier_kernel(float* out, const float* in) {
   if (!kBug) __syncwarp();
   out[threadIdx.x] = s[31 - threadIdx.x] + x;
 }
-TLL_CASE(shuffle_is_no_barrier, 1, 32, 0, m.out, m.in)
+TLL_CASE(shuffle_is_no_barrier, 750, kUnordered, 1, 32, 0, m.out, m.in)
 
 // 48 threads: the second warp has 16 lanes.
 template <bool kBug>
@@ -41,7 +41,7 @@ __global__ void shuffle_lane_kernel(float* out, const float* in) {
   const unsigned mask = threadIdx.x < 32 ? 0xffffffffu : 0x0000ffffu;
   out[threadIdx.x] = x + __shfl_down_sync(mask, x, 8, kBug ? 32 : 16);
 }
-TLL_CASE(shuffle_lane, 1, 48, 0, m.out, m.in)
+TLL_CASE(shuffle_lane, 750, kCollective, 1, 48, 0, m.out, m.in)
 
 // The whole warp is named, half of it calls.
 template <bool kBug>
@@ -51,28 +51,28 @@ __global__ void shuffle_mask_kernel(float* out, const float* in) {
   __syncwarp();
   out[threadIdx.x] = x;
 }
-TLL_CASE(shuffle_mask, 1, 32, 0, m.out, m.in)
+TLL_CASE(shuffle_mask, 750, kCollective, 1, 32, 0, m.out, m.in)
 
 template <bool kBug>
 __global__ void own_lane_missing_kernel(int* counter, const float* in) {
   const unsigned votes = __ballot_sync(kBug ? 0x7fffffffu : 0xffffffffu, in[threadIdx.x] > 3.0f);
   if (threadIdx.x == 0) *counter = static_cast<int>(votes);
 }
-TLL_CASE(own_lane_missing, 1, 32, 0, m.counter, m.in)
+TLL_CASE(own_lane_missing, 750, kCollective, 1, 32, 0, m.counter, m.in)
 
 template <bool kBug>
 __global__ void active_mask_kernel(float* out, const float* in) {
   const unsigned mask = kBug ? __activemask() : 0xffffffffu;
   out[threadIdx.x] = __shfl_xor_sync(mask, in[threadIdx.x], 1);
 }
-TLL_CASE(active_mask, 1, 32, 0, m.out, m.in)
+TLL_CASE(active_mask, 750, kCollective, 1, 32, 0, m.out, m.in)
 
 template <bool kBug>
 __global__ void exited_lane_kernel(float* out, const float* in) {
   if (kBug && threadIdx.x == 31) return;
   out[threadIdx.x] = __shfl_xor_sync(0xffffffffu, in[threadIdx.x], 1);
 }
-TLL_CASE(exited_lane, 1, 32, 0, m.out, m.in)
+TLL_CASE(exited_lane, 750, kCollective, 1, 32, 0, m.out, m.in)
 
 // ---- asynchronous copies ------------------------------------------------------------------------------------------------------
 template <bool kBug>
@@ -84,7 +84,7 @@ __global__ void copy_without_wait_kernel(float* out, const float* in) {
   __syncthreads();
   out[threadIdx.x] = s[127 - threadIdx.x];
 }
-TLL_CASE(copy_without_wait, 1, 32, 0, m.out, m.in)
+TLL_CASE(copy_without_wait, 800, kInFlight, 1, 32, 0, m.out, m.in)
 
 template <bool kBug>
 __global__ void copy_without_barrier_kernel(float* out, const float* in) {
@@ -95,7 +95,7 @@ __global__ void copy_without_barrier_kernel(float* out, const float* in) {
   if (!kBug) __syncthreads();
   out[threadIdx.x] = s[127 - threadIdx.x];
 }
-TLL_CASE(copy_without_barrier, 1, 32, 0, m.out, m.in)
+TLL_CASE(copy_without_barrier, 750, kUnordered, 1, 32, 0, m.out, m.in)
 
 // Two stages; in the tail nothing is left to commit, so a wait count that was right before is too large by one.
 template <bool kBug>
@@ -115,7 +115,7 @@ __global__ void pipeline_kernel(float* out, const float* in, int steps) {
   }
   out[t] = sum;
 }
-TLL_CASE(pipeline, 1, 32, 0, m.out, m.in, 5)
+TLL_CASE(pipeline, 800, kInFlight, 1, 32, 0, m.out, m.in, 5)
 
 template <bool kBug>
 __global__ void copy_source_misaligned_kernel(float* out, const float* in) {
@@ -125,7 +125,7 @@ __global__ void copy_source_misaligned_kernel(float* out, const float* in) {
   __syncthreads();
   out[threadIdx.x] = s[4 * threadIdx.x] + s[4 * threadIdx.x + 3];
 }
-TLL_CASE(copy_source_misaligned, 1, 32, 0, m.out, m.in)
+TLL_CASE(copy_source_misaligned, 800, kMisaligned, 1, 32, 0, m.out, m.in)
 
 // ---- tensor cores -------------------------------------------------------------------------------------------------------------
 // out = A · I with A (16, 16) of small integers: result[i] == i where nothing is wrong. As halves, 0 … 255 are exact.
@@ -154,6 +154,7 @@ void fragment_index(bool bug, Memory& m) {
   tll::launch(bug ? fragment_index_kernel<true> : fragment_index_kernel<false>, 1, 32, 0, nullptr, m.out);
   TLL_CUDA(cudaMemcpy(m.result, m.out, 256 * sizeof(float), cudaMemcpyDeviceToHost));
 }
+TLL_HOST_CASE(fragment_index, 750, kWrongValues)
 
 template <bool kBug>
 __global__ void ldmatrix_without_barrier_kernel(float* out) {
@@ -165,7 +166,7 @@ __global__ void ldmatrix_without_barrier_kernel(float* out) {
   tll::ldmatrix_trans(r, &a[lane % 8][0]);
   out[lane] = static_cast<float>(r[0]);
 }
-TLL_CASE(ldmatrix_without_barrier, 1, 32, 0, m.out)
+TLL_CASE(ldmatrix_without_barrier, 750, kUnordered, 1, 32, 0, m.out)
 
 template <bool kBug>
 __global__ void ldmatrix_pitch_kernel(float* out) {
@@ -177,73 +178,6 @@ __global__ void ldmatrix_pitch_kernel(float* out) {
   tll::ldmatrix(r, a + kPitch * static_cast<int>(threadIdx.x % 8));
   out[threadIdx.x] = static_cast<float>(r[0]);
 }
-TLL_CASE(ldmatrix_pitch, 1, 32, 0, m.out)
-
-#define TLL_DECLARE(name) void name(bool, Memory&);
-TLL_DECLARE(missing_barrier)
-TLL_DECLARE(refill)
-TLL_DECLARE(past_the_end)
-TLL_DECLARE(shared_index)
-TLL_DECLARE(dynamic_shared_end)
-TLL_DECLARE(one_row_two_blocks)
-TLL_DECLARE(other_block_reads)
-TLL_DECLARE(divergent_barrier)
-TLL_DECLARE(early_exit)
-TLL_DECLARE(uninitialised_shared)
-TLL_DECLARE(uninitialised_device)
-TLL_DECLARE(misaligned_vector)
-TLL_DECLARE(misaligned_pointer)
-TLL_DECLARE(last_block)
-TLL_DECLARE(read_only_path)
-TLL_DECLARE(shift)
-TLL_DECLARE(int_overflow)
-TLL_DECLARE(host_pointer)
-TLL_DECLARE(too_much_shared)
-TLL_DECLARE(no_opt_in)
-TLL_DECLARE(unordered_copy)
-
-#define TLL_LIST(name) \
-  { #name, name, 750 }
-#define TLL_LIST_80(name) \
-  { #name, name, 800 }
-const Case kCases[] = {
-    TLL_LIST(missing_barrier),
-    TLL_LIST(refill),
-    TLL_LIST(past_the_end),
-    TLL_LIST(shared_index),
-    TLL_LIST(dynamic_shared_end),
-    TLL_LIST(one_row_two_blocks),
-    TLL_LIST(other_block_reads),
-    TLL_LIST(divergent_barrier),
-    TLL_LIST(early_exit),
-    TLL_LIST(uninitialised_shared),
-    TLL_LIST(uninitialised_device),
-    TLL_LIST(misaligned_vector),
-    TLL_LIST(misaligned_pointer),
-    TLL_LIST(last_block),
-    TLL_LIST(read_only_path),
-    TLL_LIST(shift),
-    TLL_LIST(int_overflow),
-    TLL_LIST(host_pointer),
-    TLL_LIST(too_much_shared),
-    TLL_LIST(no_opt_in),
-    TLL_LIST(unordered_copy),
-    TLL_LIST(missing_warp_barrier),
-    TLL_LIST(half_warp_barrier),
-    TLL_LIST(shuffle_is_no_barrier),
-    TLL_LIST(shuffle_lane),
-    TLL_LIST(shuffle_mask),
-    TLL_LIST(own_lane_missing),
-    TLL_LIST(active_mask),
-    TLL_LIST(exited_lane),
-    TLL_LIST_80(copy_without_wait),
-    TLL_LIST(copy_without_barrier),
-    TLL_LIST_80(pipeline),
-    TLL_LIST_80(copy_source_misaligned),
-    {"fragment_index", fragment_index, 750, true},
-    TLL_LIST(ldmatrix_without_barrier),
-    TLL_LIST(ldmatrix_pitch),
-};
-const int kCaseCount = sizeof(kCases) / sizeof(kCases[0]);
+TLL_CASE(ldmatrix_pitch, 750, kMisaligned, 1, 32, 0, m.out)
 
 }  // namespace planted
