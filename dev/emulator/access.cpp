@@ -43,8 +43,10 @@ inline bool same_block_ordered(const Worker& w, uint32_t who) {
   if (&other != w.warp) return clock < other.block_clock;
   return clock < other.all_lanes_clock || (!other.known.empty() && other.known[32 * (w.current->id % 32u) + thread % 32] > clock);
 }
-bool other_block_ordered(const Worker& w, uint32_t stamp) {
-  return std::find(w.acquired.begin(), w.acquired.end(), stamp) != w.acquired.end();
+bool other_block_ordered(const Worker& w, uint32_t stamp, uint32_t who) {
+  return std::any_of(w.acquired.begin(), w.acquired.end(), [&](const Worker::Acquired& a) {
+    return a.stamp == stamp && (who >> 10) <= (*a.released)[who & 1023u] && same_block_ordered(w, a.who);
+  });
 }
 
 struct Earlier {  // the access that the current one races with
@@ -85,8 +87,8 @@ template <Access kAccess, bool kShared>
 inline void touch(Worker& w, Cell& c, uintptr_t a, const void* site, uint32_t pc) {
   if (of_this_launch<kShared>(w, c.write_stamp)) {
     const bool both_atomic = kAccess == Access::atomic && (c.flags & kAtomicWrite);
-    const bool ordered =
-        both_atomic || (c.write_stamp == w.stamp ? same_block_ordered(w, c.write_who) : other_block_ordered(w, c.write_stamp));
+    const bool ordered = both_atomic || (c.write_stamp == w.stamp ? same_block_ordered(w, c.write_who)
+                                                                  : other_block_ordered(w, c.write_stamp, c.write_who));
     if (!ordered || kAccess == Access::constant)
       race(w, a, kAccess, site,
            {c.write_stamp, c.write_who & 1023u, c.write_pc, ordered ? "wrote, though it is read through __ldg" : "wrote"});
@@ -122,7 +124,8 @@ inline void touch(Worker& w, Cell& c, uintptr_t a, const void* site, uint32_t pc
     if (read_before) {
       const uint32_t reader = c.read_who & 1023u;
       if (c.read_stamp != w.stamp) {
-        if (!other_block_ordered(w, c.read_stamp)) race(w, a, kAccess, site, {c.read_stamp, reader, c.read_pc, "read"});
+        if (!other_block_ordered(w, c.read_stamp, c.read_who))
+          race(w, a, kAccess, site, {c.read_stamp, reader, c.read_pc, "read"});
       } else {
         if (c.flags & kTwoBlocks) race(w, a, kAccess, site, {0, 0, c.read_pc, "read", false});
         const Warp& warp = w.warps[reader / 32];

@@ -100,7 +100,8 @@ void Worker::thread_exits() {
   current->wait = Wait::exited;
   exited++;
   warp->exited |= 1u << lane();
-  if (!warp->groups.empty()) complete_groups(*warp);
+  for (const WarpGroup& g : warp->groups)
+    if (g.mask >> lane() & 1u) missing_lane(g, lane());
   yield();
   std::abort();  // nobody resumes a thread that has exited
 }
@@ -147,7 +148,7 @@ void Worker::prepare(Launch& l, uint32_t number) {
     Thread& t = threads[i];
     t.index = {i % l.block.x, i / l.block.x % l.block.y, i / (l.block.x * l.block.y)};
     t.wait = Wait::none;
-    t.fenced = false;
+    t.fence.clock = 0;
     t.groups = 0;
     t.copies.clear();
     t.context = make_fcontext(reinterpret_cast<void*>(t.stack + kStackBytes), kStackBytes, thread_main);
@@ -225,7 +226,15 @@ uint3 thread_index() { return running->current->index; }
 uint3 block_index() { return running->block_index; }
 int arch() { return options().arch; }
 void* dynamic_shared() { return running->dynamic_memory; }
-void thread_fence() { running->current->fenced = true; }
+void thread_fence() {
+  Worker& w = *running;
+  Fence& fence = w.current->fence;
+  fence.clock = w.warp->clock++;  // what the thread does from here on comes after
+  w.update_clock();
+  fence.all_lanes_clock = w.warp->all_lanes_clock;
+  fence.block_clocks.clear();
+  for (uint32_t i = 0; i < (w.thread_count + 31) / 32; i++) fence.block_clocks.push_back(w.warps[i].block_clock);
+}
 void trap() { running->fail({.fault = Fault::trap, .text = "stopped itself", .site = __builtin_return_address(0)}); }
 
 uint3 Launch::block_index(uint32_t stamp) const {

@@ -45,6 +45,15 @@ struct PendingCopy {
   const void* site;
 };
 
+// What a thread's latest __threadfence orders: its own accesses up to a clock, and those that came before it by barriers.
+struct Fence {
+  uint32_t clock = 0;  // 0: none
+  uint32_t all_lanes_clock = 0;
+  std::vector<uint32_t> block_clocks;  // of each warp
+};
+// What an atomic after a fence hands to those that see it: each thread's accesses up to a clock.
+using Released = std::shared_ptr<const std::vector<uint32_t>>;
+
 struct Thread {
   fcontext_t context = nullptr;
   uintptr_t stack = 0;  // its lowest address
@@ -54,7 +63,7 @@ struct Thread {
   const void* site = nullptr;  // of the call that waits
   uint32_t mask = 0;
   void* payload = nullptr;  // arguments and results of the collective
-  bool fenced = false;
+  Fence fence;
   uint32_t groups = 0;  // asynchronous copies: groups committed
   std::vector<PendingCopy> copies;
 };
@@ -79,8 +88,6 @@ struct Failure {
   const void* site = nullptr;
   const void* other_site = nullptr;
   std::string tensor{};
-  std::string file{};  // and line: where the compiler itself gave them
-  int line = 0;
 };
 
 constexpr size_t kStackBytes = 64 * 1024;
@@ -119,7 +126,12 @@ struct Worker {
   uint8_t* dynamic_memory = nullptr;
   size_t dynamic_bytes = 0;  // of the current block; what lies behind is not addressable
   std::vector<StaticShared> touched;
-  std::vector<uint32_t> acquired;  // stamps of blocks whose writes this block may read
+  struct Acquired {
+    uint32_t stamp;
+    Released released;
+    uint32_t who;  // the thread that saw the atomic, and its clock
+  };
+  std::vector<Acquired> acquired;  // from other blocks
   fcontext_t main = nullptr, nowhere = nullptr;
 
   uint32_t barrier_waiting = 0, barrier_votes = 0;
@@ -142,6 +154,7 @@ struct Worker {
   using Complete = void (*)(Worker&, Warp&, uint32_t lanes);
   void collective(Wait wait, const void* site, uint32_t mask, void* payload);
   void complete_groups(Warp& warp);
+  [[noreturn]] void missing_lane(const WarpGroup& group, uint32_t lane);
   void diagnose();  // nobody can run: says why
   void update_clock() { who = current->id | warp->clock << 10; }
 
@@ -181,7 +194,7 @@ std::string describe_device_address(uintptr_t a, std::string* tensor);
 // Null: device memory that may be read (written: was written by somebody) or written; else what is wrong.
 std::string check_device_range(const void* p, size_t bytes, bool needs_value);
 bool in_device_memory(const void* p);
-void acquire_release(Worker& worker, const void* p, bool release);
+void acquire_release(Worker& worker, const void* p);
 void forget_releases();
 
 void add_report(Report report);

@@ -122,45 +122,47 @@ struct UbsanMismatch {
   unsigned char log_alignment, kind;
 };
 
-static void undefined(const UbsanLocation& at, Fault fault, const std::string& text) {
+static void undefined(const UbsanLocation& at, const void* site, Fault fault, const std::string& text,
+                      const std::string& tensor = "") {
   if (!running) {
     std::fprintf(stderr, "%s:%u: host code %s\n", at.file, at.line, text.c_str());
     std::abort();
   }
-  running->fail({.fault = fault, .text = text, .file = at.file, .line = static_cast<int>(at.line)});
+  running->fail({.fault = fault, .text = text, .site = site, .tensor = tensor});
 }
 
 void __ubsan_handle_out_of_bounds(UbsanBounds* data, unsigned long index) {
-  undefined(data->at, Fault::out_of_bounds,
+  undefined(data->at, SITE, Fault::out_of_bounds,
             "uses index " + std::to_string(static_cast<long>(index)) + " of an array of type " + data->array->name);
 }
 void __ubsan_handle_type_mismatch_v1(UbsanMismatch* data, unsigned long p) {
   const unsigned long alignment = 1ul << data->log_alignment;
   std::string tensor, place = running ? emulator::describe_address(*running, p, &tensor) : "host memory";
-  undefined(data->at, Fault::misaligned,
+  undefined(data->at, SITE, Fault::misaligned,
             std::string("uses ") + place + " as " + data->type->name + ", which needs an alignment of " +
-                std::to_string(alignment) + " bytes");
+                std::to_string(alignment) + " bytes",
+            tensor);
 }
 void __ubsan_handle_shift_out_of_bounds(UbsanLocation* at, unsigned long, unsigned long by) {
-  undefined(*at, Fault::arithmetic, "shifts by " + std::to_string(static_cast<long>(by)) + ", or shifts a negative value");
+  undefined(*at, SITE, Fault::arithmetic, "shifts by " + std::to_string(static_cast<long>(by)) + ", or shifts a negative value");
 }
 void __ubsan_handle_divrem_overflow(UbsanLocation* at, unsigned long, unsigned long) {
-  undefined(*at, Fault::arithmetic, "divides an integer by 0, or the smallest one by -1");
+  undefined(*at, SITE, Fault::arithmetic, "divides an integer by 0, or the smallest one by -1");
 }
 void __ubsan_handle_add_overflow(UbsanLocation* at, unsigned long, unsigned long) {
-  undefined(*at, Fault::arithmetic, "adds signed integers beyond their range");
+  undefined(*at, SITE, Fault::arithmetic, "adds signed integers beyond their range");
 }
 void __ubsan_handle_sub_overflow(UbsanLocation* at, unsigned long, unsigned long) {
-  undefined(*at, Fault::arithmetic, "subtracts signed integers beyond their range");
+  undefined(*at, SITE, Fault::arithmetic, "subtracts signed integers beyond their range");
 }
 void __ubsan_handle_mul_overflow(UbsanLocation* at, unsigned long, unsigned long) {
-  undefined(*at, Fault::arithmetic, "multiplies signed integers beyond their range");
+  undefined(*at, SITE, Fault::arithmetic, "multiplies signed integers beyond their range");
 }
 void __ubsan_handle_negate_overflow(UbsanLocation* at, unsigned long) {
-  undefined(*at, Fault::arithmetic, "negates the smallest integer");
+  undefined(*at, SITE, Fault::arithmetic, "negates the smallest integer");
 }
 void __ubsan_handle_float_cast_overflow(UbsanLocation* at, unsigned long) {
-  undefined(*at, Fault::arithmetic, "converts a floating-point value to an integer type that cannot hold it");
+  undefined(*at, SITE, Fault::arithmetic, "converts a floating-point value to an integer type that cannot hold it");
 }
 
 }  // extern "C"

@@ -39,13 +39,15 @@ struct ActAs {
 
 void need_whole_warp(Worker& w, const void* site, const char* name) {
   if (w.warp->present != 0xffffffffu || w.warp->exited != 0)
-    w.fail({.fault = Fault::collective, .text = std::string(name) + " needs all 32 lanes of the warp", .site = site});
+    w.fail({.fault = Fault::collective,
+            .text = std::string("calls ") + name + ", which needs all 32 lanes of the warp",
+            .site = site});
 }
 void need_arch(Worker& w, int first, const char* name, const void* site) {
   if (arch() < first)
     w.fail({.fault = Fault::launch,
-            .text = std::string(name) + " begins with sm_" + std::to_string(first / 10) + ", the architecture is sm_" +
-                    std::to_string(arch() / 10),
+            .text = std::string("uses ") + name + ", which begins with sm_" + std::to_string(first / 10) +
+                    ", the architecture is sm_" + std::to_string(arch() / 10),
             .site = site});
 }
 bool in_shared(const Worker& w, const void* p) {
@@ -229,7 +231,7 @@ void atomic_access(const void* p, int size) {
   const void* site = __builtin_return_address(0);
   check_aligned(w, p, static_cast<size_t>(size), "an atomic", site);
   check_access(w, p, static_cast<size_t>(size), Access::atomic, site);
-  if (in_device_memory(p)) acquire_release(w, p, w.current->fenced);
+  if (in_device_memory(p)) acquire_release(w, p);
 }
 
 }  // namespace emulator

@@ -23,20 +23,26 @@ std::string index_text(uint3 i) {
 }
 Place place_of(const void* site) {
   if (!site) return {};
-  const SourceLine line = source_line(site);
+  const SourceLine line = kernel_line(site);
   return {line.file, line.line};
 }
-std::string place_text(const Place& p) { return p.line ? p.file + ":" + std::to_string(p.line) : "?"; }
+// "kernel.cu:12", and where a header's function that it calls does it.
+std::string place_text(const Place& p, const void* site) {
+  if (!p.line) return "?";
+  const std::string text = p.file + ":" + std::to_string(p.line);
+  const SourceLine inner = site ? source_line(site) : SourceLine{p.file, p.file, p.line};
+  return inner.file == p.file ? text : text + " (by " + inner.file + ":" + std::to_string(inner.line) + ")";
+}
 
 void report_failure(const Launch& launch, const Worker& worker) {
   const Failure& f = *worker.failure;
   Report r{.fault = f.fault, .kernel = function_name(launch.kernel), .tensor = f.tensor, .other = place_of(f.other_site)};
   r.block = worker.block_index;
   if (f.thread) r.thread = f.thread->index;
-  r.place = f.line ? Place{f.file, f.line} : place_of(f.site);
-  r.message = std::string(fault_name(f.fault)) + ": " + place_text(r.place) + ": " + r.kernel + " block " + index_text(r.block) +
-              " thread " + index_text(r.thread) + " " + f.text;
-  if (r.other.line) r.message += "; the other place: " + place_text(r.other);
+  r.place = place_of(f.site);
+  r.message = std::string(fault_name(f.fault)) + ": " + place_text(r.place, f.site) + ": " + r.kernel + " block " +
+              index_text(r.block) + " thread " + index_text(r.thread) + " " + f.text;
+  if (r.other.line) r.message += "; the other place: " + place_text(r.other, f.other_site);
   add_report(r);
 }
 

@@ -7,7 +7,6 @@
 #include <cstring>
 #include <map>
 #include <mutex>
-#include <set>
 
 #include "dev/emulator/block.h"
 #include "dev/emulator/symbols.h"
@@ -35,7 +34,7 @@ struct DeviceHeap {
   std::map<uintptr_t, Allocation> allocations;
   size_t used = 0;
   uint64_t allocated = 0;
-  std::map<uintptr_t, std::set<uint32_t>> releases;  // atomics: blocks whose fence came before
+  std::map<uintptr_t, std::map<uint32_t, Released>> releases;  // atomics: of blocks whose fence came before
   DeviceHeap() { device_memory.create(reinterpret_cast<uintptr_t>(map_memory(kAddressSpace)), kAddressSpace, false); }
 
   Allocation* holding(uintptr_t a, uintptr_t* base) {
@@ -97,14 +96,25 @@ std::string check_device_range(const void* p, size_t bytes, bool needs_value) {
 }
 
 // An atomic joins its block to those that changed the same place after a fence of theirs.
-void acquire_release(Worker& w, const void* p, bool release) {
+void acquire_release(Worker& w, const void* p) {
   DeviceHeap& h = heap();
   const std::lock_guard lock(h.mutex);
-  std::set<uint32_t>& blocks = h.releases[reinterpret_cast<uintptr_t>(p)];
-  for (uint32_t stamp : blocks)
-    if (stamp != w.stamp && std::find(w.acquired.begin(), w.acquired.end(), stamp) == w.acquired.end())
-      w.acquired.push_back(stamp);
-  if (release) blocks.insert(w.stamp);
+  std::map<uint32_t, Released>& blocks = h.releases[reinterpret_cast<uintptr_t>(p)];
+  for (const auto& [stamp, released] : blocks)
+    if (stamp != w.stamp) w.acquired.push_back({stamp, released, w.who});
+  const Thread& self = *w.current;
+  if (self.fence.clock == 0) return;
+  // Of each thread: what came before this atomic by a barrier, and before the fence of that thread or of this one.
+  auto released = std::make_shared<std::vector<uint32_t>>(w.thread_count);
+  const uint32_t own_warp = self.id / 32u;
+  for (uint32_t t = 0; t < w.thread_count; t++) {
+    const Warp& warp = w.warps[t / 32];
+    const bool same = t / 32 == own_warp;
+    const uint32_t ordered = t == self.id ? UINT32_MAX : (same ? warp.all_lanes_clock : warp.block_clock) - 1;
+    const uint32_t fenced = (same ? self.fence.all_lanes_clock : self.fence.block_clocks[t / 32]) - 1;
+    (*released)[t] = std::min(ordered, std::max(fenced, w.threads[t].fence.clock));
+  }
+  blocks[w.stamp] = std::move(released);
 }
 void forget_releases() { heap().releases.clear(); }
 

@@ -24,7 +24,7 @@ struct Function {
 struct Program {
   uintptr_t base = 0;
   std::vector<Span> constants;  // segments that nobody can write
-  std::string path;
+  std::string path, folder;     // folder: where the program was started
   std::vector<Function> functions;
   std::vector<ThreadLocalSymbol> thread_locals;
 
@@ -43,6 +43,7 @@ struct Program {
     char buffer[4096];
     const ssize_t n = readlink("/proc/self/exe", buffer, sizeof(buffer));
     path.assign(buffer, n > 0 ? static_cast<size_t>(n) : 0);
+    if (getcwd(buffer, sizeof(buffer))) folder = std::string(buffer) + "/";
     read_symbols();
   }
 
@@ -94,6 +95,8 @@ std::vector<SourceLine> ask_addr2line(uintptr_t offset) {
     const size_t colon = where.rfind(':');
     SourceLine line{text.substr(at, end - at), where.substr(0, colon),
                     colon == std::string::npos ? 0 : std::atoi(where.c_str() + colon + 1)};
+    if (line.file.starts_with(program().folder)) line.file.erase(0, program().folder.size());
+    if (line.file.starts_with("./")) line.file.erase(0, 2);
     if (line.line > 0) lines.push_back(line);
     at = next + 1;
   }
@@ -152,6 +155,12 @@ SourceLine source_line(const void* return_address) {
   for (const SourceLine& line : lines)
     if (!is_emulator_header(line.file)) return line;
   return lines.empty() ? SourceLine{} : lines.front();
+}
+
+SourceLine kernel_line(const void* return_address) {
+  for (const SourceLine& line : source_lines(return_address))
+    if (line.file.ends_with(".cu")) return line;
+  return source_line(return_address);
 }
 
 bool same_source(const void* a, const void* b) {

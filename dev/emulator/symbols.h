@@ -20,6 +20,8 @@ std::string function_name(const void* address);
 const std::vector<SourceLine>& source_lines(const void* return_address);
 // One line of it that a reader looks for: the innermost that is not in the emulator's headers.
 SourceLine source_line(const void* return_address);
+// The innermost line of it in a .cu file, which called what source_line tells; the same where there is none.
+SourceLine kernel_line(const void* return_address);
 // Two calls of the same source line (a compiler may copy a call), inlined along the same path.
 bool same_source(const void* a, const void* b);
 

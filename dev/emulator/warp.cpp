@@ -61,6 +61,8 @@ void Worker::collective(Wait wait, const void* site, uint32_t mask, void* payloa
                   std::to_string(lane()),
           .thread = &self,
           .site = site});
+  if (const uint32_t gone = mask & warp->exited)
+    missing_lane({wait, site, mask, bit}, static_cast<uint32_t>(std::countr_zero(gone)));
   self.wait = wait;
   self.site = site;
   self.mask = mask;
@@ -77,7 +79,7 @@ void Worker::collective(Wait wait, const void* site, uint32_t mask, void* payloa
 void Worker::complete_groups(Warp& w) {
   for (size_t i = 0; i < w.groups.size(); i++) {
     const WarpGroup g = w.groups[i];
-    if ((g.mask & w.present & ~w.exited & ~g.arrived) != 0) continue;
+    if ((g.mask & w.present & ~g.arrived) != 0) continue;
     w.groups.erase(w.groups.begin() + static_cast<ptrdiff_t>(i--));
     complete(w, g);
   }
@@ -111,6 +113,16 @@ void Worker::complete(Warp& w, const WarpGroup& g) {
     }
 }
 
+// A thread that has returned cannot come. (A GPU ignores one that returned before the others came, which no order promises.)
+void Worker::missing_lane(const WarpGroup& g, uint32_t lane) {
+  const Thread& waiting = lane_thread(*this, *warp, static_cast<uint32_t>(std::countr_zero(g.arrived)));
+  fail({.fault = Fault::collective,
+        .text = std::string("calls ") + wait_name(g.wait) + " with mask " + mask_text(g.mask) + ", whose lane " +
+                std::to_string(lane) + " has returned without it",
+        .thread = &waiting,
+        .site = g.site});
+}
+
 // Nobody can run: a barrier or collective waits for threads that will not come.
 void Worker::diagnose() {
   const auto where = [](const Thread& t) {
@@ -121,7 +133,7 @@ void Worker::diagnose() {
     Warp& w = warps[i];
     if (w.groups.empty()) continue;
     const WarpGroup& g = w.groups.front();
-    const uint32_t missing = g.mask & w.present & ~w.exited & ~g.arrived;
+    const uint32_t missing = g.mask & w.present & ~g.arrived;
     const Thread& first = lane_thread(*this, w, static_cast<uint32_t>(std::countr_zero(g.arrived)));
     const Thread& other = lane_thread(*this, w, static_cast<uint32_t>(std::countr_zero(missing)));
     failure = std::make_unique<Failure>(
@@ -252,8 +264,7 @@ int64_t warp_reduce(uint32_t mask, Reduce kind, int64_t value) {
 }
 
 void finish_warp_barrier(Worker&, Warp& warp, uint32_t lanes) {
-  const uint32_t all = warp.present & ~warp.exited;
-  if ((lanes & all) == all) {
+  if (lanes == warp.present) {
     warp.all_lanes_clock = ++warp.clock;
     return;
   }

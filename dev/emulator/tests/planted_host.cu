@@ -12,7 +12,7 @@ __global__ void double_kernel(float* out, const float* in, int n) {
   const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
   if (i < n) out[i] = 2.0f * in[i];
 }
-cudaError_t try_launch(void (*kernel)(float*, int), dim3 grid, dim3 block, size_t shared, Memory& m, int n = 1) {
+cudaError_t try_launch(void (*kernel)(float*, int), dim3 grid, dim3 block, size_t shared, Memory& m, int n = 0) {
   cudaLaunchConfig_t config = {};
   config.gridDim = grid;
   config.blockDim = block;
