@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "dev/emulator/block.h"
+#include "dev/emulator/memory.h"
 #include "dev/emulator/symbols.h"
 
 namespace emulator {
@@ -49,6 +50,13 @@ bool other_block_ordered(const Worker& w, uint32_t stamp, uint32_t who) {
   });
 }
 
+// The launch of another stream that is not ordered with this one and has this stamp among its blocks.
+[[gnu::noinline]] const Ran* unordered_launch(const Worker& w, uint32_t stamp) {
+  for (const Ran& ran : w.launch->unordered)
+    if (ran.kernel && stamp - ran.first_stamp < ran.blocks) return &ran;
+  return nullptr;
+}
+
 struct Earlier {  // the access that the current one races with
   uint32_t stamp, thread, pc;
   const char* did;
@@ -63,6 +71,8 @@ struct Earlier {  // the access that the current one races with
     const uint3 t = w.threads[e.thread].index;
     text += "thread (" + std::to_string(t.x) + "," + std::to_string(t.y) + "," + std::to_string(t.z) + ") " + e.did +
             " with no barrier between";
+  } else if (const Ran* ran = e.block_known ? unordered_launch(w, e.stamp) : nullptr) {
+    text += launch_name(ran->kernel) + " " + e.did + " in another stream, and nothing orders the two launches";
   } else if (e.block_known) {
     const uint3 b = w.launch->block_index(e.stamp);
     text += "block (" + std::to_string(b.x) + "," + std::to_string(b.y) + "," + std::to_string(b.z) + ") " + e.did +
@@ -79,7 +89,8 @@ struct Earlier {  // the access that the current one races with
 
 template <bool kShared>
 inline bool of_this_launch(const Worker& w, uint32_t stamp) {
-  return kShared ? stamp == w.stamp : stamp >= w.first_stamp;
+  if (kShared) return stamp == w.stamp;
+  return stamp >= w.ordered_below && (stamp >= w.first_stamp || unordered_launch(w, stamp));
 }
 
 // One record against one access.
@@ -301,6 +312,22 @@ inline bool state_good(uint8_t* s, size_t size) {
           .tensor = tensor});
 }
 
+[[gnu::noinline]] void copied_elsewhere(Worker& w, uintptr_t a, size_t size, Access access, const void* site) {
+  const bool write = access == Access::write || access == Access::atomic;
+  for (const Ran& ran : w.launch->unordered)
+    for (const MemoryUse& use : ran.uses)
+      if ((write || use.write) && use.overlaps(reinterpret_cast<const void*>(a), size)) {
+        std::string tensor;
+        const std::string place = describe_address(w, a, &tensor);
+        w.fail({.fault = Fault::race,
+                .text = std::string(write ? "writes " : "reads ") + place + ", which a copy or fill " +
+                        (use.write ? "wrote" : "read") + " in another stream, and nothing orders the two",
+                .site = site,
+                .other_site = ran.site,
+                .tensor = tensor});
+      }
+}
+
 template <Access kAccess>
 void check(Worker& w, uintptr_t a, size_t size, const void* site) {
   constexpr bool kWrite = kAccess == Access::write;  // an atomic reads as well: what it changes must have a value
@@ -315,6 +342,7 @@ void check(Worker& w, uintptr_t a, size_t size, const void* site) {
   if (!state_good<kWrite>(r->state + offset, size) &&
       !(r == &w.statics && wake_static(w, a) && state_good<kWrite>(r->state + offset, size)))
     bad_state(w, *r, offset, size, kWrite, site);
+  if (w.copies_elsewhere && r == &device_memory) copied_elsewhere(w, a, size, kAccess, site);
   if (w.races) touch_all<kAccess>(w, *r, offset, size, site);
 }
 

@@ -132,6 +132,8 @@ void Worker::prepare(Launch& l, uint32_t number) {
   launch = &l;
   stamp = l.first_stamp + number;
   first_stamp = l.first_stamp;
+  ordered_below = l.ordered_below;
+  copies_elsewhere = std::any_of(l.unordered.begin(), l.unordered.end(), [](const Ran& ran) { return !ran.uses.empty(); });
   block_index = l.block_index(stamp);
   races = options().races;
   concurrent = l.concurrent;

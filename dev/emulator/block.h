@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "dev/emulator/order.h"
 #include "dev/emulator/shadow.h"
 #include "emulator/device.h"
 #include "emulator/emulator.h"
@@ -29,7 +30,9 @@ struct Launch {
   std::vector<uint32_t> order;  // of linear block indices
   std::atomic<uint32_t> next{0};
   std::atomic<bool> failed{false};
-  bool concurrent = false;  // more than one worker
+  bool concurrent = false;     // more than one worker
+  std::vector<Ran> unordered;  // what ran before in other streams, with nothing to order it and this launch
+  uint32_t ordered_below = 0;  // stamps of blocks that certainly came before
   uint3 block_index(uint32_t stamp) const;
 };
 void run_launch(Launch& launch);  // reports its first fault
@@ -107,9 +110,9 @@ struct Worker {
 
   // What an access is checked against, most used first.
   uintptr_t stack = 0;  // of the current thread
-  uint32_t stamp = 0, first_stamp = 0;
+  uint32_t stamp = 0, first_stamp = 0, ordered_below = 0;
   uint32_t who = 0;  // current thread | its warp's clock << 10
-  bool races = true, concurrent = false;
+  bool races = true, concurrent = false, copies_elsewhere = false;
   Warp* warp = nullptr;
   Thread* current = nullptr;
   uint64_t accesses = 0, switches = 0;
@@ -198,7 +201,9 @@ void acquire_release(Worker& worker, const void* p);
 void forget_releases();
 
 void add_report(Report report);
-int shared_limit(int arch);  // bytes of shared memory that a block may have
+constexpr size_t kSharedWithoutOptIn = 48 * 1024;
+int registers_of(const void* kernel);  // as Options::registers tells; 0: unknown
+int shared_limit(int arch);            // bytes of shared memory that a block may have
 void count(uint64_t blocks, uint64_t switches, uint64_t accesses);
 
 }  // namespace emulator

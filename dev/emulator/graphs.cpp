@@ -116,7 +116,22 @@ cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t* nodes, size_t*
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long flags) {
   EMULATOR_LOCKED;
   if (!executable || !graph || (flags & ~1ull)) return r.remember(cudaErrorInvalidValue);  // 1: frees what it allocates
-  *executable = new CUgraphExec_st{*graph, nullptr};
+  auto* e = new CUgraphExec_st{*graph};
+  std::vector<size_t> last;  // of each chain
+  for (size_t i = 0; i < graph->nodes.size(); i++) {
+    size_t chain = last.size();
+    for (size_t before : graph->nodes[i]->after)
+      if (last[e->chain[before]] == before) chain = e->chain[before];
+    if (chain == last.size()) {
+      last.push_back(i);
+      e->slots.push_back(r.new_slot());
+      e->lengths.push_back(0);
+    }
+    last[chain] = i;
+    e->chain.push_back(chain);
+    e->number.push_back(++e->lengths[chain]);
+  }
+  *executable = e;
   return cudaSuccess;
 }
 cudaError_t cudaGraphUpload(cudaGraphExec_t executable, cudaStream_t stream) {
@@ -124,17 +139,24 @@ cudaError_t cudaGraphUpload(cudaGraphExec_t executable, cudaStream_t stream) {
   if (!executable) return r.remember(cudaErrorInvalidValue);
   const CUstream_st* s = r.find(stream);
   if (s && s->capture) return r.invalidate(*s->capture, cudaErrorStreamCaptureUnsupported, "cudaGraphUpload");
-  return r.enqueue(stream, nullptr);
+  return r.enqueue(stream, {});
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t handle) {
   EMULATOR_LOCKED;
   if (!executable) return r.remember(cudaErrorInvalidValue);
   std::vector<emulator::OperationPtr> after;
   if (executable->last && !executable->last->done) after.push_back(executable->last);
-  const cudaError_t error = r.enqueue(
-      handle, [graph = executable->graph](uint64_t) { return emulator::runtime().run_graph(graph); }, std::move(after));
-  if (error) return error;
   const CUstream_st* stream = r.find(handle);
+  const bool nested = stream && stream->capture;
+  auto copy = std::make_shared<CUgraphExec_st>(*executable);  // for this launch, which may outlive the executable
+  copy->last = nullptr;
+  for (size_t slot : copy->slots) copy->launched.push_back(r.numbers[slot]);
+  const cudaError_t error =
+      r.enqueue(handle, {[copy, nested](uint64_t, const emulator::Position& position) {
+                  return emulator::runtime().run_graph(copy->graph, nested ? nullptr : copy.get(), position);
+                }},
+                std::move(after), nested ? nullptr : executable);
+  if (error) return error;
   if (!stream->capture) executable->last = stream->last;
   return cudaSuccess;
 }
@@ -144,7 +166,9 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
   return cudaSuccess;
 }
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+  EMULATOR_LOCKED;
   if (!executable) return cudaErrorInvalidValue;
+  r.free_slots.insert(r.free_slots.end(), executable->slots.begin(), executable->slots.end());
   delete executable;
   return cudaSuccess;
 }

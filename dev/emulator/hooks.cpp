@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "dev/emulator/block.h"
+#include "dev/emulator/memory.h"
 
 using emulator::Access;
 using emulator::Fault;
@@ -13,15 +14,26 @@ using emulator::Worker;
 
 namespace {
 
+// Host code of a file with kernels.
+void host_access(const void* p, size_t size, bool write, const void* site) {
+  if (emulator::in_device_memory(p)) {
+    emulator::host_touches_device(p, write, site);
+  } else if (emulator::watched_host.load(std::memory_order_relaxed) > 0) {
+    emulator::check_host_access(p, size, write, site);
+  }
+}
+
 template <size_t kSize, bool kAligned>
 [[gnu::always_inline]] inline void hook(const void* p, Access access, const void* site) {
   Worker* w = running;
-  if (!w || reinterpret_cast<uintptr_t>(p) - w->stack < emulator::kStackBytes) return;  // host code; local variables
+  if (!w) return host_access(p, kSize, access == Access::write, site);
+  if (reinterpret_cast<uintptr_t>(p) - w->stack < emulator::kStackBytes) return;  // local variables
   if (kAligned && reinterpret_cast<uintptr_t>(p) % kSize != 0) emulator::check_aligned(*w, p, kSize, "an access", site);
   emulator::check_access(*w, p, kSize, access, site);
 }
 void hook_range(const void* p, size_t size, Access access, const void* site) {
-  if (running && size > 0) emulator::check_access(*running, p, size, access, site);
+  if (!running) return host_access(p, size, access == Access::write, site);
+  if (size > 0) emulator::check_access(*running, p, size, access, site);
 }
 
 }  // namespace

@@ -3,11 +3,13 @@
 #include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
 #include <functional>
 #include <sstream>
 #include <thread>
 
 #include "dev/emulator/block.h"
+#include "dev/emulator/memory.h"
 #include "dev/emulator/symbols.h"
 
 namespace emulator {
@@ -98,9 +100,56 @@ class Pool {
 }  // namespace
 
 namespace {
+// Two compilers' names of a kernel, made alike.
+std::string short_name(std::string name) {
+  for (const std::string& part : {std::string("tll::"), std::string("(anonymous namespace)::"), std::string(" ")})
+    for (size_t at; (at = name.find(part)) != std::string::npos;) name.erase(at, part.size());
+  return name;
+}
+size_t read_registers(const std::string& file, Options& o) {
+  std::ifstream lines(file);
+  size_t found = 0;
+  std::string ptxas;  // of nvcc's report: the kernel that the next lines are about
+  const std::string sm = "sm_" + std::to_string(o.arch / 10);
+  for (std::string line; std::getline(lines, line);) {
+    // ptxas info : Compiling entry function 'void kernel<float>(…)' for 'sm_80', and Used 40 registers, … below it
+    if (const size_t at = line.find("entry function '"); at != std::string::npos) {
+      const size_t begin = at + 16, end = line.find("' for '");
+      ptxas.clear();
+      if (end != std::string::npos && line.compare(end + 7, sm.size() + 1, sm + "'") == 0) {
+        ptxas = line.substr(begin, end - begin);
+        if (ptxas.starts_with("void ")) ptxas.erase(0, 5);
+        ptxas = short_name(ptxas);
+        int depth = 0;
+        for (size_t i = 0; i < ptxas.size(); i++) {
+          depth += ptxas[i] == '<' ? 1 : ptxas[i] == '>' ? -1 : 0;
+          if (ptxas[i] == '(' && depth == 0) ptxas.resize(i);
+        }
+      }
+      continue;
+    }
+    std::istringstream words(line);
+    std::string first, word;
+    int registers = 0;
+    if (size_t used = line.find("Used "); used != std::string::npos && !ptxas.empty()) {
+      o.registers[ptxas] = std::atoi(line.c_str() + used + 5);
+      found++;
+    } else if (words >> first >> registers >> word && first == sm && word == "registers") {  // sm_80 40 registers … stack  name
+      const size_t stack = line.find(" stack  ");
+      if (stack == std::string::npos) continue;
+      std::string name = line.substr(stack + 8);
+      name.erase(std::min(name.size(), name.find("   SPILLS")));
+      o.registers[short_name(name)] = registers;
+      found++;
+    }
+  }
+  return found;
+}
+
 Options initial_options() {
   Options o;
   const char* text = std::getenv("TLL_EMULATOR");
+  std::string registers;
   std::istringstream words(text ? text : "");
   for (std::string word; words >> word;) {
     const size_t equals = word.find('=');
@@ -118,15 +167,29 @@ Options initial_options() {
       o.mma = value == "exact" ? MmaSum::exact : MmaSum::hardware;
     } else if (name == "mib" && number >= 1) {
       o.device_bytes = number << 20;
+    } else if (name == "registers") {
+      registers = value;
     } else {
-      std::fprintf(stderr, "emulator: TLL_EMULATOR: %s: expected arch, seed, workers, print, mma or mib = a value\n",
+      std::fprintf(stderr, "emulator: TLL_EMULATOR: %s: expected arch, seed, workers, print, mma, mib or registers = a value\n",
                    word.c_str());
       std::exit(2);
     }
   }
+  if (!registers.empty() && read_registers(registers, o) == 0) {
+    std::fprintf(stderr, "emulator: TLL_EMULATOR: %s names no registers of kernels for sm_%d\n", registers.c_str(), o.arch / 10);
+    std::exit(2);
+  }
   return o;
 }
 }  // namespace
+
+size_t read_registers(const std::string& file) { return read_registers(file, options()); }
+int registers_of(const void* kernel) {
+  if (options().registers.empty()) return 0;
+  const auto& known = options().registers;
+  const auto it = known.find(short_name(launch_name(kernel)));
+  return it == known.end() ? 0 : it->second;
+}
 
 Options& options() {
   static Options instance = initial_options();
@@ -191,6 +254,9 @@ void run_launch(Launch& launch) {
   }
   launch.first_stamp = next_stamp;
   next_stamp += static_cast<uint32_t>(blocks);
+  launch.ordered_below = launch.first_stamp;
+  for (const Ran& ran : launch.unordered)
+    if (ran.kernel) launch.ordered_below = std::min(launch.ordered_below, ran.first_stamp);
   launch.order.resize(blocks);
   uint64_t state = launch.seed | 1;
   for (uint32_t i = 0; i < blocks; i++) {  // a random order: each new one changes places with one before it

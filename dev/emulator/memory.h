@@ -1,6 +1,7 @@
 // Device memory and the queue of a stream, as the runtime calls and the emulated libraries use them.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <functional>
 #include <string>
@@ -15,6 +16,10 @@ size_t device_bytes_used();
 void set_written(const void* p, size_t bytes);
 void set_unwritten(const void* p, size_t bytes);  // holds nothing that may be read any more
 void copy_written(const void* to, const void* from, size_t bytes);
+// Whether operations wait that use memory of the host; what an access of the host's code to it, or to device memory, means.
+extern std::atomic<size_t> watched_host;
+void check_host_access(const void* p, size_t size, bool write, const void* site);
+void host_touches_device(const void* p, bool write, const void* site);
 std::string launch_name(const void* kernel);
 // Work of the device that no kernel of the program does. It runs when a launch in its place would.
 cudaError_t enqueue_work(cudaStream_t stream, std::function<cudaError_t()> work);

@@ -88,7 +88,8 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* ke
   if (!attributes || !kernel) return cudaErrorInvalidDeviceFunction;
   *attributes = {};
   attributes->maxThreadsPerBlock = 1024;
-  attributes->numRegs = 32;
+  attributes->numRegs = emulator::registers_of(kernel) ? emulator::registers_of(kernel) : 32;
+  attributes->sharedSizeBytes = emulator::static_shared_bytes(kernel);
   attributes->ptxVersion = attributes->binaryVersion = arch() / 10;
   attributes->maxDynamicSharedSizeBytes = 48 * 1024;
   attributes->preferredShmemCarveout = -1;

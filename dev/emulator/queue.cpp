@@ -6,6 +6,7 @@
 
 #include "dev/emulator/block.h"
 #include "dev/emulator/memory.h"
+#include "dev/emulator/symbols.h"
 
 namespace emulator {
 
@@ -13,7 +14,12 @@ Runtime& runtime() {
   static Runtime instance;
   return instance;
 }
-void misuse(const std::string& text) { add_report({.fault = Fault::host, .message = "runtime call: " + text}); }
+void misuse(const std::string& text, const void* site) {
+  const SourceLine at = site ? kernel_line(site) : SourceLine{};
+  add_report({.fault = Fault::host,
+              .message = "runtime call: " + (at.line ? at.file + ":" + std::to_string(at.line) + ": " : "") + text,
+              .place = {at.file, at.line}});
+}
 
 size_t Runtime::pick(size_t n) {
   random = random * 6364136223846793005ull + 1442695040888963407ull + options().seed;
@@ -24,28 +30,55 @@ CUstream_st* Runtime::find(cudaStream_t handle) {
   return std::find(streams.begin(), streams.end(), handle) == streams.end() ? nullptr : handle;
 }
 
-cudaError_t Runtime::enqueue(cudaStream_t handle, Work work, std::vector<OperationPtr> after) {
+size_t Runtime::new_slot() {
+  if (free_slots.empty()) {
+    numbers.push_back(0);
+    return numbers.size() - 1;
+  }
+  const size_t slot = free_slots.back();
+  free_slots.pop_back();
+  return slot;
+}
+
+cudaError_t Runtime::enqueue(cudaStream_t handle, Task task, std::vector<OperationPtr> after, CUgraphExec_st* graph) {
   CUstream_st* stream = find(handle);
   if (!stream) {
-    misuse("a stream that was destroyed, or never created");
+    misuse("a stream that was destroyed, or never created", task.site);
     return remember(cudaErrorInvalidResourceHandle);
   }
   if (stream->capture) {
     if (stream->capture->invalid) return remember(cudaErrorStreamCaptureInvalidated);
-    CUgraph_st& graph = *stream->capture->graph;
-    graph.nodes.push_back(std::make_shared<CUgraphNode_st>(CUgraphNode_st{std::move(work), stream->tail}));
-    stream->tail = {graph.nodes.size() - 1};
+    CUgraph_st& captured = *stream->capture->graph;
+    captured.nodes.push_back(std::make_shared<CUgraphNode_st>(CUgraphNode_st{std::move(task), stream->tail}));
+    stream->tail = {captured.nodes.size() - 1};
     return cudaSuccess;
   }
   if (stream == &default_stream)
     if (const cudaError_t error = implicit("the default stream")) return error;
-  auto op = std::make_shared<Operation>(Operation{std::move(work), std::move(after), stream, false, {}});
+  Clock& clock = stream->clock;
+  clock.join(host);
+  for (const OperationPtr& before : after) clock.join(before->position.clock);
+  const auto comes_after = [&](const CUstream_st& other) {
+    clock.join(other.clock);
+    if (other.last && !other.last->done) after.push_back(other.last);
+  };
   if (stream == &default_stream) {
-    for (CUstream_st* s : streams)
-      if (s != stream && s->blocking && s->last && !s->last->done) op->after.push_back(s->last);
-  } else if (stream->blocking && default_stream.last && !default_stream.last->done) {
-    op->after.push_back(default_stream.last);
+    for (const CUstream_st* s : streams)
+      if (s != stream && s->blocking) comes_after(*s);
+  } else if (stream->blocking) {
+    comes_after(default_stream);
   }
+  clock.set(stream->slot, ++numbers[stream->slot]);
+  auto op = std::make_shared<Operation>();
+  op->task = std::move(task);
+  op->after = std::move(after);
+  op->stream = stream;
+  op->position = {stream->slot, numbers[stream->slot], clock};
+  if (graph) {  // what follows comes after all of its nodes
+    for (size_t i = 0; i < graph->slots.size(); i++) clock.set(graph->slots[i], numbers[graph->slots[i]] += graph->lengths[i]);
+    for (const auto& node : graph->graph.nodes) watch_host(*op, node->task);
+  }
+  watch_host(*op, op->task);
   stream->waiting.push_back(op);
   stream->last = op;
   return cudaSuccess;
@@ -56,44 +89,78 @@ void Runtime::run_front(CUstream_st* stream) {
   for (const OperationPtr& before : op->after) finish(before);
   if (op->done) return;  // a failure has emptied the streams
   stream->waiting.pop_front();
-  const cudaError_t error = run(op->run);
+  check_host_sources(*op);
+  const cudaError_t error = run(op->task, op->position);
   op->done = true;
   op->finished = std::chrono::steady_clock::now();
   op->after.clear();
-  op->run = nullptr;
+  op->task.run = nullptr;
+  watched_host -= op->host.size();
   if (error == cudaSuccess) return;
   sticky = error;
   for (CUstream_st* s : streams) {
-    for (const OperationPtr& dropped : s->waiting) dropped->done = true;
+    for (const OperationPtr& dropped : s->waiting) {
+      dropped->done = true;
+      watched_host -= dropped->host.size();
+    }
     s->waiting.clear();
   }
 }
 void Runtime::finish(const OperationPtr& op) {
   while (op && !op->done) run_front(op->stream);
 }
+void Runtime::wait_for(const OperationPtr& op) {
+  if (!op) return;
+  finish(op);
+  host.join(op->position.clock);
+}
+void Runtime::wait_for(CUstream_st* stream) {
+  finish(stream->last);
+  host.join(stream->clock);
+  host_sites.clear();
+  if (std::all_of(streams.begin(), streams.end(), [](const CUstream_st* s) { return s->waiting.empty(); })) history.forget(host);
+}
 void Runtime::finish_all() {
   for (;;) {
     std::vector<CUstream_st*> ready;
     for (CUstream_st* s : streams)
       if (!s->waiting.empty()) ready.push_back(s);
-    if (ready.empty()) return;
+    if (ready.empty()) break;
     run_front(ready[pick(ready.size())]);
   }
+  for (CUstream_st* s : streams) wait_for(s);
 }
-cudaError_t Runtime::run_graph(const CUgraph_st& graph) {
+
+cudaError_t Runtime::run(const Task& task, const Position& position) {
+  if (!task.run) return cudaSuccess;
+  if (!task.uses.empty()) {
+    check_order(task.uses, history.unordered(position.slot, position.clock), task.site);
+    history.add({.slot = position.slot, .number = position.number, .uses = task.uses, .site = task.site});
+  }
+  return task.run(++started, position);
+}
+cudaError_t Runtime::run_graph(const CUgraph_st& graph, const CUgraphExec_st* executable, const Position& position) {
   const size_t n = graph.nodes.size();
   std::vector<size_t> missing(n), ready;
   std::vector<std::vector<size_t>> followers(n);
+  std::vector<Position> positions(n, position);
   for (size_t i = 0; i < n; i++) {
     missing[i] = graph.nodes[i]->after.size();
     for (size_t before : graph.nodes[i]->after) followers[before].push_back(i);
     if (missing[i] == 0) ready.push_back(i);
+    if (executable) {
+      const size_t slot = executable->slots[executable->chain[i]];
+      positions[i].slot = slot;
+      positions[i].number = executable->launched[executable->chain[i]] + executable->number[i];
+      for (size_t before : graph.nodes[i]->after) positions[i].clock.join(positions[before].clock);
+      positions[i].clock.set(slot, positions[i].number);
+    }
   }
   while (!ready.empty()) {
     std::swap(ready[ready.size() > 1 ? pick(ready.size()) : 0], ready.back());
     const size_t i = ready.back();
     ready.pop_back();
-    if (const cudaError_t error = run(graph.nodes[i]->run)) return error;
+    if (const cudaError_t error = run(graph.nodes[i]->task, positions[i])) return error;
     for (size_t next : followers[i])
       if (--missing[next] == 0) ready.push_back(next);
   }
@@ -118,30 +185,50 @@ cudaError_t enqueue_launch(const cudaLaunchConfig_t& config, const void* kernel,
       uint64_t{block.x} * block.y * block.z > 1024)
     return refuse(cudaErrorInvalidConfiguration, "a block of " + std::to_string(block.x) + " × " + std::to_string(block.y) +
                                                      " × " + std::to_string(block.z) + " threads");
-  const size_t limit = static_cast<size_t>(shared_limit(arch()));
-  if (config.dynamicSmemBytes > limit || config.dynamicSmemBytes > std::max<size_t>(48 * 1024, opt_in))
-    return refuse(cudaErrorInvalidValue, std::to_string(config.dynamicSmemBytes) + " bytes of dynamic shared memory: sm_" +
-                                             std::to_string(arch() / 10) + " grants " + std::to_string(limit) +
-                                             ", and more than 49152 after cudaFuncSetAttribute only");
+  const size_t limit = static_cast<size_t>(shared_limit(arch())), statics = static_shared_bytes(kernel),
+               total = statics + config.dynamicSmemBytes;
+  if (statics > kSharedWithoutOptIn || total > limit || total > std::max(kSharedWithoutOptIn, opt_in + statics))
+    return refuse(cudaErrorInvalidValue,
+                  std::to_string(statics) + " bytes of static and " + std::to_string(config.dynamicSmemBytes) +
+                      " of dynamic shared memory: sm_" + std::to_string(arch() / 10) + " grants " + std::to_string(limit) +
+                      " in all, 49152 of them static, and more than 49152 after cudaFuncSetAttribute only" +
+                      (opt_in ? ", which was called for " + std::to_string(opt_in) : ""));
+  if (const int registers = registers_of(kernel)) {
+    // A warp gets them in units of 256, a block's warps are rounded up to a multiple of 4.
+    const uint64_t warps = (uint64_t{block.x} * block.y * block.z + 127) / 128 * 4,
+                   all = warps * 256 * static_cast<uint64_t>((registers + 7) / 8);
+    if (all > 65536)
+      return refuse(cudaErrorLaunchOutOfResources, std::to_string(registers) + " registers for each of " +
+                                                       std::to_string(block.x * block.y * block.z) + " threads take " +
+                                                       std::to_string(all) + " of a block's 65536");
+  }
   if (argument_bytes > 32764) return refuse(cudaErrorInvalidValue, std::to_string(argument_bytes) + " bytes of arguments");
-  return r.enqueue(config.stream, [=, arguments = std::move(arguments), smem = config.dynamicSmemBytes](uint64_t number) {
-    Launch launch;
-    launch.kernel = kernel;
-    launch.run = run;
-    launch.arguments = arguments;
-    launch.argument_bytes = argument_bytes;
-    launch.grid = grid;
-    launch.block = block;
-    launch.dynamic_bytes = smem;
-    launch.opt_in = opt_in;
-    launch.seed = (options().seed * 0x9e3779b97f4a7c15ull) ^ (number * 0xd1342543de82ef95ull);
-    run_launch(launch);
-    return launch.failed ? cudaErrorLaunchFailure : cudaSuccess;
-  });
+  return r.enqueue(config.stream, {[=, arguments = std::move(arguments), smem = config.dynamicSmemBytes](
+                                       uint64_t number, const Position& position) {
+                     Runtime& self = runtime();
+                     Launch launch;
+                     launch.kernel = kernel;
+                     launch.run = run;
+                     launch.arguments = arguments;
+                     launch.argument_bytes = argument_bytes;
+                     launch.grid = grid;
+                     launch.block = block;
+                     launch.dynamic_bytes = smem;
+                     launch.opt_in = opt_in;
+                     launch.seed = (options().seed * 0x9e3779b97f4a7c15ull) ^ (number * 0xd1342543de82ef95ull);
+                     launch.unordered = self.history.unordered(position.slot, position.clock);
+                     run_launch(launch);
+                     self.history.add({.slot = position.slot,
+                                       .number = position.number,
+                                       .kernel = kernel,
+                                       .first_stamp = launch.first_stamp,
+                                       .blocks = static_cast<uint32_t>(launch.order.size())});
+                     return launch.failed ? cudaErrorLaunchFailure : cudaSuccess;
+                   }});
 }
 cudaError_t enqueue_work(cudaStream_t stream, std::function<cudaError_t()> work) {
   EMULATOR_LOCKED;
-  return r.enqueue(stream, [work = std::move(work)](uint64_t) { return work(); });
+  return r.enqueue(stream, {[work = std::move(work)](uint64_t, const Position&) { return work(); }});
 }
 
 }  // namespace emulator

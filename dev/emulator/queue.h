@@ -11,18 +11,28 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "dev/emulator/order.h"
 #include "emulator/runtime.h"
 
 namespace emulator {
-using Work = std::function<cudaError_t(uint64_t number)>;  // number: how many began before it; empty: nothing to do
-}
+
+struct Task {
+  // number: how many began before it; where it stands among the others. Empty: nothing to do.
+  std::function<cudaError_t(uint64_t number, const Position& position)> run{};
+  std::vector<MemoryUse> uses{};  // of a copy or a fill
+  const void* site = nullptr;     // where the program called for it
+  bool waits = false;             // the program waits for it at once
+};
+
+}  // namespace emulator
 
 struct CUgraphNode_st {
-  emulator::Work run;
+  emulator::Task task;
   std::vector<size_t> after;  // nodes of the same graph
 };
 struct CUgraph_st {
@@ -32,11 +42,18 @@ struct CUgraph_st {
 namespace emulator {
 
 struct Operation {
-  Work run;
+  Task task;
   std::vector<std::shared_ptr<Operation>> after;
   CUstream_st* stream = nullptr;
-  bool done = false;
-  std::chrono::steady_clock::time_point finished;
+  Position position{};
+  struct HostUse {  // host memory that its copies touch: not to be used before it has run
+    MemoryUse use;
+    uint64_t hash;  // of what it reads; 0: not known
+    const void* site;
+  };
+  std::vector<HostUse> host{};
+  bool host_reported = false, done = false;
+  std::chrono::steady_clock::time_point finished{};
 };
 using OperationPtr = std::shared_ptr<Operation>;
 
@@ -52,6 +69,8 @@ struct Capture {
 
 struct CUstream_st {
   bool blocking = true;
+  size_t slot = 0;
+  emulator::Clock clock;  // of its last operation
   std::deque<emulator::OperationPtr> waiting;
   emulator::OperationPtr last;
   std::shared_ptr<emulator::Capture> capture;  // null: what is enqueued will run
@@ -64,7 +83,10 @@ struct CUevent_st {
 };
 struct CUgraphExec_st {
   CUgraph_st graph;
-  emulator::OperationPtr last;  // its launches come one after another
+  // Chains of nodes that come one after another have slots: each node's chain, and its number in it from 1.
+  std::vector<size_t> slots{}, chain{}, number{}, lengths{};
+  std::vector<uint64_t> launched{};  // of each slot: operations before the launch that runs
+  emulator::OperationPtr last{};     // its launches come one after another
 };
 
 namespace emulator {
@@ -77,13 +99,25 @@ struct Runtime {
   uint64_t started = 0, random = 1;
   std::map<const void*, size_t> opt_ins;
 
+  std::vector<uint64_t> numbers{0};  // of each slot: operations so far. Slot 0 is the default stream's.
+  std::vector<size_t> free_slots;
+  Clock host;                        // what the program has waited for
+  std::set<const void*> host_sites;  // of the host's code, reported since the program last waited
+  History history;
+  size_t new_slot();
+
   CUstream_st* find(cudaStream_t handle);  // null: no stream
-  cudaError_t enqueue(cudaStream_t handle, Work run, std::vector<OperationPtr> after = {});
+  cudaError_t enqueue(cudaStream_t handle, Task task, std::vector<OperationPtr> after = {}, CUgraphExec_st* graph = nullptr);
   void run_front(CUstream_st* stream);
   void finish(const OperationPtr& op);
   void finish_all();
-  cudaError_t run(const Work& work) { return work ? work(++started) : cudaSuccess; }
-  cudaError_t run_graph(const CUgraph_st& graph);
+  void wait_for(CUstream_st* stream);  // the program waits
+  void wait_for(const OperationPtr& op);
+  cudaError_t run(const Task& task, const Position& position);
+  // executable: null for a graph within a graph, all of whose nodes have that one's position.
+  cudaError_t run_graph(const CUgraph_st& graph, const CUgraphExec_st* executable, const Position& position);
+  void watch_host(Operation& op, const Task& task);
+  void check_host_sources(const Operation& op);
 
   // What the capture of a stream forbids: unsafe() a call that a capture in a mode that is not relaxed does not allow,
   // synchronising() one that waits for all streams, implicit() one of the default stream.
@@ -104,6 +138,6 @@ Runtime& runtime();
   emulator::Runtime& r = ::emulator::runtime(); \
   const std::lock_guard lock(r.mutex)
 
-void misuse(const std::string& text);
+void misuse(const std::string& text, const void* site = nullptr);
 
 }  // namespace emulator

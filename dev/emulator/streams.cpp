@@ -11,6 +11,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
   EMULATOR_LOCKED;
   *stream = new CUstream_st;
   (*stream)->blocking = !(flags & cudaStreamNonBlocking);
+  (*stream)->slot = r.new_slot();
   r.streams.push_back(*stream);
   return cudaSuccess;
 }
@@ -52,7 +53,8 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   EMULATOR_LOCKED;
   cudaError_t error = stream ? cudaSuccess : r.remember(cudaErrorInvalidResourceHandle);
   if (!stream || !waited(r, stream, "cudaStreamDestroy", &error)) return error;
-  r.finish(stream->last);
+  r.wait_for(stream);
+  r.free_slots.push_back(stream->slot);
   std::erase(r.streams, stream);
   delete stream;
   return r.take();
@@ -62,7 +64,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t handle) {
   cudaError_t error;
   CUstream_st* stream = waited(r, handle, "cudaStreamSynchronize", &error);
   if (!stream) return error;
-  r.finish(stream->last);
+  r.wait_for(stream);
   return r.take();
 }
 cudaError_t cudaStreamQuery(cudaStream_t handle) {  // every question lets one operation finish
@@ -71,7 +73,9 @@ cudaError_t cudaStreamQuery(cudaStream_t handle) {  // every question lets one o
   CUstream_st* stream = waited(r, handle, "cudaStreamQuery", &error);
   if (!stream) return error;
   if (!stream->waiting.empty()) r.run_front(stream);
-  return stream->waiting.empty() ? r.take() : cudaErrorNotReady;
+  if (!stream->waiting.empty()) return cudaErrorNotReady;
+  r.wait_for(stream);
+  return r.take();
 }
 cudaError_t cudaDeviceSynchronize() {
   EMULATOR_LOCKED;
@@ -88,7 +92,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t event, unsigned
     if (stream->capture)
       return r.invalidate(*stream->capture, cudaErrorStreamCaptureIsolation,
                           "cudaStreamWaitEvent of an event that was recorded before the capture, or outside of it");
-    return event->recorded->done ? cudaSuccess : r.enqueue(stream, nullptr, {event->recorded});
+    return r.enqueue(stream, {}, {event->recorded});
   }
   if (stream == &r.default_stream)
     return r.invalidate(*event->capture, cudaErrorStreamCaptureImplicit, "cudaStreamWaitEvent of the default stream");
@@ -131,7 +135,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t handle) {
     event->nodes = stream->tail;
     return cudaSuccess;
   }
-  if (const cudaError_t error = r.enqueue(stream, nullptr)) return error;
+  if (const cudaError_t error = r.enqueue(stream, {})) return error;
   event->capture = nullptr;
   event->recorded = stream->last;
   return cudaSuccess;
@@ -139,7 +143,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t handle) {
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   EMULATOR_LOCKED;
   if (const cudaError_t error = waited(r, event, "cudaEventSynchronize")) return error;
-  r.finish(event->recorded);
+  r.wait_for(event->recorded);
   return r.take();
 }
 cudaError_t cudaEventQuery(cudaEvent_t event) {
@@ -147,7 +151,9 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
   if (const cudaError_t error = waited(r, event, "cudaEventQuery")) return error;
   if (const cudaError_t error = r.unsafe("cudaEventQuery")) return error;
   if (event->recorded && !event->recorded->done) r.run_front(event->recorded->stream);
-  return !event->recorded || event->recorded->done ? r.take() : cudaErrorNotReady;
+  if (event->recorded && !event->recorded->done) return cudaErrorNotReady;
+  r.wait_for(event->recorded);
+  return r.take();
 }
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {
   EMULATOR_LOCKED;

@@ -140,6 +140,25 @@ std::string function_name(const void* address) {
   return name;
 }
 
+size_t static_shared_bytes(const void* kernel) {
+  static std::mutex mutex;
+  static std::map<const void*, size_t> known;
+  const std::lock_guard lock(mutex);
+  const auto [it, fresh] = known.try_emplace(kernel, 0);
+  if (!fresh) return it->second;
+  const auto a = reinterpret_cast<uintptr_t>(kernel);
+  for (const Function& f : program().functions) {
+    if (f.begin != a) continue;
+    // A local of _Z<name> is _ZZ<name>E<its own name>.
+    const std::string owner =
+        "_ZZ" + (f.mangled.starts_with("_Z") ? f.mangled.substr(2) : std::to_string(f.mangled.size()) + f.mangled) + "E";
+    for (const ThreadLocalSymbol& s : program().thread_locals)
+      if (s.mangled.starts_with(owner)) it->second += s.bytes;
+    break;
+  }
+  return it->second;
+}
+
 const std::vector<SourceLine>& source_lines(const void* return_address) {
   static std::mutex mutex;
   static std::map<uintptr_t, std::vector<SourceLine>> known;

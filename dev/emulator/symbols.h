@@ -16,6 +16,9 @@ struct SourceLine {
 // The function that holds this address, demangled without its parameters; empty: unknown.
 std::string function_name(const void* address);
 
+// The bytes of the __shared__ arrays that the kernel itself declares. (Those of functions that it calls show when it runs.)
+size_t static_shared_bytes(const void* kernel);
+
 // Where a call that returns to this address was made, innermost inlined function first; empty: no debug information.
 const std::vector<SourceLine>& source_lines(const void* return_address);
 // One line of it that a reader looks for: the innermost that is not in the emulator's headers.

@@ -8,10 +8,11 @@
 #include "dev/emulator/queue.h"
 
 using emulator::misuse;
+using emulator::Position;
 
 namespace {
 
-cudaError_t copy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
+cudaError_t copy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, const void* site) {
   const bool to_device = emulator::in_device_memory(to), from_device = emulator::in_device_memory(from);
   std::string wrong;
   if (to_device) wrong = emulator::check_device_range(to, bytes, false);
@@ -21,7 +22,7 @@ cudaError_t copy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) 
        from_device != (kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice)))
     wrong = "memory of another side than the direction says";
   if (!wrong.empty()) {
-    misuse("a copy of " + std::to_string(bytes) + " bytes uses " + wrong);
+    misuse("a copy of " + std::to_string(bytes) + " bytes uses " + wrong, site);
     return cudaErrorInvalidValue;
   }
   std::memmove(to, from, bytes);
@@ -29,10 +30,10 @@ cudaError_t copy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) 
   if (to_device && !from_device) emulator::set_written(to, bytes);
   return cudaSuccess;
 }
-cudaError_t fill(void* p, int value, size_t bytes) {
+cudaError_t fill(void* p, int value, size_t bytes, const void* site) {
   const std::string wrong = bytes == 0 ? std::string() : emulator::check_device_range(p, bytes, false);
   if (!wrong.empty()) {
-    misuse("a fill of " + std::to_string(bytes) + " bytes uses " + wrong);
+    misuse("a fill of " + std::to_string(bytes) + " bytes uses " + wrong, site);
     return cudaErrorInvalidValue;
   }
   std::memset(p, value, bytes);
@@ -73,7 +74,8 @@ cudaError_t cudaFreeAsync(void* p, cudaStream_t stream) {
   const CUstream_st* s = r.find(stream);
   if (s && s->capture)
     return r.invalidate(*s->capture, cudaErrorStreamCaptureUnsupported, "cudaFreeAsync, which is not emulated");
-  return r.enqueue(stream, [p](uint64_t) { return !p || emulator::free_device(p) ? cudaSuccess : cudaErrorInvalidValue; });
+  return r.enqueue(
+      stream, {[p](uint64_t, const Position&) { return !p || emulator::free_device(p) ? cudaSuccess : cudaErrorInvalidValue; }});
 }
 
 namespace {
@@ -111,27 +113,38 @@ cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
 }
 
 // ---- copies and fills ---------------------------------------------------------------------------------------------------------
+namespace {
+emulator::Task copy_task(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, const void* site) {
+  return {[=](uint64_t, const Position&) { return copy(to, from, bytes, kind, site); },
+          {{from, bytes, false}, {to, bytes, true}},
+          site};
+}
+emulator::Task fill_task(void* p, int value, size_t bytes, const void* site) {
+  return {[=](uint64_t, const Position&) { return fill(p, value, bytes, site); }, {{p, bytes, true}}, site};
+}
+// In the default stream, and waited for.
+cudaError_t run_now(const char* call, emulator::Task task) {
+  EMULATOR_LOCKED;
+  if (const cudaError_t error = r.implicit(call)) return error;
+  if (const cudaError_t error = r.unsafe(call)) return error;
+  task.waits = true;
+  if (const cudaError_t error = r.enqueue(nullptr, std::move(task))) return error;
+  r.wait_for(&r.default_stream);
+  return r.take();
+}
+}  // namespace
+
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
   EMULATOR_LOCKED;
-  return r.enqueue(stream, [=](uint64_t) { return copy(to, from, bytes, kind); });
+  return r.enqueue(stream, copy_task(to, from, bytes, kind, __builtin_return_address(0)));
 }
 cudaError_t cudaMemsetAsync(void* p, int value, size_t bytes, cudaStream_t stream) {
   EMULATOR_LOCKED;
-  return r.enqueue(stream, [=](uint64_t) { return fill(p, value, bytes); });
+  return r.enqueue(stream, fill_task(p, value, bytes, __builtin_return_address(0)));
 }
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
-  EMULATOR_LOCKED;
-  if (const cudaError_t error = r.implicit("cudaMemcpy")) return error;
-  if (const cudaError_t error = r.unsafe("cudaMemcpy")) return error;
-  if (const cudaError_t error = cudaMemcpyAsync(to, from, bytes, kind, nullptr)) return error;
-  r.finish(r.default_stream.last);
-  return r.take();
+  return run_now("cudaMemcpy", copy_task(to, from, bytes, kind, __builtin_return_address(0)));
 }
 cudaError_t cudaMemset(void* p, int value, size_t bytes) {
-  EMULATOR_LOCKED;
-  if (const cudaError_t error = r.implicit("cudaMemset")) return error;
-  if (const cudaError_t error = r.unsafe("cudaMemset")) return error;
-  if (const cudaError_t error = cudaMemsetAsync(p, value, bytes, nullptr)) return error;
-  r.finish(r.default_stream.last);
-  return r.take();
+  return run_now("cudaMemset", fill_task(p, value, bytes, __builtin_return_address(0)));
 }

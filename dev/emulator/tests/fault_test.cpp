@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <string>
 
 #include "dev/emulator/tests/planted.h"
@@ -140,6 +141,24 @@ TEST_F(PlantedBugs, ReportsNameThePlaces) {
   ASSERT_EQ(index.size(), 1u);
   EXPECT_TRUE(index[0].place.file.ends_with("planted_block.cu"));
   EXPECT_GT(index[0].place.line, 0);
+}
+
+// The registers of kernels come from what nvcc or dev/check_spills.sh print.
+TEST_F(PlantedBugs, RegistersAreReadFromReports) {
+  const std::string file = testing::TempDir() + "registers.txt";
+  std::ofstream(file)
+      << "ptxas info    : Compiling entry function 'void tll::(anonymous namespace)::one_kernel<(int)4>(float*)' for "
+         "'sm_80'\nptxas info    : Used 77 registers, used 1 barriers\n"
+         "ptxas info    : Compiling entry function 'tll::two(float*)' for 'sm_90'\n"
+         "ptxas info    : Used 78 registers\n"
+         "sm_80    128 registers     0 bytes spilled     0 stack  three<float, 64>\n"
+         "sm_75    255 registers     8 bytes spilled     0 stack  four   SPILLS\n"
+         "4 kernels, 1 spill\n";
+  emulator::options().arch = 800;
+  EXPECT_EQ(emulator::read_registers(file), 2u);
+  const std::map<std::string, int> expected{{"one_kernel<(int)4>", 77}, {"three<float,64>", 128}};
+  EXPECT_EQ(emulator::options().registers, expected);
+  EXPECT_EQ(emulator::read_registers(file + ".missing"), 0u);
 }
 
 // The host may not use the gap between two tensors either.

@@ -247,8 +247,8 @@ TEST_F(Graphs, WhatACaptureAllows) {
     EXPECT_EQ(cudaFree(p), cudaSuccess);
   }).join();
   collectives::scale(side, c, a, 4.0f, kValues);
-  collectives::scale(nullptr, c, a, 3.0f, kValues);
   EXPECT_EQ(cudaStreamSynchronize(side), cudaSuccess);
+  collectives::scale(nullptr, c, a, 3.0f, kValues);
   EXPECT_EQ(cudaStreamSynchronize(nullptr), cudaSuccess);
   EXPECT_EQ(cudaStreamEndCapture(stream, &graph), cudaSuccess);
   expect(c, 3.0f);

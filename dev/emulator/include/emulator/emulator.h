@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -22,10 +23,17 @@ struct Options {
   size_t device_bytes = size_t{1} << 30;  // of device memory, as cudaMemGetInfo tells
   bool races = true;  // look for data races; without, memory use falls from 10 times the tensors' size to 2 times
   bool print = true;  // faults, to the standard error, as they are found
+  // Registers of a thread, by the kernel's name as reports tell it. A block that needs more of them than the architecture has is
+  // refused. read_registers fills it.
+  std::map<std::string, int> registers{};
 };
 // Not to be changed while something is enqueued. The environment variable TLL_EMULATOR sets them at start, as "arch=750 seed=3
-// workers=1 print=0 mma=hardware mib=4096" (any of them).
+// workers=1 print=0 mma=hardware mib=4096registers=FILE" (any of them).
 Options& options();
+
+// Reads what dev/check_spills.sh, or nvcc with -Xptxas -v and c++filt after it, has printed: the registers of kernels for
+// Options::arch. Returns how many kernels it found; 0 as well where there is no such file.
+size_t read_registers(const std::string& file);
 
 enum class Fault {
   race,            // two accesses to a byte, one a write, that nothing orders
