@@ -60,14 +60,20 @@ bool other_block_ordered(const Worker& w, uint32_t stamp, uint32_t who) {
 struct Earlier {  // the access that the current one races with
   uint32_t stamp, thread, pc;
   const char* did;
-  bool block_known = true;
+  bool block_known = true, thread_known = true;
 };
+constexpr const char* kLdg = "__ldg";
 [[noreturn, gnu::noinline]] void race(Worker& w, uintptr_t a, Access access, const void* site, Earlier e) {
   std::string tensor;
   const std::string place = describe_address(w, a, &tensor);
   std::string text = access == Access::write ? "writes " : access == Access::atomic ? "changes " : "reads ";
   text += place + ", which ";
-  if (e.stamp == w.stamp) {
+  if (e.did == kLdg) {
+    text = access == Access::constant ? "reads " + place + " through __ldg, though the same launch writes it"
+                                      : "writes " + place + ", though the same launch reads it through __ldg";
+  } else if (!e.thread_known) {
+    text += std::string("other threads ") + e.did + " with no barrier between";
+  } else if (e.stamp == w.stamp) {
     const uint3 t = w.threads[e.thread].index;
     text += "thread (" + std::to_string(t.x) + "," + std::to_string(t.y) + "," + std::to_string(t.z) + ") " + e.did +
             " with no barrier between";
@@ -87,6 +93,25 @@ struct Earlier {  // the access that the current one races with
           .tensor = tensor});
 }
 
+// Of atomics that nothing orders, the record holds the latest. What is known of the others: flags, until a barrier.
+inline uint32_t earlier_atomics(const Worker& w, const Cell& c) {
+  if (c.write_stamp != w.stamp || !(c.flags & kAtomicWrite)) return 0;
+  const Warp& warp = w.warps[(c.write_who & 1023u) / 32];
+  const uint32_t clock = c.write_who >> 10;
+  uint32_t flags = clock < warp.block_clock ? 0 : c.flags & (kWarpAtomics | kBlockAtomics);
+  if (clock < warp.all_lanes_clock) flags &= ~static_cast<uint32_t>(kWarpAtomics);
+  return flags;
+}
+// The same after one more, by the current thread.
+inline uint32_t with_atomic(const Worker& w, const Cell& c) {
+  uint32_t flags = earlier_atomics(w, c);
+  const bool same_warp = &w.warps[(c.write_who & 1023u) / 32] == w.warp;
+  if (flags && !same_warp) flags = kBlockAtomics;
+  if (c.write_stamp == w.stamp && (c.flags & kAtomicWrite) && !same_block_ordered(w, c.write_who))
+    flags |= same_warp ? kWarpAtomics : kBlockAtomics;
+  return flags;
+}
+
 template <bool kShared>
 inline bool of_this_launch(const Worker& w, uint32_t stamp) {
   if (kShared) return stamp == w.stamp;
@@ -101,8 +126,9 @@ inline void touch(Worker& w, Cell& c, uintptr_t a, const void* site, uint32_t pc
     const bool ordered = both_atomic || (c.write_stamp == w.stamp ? same_block_ordered(w, c.write_who)
                                                                   : other_block_ordered(w, c.write_stamp, c.write_who));
     if (!ordered || kAccess == Access::constant)
-      race(w, a, kAccess, site,
-           {c.write_stamp, c.write_who & 1023u, c.write_pc, ordered ? "wrote, though it is read through __ldg" : "wrote"});
+      race(w, a, kAccess, site, {c.write_stamp, c.write_who & 1023u, c.write_pc, ordered ? kLdg : "wrote"});
+    if (kAccess != Access::atomic && earlier_atomics(w, c))
+      race(w, a, kAccess, site, {c.write_stamp, 0, c.write_pc, "changed", true, false});
   }
   const uint32_t lane_bit = 1u << (w.current->id % 32u);
   const bool read_before = of_this_launch<kShared>(w, c.read_stamp);
@@ -152,13 +178,14 @@ inline void touch(Worker& w, Cell& c, uintptr_t a, const void* site, uint32_t pc
         if ((c.flags & kTwoWarps) && (c.read_who >> 10) >= warp.block_clock)
           race(w, a, kAccess, site, {c.read_stamp, c.flags >> 16, c.read_pc, "read"});
       }
-      if (c.flags & kReadOnlyPath) race(w, a, kAccess, site, {c.read_stamp, reader, c.read_pc, "read through __ldg"});
+      if (c.flags & kReadOnlyPath) race(w, a, kAccess, site, {c.read_stamp, reader, c.read_pc, kLdg});
     }
+    const uint32_t atomics = kAccess == Access::atomic ? kAtomicWrite | with_atomic(w, c) : 0u;
     c.write_stamp = w.stamp;
     c.write_who = w.who;
     c.write_pc = pc;
     c.read_stamp = 0;
-    c.flags = (c.flags & kSplit) | (kAccess == Access::atomic ? kAtomicWrite : 0u);
+    c.flags = (c.flags & kSplit) | atomics;
   }
 }
 

@@ -34,6 +34,8 @@ enum CellFlag : uint32_t {
   kTwoBlocks = 4,      // another block read as well
   kAtomicWrite = 8,    // the write was atomic
   kReadOnlyPath = 16,  // read as constant for the launch
+  kWarpAtomics = 32,   // other threads of the writer's warp changed it as well, all of them by atomics that nothing orders
+  kBlockAtomics = 64,  // and threads of other warps
 };
 
 // A range of addresses and its records, in memory that is committed as it is touched.
