@@ -81,14 +81,18 @@ float cut_to_float(double x) {  // toward zero
 
 // One element of the result.
 float mma_dot(const float* a, const float* b, float c, int inner, Operand type, MmaSum mode, int arch) {
-  bool finite = std::isfinite(c);
   double exact = c;
+  if (mode == MmaSum::exact) {
+    for (int k = 0; k < inner; k++) exact += static_cast<double>(a[k]) * b[k];
+    return std::isnan(exact) ? std::bit_cast<float>(0x7fffffffu) : static_cast<float>(exact);
+  }
+  bool finite = std::isfinite(c);
   for (int k = 0; k < inner; k++) {
     finite = finite && std::isfinite(a[k]) && std::isfinite(b[k]);
     exact += static_cast<double>(a[k]) * b[k];
   }
   if (std::isnan(exact)) return std::bit_cast<float>(0x7fffffffu);
-  if (mode == MmaSum::exact || !finite) return static_cast<float>(exact);
+  if (!finite) return static_cast<float>(exact);
   const int fraction = arch >= 900 ? 25 : 24, block = arch >= 900 ? 16 : 8, smallest = type == Bf16 ? -126 : -14;
   for (int begin = 0; begin < inner; begin += block) {
     const int end = std::min(begin + block, inner);
@@ -117,11 +121,12 @@ void finish_mma(Worker& worker, Warp& warp, uint32_t) {
     for (int r = 0; r < inner / 8; r++)
       for (int h = 0; h < 2; h++) b[g][2 * t + h + 8 * r] = operand(p->b[r], h, type);
   }
+  const MmaSum mode = options().mma;
+  const int target = arch();
   for (uint32_t lane = 0; lane < 32; lane++) {
     const uint32_t g = lane / 4, t = lane % 4;
     float* c = arguments(lane)->c;
-    for (uint32_t e = 0; e < 4; e++)
-      c[e] = mma_dot(a[g + 8 * (e >> 1)], b[2 * t + (e & 1)], c[e], inner, type, options().mma, arch());
+    for (uint32_t e = 0; e < 4; e++) c[e] = mma_dot(a[g + 8 * (e >> 1)], b[2 * t + (e & 1)], c[e], inner, type, mode, target);
   }
 }
 void mma(float* c, const uint32_t* a, const uint32_t* b, int inner, Operand type) {
