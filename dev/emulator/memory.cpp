@@ -191,6 +191,10 @@ void set_written(const void* p, size_t bytes) {
   uint8_t* s = state_of(reinterpret_cast<uintptr_t>(p));
   for (size_t i = 0; i < bytes; i++) s[i] |= kWritten;
 }
+void set_unwritten(const void* p, size_t bytes) {
+  uint8_t* s = state_of(reinterpret_cast<uintptr_t>(p));
+  for (size_t i = 0; i < bytes; i++) s[i] &= static_cast<uint8_t>(~kWritten);
+}
 // After a copy between tensors: the destination has a value where the source had one.
 void copy_written(const void* to, const void* from, size_t bytes) {
   uint8_t* t = state_of(reinterpret_cast<uintptr_t>(to));

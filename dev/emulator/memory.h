@@ -14,6 +14,7 @@ void* allocate_device(size_t bytes);  // aligned to 256 bytes, not written; null
 bool free_device(void* p);            // false: no allocation begins there
 size_t device_bytes_used();
 void set_written(const void* p, size_t bytes);
+void set_unwritten(const void* p, size_t bytes);  // holds nothing that may be read any more
 void copy_written(const void* to, const void* from, size_t bytes);
 // Whether operations wait that use memory of the host; what an access of the host's code to it, or to device memory, means.
 extern std::atomic<size_t> watched_host;
