@@ -44,7 +44,7 @@ done
 [[ $jobs =~ ^[1-9][0-9]*$ ]] || usage "--jobs takes a whole number from 1, not '$jobs'"
 ((${#files[@]})) || files=(dev/mutations/*.txt)
 
-cpu_seconds=300 wall_seconds=1200 # of one run; the slowest that passes takes 40 s
+cpu_seconds=120 wall_seconds=7200 # of one run; the slowest that passes takes 40 s of a processor
 
 # ---- the entries ---------------------------------------------------------------------------------------------------------------
 names=()
@@ -186,7 +186,7 @@ how() { # problem, folder
     'wrote outside '* | 'changed its input '*) echo "redzone: $1" ;;
     'two runs differ'*) echo "bits: $1" ;;
     *)
-      local fault=${1#the GPU failed: * (719: unspecified launch failure): }
+      local fault=${1/the GPU failed: a kernel (719: unspecified launch failure): /}
       fault=${fault//"$2/"/}
       echo "emulator: ${fault:0:120}" ;;
   esac
