@@ -70,6 +70,8 @@ float operand(uint32_t reg, int half, Operand type) {
   return type == Bf16 ? bf16_to_float(bits) : f16_to_float(bits);
 }
 
+}  // namespace
+
 // One element of the result.
 float mma_dot(const float* a, const float* b, float c, int inner, Operand type, MmaSum mode, int arch) {
   return mode == MmaSum::exact ? mma_exact(a, b, c, inner)
