@@ -127,7 +127,7 @@ $(BUILD)/one/%: $(BUILD)/tests/%.o $(BUILD)/libcases.a $(ENGINE) $(emulated) ; @
 # ---- CUDA kernels without a GPU ------------------------------------------------------------------------------------------------
 # The emulator (dev/emulator) runs .cu files that the host compiler has built. -fsanitize=thread and =undefined make the compiler
 # insert calls at every access; the emulator defines them, so the sanitizers' own libraries must not be linked. Names from the
-# symbol table and lines from -g1 are in the reports.
+# symbol table and lines from -g1 are in the reports. EXTRA, which make sanitize uses, is for other code: here the emulator checks.
 EMULATOR       := $(wildcard dev/emulator/*.cpp)
 EMULATOR_TESTS := $(wildcard dev/emulator/tests/*.cpp)
 EMULATED       := $(wildcard dev/emulator/tests/*.cu)
@@ -140,7 +140,7 @@ CONTRACT ?= -ffp-contract=off
 CLANG    := $(findstring clang,$(CXX))
 $(BUILD)/dev/emulator/%.o $(BUILD)/tests/test_gradients.o: CXXFLAGS += -Idev/emulator/include
 $(BUILD)/dev/emulator/%.o: OPT := $(subst -O3,-O2,$(OPT))
-$(BUILD)/emulated/%.o: %.cu ; @mkdir -p $(@D); $(CXX) -x c++ $(subst -O3,-O2,$(CXXFLAGS)) $(EMULATED_FLAGS) -c $< -o $@$(if $(CLANG),; \
+$(BUILD)/emulated/%.o: %.cu ; @mkdir -p $(@D); $(CXX) -x c++ $(filter-out $(EXTRA),$(subst -O3,-O2,$(CXXFLAGS))) $(EMULATED_FLAGS) -c $< -o $@$(if $(CLANG),; \
   objcopy --redefine-sym memcpy=__tsan_memcpy --redefine-sym memmove=__tsan_memmove --redefine-sym memset=__tsan_memset $@)
 $(BUILD)/libemulated.a: $(EMULATED_OBJ) ; @rm -f $@; ar rcs $@ $^
 $(BUILD)/libemulator.a: $(EMULATOR:%.cpp=$(BUILD)/%.o) ; @rm -f $@; ar rcs $@ $^
@@ -187,7 +187,8 @@ debug: ; @$(MAKE) --no-print-directory -j$$(nproc) BUILD=build-debug OPT="-O0 -g
 sanitize:
 	@$(MAKE) --no-print-directory -j$$(nproc) BUILD=build-sanitize OPT="-O1 -g1" \
 	  EXTRA="-fsanitize=address,undefined -fno-sanitize-recover=all -Wno-maybe-uninitialized" \
-	  build-sanitize/run_tests
+	  build-sanitize/run_tests build-sanitize/emulator_tests
+	ASAN_OPTIONS=detect_leaks=0 build-sanitize/emulator_tests --gtest_brief=1
 	ASAN_OPTIONS=detect_leaks=0 build-sanitize/run_tests --gtest_brief=1
 format: ; clang-format -i $$(git ls-files '*.h' '*.cpp' '*.cu' '*.cuh')
 clean: ; rm -rf build build-debug build-sanitize train_llama_lora test_gradients squad.bin

@@ -186,7 +186,7 @@ std::string cublas_version(const void* opened) {
 }
 
 bool cublas_matmul(const Device& device, const Matmul<float>& op) {
-  if (!cublas_serves(op) || !aligned(op.a.data) || !aligned(op.b.data) || !aligned(op.out)) return false;
+  if (!cublas_serves(op) || !aligned(op.a.data) || !aligned(op.b.data) || !aligned(op.out) || !aligned(op.addend)) return false;
   // The workspace begins at a multiple of 256 bytes, and its size is what is left where that is farthest.
   constexpr size_t kUnit = 256;
   const size_t scratch = op.scratch ? static_cast<size_t>(op.scratch_size) * sizeof(float) : 0;
@@ -199,10 +199,10 @@ bool cublas_matmul(const Device& device, const Matmul<float>& op) {
                                       op.a.stride, op.b.stride, op.out_stride, workspace});
   if (!product.served) return false;
   const float alpha = static_cast<float>(op.alpha), beta = op.accumulate ? 1.0f : 0.0f;
-  const cublasStatus_t status =
-      blas.library.Matmul(blas.handle, product.desc.get(), &alpha, op.b.data, product.b.get(), op.a.data, product.a.get(), &beta,
-                          op.out, product.out.get(), op.out, product.out.get(), &product.algo,
-                          workspace ? begin + skipped : nullptr, workspace, static_cast<cudaStream_t>(device.stream));
+  const cublasStatus_t status = blas.library.Matmul(
+      blas.handle, product.desc.get(), &alpha, op.b.data, product.b.get(), op.a.data, product.a.get(), &beta,
+      op.accumulate && op.addend ? op.addend : op.out, product.out.get(), op.out, product.out.get(), &product.algo,
+      workspace ? begin + skipped : nullptr, workspace, static_cast<cudaStream_t>(device.stream));
   if (status != CUBLAS_STATUS_SUCCESS)
     fail(kExitFault, "the GPU failed: a product of {} x {} x {} by {} ({})", op.rows, op.cols, op.inner, cublas_version(&blas),
          blas.library.GetStatusName(status));
