@@ -127,16 +127,21 @@ $(BUILD)/one/%: $(BUILD)/tests/%.o $(BUILD)/libcases.a $(ENGINE) $(emulated) ; @
 # ---- CUDA kernels without a GPU ------------------------------------------------------------------------------------------------
 # The emulator (dev/emulator) runs .cu files that the host compiler has built. -fsanitize=thread and =undefined make the compiler
 # insert calls at every access; the emulator defines them, so the sanitizers' own libraries must not be linked. Names from the
-# symbol table and lines from -g1 are in the reports.
+# symbol table and lines from -g1 are in the reports. EXTRA, which make sanitize uses, is for other code: here the emulator checks.
 EMULATOR       := $(wildcard dev/emulator/*.cpp)
 EMULATOR_TESTS := $(wildcard dev/emulator/tests/*.cpp)
 EMULATED       := $(wildcard dev/emulator/tests/*.cu)
-EMULATED_FLAGS := -Idev/emulator/include -fsanitize=thread -fsanitize=bounds,alignment,shift,integer-divide-by-zero,signed-integer-overflow,float-cast-overflow \
-  -fno-strict-aliasing -fno-optimize-sibling-calls -ffp-contract=off -Wno-unknown-pragmas -Wno-tsan \
-  $(if $(findstring clang,$(CXX)),-mllvm -tsan-instrument-func-entry-exit=0 -Wno-unknown-warning-option,--param tsan-instrument-func-entry-exit=0)
-$(BUILD)/dev/emulator/%.o: CXXFLAGS += -Idev/emulator/include
+EMULATED_FLAGS = -Idev/emulator/include -fsanitize=thread -fsanitize=bounds,alignment,shift,integer-divide-by-zero,signed-integer-overflow,float-cast-overflow \
+  -fno-strict-aliasing -fno-optimize-sibling-calls $(CONTRACT) -Wno-unknown-pragmas -Wno-tsan \
+  $(if $(CLANG),-gdwarf-4 -mllvm -tsan-instrument-func-entry-exit=0 -mllvm -tsan-instrument-read-before-write=1 \
+  -Wno-unknown-warning-option,--param tsan-instrument-func-entry-exit=0)
+# A GPU may or may not fuse a product and a sum; the tests must pass both ways: CONTRACT="-ffp-contract=fast -mfma".
+CONTRACT ?= -ffp-contract=off
+CLANG    := $(findstring clang,$(CXX))
+$(BUILD)/dev/emulator/%.o $(BUILD)/tests/test_gradients.o: CXXFLAGS += -Idev/emulator/include
 $(BUILD)/dev/emulator/%.o: OPT := $(subst -O3,-O2,$(OPT))
-$(BUILD)/emulated/%.o: %.cu ; @mkdir -p $(@D); $(CXX) -x c++ $(subst -O3,-O2,$(CXXFLAGS)) $(EMULATED_FLAGS) -c $< -o $@
+$(BUILD)/emulated/%.o: %.cu ; @mkdir -p $(@D); $(CXX) -x c++ $(filter-out $(EXTRA),$(subst -O3,-O2,$(CXXFLAGS))) $(EMULATED_FLAGS) -c $< -o $@$(if $(CLANG),; \
+  objcopy --redefine-sym memcpy=__tsan_memcpy --redefine-sym memmove=__tsan_memmove --redefine-sym memset=__tsan_memset $@)
 $(BUILD)/libemulated.a: $(EMULATED_OBJ) ; @rm -f $@; ar rcs $@ $^
 $(BUILD)/libemulator.a: $(EMULATOR:%.cpp=$(BUILD)/%.o) ; @rm -f $@; ar rcs $@ $^
 $(BUILD)/emulator_tests: $(EMULATOR_TESTS:%.cpp=$(BUILD)/%.o) $(EMULATED:%.cu=$(BUILD)/emulated/%.o) $(BUILD)/libemulator.a
@@ -156,7 +161,7 @@ $(BUILD)/ladder: $(LADDER_HOST:%.cpp=$(BUILD)/cuda/%.o) $(BUILD)/cuda/dev/ladder
 	$(NVCC) $^ -o $@ -lfmt
 # The same sources must be CUDA: compiled only, where nvcc is there. ({fmt} 9 turns its constexpr off under nvcc without need.)
 NVCC_FLAGS := -std=c++20 -DFMT_USE_CONSTEXPR=1 -I. -Xcompiler -Wall,-Wextra
-nvcc_check: ; for f in $(wildcard kernels/*.cu) $(EMULATED); do nvcc $(NVCC_FLAGS) -arch=sm_80 -c $$f -o /dev/null || exit 1; done
+nvcc_check: ; for f in $(wildcard kernels/*.cu) $(EMULATED) $(LADDER); do nvcc $(NVCC_FLAGS) -arch=sm_80 -c $$f -o /dev/null || exit 1; done
 
 # ---- what people call ----------------------------------------------------------------------------------------------------------
 train: setup
@@ -164,8 +169,12 @@ train: setup
 squad.bin: train_llama_lora data/demo/squad.json ; ./train_llama_lora prepare --data data/demo/squad.json --output $@
 
 test: setup
-	@$(MAKE) --no-print-directory -j$$(nproc) $(BUILD)/run_tests $(BUILD)/emulator_tests test_gradients train_llama_lora
+	@$(MAKE) --no-print-directory -j$$(nproc) $(BUILD)/run_tests $(BUILD)/emulator_tests $(BUILD)/ladder_tests $(BUILD)/probe_emulated \
+	  $(BUILD)/bench_ops_emulated test_gradients train_llama_lora
 	$(BUILD)/emulator_tests --gtest_brief=1
+	$(BUILD)/ladder_tests
+	$(BUILD)/probe_emulated --quick
+	$(BUILD)/bench_ops_emulated >/dev/null
 	./test_gradients
 	$(BUILD)/run_tests --gtest_brief=1
 
@@ -178,7 +187,8 @@ debug: ; @$(MAKE) --no-print-directory -j$$(nproc) BUILD=build-debug OPT="-O0 -g
 sanitize:
 	@$(MAKE) --no-print-directory -j$$(nproc) BUILD=build-sanitize OPT="-O1 -g1" \
 	  EXTRA="-fsanitize=address,undefined -fno-sanitize-recover=all -Wno-maybe-uninitialized" \
-	  build-sanitize/run_tests
+	  build-sanitize/run_tests build-sanitize/emulator_tests
+	ASAN_OPTIONS=detect_leaks=0 build-sanitize/emulator_tests --gtest_brief=1
 	ASAN_OPTIONS=detect_leaks=0 build-sanitize/run_tests --gtest_brief=1
 format: ; clang-format -i $$(git ls-files '*.h' '*.cpp' '*.cu' '*.cuh')
 clean: ; rm -rf build build-debug build-sanitize train_llama_lora test_gradients squad.bin

@@ -130,7 +130,7 @@ failed=0
 left() { echo $((deadline - SECONDS)); }
 # note NAME VERDICT SECONDS TEXT: a line on the terminal, and one for the table.
 note() {
-  printf '%-22s %-8s %4s s  %s\n' "$1" "$2" "$3" "$4"
+  printf '%-30s %-8s %4s s  %s\n' "$1" "$2" "$3" "$4"
   printf '%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$4" >> "$work/stages.tsv"
   case $2 in failed|timeout) failed=1 ;; esac
 }
@@ -140,7 +140,9 @@ limited() {
   local limit=$1 rest
   shift
   rest=$(left)
-  timeout -k 5 "$((limit < rest ? limit : rest))" "$@"
+  if [ "$rest" -lt "$limit" ]; then limit=$rest; fi
+  if [ "$limit" -lt 1 ]; then limit=1; fi  # 0 would be no limit
+  timeout -k 5 "$limit" "$@"
 }
 # stage NAME LIMIT COMMAND…: output to NAME.out, errors to NAME.log, and a note.
 stage() {
@@ -234,30 +236,31 @@ fi
 # Each tool over groups of ops, so that what is done in its time counts.
 if wanted sanitizers; then
   for tool in memcheck racecheck initcheck synccheck; do
-    begin=$SECONDS clean=0 bad="" tool_deadline=$((SECONDS + 60)) missing=""
+    begin=$SECONDS clean=0 bad="" slow="" tool_deadline=$((SECONDS + 60)) missing=""
     for op in $ops; do
       rest=$((tool_deadline - SECONDS))
       if [ $rest -lt 5 ] || [ "$(left)" -lt 5 ]; then missing="$missing $op"; continue; fi
       IFS=, read -ra names <<< "$op"
       command=(compute-sanitizer --error-exitcode 9 --tool "$tool" ./test_gradients_cuda --device cuda "${names[@]/#/--op=}")
       if [ -n "$dry" ]; then command=(./test_gradients --device cuda-emulated "${names[@]/#/--op=}"); fi
-      limited $rest "${command[@]}" > "$work/$tool-$op.log" 2>&1
+      limited $((rest < 25 ? rest : 25)) "${command[@]}" > "$work/$tool-$op.log" 2>&1
       case $? in
         0) clean=$((clean + ${#names[@]})) ;;
-        124|137) missing="$missing $op" ;;
+        124|137) missing="$missing $op" slow=1 ;;
         *) if grep -q 'Device not supported' "$work/$tool-$op.log"; then missing="$missing (this device is not supported)"; break; fi
            bad="$bad $op" ;;
       esac
     done
     text="$clean ops clean${bad:+; faults in$bad}${missing:+; not done:$missing}"
     if [ -n "$bad" ]; then note $tool failed $((SECONDS - begin)) "$text"
+    elif [ $clean = 0 ] && [ -n "$slow" ]; then note $tool timeout $((SECONDS - begin)) "$text"
     elif [ $clean = 0 ]; then note $tool skipped $((SECONDS - begin)) "$text"
     else note $tool ok $((SECONDS - begin)) "$text"; fi
   done
 fi
 if wanted tests; then
   if [ -n "${tests_build:-}" ]; then limited 300 tail --pid="$tests_build" -f /dev/null; elif wanted build; then stage build_tests 200 make -j"$(nproc)" "${flags[@]}" "$tests"; fi
-  if [ -x "$tests" ]; then stage tests 150 "$tests" --gtest_brief=1 ${dry:+--gtest_filter='Json*'}; else note tests skipped 0 "$tests was not built in time"; fi
+  if [ -x "$tests" ]; then stage tests 150 "$tests" --gtest_brief=1 ${dry:+--gtest_filter='Json*'}; else note tests skipped 0 "$tests is not there; the stage build makes it"; fi
 fi
 
 # ---- results ---------------------------------------------------------------------------------------------------------------------

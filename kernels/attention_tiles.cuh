@@ -153,13 +153,12 @@ struct Tile : TileRows<Float, kD_> {
     for (int c = lane; c < 16 * kSlabs * kChunks; c += kWarp) {
       const int at = static_cast<int>(warp_id()) * 16 * kSlabs + c / kChunks, column = c % kChunks * kVec<Float>;
       if (at >= rows || column >= D) continue;
-      const Vec<Float, kVec<Float>> x = load_vec<kVec<Float>>(tile + at * kPitch + column);
-      if (vector) {  // D is a multiple of kVec
-        store_vec(to + at * stride + column, x);
+      const Float* from = tile + at * kPitch + column;
+      Float* here = to + at * stride + column;
+      if (vector) {  // D is a multiple of kVec; as raw bits, of which nvcc makes one load and one store
+        *reinterpret_cast<raw_bits<16>*>(here) = *reinterpret_cast<const raw_bits<16>*>(from);
       } else {
-#pragma unroll
-        for (int i = 0; i < kVec<Float>; i++)
-          if (column + i < D) to[at * stride + column + i] = x[i];
+        for (int i = 0; i < kVec<Float> && column + i < D; i++) here[i] = from[i];
       }
     }
   }

@@ -5,6 +5,7 @@
 // in which its first operand is our b and its second our a. Of an operand that is stored as its name says, reading by columns is
 // the transpose already; one that is stored transposed is to be transposed by the library.
 #include <cublasLt.h>
+#include <cuda_runtime.h>
 #include <dlfcn.h>
 
 #include <map>
@@ -31,6 +32,9 @@ struct Library {
 #undef TLL_POINTER
 };
 
+#if !defined(TLL_EMULATED) && !defined(__CUDACC__)
+#error "compiled neither by nvcc nor for the emulator, which would load the library of a GPU"
+#endif
 #ifdef TLL_EMULATED
 bool load(Library& library, std::string&) {
 #define TLL_ADDRESS(name) library.name = &cublasLt##name;
@@ -182,7 +186,7 @@ std::string cublas_version(const void* opened) {
 }
 
 bool cublas_matmul(const Device& device, const Matmul<float>& op) {
-  if (!cublas_serves(op) || !aligned(op.a.data) || !aligned(op.b.data) || !aligned(op.out)) return false;
+  if (!cublas_serves(op) || !aligned(op.a.data) || !aligned(op.b.data) || !aligned(op.out) || !aligned(op.addend)) return false;
   // The workspace begins at a multiple of 256 bytes, and its size is what is left where that is farthest.
   constexpr size_t kUnit = 256;
   const size_t scratch = op.scratch ? static_cast<size_t>(op.scratch_size) * sizeof(float) : 0;
@@ -195,10 +199,10 @@ bool cublas_matmul(const Device& device, const Matmul<float>& op) {
                                       op.a.stride, op.b.stride, op.out_stride, workspace});
   if (!product.served) return false;
   const float alpha = static_cast<float>(op.alpha), beta = op.accumulate ? 1.0f : 0.0f;
-  const cublasStatus_t status =
-      blas.library.Matmul(blas.handle, product.desc.get(), &alpha, op.b.data, product.b.get(), op.a.data, product.a.get(), &beta,
-                          op.out, product.out.get(), op.out, product.out.get(), &product.algo,
-                          workspace ? begin + skipped : nullptr, workspace, static_cast<cudaStream_t>(device.stream));
+  const cublasStatus_t status = blas.library.Matmul(
+      blas.handle, product.desc.get(), &alpha, op.b.data, product.b.get(), op.a.data, product.a.get(), &beta,
+      op.accumulate && op.addend ? op.addend : op.out, product.out.get(), op.out, product.out.get(), &product.algo,
+      workspace ? begin + skipped : nullptr, workspace, static_cast<cudaStream_t>(device.stream));
   if (status != CUBLAS_STATUS_SUCCESS)
     fail(kExitFault, "the GPU failed: a product of {} x {} x {} by {} ({})", op.rows, op.cols, op.inner, cublas_version(&blas),
          blas.library.GetStatusName(status));

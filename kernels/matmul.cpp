@@ -111,6 +111,13 @@ void product_plain(const Matmul<Float>& op) {
 template <class Float>
 template <Isa>
 void Matmul<Float>::cpu() const {
+  if (accumulate && addend && addend != out) {
+    const size_t bytes = dtype_bytes(out_dtype), row = static_cast<size_t>(cols) * bytes;
+    for (int64_t r = 0; r < rows; r++) {
+      const size_t at = static_cast<size_t>(r * out_stride) * bytes;
+      std::memcpy(static_cast<char*>(out) + at, static_cast<const char*>(addend) + at, row);
+    }
+  }
   if constexpr (is_oracle<Float>) {
     product_plain(*this);
   } else {

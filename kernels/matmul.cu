@@ -43,10 +43,11 @@ TLL_DEVICE float load_any(const void* data, DType dtype, int64_t i) {
 // out[row, col …] = or += sums, rounded once; what lies beyond the last column is left out.
 template <class Out, int kCount>
 TLL_DEVICE void store_as(const Matmul<float>& op, int64_t row, int64_t col, const float (&sums)[kCount], bool vector) {
-  Out* at = static_cast<Out*>(op.out) + row * op.out_stride + col;
+  const int64_t place = row * op.out_stride + col;
+  Out* at = static_cast<Out*>(op.out) + place;
   const float alpha = static_cast<float>(op.alpha);
   float values[kCount] = {};
-  if (op.accumulate) load_floats(values, at, op.cols - col, vector);
+  if (op.accumulate) load_floats(values, static_cast<const Out*>(op.addend ? op.addend : op.out) + place, op.cols - col, vector);
 #pragma unroll
   for (int i = 0; i < kCount; i++) values[i] = alpha * sums[i] + values[i];
   store_floats(at, values, op.cols - col, vector);
@@ -300,6 +301,12 @@ bool vector_rows(const Matrix& m) {
 }
 int tiles(int size, int tile) { return (size + tile - 1) / tile; }
 
+bool vector_results(const Matmul<float>& op) {
+  const int64_t stride = op.out_stride * static_cast<int64_t>(dtype_bytes(op.out_dtype));
+  return vec_aligned<16>(static_cast<const char*>(op.out), stride) &&
+         vec_aligned<16>(static_cast<const char*>(op.addend), stride);
+}
+
 // Cuts a long sum where a launch would have fewer than this many blocks. The number does not follow the GPU: the bits would.
 constexpr int kEnoughBlocks = 128, kLeastInner = 256;
 Part divide(const Matmul<float>& op, int blocks) {
@@ -313,7 +320,7 @@ Part divide(const Matmul<float>& op, int blocks) {
           std::max(1, tiles(op.inner, std::max(inner, 1))),
           inner,
           op.scratch,
-          vec_aligned<16>(static_cast<const char*>(op.out), op.out_stride * static_cast<int64_t>(dtype_bytes(op.out_dtype))),
+          vector_results(op),
           vec_aligned<4>(op.scratch, op.cols)};
 }
 void finish(const Device& device, const Part& part) {
@@ -377,7 +384,7 @@ void Matmul<Float>::cuda(const Device& device) const {
   for (DType type : {out_dtype, a.dtype, b.dtype})
     TLL_CHECK(type == DType::f32 || type == DType::bf16 || type == DType::f16, "matmul of {}", dtype_name(type));
   // The types of the operands are run-time values.
-  product(device, {out, out_dtype, out_stride, a, b, rows, cols, inner, alpha, accumulate, scratch, scratch_size});
+  product(device, {out, out_dtype, out_stride, a, b, rows, cols, inner, alpha, accumulate, scratch, scratch_size, addend});
 }
 
 TLL_INSTANTIATE_CUDA(Matmul)

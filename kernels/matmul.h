@@ -1,4 +1,4 @@
-// Matrix products: out (rows, cols) = alpha · A (rows, inner) · B (inner, cols)  [+ out].
+// Matrix products: out (rows, cols) = alpha · A (rows, inner) · B (inner, cols)  [+ addend, or + out].
 //
 // All matrices are row-major; an operand may be stored transposed, and may have any of the training types, so that one op
 // serves every linear layer with weight W stored (out, in), as Hugging Face stores it:
@@ -35,6 +35,9 @@ struct Matmul {
   bool accumulate = false;   // += instead of =
   float* scratch = nullptr;  // (scratch_floats(threads)), unless Float is an oracle type
   int64_t scratch_size = 0;
+  // (rows, cols) of out_dtype, out_stride apart: what accumulate adds, the residual of a block; null: out itself. It may not
+  // overlap out in part.
+  const void* addend = nullptr;
 
   // Packed blocks of B (shared) and of A (one a thread), and sums that are rounded once at the end. Does not depend on the sizes:
   // larger matrices are cut into blocks that fit.

@@ -11,7 +11,7 @@ Matrix matrix(const Float* data, int64_t stride, bool transposed = false) {
 // One product, with the scratch that it may need.
 template <class Float>
 void multiply(const Device& device, const LinearScratch<Float>& s, auto* out, int64_t out_stride, Matrix a, Matrix b, int rows,
-              int cols, int inner, double alpha, bool accumulate) {
+              int cols, int inner, double alpha, bool accumulate, const void* addend = nullptr) {
   run(device, Matmul<Float>{.out = out,
                             .out_dtype = dtype_of<std::remove_pointer_t<decltype(out)>>,
                             .out_stride = out_stride,
@@ -23,7 +23,8 @@ void multiply(const Device& device, const LinearScratch<Float>& s, auto* out, in
                             .alpha = alpha,
                             .accumulate = accumulate,
                             .scratch = s.matmul,
-                            .scratch_size = s.matmul_size});
+                            .scratch_size = s.matmul_size,
+                            .addend = addend});
 }
 
 // The input of the adapter's branch: x, or x with dropout in the shared buffer.
@@ -54,8 +55,9 @@ void linear_low_rank(const Device& device, const Linear<Float>& l, const LinearS
 
 template <class Float>
 void linear_forward(const Device& device, const Linear<Float>& l, const LinearScratch<Float>& s, Float* y, const Float* x,
-                    Float* u, int N, bool accumulate, uint64_t layer_id) {
-  multiply(device, s, y, l.out, matrix(x, l.in), Matrix{l.w, l.dtype, l.in, true}, N, l.out, l.in, 1.0, accumulate);
+                    Float* u, int N, const Float* residual, uint64_t layer_id) {
+  multiply(device, s, y, l.out, matrix(x, l.in), Matrix{l.w, l.dtype, l.in, true}, N, l.out, l.in, 1.0, residual != nullptr,
+           residual);
   if (l.bias) run(device, BiasForward<Float>{.out = y, .bias = l.bias, .N = N, .C = l.out});
   linear_low_rank(device, l, s, x, u, N, layer_id);
   for (const LoraRange<Float>& r : l.ranges)
@@ -104,7 +106,7 @@ void linear_backward_weight(const Device& device, const Linear<Float>& l, const 
   template void linear_low_rank(const Device&, const Linear<Float>&, const LinearScratch<Float>&, const Float*, Float*, int,   \
                                 uint64_t);                                                                                     \
   template void linear_forward(const Device&, const Linear<Float>&, const LinearScratch<Float>&, Float*, const Float*, Float*, \
-                               int, bool, uint64_t);                                                                           \
+                               int, const Float*, uint64_t);                                                                   \
   template void linear_backward_input(const Device&, const Linear<Float>&, const LinearScratch<Float>&, Float*, const Float*,  \
                                       const Float*, int, uint64_t);                                                            \
   template void linear_backward_weight(const Device&, const Linear<Float>&, const LinearScratch<Float>&, const Float*,         \

@@ -53,9 +53,10 @@ struct LinearScratch {
   const uint64_t* dropout_key = nullptr;  // (1)  of this step and micro-batch; mixed with the layer's number below
 };
 
+// With a residual (N, out), y = residual + …; null: none.
 template <class Float>
 void linear_forward(const Device&, const Linear<Float>&, const LinearScratch<Float>&, Float* y, const Float* x, Float* u, int N,
-                    bool accumulate, uint64_t layer_id);
+                    const Float* residual, uint64_t layer_id);
 
 // u alone: what recomputation needs of a layer whose output it does not.
 template <class Float>

@@ -246,7 +246,7 @@ void Llama<Float>::block_forward(const Device& device, int layer, const int32_t*
   const int C = config_.hidden, D = config_.head_dim, F = config_.intermediate;
   run(device,
       RmsnormForward<Float>{.out = a.ln1, .rstd = a.rstd1, .x = in, .w = l.norm1.w, .N = N, .C = C, .eps = config_.rms_eps});
-  linear_forward(device, l.qkv, s, a.qkv, a.ln1, a.u_qkv, N, false, linear_id(layer, 0));
+  linear_forward<Float>(device, l.qkv, s, a.qkv, a.ln1, a.u_qkv, N, nullptr, linear_id(layer, 0));
   run(device, Rope<Float>{.x = a.qkv,
                           .cos = cos_,
                           .sin = sin_,
@@ -257,16 +257,14 @@ void Llama<Float>::block_forward(const Device& device, int layer, const int32_t*
                           .stride = l.qkv.out,
                           .backward = false});
   attend(layer, a.qkv, a.att);
-  run(device, Copy<Float>{.out = a.mid, .in = in, .n = static_cast<int64_t>(N) * C});
-  linear_forward(device, l.o, s, a.mid, a.att, a.u_o, N, true, linear_id(layer, 1));
+  linear_forward(device, l.o, s, a.mid, a.att, a.u_o, N, in, linear_id(layer, 1));
   run(device,
       RmsnormForward<Float>{.out = a.ln2, .rstd = a.rstd2, .x = a.mid, .w = l.norm2.w, .N = N, .C = C, .eps = config_.rms_eps});
-  linear_forward(device, l.gate_up, s, a.gate_up, a.ln2, a.u_gate_up, N, false, linear_id(layer, 2));
+  linear_forward<Float>(device, l.gate_up, s, a.gate_up, a.ln2, a.u_gate_up, N, nullptr, linear_id(layer, 2));
   run(device, SwigluForward<Float>{.act = act_, .gate_up = a.gate_up, .N = N, .F = F});
   // Recomputation needs the activations alone.
   if (!out) return linear_low_rank(device, l.down, s, act_, a.u_down, N, linear_id(layer, 3));
-  run(device, Copy<Float>{.out = out, .in = a.mid, .n = static_cast<int64_t>(N) * C});
-  linear_forward(device, l.down, s, out, act_, a.u_down, N, true, linear_id(layer, 3));
+  linear_forward(device, l.down, s, out, act_, a.u_down, N, a.mid, linear_id(layer, 3));
 }
 
 }  // namespace tll

@@ -100,9 +100,11 @@ const std::vector<OptionRow>& option_rows() {
 
       // Machine and precision
       {.name = "device", .section = kMachine, .commands = kWorking, .member = choice<&Options::device>(),
-       .help = "where to compute; auto takes the GPU if this build and machine have one", .choices = {"auto", "cpu", "cuda"}},
+       .help = "where to compute; auto takes the GPU if this build and machine have one. plan needs no GPU for cuda",
+       .choices = {"auto", "cpu", "cuda"}},
       {.name = "dtype", .section = kMachine, .commands = kWorking, .member = choice<&Options::dtype>(),
-       .help = "type of activations and matrix products; auto takes bf16 where the processor multiplies it, else fp32",
+       .help = "type of activations and matrix products; auto takes bf16 where the processor or GPU multiplies it, else fp32, "
+               "or on a GPU fp16, with dynamic loss scaling",
        .aliases = {"torch-dtype"}, .choices = {"auto", "fp32", "bf16", "fp16"}, .synonyms = kDtypeSpellings,
        .shorthands = {{"bf16", "bf16"}, {"fp16", "fp16"}, {"fp32", "fp32"}}},
       {.name = "weights", .section = kMachine, .commands = kWeighing, .member = choice<&Options::weights>(),
@@ -111,8 +113,8 @@ const std::vector<OptionRow>& option_rows() {
       {.name = "threads", .section = kMachine, .commands = kWorking, .member = &Options::threads, .value = "N",
        .help = "threads to compute with; 0 means every core", .range = {0, 4096}},
       {.name = "memory", .section = kMachine, .commands = kWorking, .member = &Options::memory, .value = "SIZE",
-       .help = "memory that the run may use, such as 8GiB, 1.5G or 500MB (K, M, G, T and KiB ... are powers of 1024, "
-               "KB ... of 1000); 0 means what the machine has available",
+       .help = "memory that the run may use, of the GPU if it computes there, such as 8GiB, 1.5G or 500MB (K, M, G, T and KiB ... are powers of 1024, "
+               "KB ... of 1000); 0 means what is free",
        .size = true},
       {.name = "seed", .section = kMachine, .commands = kWorking, .member = &Options::seed, .value = "N",
        .help = "seed of every random choice", .range = {0, 4294967295.0}},

@@ -64,19 +64,21 @@ Batch BatchBuffers::used(const Device& device, int64_t capacity, uint64_t dropou
 }
 
 StepGraphs::~StepGraphs() {
-  for (const auto& [shape, graph] : graphs_) cuda_close_graph(device_, graph);
+  for (const auto& [shape, graph] : graphs_)
+    if (graph) cuda_close_graph(device_, graph);
 }
 
 // A profile waits after each op, which a graph cannot.
 bool StepGraphs::wanted(const Device& device) { return !on_host(device) && !device.profile; }
 
 void* StepGraphs::graph_of(const Device& device, const StepShape& shape, const std::function<void()>& body) {
-  for (const auto& [known, graph] : graphs_)
-    if (known == shape) return graph;
-  if (graphs_.size() == kMost) return nullptr;
-  device_ = device;
-  graphs_.emplace_back(shape, cuda_capture(device, body));
-  return graphs_.back().second;
+  auto seen = std::find_if(graphs_.begin(), graphs_.end(), [&](const auto& g) { return g.first == shape; });
+  if (seen == graphs_.end()) {
+    if (graphs_.size() < kMost) graphs_.emplace_back(shape, nullptr);
+    return nullptr;  // the first time as it is: libraries load their kernels then, which must not happen in a capture
+  }
+  if (!seen->second) device_ = device, seen->second = cuda_capture(device, body);
+  return seen->second;
 }
 
 template <class Float>

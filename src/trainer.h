@@ -64,7 +64,7 @@ struct StepShape {
   bool operator==(const StepShape&) const = default;
 };
 
-// Graphs of steps, one for each shape that occurred, so that a step costs one launch (CUDA alone).
+// Graphs of steps, one for each shape that occurred twice, so that a step costs one launch (CUDA alone).
 class StepGraphs {
  public:
   StepGraphs() = default;
@@ -85,7 +85,7 @@ class StepGraphs {
   void* graph_of(const Device& device, const StepShape& shape, const std::function<void()>& body);
   static constexpr size_t kMost = 24;  // shapes beyond these are not captured: a graph takes memory of the device
   Device device_;
-  std::vector<std::pair<StepShape, void*>> graphs_;
+  std::vector<std::pair<StepShape, void*>> graphs_;  // null: it occurred once
 };
 
 template <class Float>

@@ -62,9 +62,10 @@ void attention_reference(const Shape& s, double scale, const Values& in, Referen
           const size_t row = static_cast<size_t>(begin + j) * stride;
           double dp = 0;
           for (int d = 0; d < D; d++) dp += std::abs(dout[o_row + d] * qkv[row + v_at + d]);
-          const double ds = p[j] * (dp + d_out_out) * scale;
+          // Float's exponential is 0 below e^-87 (1e-38, or 1e-30 times the tolerance).
+          const double seen = p[j] + 1e-30, ds = seen * (dp + d_out_out) * scale;
           for (int d = 0; d < D; d++) {
-            m_grad[row + v_at + d] += p[j] * std::abs(dout[o_row + d]);
+            m_grad[row + v_at + d] += seen * std::abs(dout[o_row + d]);
             m_grad[row + k_at + d] += ds * std::abs(qkv[q_row + d]);
             m_grad[q_row + d] += ds * std::abs(qkv[row + k_at + d]);
           }

@@ -16,11 +16,13 @@ struct Product {
   size_t alignment = 0;        // OpCase::alignment
   Random* integers = nullptr;  // of small integers, whose sums are exact in any order
   int64_t scratch = 0;         // floats, other than an op gets; only CUDA does with fewer
+  bool residual = false;       // y = addend + …
 };
 
 OpCase matmul(const Product& p) {
   OpCase c{.op = "matmul", .shape = fmt::format("{} x {} x {}", p.rows, p.cols, p.inner)};
   c.shape += fmt::format(" {}{}{}", p.ta ? "T" : "N", p.tb ? "T" : "N", p.accumulate ? " +=" : "");
+  if (p.residual) c.shape += " + addend";
   if (p.alpha != 1) c.shape += fmt::format(" alpha {}", p.alpha);
   if (p.small_scratch) c.shape += " blocks";
   if (p.pitch) c.shape += p.integers ? " padded integers" : " padded";
@@ -64,11 +66,13 @@ OpCase matmul(const Product& p) {
                 .gap = sdb - b_cols,
                 .accumulates = true},
                {.name = "scratch", .role = Role::scratch, .kind = Kind::always_f32, .width = scratch}};
+  if (p.residual)
+    c.tensors.push_back({.name = "addend", .role = Role::constant, .kind = p.out, .rows = rows, .width = cols, .gap = sy - cols});
   if (p.integers)
     for (TensorSpec& spec : c.tensors)
       if (spec.role == Role::input || spec.accumulates) spec.values = random_integers(*p.integers, spec.count(), -2, 2);
   const auto product = [=](auto f, Tensors& t, const Device& d, const char* out, int64_t out_stride, Matrix a, Matrix b,
-                           int64_t m, int64_t n, int64_t k, bool accumulate) {
+                           int64_t m, int64_t n, int64_t k, bool accumulate, const void* addend = nullptr) {
     using F = decltype(f);
     run(d, Matmul<F>{.out = t.at(out).data(),
                      .out_dtype = t.at(out).dtype(),
@@ -81,13 +85,15 @@ OpCase matmul(const Product& p) {
                      .alpha = p.alpha,
                      .accumulate = accumulate,
                      .scratch = t.ptr<float>("scratch"),
-                     .scratch_size = scratch});
+                     .scratch_size = scratch,
+                     .addend = addend});
   };
   const auto matrix = [](Tensors& t, const char* name, int64_t stride, bool transposed) {
     return Matrix{t.at(name).data(), t.at(name).dtype(), stride, transposed};
   };
   c.forward = typed([=](auto f, Tensors& t, const Device& d) {
-    product(f, t, d, "y", sy, matrix(t, "a", sa, p.ta), matrix(t, "b", sb, p.tb), rows, cols, inner, p.accumulate);
+    product(f, t, d, "y", sy, matrix(t, "a", sa, p.ta), matrix(t, "b", sb, p.tb), rows, cols, inner, p.accumulate || p.residual,
+            p.residual ? t.at("addend").data() : nullptr);
   });
   c.backward = typed([=](auto f, Tensors& t, const Device& d) {
     // dA = dY·Bᵀ and dB = Aᵀ·dY; of a transposed operand the transpose: dAᵀ = B·dYᵀ, dBᵀ = dYᵀ·A.
@@ -109,7 +115,7 @@ OpCase matmul(const Product& p) {
     const auto before = [&](const char* name, int64_t count) {
       return in.contains(name) ? in.at(name) : std::vector<double>(static_cast<size_t>(count), 0.0);
     };
-    y = before("y", (rows - 1) * sy + cols), my = y, ma = before("da", a_rows * sda),
+    y = before(p.residual ? "addend" : "y", (rows - 1) * sy + cols), my = y, ma = before("da", a_rows * sda),
     mb = before("db", (b_rows - 1) * sdb + b_cols);
     for (auto* v : {&my, &ma, &mb})
       for (double& x : *v) x = std::abs(x);
@@ -134,6 +140,33 @@ OpCase matmul(const Product& p) {
 }  // namespace
 
 void add_linear_cases(std::vector<OpCase>& cases, Random& random) {
+  for (Kind kind : {Kind::f32, Kind::bf16, Kind::f16}) {
+    const bool cpu = kind != Kind::f16;
+    cases.push_back(
+        matmul({.rows = 70, .cols = 37, .inner = 21, .a = kind, .b = kind, .out = kind, .cpu = cpu, .gap = 3, .residual = true}));
+    cases.push_back(matmul(
+        {.rows = 5, .cols = 40, .inner = 64, .a = kind, .b = kind, .out = kind, .alpha = 0.5, .cpu = cpu, .residual = true}));
+    cases.push_back(matmul({.rows = 130,
+                            .cols = 136,
+                            .inner = 136,
+                            .a = kind,
+                            .b = kind,
+                            .out = kind,
+                            .cpu = cpu,
+                            .backward = false,
+                            .pitch = 8,
+                            .alignment = 16,
+                            .residual = true}));
+    cases.push_back(matmul({.rows = 33,
+                            .cols = 40,
+                            .inner = 600,
+                            .a = kind,
+                            .b = kind,
+                            .out = kind,
+                            .cpu = cpu,
+                            .backward = false,
+                            .residual = true}));
+  }
   const std::vector<int> odd{1, 2, 3, 5, 7, 8, 9, 13, 16, 17, 31, 37, 64, 67};
   const std::vector<double> alphas{1, 0.5, -1.7};
   const std::pair<Kind, Kind> operands[] = {{Kind::f32, Kind::f32}, {Kind::bf16, Kind::bf16}, {Kind::f32, Kind::bf16},

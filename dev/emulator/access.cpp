@@ -121,6 +121,8 @@ inline bool of_this_launch(const Worker& w, uint32_t stamp) {
 // One record against one access.
 template <Access kAccess, bool kShared>
 inline void touch(Worker& w, Cell& c, uintptr_t a, const void* site, uint32_t pc) {
+  // The thread has read this before, and since then nobody has written and no barrier has passed.
+  if (kAccess == Access::read && c.read_stamp == w.stamp && c.read_who == w.who) return;
   if (of_this_launch<kShared>(w, c.write_stamp)) {
     const bool both_atomic = kAccess == Access::atomic && (c.flags & kAtomicWrite);
     const bool ordered = both_atomic || (c.write_stamp == w.stamp ? same_block_ordered(w, c.write_who)
@@ -190,7 +192,7 @@ inline void touch(Worker& w, Cell& c, uintptr_t a, const void* site, uint32_t pc
 }
 
 template <Access kAccess, bool kShared>
-void touch_range(Worker& w, Region& r, size_t offset, size_t size, const void* site) {
+[[gnu::always_inline]] inline void touch_range(Worker& w, Region& r, size_t offset, size_t size, const void* site) {
   const uint32_t pc = static_cast<uint32_t>(reinterpret_cast<uintptr_t>(site) - program_base());
   const size_t end = offset + size;
   while (offset < end) {
@@ -230,7 +232,7 @@ struct RecordLock {  // Worker::fail opens it too, since it leaves without destr
 };
 
 template <Access kAccess>
-inline void touch_all(Worker& w, Region& r, size_t offset, size_t size, const void* site) {
+[[gnu::always_inline]] inline void touch_all(Worker& w, Region& r, size_t offset, size_t size, const void* site) {
   if (r.shared) return touch_range<kAccess, true>(w, r, offset, size, site);
   if (!w.concurrent) return touch_range<kAccess, false>(w, r, offset, size, site);
   while (size > 0) {
@@ -308,7 +310,7 @@ inline bool state_good(uint8_t* s) {
   return load<kBytes>(s) == kOnes * 3;
 }
 template <bool kWrite>
-inline bool state_good(uint8_t* s, size_t size) {
+[[gnu::always_inline]] inline bool state_good(uint8_t* s, size_t size) {
   switch (size) {
     case 1:
       return state_good<1, kWrite>(s);
@@ -356,7 +358,7 @@ inline bool state_good(uint8_t* s, size_t size) {
 }
 
 template <Access kAccess>
-void check(Worker& w, uintptr_t a, size_t size, const void* site) {
+[[gnu::always_inline]] inline void check(Worker& w, uintptr_t a, size_t size, const void* site) {
   constexpr bool kWrite = kAccess == Access::write;  // an atomic reads as well: what it changes must have a value
   if (a - w.stack < kStackBytes) return;
   Region* r = w.dynamic.contains(a)       ? &w.dynamic
@@ -374,6 +376,19 @@ void check(Worker& w, uintptr_t a, size_t size, const void* site) {
 }
 
 }  // namespace
+
+template <Access kAccess, size_t kSize>
+void check_sized(Worker& w, const void* p, const void* site) {
+  check<kAccess>(w, reinterpret_cast<uintptr_t>(p), kSize, site);
+}
+#define EMULATOR_SIZED(n)                                                             \
+  template void check_sized<Access::read, n>(Worker&, const void*, const void* site); \
+  template void check_sized<Access::write, n>(Worker&, const void*, const void* site);
+EMULATOR_SIZED(1)
+EMULATOR_SIZED(2)
+EMULATOR_SIZED(4)
+EMULATOR_SIZED(8)
+EMULATOR_SIZED(16)
 
 void check_access(Worker& w, const void* p, size_t size, Access access, const void* site) {
   const uintptr_t a = reinterpret_cast<uintptr_t>(p);

@@ -187,6 +187,8 @@ inline Thread& lane_thread(Worker& worker, const Warp& warp, uint32_t lane) {
 enum class Access { read, write, atomic, constant };
 // Checks an access of the current thread; does not return if it is at fault.
 void check_access(Worker& worker, const void* p, size_t size, Access access, const void* site);
+template <Access kAccess, size_t kSize>
+void check_sized(Worker& worker, const void* p, const void* site);
 void check_aligned(Worker& worker, const void* p, size_t alignment, const char* what, const void* site);
 void set_in_flight(Worker& worker, const void* p, size_t size, bool in_flight);
 std::string describe_address(Worker& worker, uintptr_t a, std::string* tensor);

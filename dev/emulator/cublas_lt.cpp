@@ -2,7 +2,7 @@
 // written checked as a kernel's accesses are. Stricter than the library, which leaves most misuse undefined:
 //
 //   an algorithm serves the description, the layouts and the alignments for which it was got, and nothing else
-//   the workspace that it asked for must be there; afterwards it holds nothing that may be read
+//   the workspace that it asked for must be there; afterwards all of it is NaN
 //   the matrix that is written may not touch one that is read, unless it is C with the same layout
 //
 // What the library would answer by NOT_SUPPORTED is no fault of the program and is not reported; all else that it refuses is.
@@ -231,7 +231,7 @@ cudaError_t run(const Call& call) {
   }
   if (call.workspace_bytes > 0) {
     std::memset(call.workspace, 0xff, call.workspace_bytes);
-    emulator::set_unwritten(call.workspace, call.workspace_bytes);
+    emulator::set_written(call.workspace, call.workspace_bytes);
   }
   return cudaSuccess;
 }

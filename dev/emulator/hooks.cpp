@@ -23,13 +23,13 @@ void host_access(const void* p, size_t size, bool write, const void* site) {
   }
 }
 
-template <size_t kSize, bool kAligned>
-[[gnu::always_inline]] inline void hook(const void* p, Access access, const void* site) {
+template <size_t kSize, bool kAligned, Access kAccess>
+[[gnu::always_inline]] inline void hook(const void* p, const void* site) {
   Worker* w = running;
-  if (!w) return host_access(p, kSize, access == Access::write, site);
+  if (!w) return host_access(p, kSize, kAccess == Access::write, site);
   if (reinterpret_cast<uintptr_t>(p) - w->stack < emulator::kStackBytes) return;  // local variables
   if (kAligned && reinterpret_cast<uintptr_t>(p) % kSize != 0) emulator::check_aligned(*w, p, kSize, "an access", site);
-  emulator::check_access(*w, p, kSize, access, site);
+  emulator::check_sized<kAccess, kSize>(*w, p, site);
 }
 void hook_range(const void* p, size_t size, Access access, const void* site) {
   if (!running) return host_access(p, size, access == Access::write, site);
@@ -40,21 +40,21 @@ void hook_range(const void* p, size_t size, Access access, const void* site) {
 
 #define SITE __builtin_return_address(0)
 #define HOOKS(n)                                                                               \
-  void __tsan_read##n(void* p) { hook<n, true>(p, Access::read, SITE); }                       \
-  void __tsan_write##n(void* p) { hook<n, true>(p, Access::write, SITE); }                     \
-  void __tsan_unaligned_read##n(void* p) { hook<n, false>(p, Access::read, SITE); }            \
-  void __tsan_unaligned_write##n(void* p) { hook<n, false>(p, Access::write, SITE); }          \
-  void __tsan_volatile_read##n(void* p) { hook<n, true>(p, Access::read, SITE); }              \
-  void __tsan_volatile_write##n(void* p) { hook<n, true>(p, Access::write, SITE); }            \
-  void __tsan_unaligned_volatile_read##n(void* p) { hook<n, false>(p, Access::read, SITE); }   \
-  void __tsan_unaligned_volatile_write##n(void* p) { hook<n, false>(p, Access::write, SITE); } \
+  void __tsan_read##n(void* p) { hook<n, true, Access::read>(p, SITE); }                       \
+  void __tsan_write##n(void* p) { hook<n, true, Access::write>(p, SITE); }                     \
+  void __tsan_unaligned_read##n(void* p) { hook<n, false, Access::read>(p, SITE); }            \
+  void __tsan_unaligned_write##n(void* p) { hook<n, false, Access::write>(p, SITE); }          \
+  void __tsan_volatile_read##n(void* p) { hook<n, true, Access::read>(p, SITE); }              \
+  void __tsan_volatile_write##n(void* p) { hook<n, true, Access::write>(p, SITE); }            \
+  void __tsan_unaligned_volatile_read##n(void* p) { hook<n, false, Access::read>(p, SITE); }   \
+  void __tsan_unaligned_volatile_write##n(void* p) { hook<n, false, Access::write>(p, SITE); } \
   void __tsan_read_write##n(void* p) {                                                         \
-    hook<n, true>(p, Access::read, SITE);                                                      \
-    hook<n, true>(p, Access::write, SITE);                                                     \
+    hook<n, true, Access::read>(p, SITE);                                                      \
+    hook<n, true, Access::write>(p, SITE);                                                     \
   }                                                                                            \
   void __tsan_unaligned_read_write##n(void* p) {                                               \
-    hook<n, false>(p, Access::read, SITE);                                                     \
-    hook<n, false>(p, Access::write, SITE);                                                    \
+    hook<n, false, Access::read>(p, SITE);                                                     \
+    hook<n, false, Access::write>(p, SITE);                                                    \
   }
 
 // Atomics of host code in the same file (reference counts of shared_ptr). Kernels call atomicAdd and its like.

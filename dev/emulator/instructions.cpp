@@ -91,11 +91,12 @@ void finish_mma(Worker& worker, Warp& warp, uint32_t) {
     for (int r = 0; r < inner / 8; r++)
       for (int h = 0; h < 2; h++) b[g][2 * t + h + 8 * r] = operand(p->b[r], h, type);
   }
+  const MmaSum mode = options().mma;
+  const int target = arch();
   for (uint32_t lane = 0; lane < 32; lane++) {
     const uint32_t g = lane / 4, t = lane % 4;
     float* c = arguments(lane)->c;
-    for (uint32_t e = 0; e < 4; e++)
-      c[e] = mma_dot(a[g + 8 * (e >> 1)], b[2 * t + (e & 1)], c[e], inner, type, options().mma, arch());
+    for (uint32_t e = 0; e < 4; e++) c[e] = mma_dot(a[g + 8 * (e >> 1)], b[2 * t + (e & 1)], c[e], inner, type, mode, target);
   }
 }
 void mma(float* c, const uint32_t* a, const uint32_t* b, int inner, Operand type) {

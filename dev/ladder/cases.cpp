@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <random>
@@ -50,7 +51,7 @@ std::vector<double> download(const Case<Problem>& c) {
 void cuda_must(cudaError_t error, const char* what) {
   if (error == cudaSuccess) return;
   fmt::print(stderr, "error: {}: {}\n", what, cudaGetErrorString(error));
-  std::abort();
+  std::exit(1);
 }
 
 Memory::Memory(size_t n, const char* name) : bytes(n) {

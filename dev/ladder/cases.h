@@ -9,7 +9,7 @@
 
 namespace tll::ladder {
 
-// Aborts with what failed.
+// Ends the program with a line that says what failed.
 void cuda_must(cudaError_t error, const char* what);
 
 struct Memory {

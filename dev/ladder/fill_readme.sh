@@ -6,6 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 program=${1:-build/ladder}
+[ $# -gt 0 ] || command -v nvcc >/dev/null || { echo "error: nvcc was not found; it belongs to the CUDA Toolkit"; exit 2; }
 [ $# -gt 0 ] || make --no-print-directory "$program"
 
 readme=dev/ladder/README.md

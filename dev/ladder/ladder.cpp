@@ -54,8 +54,8 @@ void check(const char* op, const std::vector<Case<Problem>>& cases, Count& count
   for (const Case<Problem>& c : cases) {
     variant++;  // so that a rung meets all of them
     for (const Rung<Problem>& rung : rungs<Problem>()) {
-      const int arch = target::choose(static_cast<int>(variant++ % target::kVariants), seed++);
-      if (arch < rung.arch) continue;
+      const int arch = target::choose(static_cast<int>(variant++ % target::kVariants), seed++, rung.arch);
+      if (arch < rung.arch) continue;  // a GPU before it
       const std::string problem = problem_of(rung, c);
       problem.empty() ? count.passed++ : count.failed++;
       if (!problem.empty()) fmt::print(stderr, "FAILED {}/{} {}: {}\n", op, rung.name, c.shape, problem);
@@ -159,7 +159,7 @@ void print_tables() {
     clock = std::make_unique<Clock>();
     cudaDeviceProp gpu;
     cuda_must(cudaGetDeviceProperties(&gpu, 0), "asking for the GPU's name");
-    arch = target::choose(0, 0);
+    arch = target::choose(0, 0, 0);
     bandwidth = clock->copy_bandwidth();
     const std::time_t now = std::time(nullptr);
     fmt::print("{}, {:%Y-%m-%d}. A copy within its memory moves {:.0f} GB/s.\n", gpu.name, *std::gmtime(&now), bandwidth * 1e-9);

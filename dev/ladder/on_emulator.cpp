@@ -1,6 +1,7 @@
 // The emulator finds faults; and every access of a kernel is a call (dev/emulator/hooks.cpp), so that bytes can be counted: the
 // linker (--wrap) leads these calls here first. They go on as tail calls: the emulator takes the source line of an access from
 // where it was called.
+#include <algorithm>
 #include <atomic>
 #include <map>
 
@@ -69,11 +70,12 @@ void __wrap__ZN8emulator8cp_asyncEPvPKvii(void* shared, const void* global, int 
 
 namespace tll::ladder::target {
 
-int choose(int variant, uint64_t seed) {
+int choose(int variant, uint64_t seed, int least_arch) {
   constexpr int kArchs[kVariants] = {750, 800, 900};
-  emulator::options().arch = kArchs[variant];
+  emulator::options().arch = std::max(kArchs[variant], least_arch);
   emulator::options().seed = seed;
-  return kArchs[variant];
+  emulator::options().mma = emulator::MmaSum::hardware;
+  return emulator::options().arch;
 }
 bool measures_time() { return false; }
 void name(const void* p, size_t bytes, const char* tensor) {

@@ -4,7 +4,7 @@
 
 namespace tll::ladder::target {
 
-int choose(int, uint64_t) {
+int choose(int, uint64_t, int) {
   cudaDeviceProp gpu;
   cuda_must(cudaGetDeviceProperties(&gpu, 0), "looking for a GPU");
   return 100 * gpu.major + 10 * gpu.minor;

@@ -9,8 +9,9 @@
 namespace tll::ladder::target {
 
 inline constexpr int kVariants = 3;
-int choose(int variant, uint64_t seed);  // returns the architecture, 750 … 1200; emulator: chooses it, and the order of threads
-bool measures_time();                    // false: seconds would say nothing about a GPU
+// The architecture, 750 … 1200. The emulator takes one of its kVariants, at least least_arch, and a random order of threads.
+int choose(int variant, uint64_t seed, int least_arch);
+bool measures_time();  // false: seconds would say nothing about a GPU
 
 void name(const void* p, size_t bytes, const char* tensor);  // device memory, for what follows
 void forget(const void* p);

@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "emulator/runtime.h"
+#include "cuda_runtime.h"
 
 enum cublasStatus_t {
   CUBLAS_STATUS_SUCCESS = 0,

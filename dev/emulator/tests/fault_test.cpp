@@ -8,6 +8,7 @@
 #include <string>
 
 #include "dev/emulator/tests/planted.h"
+#include "emulator/emulator.h"
 
 namespace planted {
 std::vector<Case>& cases() {
@@ -60,7 +61,10 @@ Outcome run(const Case& c, bool bug) {
 
 struct PlantedBugs : testing::Test {
   const emulator::Options before = emulator::options();
-  PlantedBugs() { emulator::options().print = false; }
+  PlantedBugs() {
+    emulator::options().print = false;
+    emulator::options().registers["planted::touch_kernel<true>"] = 68;
+  }
   ~PlantedBugs() override { emulator::options() = before; }
 };
 
@@ -155,6 +159,7 @@ TEST_F(PlantedBugs, RegistersAreReadFromReports) {
          "sm_75    255 registers     8 bytes spilled     0 stack  four   SPILLS\n"
          "4 kernels, 1 spill\n";
   emulator::options().arch = 800;
+  emulator::options().registers.clear();
   EXPECT_EQ(emulator::read_registers(file), 2u);
   const std::map<std::string, int> expected{{"one_kernel<(int)4>", 77}, {"three<float,64>", 128}};
   EXPECT_EQ(emulator::options().registers, expected);

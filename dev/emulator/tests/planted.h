@@ -5,7 +5,7 @@
 
 #include <vector>
 
-#include "emulator/emulator.h"
+#include "dev/emulator/include/emulator/fault.h"
 
 namespace planted {
 

@@ -79,7 +79,7 @@ __global__ void divergent_barrier_kernel(float* out) {
   }
   out[threadIdx.x] = s[63 - threadIdx.x];
 }
-TLL_CASE(divergent_barrier, 750, kBarrier, 1, 64, 0, m.out)
+TLL_CASE(divergent_barrier, 750, (Faults{Fault::barrier, Fault::race}), 1, 64, 0, m.out)
 
 template <bool kBug>
 __global__ void early_exit_kernel(float* out, const float* in, int n) {

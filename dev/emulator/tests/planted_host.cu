@@ -87,12 +87,8 @@ void other_instantiation(bool bug, Memory& m) {
 }
 TLL_HOST_CASE(other_instantiation, 750, kLaunch)
 
-// What nvcc reported of the kernel's registers: 65 for each of 1024 threads are too many.
-void too_many_registers(bool bug, Memory& m) {
-  emulator::options().registers["planted::touch_kernel<true>"] = bug ? 65 : 64;
-  (void)try_launch(touch_kernel<true>, 1, 1024, 0, m);
-  emulator::options().registers.clear();
-}
+// The test says that nvcc reported 68 registers of this kernel.
+void too_many_registers(bool bug, Memory& m) { (void)try_launch(touch_kernel<true>, 1, bug ? 960 : 896, 0, m); }
 TLL_HOST_CASE(too_many_registers, 750, kLaunch)
 
 // ---- streams ------------------------------------------------------------------------------------------------------------------

@@ -49,7 +49,9 @@ __global__ void odd_row_kernel(float* out, const float* in, int columns) {
         *reinterpret_cast<const float4*>(row + 4 * threadIdx.x);
   }
 }
+#ifndef __clang__  // which copies a struct by memcpy, and that tells no alignment
 TLL_CASE(odd_row, 750, kMisaligned, 3, 8, 0, m.out, m.in, 33)
+#endif
 
 // Two halves as one word, from an odd place.
 template <bool kBug>
@@ -69,7 +71,9 @@ __global__ void copied_struct_kernel(float* out, const float* in) {
   const Pair pair = p[threadIdx.x];
   out[threadIdx.x] = pair.a + pair.b;
 }
+#ifndef __clang__  // which copies a struct by memcpy, and that tells no alignment
 TLL_CASE(copied_struct, 750, kMisaligned, 1, 32, 0, m.out, m.in)
+#endif
 
 // The result of a launch before, of which one block did not come.
 template <bool kBug>
