@@ -184,12 +184,12 @@ bench: train_llama_lora
 
 debug: ; @$(MAKE) --no-print-directory -j$$(nproc) BUILD=build-debug OPT="-O0 -g" build-debug/run_tests
 # Under the sanitizers g++ 12 takes std::regex for uninitialised.
+# Without the emulator, whose fibers AddressSanitizer does not know; its kernels have checks of their own.
 sanitize:
 	@$(MAKE) --no-print-directory -j$$(nproc) BUILD=build-sanitize OPT="-O1 -g1" \
 	  EXTRA="-fsanitize=address,undefined -fno-sanitize-recover=all -Wno-maybe-uninitialized" \
-	  build-sanitize/run_tests build-sanitize/emulator_tests
-	ASAN_OPTIONS=detect_leaks=0 build-sanitize/emulator_tests --gtest_brief=1
-	ASAN_OPTIONS=detect_leaks=0 build-sanitize/run_tests --gtest_brief=1
+	  build-sanitize/run_tests
+	ASAN_OPTIONS=detect_leaks=0 build-sanitize/run_tests --gtest_brief=1 --gtest_filter='-*_cuda:CudaRun*'
 format: ; clang-format -i $$(git ls-files '*.h' '*.cpp' '*.cu' '*.cuh')
 clean: ; rm -rf build build-debug build-sanitize train_llama_lora test_gradients squad.bin
 
