@@ -302,9 +302,18 @@ OpCase list_targets(Random& random, int N, double share, int spare) {
   for (double& t : targets)
     if (std::uniform_real_distribution<double>()(random) < share) t = between(random, 0, 1000), count++;
   const int capacity = count + spare;
+  // Something else than -1 before, which memory that nobody wrote would be taken for.
+  const auto written = [=](const char* name) {
+    return TensorSpec{.name = name,
+                      .role = Role::output,
+                      .kind = Kind::i32,
+                      .width = capacity,
+                      .accumulates = true,
+                      .values = std::vector<double>(static_cast<size_t>(capacity), 7)};
+  };
   c.tensors = {{.name = "targets", .role = Role::constant, .kind = Kind::i32, .width = N, .values = targets},
-               {.name = "rows", .role = Role::output, .kind = Kind::i32, .width = capacity},
-               {.name = "row_targets", .role = Role::output, .kind = Kind::i32, .width = capacity}};
+               written("rows"),
+               written("row_targets")};
   c.dtypes = {DType::f32}, c.dtype_label = "int32", c.oracle = false;
   c.forward = [=](Tensors& t, const Device& d) {
     run(d, ListTargets<float>{.rows = t.ptr<int32_t>("rows"),
