@@ -6,11 +6,12 @@ BUILD    ?= build
 OPT      ?= -O3 -g1
 # Two warnings of g++ 12 see faults that are not there: in std::string's operator+ (GCC bug 105651), and in {fmt} 9's buffers.
 # clang would report each loop over an oracle type that it does not turn into vector code.
-WARN     := -Wall -Wextra -Werror $(if $(findstring clang,$(CXX)),-Wno-pass-failed,-Wno-restrict -Wno-stringop-overflow)
+CLANG    := $(findstring clang,$(CXX))
+WARN     := -Wall -Wextra -Werror $(if $(CLANG),-Wno-pass-failed,-Wno-restrict -Wno-stringop-overflow)
 # No fast-math anywhere: what is reordered is reordered in the source.
 CXXFLAGS = -std=c++20 $(OPT) -fopenmp $(WARN) -I. -MMD -MP $(EXTRA)
 LIBS     := -ldnnl -lfmt -lxxhash -lpthread
-PACKAGES := g++ libdnnl-dev libfmt-dev nlohmann-json3-dev libxxhash-dev libgtest-dev libboost-context-dev $(if $(findstring clang,$(CXX)),clang libomp-dev)
+PACKAGES := g++ libdnnl-dev libfmt-dev nlohmann-json3-dev libxxhash-dev libgtest-dev libboost-context-dev $(if $(CLANG),clang libomp-dev)
 
 # A kernel's .cpp is compiled once for each instruction set; the program picks one at start. The oracle types of the tests
 # (double, complex) need no fast instructions: the base objects hold them. Products may be fused with sums where the set has it.
@@ -137,7 +138,6 @@ EMULATED_FLAGS = -Idev/emulator/include -fsanitize=thread -fsanitize=bounds,alig
   -Wno-unknown-warning-option,--param tsan-instrument-func-entry-exit=0)
 # A GPU may or may not fuse a product and a sum; the tests must pass both ways: CONTRACT="-ffp-contract=fast -mfma".
 CONTRACT ?= -ffp-contract=off
-CLANG    := $(findstring clang,$(CXX))
 $(BUILD)/dev/emulator/%.o $(BUILD)/tests/test_gradients.o: CXXFLAGS += -Idev/emulator/include
 $(BUILD)/dev/emulator/%.o: OPT := $(subst -O3,-O2,$(OPT))
 $(BUILD)/emulated/%.o: %.cu ; @mkdir -p $(@D); $(CXX) -x c++ $(filter-out $(EXTRA),$(subst -O3,-O2,$(CXXFLAGS))) $(EMULATED_FLAGS) -c $< -o $@$(if $(CLANG),; \
@@ -191,6 +191,6 @@ sanitize:
 	  build-sanitize/run_tests
 	ASAN_OPTIONS=detect_leaks=0 build-sanitize/run_tests --gtest_brief=1 --gtest_filter='-*_cuda:CudaRun*'
 format: ; clang-format -i $$(git ls-files '*.h' '*.cpp' '*.cu' '*.cuh')
-clean: ; rm -rf build build-debug build-sanitize train_llama_lora test_gradients squad.bin
+clean: ; rm -rf build build-debug build-sanitize train_llama_lora train_llama_lora_emulated test_gradients test_gradients_cuda squad.bin
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -7,7 +7,7 @@
 
 #include "kernels/cublas_lt.h"
 #include "kernels/cuda_device.h"
-#include "kernels/cuda_utils.cuh"
+#include "kernels/row_access.cuh"
 
 namespace tll {
 namespace {
@@ -27,7 +27,6 @@ std::vector<const void*>& listed_kernels() {
   static std::vector<const void*> kernels;  // filled before main()
   return kernels;
 }
-cudaStream_t stream_of(const Device& device) { return static_cast<cudaStream_t>(device.stream); }
 
 int arch_of(int index) {
   int major = 0, minor = 0;

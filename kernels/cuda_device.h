@@ -6,12 +6,14 @@
 
 #include <functional>
 #include <string>
+#include <string_view>
 
 #include "kernels/device.h"
 
 namespace tll {
 
 const char* cuda_backend();  // "cuda", "cuda-emulated", or null: built without
+inline bool cuda_emulated() { return cuda_backend() && std::string_view(cuda_backend()) == "cuda-emulated"; }
 int cuda_device_count();     // 0 without a GPU or a driver
 
 std::string cuda_missing();  // why there is none, for people

@@ -248,6 +248,11 @@ void Llama<Float>::block_backward(const Device& device, int layer, const Batch& 
 }
 
 template <class Float>
+void Llama<Float>::clear_gradients(const Device& device) {
+  set_zero(device, gradients_, static_cast<size_t>(trained_count_) * sizeof(*gradients_));
+}
+
+template <class Float>
 void Llama<Float>::refresh_compute_copy(const Device& device) {
   if constexpr (!std::is_same_v<Float, Acc>) {
     if (trained_count_ > 0) run(device, CastFromMaster<Float>{.out = compute_, .in = values_, .n = trained_count_});
@@ -266,6 +271,7 @@ void Llama<Float>::refresh_compute_copy(const Device& device) {
   template const acc_t<Float>* Llama<Float>::logits(const Device&, const int32_t*, int);                \
   template loss_t<Float> Llama<Float>::loss(const Device&, const Batch&, double, bool);                 \
   template void Llama<Float>::backward(const Device&, const Batch&);                                    \
+  template void Llama<Float>::clear_gradients(const Device&);                                           \
   template void Llama<Float>::refresh_compute_copy(const Device&);
 TLL_LLAMA(float)
 TLL_LLAMA(bf16)

@@ -151,6 +151,9 @@ class Llama {
   const Acc* logits(const Device&, const int32_t* rows, int count);
   int logit_rows() const { return chunk_; }
 
+  // Enqueued: gradients() become zero, before they are accumulated.
+  void clear_gradients(const Device&);
+
   // Once after the trained values changed: makes the copy of them in the compute type.
   void refresh_compute_copy(const Device&);
 

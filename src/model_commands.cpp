@@ -164,7 +164,7 @@ int dump_with(const Options& options) {
   double sum = 0;
   std::vector<std::vector<float>> logits(docs);
   BatchBuffers& buffers = session.trainer.buffers();
-  set_zero(session.device, model.gradients(), static_cast<size_t>(model.trained_count()) * sizeof(float));
+  model.clear_gradients(session.device);
   for (size_t i = 0; i < docs; i++) {
     buffers.wait(session.device);
     fill_batch(buffers.view, model.options().max_tokens, data, data.documents[i]);

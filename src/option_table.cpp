@@ -113,8 +113,8 @@ const std::vector<OptionRow>& option_rows() {
       {.name = "threads", .section = kMachine, .commands = kWorking, .member = &Options::threads, .value = "N",
        .help = "threads to compute with; 0 means every core", .range = {0, 4096}},
       {.name = "memory", .section = kMachine, .commands = kWorking, .member = &Options::memory, .value = "SIZE",
-       .help = "memory that the run may use, of the GPU if it computes there, such as 8GiB, 1.5G or 500MB (K, M, G, T and KiB ... are powers of 1024, "
-               "KB ... of 1000); 0 means what is free",
+       .help = "memory that the run may use, of the GPU if it computes there, such as 8GiB, 1.5G or 500MB "
+               "(K, M, G, T and KiB ... are powers of 1024, KB ... of 1000); 0 means what is free",
        .size = true},
       {.name = "seed", .section = kMachine, .commands = kWorking, .member = &Options::seed, .value = "N",
        .help = "seed of every random choice", .range = {0, 4294967295.0}},

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <string_view>
 #include <vector>
 
 #include "kernels/cuda_device.h"
@@ -50,7 +49,7 @@ double measure_peak_flops(const Device& device) {
 
 template <class Float>
 double measure_peak_flops(const Device& device, void* memory, int64_t bytes) {
-  if (std::string_view(cuda_backend()) != "cuda") return 0;
+  if (cuda_emulated()) return 0;
   // As large as the memory allows, up to where a GPU is busy. Zeros would draw less power than numbers do: bytes of 0x3c are
   // about 0.01 to 1.05 in all three types.
   constexpr int64_t kLargest = 8192, kSmallest = 512, kAtOnce = 8;
@@ -78,7 +77,7 @@ double measure_peak_flops(const Device& device, void* memory, int64_t bytes) {
 double measure_peak_bytes(const Device& device, void* memory, int64_t bytes) {
   constexpr int64_t kMost = 1 << 28;  // floats: far more than caches hold
   const bool host = device.kind == DeviceKind::cpu;
-  if (!host && std::string_view(cuda_backend()) != "cuda") return 0;
+  if (!host && cuda_emulated()) return 0;
   std::vector<float> here(host ? size_t{1} << 25 : 0, 1.0f);
   const int64_t n = host ? static_cast<int64_t>(here.size()) / 2 : std::min(kMost, bytes / 8 / 64 * 64);
   if (n == 0) return 0;

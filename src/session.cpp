@@ -91,8 +91,7 @@ constexpr int kFirstArchWithBf16 = 800;
 void resolve_device(Options& options) {
   if (options.device == DeviceOption::kCpu) return;
   // The emulator is never chosen by itself: it is for tests.
-  const bool emulated = cuda_backend() && std::string_view(cuda_backend()) != "cuda";
-  const bool found = cuda_device_count() > 0 && !(emulated && options.device == DeviceOption::kAuto);
+  const bool found = cuda_device_count() > 0 && !(cuda_emulated() && options.device == DeviceOption::kAuto);
   if (options.device == DeviceOption::kCuda && !found) {
     if (options.command == Command::kPlan) {
       if (options.memory == 0)
@@ -208,14 +207,14 @@ int64_t Session<Float>::memory_limit() const {
   // What the driver calls free is no promise: other programs take memory as well.
   constexpr int64_t kMargin = 256 << 20;
   if (options.memory > 0) return options.memory;
-  if (device.kind == DeviceKind::cuda && cuda_device_count() > 0) return std::max<int64_t>(0, cuda_free_memory(device) - kMargin);
+  if (has_gpu()) return std::max<int64_t>(0, cuda_free_memory(device) - kMargin);
   return machine_memory().available;
 }
 
 template <class Float>
 std::string Session<Float>::memory_owner() const {
   if (options.memory > 0) return "--memory";
-  return device.kind == DeviceKind::cuda && cuda_device_count() > 0 ? "the GPU" : "the machine";
+  return has_gpu() ? "the GPU" : "the machine";
 }
 
 template <class Float>

@@ -87,6 +87,8 @@ class Session {
   int64_t gpu_free_before = 0;  // bytes, before the arena was allocated
 
  private:
+  // A plan for a GPU needs none.
+  bool has_gpu() const { return device.kind == DeviceKind::cuda && cuda_device_count() > 0; }
   void place();
   SessionNeeds needs_;
 };

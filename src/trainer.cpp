@@ -95,11 +95,6 @@ void Trainer<Float>::place(Arena& arena, Arena* staging, bool optimizer) {
       arena.place_bytes("step.factors", {sizeof(AdamWFactors) / sizeof(float)}, DType::f32, Category::scratch));
 }
 
-template <class Float>
-void Trainer<Float>::clear_gradients(const Device& device) {
-  set_zero(device, model_.gradients(), static_cast<size_t>(model_.trained_count()) * sizeof(*model_.gradients()));
-}
-
 // Forward, loss and backward; gradients accumulate.
 template <class Float>
 void Trainer<Float>::micro_batch(const Device& device, const Batch& batch) {
@@ -155,7 +150,7 @@ StepResult Trainer<Float>::step(const Device& device, Loader& loader) {
   s.loss_factor = state.loss_scale / static_cast<double>(info.target_tokens);
   upload(device, step_, &s, sizeof(s));
   const bool whole = options_.grad_accum == 1;
-  if (!whole) clear_gradients(device);
+  if (!whole) model_.clear_gradients(device);
   for (int m = 0; m < options_.grad_accum; m++) {
     buffers_.wait(device);
     loader.micro_batch(m, buffers_.view);
@@ -164,7 +159,7 @@ StepResult Trainer<Float>::step(const Device& device, Loader& loader) {
     const Batch batch = buffers_.used(device, model_.options().max_tokens, key);
     const StepPart part = whole ? StepPart::whole : StepPart::micro_batch;
     graphs_.run(device, {part, batch.N, batch.docs, batch.target_rows}, [&] {
-      if (whole) clear_gradients(device);
+      if (whole) model_.clear_gradients(device);
       micro_batch(device, batch);
       if (whole) update(device);
     });

@@ -112,7 +112,6 @@ class Trainer {
   BatchBuffers& buffers() { return buffers_; }
 
  private:
-  void clear_gradients(const Device& device);
   void micro_batch(const Device& device, const Batch& batch);
   void update(const Device& device);
 

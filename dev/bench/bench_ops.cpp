@@ -225,7 +225,7 @@ struct Result {
 
 std::string verdict(const Result& r, const Ceilings& c, const Device& device) {
   constexpr double kMemoryTarget = 0.7;
-  if (!on_cuda(device) || std::strcmp(cuda_backend(), "cuda") != 0) return "-";
+  if (!on_cuda(device) || cuda_emulated()) return "-";
   const auto judge = [](bool reached, const std::string& target) { return (reached ? "ok, " : "BELOW ") + target; };
   if (r.op.least_tflops > 0 && device.arch == 900)
     return judge(r.tflops() >= r.op.least_tflops, fmt::format("{} TFLOP/s", r.op.least_tflops));
@@ -267,7 +267,7 @@ Device chosen_device(const std::string& name) {
 
 int bench(const Options& options) {
   Device device = chosen_device(options.device);
-  const bool gpu = on_cuda(device), emulated = gpu && std::strcmp(cuda_backend(), "cuda-emulated") == 0;
+  const bool gpu = on_cuda(device), emulated = gpu && cuda_emulated();
   const char* name = gpu ? cuda_backend() : "cpu";
   Sizes sizes{
       .models = {}, .N = 4096, .seq_len = 4096, .trained = 40 << 20, .copied = 1 << 28, .cuda = gpu, .threads = device.threads};
