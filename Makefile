@@ -80,11 +80,11 @@ $(BUILD)/%.base.o: %.cpp ; @mkdir -p $(@D); $(CXX) $(CXXFLAGS) $(KERNEL_MATH) $(
 $(BUILD)/%.avx2.o: %.cpp ; @mkdir -p $(@D); $(CXX) $(CXXFLAGS) $(KERNEL_MATH) $(MARCH_avx2) -DTLL_ISA=avx2 -c $< -o $@
 $(BUILD)/%.avx512.o: %.cpp ; @mkdir -p $(@D); $(CXX) $(CXXFLAGS) $(KERNEL_MATH) $(MARCH_avx512) -DTLL_ISA=avx512 -c $< -o $@
 # Outside kernels, tokenizer and data nothing is hot: there the time of the compiler counts.
-COLD := $(call objects,src) $(call objects,tests)
+COLD := $(call objects,src/*) $(call objects,tests)
 $(COLD) $(BUILD)/precompiled.h.gch: OPT := $(subst -O3,-O1,$(OPT))
 $(COLD): FIRST := -include $(BUILD)/precompiled.h
 $(COLD): $(BUILD)/precompiled.h.gch
-$(BUILD)/precompiled.h.gch: src/precompiled.h ; @mkdir -p $(@D); cp $< $(BUILD)/precompiled.h; $(CXX) $(CXXFLAGS) -x c++-header $< -o $@
+$(BUILD)/precompiled.h.gch: src/base/precompiled.h ; @mkdir -p $(@D); cp $< $(BUILD)/precompiled.h; $(CXX) $(CXXFLAGS) -x c++-header $< -o $@
 $(BUILD)/%.o: %.cpp ; @mkdir -p $(@D); $(CXX) $(CXXFLAGS) $(FIRST) -c $< -o $@
 $(BUILD)/train_llama_lora.o: train_llama_lora.cu ; @mkdir -p $(@D); $(CXX) -x c++ $(CXXFLAGS) -c $< -o $@
 
@@ -93,7 +93,7 @@ $(BUILD)/libcuda.a: $(CUDA_OBJ) ; @rm -f $@; ar rcs $@ $^
 
 # The base objects come first: of a function that several objects hold, the linker takes the first.
 $(BUILD)/libkernels.a: $(KERNEL_OBJ) ; @rm -f $@; ar rcs $@ $^
-$(BUILD)/libsrc.a: $(call objects,src) ; @rm -f $@; ar rcs $@ $^
+$(BUILD)/libsrc.a: $(call objects,src/*) ; @rm -f $@; ar rcs $@ $^
 $(BUILD)/libtokenizer.a: $(call objects,tokenizer) ; @rm -f $@; ar rcs $@ $^
 $(BUILD)/libdata.a: $(call objects,data) ; @rm -f $@; ar rcs $@ $^
 $(BUILD)/libcases.a: $(CASES:%.cpp=$(BUILD)/%.o) ; @rm -f $@; ar rcs $@ $^

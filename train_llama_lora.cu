@@ -7,10 +7,10 @@
 #include <filesystem>
 #include <new>
 
-#include "src/commands.h"
-#include "src/help.h"
-#include "src/standard_streams.h"
-#include "src/training_run.h"
+#include "src/base/standard_streams.h"
+#include "src/commands/commands.h"
+#include "src/commands/training_run.h"
+#include "src/options/help.h"
 
 namespace tll {
 namespace {

@@ -28,8 +28,8 @@
 #include <numeric>
 
 #include "data/prompt.h"
-#include "src/check.h"
-#include "src/file.h"
+#include "src/base/check.h"
+#include "src/base/file.h"
 #include "tokenizer/utf8.h"
 
 namespace tll {

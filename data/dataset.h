@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "data/metric.h"
-#include "src/json.h"
+#include "src/base/json.h"
 #include "tokenizer/tokenizer.h"
 
 namespace tll {

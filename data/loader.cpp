@@ -4,7 +4,7 @@
 #include <bit>
 #include <numeric>
 
-#include "src/check.h"
+#include "src/base/check.h"
 
 namespace tll {
 

@@ -7,8 +7,8 @@
 #include "data/dataset.h"
 #include "data/prompt.h"
 #include "data/squad.h"
-#include "src/check.h"
-#include "src/file.h"
+#include "src/base/check.h"
+#include "src/base/file.h"
 
 namespace tll {
 namespace {

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "src/check.h"
-#include "src/json.h"
+#include "src/base/check.h"
+#include "src/base/json.h"
 
 namespace tll {
 namespace {

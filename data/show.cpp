@@ -1,6 +1,6 @@
 // One document for people: its text with the trained part marked, and the same as JSON.
 #include "data/dataset.h"
-#include "src/check.h"
+#include "src/base/check.h"
 #include "tokenizer/utf8.h"
 
 namespace tll {

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "src/check.h"
+#include "src/base/check.h"
 
 namespace tll {
 namespace {

@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "src/json.h"
+#include "src/base/json.h"
 
 namespace tll {
 

@@ -14,7 +14,7 @@ namespace tll {
 
 const char* cuda_backend();  // "cuda", "cuda-emulated", or null: built without
 inline bool cuda_emulated() { return cuda_backend() && std::string_view(cuda_backend()) == "cuda-emulated"; }
-int cuda_device_count();     // 0 without a GPU or a driver
+int cuda_device_count();  // 0 without a GPU or a driver
 
 std::string cuda_missing();  // why there is none, for people
 int cuda_arch();             // compute capability of the first GPU, 750 … 1200; 0 without one
@@ -28,7 +28,7 @@ struct CudaProperties {
   std::string name;       // as the driver calls it
   std::string libraries;  // versions of the runtime, the driver and cuBLASLt
   int multiprocessors = 0;
-  int64_t memory = 0;          // bytes in all
+  int64_t memory = 0;  // bytes in all
   int64_t in_use = 0;  // bytes taken when the device was opened: by this program's context, and by other programs
   int64_t loaded = 0;  // bytes that kernels and libraries took then
 };

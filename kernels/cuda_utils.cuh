@@ -10,7 +10,7 @@
 #include "kernels/cp_async.cuh"
 #include "kernels/cuda_types.cuh"
 #include "kernels/mma.cuh"
-#include "src/check.h"
+#include "src/base/check.h"
 
 namespace tll {
 

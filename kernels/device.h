@@ -10,7 +10,7 @@
 #include <cstdint>
 
 #include "kernels/numeric.h"
-#include "src/check.h"
+#include "src/base/check.h"
 
 namespace tll {
 

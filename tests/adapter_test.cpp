@@ -1,4 +1,4 @@
-#include "src/adapter.h"
+#include "src/files/adapter.h"
 
 #include <gtest/gtest.h>
 
@@ -9,10 +9,10 @@
 #include <map>
 #include <random>
 
-#include "src/check.h"
-#include "src/json.h"
-#include "src/module_pattern.h"
-#include "src/safetensors.h"
+#include "src/base/check.h"
+#include "src/base/json.h"
+#include "src/files/module_pattern.h"
+#include "src/files/safetensors.h"
 
 namespace tll {
 namespace {

@@ -1,5 +1,5 @@
 // Checkpoints: what was written is read back, damage of any file is found before it is believed, other settings are refused.
-#include "src/checkpoint.h"
+#include "src/train/checkpoint.h"
 
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -7,8 +7,8 @@
 #include <cctype>
 #include <fstream>
 
-#include "src/check.h"
-#include "src/file.h"
+#include "src/base/check.h"
+#include "src/base/file.h"
 
 namespace tll {
 namespace {

@@ -1,4 +1,4 @@
-#include "src/config.h"
+#include "src/files/config.h"
 
 #include <gtest/gtest.h>
 
@@ -7,10 +7,10 @@
 #include <filesystem>
 #include <random>
 
-#include "src/check.h"
-#include "src/file.h"
-#include "src/json.h"
-#include "src/rope_frequencies.h"
+#include "src/base/check.h"
+#include "src/base/file.h"
+#include "src/base/json.h"
+#include "src/model/rope_frequencies.h"
 
 namespace tll {
 namespace {

@@ -10,8 +10,8 @@
 #include <set>
 
 #include "data/prompt.h"
-#include "src/check.h"
-#include "src/file.h"
+#include "src/base/check.h"
+#include "src/base/file.h"
 #include "tests/fake_tokenizer.h"
 
 namespace tll {

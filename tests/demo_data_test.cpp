@@ -11,10 +11,10 @@
 #include <vector>
 
 #include "data/squad.h"
-#include "src/checkpoint_files.h"
-#include "src/config.h"
-#include "src/file.h"
-#include "src/json.h"
+#include "src/base/file.h"
+#include "src/base/json.h"
+#include "src/files/config.h"
+#include "src/files/model_files.h"
 #include "tokenizer/tokenizer.h"
 
 namespace tll {

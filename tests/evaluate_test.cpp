@@ -1,5 +1,5 @@
 // Evaluation with a model whose answers are known: attention and feed-forward are zero, so each byte is followed by one byte.
-#include "src/evaluate.h"
+#include "src/train/evaluate.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "src/file.h"
+#include "src/base/file.h"
 
 #include <gtest/gtest.h>
 #include <sys/stat.h>
@@ -8,7 +8,7 @@
 #include <string>
 #include <thread>
 
-#include "src/check.h"
+#include "src/base/check.h"
 
 namespace tll {
 namespace {

@@ -1,5 +1,5 @@
 // Generated tokens are those of full forward passes over the growing text, whatever is generated beside them.
-#include "src/generator.h"
+#include "src/model/generator.h"
 
 #include <gtest/gtest.h>
 

@@ -8,10 +8,10 @@
 #include <fstream>
 
 #include "kernels/cuda_device.h"
-#include "src/commands.h"
-#include "src/file.h"
-#include "src/safetensors.h"
-#include "src/training_run.h"
+#include "src/base/file.h"
+#include "src/commands/commands.h"
+#include "src/commands/training_run.h"
+#include "src/files/safetensors.h"
 
 namespace tll {
 namespace {

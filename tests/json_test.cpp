@@ -1,10 +1,10 @@
-#include "src/json.h"
+#include "src/base/json.h"
 
 #include <gtest/gtest.h>
 
 #include <string>
 
-#include "src/check.h"
+#include "src/base/check.h"
 
 namespace tll {
 namespace {

@@ -4,7 +4,7 @@
 #include <fstream>
 
 #include "data/dataset.h"
-#include "src/check.h"
+#include "src/base/check.h"
 
 namespace tll {
 namespace {

@@ -1,5 +1,5 @@
 // The whole model: its gradients against the complex step of its loss, and the invariants of batches, packing and recomputation.
-#include "src/llama.h"
+#include "src/model/llama.h"
 
 #include <gtest/gtest.h>
 

@@ -8,7 +8,7 @@
 #include <random>
 #include <set>
 
-#include "src/check.h"
+#include "src/base/check.h"
 
 namespace tll {
 namespace {

@@ -1,4 +1,4 @@
-#include "src/options.h"
+#include "src/options/options.h"
 
 #include <gtest/gtest.h>
 
@@ -7,9 +7,9 @@
 #include <fstream>
 #include <map>
 
-#include "src/check.h"
-#include "src/help.h"
-#include "src/option_table.h"
+#include "src/base/check.h"
+#include "src/options/help.h"
+#include "src/options/option_table.h"
 
 namespace tll {
 namespace {

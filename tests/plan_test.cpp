@@ -1,5 +1,5 @@
 // The plan as people read it: one line a group of tensors, and the sums.
-#include "src/plan.h"
+#include "src/model/plan.h"
 
 #include <gtest/gtest.h>
 

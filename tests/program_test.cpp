@@ -8,8 +8,8 @@
 #include <fstream>
 #include <sstream>
 
-#include "src/file.h"
-#include "src/json.h"
+#include "src/base/file.h"
+#include "src/base/json.h"
 
 namespace tll {
 namespace {

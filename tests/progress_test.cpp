@@ -1,4 +1,4 @@
-#include "src/progress.h"
+#include "src/report/progress.h"
 
 #include <gtest/gtest.h>
 #include <poll.h>
@@ -13,9 +13,9 @@
 #include <thread>
 #include <vector>
 
-#include "src/check.h"
-#include "src/signals.h"
-#include "src/units.h"
+#include "src/base/check.h"
+#include "src/base/signals.h"
+#include "src/base/units.h"
 #include "tests/allocations.h"
 
 namespace tll {

@@ -6,8 +6,8 @@
 #include <cstdlib>
 #include <filesystem>
 
-#include "src/check.h"
-#include "src/file.h"
+#include "src/base/check.h"
+#include "src/base/file.h"
 #include "tests/fake_tokenizer.h"
 
 namespace tll {

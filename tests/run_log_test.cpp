@@ -1,4 +1,4 @@
-#include "src/run_log.h"
+#include "src/report/run_log.h"
 
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -7,8 +7,8 @@
 #include <fstream>
 #include <limits>
 
-#include "src/file.h"
-#include "src/memory_probe.h"
+#include "src/base/file.h"
+#include "src/report/memory_probe.h"
 #include "tests/allocations.h"
 
 namespace tll {

@@ -1,4 +1,4 @@
-#include "src/safetensors.h"
+#include "src/files/safetensors.h"
 
 #include <gtest/gtest.h>
 
@@ -7,7 +7,7 @@
 #include <fstream>
 #include <random>
 
-#include "src/check.h"
+#include "src/base/check.h"
 
 namespace tll {
 namespace {

@@ -1,11 +1,11 @@
 // What a run leaves for other programs: the model's config.json says the same to both generations of transformers.
-#include "src/save.h"
+#include "src/commands/save.h"
 
 #include <gtest/gtest.h>
 #include <unistd.h>
 
-#include "src/file.h"
-#include "src/json.h"
+#include "src/base/file.h"
+#include "src/base/json.h"
 
 namespace tll {
 namespace {

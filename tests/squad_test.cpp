@@ -7,8 +7,8 @@
 #include <filesystem>
 #include <set>
 
-#include "src/check.h"
-#include "src/file.h"
+#include "src/base/check.h"
+#include "src/base/file.h"
 
 namespace tll {
 namespace {

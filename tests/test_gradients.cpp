@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "emulator/emulator.h"
-#include "src/check.h"
+#include "src/base/check.h"
 #include "tests/op_case.h"
 
 namespace emulator {

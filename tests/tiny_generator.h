@@ -3,7 +3,7 @@
 
 #include <random>
 
-#include "src/generator.h"
+#include "src/model/generator.h"
 
 namespace tll {
 

@@ -6,8 +6,8 @@
 
 #include <fstream>
 
-#include "src/file.h"
-#include "src/training_run.h"
+#include "src/base/file.h"
+#include "src/commands/training_run.h"
 
 namespace tll {
 

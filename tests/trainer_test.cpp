@@ -1,5 +1,5 @@
 // The batch that the engine computes: the loader's, without most of the padding behind it.
-#include "src/trainer.h"
+#include "src/train/trainer.h"
 
 #include <gtest/gtest.h>
 

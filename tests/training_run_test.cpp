@@ -1,9 +1,9 @@
 // Runs as a user sees them: resuming is exact, plan equals arena, nothing is allocated in the step loop, errors have their codes.
-#include "src/training_run.h"
+#include "src/commands/training_run.h"
 
 #include <cstdlib>
 
-#include "src/commands.h"
+#include "src/commands/commands.h"
 #include "tests/allocations.h"
 #include "tests/tiny_run.h"
 

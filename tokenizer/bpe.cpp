@@ -7,7 +7,7 @@
 #include <limits>
 #include <memory>
 
-#include "src/check.h"
+#include "src/base/check.h"
 
 namespace tll {
 namespace {

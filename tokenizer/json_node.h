@@ -7,8 +7,8 @@
 #include <string_view>
 #include <vector>
 
-#include "src/check.h"
-#include "src/json.h"
+#include "src/base/check.h"
+#include "src/base/json.h"
 
 namespace tll {
 

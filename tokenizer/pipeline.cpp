@@ -4,8 +4,8 @@
 #include <string_view>
 #include <unordered_map>
 
-#include "src/check.h"
-#include "src/json.h"
+#include "src/base/check.h"
+#include "src/base/json.h"
 #include "tokenizer/added_token_matcher.h"
 #include "tokenizer/bpe.h"
 #include "tokenizer/byte_alphabet.h"

@@ -5,8 +5,8 @@
 #include <cstring>
 #include <unordered_map>
 
-#include "src/check.h"
-#include "src/json.h"
+#include "src/base/check.h"
+#include "src/base/json.h"
 #include "tokenizer/byte_alphabet.h"
 #include "tokenizer/formats.h"
 #include "tokenizer/utf8.h"

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <charconv>
 
-#include "src/file.h"
+#include "src/base/file.h"
 #include "tokenizer/fingerprint.h"
 #include "tokenizer/formats.h"
 

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "src/check.h"
-#include "src/file.h"
+#include "src/base/check.h"
+#include "src/base/file.h"
 #include "tokenizer/formats.h"
 #include "tokenizer/side_files.h"
 

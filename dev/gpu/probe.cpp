@@ -7,7 +7,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
-#include "src/check.h"
+#include "src/base/check.h"
 
 namespace tll::probe {
 namespace {

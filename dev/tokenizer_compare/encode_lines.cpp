@@ -8,9 +8,9 @@
 #include <ctime>
 #include <iostream>
 
-#include "src/check.h"
-#include "src/file.h"
-#include "src/json.h"
+#include "src/base/check.h"
+#include "src/base/file.h"
+#include "src/base/json.h"
 #include "tokenizer/tokenizer.h"
 
 namespace {

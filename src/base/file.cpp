@@ -1,0 +1,162 @@
+#include "src/base/file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "src/base/check.h"
+
+namespace tll {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Closes the descriptor of a reader on every way out.
+struct Descriptor {
+  int number = -1;
+  ~Descriptor() {
+    if (number >= 0) ::close(number);
+  }
+};
+
+// Opens for reading, and says in one line why not.
+int open_to_read(const fs::path& path, struct stat* status, int flags = 0) {
+  const int number = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | flags);
+  if (number < 0) {
+    if (errno == ENOENT) bad_file("{}: no such file", path.string());
+    bad_file("{}: cannot be opened: {}", path.string(), std::strerror(errno));
+  }
+  if (::fstat(number, status) != 0) {
+    const int reason = errno;
+    ::close(number);
+    bad_file("{}: cannot be examined: {}", path.string(), std::strerror(reason));
+  }
+  return number;
+}
+
+}  // namespace
+
+std::string read_file(const fs::path& path) {
+  struct stat status;
+  const Descriptor file{open_to_read(path, &status)};
+  if (S_ISDIR(status.st_mode)) bad_file("{}: expected a file, found a directory", path.string());
+  if (!S_ISREG(status.st_mode) && !S_ISFIFO(status.st_mode)) {
+    bad_file("{}: expected a regular file or a pipe, found a device or socket", path.string());
+  }
+  constexpr size_t kChunk = size_t(1) << 20;
+  std::string content;
+  size_t used = 0;
+  for (;;) {
+    if (content.size() - used < kChunk) content.resize(std::max(used + kChunk, used + used / 2));
+    const ssize_t got = ::read(file.number, content.data() + used, content.size() - used);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) fail(kExitFault, "{}: cannot be read at byte {}: {}", path.string(), used, std::strerror(errno));
+    if (got == 0) break;
+    used += size_t(got);
+  }
+  content.resize(used);
+  return content;
+}
+
+MappedFile::MappedFile(const fs::path& path) {
+  struct stat status;
+  const Descriptor file{open_to_read(path, &status, O_NONBLOCK)};  // a pipe that nobody writes would be waited for
+  if (S_ISDIR(status.st_mode)) bad_file("{}: expected a file, found a directory", path.string());
+  if (!S_ISREG(status.st_mode)) bad_file("{}: expected a regular file, found a pipe, device or socket", path.string());
+  size_ = size_t(status.st_size);
+  if (size_ == 0) return;  // a mapping of no bytes is not allowed, and not needed
+  void* mapped = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.number, 0);
+  if (mapped == MAP_FAILED) {
+    fail(kExitFault, "{}: cannot be mapped ({} bytes): {}", path.string(), status.st_size, std::strerror(errno));
+  }
+  data_ = static_cast<std::byte*>(mapped);
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) ::munmap(data_, size_);
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+void MappedFile::forget(size_t begin, size_t size) const {
+  TLL_CHECK(begin <= size_ && size <= size_ - begin, "begin {} size {} of {}", begin, size, size_);
+  const size_t page = size_t(::sysconf(_SC_PAGESIZE));
+  const size_t first = (begin + page - 1) / page * page;
+  const size_t last = (begin + size) / page * page;
+  if (first < last) ::madvise(data_ + first, last - first, MADV_DONTNEED);
+}
+
+AtomicFile::AtomicFile(const fs::path& path) {
+  std::error_code error;
+  path_ = fs::weakly_canonical(path, error);  // a link is followed: what it points to is replaced, not the link
+  if (error) path_ = path;
+  const fs::file_status status = fs::status(path_, error);
+  if (fs::is_directory(status)) bad_file("{}: expected a file to write, found a directory", path.string());
+  if (fs::exists(status) && !fs::is_regular_file(status)) {
+    descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CLOEXEC);
+    if (descriptor_ < 0) bad_file("{}: cannot be written: {}", path.string(), std::strerror(errno));
+    return;
+  }
+  static std::atomic<unsigned> counter = 0;
+  do {  // a name that a killed run left behind may be taken
+    temporary_ = path_.parent_path() / fmt::format(".{}.{}-{}.tmp", path_.filename().string(), ::getpid(), counter++);
+    descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  } while (descriptor_ < 0 && errno == EEXIST);
+  if (descriptor_ < 0) bad_file("{}: cannot be created: {}", path.string(), std::strerror(errno));
+}
+
+AtomicFile::~AtomicFile() {
+  if (descriptor_ < 0) return;
+  ::close(descriptor_);
+  if (!temporary_.empty()) ::unlink(temporary_.c_str());
+}
+
+void AtomicFile::write(const void* data, size_t size) {
+  TLL_CHECK(descriptor_ >= 0, "{} written after commit", path_.string());
+  const char* next = static_cast<const char*>(data);
+  while (size > 0) {
+    const ssize_t put = ::write(descriptor_, next, size);
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) fail(kExitFault, "{}: cannot be written: {}", path_.string(), std::strerror(errno));
+    next += put;
+    size -= size_t(put);
+  }
+}
+
+void AtomicFile::commit() {
+  TLL_CHECK(descriptor_ >= 0, "{} committed twice", path_.string());
+  const bool direct = temporary_.empty();
+  if (!direct && ::fsync(descriptor_) != 0) {
+    fail(kExitFault, "{}: cannot be flushed to the disk: {}", path_.string(), std::strerror(errno));
+  }
+  if (!direct && ::rename(temporary_.c_str(), path_.c_str()) != 0) {
+    fail(kExitFault, "{}: cannot be renamed from {}: {}", path_.string(), temporary_.string(), std::strerror(errno));
+  }
+  ::close(std::exchange(descriptor_, -1));
+  if (direct) return;
+  const fs::path parent = path_.has_parent_path() ? path_.parent_path() : fs::path(".");
+  const Descriptor directory{::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+  if (directory.number >= 0) ::fsync(directory.number);  // some file systems cannot; the rename has happened
+}
+
+void write_file_atomic(const fs::path& path, std::string_view content) {
+  AtomicFile file(path);
+  file.write(content);
+  file.commit();
+}
+
+}  // namespace tll

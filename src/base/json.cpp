@@ -1,0 +1,224 @@
+#include "src/base/json.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <iterator>
+#include <unordered_set>
+#include <vector>
+
+#include "src/base/check.h"
+
+namespace tll {
+namespace {
+
+// A pointer that tells how far the parser has come: nlohmann's events carry no position.
+struct CountingPointer {
+  using iterator_category = std::input_iterator_tag;
+  using value_type = char;
+  using difference_type = std::ptrdiff_t;
+  using pointer = const char*;
+  using reference = const char&;
+
+  const char* at;
+  const char** next;
+
+  reference operator*() const { return *at; }
+  CountingPointer& operator++() {
+    *next = ++at;
+    return *this;
+  }
+  bool operator==(const CountingPointer& other) const { return at == other.at; }
+  bool operator!=(const CountingPointer& other) const { return at != other.at; }
+};
+
+}  // namespace
+
+// Stands between nlohmann's parser and a handler: counts the depth and words the errors.
+class JsonLimits : public nlohmann::json_sax<Json> {
+ public:
+  JsonLimits(JsonEvents& events, nlohmann::json_sax<Json>& handler) : events_(events), handler_(handler) {}
+
+  bool null() override { return handler_.null(); }
+  bool boolean(bool value) override { return handler_.boolean(value); }
+  bool number_integer(int64_t value) override { return handler_.number_integer(value); }
+  bool number_unsigned(uint64_t value) override { return handler_.number_unsigned(value); }
+  bool number_float(double value, const std::string& text) override { return handler_.number_float(value, text); }
+  bool string(std::string& value) override { return handler_.string(value); }
+  bool binary(Json::binary_t& value) override { return handler_.binary(value); }
+  bool key(std::string& value) override { return handler_.key(value); }
+  bool start_object(size_t size) override { return deeper() && handler_.start_object(size); }
+  bool start_array(size_t size) override { return deeper() && handler_.start_array(size); }
+  bool end_object() override { return --depth_, handler_.end_object(); }
+  bool end_array() override { return --depth_, handler_.end_array(); }
+
+  bool parse_error(size_t position, const std::string& last_token, const nlohmann::detail::exception& error) override {
+    if (events_.text_.empty()) bad_file("{}: expected JSON, found nothing", events_.where_);
+    std::string reason = error.what();  // "[...] parse error at line 1, column 2: <reason>; last read: '<bytes>'; expected ..."
+    if (const size_t start = reason.find(": "); start != std::string::npos) reason = reason.substr(start + 2);
+    if (const size_t end = reason.find("; last read"); end != std::string::npos) reason.resize(end);
+    if (reason.find("number overflow") != std::string::npos) reason = "number too large";  // the original repeats all digits
+    events_.next_ = events_.text_.data() + std::min(position, events_.text_.size());
+    events_.refuse(fmt::format("not valid JSON: {}, found {}", reason, in_quotes(last_token, 40)));
+  }
+
+ private:
+  bool deeper() {
+    if (++depth_ > events_.max_depth_) {
+      events_.refuse(fmt::format("arrays and objects nested deeper than {} levels", events_.max_depth_));
+    }
+    return true;
+  }
+
+  JsonEvents& events_;
+  nlohmann::json_sax<Json>& handler_;
+  int depth_ = 0;
+};
+
+void JsonEvents::read(nlohmann::json_sax<Json>& handler) {
+  next_ = text_.data();
+  if (text_.starts_with("\xEF\xBB\xBF")) refuse("expected JSON, found a byte-order mark");
+  if (const size_t nul = text_.find('\0'); nul != std::string_view::npos) {  // the parser would take it for the end
+    next_ = text_.data() + nul + 1;
+    refuse("expected JSON, found a NUL byte");
+  }
+  JsonLimits limits(*this, handler);
+  Json::sax_parse(CountingPointer{text_.data(), &next_}, CountingPointer{text_.data() + text_.size(), &next_}, &limits);
+}
+
+void JsonEvents::refuse(const std::string& message) const {
+  const size_t read = size_t(next_ - text_.data());
+  const size_t byte = read > 0 ? read - 1 : 0;
+  if (base_ > 0) bad_file("{}: byte {}: {}", where_, base_ + byte, message);
+  const auto line = 1 + std::count(text_.begin(), text_.begin() + std::ptrdiff_t(byte), '\n');
+  bad_file("{}: line {}, byte {}: {}", where_, line, byte, message);
+}
+
+namespace {
+
+// Builds a tree of either kind. Keys are appended unsearched (an ordered object is a plain list), so each open object keeps a
+// set of its keys.
+template <class Tree>
+class TreeBuilder : public nlohmann::json_sax<Json> {
+ public:
+  TreeBuilder(JsonEvents& events, Tree& root) : events_(events), root_(root) {}
+
+  bool null() override { return add(nullptr); }
+  bool boolean(bool value) override { return add(value); }
+  bool number_integer(int64_t value) override { return add(value); }
+  bool number_unsigned(uint64_t value) override { return add(value); }
+  bool number_float(double value, const std::string&) override { return add(value); }
+  bool string(std::string& value) override { return add(std::move(value)); }
+  bool binary(Json::binary_t&) override { return false; }  // JSON text has none
+  bool start_object(size_t) override { return open(Tree::object()); }
+  bool start_array(size_t) override { return open(Tree::array()); }
+  bool end_object() override { return close(); }
+  bool end_array() override { return close(); }
+  bool parse_error(size_t, const std::string&, const nlohmann::detail::exception&) override { return false; }  // JsonLimits
+
+  bool key(std::string& name) override {
+    if (!open_.back().keys.insert(name).second) events_.refuse(fmt::format("the key {} appears twice", in_quotes(name)));
+    key_ = std::move(name);
+    return true;
+  }
+
+ private:
+  struct Level {
+    Tree* value;
+    std::unordered_set<std::string> keys;
+  };
+
+  template <class Value>
+  Tree* place(Value&& value) {
+    if (open_.empty()) {
+      root_ = std::forward<Value>(value);
+      return &root_;
+    }
+    Tree& parent = *open_.back().value;
+    if (parent.is_array()) return &parent.emplace_back(std::forward<Value>(value));
+    auto& members = parent.template get_ref<typename Tree::object_t&>();
+    if constexpr (std::is_same_v<Tree, OrderedJson>) {
+      using List = typename Tree::object_t::Container;
+      return &static_cast<List&>(members).emplace_back(std::move(key_), Tree(std::forward<Value>(value))).second;
+    } else {
+      return &members.emplace(std::move(key_), Tree(std::forward<Value>(value))).first->second;
+    }
+  }
+  template <class Value>
+  bool add(Value&& value) {
+    return place(std::forward<Value>(value)) != nullptr;
+  }
+  bool open(Tree&& empty) {
+    open_.push_back({place(std::move(empty)), {}});
+    return true;
+  }
+  bool close() {
+    open_.pop_back();
+    return true;
+  }
+
+  JsonEvents& events_;
+  Tree& root_;
+  std::vector<Level> open_;
+  std::string key_;
+};
+
+template <class Tree>
+Tree parse(std::string_view text, const std::string& where, int max_depth) {
+  Tree root;
+  JsonEvents events(text, where, 0, max_depth);
+  TreeBuilder<Tree> builder(events, root);
+  events.read(builder);
+  return root;
+}
+
+// Length of the UTF-8 sequence at the start of text, 0 if there is none (RFC 3629).
+size_t utf8_length(std::string_view text) {
+  const auto byte = [&](size_t i) { return i < text.size() ? uint8_t(text[i]) : 0; };
+  const auto tail = [&](size_t i) { return (byte(i) & 0xC0) == 0x80; };
+  const uint8_t first = byte(0);
+  if (first < 0x80) return 1;
+  if (first >= 0xC2 && first < 0xE0) return tail(1) ? 2 : 0;
+  if (first >= 0xE0 && first < 0xF0) {
+    const bool in_range = !(first == 0xE0 && byte(1) < 0xA0) && !(first == 0xED && byte(1) >= 0xA0);
+    return in_range && tail(1) && tail(2) ? 3 : 0;
+  }
+  if (first >= 0xF0 && first < 0xF5) {
+    const bool in_range = !(first == 0xF0 && byte(1) < 0x90) && !(first == 0xF4 && byte(1) >= 0x90);
+    return in_range && tail(1) && tail(2) && tail(3) ? 4 : 0;
+  }
+  return 0;
+}
+
+}  // namespace
+
+Json parse_json(std::string_view text, const std::string& where, int max_depth) { return parse<Json>(text, where, max_depth); }
+
+OrderedJson parse_ordered_json(std::string_view text, const std::string& where, int max_depth) {
+  return parse<OrderedJson>(text, where, max_depth);
+}
+
+std::string in_quotes(std::string_view text, size_t max_bytes) {
+  std::string out = "\"";
+  for (size_t i = 0; i < text.size();) {
+    if (i >= max_bytes) {
+      out += "...";
+      break;
+    }
+    const size_t length = utf8_length(text.substr(i));
+    const auto c = uint8_t(text[i]);
+    if (length == 0 || c < 0x20 || c == 0x7F) {
+      out += fmt::format("\\x{:02x}", c);
+      ++i;
+    } else if (c == '"' || c == '\\') {
+      out += '\\';
+      out += char(c);
+      ++i;
+    } else {
+      out += text.substr(i, length);
+      i += length;
+    }
+  }
+  return out + '"';
+}
+
+}  // namespace tll

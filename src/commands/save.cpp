@@ -1,0 +1,88 @@
+#include "src/commands/save.h"
+
+#include <algorithm>
+
+#include "src/base/check.h"
+#include "src/base/file.h"
+#include "src/base/json.h"
+
+namespace tll {
+
+void save_adapter(const std::filesystem::path& directory, const Options& options, const AdapterSource& source,
+                  const LlamaConfig& config, const std::vector<NamedTensor>& tensors, const float* values) {
+  const auto find = [&](const LoraTarget& t, bool is_b) {
+    const std::string name = peft_name(t.layer, t.target, is_b);
+    const auto tensor = std::find_if(tensors.begin(), tensors.end(), [&](const NamedTensor& n) { return n.name == name; });
+    TLL_CHECK(tensor != tensors.end(), "{} is not trained", name);
+    return values + tensor->offset;
+  };
+  std::vector<AdapterPart> parts;
+  for (size_t i = 0; i < source.targets.size(); i++) {
+    const LoraTarget& t = source.targets[i];
+    const LinearShape shape = linear_shape(config, t.target);
+    const double alpha = source.loaded ? source.loaded->modules[i].alpha : options.alpha;
+    parts.push_back({t.layer, t.target, t.rank, alpha, shape.in, shape.out, find(t, false), find(t, true)});
+  }
+  AdapterHeader header;
+  header.base_model = options.model.empty() ? demo_directory().string() : options.model.string();
+  header.dropout = options.dropout;
+  header.rslora = source.loaded ? source.loaded->config.rslora : options.rslora;
+  header.layers = config.layers;
+  write_adapter(directory, header, parts);
+}
+
+namespace {
+
+// Both generations of transformers find what they look for: 4 reads rope_theta, rope_scaling and torch_dtype, 5 rope_parameters
+// and dtype.
+void write_both_generations(Json& config, const RopeConfig& rope, const char* dtype) {
+  config["torch_dtype"] = config["dtype"] = dtype;
+  Json scaling = {{"rope_type", "default"}};
+  if (rope.type == RopeType::linear) scaling = {{"rope_type", "linear"}, {"factor", rope.factor}};
+  if (rope.type == RopeType::llama3)
+    scaling = {{"rope_type", "llama3"},
+               {"factor", rope.factor},
+               {"low_freq_factor", rope.low},
+               {"high_freq_factor", rope.high},
+               {"original_max_position_embeddings", rope.original_max}};
+  config["rope_theta"] = rope.theta;
+  config["rope_scaling"] = rope.type == RopeType::plain ? Json() : scaling;
+  scaling["rope_theta"] = rope.theta;
+  config["rope_parameters"] = scaling;
+}
+
+}  // namespace
+
+void save_model(const std::filesystem::path& directory, const std::filesystem::path& config_file,
+                const std::vector<NamedTensor>& tensors, const float* values, FileDtype dtype) {
+  TLL_CHECK(dtype == FileDtype::F32 || dtype == FileDtype::BF16, "models are written in F32 or BF16");
+  std::vector<TensorSpec> specs;
+  for (const NamedTensor& t : tensors) specs.push_back({t.name, dtype, t.shape});
+  SafetensorsWriter writer(directory / "model.safetensors", specs);
+  std::vector<bf16> rounded;
+  for (const TensorInfo& info : writer.order()) {
+    const auto t = std::find_if(tensors.begin(), tensors.end(), [&](const NamedTensor& n) { return n.name == info.name; });
+    const float* from = values + t->offset;
+    if (dtype == FileDtype::F32) {
+      writer.append(from, static_cast<size_t>(t->size()) * sizeof(float));
+      continue;
+    }
+    rounded.resize(static_cast<size_t>(t->size()));
+    for (size_t i = 0; i < rounded.size(); i++) rounded[i] = round_to_bf16(from[i]);
+    writer.append(rounded.data(), rounded.size() * sizeof(bf16));
+  }
+  writer.commit();
+  const std::string text = read_file(config_file);
+  Json config = parse_json(text, config_file.string());
+  write_both_generations(config, parse_config(text, config_file.string()).rope, dtype == FileDtype::F32 ? "float32" : "bfloat16");
+  write_file_atomic(directory / "config.json", config.dump(2) + "\n");
+}
+
+void copy_tokenizer(const std::filesystem::path& from, const std::filesystem::path& to) {
+  for (const char* name : {"tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
+                           "added_tokens.json", "chat_template.jinja", "generation_config.json"}) {
+    if (!from.empty() && std::filesystem::exists(from / name)) write_file_atomic(to / name, read_file(from / name));
+  }
+}
+
+}  // namespace tll

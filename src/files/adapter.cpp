@@ -1,0 +1,239 @@
+#include "src/files/adapter.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <unordered_map>
+
+#include "src/base/check.h"
+#include "src/base/json.h"
+#include "src/files/model_files.h"
+#include "src/files/module_pattern.h"
+#include "src/files/safetensors.h"
+
+namespace tll {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kPrefix = "base_model.model.";
+using ModuleId = std::pair<int, Target>;
+
+// The value of the first pattern, in the order of the file, that matches a module.
+class PatternTable {
+ public:
+  PatternTable(const std::vector<std::pair<std::string, double>>& patterns, double otherwise, const std::string& where)
+      : otherwise_(otherwise) {
+    constexpr int kMaxRegexes = 100;
+    int regexes = 0;
+    for (const auto& [key, value] : patterns) {
+      entries_.emplace_back(ModuleSuffix(key, where), value);
+      if (!entries_.back().first.plain() && ++regexes > kMaxRegexes) {
+        bad_file("{}: more than {} regular expressions in a rank or alpha pattern", where, kMaxRegexes);
+      }
+    }
+  }
+  double value(const std::string& module) const {
+    for (const auto& [suffix, value] : entries_) {
+      if (suffix.matches(module)) return value;
+    }
+    return otherwise_;
+  }
+
+ private:
+  std::vector<std::pair<ModuleSuffix, double>> entries_;
+  double otherwise_;
+};
+
+// A and B of a module as the file has them.
+struct Pair {
+  const TensorInfo *a = nullptr, *b = nullptr;
+};
+
+// Sorts the tensors of the file by module. Everything that is not an A or a B of a linear layer is refused or, where PEFT itself
+// adds it without need, named in a warning.
+class TensorSorter {
+ public:
+  TensorSorter(const SafetensorsFile& file, const LlamaConfig& model, std::vector<std::string>& warnings)
+      : where_(file.path().string()), warnings_(warnings) {
+    for (int layer = 0; layer < model.layers; layer++) {
+      for (const Target target : kAllTargets) modules_.emplace(module_path(layer, target), ModuleId{layer, target});
+    }
+    for (const TensorInfo& tensor : file.tensors()) add(tensor);
+  }
+  std::map<ModuleId, Pair> pairs;
+
+ private:
+  void add(const TensorInfo& tensor) {
+    const std::string name = in_quotes(tensor.name);
+    if (!tensor.name.starts_with(kPrefix))
+      bad_file("{}: tensor {} does not begin with \"{}\", as PEFT's do", where_, name, kPrefix);
+    const std::string rest = tensor.name.substr(kPrefix.size());
+    if (rest == "model.embed_tokens.weight" || rest == "lm_head.weight" || rest == "model.embed_tokens.base_layer.weight" ||
+        rest == "lm_head.base_layer.weight") {
+      warnings_.push_back(fmt::format("{}: {} is not part of the adapter: not used; the base model's own is", where_, name));
+      return;
+    }
+    for (const char* other : {".lora_magnitude_vector", ".lora_embedding_", ".lora_B.bias"}) {
+      if (rest.find(other) != std::string::npos) {
+        bad_file("{}: tensor {}: adapters with \"{}\" are not implemented", where_, name, other + 1);
+      }
+    }
+    const size_t at = std::max(find_last(rest, ".lora_A."), find_last(rest, ".lora_B."));
+    const std::string module = rest.substr(0, at), tail = at ? rest.substr(at + 8) : "";  // "weight" or "default.weight"
+    const bool weight = tail == "weight" || (tail.ends_with(".weight") && std::count(tail.begin(), tail.end(), '.') == 1);
+    const auto found = modules_.find(module);
+    if (!weight || found == modules_.end()) {
+      bad_file("{}: tensor {} is no lora_A or lora_B of a linear layer of this model", where_, name);
+    }
+    Pair& pair = pairs[found->second];
+    const TensorInfo*& slot = rest[at + 6] == 'A' ? pair.a : pair.b;
+    if (slot) bad_file("{}: tensors {} and {} are for the same place", where_, in_quotes(slot->name), name);
+    slot = &tensor;
+  }
+  static size_t find_last(const std::string& text, const char* part) {
+    const size_t at = text.rfind(part);
+    return at == std::string::npos ? 0 : at;
+  }
+
+  std::string where_;
+  std::vector<std::string>& warnings_;
+  std::unordered_map<std::string, ModuleId> modules_;
+};
+
+std::vector<float> read_floats(const SafetensorsFile& file, const TensorInfo& tensor) {
+  const std::string what = fmt::format("{}: tensor {}", file.path().string(), in_quotes(tensor.name));
+  if (tensor.dtype != FileDtype::F32 && tensor.dtype != FileDtype::BF16 && tensor.dtype != FileDtype::F16) {
+    bad_file("{}: expected F32, BF16 or F16, found {}", what, file_dtype_name(tensor.dtype));
+  }
+  std::vector<float> values(size_t(element_count(tensor.shape)));
+  convert_tensor({tensor.dtype, tensor.shape, file.bytes(tensor)}, values.data(), DType::f32, what);
+  const auto bad = std::find_if(values.begin(), values.end(), [](float x) { return !std::isfinite(x); });
+  if (bad != values.end()) bad_file("{}: element {} is {}: the adapter is damaged", what, bad - values.begin(), *bad);
+  return values;
+}
+
+void check_shapes(const SafetensorsFile& file, const Pair& pair, const LinearShape& linear) {
+  const std::string where = file.path().string();
+  const auto &a = pair.a->shape, &b = pair.b->shape;
+  if (a.size() != 2 || a[0] < 1 || a[0] > INT32_MAX || a[1] != linear.in) {
+    bad_file("{}: tensor {}: expected shape [r, {}], found {}", where, in_quotes(pair.a->name), linear.in, shape_text(a));
+  }
+  if (b.size() != 2 || b[0] != linear.out || b[1] != a[0]) {
+    bad_file("{}: tensor {}: expected shape [{}, {}], found {}", where, in_quotes(pair.b->name), linear.out, a[0], shape_text(b));
+  }
+}
+
+void read_modules(Adapter& adapter, const SafetensorsFile& file, const LlamaConfig& model, const std::string& config_name) {
+  const std::string where = file.path().string();
+  const std::map<ModuleId, Pair> pairs = TensorSorter(file, model, adapter.warnings).pairs;
+  const std::vector<ModuleId> targets = adapter_targets(adapter.config, model, config_name);
+  const PatternTable ranks(adapter.config.rank_pattern, adapter.config.rank, config_name);
+  const PatternTable alphas(adapter.config.alpha_pattern, adapter.config.alpha, config_name);
+  for (const auto& [id, pair] : pairs) {
+    if (!std::binary_search(targets.begin(), targets.end(), id)) {
+      bad_file("{}: there is an adapter for {}, which target_modules of {} does not name", where,
+               module_path(id.first, id.second), config_name);
+    }
+  }
+  int contradictions = 0;
+  for (const auto& [layer, target] : targets) {
+    const auto found = pairs.find({layer, target});
+    const std::string module = module_path(layer, target);
+    const bool has_a = found != pairs.end() && found->second.a, has_b = found != pairs.end() && found->second.b;
+    if (!has_a || !has_b) {
+      bad_file("{}: tensor \"{}\" is missing, but {} names its module", where, peft_name(layer, target, has_a), config_name);
+    }
+    const Pair& pair = found->second;
+    check_shapes(file, pair, linear_shape(model, target));
+    const int rank = int(pair.a->shape[0]);
+    if (rank != ranks.value(module) && contradictions++ == 0) {
+      adapter.warnings.push_back(fmt::format("{}: {} has rank {}, but {} says {:g}: the tensors' rank is used", where, module,
+                                             rank, config_name, ranks.value(module)));
+    }
+    const double alpha = alphas.value(module);
+    adapter.modules.push_back({layer, target, rank, alpha, lora_scale(alpha, rank, adapter.config.rslora),
+                               read_floats(file, *pair.a), read_floats(file, *pair.b)});
+  }
+  if (contradictions > 1) adapter.warnings.push_back(fmt::format("{}: and {} more ranks differ", where, contradictions - 1));
+}
+
+}  // namespace
+
+double lora_scale(double alpha, int rank, bool rslora) { return alpha / (rslora ? std::sqrt(double(rank)) : double(rank)); }
+
+std::string peft_name(int layer, Target target, bool is_b) {
+  return fmt::format("{}{}.lora_{}.weight", kPrefix, module_path(layer, target), is_b ? 'B' : 'A');
+}
+
+Adapter read_adapter(const fs::path& directory, const LlamaConfig& model) {
+  const fs::path config = directory / "adapter_config.json", tensors = directory / "adapter_model.safetensors";
+  Adapter adapter;
+  adapter.config = parse_adapter_config(read_file(config), config.string());
+  adapter.warnings = adapter.config.warnings;
+  if (!fs::exists(tensors) && fs::exists(directory / "adapter_model.bin")) {
+    bad_file("{}: expected adapter_model.safetensors, found adapter_model.bin: convert it with PEFT", directory.string());
+  }
+  read_modules(adapter, SafetensorsFile(tensors), model, config.string());
+  return adapter;
+}
+
+namespace {
+
+// 32, not 32.0, where that says the same.
+Json number(double value) { return value == std::floor(value) && std::abs(value) < 1e9 ? Json(int64_t(value)) : Json(value); }
+
+Json config_json(const AdapterHeader& header, const std::vector<AdapterPart>& parts) {
+  std::set<Target> kinds;
+  std::set<ModuleId> modules;
+  for (const AdapterPart& part : parts) {
+    kinds.insert(part.target);
+    TLL_CHECK(modules.emplace(part.layer, part.target).second, "{} twice", module_path(part.layer, part.target));
+  }
+  // Short names mean every layer; otherwise full ones, which as patterns cannot overlap either.
+  const bool everywhere = modules.size() == kinds.size() * size_t(header.layers);
+  std::set<std::string> names;
+  for (const auto& [layer, target] : modules)
+    names.insert(everywhere ? kTargetNames[size_t(target)] : module_path(layer, target));
+  Json ranks = Json::object(), alphas = Json::object();
+  for (const AdapterPart& part : parts) {
+    if (part.rank != parts[0].rank) ranks[module_path(part.layer, part.target)] = part.rank;
+    if (part.alpha != parts[0].alpha) alphas[module_path(part.layer, part.target)] = number(part.alpha);
+  }
+  Json config = {{"peft_type", "LORA"},
+                 {"task_type", "CAUSAL_LM"},
+                 {"base_model_name_or_path", header.base_model.empty() ? Json() : Json(header.base_model)},
+                 {"revision", nullptr},
+                 {"inference_mode", true},
+                 {"r", parts[0].rank},
+                 {"lora_alpha", number(parts[0].alpha)},
+                 {"lora_dropout", header.dropout},
+                 {"target_modules", names},
+                 {"bias", "none"},
+                 {"fan_in_fan_out", false},
+                 {"init_lora_weights", true},
+                 {"modules_to_save", nullptr},
+                 {"rank_pattern", ranks},
+                 {"alpha_pattern", alphas}};
+  if (header.rslora) config["use_rslora"] = true;
+  return config;
+}
+
+}  // namespace
+
+void write_adapter(const fs::path& directory, const AdapterHeader& header, const std::vector<AdapterPart>& parts) {
+  TLL_CHECK(!parts.empty(), "an adapter without modules");
+  const Json config = config_json(header, parts);
+  std::vector<TensorEntry> entries;
+  for (const AdapterPart& part : parts) {
+    const auto bytes = [](const float* data, int64_t count) { return std::as_bytes(std::span(data, size_t(count))); };
+    entries.push_back(
+        {{peft_name(part.layer, part.target, false), FileDtype::F32, {part.rank, part.in}}, bytes(part.a, part.rank * part.in)});
+    entries.push_back(
+        {{peft_name(part.layer, part.target, true), FileDtype::F32, {part.out, part.rank}}, bytes(part.b, part.out * part.rank)});
+  }
+  write_safetensors(directory / "adapter_model.safetensors", entries);
+  write_file_atomic(directory / "adapter_config.json", config.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+}
+
+}  // namespace tll

@@ -1,0 +1,173 @@
+#include <algorithm>
+#include <cctype>
+#include <cmath>
+#include <memory>
+
+#include "src/base/check.h"
+#include "src/base/json_object.h"
+#include "src/files/adapter.h"
+#include "src/files/module_pattern.h"
+
+namespace tll {
+namespace {
+
+// Settings that change what the tensors mean.
+constexpr RefusedKey kRefused[] = {{"fan_in_fan_out", "false"},
+                                   {"modules_to_save", "[]"},
+                                   {"layer_replication", "[]"},
+                                   {"target_parameters", "[]"},
+                                   {"lora_bias", "false"},
+                                   {"use_dora", "false"},
+                                   {"use_qalora", "false"},
+                                   {"alora_invocation_tokens", "[]"},
+                                   {"trainable_token_indices", "[]"},
+                                   {"arrow_config", "{}"},
+                                   {"use_bdlora", "null"},
+                                   {"monteclora_config", "{}"},
+                                   {"kasa_config", "{}"},
+                                   {"megatron_config", "{}"}};
+
+// How the adapter began, how it was trained, what it is called.
+constexpr std::string_view kHarmless[] = {"task_type",           "revision",      "inference_mode",    "auto_mapping",
+                                          "megatron_core",       "loftq_config",  "eva_config",        "corda_config",
+                                          "lora_ga_config",      "velora_config", "qalora_group_size", "peft_version",
+                                          "ensure_weight_tying", "runtime_config"};
+
+// Ways of starting an adapter that also change the base weights.
+constexpr std::string_view kChangedBase[] = {"pissa", "olora", "loftq", "corda", "lora_ga"};
+
+// A list of names is a list; a single string is a pattern.
+void read_targets(JsonObject& object, const char* key, std::set<std::string, std::less<>>& names, std::string& pattern) {
+  const Json* value = object.find(key);
+  if (!value) return;
+  const std::vector<std::string> list = object.strings(key);
+  names.clear();
+  if (value->is_string()) {
+    pattern = list[0];
+    if (pattern.empty()) object.wrong(key, "a pattern or a list of names", *value);
+  } else {
+    names = {list.begin(), list.end()};
+  }
+}
+
+std::vector<std::pair<std::string, double>> read_patterns(const OrderedJson& root, const char* key, const std::string& where) {
+  constexpr size_t kMaxPatterns = 10000;
+  std::vector<std::pair<std::string, double>> patterns;
+  const auto found = root.find(key);
+  if (found == root.end() || found->is_null()) return patterns;
+  if (!found->is_object() || found->size() > kMaxPatterns) {
+    bad_file("{}: key \"{}\": expected an object of at most {} patterns", where, key, kMaxPatterns);
+  }
+  for (const auto& [pattern, value] : found->items()) {
+    const double number = value.is_number() ? value.get<double>() : NAN;
+    if (!(number > 0 && number <= 1e9)) bad_file("{}: key \"{}\": {}: expected a number above 0", where, key, in_quotes(pattern));
+    patterns.emplace_back(pattern, number);
+  }
+  return patterns;
+}
+
+void read_layers(JsonObject& object, AdapterConfig& config) {
+  config.layers_pattern = object.strings("layers_pattern");
+  const Json* value = object.find("layers_to_transform");
+  if (!value) return;
+  std::set<int64_t> layers;
+  for (const Json& item : value->is_array() ? *value : Json::array({*value})) {
+    const std::optional<int64_t> layer = as_integer(item);
+    if (!layer || *layer < 0) object.wrong("layers_to_transform", "a layer number or a list of them", item);
+    layers.insert(*layer);
+  }
+  if (layers.empty()) return;  // no restriction
+  if (!config.target_pattern.empty()) {
+    bad_file("{}: key \"layers_to_transform\" needs a list of target_modules, not a pattern", object.where());
+  }
+  config.layers = std::move(layers);
+}
+
+// Whether the module lies in one of the layers; what has no layer number does not.
+bool in_layers(const AdapterConfig& adapter, const std::optional<int>& layer) {
+  if (!adapter.layers) return true;
+  const auto& patterns = adapter.layers_pattern;
+  const bool named = patterns.empty() || std::any_of(patterns.begin(), patterns.end(), [](const std::string& p) {
+                       return p.empty() || p == "layers" || p == "model.layers";
+                     });
+  return named && layer && adapter.layers->contains(*layer);
+}
+
+// The name itself, or one of its endings that follow a dot, is in the set.
+bool listed(const std::set<std::string, std::less<>>& names, std::string_view module) {
+  for (size_t at = 0;;) {
+    if (names.contains(module.substr(at))) return true;
+    at = module.find('.', at);
+    if (at == std::string_view::npos) return false;
+    at++;
+  }
+}
+
+}  // namespace
+
+AdapterConfig parse_adapter_config(std::string_view text, const std::string& where) {
+  const Json root = parse_json(text, where);
+  JsonObject object(root, where);
+  if (const std::string type = object.text("peft_type"); type != "LORA") {
+    bad_file("{}: key \"peft_type\": expected \"LORA\", found {}", where, type.empty() ? "nothing" : in_quotes(type));
+  }
+  object.refuse(kRefused);
+  if (const std::string bias = object.text("bias"); !bias.empty() && bias != "none") {
+    bad_file("{}: key \"bias\": expected \"none\", found {}: trained biases are not implemented", where, in_quotes(bias));
+  }
+  AdapterConfig c;
+  c.rank = object.size("r", c.rank);
+  c.alpha = object.number("lora_alpha", c.alpha, 0, 1e9);
+  if (const Json* dropout = object.find("lora_dropout")) {
+    c.dropout = dropout->is_number() ? dropout->get<double>() : -1;
+    if (!(c.dropout >= 0 && c.dropout < 1)) object.wrong("lora_dropout", "a number from 0 to below 1", *dropout);
+  }
+  c.rslora = object.flag("use_rslora");
+  c.base_model = object.text("base_model_name_or_path");
+  read_targets(object, "target_modules", c.target_modules, c.target_pattern);
+  read_targets(object, "exclude_modules", c.exclude_modules, c.exclude_pattern);
+  read_layers(object, c);
+  const OrderedJson ordered = parse_ordered_json(text, where);
+  object.find("rank_pattern"), object.find("alpha_pattern");
+  c.rank_pattern = read_patterns(ordered, "rank_pattern", where);
+  c.alpha_pattern = read_patterns(ordered, "alpha_pattern", where);
+  if (const Json* start = object.find("init_lora_weights"); start && start->is_string()) {
+    const auto& name = start->get_ref<const std::string&>();
+    if (std::any_of(std::begin(kChangedBase), std::end(kChangedBase), [&](std::string_view k) { return name.starts_with(k); })) {
+      c.warnings.push_back(fmt::format("{}: init_lora_weights {} changes the base weights: this adapter fits only such a base",
+                                       where, in_quotes(name)));
+    }
+  }
+  object.warn_unknown(kHarmless, c.warnings);
+  return c;
+}
+
+std::vector<std::pair<int, Target>> adapter_targets(const AdapterConfig& adapter, const LlamaConfig& model,
+                                                    const std::string& where) {
+  std::string lower = adapter.target_pattern;
+  std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char c) { return char(std::tolower(c)); });
+  const bool all_linear = lower == "all-linear";
+  std::unique_ptr<ModulePattern> targets, excluded;
+  if (!adapter.target_pattern.empty() && !all_linear) targets = std::make_unique<ModulePattern>(adapter.target_pattern, where);
+  if (!adapter.exclude_pattern.empty()) excluded = std::make_unique<ModulePattern>(adapter.exclude_pattern, where);
+
+  const auto is_target = [&](const std::string& module, std::optional<int> layer) {
+    if (excluded ? excluded->matches(module) : listed(adapter.exclude_modules, module)) return false;
+    if (all_linear) return layer.has_value();
+    if (targets) return targets->matches(module);
+    return adapter.target_modules.contains(module) || (listed(adapter.target_modules, module) && in_layers(adapter, layer));
+  };
+  for (const char* module : {"lm_head", "model.embed_tokens"}) {
+    if (is_target(module, {})) bad_file("{}: target_modules names {}: adapters on it are not implemented", where, module);
+  }
+  std::vector<std::pair<int, Target>> found;
+  for (int layer = 0; layer < model.layers; layer++) {
+    for (const Target target : kAllTargets) {
+      if (is_target(module_path(layer, target), layer)) found.emplace_back(layer, target);
+    }
+  }
+  if (found.empty()) bad_file("{}: target_modules names no linear layer of this model", where);
+  return found;
+}
+
+}  // namespace tll

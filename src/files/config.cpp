@@ -1,0 +1,227 @@
+#include "src/files/config.h"
+
+#include <algorithm>
+#include <limits>
+#include <string_view>
+
+#include "src/base/check.h"
+#include "src/base/file.h"
+#include "src/base/json_object.h"
+
+namespace tll {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int64_t kInt32Max = std::numeric_limits<int32_t>::max();
+constexpr int64_t kMaxLayers = 1024;                  // the largest published Llama has 126
+constexpr int64_t kMaxParameters = int64_t(1) << 50;  // so that bytes never overflow
+constexpr std::string_view kLaterModels[] = {"mistral", "qwen2", "qwen3", "phi3", "gemma", "mixtral"};
+
+// Keys that leave the mathematics of LlamaForCausalLM alone: bookkeeping, generation defaults, names of the original authors.
+// clang-format off
+constexpr std::string_view kHarmless[] = {
+    "_name_or_path", "transformers_version", "use_cache", "initializer_range", "pretraining_tp", "return_dict",
+    "output_hidden_states", "output_attentions", "torchscript", "is_llama_config", "transformers.js_config", "auto_map",
+    "sliding_window", "use_sliding_window", "max_window_layers", "_attn_implementation", "_attn_implementation_autoset",
+    "_flash_attn_2_enabled", "chunk_size_feed_forward", "is_encoder_decoder", "is_decoder", "add_cross_attention",
+    "cross_attention_hidden_size", "tie_encoder_decoder", "problem_type", "id2label", "label2id", "finetuning_task",
+    "task_specific_params", "tokenizer_class", "prefix", "sep_token_id", "decoder_start_token_id", "pruned_heads",
+    "use_bfloat16", "tf_legacy_loss", "max_sequence_length", "max_length", "min_length", "do_sample", "early_stopping",
+    "num_beams", "num_beam_groups", "diversity_penalty", "temperature", "top_k", "top_p", "typical_p", "repetition_penalty",
+    "length_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "bad_words_ids", "num_return_sequences",
+    "output_scores", "return_dict_in_generate", "forced_bos_token_id", "forced_eos_token_id", "remove_invalid_values",
+    "exponential_decay_length_penalty", "suppress_tokens", "begin_suppress_tokens", "unsloth_version", "unsloth_fixed",
+    "_commit_hash"};
+// clang-format on
+
+// Keys of other mathematics.
+constexpr RefusedKey kRefused[] = {{"quantization_config", "null"},
+                                   {"partial_rotary_factor", "1"},
+                                   {"rotary_pct", "1"},
+                                   {"rope_interleaved", "false"},
+                                   {"no_rope_layers", "[]"},
+                                   {"attn_logit_softcapping", "null"},
+                                   {"final_logit_softcapping", "null"},
+                                   {"logit_softcapping", "null"},
+                                   {"attention_multiplier", "null"},
+                                   {"embedding_multiplier", "1"},
+                                   {"residual_multiplier", "1"},
+                                   {"logits_scaling", "1"},
+                                   {"logit_scale", "1"},
+                                   {"scale_emb", "1"},
+                                   {"scale_depth", "null"},
+                                   {"query_pre_attn_scalar", "null"},
+                                   {"use_qk_norm", "false"},
+                                   {"qk_norm", "false"},
+                                   {"qk_layernorm", "false"},
+                                   {"clip_qkv", "null"},
+                                   {"alibi", "false"},
+                                   {"parallel_residual", "false"},
+                                   {"use_parallel_residual", "false"},
+                                   {"num_local_experts", "null"},
+                                   {"num_experts", "null"},
+                                   {"per_layer_config", "null"},
+                                   {"pruned_layers", "null"}};
+
+// Token ids: an integer or a list of them. -1 means none; an id outside the vocabulary cannot occur.
+std::vector<int32_t> read_ids(JsonObject& object, const char* key, int32_t vocab_size, std::vector<std::string>& warnings) {
+  std::vector<int32_t> result;
+  const Json* value = object.find(key);
+  if (!value) return result;
+  const Json list = value->is_array() ? *value : Json::array({*value});
+  for (const Json& item : list) {
+    const int64_t id = as_integer(item).value_or(-2);
+    if (id < -1) object.wrong(key, "a token id or a list of them", item);
+    if (id >= vocab_size) {
+      warnings.push_back(fmt::format("{}: key \"{}\": id {} is outside the vocabulary of {} and is not used", object.where(), key,
+                                     id, vocab_size));
+    } else if (id >= 0 && std::find(result.begin(), result.end(), id) == result.end()) {
+      result.push_back(int32_t(id));
+    }
+  }
+  return result;
+}
+
+std::optional<int32_t> read_id(JsonObject& object, const char* key, int32_t vocab_size, std::vector<std::string>& warnings) {
+  if (const Json* value = object.find(key); value && value->is_array()) object.wrong(key, "one token id", *value);
+  const std::vector<int32_t> all = read_ids(object, key, vocab_size, warnings);
+  return all.empty() ? std::nullopt : std::optional(all[0]);
+}
+
+void check_model_type(JsonObject& reader) {
+  const std::string type = reader.text("model_type");
+  const bool later = std::find(std::begin(kLaterModels), std::end(kLaterModels), type) != std::end(kLaterModels);
+  if (type != "llama") {
+    bad_file("{}: key \"model_type\": expected \"llama\", found {}{}", reader.where(), type.empty() ? "nothing" : in_quotes(type),
+             later ? ": this family is not supported yet" : "");
+  }
+  const Json* architectures = reader.find("architectures");
+  if (!architectures) return;
+  if (!architectures->is_array()) reader.wrong("architectures", "a list", *architectures);
+  if (!architectures->empty() && architectures->at(0) != "LlamaForCausalLM") {
+    bad_file("{}: key \"architectures\": expected LlamaForCausalLM, found {}", reader.where(), shown(architectures->at(0)));
+  }
+}
+
+// A rope_scaling that holds anything wins over rope_parameters; inside, rope_type wins over type (transformers 5).
+RopeConfig read_rope(JsonObject& reader, int32_t max_positions, std::vector<std::string>& warnings) {
+  RopeConfig rope;
+  rope.theta = reader.number("rope_theta", 10000, 0, 1e30);
+  const Json* chosen = nullptr;
+  const char* name = nullptr;
+  for (const char* key : {"rope_scaling", "rope_parameters"}) {
+    const Json* object = reader.find(key);
+    if (!object) continue;
+    if (!object->is_object()) reader.wrong(key, "an object", *object);
+    if (!chosen && !object->empty()) chosen = object, name = key;
+  }
+  if (!chosen) return rope;
+
+  JsonObject inner(*chosen, fmt::format("{}: in \"{}\"", reader.where(), name));
+  const std::string legacy = inner.text("type");
+  const std::string type = inner.present("rope_type") ? inner.text("rope_type") : legacy.empty() ? "default" : legacy;
+  rope.theta = inner.number("rope_theta", rope.theta, 0, 1e30);
+  const auto required = [&](const char* key) {
+    if (!inner.find(key)) bad_file("{}: key \"{}\" is missing; rope type \"{}\" needs it", inner.where(), key, type);
+    return inner.number(key, 0, 0, 1e6);
+  };
+  if (type == "linear") {
+    rope.type = RopeType::linear;
+    rope.factor = required("factor");
+  } else if (type == "llama3") {
+    rope.type = RopeType::llama3;
+    rope.factor = required("factor");
+    rope.low = required("low_freq_factor");
+    rope.high = required("high_freq_factor");
+    rope.original_max = inner.size("original_max_position_embeddings", max_positions);
+    if (rope.low >= rope.high) {
+      bad_file("{}: low_freq_factor {:g} must be below high_freq_factor {:g}", inner.where(), rope.low, rope.high);
+    }
+  } else if (type != "default") {
+    bad_file("{}: rope type {} is not supported (default, linear, llama3 are)", inner.where(), in_quotes(type));
+  }
+  inner.refuse(kRefused);
+  inner.warn_unknown({}, warnings);
+  return rope;
+}
+
+void check_sizes(const LlamaConfig& c, bool head_dim_given, const std::string& where) {
+  if (c.hidden % c.heads != 0) {
+    bad_file("{}: hidden_size {} is not a multiple of num_attention_heads {}{}", where, c.hidden, c.heads,
+             head_dim_given ? " (transformers refuses this even with head_dim)" : "");
+  }
+  if (c.heads % c.kv_heads != 0) {
+    bad_file("{}: num_attention_heads {} is not a multiple of num_key_value_heads {}", where, c.heads, c.kv_heads);
+  }
+  if (c.head_dim % 2 != 0) bad_file("{}: head_dim {} is odd: rotary embedding turns pairs", where, c.head_dim);
+  if (c.layers > kMaxLayers) bad_file("{}: num_hidden_layers {} is above {}", where, c.layers, kMaxLayers);
+  // Each factor is below 2^31, so these products fit in 64 bits.
+  const int64_t qkv_rows = (int64_t(c.heads) + 2 * int64_t(c.kv_heads)) * c.head_dim;
+  if (qkv_rows > kInt32Max) bad_file("{}: heads times head_dim is {} rows, more than 2147483647", where, qkv_rows);
+  if (2 * int64_t(c.intermediate) > kInt32Max) bad_file("{}: intermediate_size {} is too large", where, c.intermediate);
+  const double parameters =
+      2.0 * c.vocab_size * c.hidden + double(c.layers) * c.hidden * (2.0 * double(qkv_rows) + 3.0 * c.intermediate);
+  if (parameters > double(kMaxParameters))
+    bad_file("{}: these sizes make {:.3g} parameters: more than any machine holds", where, parameters);
+}
+
+}  // namespace
+
+LlamaConfig parse_config(std::string_view text, const std::string& where) {
+  const Json root = parse_json(text, where);
+  JsonObject reader(root, where);
+  check_model_type(reader);
+  reader.refuse(kRefused);
+
+  LlamaConfig c;
+  c.vocab_size = reader.size("vocab_size");
+  c.hidden = reader.size("hidden_size");
+  c.intermediate = reader.size("intermediate_size");
+  c.layers = reader.size("num_hidden_layers");
+  c.heads = reader.size("num_attention_heads");
+  c.kv_heads = reader.size("num_key_value_heads", c.heads);
+  const bool head_dim_given = reader.find("head_dim") != nullptr;
+  c.head_dim = reader.size("head_dim", std::max(1, c.hidden / c.heads));
+  c.max_positions = reader.size("max_position_embeddings", c.max_positions);
+  c.rms_eps = reader.number("rms_norm_eps", c.rms_eps, 0, 1);
+  c.tie_embeddings = reader.flag("tie_word_embeddings");
+  c.attention_bias = reader.flag("attention_bias");
+  c.mlp_bias = reader.flag("mlp_bias");
+  check_sizes(c, head_dim_given, where);
+
+  if (const std::string act = reader.text("hidden_act"); !act.empty() && act != "silu") {
+    bad_file("{}: key \"hidden_act\": expected \"silu\", found {}", where, in_quotes(act));
+  }
+  if (const Json* dropout = reader.find("attention_dropout"); dropout && *dropout != 0) {
+    c.warnings.push_back(fmt::format("{}: attention_dropout {} is not applied", where, shown(*dropout)));
+  }
+  c.rope = read_rope(reader, c.max_positions, c.warnings);
+  if (reader.present("bos_token_id")) c.bos = read_id(reader, "bos_token_id", c.vocab_size, c.warnings);
+  if (reader.present("eos_token_id")) c.eos = read_ids(reader, "eos_token_id", c.vocab_size, c.warnings);
+  c.pad = read_id(reader, "pad_token_id", c.vocab_size, c.warnings);
+  const std::string older = reader.text("torch_dtype"), newer = reader.text("dtype");
+  c.dtype = newer.empty() ? older : newer;
+  reader.warn_unknown(kHarmless, c.warnings);
+  return c;
+}
+
+LlamaConfig load_config(const fs::path& directory_or_file) {
+  const fs::path path = fs::is_directory(directory_or_file) ? directory_or_file / "config.json" : directory_or_file;
+  return parse_config(read_file(path), path.string());
+}
+
+std::vector<int32_t> load_generation_eos(const fs::path& directory, const LlamaConfig& config) {
+  std::vector<int32_t> ids = config.eos;
+  const fs::path path = directory / "generation_config.json";
+  if (!fs::exists(path)) return ids;
+  const Json root = parse_json(read_file(path), path.string());
+  std::vector<std::string> outside;  // such ids cannot be generated
+  JsonObject reader(root, path.string());
+  for (const int32_t id : read_ids(reader, "eos_token_id", config.vocab_size, outside)) {
+    if (std::find(ids.begin(), ids.end(), id) == ids.end()) ids.push_back(id);
+  }
+  return ids;
+}
+
+}  // namespace tll

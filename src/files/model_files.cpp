@@ -1,0 +1,227 @@
+#include "src/files/model_files.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <map>
+
+#include "src/base/check.h"
+#include "src/base/json.h"
+
+namespace tll {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kEmbedding = "model.embed_tokens.weight";
+constexpr const char* kHead = "lm_head.weight";
+constexpr size_t kPiece = size_t(1) << 22;  // bytes read before their pages are given back
+
+// What bitsandbytes, GPTQ, AWQ and compressed-tensors store beside or instead of a weight.
+constexpr std::string_view kQuantised[] = {".absmax", ".quant_map",     ".nested_absmax", ".nested_quant_map",
+                                           ".SCB",    ".weight_format", ".qweight",       ".qzeros",
+                                           ".scales", ".g_idx",         ".weight_scale",  ".weight_packed"};
+
+bool quantised_name(const std::string& name) {
+  const auto ends = [&](std::string_view suffix) { return name.ends_with(suffix); };
+  return name.find(".quant_state.") != std::string::npos || std::any_of(std::begin(kQuantised), std::end(kQuantised), ends);
+}
+
+// Element i of bytes that need not be aligned.
+template <class T>
+float element(const std::byte* data, size_t i) {
+  T value;
+  std::memcpy(&value, data + i * sizeof(T), sizeof(T));
+  return to_acc(value);
+}
+
+// Returns whether a finite value became infinite.
+template <class From, class To>
+bool convert(const std::byte* from, To* to, size_t count) {
+  if constexpr (std::is_same_v<From, To>) {
+    std::memcpy(to, from, count * sizeof(To));
+    return false;
+  } else {
+    int overflow = 0;
+#pragma omp parallel for schedule(static) reduction(| : overflow) if (count > 65536)
+    for (size_t i = 0; i < count; i++) {
+      const float value = element<From>(from, i);
+      to[i] = from_acc<To>(value);
+      if constexpr (std::is_same_v<To, half>) overflow |= std::isfinite(value) && (to[i].bits & 0x7fff) == 0x7c00;
+    }
+    return overflow != 0;
+  }
+}
+
+template <class From>
+bool convert_from(const std::byte* from, void* to, DType dtype, size_t count) {
+  switch (dtype) {
+    case DType::f32:
+      return convert<From>(from, static_cast<float*>(to), count);
+    case DType::bf16:
+      return convert<From>(from, static_cast<bf16*>(to), count);
+    case DType::f16:
+      return convert<From>(from, static_cast<half*>(to), count);
+    default:
+      check_failed("a type of weights", __FILE__, __LINE__, dtype_name(dtype));
+  }
+}
+
+bool floating(FileDtype dtype) { return dtype == FileDtype::F32 || dtype == FileDtype::BF16 || dtype == FileDtype::F16; }
+
+}  // namespace
+
+void convert_tensor(const TensorView& tensor, void* out, DType to, const std::string& what) {
+  TLL_CHECK(floating(tensor.dtype), "{} is {}", what, file_dtype_name(tensor.dtype));
+  const std::byte* from = tensor.data.data();
+  const size_t count = tensor.data.size() * 8 / size_t(file_dtype_bits(tensor.dtype));
+  const bool overflow = tensor.dtype == FileDtype::F32    ? convert_from<float>(from, out, to, count)
+                        : tensor.dtype == FileDtype::BF16 ? convert_from<bf16>(from, out, to, count)
+                                                          : convert_from<half>(from, out, to, count);
+  if (overflow) bad_file("{}: a value is too large for fp16: hold the weights in bf16 or fp32", what);
+}
+
+ModelFiles::ModelFiles(const fs::path& directory, const LlamaConfig& config) : directory_(directory) {
+  const fs::path single = directory / "model.safetensors", index = directory / "model.safetensors.index.json";
+  if (fs::exists(single)) {
+    files_.emplace_back(single);
+    for (const TensorInfo& info : files_[0].tensors()) places_.emplace(info.name, Place{&files_[0], &info});
+  } else if (fs::exists(index)) {
+    open_index(index);
+  } else {
+    const bool pickled = fs::exists(directory / "pytorch_model.bin") || fs::exists(directory / "pytorch_model.bin.index.json");
+    bad_file("{}: expected model.safetensors or model.safetensors.index.json, found neither{}", directory.string(),
+             pickled ? "; pytorch_model.bin must be converted to safetensors" : "");
+  }
+  check_tied_head(config);
+  check(config);
+}
+
+void ModelFiles::open_index(const fs::path& index) {
+  const std::string where = index.string();
+  const Json root = parse_json(read_file(index), where);
+  const auto map = root.find("weight_map");
+  if (!root.is_object() || map == root.end() || !map->is_object()) bad_file("{}: expected an object \"weight_map\"", where);
+  std::map<std::string, std::vector<std::string>> tensors_of;  // by file
+  for (const auto& [tensor, name] : map->items()) {
+    if (!name.is_string()) bad_file("{}: weight_map: {}: expected a file name", where, in_quotes(tensor));
+    tensors_of[name.get_ref<const std::string&>()].push_back(tensor);
+  }
+  files_.reserve(tensors_of.size());  // places point into it
+  std::vector<std::string> unmapped;
+  for (const auto& [name, tensors] : tensors_of) {
+    constexpr size_t kMaxName = 255;
+    if (name.empty() || name.size() > kMaxName || name == "." || name == ".." ||
+        name.find_first_of(std::string("/\\\0", 3)) != std::string::npos) {
+      bad_file("{}: weight_map: {} is not a plain file name beside the index", where, in_quotes(name));
+    }
+    const fs::path path = index.parent_path() / name;
+    if (!fs::exists(path)) bad_file("{}: {} is named, but there is no such file", where, in_quotes(name));
+    const SafetensorsFile& file = files_.emplace_back(path);
+    for (const TensorInfo& info : file.tensors()) {
+      const auto [other, added] = places_.emplace(info.name, Place{&file, &info});
+      if (!added) {
+        bad_file("{}: tensor {} is in two files, {} and {}", where, in_quotes(info.name),
+                 other->second.file->path().filename().string(), in_quotes(name));
+      }
+      if (!map->contains(info.name)) unmapped.push_back(info.name);
+    }
+    for (const std::string& tensor : tensors) {
+      if (!file.find(tensor))
+        bad_file("{}: tensor {} is not in {}, where it should be", where, in_quotes(tensor), in_quotes(name));
+    }
+  }
+  for (const std::string& name : unmapped) {
+    warnings_.push_back(fmt::format("{}: tensor {} is in a file but not in weight_map: not used", where, in_quotes(name)));
+    places_.erase(name);
+  }
+}
+
+// With a tied head the file should have the embedding alone. Only the head: it is the embedding. Both: they must be equal.
+void ModelFiles::check_tied_head(const LlamaConfig& config) {
+  const auto head = places_.find(kHead);
+  if (!config.tie_embeddings || head == places_.end()) return;
+  const auto embedding = places_.find(kEmbedding);
+  if (embedding == places_.end()) {
+    places_.emplace(kEmbedding, head->second);
+  } else {
+    const TensorInfo &a = *embedding->second.info, &b = *head->second.info;
+    bool equal = a.dtype == b.dtype && a.shape == b.shape;
+    const std::span<const std::byte> x = embedding->second.file->bytes(a), y = head->second.file->bytes(b);
+    for (size_t i = 0; equal && i < x.size(); i += kPiece) {
+      equal = std::memcmp(x.data() + i, y.data() + i, std::min(kPiece, x.size() - i)) == 0;
+      embedding->second.file->forget(a);
+      head->second.file->forget(b);
+    }
+    if (!equal) {
+      bad_file(
+          "{}: tie_word_embeddings is true, but {} differs from {}: set it to false in config.json to use both, or remove the "
+          "head",
+          directory_.string(), kHead, kEmbedding);
+    }
+  }
+  places_.erase(kHead);
+}
+
+void ModelFiles::check(const LlamaConfig& config) {
+  const std::vector<WeightSpec> specs = weight_specs(config);
+  for (const auto& [name, place] : places_) {
+    if (quantised_name(name)) {
+      bad_file("{}: tensor {} belongs to quantised weights, which cannot be read; give the original model",
+               place.file->path().string(), in_quotes(name));
+    }
+  }
+  for (const WeightSpec& spec : specs) {
+    const Place& p = place(spec.name);
+    const std::string file = p.file->path().string();
+    if (!floating(p.info->dtype)) {
+      bad_file("{}: tensor {}: expected BF16, F16 or F32, found {}", file, spec.name, file_dtype_name(p.info->dtype));
+    }
+    if (p.info->shape != spec.shape) {
+      bad_file("{}: tensor {}: expected shape {} by config.json, found {}", file, spec.name, shape_text(spec.shape),
+               shape_text(p.info->shape));
+    }
+  }
+  std::unordered_map<std::string_view, bool> expected;
+  for (const WeightSpec& spec : specs) expected.emplace(spec.name, true);
+  std::vector<std::string> unused;
+  for (const auto& [name, place] : places_) {
+    if (!expected.contains(name) && !name.ends_with("rotary_emb.inv_freq")) unused.push_back(name);
+  }
+  std::sort(unused.begin(), unused.end());
+  constexpr size_t kShown = 5;
+  for (size_t i = 0; i < std::min(unused.size(), kShown); i++) {
+    warnings_.push_back(
+        fmt::format("{}: tensor {} is not part of the model: not used", directory_.string(), in_quotes(unused[i])));
+  }
+  if (unused.size() > kShown)
+    warnings_.push_back(fmt::format("{}: and {} more such tensors", directory_.string(), unused.size() - kShown));
+}
+
+const ModelFiles::Place& ModelFiles::place(const std::string& name) const {
+  const auto found = places_.find(name);
+  if (found != places_.end()) return found->second;
+  const bool bare = name.starts_with("model.") && places_.contains(name.substr(6));
+  bad_file("{}: tensor {} is missing from the model's files{}", directory_.string(), in_quotes(name),
+           bare ? "; names without \"model.\" are those of a body without a head" : "");
+}
+
+TensorView ModelFiles::tensor(const std::string& name) const {
+  const Place& p = place(name);
+  return {p.info->dtype, p.info->shape, p.file->bytes(*p.info)};
+}
+
+void ModelFiles::load(const std::string& name, void* out, DType to, int64_t first, int64_t n) const {
+  const Place& p = place(name);
+  const size_t width = size_t(file_dtype_bits(p.info->dtype)) / 8;
+  const std::span<const std::byte> all = p.file->bytes(*p.info).subspan(size_t(first) * width, size_t(n) * width);
+  auto* next = static_cast<std::byte*>(out);
+  for (size_t at = 0; at < all.size(); at += kPiece) {
+    const TensorView piece{p.info->dtype, {}, all.subspan(at, std::min(kPiece, all.size() - at))};
+    convert_tensor(piece, next, to, fmt::format("{}: tensor {}", p.file->path().string(), name));
+    next += piece.data.size() / width * dtype_bytes(to);
+    p.file->forget(*p.info);
+  }
+}
+
+}  // namespace tll

@@ -1,0 +1,296 @@
+#include "src/model/generator.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/attention.h"
+#include "src/model/device_memory.h"
+
+namespace tll {
+
+double sampling_uniform(uint64_t seed, uint64_t request, uint64_t token) {
+  constexpr uint64_t kGolden = 0x9e3779b97f4a7c15ull;
+  uint64_t word = mix64(seed + kGolden);
+  for (const uint64_t part : {request, token}) word = mix64(word + (part + 1) * kGolden);
+  return static_cast<double>(word >> 11) * 0x1p-53;
+}
+
+template <class Acc>
+int32_t sample_token(std::span<const Acc> logits, double temperature, double uniform) {
+  Acc top = logits[0];
+  size_t best = 0;
+  for (size_t i = 1; i < logits.size() && !std::isnan(top); i++)
+    if (!(logits[i] <= top)) top = logits[i], best = i;
+  if (!std::isfinite(top)) fail(kExitFault, "the model says {} for token {}: its weights or the adapter are broken", top, best);
+  if (temperature == 0) return static_cast<int32_t>(best);
+  // The first term keeps 0 / 0 out where the temperature is denormal.
+  const auto weight = [&](Acc x) { return x == top ? 1.0 : std::exp((static_cast<double>(x) - top) / temperature); };
+  double total = 0;
+  for (const Acc x : logits) total += weight(x);
+  double left = uniform * total;
+  for (size_t i = 0; i < logits.size(); i++) {
+    left -= weight(logits[i]);
+    if (left < 0) return static_cast<int32_t>(i);
+  }
+  return static_cast<int32_t>(best);  // roundings ate the last id's share
+}
+
+template <class Float>
+struct Generator<Float>::Run {
+  // A live sequence. Slot i of the cache belongs to slots[i], so that live sequences lie side by side.
+  struct Slot {
+    size_t request = 0;
+    int length = 0;    // tokens in the cache
+    int32_t next = 0;  // the token to feed
+  };
+  std::span<const GenerateRequest> requests;
+  const SamplingOptions& sampling;
+  const OnToken& on_token;
+  const OnEnd& on_end;
+  std::vector<std::vector<int32_t>> results;
+  std::vector<Slot> slots;
+  size_t waiting = 0;  // the next request to begin
+
+  bool any_waiting() const { return waiting < requests.size(); }
+};
+
+template <class Float>
+Generator<Float>::Generator(Llama<Float>& model, int sequences, int capacity) : model_(model), sequences_(sequences) {
+  const ModelOptions& options = model.options();
+  TLL_CHECK(sequences > 0 && capacity > 0 && sequences <= options.max_tokens, "sequences {} capacity {} tokens {}", sequences,
+            capacity, options.max_tokens);
+  capacity_ = std::min(capacity, options.max_positions);
+  longest_prompt_ = std::min(capacity_, options.max_tokens);
+  kv_width_ = model.config().kv_heads * model.config().head_dim;
+}
+
+template <class Float>
+void Generator<Float>::place(Arena& arena, Arena* staging) {
+  const int64_t L = model_.config().layers, N = model_.options().max_tokens, S = sequences_;
+  const auto place = [](Arena& to, auto*& pointer, const char* name, const std::vector<int64_t>& shape) {
+    to.place(pointer, std::string("generation.") + name, shape, Category::scratch);
+  };
+  place(arena, keys_, "keys", {L, S, capacity_, kv_width_});
+  place(arena, values_, "values", {L, S, capacity_, kv_width_});
+  place(arena, scores_, "scores", {S, model_.config().heads, capacity_});
+  const auto indices = [&](Arena& to, Indices& all) {
+    place(to, all.tokens, "tokens", {N});
+    place(to, all.positions, "positions", {N});
+    place(to, all.slots, "slots", {N});
+    place(to, all.cu_seqlens, "cu_seqlens", {S + 2});
+    place(to, all.rows, "rows", {S});
+    place(to, all.lengths, "lengths", {S});
+  };
+  indices(arena, on_device_);
+  host_ = on_device_;
+  if (!staging) return;
+  indices(*staging, host_);
+  place(*staging, logits_, "logits", {S, model_.config().vocab_size});
+}
+
+// N tokens' worth, and what sequences have.
+template <class Float>
+void Generator<Float>::upload_indices(const Device& device, int N) {
+  const auto copy = [&](int32_t* to, const int32_t* from, int count) {
+    upload(device, to, from, static_cast<size_t>(count) * sizeof(int32_t));
+  };
+  copy(on_device_.tokens, host_.tokens, N);
+  copy(on_device_.positions, host_.positions, N);
+  copy(on_device_.slots, host_.slots, N);
+  copy(on_device_.cu_seqlens, host_.cu_seqlens, sequences_ + 2);
+  copy(on_device_.rows, host_.rows, sequences_);
+  copy(on_device_.lengths, host_.lengths, sequences_);
+}
+
+template <class Float>
+void Generator<Float>::check(std::span<const GenerateRequest> requests) const {
+  for (const GenerateRequest& r : requests) {
+    if (r.prompt.empty()) fail(kExitUsage, "the prompt has no tokens: give at least one");
+    if (r.prompt.size() > static_cast<size_t>(longest_prompt_))
+      fail(kExitUsage, "the prompt has {} tokens, but there is room for {}: shorten it, or give a larger --seq-len",
+           r.prompt.size(), longest_prompt_);
+    for (const int32_t id : r.prompt)
+      if (id < 0 || id >= model_.config().vocab_size)
+        fail(kExitUsage, "the prompt has token id {}, but the model's vocabulary is {} ids: is the tokenizer another model's?",
+             id, model_.config().vocab_size);
+  }
+}
+
+template <class Float>
+std::vector<std::vector<int32_t>> Generator<Float>::generate(const Device& device, std::span<const GenerateRequest> requests,
+                                                             const SamplingOptions& sampling, const OnToken& on_token,
+                                                             const OnEnd& on_end) {
+  TLL_CHECK(keys_ && sampling.temperature >= 0, "not placed, or temperature {}", sampling.temperature);
+  check(requests);
+  Run run{.requests = requests,
+          .sampling = sampling,
+          .on_token = on_token,
+          .on_end = on_end,
+          .results = std::vector<std::vector<int32_t>>(requests.size()),
+          .slots = {}};
+  while (run.any_waiting() || !run.slots.empty()) {
+    while (run.any_waiting() && run.slots.size() < static_cast<size_t>(sequences_)) prefill(device, run);
+    if (!run.slots.empty()) decode(device, run);
+  }
+  return std::move(run.results);
+}
+
+// As many waiting prompts as there are slots and rows for.
+template <class Float>
+void Generator<Float>::prefill(const Device& device, Run& run) {
+  const int max_tokens = model_.options().max_tokens;
+  const size_t first = run.slots.size();
+  int N = 0, docs = 0;
+  const Indices& h = host_;
+  h.cu_seqlens[0] = 0;
+  for (; run.any_waiting() && run.slots.size() < static_cast<size_t>(sequences_); run.waiting++) {
+    const GenerateRequest& r = run.requests[run.waiting];
+    const int length = static_cast<int>(r.prompt.size());
+    if (r.max_new_tokens <= 0) {
+      if (run.on_end) run.on_end(run.waiting);
+      continue;
+    }
+    if (N + length > max_tokens) break;
+    for (int i = 0; i < length; i++) {
+      h.tokens[N + i] = r.prompt[static_cast<size_t>(i)], h.positions[N + i] = i;
+      h.slots[N + i] = static_cast<int32_t>(run.slots.size());
+    }
+    N += length;
+    h.rows[docs++] = N - 1;
+    h.cu_seqlens[docs] = N;
+    run.slots.push_back({.request = run.waiting, .length = length});
+  }
+  if (docs == 0) return;
+  // Padding, a document of its own, so that shapes of products repeat: oneDNN compiles code for every new one.
+  constexpr int kMultiple = 64;
+  const int padded = std::min(max_tokens, (N + kMultiple - 1) / kMultiple * kMultiple);
+  for (int i = N; i < padded; i++) h.tokens[i] = 0, h.positions[i] = 0, h.slots[i] = -1;
+  if (padded > N) h.cu_seqlens[++docs] = padded;
+  upload_indices(device, padded);
+
+  const Indices& d = on_device_;
+  Batch batch{.N = padded, .docs = docs, .tokens = d.tokens, .positions = d.positions, .cu_seqlens = d.cu_seqlens};
+  if (device.profile) batch.pairs = visible_pairs(h.cu_seqlens, docs, 0);
+  model_.embed(device, d.tokens, padded);
+  for (int l = 0; l < model_.config().layers; l++)
+    model_.block_forward(device, l, d.positions, padded, model_.resid(l), model_.resid(l + 1),
+                         [&](int, const Float* qkv, Float* att) {
+                           write_cache(device, l, qkv, padded);
+                           model_.packed_attention(device, l, batch, qkv, att);
+                         });
+  model_.final_norm(device, padded);
+  choose(device, run, first);
+}
+
+// One more token of every live sequence.
+template <class Float>
+void Generator<Float>::decode(const Device& device, Run& run) {
+  const LlamaConfig& c = model_.config();
+  const int B = static_cast<int>(run.slots.size()), q_width = c.heads * c.head_dim, stride = q_width + 2 * kv_width_;
+  for (int b = 0; b < B; b++) {
+    auto& slot = run.slots[static_cast<size_t>(b)];
+    host_.tokens[b] = slot.next;
+    host_.positions[b] = slot.length++;
+    host_.slots[b] = b;
+    host_.lengths[b] = slot.length;
+    host_.rows[b] = b;
+  }
+  upload_indices(device, B);
+  const Indices& d = on_device_;
+  model_.embed(device, d.tokens, B);
+  for (int l = 0; l < c.layers; l++)
+    model_.block_forward(device, l, d.positions, B, model_.resid(l), model_.resid(l + 1), [&](int, const Float* qkv, Float* att) {
+      write_cache(device, l, qkv, B);
+      tll::run(device, AttentionDecode<Float>{.out = att,
+                                              .q = qkv,
+                                              .k = keys(l, 0),
+                                              .v = values(l, 0),
+                                              .scores = scores_,
+                                              .lengths = d.lengths,
+                                              .B = B,
+                                              .H = c.heads,
+                                              .G = c.kv_heads,
+                                              .D = c.head_dim,
+                                              .stride = stride,
+                                              .capacity = capacity_,
+                                              .window = 0,
+                                              .scale = 1.0 / std::sqrt(static_cast<double>(c.head_dim))});
+    });
+  model_.final_norm(device, B);
+  choose(device, run, 0);
+}
+
+template <class Float>
+void Generator<Float>::choose(const Device& device, Run& run, size_t first) {
+  const size_t count = run.slots.size() - first, vocabulary = static_cast<size_t>(model_.config().vocab_size);
+  const size_t known = run.sampling.vocab_size > 0 ? static_cast<size_t>(run.sampling.vocab_size) : vocabulary;
+  const size_t most = static_cast<size_t>(model_.logit_rows());
+  const Acc* logits = nullptr;
+  for (size_t i = 0; i < count; i++) {
+    if (i % most == 0) {
+      const size_t rows = std::min(most, count - i);
+      logits = model_.logits(device, on_device_.rows + i, static_cast<int>(rows));
+      if (!on_host(device)) {
+        download(device, logits_, logits, rows * vocabulary * sizeof(Acc));
+        synchronize(device);
+        logits = logits_;
+      }
+    }
+    auto& slot = run.slots[first + i];
+    std::vector<int32_t>& result = run.results[slot.request];
+    const double uniform = sampling_uniform(run.sampling.seed, slot.request, result.size());
+    slot.next =
+        sample_token(std::span(logits + i % most * vocabulary, std::min(known, vocabulary)), run.sampling.temperature, uniform);
+  }
+  // Ends, from the last slot down: the sequence that moves into a hole has been looked at already.
+  for (size_t i = run.slots.size(); i-- > first;) {
+    const auto slot = run.slots[i];
+    const std::vector<int32_t>& eos = run.sampling.eos;
+    std::vector<int32_t>& result = run.results[slot.request];
+    bool ended = std::find(eos.begin(), eos.end(), slot.next) != eos.end();
+    if (!ended) {
+      result.push_back(slot.next);
+      ended = result.size() >= static_cast<size_t>(run.requests[slot.request].max_new_tokens) || slot.length >= capacity_;
+      if (run.on_token && !run.on_token(slot.request, slot.next)) ended = true;
+    }
+    if (!ended) continue;
+    if (run.on_end) run.on_end(slot.request);
+    move_slot(device, static_cast<int>(i), static_cast<int>(run.slots.size()) - 1, run.slots.back().length);
+    run.slots[i] = run.slots.back();
+    run.slots.pop_back();
+  }
+}
+
+template <class Float>
+void Generator<Float>::write_cache(const Device& device, int layer, const Float* qkv, int N) {
+  const int q_width = model_.config().heads * model_.config().head_dim;
+  tll::run(device, CacheWrite<Float>{.keys = keys(layer, 0),
+                                     .values = values(layer, 0),
+                                     .k = qkv + q_width,
+                                     .v = qkv + q_width + kv_width_,
+                                     .slots = on_device_.slots,
+                                     .positions = on_device_.positions,
+                                     .N = N,
+                                     .W = kv_width_,
+                                     .stride = q_width + 2 * kv_width_,
+                                     .capacity = capacity_});
+}
+
+template <class Float>
+void Generator<Float>::move_slot(const Device& device, int to, int from, int length) {
+  if (to == from) return;
+  const size_t bytes = static_cast<size_t>(length) * static_cast<size_t>(kv_width_) * sizeof(Float);
+  for (int l = 0; l < model_.config().layers; l++) {
+    copy_within(device, keys(l, to), keys(l, from), bytes);
+    copy_within(device, values(l, to), values(l, from), bytes);
+  }
+}
+
+template int32_t sample_token(std::span<const float>, double, double);
+template int32_t sample_token(std::span<const double>, double, double);
+template class Generator<float>;
+template class Generator<bf16>;
+template class Generator<half>;
+template class Generator<double>;
+
+}  // namespace tll

@@ -1,0 +1,99 @@
+// Text from a trained model, token by token: many sequences at once, with a cache of keys and values, in memory that is
+// planned beforehand.
+//
+//   prefill   waiting prompts are packed into one forward pass, as documents; their keys and values go into the cache
+//   decode    one token of every live sequence is one row of a forward pass; attention looks into the cache
+//
+// A sequence that ends leaves its slot to the next waiting prompt (continuous batching: Yu et al. 2022, "Orca"), so slots stay
+// full while prompts wait. Decoding reads every weight once a step, whatever the number of sequences: more of them cost little
+// until arithmetic binds.
+#pragma once
+
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "src/model/llama.h"
+
+namespace tll {
+
+struct GenerateRequest {
+  std::span<const int32_t> prompt;  // at least one token; the caller keeps it
+  int max_new_tokens = 0;
+};
+
+struct SamplingOptions {
+  double temperature = 0;  // p ~ softmax(logits / temperature); 0: the largest logit (greedy), of equal ones the lowest id
+  uint64_t seed = 42;
+  std::vector<int32_t> eos = {};  // ids that end a sequence
+  int vocab_size = 0;             // of the tokenizer: only ids below it are chosen (some models pad theirs); 0: all
+};
+
+// A number in [0, 1) that depends on these three alone, so a sample does not depend on what is generated beside it.
+double sampling_uniform(uint64_t seed, uint64_t request, uint64_t token);
+
+// The id drawn by `uniform` in [0, 1) from softmax(logits / temperature); greedy at temperature 0. Error (kExitFault) if a
+// logit is NaN or the largest is infinite: the weights are broken.
+template <class Acc>
+int32_t sample_token(std::span<const Acc> logits, double temperature, double uniform);
+
+template <class Float>
+class Generator {
+ public:
+  using Acc = acc_t<Float>;
+
+  // Called for every new token but an end; false ends that sequence, with the token in it.
+  using OnToken = std::function<bool(size_t request, int32_t token)>;
+  // Called when a sequence has ended, for whatever reason.
+  using OnEnd = std::function<void(size_t request)>;
+
+  // `sequences` at once, each of at most `capacity` tokens in the cache (fewer if the model was planned with fewer
+  // positions). The model's activations are used: what a backward pass would need is gone afterwards.
+  Generator(Llama<Float>& model, int sequences, int capacity);
+
+  // The cache and some indices, in category scratch under "generation.": behind the model's own place(). `staging` is memory of
+  // the host beside a CUDA device, null on the CPU.
+  void place(Arena& arena, Arena* staging = nullptr);
+
+  // The new tokens of each request, without the end id. A sequence ends at an end id, at max_new_tokens, when on_token says so,
+  // or when the cache is full (the last token need not fit, so a prompt of n tokens has room for capacity - n + 1).
+  // Error (kExitUsage), before anything is computed: a prompt that is empty or does not fit, or an id outside the vocabulary.
+  std::vector<std::vector<int32_t>> generate(const Device& device, std::span<const GenerateRequest> requests,
+                                             const SamplingOptions& sampling, const OnToken& on_token = {},
+                                             const OnEnd& on_end = {});
+
+  int sequences() const { return sequences_; }
+  int capacity() const { return capacity_; }              // tokens of one sequence in the cache
+  int longest_prompt() const { return longest_prompt_; }  // the capacity, or the rows of one forward pass if they are fewer
+
+ private:
+  struct Run;  // one call of generate()
+
+  void check(std::span<const GenerateRequest> requests) const;
+  void prefill(const Device& device, Run& run);
+  void decode(const Device& device, Run& run);
+  // Samples the next token of the slots from `first` on, the i-th of them from row rows_[i]; ends those that are done.
+  void choose(const Device& device, Run& run, size_t first);
+  void move_slot(const Device& device, int to, int from, int length);
+  // Row n's keys and values of one layer to their places in the cache.
+  void write_cache(const Device& device, int layer, const Float* qkv, int N);
+  // Keys and values of one layer, and of one sequence in it.
+  int64_t slot_size() const { return static_cast<int64_t>(capacity_) * kv_width_; }
+  Float* keys(int layer, int slot) const { return keys_ + (static_cast<int64_t>(layer) * sequences_ + slot) * slot_size(); }
+  Float* values(int layer, int slot) const { return values_ + (static_cast<int64_t>(layer) * sequences_ + slot) * slot_size(); }
+
+  Llama<Float>& model_;
+  int sequences_, capacity_, longest_prompt_, kv_width_;
+  Float *keys_ = nullptr, *values_ = nullptr;  // (L, sequences, capacity, G·D)
+  Acc* scores_ = nullptr;                      // (sequences, H, capacity)
+  Acc* logits_ = nullptr;                      // (sequences, V)  of the host, beside CUDA
+  // What a forward pass reads: the host fills one copy, the device has another (on the CPU both are the same).
+  struct Indices {
+    int32_t *tokens = nullptr, *positions = nullptr, *slots = nullptr;   // (N)  slot -1: padding
+    int32_t *cu_seqlens = nullptr, *rows = nullptr, *lengths = nullptr;  // (sequences + 2), (sequences), (sequences)
+  };
+  Indices host_, on_device_;
+  void upload_indices(const Device& device, int N);
+};
+
+}  // namespace tll

@@ -1,0 +1,102 @@
+#include "src/model/initialize.h"
+
+#include <xxhash.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+#include "kernels/elementwise.h"
+#include "src/base/check.h"
+
+namespace tll {
+namespace {
+
+// Uniform in [0, 1), a function of (key, i).
+double uniform(uint64_t key, uint64_t i) { return static_cast<double>(mix64(key + i * 0x9e3779b97f4a7c15ull) >> 11) * 0x1p-53; }
+uint64_t key_of(const std::string& name, uint64_t seed) { return mix64(XXH3_64bits(name.data(), name.size()) ^ mix64(seed + 1)); }
+
+// Box-Muller (1958): two uniform numbers make one normal one.
+double normal(uint64_t key, uint64_t i) {
+  const double u = 1 - uniform(key, 2 * i), v = uniform(key, 2 * i + 1);
+  return std::sqrt(-2 * std::log(u)) * std::cos(2 * std::numbers::pi * v);
+}
+
+void store(void* data, DType dtype, int64_t i, float value) {
+  switch (dtype) {
+    case DType::f32:
+      static_cast<float*>(data)[i] = value;
+      break;
+    case DType::bf16:
+      static_cast<bf16*>(data)[i] = round_to_bf16(value);
+      break;
+    case DType::f16:
+      static_cast<half*>(data)[i] = round_to_half(value);
+      break;
+    default:
+      TLL_CHECK(false, "weights of {}", dtype_name(dtype));
+  }
+}
+
+}  // namespace
+
+void load_weights(const Device& device, WeightStream& stream, const ModelFiles& files, const std::vector<WeightPlace>& places) {
+  for (const std::string& warning : files.warnings()) fmt::print(stderr, "note: {}\n", warning);
+  for (const WeightPlace& place : places)
+    stream.send(device, place.data, element_count(place.shape), dtype_bytes(place.dtype),
+                [&](void* piece, int64_t first, int64_t n) { files.load(place.name, piece, place.dtype, first, n); });
+  stream.finish(device);
+}
+
+uint64_t weights_fingerprint(const Device& device, const std::vector<WeightPlace>& places) {
+  uint64_t hash = 0;
+  for (const WeightPlace& place : places) {
+    const int64_t bytes = element_count(place.shape) * static_cast<int64_t>(dtype_bytes(place.dtype));
+    const HostCopy beginning(device, static_cast<const std::byte*>(place.data), std::min<int64_t>(bytes, 4096));
+    hash = XXH3_64bits_withSeed(beginning.data(), static_cast<size_t>(std::min<int64_t>(bytes, 4096)), hash);
+  }
+  return hash;
+}
+
+void load_adapter(const Device& device, const Adapter& adapter, const std::vector<NamedTensor>& tensors, float* values) {
+  for (const AdapterModule& m : adapter.modules) {
+    for (const bool is_b : {false, true}) {
+      const std::string name = peft_name(m.layer, m.target, is_b);
+      const std::vector<float>& from = is_b ? m.b : m.a;
+      const auto t = std::find_if(tensors.begin(), tensors.end(), [&](const NamedTensor& n) { return n.name == name; });
+      TLL_CHECK(t != tensors.end() && t->size() == static_cast<int64_t>(from.size()), "{} of {} values", name, from.size());
+      upload(device, values + t->offset, from.data(), from.size() * sizeof(float));
+    }
+  }
+  synchronize(device);
+}
+
+void initialize_weights(const Device& device, WeightStream& stream, const std::vector<WeightPlace>& places, uint64_t seed) {
+  for (const WeightPlace& place : places) {
+    const bool vector = place.shape.size() == 1, bias = vector && place.name.ends_with(".bias");
+    const uint64_t key = key_of(place.name, seed);
+    stream.send(
+        device, place.data, element_count(place.shape), dtype_bytes(place.dtype), [&](void* piece, int64_t first, int64_t n) {
+#pragma omp parallel for schedule(static)
+          for (int64_t i = 0; i < n; i++)
+            store(piece, place.dtype, i,
+                  vector ? (bias ? 0.0f : 1.0f) : static_cast<float>(0.02 * normal(key, static_cast<uint64_t>(first + i))));
+        });
+  }
+  stream.finish(device);
+}
+
+void initialize_adapter(const Device& device, const std::vector<NamedTensor>& tensors, float* values, uint64_t seed) {
+  std::vector<float> first;
+  for (const NamedTensor& t : tensors) {
+    const bool b = t.name.ends_with("lora_B.weight");
+    const double bound = 1 / std::sqrt(static_cast<double>(t.shape[1]));
+    const uint64_t key = key_of(t.name, seed);
+    first.assign(static_cast<size_t>(t.size()), 0.0f);
+    for (size_t i = 0; !b && i < first.size(); i++) first[i] = static_cast<float>((2 * uniform(key, i) - 1) * bound);
+    upload(device, values + t.offset, first.data(), first.size() * sizeof(float));
+    synchronize(device);  // `first` is used again
+  }
+}
+
+}  // namespace tll

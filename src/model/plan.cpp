@@ -1,0 +1,77 @@
+#include "src/model/plan.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cctype>
+
+#include "src/base/units.h"
+
+namespace tll {
+namespace {
+
+// "layers.12.qkv" and "resid.3" become "layers.*.qkv" and "resid.*".
+std::string group_of(const std::string& name) {
+  std::string group;
+  for (size_t i = 0; i < name.size(); i++) {
+    const bool starts_number = std::isdigit(static_cast<unsigned char>(name[i])) && i > 0 && name[i - 1] == '.';
+    if (!starts_number) {
+      group += name[i];
+      continue;
+    }
+    group += '*';
+    while (i + 1 < name.size() && std::isdigit(static_cast<unsigned char>(name[i + 1]))) i++;
+  }
+  return group;
+}
+
+struct Group {
+  std::string name, shape, dtype;
+  Category category;
+  int64_t count = 0, bytes = 0;
+};
+
+}  // namespace
+
+std::string plan_table(const Arena& arena) {
+  std::vector<Group> groups;
+  for (const TensorRecord& t : arena.tensors()) {
+    const std::string name = group_of(t.name);
+    auto same =
+        std::find_if(groups.begin(), groups.end(), [&](const Group& g) { return g.name == name && g.category == t.category; });
+    if (same == groups.end()) {
+      groups.push_back({name, fmt::format("({})", fmt::join(t.shape, ", ")), dtype_name(t.dtype), t.category});
+      same = groups.end() - 1;
+    }
+    same->count++, same->bytes += t.bytes;
+    if (name == "alignment") same->shape = "";
+  }
+  std::string text =
+      fmt::format("{:<12} {:<24} {:>5}  {:<18} {:<7} {:>10}\n", "category", "tensors", "count", "shape of one", "type", "bytes");
+  for (int c = 0; c < kCategories; c++)
+    for (const Group& g : groups)
+      if (g.category == static_cast<Category>(c))
+        text += fmt::format("{:<12} {:<24} {:>5}  {:<18} {:<7} {:>10}\n", category_name(g.category), g.name, g.count, g.shape,
+                            g.dtype, fmt::format("{}", Bytes{g.bytes}));
+  text += "\n";
+  const auto sums = arena.bytes_by_category();
+  for (int c = 0; c < kCategories; c++) {
+    const int64_t bytes = sums[static_cast<size_t>(c)];
+    text += fmt::format("{:<12} {:>15} bytes {:>10} {:>6.1f} %\n", category_name(static_cast<Category>(c)), bytes,
+                        fmt::format("{}", Bytes{bytes}),
+                        100.0 * static_cast<double>(bytes) / static_cast<double>(std::max<int64_t>(arena.total(), 1)));
+  }
+  return text + fmt::format("{:<12} {:>15} bytes {:>10}\n", "total", arena.total(), fmt::format("{}", Bytes{arena.total()}));
+}
+
+std::string plan_line(const Arena& arena) {
+  const auto sums = arena.bytes_by_category();
+  std::string text;
+  for (int c = 0; c < kCategories; c++)
+    text += fmt::format("{} {} + ", category_name(static_cast<Category>(c)), Bytes{sums[static_cast<size_t>(c)]});
+  text.resize(text.size() - 3);
+  return text + fmt::format(" = {} ({} bytes)", Bytes{arena.total()}, arena.total());
+}
+
+}  // namespace tll

@@ -1,0 +1,20 @@
+// What the program says about itself, all of it made from the table of options: help, the manual page, shell completion.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "src/options/options.h"
+
+namespace tll {
+
+// The text that these options ask for in place of work (--help, --man, `help`, `completion`), or nothing. It goes to standard
+// output and the program is done. Error with exit code 2 for a shell that is not known.
+std::optional<std::string> help_text(const Options&);
+
+std::string overview();                            // the commands
+std::string command_help(Command);                 // one command, its options by section, one worked example
+std::string man_page();                            // roff, for man(1)
+std::string completion(const std::string& shell);  // bash, zsh or fish
+
+}  // namespace tll

@@ -1,0 +1,247 @@
+#include "src/options/option_table.h"
+
+namespace tll {
+namespace {
+
+template <auto member>
+EnumMember choice() {
+  using Enum = std::remove_reference_t<decltype(std::declval<Options&>().*member)>;
+  return {[](const Options& options) { return static_cast<int>(options.*member); },
+          [](Options& options, int index) { options.*member = static_cast<Enum>(index); }};
+}
+
+constexpr unsigned bits(std::initializer_list<Command> commands) {
+  unsigned mask = 0;
+  for (Command command : commands) mask |= command_bit(command);
+  return mask;
+}
+
+using enum Command;
+constexpr unsigned kTraining = bits({kTrain, kPlan});
+constexpr unsigned kAdapting = bits({kTrain, kPlan, kDump});
+constexpr unsigned kRunning = bits({kTrain, kEvaluate, kGenerate, kDump});
+constexpr unsigned kWeighing = kRunning | bits({kPlan});
+constexpr unsigned kReading = bits({kTrain, kPlan, kPrepare, kShow, kEvaluate, kDump});
+constexpr unsigned kWorking = kReading | bits({kGenerate, kTokenize});
+constexpr unsigned kAny = kWorking | bits({kHelp, kCompletion});
+
+constexpr std::string_view kFiles = "Files";
+constexpr std::string_view kMachine = "Machine and precision";
+constexpr std::string_view kAdapter = "What is trained";
+constexpr std::string_view kSteps = "Batches and steps";
+constexpr std::string_view kData = "Data";
+constexpr std::string_view kCheckpoints = "Evaluations and checkpoints";
+constexpr std::string_view kText = "Text";
+constexpr std::string_view kOutput = "What is printed";
+
+const WordPairs kDtypeSpellings = {{"float32", "fp32"},       {"float", "fp32"},         {"float16", "fp16"},
+                                   {"half", "fp16"},          {"bfloat16", "bf16"},      {"torch.float32", "fp32"},
+                                   {"torch.float16", "fp16"}, {"torch.bfloat16", "bf16"}};
+constexpr double kManyTokens = 1 << 24;
+
+}  // namespace
+
+const std::vector<CommandRow>& command_rows() {
+  static const std::vector<CommandRow> rows = {
+      {kTrain, "train", "", "trains on a data set and writes an adapter; the command when none is named",
+       "train --data squad.bin --output adapter --epochs 2", "trains the demo model on a prepared data set"},
+      {kPlan, "plan", "", "says what a training run needs, byte by byte, before anything is allocated; needs only config.json",
+       "plan --model models/smollm2-135m --seq-len 512 --memory 4GiB", "exits 0 if the run fits in 4 GiB, 3 if it does not"},
+      {kPrepare, "prepare", "", "turns a data set (SQuAD .json, tokenised .jsonl) into a file ready for training",
+       "prepare --data squad.json --output squad.bin", "tokenises a SQuAD file with the demo model's tokenizer"},
+      {kShow, "show", "", "prints samples of a data set with the trained part marked", "show --data squad.bin --docs 2",
+       "prints the first two samples"},
+      {kEvaluate, "evaluate", "", "loss, perplexity, exact match and F1 on a data set",
+       "evaluate --adapter adapter --data squad.bin", "evaluates a trained adapter on the validation split"},
+      {kGenerate, "generate", "", "continues a prompt",
+       "generate --adapter adapter --prompt 'Once upon a time' --max-new-tokens 40", "continues the prompt greedily"},
+      {kTokenize, "tokenize", "", "standard input, one JSON string a line, to one JSON array of token ids a line",
+       "tokenize --model models/smollm2-135m --add-special < strings.jsonl", "tokenises each line with the begin and end marks"},
+      {kDump, "dump", "", "logits, loss and adapter gradients of the first documents, as one step, in a safetensors file",
+       "dump --data documents.jsonl --docs 2 --dtype fp32 --output dump.safetensors",
+       "writes numbers to compare with another framework"},
+      {kHelp, "help", "[COMMAND]", "explains a command and its options; with --man prints the manual page", "help train",
+       "lists the options of train"},
+      {kCompletion, "completion", "bash|zsh|fish", "prints a completion script for a shell", "completion bash > completion.bash",
+       "makes a script to `source` in bash"},
+  };
+  return rows;
+}
+
+const Words& option_sections() {
+  static const Words sections = {kFiles, kMachine, kAdapter, kSteps, kData, kCheckpoints, kText, kOutput};
+  return sections;
+}
+
+const std::vector<OptionRow>& option_rows() {
+  // clang-format off
+  static const std::vector<OptionRow> rows = {
+      // Files
+      {.name = "model", .section = kFiles, .commands = kWorking, .member = &Options::model, .value = "DIR",
+       .help = "Hugging Face directory of the model; without it, the demo model",
+       .aliases = {"model-name-or-path", "base-model"}},
+      {.name = "adapter", .section = kFiles, .commands = bits({kEvaluate, kGenerate, kDump}), .member = &Options::adapter,
+       .value = "DIR", .help = "PEFT adapter to apply; without one, the model alone",
+       .aliases = {"adapter-name-or-path", "peft-model"}},
+      {.name = "data", .section = kFiles, .commands = kReading, .member = &Options::data, .value = "PATH",
+       .help = "data set: a prepared .bin, SQuAD .json, or tokenised .jsonl", .aliases = {"dataset", "train-file"},
+       .required = bits({kTrain, kPrepare, kShow, kEvaluate, kDump})},
+      {.name = "valid-data", .section = kFiles, .commands = kTraining, .member = &Options::valid_data, .value = "PATH",
+       .help = "data set to validate on, in place of a split of --data", .aliases = {"validation-file", "eval-file"}},
+      {.name = "output", .section = kFiles, .commands = bits({kTrain, kPlan, kPrepare, kEvaluate, kDump}), .member = &Options::output,
+       .value = "PATH", .help = "where the result goes: a directory for train, a file for prepare and dump; for evaluate, a file "
+               "for the answers, {id: text}, as the official SQuAD scripts read them",
+       .aliases = {"output-dir"},
+       .command_defaults = {{kTrain, "adapter"}, {kPlan, "adapter"}, {kPrepare, "squad.bin"}, {kDump, "dump.safetensors"}}},
+      {.name = "init", .section = kFiles, .commands = kWeighing, .member = choice<&Options::init>(),
+       .help = "start from the weights of --model, or from random ones", .choices = {"pretrained", "random"}},
+      {.name = "config", .section = kFiles, .commands = kWeighing, .member = &Options::config, .value = "FILE",
+       .help = "config.json of the model to plan, or to fill with random weights, in place of --model"},
+
+      // Machine and precision
+      {.name = "device", .section = kMachine, .commands = kWorking, .member = choice<&Options::device>(),
+       .help = "where to compute; auto takes the GPU if this build and machine have one. plan needs no GPU for cuda",
+       .choices = {"auto", "cpu", "cuda"}},
+      {.name = "dtype", .section = kMachine, .commands = kWorking, .member = choice<&Options::dtype>(),
+       .help = "type of activations and matrix products; auto takes bf16 where the processor or GPU multiplies it, else fp32, "
+               "or on a GPU fp16, with dynamic loss scaling",
+       .aliases = {"torch-dtype"}, .choices = {"auto", "fp32", "bf16", "fp16"}, .synonyms = kDtypeSpellings,
+       .shorthands = {{"bf16", "bf16"}, {"fp16", "fp16"}, {"fp32", "fp32"}}},
+      {.name = "weights", .section = kMachine, .commands = kWeighing, .member = choice<&Options::weights>(),
+       .help = "type of the frozen weights in memory; auto means as --dtype", .choices = {"auto", "fp32", "bf16", "fp16"},
+       .synonyms = kDtypeSpellings, .shorthands = {{"load-in-8bit", "int8"}, {"load-in-4bit", "nf4"}}, .later = {"int8", "nf4"}},
+      {.name = "threads", .section = kMachine, .commands = kWorking, .member = &Options::threads, .value = "N",
+       .help = "threads to compute with; 0 means every core", .range = {0, 4096}},
+      {.name = "memory", .section = kMachine, .commands = kWorking, .member = &Options::memory, .value = "SIZE",
+       .help = "memory that the run may use, of the GPU if it computes there, such as 8GiB, 1.5G or 500MB "
+               "(K, M, G, T and KiB ... are powers of 1024, KB ... of 1000); 0 means what is free",
+       .size = true},
+      {.name = "seed", .section = kMachine, .commands = kWorking, .member = &Options::seed, .value = "N",
+       .help = "seed of every random choice", .range = {0, 4294967295.0}},
+
+      // What is trained
+      {.name = "train", .section = kAdapter, .commands = kAdapting, .member = choice<&Options::train>(),
+       .help = "train an adapter, or all weights", .choices = {"lora", "full"}},
+      {.name = "rank", .section = kAdapter, .commands = kAdapting, .member = &Options::rank, .value = "N",
+       .help = "rank of the adapter", .aliases = {"lora-r", "r"}, .range = {1, 4096}},
+      {.name = "alpha", .section = kAdapter, .commands = kAdapting, .member = &Options::alpha, .value = "X",
+       .help = "the adapter's product is scaled by alpha / rank", .aliases = {"lora-alpha"}, .range = {0, 1e6, true}},
+      {.name = "dropout", .section = kAdapter, .commands = kAdapting, .member = &Options::dropout, .value = "P",
+       .help = "probability of dropping an input of the adapter", .aliases = {"lora-dropout"}, .range = {0, 1, false, true}},
+      {.name = "targets", .section = kAdapter, .commands = kAdapting, .member = &Options::targets, .value = "A,B,...",
+       .help = "linear layers that get an adapter: any of q, k, v, o, gate, up, down, or their Hugging Face names, or all-linear",
+       .aliases = {"lora-target-modules", "target-modules"},
+       .choices = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"},
+       .synonyms = {{"q", "q_proj"}, {"k", "k_proj"}, {"v", "v_proj"}, {"o", "o_proj"}, {"gate", "gate_proj"}, {"up", "up_proj"},
+                    {"down", "down_proj"}, {"all", "all-linear"}},
+       .shorthands = {{"lora-target-linear", "all-linear"}}},
+      {.name = "rslora", .section = kAdapter, .commands = kAdapting, .member = &Options::rslora,
+       .help = "scale by alpha / sqrt(rank) instead", .aliases = {"use-rslora"}, .bare = "true"},
+      {.name = "init-adapter", .section = kAdapter, .commands = kAdapting, .member = &Options::init_adapter, .value = "DIR",
+       .help = "start from this PEFT LoRA adapter instead of a fresh one"},
+
+      // Batches and steps
+      {.name = "batch-size", .section = kSteps, .commands = kAdapting | bits({kEvaluate}), .member = &Options::batch_size,
+       .value = "N", .help = "rows of --seq-len tokens computed at once",
+       .aliases = {"per-device-train-batch-size", "micro-batch-size"}, .range = {1, 65536}},
+      {.name = "grad-accum", .section = kSteps, .commands = kTraining, .member = &Options::grad_accum, .value = "N",
+       .help = "batches whose gradients make one step", .aliases = {"gradient-accumulation-steps"}, .range = {1, 65536}},
+      {.name = "seq-len", .section = kSteps, .commands = kWorking, .member = &Options::seq_len, .value = "N",
+       .help = "tokens a row, and so of the longest sample; for the demo model 512 unless given", .aliases = {"max-seq-length", "max-length", "sequence-len", "cutoff-len"},
+       .range = {1, kManyTokens}},
+      {.name = "epochs", .section = kSteps, .commands = kTraining, .member = &Options::epochs, .value = "X",
+       .help = "passes over the training data; may be a fraction", .aliases = {"num-train-epochs", "num-epochs"},
+       .range = {0, 1e6, true}},
+      {.name = "max-steps", .section = kSteps, .commands = kTraining, .member = &Options::max_steps, .value = "N",
+       .help = "optimizer steps, whatever --epochs says; 0 means by epochs", .synonyms = {{"-1", "0"}}, .range = {0, 1e12}},
+      {.name = "lr", .section = kSteps, .commands = kTraining, .member = &Options::lr, .value = "X",
+       .help = "highest learning rate; for the demo model 3e-3 unless given", .aliases = {"learning-rate"}, .range = {0, 10}},
+      {.name = "schedule", .section = kSteps, .commands = kTraining, .member = choice<&Options::schedule>(),
+       .help = "the learning rate after warm-up", .aliases = {"lr-scheduler-type", "lr-scheduler"},
+       .choices = {"constant", "linear", "cosine"}, .synonyms = {{"constant_with_warmup", "constant"}}},
+      {.name = "warmup-ratio", .section = kSteps, .commands = kTraining, .member = &Options::warmup_ratio, .value = "F",
+       .help = "share of the steps in which the learning rate rises from 0", .range = {0, 1}},
+      {.name = "warmup-steps", .section = kSteps, .commands = kTraining, .member = &Options::warmup_steps, .value = "N",
+       .help = "number of those steps; above 0 it replaces --warmup-ratio", .range = {0, 1e12}},
+      {.name = "optimizer", .section = kSteps, .commands = kTraining, .member = choice<&Options::optimizer>(),
+       .help = "how gradients become steps", .aliases = {"optim"}, .choices = {"adamw"},
+       .synonyms = {{"adamw_torch", "adamw"}, {"adamw_torch_fused", "adamw"}, {"adamw_8bit", "adamw8bit"},
+                    {"adamw_bnb_8bit", "adamw8bit"}},
+       .later = {"adamw8bit"}},
+      {.name = "weight-decay", .section = kSteps, .commands = kTraining, .member = &Options::weight_decay, .value = "X",
+       .help = "decoupled weight decay", .range = {0, 10}},
+      {.name = "beta1", .section = kSteps, .commands = kTraining, .member = &Options::beta1, .value = "X",
+       .help = "decay of the mean of gradients", .aliases = {"adam-beta1"}, .range = {0, 1, false, true}},
+      {.name = "beta2", .section = kSteps, .commands = kTraining, .member = &Options::beta2, .value = "X",
+       .help = "decay of the mean of squared gradients", .aliases = {"adam-beta2"}, .range = {0, 1, false, true}},
+      {.name = "eps", .section = kSteps, .commands = kTraining, .member = &Options::eps, .value = "X",
+       .help = "added to the root of the mean square", .aliases = {"adam-epsilon"}, .range = {0, 1, true}},
+      {.name = "clip", .section = kSteps, .commands = kTraining, .member = &Options::clip, .value = "X",
+       .help = "largest norm of the gradients; 0 means no limit", .aliases = {"max-grad-norm"}, .range = {0, 1e9}},
+      {.name = "recompute", .section = kSteps, .commands = kAdapting, .member = choice<&Options::recompute>(),
+       .help = "activations computed again in the backward pass instead of kept; in this version selective does what full does",
+       .aliases = {"gradient-checkpointing"}, .choices = {"none", "selective", "full"},
+       .synonyms = {{"true", "full"}, {"True", "full"}, {"false", "none"}, {"False", "none"}}, .bare = "full"},
+      {.name = "plan", .section = kSteps, .commands = kTraining, .member = &Options::plan,
+       .help = "only say what the run needs, as the command plan does", .aliases = {"dry-run"}, .bare = "true"},
+
+      // Data
+      {.name = "packing", .section = kData, .commands = kAdapting | bits({kEvaluate}), .member = &Options::packing,
+       .help = "several documents a row; off: one document a row, padded", .aliases = {"sample-packing"}, .bare = "true"},
+      {.name = "shuffle", .section = kData, .commands = kAdapting, .member = &Options::shuffle,
+       .help = "a new order of documents every epoch; off: the order of the file", .bare = "true"},
+      {.name = "valid-split", .section = kData, .commands = bits({kTrain, kPlan, kPrepare, kShow, kEvaluate}),
+       .member = &Options::valid_split, .value = "F", .help = "share held out for validation where the data set has no split",
+       .aliases = {"val-set-size"}, .range = {0, 1, false, true}, .command_defaults = {{kEvaluate, "0"}}},
+      {.name = "split", .section = kData, .commands = bits({kShow, kEvaluate}), .member = choice<&Options::split>(),
+       .help = "which part of the data set; auto means all for show, and for evaluate validation where there is one, else all",
+       .choices = {"auto", "train", "validation", "all"}},
+      {.name = "unanswerable", .section = kData, .commands = kReading, .member = choice<&Options::unanswerable>(),
+       .help = "questions without an answer: leave them out, or train the text `no answer`; for data that is not prepared yet", .choices = {"skip", "train"}},
+      {.name = "allow-empty", .section = kData, .commands = bits({kTrain, kPlan, kPrepare}), .member = &Options::allow_empty,
+       .help = "accept samples in which nothing is trained", .bare = "true"},
+      {.name = "docs", .section = kData, .commands = bits({kShow, kDump}), .member = &Options::docs, .value = "N",
+       .help = "how many samples, from the first", .range = {1, 1e12}},
+      {.name = "max-samples", .section = kData, .commands = bits({kEvaluate}), .member = &Options::max_samples, .value = "N",
+       .help = "evaluate at most this many samples; 0 means all", .range = {0, 1e12}},
+
+      // Evaluations and checkpoints
+      {.name = "eval-steps", .section = kCheckpoints, .commands = kTraining, .member = &Options::eval_steps, .value = "N",
+       .help = "steps between evaluations; 0 means before and after training only", .range = {0, 1e12}},
+      {.name = "eval-samples", .section = kCheckpoints, .commands = kTraining, .member = &Options::eval_samples, .value = "N",
+       .help = "validation questions answered before and after training; 0 means none; for the demo model 100 unless given", .range = {0, 1e12}},
+      {.name = "save-steps", .section = kCheckpoints, .commands = kTraining, .member = &Options::save_steps, .value = "N",
+       .help = "steps between checkpoints; 0 means at the end only", .range = {0, 1e12}},
+      {.name = "save-total-limit", .section = kCheckpoints, .commands = kTraining, .member = &Options::save_total_limit,
+       .value = "N", .help = "checkpoints to keep, the newest; 0 means all", .range = {0, 1e12}},
+      {.name = "resume", .section = kCheckpoints, .commands = kTraining, .member = &Options::resume, .value = "[DIR]",
+       .help = "go on from this checkpoint, or from the newest in --output", .aliases = {"resume-from-checkpoint"},
+       .bare = "true"},
+
+      // Text
+      {.name = "prompt", .section = kText, .commands = bits({kGenerate}), .member = &Options::prompt, .value = "TEXT",
+       .help = "text to continue", .required = bits({kGenerate})},
+      {.name = "max-new-tokens", .section = kText, .commands = bits({kEvaluate, kGenerate}), .member = &Options::max_new_tokens,
+       .value = "N", .help = "tokens to add at most", .range = {1, kManyTokens}},
+      {.name = "temperature", .section = kText, .commands = bits({kGenerate}), .member = &Options::temperature, .value = "X",
+       .help = "0 takes the most likely token; above, tokens are drawn", .range = {0, 100}},
+      {.name = "add-special", .section = kText, .commands = bits({kTokenize}), .member = &Options::add_special,
+       .help = "add the begin and end marks that the tokenizer's files ask for", .bare = "true"},
+
+      // What is printed
+      {.name = "json", .section = kOutput, .commands = kWorking, .member = &Options::json, .help = "print the result as JSON",
+       .bare = "true"},
+      {.name = "quiet", .section = kOutput, .commands = kWorking, .member = &Options::quiet,
+       .help = "print results and errors only", .bare = "true"},
+      {.name = "profile", .section = kOutput, .commands = kRunning, .member = &Options::profile,
+       .help = "print each op's calls, time, GB/s, GFLOP/s and share of the machine's ceiling", .bare = "true"},
+      {.name = "help", .section = kOutput, .commands = kAny, .member = &Options::help, .help = "print this help",
+       .aliases = {"h"}, .bare = "true"},
+      {.name = "man", .section = kOutput, .commands = kAny, .member = &Options::man, .help = "print the manual page",
+       .bare = "true"},
+  };
+  // clang-format on
+  return rows;
+}
+
+}  // namespace tll

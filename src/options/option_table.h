@@ -1,0 +1,94 @@
+// The shape of the table of commands and options; the rows are in option_table.cpp.
+#pragma once
+
+#include <filesystem>
+#include <limits>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "src/options/options.h"
+
+namespace tll {
+
+struct CommandRow {
+  Command command;
+  std::string_view name;
+  std::string_view topic;  // what may follow the name: "[COMMAND]", "SHELL", or nothing
+  std::string_view summary;
+  std::string_view example;  // arguments of a call that works
+  std::string_view example_says;
+};
+
+// An enum field, seen as the index of its enumerator.
+struct EnumMember {
+  int (*get)(const Options&);
+  void (*set)(Options&, int);
+};
+
+using Member =
+    std::variant<bool Options::*, int64_t Options::*, double Options::*, std::string Options::*, std::filesystem::path Options::*,
+                 std::optional<std::filesystem::path> Options::*, std::vector<std::string> Options::*, EnumMember>;
+
+// Smallest and largest value; a bound may be left out of the range.
+struct Range {
+  double low = 0;
+  double high = std::numeric_limits<double>::infinity();
+  bool low_excluded = false;
+  bool high_excluded = false;
+};
+
+using Words = std::vector<std::string_view>;
+using WordPairs = std::vector<std::pair<std::string_view, std::string_view>>;
+
+constexpr unsigned command_bit(Command command) { return 1u << static_cast<int>(command); }
+
+struct OptionRow {
+  std::string_view name;  // words joined by '-'
+  std::string_view section;
+  unsigned commands;  // the commands that take it: bits of command_bit
+  Member member;
+  std::string_view value = {};  // what stands for the value in help; nothing for flags and choices
+  std::string_view help;
+  Words aliases = {};
+  Words choices = {};          // an enum's words in the order of its enumerators; the items of a list
+  WordPairs synonyms = {};     // other spellings of values
+  WordPairs shorthands = {};   // flags that mean this option with a value: {"bf16", "bf16"}
+  Words later = {};            // values that a later version will know
+  std::string_view bare = {};  // the value when none follows the name; empty: a value must follow
+  Range range = {};
+  bool size = false;      // bytes, with units
+  unsigned required = 0;  // the commands that cannot do without it
+  std::vector<std::pair<Command, std::string_view>> command_defaults = {};
+
+  bool taken_by(Command command) const { return commands & command_bit(command); }
+  bool is_flag() const { return std::holds_alternative<bool Options::*>(member); }
+};
+
+const std::vector<CommandRow>& command_rows();
+const std::vector<OptionRow>& option_rows();
+const CommandRow& command_row(Command);
+
+// The order in which help shows them.
+const Words& option_sections();
+
+// The row's field as JSON (words as words, sizes as bytes, an unset path as null) and as the user would type it ("" if unset).
+Json value_json(const OptionRow&, const Options&);
+std::string value_text(const OptionRow&, const Options&);
+
+// The default for this command, as the user would type it ("" if there is none).
+std::string default_text(const OptionRow&, Command);
+
+// "a whole number from 1 to 64", "one of none, full", ...
+std::string expected_value(const OptionRow&);
+
+// Reads `text` into the row's field. Error with exit code 2 naming `typed`, the option as the user wrote it.
+void set_value(const OptionRow&, Options&, std::string_view text, std::string_view typed);
+
+// Whether set_value would take `text` (used where a value is optional).
+bool accepts_value(const OptionRow&, std::string_view text);
+
+}  // namespace tll

@@ -1,0 +1,213 @@
+// Reading and writing the value of one option.
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <cstring>
+
+#include "src/base/check.h"
+#include "src/options/option_table.h"
+
+namespace tll {
+namespace {
+
+template <class... Visitors>
+struct Overloaded : Visitors... {
+  using Visitors::operator()...;
+};
+template <class... Visitors>
+Overloaded(Visitors...) -> Overloaded<Visitors...>;
+
+using OptionalPath = std::optional<std::filesystem::path> Options::*;
+using WordList = std::vector<std::string> Options::*;
+
+// Words in small letters, as Python writes them (True), or in capitals.
+std::optional<bool> read_bool(std::string_view typed) {
+  std::string text(typed);
+  for (char& c : text) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  if (text == "true" || text == "on" || text == "yes" || text == "1") return true;
+  if (text == "false" || text == "off" || text == "no" || text == "0") return false;
+  return std::nullopt;
+}
+
+template <class Number>
+std::optional<Number> read_number(std::string_view text) {
+  Number value{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
+
+// Bytes: K, M, G, T and KiB, MiB, ... are powers of 1024, KB, MB, ... of 1000, as in GNU's dd and sort.
+std::optional<int64_t> read_size(std::string_view text) {
+  double number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc()) return std::nullopt;
+  std::string unit(end, text.data() + text.size());
+  unit.erase(0, unit.find_first_not_of(' '));
+  for (char& c : unit) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  double factor = 1;
+  if (!unit.empty() && unit != "b") {
+    const char* powers = "kmgt";
+    const char* power = std::strchr(powers, unit[0]);
+    const std::string rest = unit.substr(1);
+    if (power == nullptr || (rest != "" && rest != "b" && rest != "ib")) return std::nullopt;
+    factor = std::pow(rest == "b" ? 1000.0 : 1024.0, static_cast<double>(power - powers + 1));
+  }
+  const double bytes = number * factor;
+  if (!(bytes >= 0) || bytes > 0x1p62) return std::nullopt;
+  return static_cast<int64_t>(bytes);
+}
+
+std::string_view canonical(const OptionRow& row, std::string_view text) {
+  for (const auto& [spelling, meaning] : row.synonyms) {
+    if (text == spelling) return meaning;
+  }
+  return text;
+}
+
+bool in_range(const Range& range, double value) {
+  if (!std::isfinite(value)) return false;
+  if (range.low_excluded ? value <= range.low : value < range.low) return false;
+  return range.high_excluded ? value < range.high : value <= range.high;
+}
+
+std::string range_text(const Range& range) {
+  const std::string low = range.low_excluded ? fmt::format("above {}", range.low) : fmt::format("{}", range.low);
+  if (std::isinf(range.high)) return range.low_excluded ? low : low + " or more";
+  if (range.low_excluded) return fmt::format("{} and at most {}", low, range.high);
+  return fmt::format("from {} to {}{}", low, range.high, range.high_excluded ? " (not included)" : "");
+}
+
+// The items of a comma-separated list as the row's choices, in their order, each once; nothing if one is unknown.
+std::optional<std::vector<std::string>> read_list(const OptionRow& row, std::string_view text) {
+  std::vector<std::string_view> found;
+  while (true) {
+    const size_t comma = text.find(',');
+    std::string_view item = text.substr(0, comma);
+    while (!item.empty() && item.front() == ' ') item.remove_prefix(1);
+    while (!item.empty() && item.back() == ' ') item.remove_suffix(1);
+    item = canonical(row, item);
+    if (item == "all-linear") {
+      found.insert(found.end(), row.choices.begin(), row.choices.end());
+    } else if (std::find(row.choices.begin(), row.choices.end(), item) == row.choices.end()) {
+      return std::nullopt;
+    } else {
+      found.push_back(item);
+    }
+    if (comma == std::string_view::npos) break;
+    text.remove_prefix(comma + 1);
+  }
+  std::vector<std::string> ordered;
+  for (std::string_view choice : row.choices) {
+    if (std::find(found.begin(), found.end(), choice) != found.end()) ordered.emplace_back(choice);
+  }
+  return ordered;
+}
+
+// Whether `text` is a value of the row; if so, it is written into `options`.
+bool read_value(const OptionRow& row, Options& options, std::string_view typed_text) {
+  const std::string_view text = canonical(row, typed_text);
+  const auto keep = [&](auto field, auto value) {
+    if (value) options.*field = *value;
+    return value.has_value();
+  };
+  return std::visit(Overloaded{[&](bool Options::*field) { return keep(field, read_bool(text)); },
+                               [&](int64_t Options::*field) {
+                                 const auto value = row.size ? read_size(text) : read_number<int64_t>(text);
+                                 return value && in_range(row.range, static_cast<double>(*value)) && keep(field, value);
+                               },
+                               [&](double Options::*field) {
+                                 const auto value = read_number<double>(text);
+                                 return value && in_range(row.range, *value) && keep(field, value);
+                               },
+                               [&](std::string Options::*field) {
+                                 options.*field = text;
+                                 return true;
+                               },
+                               [&](std::filesystem::path Options::*field) {
+                                 options.*field = text;
+                                 return !text.empty();
+                               },
+                               [&](OptionalPath field) {
+                                 const auto flag = read_bool(text);
+                                 if (flag == false) (options.*field).reset();
+                                 if (flag != false) options.*field = flag ? std::filesystem::path() : std::filesystem::path(text);
+                                 return !text.empty();
+                               },
+                               [&](WordList field) { return keep(field, read_list(row, text)); },
+                               [&](const EnumMember& field) {
+                                 const auto choice = std::find(row.choices.begin(), row.choices.end(), text);
+                                 if (choice == row.choices.end()) return false;
+                                 field.set(options, static_cast<int>(choice - row.choices.begin()));
+                                 return true;
+                               }},
+                    row.member);
+}
+
+}  // namespace
+
+std::string expected_value(const OptionRow& row) {
+  return std::visit(Overloaded{[](bool Options::*) -> std::string { return "true or false (on or off)"; },
+                               [&](int64_t Options::*) -> std::string {
+                                 if (row.size) return "a size such as 8GiB, 1.5G, 500MB or a number of bytes";
+                                 return "a whole number, " + range_text(row.range);
+                               },
+                               [&](double Options::*) -> std::string { return "a number, " + range_text(row.range); },
+                               [](std::string Options::*) -> std::string { return "a text"; },
+                               [](std::filesystem::path Options::*) -> std::string { return "a path"; },
+                               [](OptionalPath) -> std::string { return "a directory, or nothing"; },
+                               [&](WordList) -> std::string {
+                                 Words names;
+                                 for (const auto& [word, meaning] : row.synonyms) names.push_back(word);
+                                 return fmt::format("a list, joined by commas, of {} (short: {}), or all-linear",
+                                                    fmt::join(row.choices, ", "), fmt::join(names, ", "));
+                               },
+                               [&](const EnumMember&) -> std::string {
+                                 return fmt::format("{}{}", row.choices.size() > 1 ? "one of " : "",
+                                                    fmt::join(row.choices, ", "));
+                               }},
+                    row.member);
+}
+
+bool accepts_value(const OptionRow& row, std::string_view text) {
+  Options scratch;
+  return read_value(row, scratch, text);
+}
+
+void set_value(const OptionRow& row, Options& options, std::string_view text, std::string_view typed) {
+  if (std::find(row.later.begin(), row.later.end(), canonical(row, text)) != row.later.end()) {
+    fail(kExitUsage, "{} {} is not in this version; expected {}", typed, text, expected_value(row));
+  }
+  if (!read_value(row, options, text)) fail(kExitUsage, "{} expects {}, found '{}'", typed, expected_value(row), text);
+}
+
+Json value_json(const OptionRow& row, const Options& options) {
+  const auto path_json = [](const std::filesystem::path& path) { return path.empty() ? Json() : Json(path.string()); };
+  return std::visit(Overloaded{[&](std::filesystem::path Options::*field) { return path_json(options.*field); },
+                               [&](OptionalPath field) {
+                                 if (!(options.*field)) return Json();
+                                 return (options.*field)->empty() ? Json(true) : path_json(*(options.*field));
+                               },
+                               [&](const EnumMember& field) { return Json(std::string(row.choices.at(field.get(options)))); },
+                               [&](auto field) { return Json(options.*field); }},
+                    row.member);
+}
+
+std::string value_text(const OptionRow& row, const Options& options) {
+  const Json value = value_json(row, options);
+  if (value.is_null()) return "";
+  if (value.is_boolean()) return value.get<bool>() ? "on" : "off";
+  if (value.is_string()) return value.get<std::string>();
+  if (value.is_array()) return fmt::format("{}", fmt::join(value.get<std::vector<std::string>>(), ","));
+  if (value.is_number_float()) return fmt::format("{}", value.get<double>());
+  return fmt::format("{}", value.get<int64_t>());
+}
+
+std::string default_text(const OptionRow& row, Command command) {
+  for (const auto& [where, text] : row.command_defaults) {
+    if (where == command) return std::string(text);
+  }
+  return value_text(row, Options{});
+}
+
+}  // namespace tll

@@ -1,0 +1,124 @@
+// What the user asked for. One table (src/options/option_table.cpp) holds every command and option; parsing, help, the manual
+// page, shell completion and run.json are made from it, and defaults are the initialisers below.
+//
+// On the command line `-` and `_` are equal in names, an alias is accepted wherever its name is, `--name value` and
+// `--name=value` mean the same, flags need no value (`--quiet`, also `--quiet false`), and of a repeated option the last wins.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "src/base/json.h"
+#include "src/train/schedule.h"
+
+namespace tll {
+
+enum class Command { kTrain, kPlan, kPrepare, kShow, kEvaluate, kGenerate, kTokenize, kDump, kHelp, kCompletion };
+enum class DeviceOption { kAuto, kCpu, kCuda };
+enum class DtypeOption { kAuto, kFp32, kBf16, kFp16 };
+enum class TrainMode { kLora, kFull };
+enum class RecomputeOption { kNone, kSelective, kFull };
+enum class OptimizerOption { kAdamw };
+enum class UnanswerableOption { kSkip, kTrain };
+enum class InitOption { kPretrained, kRandom };
+enum class SplitOption { kAuto, kTrain, kValidation, kAll };
+
+struct Options {
+  Command command = Command::kTrain;
+  bool command_named = false;  // false: train, because no command was typed
+  std::string topic;           // `help TOPIC` (a command, may be empty) and `completion TOPIC` (a shell)
+
+  // Shared.
+  std::filesystem::path model;    // empty: the demo model
+  std::filesystem::path adapter;  // empty: none
+  std::filesystem::path data;
+  std::filesystem::path output;  // the default depends on the command
+  DeviceOption device = DeviceOption::kAuto;
+  DtypeOption dtype = DtypeOption::kAuto;    // activations and matmuls
+  DtypeOption weights = DtypeOption::kAuto;  // frozen weights as held in memory; auto: as dtype
+  int64_t threads = 0;                       // 0: every core that this process may use
+  int64_t seed = 42;
+  int64_t seq_len = 1024;  // tokens a row
+  int64_t memory = 0;      // bytes; 0: what the machine has available
+  bool quiet = false;
+  bool json = false;
+  bool profile = false;
+  bool help = false;
+  bool man = false;
+
+  // Where the weights come from.
+  InitOption init = InitOption::kPretrained;
+  std::filesystem::path config;  // a config.json in place of --model (plan, random weights)
+
+  // What is trained.
+  TrainMode train = TrainMode::kLora;
+  int64_t rank = 16;
+  double alpha = 32;
+  double dropout = 0;
+  std::vector<std::string> targets = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"};  // this order
+  bool rslora = false;
+  std::filesystem::path init_adapter;  // empty: a fresh adapter
+
+  // The steps.
+  int64_t batch_size = 1;  // rows of seq_len tokens
+  int64_t grad_accum = 1;  // batches a step
+  int64_t max_steps = 0;   // 0: by epochs
+  double epochs = 3;
+  double lr = 2e-4;
+  ScheduleKind schedule = ScheduleKind::kCosine;
+  double warmup_ratio = 0.03;
+  int64_t warmup_steps = 0;  // above 0: in place of warmup_ratio
+  OptimizerOption optimizer = OptimizerOption::kAdamw;
+  double weight_decay = 0;
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double eps = 1e-8;
+  double clip = 1;  // largest gradient norm; 0: off
+  RecomputeOption recompute = RecomputeOption::kNone;
+  bool plan = false;  // `train --plan`; the parser turns it into the command plan
+
+  // The data.
+  bool packing = true;
+  bool shuffle = true;
+  double valid_split = 0.1;          // share of the data set held out where it has no split of its own
+  std::filesystem::path valid_data;  // a data set to validate on, in place of a split
+  UnanswerableOption unanswerable = UnanswerableOption::kSkip;
+  bool allow_empty = false;
+  SplitOption split = SplitOption::kAuto;  // auto: validation where the set has one, else all
+  int64_t docs = 1;                        // documents of dump, samples of show
+  int64_t max_samples = 0;                 // evaluate; 0: all
+
+  // Evaluations and checkpoints.
+  int64_t eval_samples = 0;                     // questions answered before and after training; 0: none
+  int64_t eval_steps = 0;                       // 0: before and after training only
+  int64_t save_steps = 0;                       // 0: at the end only
+  int64_t save_total_limit = 0;                 // checkpoints kept; 0: all
+  std::optional<std::filesystem::path> resume;  // empty path: the newest checkpoint in output
+
+  // Text.
+  std::string prompt;
+  int64_t max_new_tokens = 64;
+  double temperature = 0;  // 0: greedy
+  bool add_special = false;
+
+  // Whether the user gave this option (by its name or an alias), rather than the default. `name` is one of the table.
+  bool given(std::string_view name) const;
+  std::set<std::string, std::less<>> given_names;  // names as in the table
+};
+
+// Arguments without the program's name. A user's mistake is thrown as Error with exit code 2: an unknown option (with the
+// nearest known one), a value outside its range, an option that the command does not take, a missing required option.
+Options parse_options(const std::vector<std::string>& arguments);
+
+// Every option that the command takes, by its snake_case name, as it stands now: whoever resolves an `auto` writes the outcome
+// into the field first. Words are words, sizes bytes, an unset path null.
+Json options_json(const Options&);
+
+const char* command_name(Command);
+
+}  // namespace tll

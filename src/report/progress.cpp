@@ -1,0 +1,130 @@
+#include "src/report/progress.h"
+
+#include <fmt/format.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <string_view>
+#include <utility>
+
+#include "src/base/units.h"
+
+namespace tll {
+namespace {
+
+constexpr int64_t kPlainLines = 100;
+constexpr std::chrono::milliseconds kRedraw{50};
+constexpr std::string_view kClear = "\r\x1b[K";
+constexpr size_t kAnyWidth = ~size_t{0};
+
+// Fields in the order shown. Where they do not all fit, the ones with the highest `optional` are left out.
+struct Field {
+  int optional;
+  char text[64];
+  size_t size;
+};
+
+template <class... Args>
+Field field(int optional, fmt::format_string<Args...> format, Args&&... args) {
+  Field made{optional, {}, 0};
+  made.size = std::min(fmt::format_to_n(made.text, sizeof made.text, format, std::forward<Args>(args)...).size, sizeof made.text);
+  return made;
+}
+
+}  // namespace
+
+Progress::Progress(int64_t first, int64_t last, bool quiet, int output)
+    : first_(first),
+      last_(last),
+      every_(std::max<int64_t>(1, (last - first + kPlainLines) / kPlainLines)),
+      output_(output),
+      quiet_(quiet),
+      terminal_(isatty(output) == 1) {}
+
+void Progress::show(const ProgressLine& line) {
+  if (quiet_) return;
+  latest_ = line;
+  pending_ = true;
+  const bool end = line.step == first_ || line.step == last_;
+  const bool due = terminal_ ? Clock::now() - last_draw_ >= kRedraw : line.step % every_ == 0;
+  if (end || due) draw(line);
+}
+
+void Progress::draw(const ProgressLine& line) {
+  const double elapsed = std::chrono::duration<double>(Clock::now() - start_).count();
+  const double left = elapsed / static_cast<double>(line.step - first_ + 1) * static_cast<double>(last_ - line.step);
+  Field fields[] = {field(0, "step {}/{}", line.step, last_),
+                    field(1, "loss {:.4f}", line.loss),
+                    field(4, "norm {:.3g}", line.grad_norm),
+                    field(7, "lr {:.2e}", line.lr),
+                    field(3, "{:.0f} tokens/s", line.tokens_per_second),
+                    field(5, "{:.0f}% of peak", line.peak_share * 100),
+                    field(6, "{}", Bytes{line.bytes}),
+                    field(2, "ETA {}", Duration{left})};
+  if (line.peak_share <= 0) fields[5].size = 0;
+
+  size_t width = kAnyWidth;
+  if (terminal_) {
+    winsize window{};
+    width = ioctl(output_, TIOCGWINSZ, &window) == 0 && window.ws_col > 0 ? window.ws_col : 80;
+  }
+  constexpr std::string_view kGap = "  ";
+  const auto length = [&] {
+    size_t total = 0;
+    for (const Field& f : fields) total += f.size > 0 ? f.size + kGap.size() : 0;
+    return total - kGap.size();
+  };
+  // A terminal's last column stays free: a cursor past it would wrap.
+  while (width != kAnyWidth && length() >= width) {
+    Field* worst = &fields[0];
+    for (Field& f : fields) {
+      if (f.size > 0 && f.optional > worst->optional) worst = &f;
+    }
+    if (worst == &fields[0]) break;
+    worst->size = 0;
+  }
+
+  char text[sizeof fields + 16];
+  char* end = text;
+  const auto append = [&](std::string_view part) { end = std::copy(part.begin(), part.end(), end); };
+  if (terminal_) append(kClear);
+  char* const begin = end;
+  for (const Field& f : fields) {
+    if (f.size == 0) continue;
+    if (end != begin) append(kGap);
+    append({f.text, f.size});
+  }
+  if (width != kAnyWidth && static_cast<size_t>(end - begin) >= width) end = begin + (width - 1);
+  if (!terminal_) append("\n");
+  write({text, static_cast<size_t>(end - text)});
+  drawn_ = terminal_;
+  pending_ = false;
+  last_draw_ = Clock::now();
+}
+
+void Progress::note(std::string_view text) {
+  if (quiet_) return;
+  if (drawn_) write(kClear);
+  write(text);
+  write("\n");
+  if (drawn_) draw(latest_);
+}
+
+void Progress::finish() {
+  if (pending_) draw(latest_);
+  if (drawn_) write("\n");
+  drawn_ = false;
+}
+
+void write_to_reader(int output, std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t written = ::write(output, text.data(), text.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written <= 0) return;
+    text.remove_prefix(static_cast<size_t>(written));
+  }
+}
+
+}  // namespace tll

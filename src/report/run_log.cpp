@@ -1,0 +1,98 @@
+#include "src/report/run_log.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cmath>
+#include <cstring>
+
+#include "src/base/file.h"
+
+namespace tll {
+namespace {
+
+// A double as JSON writes it: the shortest digits that read back the same, or null.
+struct JsonNumber {
+  double value;
+};
+
+// The length of the lines up to `step`: all whole lines before the first of a later step.
+size_t length_up_to(const std::string& text, int64_t step, const std::filesystem::path& path) {
+  size_t begin = 0;
+  for (int line = 1;; ++line) {
+    const size_t end = text.find('\n', begin);
+    if (end == std::string::npos) return begin;
+    const std::string where = fmt::format("{}, line {}", path.string(), line);
+    const Json object = parse_json(std::string_view(text).substr(begin, end - begin), where);
+    const auto found = object.is_object() ? object.find("step") : object.end();
+    if (found == object.end() || !found->is_number_integer()) bad_file("{}: expected an object with an integer \"step\"", where);
+    if (found->get<int64_t>() > step) return begin;
+    begin = end + 1;
+  }
+}
+
+}  // namespace
+}  // namespace tll
+
+template <>
+struct fmt::formatter<tll::JsonNumber> {
+  constexpr auto parse(format_parse_context& context) { return context.begin(); }
+
+  template <class Context>
+  auto format(tll::JsonNumber number, Context& context) const {
+    if (!std::isfinite(number.value)) return format_to(context.out(), "null");
+    return format_to(context.out(), "{}", number.value);
+  }
+};
+
+namespace tll {
+
+MetricsLog::MetricsLog(const std::filesystem::path& file, int64_t resumed_step) : path_(file) {
+  size_t keep = 0;
+  if (resumed_step > 0 && std::filesystem::exists(file)) keep = length_up_to(read_file(file), resumed_step, file);
+  file_ = open(file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+  if (file_ < 0 || ftruncate(file_, static_cast<off_t>(keep)) != 0) {
+    const int error = errno;
+    if (file_ >= 0) close(file_);
+    fail(kExitFault, "{}: cannot be written: {}", path_.string(), std::strerror(error));
+  }
+}
+
+MetricsLog::~MetricsLog() { close(file_); }
+
+template <class... Args>
+void MetricsLog::write_line(fmt::format_string<Args...> format, Args&&... args) {
+  char line[512];
+  const auto end = fmt::format_to_n(line, sizeof line, format, std::forward<Args>(args)...);
+  TLL_CHECK(end.size <= sizeof line, "a line of {} characters", end.size);
+  for (const char* rest = line; rest < end.out;) {
+    const ssize_t written = write(file_, rest, static_cast<size_t>(end.out - rest));
+    if (written < 0 && errno != EINTR) fail(kExitFault, "{}: cannot be written: {}", path_.string(), std::strerror(errno));
+    if (written > 0) rest += written;
+  }
+}
+
+void MetricsLog::step(const StepMetrics& m) {
+  write_line(
+      R"({{"step":{},"loss":{},"grad_norm":{},"lr":{},"tokens":{},"target_tokens":{},"seconds":{},"tokens_per_second":{}}})"
+      "\n",
+      m.step, JsonNumber{m.loss}, JsonNumber{m.grad_norm}, JsonNumber{m.lr}, m.tokens, m.target_tokens, JsonNumber{m.seconds},
+      JsonNumber{m.tokens_per_second()});
+}
+
+void MetricsLog::evaluation(int64_t step, double loss) {
+  write_line("{{\"step\":{},\"eval_loss\":{},\"eval_perplexity\":{}}}\n", step, JsonNumber{loss}, JsonNumber{std::exp(loss)});
+}
+
+void write_run_record(const std::filesystem::path& file, const RunRecord& record) {
+  const Json json = {{"options", record.options},
+                     {"plan", record.plan},
+                     {"device", record.device},
+                     {"measured", record.measured},
+                     {"result", record.result}};
+  // A path need not be UTF-8; what is not becomes U+FFFD.
+  write_file_atomic(file, json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+}
+
+}  // namespace tll

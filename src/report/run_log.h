@@ -1,0 +1,57 @@
+// What a run leaves behind for other programs: metrics.jsonl, one JSON object a line, and run.json.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+
+#include "src/base/check.h"
+#include "src/base/json.h"
+
+namespace tll {
+
+// One optimizer step. Numbers that are not finite are written as null.
+struct StepMetrics {
+  int64_t step = 0;      // from 1
+  double loss = 0;       // mean over the step's target tokens, before the update
+  double grad_norm = 0;  // before clipping
+  double lr = 0;
+  int64_t tokens = 0;  // real tokens, padding left out
+  int64_t target_tokens = 0;
+  double seconds = 0;  // wall time of the step
+
+  double tokens_per_second() const { return static_cast<double>(tokens) / seconds; }
+};
+
+// Writes metrics.jsonl. Each line is handed to the system as it comes, so a killed run loses none, and no line allocates memory.
+class MetricsLog {
+ public:
+  // Starts the file anew, or, where a run goes on after `resumed_step` > 0, keeps the lines up to that step and drops the rest
+  // (steps that the killed run did after its checkpoint, and a line it did not finish). Error with exit code 1 if the file cannot
+  // be written, 4 if a line that is kept is not one of this log.
+  explicit MetricsLog(const std::filesystem::path& file, int64_t resumed_step = 0);
+  ~MetricsLog();
+  MetricsLog(const MetricsLog&) = delete;
+  MetricsLog& operator=(const MetricsLog&) = delete;
+
+  void step(const StepMetrics&);
+  void evaluation(int64_t step, double loss);  // the perplexity beside it is exp(loss)
+
+ private:
+  template <class... Args>
+  void write_line(fmt::format_string<Args...> format, Args&&... args);
+
+  std::filesystem::path path_;
+  int file_ = -1;
+};
+
+// run.json. Each part is an object; parts not yet known (the result, at the start) stay null.
+struct RunRecord {
+  Json options;   // options_json
+  Json plan;      // planned bytes by category
+  Json device;    // processor, threads, memory, ceilings
+  Json measured;  // bytes and seconds of this run
+  Json result;    // losses, metrics, where the adapter is
+};
+void write_run_record(const std::filesystem::path& file, const RunRecord&);
+
+}  // namespace tll

@@ -1,0 +1,190 @@
+#include "src/train/checkpoint.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+
+#include "src/base/check.h"
+#include "src/base/file.h"
+#include "src/files/safetensors.h"
+#include "src/model/device_memory.h"
+
+namespace tll {
+namespace {
+
+constexpr int kVersion = 2;
+constexpr const char* kPrefix = "checkpoint-";
+constexpr const char* kMend = "resume from an older checkpoint with --resume DIR";
+
+constexpr const char* kFileSums = "xxh3_64";
+constexpr const char* kStateSum = "xxh3_64_of_this";
+
+std::string checksum(const void* data, size_t size) { return fmt::format("{:016x}", XXH3_64bits(data, size)); }
+std::string checksum(const std::filesystem::path& file) {
+  const MappedFile mapped(file);
+  return checksum(mapped.bytes().data(), mapped.bytes().size());
+}
+
+// Of all that the state says; keys are sorted, so the text depends on the content alone.
+std::string state_checksum(Json state) {
+  state.erase(kStateSum);
+  const std::string text = state.dump();
+  return checksum(text.data(), text.size());
+}
+
+std::filesystem::path state_file(const std::filesystem::path& directory) { return directory / "state.json"; }
+
+// The step of "checkpoint-N"; nothing for another name.
+std::optional<int64_t> step_of(const std::filesystem::path& directory) {
+  const std::string name = directory.filename().string(), prefix = kPrefix;
+  int64_t step = 0;
+  if (!name.starts_with(prefix)) return std::nullopt;
+  const auto [end, error] = std::from_chars(name.data() + prefix.size(), name.data() + name.size(), step);
+  if (error != std::errc() || end != name.data() + name.size()) return std::nullopt;
+  return step;
+}
+
+void flush_directory(const std::filesystem::path& directory) {
+  const int fd = open(directory.c_str(), O_RDONLY | O_DIRECTORY);
+  if (fd < 0) return;
+  fsync(fd);
+  close(fd);
+}
+
+std::vector<std::pair<int64_t, std::filesystem::path>> checkpoints(const std::filesystem::path& output) {
+  std::vector<std::pair<int64_t, std::filesystem::path>> found;
+  std::error_code none;
+  for (const auto& entry : std::filesystem::directory_iterator(output, none))
+    if (const auto step = step_of(entry.path()); step && entry.is_directory()) found.emplace_back(*step, entry.path());
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
+}  // namespace
+
+std::optional<std::filesystem::path> newest_checkpoint(const std::filesystem::path& output) {
+  const auto found = checkpoints(output);
+  if (found.empty()) return std::nullopt;
+  return found.back().second;
+}
+
+void write_checkpoint(const std::filesystem::path& output, const RunPosition& position, const float* m, const float* v,
+                      int64_t count, const std::function<void(const std::filesystem::path&)>& write_values) {
+  const std::string name = kPrefix + std::to_string(position.trainer.step);
+  const std::filesystem::path temporary = output / ("." + name + ".tmp"), target = output / name;
+  std::filesystem::remove_all(temporary);
+  std::filesystem::create_directories(temporary);
+  write_values(temporary);
+  const auto bytes = [&](const float* data) { return std::as_bytes(std::span(data, static_cast<size_t>(count))); };
+  write_safetensors(temporary / "optimizer.safetensors",
+                    {{{"m", FileDtype::F32, {count}}, bytes(m)}, {{"v", FileDtype::F32, {count}}, bytes(v)}});
+  Json sums = Json::object();
+  for (const auto& entry : std::filesystem::directory_iterator(temporary))
+    sums[entry.path().filename().string()] = checksum(entry.path());
+  const TrainerState& t = position.trainer;
+  Json state = {{"version", kVersion},
+                {"step", t.step},
+                {"updates", t.updates},
+                {"skipped_in_a_row", t.skipped_in_a_row},
+                {"loss_scale", t.loss_scale},
+                {"steady", t.steady},
+                {"loader", {{"seed", position.loader.seed}, {"epoch", position.loader.epoch}, {"row", position.loader.row}}},
+                {"settings", position.settings},
+                {kFileSums, sums}};
+  state[kStateSum] = state_checksum(state);
+  write_file_atomic(state_file(temporary), state.dump(2) + "\n");
+  flush_directory(temporary);
+  std::filesystem::remove_all(target);
+  std::filesystem::rename(temporary, target);
+  flush_directory(output);
+}
+
+void check_checkpoint(const std::filesystem::path& directory) {
+  if (!std::filesystem::is_directory(directory)) bad_file("{}: there is no such checkpoint", directory.string());
+  const std::string where = state_file(directory).string();
+  const Json state = parse_json(read_file(where), where);
+  try {
+    if (state.at("version").get<int>() != kVersion)
+      bad_file("{}: checkpoint version {}, this program reads {}", where, state.at("version").get<int>(), kVersion);
+    if (state.at(kStateSum).get<std::string>() != state_checksum(state))
+      bad_file("{}: the file was changed or damaged: its checksum is not the one inside; {}", where, kMend);
+    for (const auto& [name, sum] : state.at(kFileSums).items()) {
+      if (name.find('/') != std::string::npos) bad_file("{}: {} is not a file name", where, in_quotes(name));
+      if (checksum(directory / name) != sum.get<std::string>())
+        bad_file("{}: the file was changed or damaged: its checksum is not the one in state.json; {}",
+                 (directory / name).string(), kMend);
+    }
+  } catch (const Json::exception& error) {
+    bad_file("{}: not the state of a checkpoint: {}", where, error.what());
+  }
+}
+
+RunPosition read_checkpoint(const std::filesystem::path& directory, const Json& settings, const Device& device, float* m,
+                            float* v, int64_t count) {
+  const std::string where = state_file(directory).string();
+  const Json state = parse_json(read_file(where), where);
+  RunPosition position;
+  try {
+    const Json& saved = state.at("settings");
+    for (const auto& [key, value] : settings.items()) {
+      if (!saved.contains(key) || saved.at(key) != value)
+        bad_file("{}: {} was {} when the checkpoint was written and is {} now; resume with the same settings", where, key,
+                 saved.contains(key) ? saved.at(key).dump() : "not set", value.dump());
+    }
+    position.settings = saved;
+    position.trainer = {state.at("step").get<int64_t>(), state.at("updates").get<int64_t>(),
+                        state.at("skipped_in_a_row").get<int64_t>(), state.value("loss_scale", 1.0),
+                        state.value("steady", int64_t{0})};
+    const Json& loader = state.at("loader");
+    position.loader = {loader.at("seed").get<uint64_t>(), loader.at("epoch").get<int64_t>(), loader.at("row").get<int64_t>()};
+    if (!(position.trainer.loss_scale >= 1 && position.trainer.loss_scale <= UpdateDecision::kMostLossScale))
+      bad_file("{}: a loss scale of {} cannot be", where, position.trainer.loss_scale);
+    if (position.trainer.step < 0 || position.trainer.updates < 0 || position.trainer.updates > position.trainer.step)
+      bad_file("{}: step {} with {} updates cannot be", where, position.trainer.step, position.trainer.updates);
+  } catch (const Json::exception& error) {
+    bad_file("{}: not the state of a checkpoint: {}", where, error.what());
+  }
+  const SafetensorsFile optimizer(directory / "optimizer.safetensors");
+  for (const auto& [name, to] : {std::pair{"m", m}, std::pair{"v", v}}) {
+    const TensorInfo* info = optimizer.find(name);
+    if (!info || info->dtype != FileDtype::F32 || info->shape != std::vector<int64_t>{count})
+      bad_file("{}: expected {} of {} floats", optimizer.path().string(), name, count);
+    const auto bytes = optimizer.bytes(*info);
+    upload(device, to, bytes.data(), bytes.size());
+  }
+  synchronize(device);
+  return position;
+}
+
+OutputLock::OutputLock(const std::filesystem::path& directory)
+    : descriptor_(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+  if (descriptor_ >= 0 && flock(descriptor_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+    close(descriptor_);
+    fail(kExitUsage, "{}: another run is writing there; wait for it, or choose another --output", directory.string());
+  }
+}
+
+OutputLock::~OutputLock() {
+  if (descriptor_ >= 0) close(descriptor_);
+}
+
+void remove_old_checkpoints(const std::filesystem::path& output, int64_t keep, int64_t last) {
+  std::error_code none;
+  std::vector<std::filesystem::path> unfinished;
+  for (const auto& entry : std::filesystem::directory_iterator(output, none)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with(std::string(".") + kPrefix) && name.ends_with(".tmp")) unfinished.push_back(entry.path());
+  }
+  for (const auto& path : unfinished) std::filesystem::remove_all(path, none);
+  if (keep <= 0) return;
+  auto found = checkpoints(output);
+  std::erase_if(found, [&](const auto& checkpoint) { return checkpoint.first > last; });
+  for (size_t i = 0; i + static_cast<size_t>(keep) < found.size(); i++) std::filesystem::remove_all(found[i].second, none);
+}
+
+}  // namespace tll

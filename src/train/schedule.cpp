@@ -1,0 +1,34 @@
+#include "src/train/schedule.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+#include "src/base/check.h"
+
+namespace tll {
+
+double Schedule::factor(int64_t update) const {
+  TLL_CHECK(update >= 0 && update < updates && warmup_updates >= 0, "update {} of {}, warm-up {}", update, updates,
+            warmup_updates);
+  if (update < warmup_updates) return static_cast<double>(update) / static_cast<double>(warmup_updates);
+  const double after_warmup = static_cast<double>(updates - warmup_updates);
+  switch (kind) {
+    case ScheduleKind::kConstant:
+      return 1;
+    case ScheduleKind::kLinear:
+      return static_cast<double>(updates - update) / after_warmup;
+    case ScheduleKind::kCosine: {
+      const double progress = static_cast<double>(update - warmup_updates) / after_warmup;
+      return 0.5 * (1 + std::cos(std::numbers::pi * progress));
+    }
+  }
+  check_failed("a known schedule", __FILE__, __LINE__, fmt::format("kind {}", static_cast<int>(kind)));
+}
+
+int64_t warmup_updates(int64_t updates, int64_t warmup_steps, double warmup_ratio) {
+  if (warmup_steps > 0) return warmup_steps;
+  return static_cast<int64_t>(std::ceil(static_cast<double>(updates) * warmup_ratio));
+}
+
+}  // namespace tll

@@ -1,0 +1,281 @@
+#include "src/files/model_files.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+
+#include "src/base/check.h"
+#include "src/base/json.h"
+
+namespace tll {
+namespace {
+
+namespace fs = std::filesystem;
+
+LlamaConfig tiny(bool tied) {
+  LlamaConfig c;
+  c.vocab_size = 10, c.hidden = 4, c.intermediate = 6, c.layers = 2, c.heads = 2, c.kv_heads = 1, c.head_dim = 2,
+  c.tie_embeddings = tied;
+  return c;
+}
+
+class ModelFilesTest : public testing::Test {
+ protected:
+  using Tensors = std::map<std::string, TensorSpec>;
+
+  void SetUp() override {
+    std::string name = (fs::temp_directory_path() / "tll_model_XXXXXX").string();
+    ASSERT_NE(::mkdtemp(name.data()), nullptr);
+    dir = name;
+  }
+  void TearDown() override { fs::remove_all(dir); }
+
+  static Tensors all_of(const LlamaConfig& config) {
+    Tensors tensors;
+    for (const WeightSpec& spec : weight_specs(config)) tensors[spec.name] = {spec.name, FileDtype::BF16, spec.shape};
+    return tensors;
+  }
+  // Every byte of a tensor is `fill`.
+  void write(const std::string& file, const Tensors& tensors, const std::map<std::string, char>& fill = {}) const {
+    std::vector<TensorSpec> specs;
+    for (const auto& [name, spec] : tensors) specs.push_back(spec);
+    SafetensorsWriter writer(dir / file, specs);
+    for (const TensorInfo& t : writer.order()) {
+      const auto byte = fill.find(t.name);
+      const std::string data(t.end - t.begin, byte == fill.end() ? '\1' : byte->second);
+      writer.append(data.data(), data.size());
+    }
+    writer.commit();
+  }
+  void write_index(const std::map<std::string, std::string>& weight_map) const {
+    write_file_atomic(dir / "model.safetensors.index.json",
+                      Json{{"metadata", {{"total_size", 1}}}, {"weight_map", weight_map}}.dump());
+  }
+  std::string refusal(const LlamaConfig& config) const {
+    try {
+      ModelFiles files(dir, config);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.exit_code, kExitBadFile);
+      EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos) << error.what();
+      return error.what();
+    }
+    return "";
+  }
+  void expect_refused(const LlamaConfig& config, const std::string& why) const {
+    const std::string message = refusal(config);
+    EXPECT_NE(message.find(why), std::string::npos) << "message: " << message << "\nexpected: " << why;
+  }
+
+  fs::path dir;
+};
+
+TEST_F(ModelFilesTest, OneFile) {
+  for (const FileDtype dtype : {FileDtype::BF16, FileDtype::F16, FileDtype::F32}) {
+    Tensors tensors = all_of(tiny(false));
+    for (auto& [name, spec] : tensors) spec.dtype = dtype;
+    write("model.safetensors", tensors);
+    const ModelFiles files(dir, tiny(false));
+    EXPECT_TRUE(files.warnings().empty());
+    EXPECT_EQ(files.tensor("lm_head.weight").shape, (std::vector<int64_t>{10, 4}));
+    EXPECT_EQ(files.tensor("lm_head.weight").dtype, dtype);
+    EXPECT_THROW(files.tensor("nothing"), Error);
+  }
+}
+
+TEST_F(ModelFilesTest, MissingWrongAndUnexpectedTensors) {
+  expect_refused(tiny(true), "found neither");
+  write_file_atomic(dir / "pytorch_model.bin", "x");
+  expect_refused(tiny(true), "converted to safetensors");
+
+  Tensors tensors = all_of(tiny(true));
+  tensors.erase("model.layers.1.mlp.up_proj.weight");
+  write("model.safetensors", tensors);
+  expect_refused(tiny(true), "\"model.layers.1.mlp.up_proj.weight\" is missing");
+
+  tensors = all_of(tiny(true));
+  tensors["model.norm.weight"].shape = {5};
+  write("model.safetensors", tensors);
+  expect_refused(tiny(true), "model.norm.weight: expected shape [4] by config.json, found [5]");
+
+  tensors = all_of(tiny(true));
+  tensors["model.norm.weight"].dtype = FileDtype::U8;
+  write("model.safetensors", tensors);
+  expect_refused(tiny(true), "expected BF16, F16 or F32, found U8");
+
+  tensors = all_of(tiny(true));
+  write("model.safetensors", tensors);
+  expect_refused(tiny(false), "\"lm_head.weight\" is missing");  // transformers would invent one
+
+  for (const char* name : {"model.layers.0.self_attn.rotary_emb.inv_freq", "model.layers.0.self_attn.q_proj.bias"}) {
+    tensors[name] = {name, FileDtype::F32, {1}};
+  }
+  write("model.safetensors", tensors);
+  const ModelFiles files(dir, tiny(true));
+  ASSERT_EQ(files.warnings().size(), 1u);
+  EXPECT_NE(files.warnings()[0].find("q_proj.bias"), std::string::npos);
+
+  for (const char* name :
+       {"model.layers.0.mlp.up_proj.weight.absmax", "model.layers.0.mlp.up_proj.weight.quant_state.bitsandbytes__nf4",
+        "model.layers.0.mlp.up_proj.SCB", "model.layers.0.mlp.up_proj.qweight"}) {
+    tensors = all_of(tiny(true));
+    tensors[name] = {name, FileDtype::U8, {4}};
+    write("model.safetensors", tensors);
+    expect_refused(tiny(true), "quantised");
+  }
+  tensors.clear();
+  for (auto [name, spec] : all_of(tiny(true))) {
+    spec.name = name.substr(6);
+    tensors[spec.name] = spec;
+  }
+  write("model.safetensors", tensors);
+  expect_refused(tiny(true), "without \"model.\"");
+}
+
+TEST_F(ModelFilesTest, TiedHead) {
+  const Tensors both = all_of(tiny(false));
+  write("model.safetensors", both);
+  EXPECT_EQ(refusal(tiny(true)), "");  // equal: it is the embedding
+  EXPECT_TRUE(ModelFiles(dir, tiny(true)).warnings().empty());
+  write("model.safetensors", both, {{"lm_head.weight", '\2'}});
+  expect_refused(tiny(true), "tie_word_embeddings is true, but lm_head.weight differs");
+  EXPECT_EQ(refusal(tiny(false)), "");
+  Tensors head_only = both;
+  head_only.erase("model.embed_tokens.weight");
+  write("model.safetensors", head_only, {{"lm_head.weight", '\3'}});
+  EXPECT_EQ(ModelFiles(dir, tiny(true)).tensor("model.embed_tokens.weight").data[0], std::byte{3});
+  expect_refused(tiny(false), "embed_tokens");
+}
+
+TEST_F(ModelFilesTest, Shards) {
+  const std::string one = "model-00001-of-00002.safetensors", two = "model-00002-of-00002.safetensors";
+  std::map<std::string, std::string> map;
+  Tensors first, second;
+  for (const auto& [name, spec] : all_of(tiny(false))) {
+    const bool in_first = name.find("layers.0") != std::string::npos;
+    (in_first ? first : second)[name] = spec;
+    map[name] = in_first ? one : two;
+  }
+  write(one, first);
+  write(two, second, {{"model.norm.weight", '\7'}});
+  write_index(map);
+  EXPECT_EQ(refusal(tiny(false)), "");
+  EXPECT_EQ(ModelFiles(dir, tiny(false)).tensor("model.norm.weight").data[0], std::byte{7});
+
+  for (const char* name : {"../model-00001-of-00002.safetensors", "/etc/passwd", "a/b", "..", ".", "", "a\\b"}) {
+    auto bad = map;
+    bad["model.norm.weight"] = name;
+    write_index(bad);
+    expect_refused(tiny(false), "not a plain file name");
+  }
+  auto wrong = map;
+  wrong["model.norm.weight"] = one;
+  write_index(wrong);
+  expect_refused(tiny(false), "is not in \"" + one);
+  wrong["model.norm.weight"] = "model-00003-of-00003.safetensors";
+  write_index(wrong);
+  expect_refused(tiny(false), "no such file");
+  auto unmapped = map;
+  unmapped.erase("model.norm.weight");
+  write_index(unmapped);
+  expect_refused(tiny(false), "\"model.norm.weight\" is missing");
+  write_index(map);
+  first["model.norm.weight"] = second["model.norm.weight"];
+  write(one, first);
+  expect_refused(tiny(false), "is in two files");
+  for (const char* text : {"{}", "[]", "{\"weight_map\": []}", "{\"weight_map\": {\"a\": 1}}", "{", "{\"weight_map\": {}}"}) {
+    write_file_atomic(dir / "model.safetensors.index.json", text);
+    EXPECT_NE(refusal(tiny(false)), "") << text;
+  }
+}
+
+// Every half and every bf16, and floats around every rounding boundary, against the arithmetic of double.
+TEST(ConvertTensor, RoundsToNearestEven) {
+  std::vector<uint16_t> codes(65536);
+  for (size_t i = 0; i < codes.size(); i++) codes[i] = uint16_t(i);
+  const auto view = [](const auto& values, FileDtype dtype) { return TensorView{dtype, {}, std::as_bytes(std::span(values))}; };
+  std::vector<float> from_half(codes.size()), from_bf16(codes.size());
+  convert_tensor(view(codes, FileDtype::F16), from_half.data(), DType::f32, "t");
+  convert_tensor(view(codes, FileDtype::BF16), from_bf16.data(), DType::f32, "t");
+  for (size_t i = 0; i < codes.size(); i++) {
+    const int exponent = (i >> 10) & 31, mantissa = i & 1023;
+    const double sign = i >> 15 ? -1 : 1;
+    const double expected = exponent == 31
+                                ? (mantissa ? NAN : sign * INFINITY)
+                                : sign * (exponent ? std::ldexp(1024 + mantissa, exponent - 25) : std::ldexp(mantissa, -24));
+    if (std::isnan(expected)) {
+      EXPECT_TRUE(std::isnan(from_half[i])) << i;
+    } else {
+      EXPECT_EQ(from_half[i], expected) << i;
+    }
+    uint32_t bits;
+    std::memcpy(&bits, &from_bf16[i], 4);
+    EXPECT_EQ(bits, uint32_t(i) << 16) << i;
+  }
+
+  // Between neighbours: the middle goes to the even code, anything nearer to one of them goes there.
+  const auto check = [&](const std::vector<float>& exact, size_t last, DType to) {
+    std::vector<float> values;
+    std::vector<uint16_t> expected;
+    for (size_t i = 0; i < last; i++) {
+      const float low = exact[i], high = exact[i + 1];
+      const float middle = float((double(low) + double(high)) / 2);  // exact: one more bit than the code has
+      values.insert(values.end(), {low, std::nextafter(middle, low), middle, std::nextafter(middle, high)});
+      expected.insert(expected.end(), {uint16_t(i), uint16_t(i), uint16_t(i + i % 2), uint16_t(i + 1)});
+    }
+    std::vector<uint16_t> got(values.size());
+    convert_tensor(view(values, FileDtype::F32), got.data(), to, "t");
+    EXPECT_EQ(got, expected);
+  };
+  check(from_half, 0x7bff, DType::f16);
+  check(from_bf16, 0x7f7f, DType::bf16);
+  std::vector<float> special = {-0.0f, INFINITY, -INFINITY, NAN};
+  std::vector<uint16_t> got(4);
+  convert_tensor(view(special, FileDtype::F32), got.data(), DType::f16, "t");
+  EXPECT_EQ(got[0], 0x8000);
+  EXPECT_EQ(got[1], 0x7c00);
+  EXPECT_EQ(got[2], 0xfc00);
+  EXPECT_GT(got[3] & 0x7fff, 0x7c00);
+}
+
+TEST(ConvertTensor, UnalignedAndTooLarge) {
+  const std::vector<float> values = {1.5f, -2.25f, 65519.0f};
+  std::vector<std::byte> shifted(values.size() * 4 + 1);
+  std::memcpy(shifted.data() + 1, values.data(), values.size() * 4);
+  const TensorView view{FileDtype::F32, {3}, std::span(shifted).subspan(1)};
+  std::vector<float> same(3);
+  convert_tensor(view, same.data(), DType::f32, "t");
+  EXPECT_EQ(same, values);
+  std::vector<half> halves(3);
+  convert_tensor(view, halves.data(), DType::f16, "t");
+  EXPECT_EQ(to_acc(halves[2]), 65504.0f);
+  const std::vector<float> large = {65520.0f};
+  EXPECT_THROW(convert_tensor({FileDtype::F32, {1}, std::as_bytes(std::span(large))}, halves.data(), DType::f16, "t"), Error);
+}
+
+// A tensor of several pieces: nothing is lost at their bounds.
+TEST_F(ModelFilesTest, LoadsInPieces) {
+  LlamaConfig config = tiny(true);
+  config.vocab_size = 150'001, config.hidden = 8, config.head_dim = 4;
+  std::vector<TensorEntry> entries;
+  std::map<std::string, std::vector<float>> values;
+  for (const WeightSpec& spec : weight_specs(config)) {
+    std::vector<float>& v = values[spec.name];
+    v.resize(size_t(element_count(spec.shape)));
+    for (size_t i = 0; i < v.size(); i++) v[i] = float(i % 251) - 125;
+    entries.push_back({{spec.name, FileDtype::F32, spec.shape}, std::as_bytes(std::span(v))});
+  }
+  write_safetensors(dir / "model.safetensors", entries);
+  const ModelFiles files(dir, config);
+  const std::string name = "model.embed_tokens.weight";
+  std::vector<bf16> loaded(values[name].size());
+  files.load(name, loaded.data(), DType::bf16, 0, static_cast<int64_t>(loaded.size()));
+  int64_t wrong = 0;
+  for (size_t i = 0; i < loaded.size(); i++) wrong += to_acc(loaded[i]) != values[name][i];
+  EXPECT_EQ(wrong, 0);
+}
+
+}  // namespace
+}  // namespace tll
