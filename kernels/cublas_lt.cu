@@ -186,25 +186,25 @@ std::string cublas_version(const void* opened) {
 }
 
 bool cublas_matmul(const Device& device, const Matmul<float>& op) {
-  if (!cublas_serves(op) || !aligned(op.a.data) || !aligned(op.b.data) || !aligned(op.out) || !aligned(op.addend)) return false;
+  if (!cublas_serves(op) || !aligned(op.a.data) || !aligned(op.b.data) || !aligned(op.out.data) || !aligned(op.addend)) return false;
   // The workspace begins at a multiple of 256 bytes, and its size is what is left where that is farthest.
   constexpr size_t kUnit = 256;
-  const size_t scratch = op.scratch ? static_cast<size_t>(op.scratch_size) * sizeof(float) : 0;
+  const size_t scratch = op.scratch.data ? static_cast<size_t>(op.scratch.size) * sizeof(float) : 0;
   const size_t workspace = scratch < kUnit ? 0 : (scratch - (kUnit - sizeof(float))) / kUnit * kUnit;
-  char* const begin = reinterpret_cast<char*>(op.scratch);
+  char* const begin = reinterpret_cast<char*>(op.scratch.data);
   const size_t skipped = (kUnit - reinterpret_cast<uintptr_t>(begin) % kUnit) % kUnit;
 
   Blas& blas = *static_cast<Blas*>(device.blas);
-  const Product& product = blas.find({op.rows, op.cols, op.inner, op.a.dtype, op.out_dtype, op.a.transposed, op.b.transposed,
-                                      op.a.stride, op.b.stride, op.out_stride, workspace});
+  const Product& product = blas.find({op.rows(), op.cols(), op.inner(), op.a.dtype, op.out.dtype, op.a.transposed, op.b.transposed,
+                                      op.a.stride, op.b.stride, op.out.stride, workspace});
   if (!product.served) return false;
   const float alpha = static_cast<float>(op.alpha), beta = op.accumulate ? 1.0f : 0.0f;
   const cublasStatus_t status = blas.library.Matmul(
       blas.handle, product.desc.get(), &alpha, op.b.data, product.b.get(), op.a.data, product.a.get(), &beta,
-      op.accumulate && op.addend ? op.addend : op.out, product.out.get(), op.out, product.out.get(), &product.algo,
+      op.accumulate && op.addend ? op.addend : op.out.data, product.out.get(), op.out.data, product.out.get(), &product.algo,
       workspace ? begin + skipped : nullptr, workspace, static_cast<cudaStream_t>(device.stream));
   if (status != CUBLAS_STATUS_SUCCESS)
-    fail(kExitFault, "the GPU failed: a product of {} x {} x {} by {} ({})", op.rows, op.cols, op.inner, cublas_version(&blas),
+    fail(kExitFault, "the GPU failed: a product of {} x {} x {} by {} ({})", op.rows(), op.cols(), op.inner(), cublas_version(&blas),
          blas.library.GetStatusName(status));
   return true;
 }

@@ -21,11 +21,11 @@ inline constexpr size_t kBlasAlignment = 16;  // bytes: of addresses and strides
 
 inline bool cublas_serves(const Matmul<float>& op) {
   const DType type = op.a.dtype;
-  if (op.rows < kBlasLeastSize || op.cols < kBlasLeastSize || op.inner < kBlasLeastSize) return false;
+  if (op.rows() < kBlasLeastSize || op.cols() < kBlasLeastSize || op.inner() < kBlasLeastSize) return false;
   if (type != DType::f32 && type != DType::bf16 && type != DType::f16) return false;
-  if (op.b.dtype != type || (op.out_dtype != type && op.out_dtype != DType::f32)) return false;
+  if (op.b.dtype != type || (op.out.dtype != type && op.out.dtype != DType::f32)) return false;
   const auto whole = [](int64_t stride, DType t) { return static_cast<size_t>(stride) * dtype_bytes(t) % kBlasAlignment == 0; };
-  return whole(op.a.stride, type) && whole(op.b.stride, type) && whole(op.out_stride, op.out_dtype);
+  return whole(op.a.stride, type) && whole(op.b.stride, type) && whole(op.out.stride, op.out.dtype);
 }
 
 // For the current CUDA device. Null where the library is not found or does not start: then why_not says it.

@@ -72,7 +72,6 @@ TLL_NO_CUDA(EmbeddingBackward)
 TLL_NO_CUDA(EmbeddingForward)
 TLL_NO_CUDA(GatherRows)
 TLL_NO_CUDA(ListTargets)
-TLL_NO_CUDA(Matmul)
 TLL_NO_CUDA(RmsnormBackward)
 TLL_NO_CUDA(RmsnormForward)
 TLL_NO_CUDA(Rope)
@@ -80,6 +79,11 @@ TLL_NO_CUDA(RopeTable)
 TLL_NO_CUDA(ScatterRows)
 TLL_NO_CUDA(SwigluBackward)
 TLL_NO_CUDA(SwigluForward)
+template <class Acc>
+void Matmul<Acc>::cuda(const Device&) const {
+  no_cuda();
+}
+template void Matmul<float>::cuda(const Device&) const;
 void AdamW::cuda(const Device&) const { no_cuda(); }
 void SumOfSquares::cuda(const Device&) const { no_cuda(); }
 void UpdateDecision::cuda(const Device&) const { no_cuda(); }

@@ -1,5 +1,5 @@
-// On a CPU: oneDNN's bf16 product where the processor has one; else the packed float product of sgemm.h, which takes no memory of
-// its own. A few rows (generation) are dot products, bound by reading the weights.
+// On a CPU: oneDNN's bf16 matmul where the processor has one; else the packed fp32 GEMM of sgemm.h. A few rows (generation) are
+// dot products, bound by reading the weights.
 #include "kernels/matmul.h"
 
 #include <algorithm>
@@ -13,28 +13,28 @@ namespace {
 
 constexpr int kFewRows = 8;
 
-// out (rows, cols) for a few rows: each weight is read once.
+// A few rows: each weight is read once.
 template <class A, class B, class Out>
 void dot_rows(const Matmul<float>& op) {
   const A* a = static_cast<const A*>(op.a.data);
   const B* b = static_cast<const B*>(op.b.data);
-  Out* out = static_cast<Out*>(op.out);
+  Out* out = static_cast<Out*>(op.out.data);
 #pragma omp parallel for schedule(static)
-  for (int n = 0; n < op.cols; n++) {
+  for (int n = 0; n < op.cols(); n++) {
     const B* w = b + n * op.b.stride;
-    for (int m = 0; m < op.rows; m++) {
+    for (int m = 0; m < op.rows(); m++) {
       const A* x = a + m * op.a.stride;
       float sum = 0;
 #pragma omp simd reduction(+ : sum)
-      for (int k = 0; k < op.inner; k++) sum += to_acc(x[k]) * to_acc(w[k]);
-      Out& y = out[m * op.out_stride + n];
+      for (int k = 0; k < op.inner(); k++) sum += to_acc(x[k]) * to_acc(w[k]);
+      Out& y = out[m * op.out.stride + n];
       y = from_acc<Out>(static_cast<float>(op.alpha) * sum + (op.accumulate ? to_acc(y) : 0.0f));
     }
   }
 }
 template <class A, class B>
 void dot_rows_any_out(const Matmul<float>& op) {
-  if (op.out_dtype == DType::f32) return dot_rows<A, B, float>(op);
+  if (op.out.dtype == DType::f32) return dot_rows<A, B, float>(op);
   return dot_rows<A, B, bf16>(op);
 }
 template <class A>
@@ -49,83 +49,88 @@ void dot_rows_any_weight(const Matmul<float>& op) {
   }
 }
 
-void product(const Matmul<float>& op) {
-  if (op.rows == 0 || op.cols == 0) return;
-  if (op.inner == 0) {  // an empty sum; oneDNN refuses it
-    const size_t row = static_cast<size_t>(op.cols) * dtype_bytes(op.out_dtype);
-    for (int64_t r = 0; r < op.rows && !op.accumulate; r++)
-      std::memset(static_cast<char*>(op.out) + static_cast<size_t>(r * op.out_stride) * dtype_bytes(op.out_dtype), 0, row);
-    return;
-  }
-  if (op.rows <= kFewRows && !op.a.transposed && op.b.transposed && (op.a.dtype == DType::f32 || op.a.dtype == DType::bf16)) {
-    if (op.a.dtype == DType::f32) return dot_rows_any_weight<float>(op);
-    return dot_rows_any_weight<bf16>(op);
-  }
-  if (matmul_bf16(op)) return;
-
-  TLL_CHECK(op.scratch && op.scratch_size >= Matmul<float>::scratch_floats(1), "{} floats of scratch", op.scratch_size);
-  if (op.out_dtype == DType::f32 || op.inner <= kInnerOnce) return packed_product(op);
-
-  // A long sum that is rounded at the end: some rows at a time, first in float.
+// bf16 results of a long sum, which must be rounded once: some rows at a time, first in float.
+void packed_gemm_by_rows(const Matmul<float>& op) {
   Matmul<float> part = op;
-  part.out = op.scratch + op.scratch_size - Matmul<float>::kSums;
-  part.out_dtype = DType::f32, part.out_stride = op.cols, part.accumulate = false, part.scratch_size -= Matmul<float>::kSums;
-  const int64_t most_rows = Matmul<float>::kSums / op.cols;
-  TLL_CHECK(most_rows > 0, "{} columns", op.cols);
-  for (int64_t r0 = 0; r0 < op.rows; r0 += most_rows) {
-    part.rows = static_cast<int>(std::min(most_rows, op.rows - r0));
-    part.a.data = static_cast<const std::byte*>(op.a.data) +
-                  r0 * (op.a.transposed ? 1 : op.a.stride) * static_cast<int64_t>(dtype_bytes(op.a.dtype));
-    packed_product(part);
-    bf16* out = static_cast<bf16*>(op.out) + r0 * op.out_stride;
-    const float* sums = static_cast<const float*>(part.out);
+  part.accumulate = false, part.scratch.size -= Matmul<float>::kSums;
+  float* sums = op.scratch.data + part.scratch.size;
+  const int64_t most_rows = Matmul<float>::kSums / op.cols();
+  TLL_CHECK(most_rows > 0, "{} columns", op.cols());
+  for (int64_t r0 = 0; r0 < op.rows(); r0 += most_rows) {
+    const int rows = static_cast<int>(std::min(most_rows, op.rows() - r0));
+    part.out = matrix(sums, rows, op.cols());
+    part.a = op.a.rows(static_cast<int>(r0), rows);
+    packed_gemm(part);
+    bf16* out = static_cast<bf16*>(op.out.data) + r0 * op.out.stride;
 #pragma omp parallel for schedule(static)
-    for (int r = 0; r < part.rows; r++) {
-      for (int c = 0; c < op.cols; c++) {
-        bf16& to = out[r * op.out_stride + c];
-        const float sum = sums[static_cast<int64_t>(r) * op.cols + c];
+    for (int r = 0; r < rows; r++) {
+      for (int c = 0; c < op.cols(); c++) {
+        bf16& to = out[r * op.out.stride + c];
+        const float sum = sums[static_cast<int64_t>(r) * op.cols() + c];
         to = round_to_bf16(op.accumulate ? to_acc(to) + sum : sum);
       }
     }
   }
 }
 
-template <class Float>
-void product_plain(const Matmul<Float>& op) {
-  const Float *a = static_cast<const Float*>(op.a.data), *b = static_cast<const Float*>(op.b.data);
-  Float* out = static_cast<Float*>(op.out);
-  for (int64_t i = 0; i < op.rows; i++) {
-    for (int64_t j = 0; j < op.cols; j++) {
-      Float sum{};
-      for (int64_t k = 0; k < op.inner; k++)
-        sum += a[op.a.transposed ? k * op.a.stride + i : i * op.a.stride + k] *
-               b[op.b.transposed ? j * op.b.stride + k : k * op.b.stride + j];
-      Float& y = out[i * op.out_stride + j];
-      y = Float(op.alpha) * sum + (op.accumulate ? y : Float(0));
+// to = from, row by row; from null: zeros.
+void set_rows(const Matrix& to, const void* from) {
+  const int64_t bytes = static_cast<int64_t>(dtype_bytes(to.dtype));
+  for (int64_t r = 0; r < to.row_count; r++) {
+    const int64_t at = r * to.stride * bytes;
+    void* row = static_cast<std::byte*>(to.data) + at;
+    const size_t size = static_cast<size_t>(to.col_count * bytes);
+    from ? std::memcpy(row, static_cast<const std::byte*>(from) + at, size) : std::memset(row, 0, size);
+  }
+}
+
+void matmul_float(const Matmul<float>& op) {
+  TLL_CHECK(op.out.dtype != DType::f16, "matmul to {} runs on CUDA only", dtype_name(op.out.dtype));
+  if (op.rows() == 0 || op.cols() == 0) return;
+  if (op.inner() == 0) {  // an empty sum; oneDNN refuses it
+    if (!op.accumulate) set_rows(op.out, nullptr);
+    return;
+  }
+  if (op.rows() <= kFewRows && !op.a.transposed && op.b.transposed && (op.a.dtype == DType::f32 || op.a.dtype == DType::bf16)) {
+    if (op.a.dtype == DType::f32) return dot_rows_any_weight<float>(op);
+    return dot_rows_any_weight<bf16>(op);
+  }
+  if (matmul_bf16(op)) return;
+  TLL_CHECK(op.scratch.data && op.scratch.size >= Matmul<float>::scratch_floats(1), "{} floats of scratch", op.scratch.size);
+  if (op.out.dtype == DType::f32 || op.inner() <= kInnerOnce) return packed_gemm(op);
+  packed_gemm_by_rows(op);
+}
+
+template <class Acc>
+void matmul_plain(const Matmul<Acc>& op) {
+  const Acc *a = static_cast<const Acc*>(op.a.data), *b = static_cast<const Acc*>(op.b.data);
+  Acc* out = static_cast<Acc*>(op.out.data);
+  for (int64_t i = 0; i < op.rows(); i++) {
+    for (int64_t j = 0; j < op.cols(); j++) {
+      Acc sum{};
+      for (int64_t k = 0; k < op.inner(); k++)
+        sum += a[i * op.a.row_step() + k * op.a.col_step()] * b[k * op.b.row_step() + j * op.b.col_step()];
+      Acc& y = out[i * op.out.stride + j];
+      y = Acc(op.alpha) * sum + (op.accumulate ? y : Acc(0));
     }
   }
 }
 
 }  // namespace
 
-template <class Float>
+template <class Acc>
 template <Isa>
-void Matmul<Float>::cpu() const {
-  if (accumulate && addend && addend != out) {
-    const size_t bytes = dtype_bytes(out_dtype), row = static_cast<size_t>(cols) * bytes;
-    for (int64_t r = 0; r < rows; r++) {
-      const size_t at = static_cast<size_t>(r * out_stride) * bytes;
-      std::memcpy(static_cast<char*>(out) + at, static_cast<const char*>(addend) + at, row);
-    }
-  }
-  if constexpr (is_oracle<Float>) {
-    product_plain(*this);
-  } else {
-    // The types of the operands are run-time values, so float and bf16 training run the same code.
-    product(Matmul<float>{out, out_dtype, out_stride, a, b, rows, cols, inner, alpha, accumulate, scratch, scratch_size});
-  }
+void Matmul<Acc>::cpu() const {
+  if (accumulate && addend && addend != out.data) set_rows(out, addend);
+  if constexpr (is_oracle<Acc>)
+    matmul_plain(*this);
+  else
+    matmul_float(*this);
 }
 
-TLL_INSTANTIATE(Matmul)
+template void Matmul<float>::cpu<kIsa>() const;
+#ifdef TLL_ORACLE
+TLL_INSTANTIATE_ORACLE(Matmul)
+#endif
 
 }  // namespace tll

@@ -43,18 +43,19 @@ TLL_DEVICE float load_any(const void* data, DType dtype, int64_t i) {
 // out[row, col …] = or += sums, rounded once; what lies beyond the last column is left out.
 template <class Out, int kCount>
 TLL_DEVICE void store_as(const Matmul<float>& op, int64_t row, int64_t col, const float (&sums)[kCount], bool vector) {
-  const int64_t place = row * op.out_stride + col;
-  Out* at = static_cast<Out*>(op.out) + place;
+  const int64_t place = row * op.out.stride + col;
+  Out* at = static_cast<Out*>(op.out.data) + place;
   const float alpha = static_cast<float>(op.alpha);
   float values[kCount] = {};
-  if (op.accumulate) load_floats(values, static_cast<const Out*>(op.addend ? op.addend : op.out) + place, op.cols - col, vector);
+  if (op.accumulate)
+    load_floats(values, static_cast<const Out*>(op.addend ? op.addend : op.out.data) + place, op.cols() - col, vector);
 #pragma unroll
   for (int i = 0; i < kCount; i++) values[i] = alpha * sums[i] + values[i];
-  store_floats(at, values, op.cols - col, vector);
+  store_floats(at, values, op.cols() - col, vector);
 }
 template <int kCount>
 TLL_DEVICE void store_results(const Matmul<float>& op, int64_t row, int64_t col, const float (&sums)[kCount], bool vector) {
-  switch (op.out_dtype) {
+  switch (op.out.dtype) {
     case DType::f32:
       return store_as<float>(op, row, col, sums, vector);
     case DType::bf16:
@@ -65,19 +66,19 @@ TLL_DEVICE void store_results(const Matmul<float>& op, int64_t row, int64_t col,
 }
 template <int kCount>
 TLL_DEVICE void store_part(const Part& part, int64_t row, int64_t col, const float (&sums)[kCount]) {
-  if (row >= part.op.rows || col >= part.op.cols) return;
+  if (row >= part.op.rows() || col >= part.op.cols()) return;
   if (part.splits == 1)
     store_results(part.op, row, col, sums, part.vector_out);
   else
-    store_floats(part.partial + (static_cast<int64_t>(blockIdx.z) * part.op.rows + row) * part.op.cols + col, sums,
-                 part.op.cols - col, part.vector_partial);
+    store_floats(part.partial + (static_cast<int64_t>(blockIdx.z) * part.op.rows() + row) * part.op.cols() + col, sums,
+                 part.op.cols() - col, part.vector_partial);
 }
 
 constexpr int kAddThreads = 256, kAddOwn = 4;
 
 // A thread owns four neighbouring results of a row.
 __global__ void __launch_bounds__(kAddThreads) add_splits_kernel(const __grid_constant__ Part part) {
-  const int64_t rows = part.op.rows, cols = part.op.cols, chunks = ceil_div<int64_t>(cols, kAddOwn);
+  const int64_t rows = part.op.rows(), cols = part.op.cols(), chunks = ceil_div<int64_t>(cols, kAddOwn);
   const int64_t i = int64_t{blockIdx.x} * kAddThreads + threadIdx.x;
   if (i >= rows * chunks) return;
   const int64_t row = i / chunks, col = i % chunks * kAddOwn;
@@ -97,9 +98,9 @@ constexpr int kFewRows = 8, kDotWarps = 4;
 
 template <class Float>
 __global__ void __launch_bounds__(kDotWarps * 32) dot_rows_kernel(const __grid_constant__ Matmul<float> op, bool vector) {
-  const int lane = threadIdx.x % 32, inner = op.inner;
+  const int lane = threadIdx.x % 32, inner = op.inner();
   const int64_t n = int64_t{blockIdx.x} * kDotWarps + threadIdx.x / 32;
-  if (n >= op.cols) return;  // the whole warp
+  if (n >= op.cols()) return;  // the whole warp
   const Float* __restrict__ w = static_cast<const Float*>(op.b.data) + n * op.b.stride;
   const Float* __restrict__ x = static_cast<const Float*>(op.a.data);
   float sum[kFewRows] = {};
@@ -108,7 +109,7 @@ __global__ void __launch_bounds__(kDotWarps * 32) dot_rows_kernel(const __grid_c
     load_floats<8>(wv, w + k, inner - k, vector);
 #pragma unroll
     for (int m = 0; m < kFewRows; m++) {
-      if (m >= op.rows) break;
+      if (m >= op.rows()) break;
       load_floats<8>(xv, x + m * op.a.stride + k, inner - k, vector);
 #pragma unroll
       for (int i = 0; i < 8; i++) sum[m] = fmaf(xv[i], wv[i], sum[m]);
@@ -116,7 +117,7 @@ __global__ void __launch_bounds__(kDotWarps * 32) dot_rows_kernel(const __grid_c
   }
 #pragma unroll
   for (int m = 0; m < kFewRows; m++) {
-    if (m >= op.rows) break;
+    if (m >= op.rows()) break;
     const float total[1] = {warp_sum(sum[m])};
     if (lane == 0) store_results(op, m, n, total, true);
   }
@@ -183,11 +184,11 @@ __global__ void __launch_bounds__(Shape::kThreads)
   const int row0 = blockIdx.x * Shape::kRows, col0 = blockIdx.y * Shape::kCols;
   const int warp_row = warp / Shape::kWarpsN * Shape::kWarpRows, warp_col = warp % Shape::kWarpsN * Shape::kWarpCols;
   const int begin = blockIdx.z * part.inner_split;
-  const int end = begin + part.inner_split < op.inner ? begin + part.inner_split : op.inner;
+  const int end = begin + part.inner_split < op.inner() ? begin + part.inner_split : op.inner();
 
   const auto load = [&](int stage, int k) {
-    load_tile<Float, Shape::kRows, !kTransA, Shape::kThreads>(tiles + stage * kA, a, a_stride, row0, op.rows, k, end, vector_a);
-    load_tile<Float, Shape::kCols, kTransB, Shape::kThreads>(tiles + 2 * kA + stage * kB, b, b_stride, col0, op.cols, k, end,
+    load_tile<Float, Shape::kRows, !kTransA, Shape::kThreads>(tiles + stage * kA, a, a_stride, row0, op.rows(), k, end, vector_a);
+    load_tile<Float, Shape::kCols, kTransB, Shape::kThreads>(tiles + 2 * kA + stage * kB, b, b_stride, col0, op.cols(), k, end,
                                                              vector_b);
   };
   float sum[kM][kN][4] = {};
@@ -253,12 +254,13 @@ __global__ void __launch_bounds__(Shape::kThreads)
 
 constexpr int kFmaTile = 64, kFmaInner = 16, kFmaThreads = 256, kFmaPitch = kFmaTile + 4;
 
-// tile[k][line] of a (lines, inner) operand; neighbouring threads read what lies side by side in memory.
-TLL_DEVICE void load_fma_tile(float* tile, const Matrix& m, bool along_inner, int first, int size, int k0, int end) {
+// tile[k][line] of m (lines, inner); neighbouring threads read what lies side by side in memory.
+TLL_DEVICE void load_fma_tile(float* tile, const ConstMatrix& m, int first, int k0, int end) {
+  const bool along_inner = !m.transposed;
 #pragma unroll
   for (int c = threadIdx.x; c < kFmaTile * kFmaInner; c += kFmaThreads) {
     const int line = along_inner ? c / kFmaInner : c % kFmaTile, k = along_inner ? c % kFmaInner : c / kFmaTile;
-    const bool inside = first + line < size && k0 + k < end;
+    const bool inside = first + line < m.row_count && k0 + k < end;
     const int64_t at = along_inner ? (first + line) * m.stride + k0 + k : (k0 + k) * m.stride + first + line;
     tile[k * kFmaPitch + line] = inside ? load_any(m.data, m.dtype, at) : 0.0f;
   }
@@ -271,11 +273,11 @@ __global__ void __launch_bounds__(kFmaThreads) matmul_fma_kernel(const __grid_co
   const int row0 = blockIdx.x * kFmaTile, col0 = blockIdx.y * kFmaTile;
   const int row = threadIdx.x / 16 * 4, col = threadIdx.x % 16 * 4;
   const int begin = blockIdx.z * part.inner_split;
-  const int end = begin + part.inner_split < op.inner ? begin + part.inner_split : op.inner;
+  const int end = begin + part.inner_split < op.inner() ? begin + part.inner_split : op.inner();
   float sum[4][4] = {};
   for (int k0 = begin; k0 < end; k0 += kFmaInner) {
-    load_fma_tile(a_tile, op.a, !op.a.transposed, row0, op.rows, k0, end);
-    load_fma_tile(b_tile, op.b, op.b.transposed, col0, op.cols, k0, end);
+    load_fma_tile(a_tile, op.a, row0, k0, end);
+    load_fma_tile(b_tile, op.b.t(), col0, k0, end);
     __syncthreads();
 #pragma unroll
     for (int k = 0; k < kFmaInner; k++) {
@@ -296,14 +298,14 @@ __global__ void __launch_bounds__(kFmaThreads) matmul_fma_kernel(const __grid_co
 // ---- the choice ---------------------------------------------------------------------------------------------------------------
 
 template <class Float>
-bool vector_rows(const Matrix& m) {
+bool vector_rows(const ConstMatrix& m) {
   return vec_aligned<kVec<Float>>(static_cast<const Float*>(m.data), m.stride);
 }
 int tiles(int size, int tile) { return (size + tile - 1) / tile; }
 
 bool vector_results(const Matmul<float>& op) {
-  const int64_t stride = op.out_stride * static_cast<int64_t>(dtype_bytes(op.out_dtype));
-  return vec_aligned<16>(static_cast<const char*>(op.out), stride) &&
+  const int64_t stride = op.out.stride * static_cast<int64_t>(dtype_bytes(op.out.dtype));
+  return vec_aligned<16>(static_cast<const char*>(op.out.data), stride) &&
          vec_aligned<16>(static_cast<const char*>(op.addend), stride);
 }
 
@@ -311,27 +313,27 @@ bool vector_results(const Matmul<float>& op) {
 constexpr int kEnoughBlocks = 128, kLeastInner = 256;
 Part divide(const Matmul<float>& op, int blocks) {
   int splits = 1;
-  const int64_t results = static_cast<int64_t>(op.rows) * op.cols;
-  if (blocks < kEnoughBlocks && op.inner >= 2 * kLeastInner && op.scratch)
+  const int64_t results = static_cast<int64_t>(op.rows()) * op.cols();
+  if (blocks < kEnoughBlocks && op.inner() >= 2 * kLeastInner && op.scratch.data)
     splits = static_cast<int>(std::min<int64_t>(
-        {tiles(kEnoughBlocks, blocks), op.inner / kLeastInner, std::max<int64_t>(1, op.scratch_size / results)}));
-  const int inner = tiles(tiles(op.inner, splits), kInnerTile) * kInnerTile;
+        {tiles(kEnoughBlocks, blocks), op.inner() / kLeastInner, std::max<int64_t>(1, op.scratch.size / results)}));
+  const int inner = tiles(tiles(op.inner(), splits), kInnerTile) * kInnerTile;
   return {op,
-          std::max(1, tiles(op.inner, std::max(inner, 1))),
+          std::max(1, tiles(op.inner(), std::max(inner, 1))),
           inner,
-          op.scratch,
+          op.scratch.data,
           vector_results(op),
-          vec_aligned<4>(op.scratch, op.cols)};
+          vec_aligned<4>(op.scratch.data, op.cols())};
 }
 void finish(const Device& device, const Part& part) {
   if (part.splits == 1) return;
-  const int64_t chunks = static_cast<int64_t>(part.op.rows) * tiles(part.op.cols, kAddOwn);
+  const int64_t chunks = static_cast<int64_t>(part.op.rows()) * tiles(part.op.cols(), kAddOwn);
   launch<add_splits_kernel>(blocks_for(chunks, kAddThreads), kAddThreads, 0, stream_of(device), part);
 }
 
 template <class Float, class Shape, bool kTransA, bool kTransB>
 void launch_mma(const Device& device, const Matmul<float>& op) {
-  const int m = tiles(op.rows, Shape::kRows), n = tiles(op.cols, Shape::kCols);
+  const int m = tiles(op.rows(), Shape::kRows), n = tiles(op.cols(), Shape::kCols);
   const Part part = divide(op, m * n);
   const dim3 grid(static_cast<unsigned>(m), static_cast<unsigned>(n), static_cast<unsigned>(part.splits));
   launch<matmul_mma_kernel<Float, Shape, kTransA, kTransB>>(grid, Shape::kThreads, 0, stream_of(device), part,
@@ -345,48 +347,41 @@ void launch_transposed(const Device& device, const Matmul<float>& op) {
   op.b.transposed ? launch_mma<Float, Shape, false, true>(device, op) : launch_mma<Float, Shape, false, false>(device, op);
 }
 template <class Float>
-void tensor_core_product(const Device& device, const Matmul<float>& op) {
-  if (op.cols <= Narrow::kCols) return launch_transposed<Float, Narrow>(device, op);
-  if (op.rows <= Flat::kRows) return launch_transposed<Float, Flat>(device, op);
-  if (tiles(op.rows, Large::kRows) * tiles(op.cols, Large::kCols) >= kEnoughBlocks / 2)
+void tensor_core_matmul(const Device& device, const Matmul<float>& op) {
+  if (op.cols() <= Narrow::kCols) return launch_transposed<Float, Narrow>(device, op);
+  if (op.rows() <= Flat::kRows) return launch_transposed<Float, Flat>(device, op);
+  if (tiles(op.rows(), Large::kRows) * tiles(op.cols(), Large::kCols) >= kEnoughBlocks / 2)
     return launch_transposed<Float, Large>(device, op);
   launch_transposed<Float, Small>(device, op);
 }
 
 template <class Float>
 void dot_rows(const Device& device, const Matmul<float>& op) {
-  launch<dot_rows_kernel<Float>>(blocks_for(op.cols, kDotWarps), kDotWarps * 32, 0, stream_of(device), op,
+  launch<dot_rows_kernel<Float>>(blocks_for(op.cols(), kDotWarps), kDotWarps * 32, 0, stream_of(device), op,
                                  vector_rows<Float>(op.a) && vector_rows<Float>(op.b));
 }
 
-void product(const Device& device, const Matmul<float>& op) {
-  if (op.rows == 0 || op.cols == 0) return;
-  const bool same = op.a.dtype == op.b.dtype;
-  if (op.rows <= kFewRows && same && !op.a.transposed && op.b.transposed) {
-    if (op.a.dtype == DType::f32) return dot_rows<float>(device, op);
-    if (op.a.dtype == DType::bf16) return dot_rows<bf16>(device, op);
-    return dot_rows<half>(device, op);
+}  // namespace
+
+template <class Acc>
+void Matmul<Acc>::cuda(const Device& device) const {
+  if (rows() == 0 || cols() == 0) return;
+  const bool same = a.dtype == b.dtype;
+  if (rows() <= kFewRows && same && !a.transposed && b.transposed) {
+    if (a.dtype == DType::f32) return dot_rows<float>(device, *this);
+    if (a.dtype == DType::bf16) return dot_rows<bf16>(device, *this);
+    return dot_rows<half>(device, *this);
   }
-  if (device.blas && cublas_matmul(device, op)) return;
-  if (same && op.a.dtype == DType::bf16 && tensor_cores_multiply<bf16>(device.arch)) return tensor_core_product<bf16>(device, op);
-  if (same && op.a.dtype == DType::f16) return tensor_core_product<half>(device, op);
-  const int m = tiles(op.rows, kFmaTile), n = tiles(op.cols, kFmaTile);
-  const Part part = divide(op, m * n);
+  if (device.blas && cublas_matmul(device, *this)) return;
+  if (same && a.dtype == DType::bf16 && tensor_cores_multiply<bf16>(device.arch)) return tensor_core_matmul<bf16>(device, *this);
+  if (same && a.dtype == DType::f16) return tensor_core_matmul<half>(device, *this);
+  const int m = tiles(rows(), kFmaTile), n = tiles(cols(), kFmaTile);
+  const Part part = divide(*this, m * n);
   const dim3 grid(static_cast<unsigned>(m), static_cast<unsigned>(n), static_cast<unsigned>(part.splits));
   launch<matmul_fma_kernel>(grid, kFmaThreads, 0, stream_of(device), part);
   finish(device, part);
 }
 
-}  // namespace
-
-template <class Float>
-void Matmul<Float>::cuda(const Device& device) const {
-  for (DType type : {out_dtype, a.dtype, b.dtype})
-    TLL_CHECK(type == DType::f32 || type == DType::bf16 || type == DType::f16, "matmul of {}", dtype_name(type));
-  // The types of the operands are run-time values.
-  product(device, {out, out_dtype, out_stride, a, b, rows, cols, inner, alpha, accumulate, scratch, scratch_size, addend});
-}
-
-TLL_INSTANTIATE_CUDA(Matmul)
+template void Matmul<float>::cuda(const Device&) const;
 
 }  // namespace tll

@@ -20,7 +20,7 @@ dnnl::stream& stream() {
   return s;
 }
 
-// Everything that decides which primitive is needed. Compared and hashed as bytes, so padding is zeroed.
+// All that a primitive is made for. Compared and hashed as bytes, so padding is zeroed.
 struct Key {
   int64_t rows, cols, inner, stride_a, stride_b, stride_out;
   double alpha;
@@ -41,13 +41,13 @@ struct KeyHash {
   }
 };
 
-struct Product {
+struct CachedMatmul {
   dnnl::matmul primitive;
   memory a, b, out, scratchpad;
   std::unique_ptr<char[]> scratchpad_bytes;
 };
 
-memory::desc matrix(int64_t rows, int64_t cols, memory::data_type type, int64_t stride, bool transposed) {
+memory::desc layout(int64_t rows, int64_t cols, memory::data_type type, int64_t stride, bool transposed) {
   return transposed ? memory::desc({rows, cols}, type, memory::dims{1, stride})
                     : memory::desc({rows, cols}, type, memory::dims{stride, 1});
 }
@@ -67,11 +67,11 @@ dnnl::primitive_attr attributes(const Key& k) {
 }
 
 // Empty if oneDNN has no optimised implementation for this shape on this processor.
-std::optional<Product> make_product(const Key& k) {
+std::optional<CachedMatmul> make_matmul(const Key& k) {
   const auto bf = memory::data_type::bf16;
-  const memory::desc a = matrix(k.rows, k.inner, bf, k.stride_a, k.transposed_a);
-  const memory::desc b = matrix(k.inner, k.cols, bf, k.stride_b, k.transposed_b);
-  const memory::desc out = matrix(k.rows, k.cols, k.out_float ? memory::data_type::f32 : bf, k.stride_out, false);
+  const memory::desc a = layout(k.rows, k.inner, bf, k.stride_a, k.transposed_a);
+  const memory::desc b = layout(k.inner, k.cols, bf, k.stride_b, k.transposed_b);
+  const memory::desc out = layout(k.rows, k.cols, k.out_float ? memory::data_type::f32 : bf, k.stride_out, false);
   try {
 #if DNNL_VERSION_MAJOR < 3
     const dnnl::matmul::primitive_desc pd({a, b, out}, attributes(k), engine());
@@ -82,12 +82,12 @@ std::optional<Product> make_product(const Key& k) {
     const size_t bytes = pd.scratchpad_desc().get_size();
     auto room = std::make_unique<char[]>(bytes + 64);
     void* aligned = reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(room.get()) + 63) / 64 * 64);
-    return Product{dnnl::matmul(pd),
-                   memory(a, engine(), nullptr),
-                   memory(b, engine(), nullptr),
-                   memory(out, engine(), nullptr),
-                   memory(pd.scratchpad_desc(), engine(), aligned),
-                   std::move(room)};
+    return CachedMatmul{dnnl::matmul(pd),
+                        memory(a, engine(), nullptr),
+                        memory(b, engine(), nullptr),
+                        memory(out, engine(), nullptr),
+                        memory(pd.scratchpad_desc(), engine(), aligned),
+                        std::move(room)};
   } catch (const dnnl::error&) {
     return std::nullopt;
   }
@@ -96,29 +96,29 @@ std::optional<Product> make_product(const Key& k) {
 }  // namespace
 
 bool cpu_has_bf16_matmul() {
-  static const bool has = make_product(Key{64, 64, 64, 64, 64, 64, 1.0, 0, 1, 0, 0, {}}).has_value();
+  static const bool has = make_matmul(Key{64, 64, 64, 64, 64, 64, 1.0, 0, 1, 0, 0, {}}).has_value();
   return has;
 }
 
 bool matmul_bf16(const Matmul<float>& op) {
   if (op.a.dtype != DType::bf16 || op.b.dtype != DType::bf16 || !cpu_has_bf16_matmul()) return false;
-  static std::unordered_map<Key, std::optional<Product>, KeyHash> products;
-  const Key key{op.rows,       op.cols,  op.inner,        op.a.stride,     op.b.stride,
-                op.out_stride, op.alpha, op.a.transposed, op.b.transposed, op.out_dtype == DType::f32,
+  static std::unordered_map<Key, std::optional<CachedMatmul>, KeyHash> made;
+  const Key key{op.rows(),     op.cols(), op.inner(),      op.a.stride,     op.b.stride,
+                op.out.stride, op.alpha,  op.a.transposed, op.b.transposed, op.out.dtype == DType::f32,
                 op.accumulate, {}};
-  auto found = products.find(key);
-  if (found == products.end()) found = products.emplace(key, make_product(key)).first;
+  auto found = made.find(key);
+  if (found == made.end()) found = made.emplace(key, make_matmul(key)).first;
   if (!found->second) return false;
-  Product& p = *found->second;
+  CachedMatmul& p = *found->second;
   p.a.set_data_handle(const_cast<void*>(op.a.data));
   p.b.set_data_handle(const_cast<void*>(op.b.data));
-  p.out.set_data_handle(op.out);
+  p.out.set_data_handle(op.out.data);
   const dnnl_exec_arg_t args[] = {{DNNL_ARG_SRC, p.a.get()},
                                   {DNNL_ARG_WEIGHTS, p.b.get()},
                                   {DNNL_ARG_DST, p.out.get()},
                                   {DNNL_ARG_SCRATCHPAD, p.scratchpad.get()}};
   const dnnl_status_t status = dnnl_primitive_execute(p.primitive.get(), stream().get(), 4, args);
-  TLL_CHECK(status == dnnl_success, "bf16 matmul {} {} {}: {}", op.rows, op.cols, op.inner, static_cast<int>(status));
+  TLL_CHECK(status == dnnl_success, "bf16 matmul {} {} {}: {}", op.rows(), op.cols(), op.inner(), static_cast<int>(status));
   return true;
 }
 

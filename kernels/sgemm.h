@@ -1,9 +1,9 @@
-// The product of float matrices that every Matmul on a CPU ends in, unless oneDNN has a bf16 product for the processor.
+// The fp32 GEMM of a CPU, which runs where oneDNN has no bf16 matmul for the processor.
 //
-// The layout of loops is that of Goto & van de Geijn 2008 (BLIS: Van Zee & van de Geijn 2015): a block of B is packed into
-// column panels, a block of A into row panels, and a kernel that holds a tile of the result in registers runs over both. Packing
-// reads operands of any training type and either orientation, so widening bf16 and fp16 costs no extra pass; alpha is applied
-// there too. All memory is the caller's.
+// The loops are those of Goto & van de Geijn 2008 (BLIS: Van Zee & van de Geijn 2015): a block of B is packed into column panels,
+// a block of A into row panels, and a micro-kernel that holds a tile of the result in registers runs over both. Packing reads
+// operands of any training type, transposed or not, so widening bf16 and fp16 costs no extra pass. It applies alpha too. All
+// memory is the caller's.
 #pragma once
 
 #include <omp.h>
@@ -21,12 +21,12 @@ constexpr int kVector = 16, kPanelRows = 12;
 constexpr int kVector = 8, kPanelRows = 6;
 #endif
 constexpr int kPanelColumns = 2 * kVector;
-constexpr int kInnerOnce = 4096;  // the longest sum that is not cut into blocks
+constexpr int kInnerOnce = 4096;  // a bf16 result has one block of inner, at most this long
 typedef float Vector __attribute__((vector_size(kVector * sizeof(float)), aligned(sizeof(float)), may_alias));
 
 // out tile (kPanelRows, kPanelColumns) = or += A panel (inner, kPanelRows) · B panel (inner, kPanelColumns).
-inline __attribute__((always_inline)) void panel_product(int inner, const float* a, const float* b, float* out, ptrdiff_t stride,
-                                                         bool accumulate) {
+inline __attribute__((always_inline)) void micro_kernel(int inner, const float* a, const float* b, float* out, ptrdiff_t stride,
+                                                        bool accumulate) {
   Vector sum[kPanelRows][2];
 #pragma GCC unroll 12
   for (int i = 0; i < kPanelRows; i++) sum[i][0] = sum[i][1] = Vector{};
@@ -72,8 +72,8 @@ inline __attribute__((always_inline)) void transpose_eight(Eight r[8]) {
 }
 
 // Packs lines of `inner` elements into panels of kPanel lines: panel[k][line], missing lines as zeros. Lines are rows of A or
-// columns of B. `along` says that a line's elements are neighbours in memory (A as stored, B stored transposed): then squares of
-// eight are turned in registers, and a panel may spill up to seven floats behind its end, which the next one overwrites.
+// columns of B. `along`: a line's elements are neighbours in memory (A as stored, B stored transposed). Then blocks of 8 x 8 are
+// transposed in registers, and a panel may spill up to seven floats behind its end, which the next one overwrites.
 template <int kPanel, class In>
 void pack(float* out, const In* in, int64_t stride, bool along, int first_line, int lines, int first, int inner, float alpha) {
   constexpr int kGroups = (kPanel + 7) / 8;
@@ -112,8 +112,10 @@ void pack(float* out, const In* in, int64_t stride, bool along, int first_line, 
   }
 }
 
+// The lines are rows of m.
 template <int kPanel>
-void pack_any(float* out, const Matrix& m, bool along, int first_line, int lines, int first, int inner, float alpha) {
+void pack_any(float* out, const ConstMatrix& m, int first_line, int lines, int first, int inner, float alpha) {
+  const bool along = !m.transposed;
   switch (m.dtype) {
     case DType::f32:
       return pack<kPanel>(out, static_cast<const float*>(m.data), m.stride, along, first_line, lines, first, inner, alpha);
@@ -126,33 +128,33 @@ void pack_any(float* out, const Matrix& m, bool along, int first_line, int lines
   }
 }
 
-// A finished tile goes to its place: added or not, in float or bf16.
+// out = or += a finished tile, in fp32 or bf16.
 void store_tile(const Matmul<float>& op, const float* tile, int row, int col, int rows, int cols, bool accumulate) {
   for (int i = 0; i < rows; i++) {
     const float* from = tile + i * kPanelColumns;
-    const int64_t at = static_cast<int64_t>(row + i) * op.out_stride + col;
-    if (op.out_dtype == DType::f32) {
-      float* to = static_cast<float*>(op.out) + at;
+    const int64_t at = static_cast<int64_t>(row + i) * op.out.stride + col;
+    if (op.out.dtype == DType::f32) {
+      float* to = static_cast<float*>(op.out.data) + at;
       for (int j = 0; j < cols; j++) to[j] = accumulate ? to[j] + from[j] : from[j];
     } else {
-      bf16* to = static_cast<bf16*>(op.out) + at;
+      bf16* to = static_cast<bf16*>(op.out.data) + at;
       for (int j = 0; j < cols; j++) to[j] = from_acc<bf16>(accumulate ? to_acc(to[j]) + from[j] : from[j]);
     }
   }
 }
 
-// One block of rows times one block of columns, both packed.
-void block_product(const Matmul<float>& op, const float* a, const float* b, int row, int rows, int col, int cols, int inner,
-                   bool accumulate) {
+// One packed block of rows times one packed block of columns.
+void block_gemm(const Matmul<float>& op, const float* a, const float* b, int row, int rows, int col, int cols, int inner,
+                bool accumulate) {
   alignas(64) float tile[kPanelRows * kPanelColumns];
   for (int j = 0; j < cols; j += kPanelColumns) {
     for (int i = 0; i < rows; i += kPanelRows) {
       const float *a_panel = a + static_cast<int64_t>(i) * inner, *b_panel = b + static_cast<int64_t>(j) * inner;
-      if (op.out_dtype == DType::f32 && i + kPanelRows <= rows && j + kPanelColumns <= cols) {
-        float* out = static_cast<float*>(op.out) + static_cast<int64_t>(row + i) * op.out_stride + col + j;
-        panel_product(inner, a_panel, b_panel, out, op.out_stride, accumulate);
+      if (op.out.dtype == DType::f32 && i + kPanelRows <= rows && j + kPanelColumns <= cols) {
+        float* out = static_cast<float*>(op.out.data) + static_cast<int64_t>(row + i) * op.out.stride + col + j;
+        micro_kernel(inner, a_panel, b_panel, out, op.out.stride, accumulate);
       } else {
-        panel_product(inner, a_panel, b_panel, tile, kPanelColumns, false);
+        micro_kernel(inner, a_panel, b_panel, tile, kPanelColumns, false);
         store_tile(op, tile, row + i, col + j, std::min(kPanelRows, rows - i), std::min(kPanelColumns, cols - j), accumulate);
       }
     }
@@ -161,46 +163,46 @@ void block_product(const Matmul<float>& op, const float* a, const float* b, int 
 
 int round_up(int n, int multiple) { return (n + multiple - 1) / multiple * multiple; }
 
-// Needs op.scratch of at least kPackedB + kPackedA floats. A result that is not float is not summed over blocks of
-// `inner`, so that it is rounded once: there inner must be at most kInnerOnce.
-void packed_product(const Matmul<float>& op) {
-  const int threads = std::max(1, std::min(omp_get_max_threads(), static_cast<int>((op.scratch_size - Matmul<float>::kPackedB) /
+// Needs kPackedB + kPackedA floats of scratch. A bf16 result is not summed over blocks of `inner`, so that it is rounded once:
+// there inner must be at most kInnerOnce.
+void packed_gemm(const Matmul<float>& op) {
+  const int threads = std::max(1, std::min(omp_get_max_threads(), static_cast<int>((op.scratch.size - Matmul<float>::kPackedB) /
                                                                                    Matmul<float>::kPackedA)));
-  const int inner_block = std::max(1, op.out_dtype == DType::f32 ? std::min(op.inner, 512) : op.inner);
-  TLL_CHECK(op.scratch_size >= Matmul<float>::kPackedB + Matmul<float>::kPackedA && inner_block <= kInnerOnce,
-            "{} floats of scratch, inner {}", op.scratch_size, op.inner);
+  const int inner_block = std::max(1, op.out.dtype == DType::f32 ? std::min(op.inner(), 512) : op.inner());
+  TLL_CHECK(op.scratch.size >= Matmul<float>::kPackedB + Matmul<float>::kPackedA && inner_block <= kInnerOnce,
+            "{} floats of scratch, inner {}", op.scratch.size, op.inner());
   const int col_block =
-      std::max(kPanelColumns, std::min(round_up(op.cols, kPanelColumns),
+      std::max(kPanelColumns, std::min(round_up(op.cols(), kPanelColumns),
                                        static_cast<int>(Matmul<float>::kPackedB / inner_block) / kPanelColumns * kPanelColumns));
   // Blocks of rows that fit the second level of cache, of equal size, a multiple of the threads if there are enough.
   const int most_rows = std::max(
       kPanelRows, std::min(static_cast<int>((Matmul<float>::kPackedA - 8) / inner_block), 144) / kPanelRows * kPanelRows);
-  int row_blocks = (op.rows + most_rows - 1) / most_rows;
-  if (op.rows >= threads * 4 * kPanelRows) row_blocks = round_up(row_blocks, threads);
-  const int row_block = round_up((op.rows + row_blocks - 1) / row_blocks, kPanelRows);
-  row_blocks = (op.rows + row_block - 1) / row_block;
+  int row_blocks = (op.rows() + most_rows - 1) / most_rows;
+  if (op.rows() >= threads * 4 * kPanelRows) row_blocks = round_up(row_blocks, threads);
+  const int row_block = round_up((op.rows() + row_blocks - 1) / row_blocks, kPanelRows);
+  row_blocks = (op.rows() + row_block - 1) / row_block;
 
 #pragma omp parallel num_threads(threads)
   {
-    float* a = op.scratch + Matmul<float>::kPackedB + Matmul<float>::kPackedA * omp_get_thread_num();
-    float* b = op.scratch;
-    for (int c0 = 0; c0 < op.cols; c0 += col_block) {
-      const int cols = std::min(col_block, op.cols - c0), panels = (cols + kPanelColumns - 1) / kPanelColumns;
+    float* a = op.scratch.data + Matmul<float>::kPackedB + Matmul<float>::kPackedA * omp_get_thread_num();
+    float* b = op.scratch.data;
+    for (int c0 = 0; c0 < op.cols(); c0 += col_block) {
+      const int cols = std::min(col_block, op.cols() - c0), panels = (cols + kPanelColumns - 1) / kPanelColumns;
       // With few blocks of rows the columns are shared out as well.
       const int col_tasks = row_blocks >= threads ? 1 : std::min(panels, (2 * threads + row_blocks - 1) / row_blocks);
-      for (int k0 = 0; k0 == 0 || k0 < op.inner; k0 += inner_block) {  // once even for an empty sum, which is 0
-        const int inner = std::min(inner_block, op.inner - k0);
+      for (int k0 = 0; k0 == 0 || k0 < op.inner(); k0 += inner_block) {  // once even for an empty sum, which is 0
+        const int inner = std::min(inner_block, op.inner() - k0);
 #pragma omp for schedule(static)
         for (int p = 0; p < panels; p++)
-          pack_any<kPanelColumns>(b + static_cast<int64_t>(p) * kPanelColumns * inner, op.b, op.b.transposed,
-                                  c0 + p * kPanelColumns, std::min(kPanelColumns, cols - p * kPanelColumns), k0, inner, 1.0f);
+          pack_any<kPanelColumns>(b + static_cast<int64_t>(p) * kPanelColumns * inner, op.b.t(), c0 + p * kPanelColumns,
+                                  std::min(kPanelColumns, cols - p * kPanelColumns), k0, inner, 1.0f);
 #pragma omp for schedule(static)
         for (int task = 0; task < row_blocks * col_tasks; task++) {
-          const int r0 = task / col_tasks * row_block, rows = std::min(row_block, op.rows - r0), part = task % col_tasks;
+          const int r0 = task / col_tasks * row_block, rows = std::min(row_block, op.rows() - r0), part = task % col_tasks;
           const int p0 = panels * part / col_tasks, p1 = panels * (part + 1) / col_tasks;
-          pack_any<kPanelRows>(a, op.a, !op.a.transposed, r0, rows, k0, inner, static_cast<float>(op.alpha));
-          block_product(op, a, b + static_cast<int64_t>(p0) * kPanelColumns * inner, r0, rows, c0 + p0 * kPanelColumns,
-                        std::min(cols, p1 * kPanelColumns) - p0 * kPanelColumns, inner, op.accumulate || k0 > 0);
+          pack_any<kPanelRows>(a, op.a, r0, rows, k0, inner, static_cast<float>(op.alpha));
+          block_gemm(op, a, b + static_cast<int64_t>(p0) * kPanelColumns * inner, r0, rows, c0 + p0 * kPanelColumns,
+                     std::min(cols, p1 * kPanelColumns) - p0 * kPanelColumns, inner, op.accumulate || k0 > 0);
         }
       }
     }

@@ -8,14 +8,7 @@ namespace {
 
 // x (N, in) · Wᵀ, as a linear layer forms it.
 Matmul<float> linear(int N, int out, int in, DType type = DType::bf16) {
-  return {.out = nullptr,
-          .out_dtype = type,
-          .out_stride = out,
-          .a = {nullptr, type, in},
-          .b = {nullptr, type, in, true},
-          .rows = N,
-          .cols = out,
-          .inner = in};
+  return {.out = {nullptr, type, N, out, out}, .a = {nullptr, type, N, in, in}, .b = ConstMatrix{nullptr, type, out, in, in}.t()};
 }
 
 TEST(CublasLt, ServesLargeProductsAlone) {
@@ -37,7 +30,7 @@ TEST(CublasLt, ServesPairsOfTypesThatItHas) {
   const DType f32 = DType::f32, bf16 = DType::bf16, f16 = DType::f16;
   const auto served = [](DType a, DType b, DType out) {
     Matmul<float> op = linear(256, 256, 256);
-    op.a.dtype = a, op.b.dtype = b, op.out_dtype = out;
+    op.a.dtype = a, op.b.dtype = b, op.out.dtype = out;
     return cublas_serves(op);
   };
   for (DType type : {f32, bf16, f16}) {
@@ -54,7 +47,7 @@ TEST(CublasLt, ServesPairsOfTypesThatItHas) {
 TEST(CublasLt, ServesStridesThatAreMultiplesOf16Bytes) {
   const auto served = [](DType type, int a, int b, int out) {
     Matmul<float> op = linear(256, 256, 256, type);
-    op.a.stride += a, op.b.stride += b, op.out_stride += out;
+    op.a.stride += a, op.b.stride += b, op.out.stride += out;
     return cublas_serves(op);
   };
   EXPECT_TRUE(served(DType::bf16, 8, 16, 24));

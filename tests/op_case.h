@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "kernels/device.h"
+#include "kernels/matrix.h"
 
 namespace tll::test {
 
@@ -53,6 +54,7 @@ class Tensor {
   Tensor& operator=(const Tensor&) = delete;
   std::byte* data() { return (device_memory_ ? device_memory_ : bytes_.data()) + offset_; }  // what ops get
   DType dtype() const { return dtype_; }
+  Matrix matrix() { return {data(), dtype_, static_cast<int>(spec_.rows), static_cast<int>(spec_.width), spec_.stride()}; }
   void upload();
   void download();
   void set(int64_t i, complex value);

@@ -73,40 +73,29 @@ OpCase matmul(const Product& p) {
     for (TensorSpec& spec : c.tensors)
       if (spec.role == Role::input || spec.accumulates || spec.name == "addend")
         spec.values = random_integers(*p.integers, spec.count(), -2, 2);
-  const auto product = [=](auto f, Tensors& t, const Device& d, const char* out, int64_t out_stride, Matrix a, Matrix b,
-                           int64_t m, int64_t n, int64_t k, bool accumulate, const void* addend = nullptr) {
-    using F = decltype(f);
-    run(d, Matmul<F>{.out = t.at(out).data(),
-                     .out_dtype = t.at(out).dtype(),
-                     .out_stride = out_stride,
-                     .a = a,
-                     .b = b,
-                     .rows = static_cast<int>(m),
-                     .cols = static_cast<int>(n),
-                     .inner = static_cast<int>(k),
-                     .alpha = p.alpha,
-                     .accumulate = accumulate,
-                     .scratch = t.ptr<float>("scratch"),
-                     .scratch_size = scratch,
-                     .addend = addend});
+  const auto multiply = [=](auto f, Tensors& t, const Device& d, const char* out, ConstMatrix a, ConstMatrix b, bool accumulate,
+                            const void* addend = nullptr) {
+    run(d, Matmul<acc_t<decltype(f)>>{.out = t.at(out).matrix(),
+                                      .a = a,
+                                      .b = b,
+                                      .alpha = p.alpha,
+                                      .accumulate = accumulate,
+                                      .scratch = {t.ptr<float>("scratch"), scratch},
+                                      .addend = addend});
   };
-  const auto matrix = [](Tensors& t, const char* name, int64_t stride, bool transposed) {
-    return Matrix{t.at(name).data(), t.at(name).dtype(), stride, transposed};
+  const auto operand = [](Tensors& t, const char* name, bool transposed) {
+    const Matrix stored = t.at(name).matrix();
+    return transposed ? stored.t() : stored;
   };
   c.forward = typed([=](auto f, Tensors& t, const Device& d) {
-    product(f, t, d, "y", sy, matrix(t, "a", sa, p.ta), matrix(t, "b", sb, p.tb), rows, cols, inner, p.accumulate || p.residual,
-            p.residual ? t.at("addend").data() : nullptr);
+    multiply(f, t, d, "y", operand(t, "a", p.ta), operand(t, "b", p.tb), p.accumulate || p.residual,
+             p.residual ? t.at("addend").data() : nullptr);
   });
   c.backward = typed([=](auto f, Tensors& t, const Device& d) {
     // dA = dY·Bᵀ and dB = Aᵀ·dY; of a transposed operand the transpose: dAᵀ = B·dYᵀ, dBᵀ = dYᵀ·A.
-    if (p.ta)
-      product(f, t, d, "da", sda, matrix(t, "b", sb, p.tb), matrix(t, "dy", sdy, true), inner, rows, cols, p.accumulate);
-    else
-      product(f, t, d, "da", sda, matrix(t, "dy", sdy, false), matrix(t, "b", sb, !p.tb), rows, inner, cols, p.accumulate);
-    if (p.tb)
-      product(f, t, d, "db", sdb, matrix(t, "dy", sdy, true), matrix(t, "a", sa, p.ta), cols, inner, rows, true);
-    else
-      product(f, t, d, "db", sdb, matrix(t, "a", sa, !p.ta), matrix(t, "dy", sdy, false), inner, cols, rows, true);
+    const Matrix a = operand(t, "a", p.ta), b = operand(t, "b", p.tb), dy = t.at("dy").matrix();
+    p.ta ? multiply(f, t, d, "da", b, dy.t(), p.accumulate) : multiply(f, t, d, "da", dy, b.t(), p.accumulate);
+    p.tb ? multiply(f, t, d, "db", dy.t(), a, true) : multiply(f, t, d, "db", a.t(), dy, true);
   });
   if (!p.backward) {  // the gradients' sizes would cost too much
     c.backward = {}, c.oracle = false;

@@ -43,18 +43,12 @@ TEST_P(OnEachIsa, MatmulOfIntegersIsExact) {
   for (size_t i = 0; i < a.size(); i++) a[i] = round_to_bf16(static_cast<float>(static_cast<int>(i * 7 % 15) - 7));
   for (size_t i = 0; i < b.size(); i++) b[i] = round_to_bf16(static_cast<float>(static_cast<int>(i * 5 % 13) - 6));
   std::vector<float> out(rows * cols, 1000), scratch(static_cast<size_t>(Matmul<float>::scratch_floats(2)));
-  run(device, Matmul<float>{.out = out.data(),
-                            .out_dtype = DType::f32,
-                            .out_stride = cols,
-                            .a = {a.data(), DType::bf16, inner},
-                            .b = {b.data(), DType::bf16, inner, true},
-                            .rows = rows,
-                            .cols = cols,
-                            .inner = inner,
+  run(device, Matmul<float>{.out = matrix(out.data(), rows, cols),
+                            .a = matrix(a.data(), rows, inner),
+                            .b = matrix(b.data(), cols, inner).t(),
                             .alpha = 2,
                             .accumulate = true,
-                            .scratch = scratch.data(),
-                            .scratch_size = static_cast<int64_t>(scratch.size())});
+                            .scratch = {scratch.data(), static_cast<int64_t>(scratch.size())}});
   for (int i = 0; i < rows; i++)
     for (int j = 0; j < cols; j++) {
       float sum = 0;
@@ -153,15 +147,11 @@ TEST(Profiles, AddUpCallsAndCosts) {
 TEST(ChecksDeathTest, BrokenInvariantsNameTheirValues) {
   float x = 0;
   EXPECT_DEATH(run(Device{}, Dropout<float>{&x, &x, 1, 1, 1.0, 0, false}), "broken invariant.*p 1");
-  EXPECT_DEATH(run(Device{}, Matmul<float>{.out = &x,
-                                           .out_dtype = DType::f32,
-                                           .out_stride = 1,
-                                           .a = {&x, DType::f32, 1},
-                                           .b = {&x, DType::f32, 1},
-                                           .rows = 2,
-                                           .cols = 2,
-                                           .inner = 2}),
+  EXPECT_DEATH(run(Device{}, Matmul<float>{.out = matrix(&x, 2, 2, 1), .a = matrix(&x, 2, 2, 1), .b = matrix(&x, 2, 2, 1)}),
                "broken invariant.*rows 2 cols 2 inner 2");
+  half h[1] = {};
+  EXPECT_DEATH(run(Device{}, Matmul<float>{.out = matrix(h, 1, 1), .a = matrix(&x, 1, 1), .b = matrix(&x, 1, 1)}),
+               "matmul to fp16 runs on CUDA only");
 }
 
 }  // namespace

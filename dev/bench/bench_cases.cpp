@@ -31,7 +31,7 @@ template <class Float>
 BenchCase product(const Sizes& sizes, std::string what, int rows, int cols, int inner, bool ta, bool tb, DType out_dtype,
                   bool accumulate) {
   const DType f = dtype_of<Float>;
-  const int64_t scratch = sizes.cuda ? Matmul<Float>::kCudaScratch : Matmul<Float>::scratch_floats(sizes.threads), one = 1;
+  const int64_t scratch = sizes.cuda ? Matmul<float>::kCudaScratch : Matmul<float>::scratch_floats(sizes.threads), one = 1;
   what += fmt::format(" {} x {} x {} {}{}{}", rows, cols, inner, ta ? 'T' : 'N', tb ? 'T' : 'N', accumulate ? " +=" : "");
   return bench_case(what, f,
                     {{"a", f, one * rows * inner},
@@ -39,18 +39,14 @@ BenchCase product(const Sizes& sizes, std::string what, int rows, int cols, int 
                      {"out", out_dtype, one * rows * cols},
                      {"scratch", DType::f32, scratch}},
                     [=](const Memory& t) {
-                      return Matmul<Float>{.out = out_dtype == f ? static_cast<void*>(t.at<Float>("out")) : t.at<float>("out"),
-                                           .out_dtype = out_dtype,
-                                           .out_stride = cols,
-                                           .a = {t.at<Float>("a"), f, ta ? rows : inner, ta},
-                                           .b = {t.at<Float>("b"), f, tb ? inner : cols, tb},
-                                           .rows = rows,
-                                           .cols = cols,
-                                           .inner = inner,
-                                           .alpha = 1,
-                                           .accumulate = accumulate,
-                                           .scratch = t.at<float>("scratch"),
-                                           .scratch_size = scratch};
+                      const Float *a = t.at<Float>("a"), *b = t.at<Float>("b");
+                      return Matmul<float>{
+                          .out = out_dtype == f ? matrix(t.at<Float>("out"), rows, cols) : matrix(t.at<float>("out"), rows, cols),
+                          .a = ta ? matrix(a, inner, rows).t() : matrix(a, rows, inner),
+                          .b = tb ? matrix(b, cols, inner).t() : matrix(b, inner, cols),
+                          .alpha = 1,
+                          .accumulate = accumulate,
+                          .scratch = {t.at<float>("scratch"), scratch}};
                     });
 }
 

@@ -84,16 +84,10 @@ const acc_t<Float>* Llama<Float>::logits(const Device& device, const int32_t* ro
   TLL_CHECK(count <= chunk_, "{} rows of logits, planned for {}", count, chunk_);
   const int C = config_.hidden, V = config_.vocab_size;
   run(device, GatherRows<Float>{.out = head_in_, .x = final_, .rows = rows, .R = count, .C = C});
-  run(device, Matmul<Float>{.out = logits_,
-                            .out_dtype = dtype_of<Acc>,
-                            .out_stride = V,
-                            .a = {head_in_, dtype_of<Float>, C},
-                            .b = {head_, weight_dtype(), C, true},
-                            .rows = count,
-                            .cols = V,
-                            .inner = C,
-                            .scratch = matmul_scratch_,
-                            .scratch_size = matmul_scratch_size_});
+  run(device, Matmul<Acc>{.out = matrix(logits_, count, V),
+                          .a = matrix(head_in_, count, C),
+                          .b = ConstMatrix{head_, weight_dtype(), V, C, C}.t(),
+                          .scratch = {matmul_scratch_, matmul_scratch_size_}});
   return logits_;
 }
 
@@ -122,29 +116,19 @@ void Llama<Float>::add_loss(const Device& device, const Batch& batch, loss_t<Flo
     run(device, AddUp<Float>{.sum = sum, .x = losses_, .n = rows});
     if (!scale) continue;
     // The head is done with these rows at once: its input's gradient, and its own if it is trained.
-    run(device, Matmul<Float>{.out = dhead_in_,
-                              .out_dtype = dtype_of<Float>,
-                              .out_stride = C,
-                              .a = {logits_, dtype_of<Float>, static_cast<int64_t>(V) * kStretch},
-                              .b = {head_, weight_dtype(), C},
-                              .rows = rows,
-                              .cols = C,
-                              .inner = V,
-                              .scratch = matmul_scratch_,
-                              .scratch_size = matmul_scratch_size_});
+    const Matrix dlogits = matrix(reinterpret_cast<Float*>(logits_), rows, V, static_cast<int64_t>(V) * kStretch);
+    const Scratch scratch{matmul_scratch_, matmul_scratch_size_};
+    run(device, Matmul<Acc>{.out = matrix(dhead_in_, rows, C),
+                            .a = dlogits,
+                            .b = ConstMatrix{head_, weight_dtype(), V, C, C},
+                            .scratch = scratch});
     run(device, ScatterRows<Float>{.out = dln_, .x = dhead_in_, .rows = rows_ + r0, .R = rows, .C = C});
     if (dhead_)
-      run(device, Matmul<Float>{.out = dhead_,
-                                .out_dtype = dtype_of<Acc>,
-                                .out_stride = C,
-                                .a = {logits_, dtype_of<Float>, static_cast<int64_t>(V) * kStretch, true},
-                                .b = {head_in_, dtype_of<Float>, C},
-                                .rows = V,
-                                .cols = C,
-                                .inner = rows,
-                                .accumulate = true,
-                                .scratch = matmul_scratch_,
-                                .scratch_size = matmul_scratch_size_});
+      run(device, Matmul<Acc>{.out = matrix(dhead_, V, C),
+                              .a = dlogits.t(),
+                              .b = matrix(head_in_, rows, C),
+                              .accumulate = true,
+                              .scratch = scratch});
   }
 }
 

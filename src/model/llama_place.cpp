@@ -354,7 +354,7 @@ void Llama<Float>::place_scratch(Arena& arena) {
   if (rank > 0) place(z_, "z", {N, rank});
   if (options_.dropout > 0) place(dropped_, "dropped", {N, widest});
   const bool cuda = options_.device == DeviceKind::cuda;
-  matmul_scratch_size_ = cuda ? Matmul<Float>::kCudaScratch : Matmul<Float>::scratch_floats(options_.threads);
+  matmul_scratch_size_ = cuda ? Matmul<Acc>::kCudaScratch : Matmul<Acc>::scratch_floats(options_.threads);
   if (matmul_scratch_size_ > 0) place(matmul_scratch_, "matmul", {matmul_scratch_size_});
   const int threads = options_.threads, H = config_.heads, head_dim = config_.head_dim;
   int64_t attention = cuda ? 0 : AttentionForward<Float>::scratch_floats(head_dim, threads);

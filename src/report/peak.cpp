@@ -14,17 +14,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 template <class Float>
-Matmul<Float> square_product(void* out, const void* a, const void* b, int size, float* scratch, int64_t scratch_size) {
-  return {.out = out,
-          .out_dtype = dtype_of<Float>,
-          .out_stride = size,
-          .a = {a, dtype_of<Float>, size},
-          .b = {b, dtype_of<Float>, size, true},
-          .rows = size,
-          .cols = size,
-          .inner = size,
-          .scratch = scratch,
-          .scratch_size = scratch_size};
+Matmul<float> square_product(Float* out, const Float* a, const Float* b, int size, Scratch scratch) {
+  return {.out = matrix(out, size, size), .a = matrix(a, size, size), .b = matrix(b, size, size).t(), .scratch = scratch};
 }
 
 }  // namespace
@@ -34,9 +25,9 @@ double measure_peak_flops(const Device& device) {
   constexpr int kSize = 768;
   const std::vector<Float> a(kSize * kSize, from_acc<Float>(0.5f)), b = a;
   std::vector<Float> out(kSize * kSize);
-  std::vector<float> scratch(static_cast<size_t>(Matmul<Float>::scratch_floats(device.threads)));
-  const Matmul<Float> product =
-      square_product<Float>(out.data(), a.data(), b.data(), kSize, scratch.data(), static_cast<int64_t>(scratch.size()));
+  std::vector<float> scratch(static_cast<size_t>(Matmul<float>::scratch_floats(device.threads)));
+  const Matmul<float> product =
+      square_product<Float>(out.data(), a.data(), b.data(), kSize, {scratch.data(), static_cast<int64_t>(scratch.size())});
   double best = 0;
   const auto start = Clock::now();
   for (int i = 0; i < 40 && Clock::now() - start < std::chrono::milliseconds(150); i++) {
@@ -54,14 +45,14 @@ double measure_peak_flops(const Device& device, void* memory, int64_t bytes) {
   // about 0.01 to 1.05 in all three types.
   constexpr int64_t kLargest = 8192, kSmallest = 512, kAtOnce = 8;
   int64_t size = kLargest;
-  const int64_t scratch = Matmul<Float>::kCudaScratch * static_cast<int64_t>(sizeof(float));
+  const int64_t scratch = Matmul<float>::kCudaScratch * static_cast<int64_t>(sizeof(float));
   while (size >= kSmallest && 3 * size * size * static_cast<int64_t>(sizeof(Float)) + scratch > bytes) size /= 2;
   if (size < kSmallest) return 0;
-  const int64_t matrix = size * size * static_cast<int64_t>(sizeof(Float));
-  auto* at = static_cast<std::byte*>(memory);
-  cuda_fill(device, at, 0x3c, static_cast<size_t>(3 * matrix));
-  const Matmul<Float> product = square_product<Float>(at, at + matrix, at + 2 * matrix, static_cast<int>(size),
-                                                      reinterpret_cast<float*>(at + 3 * matrix), Matmul<Float>::kCudaScratch);
+  const int64_t count = size * size;
+  auto* at = static_cast<Float*>(memory);
+  cuda_fill(device, at, 0x3c, static_cast<size_t>(3 * count) * sizeof(Float));
+  const Matmul<float> product = square_product<Float>(at, at + count, at + 2 * count, static_cast<int>(size),
+                                                      {reinterpret_cast<float*>(at + 3 * count), Matmul<float>::kCudaScratch});
   double best = 0;
   for (int i = 0; i < 6; i++) {
     cuda_synchronize(device);
