@@ -1,5 +1,7 @@
 // Completion scripts, from the table of options. Each offers the commands, the options of the command on the line, the words of
 // a choice, and file names where a path goes.
+#include <algorithm>
+
 #include "src/base/check.h"
 #include "src/options/help.h"
 #include "src/options/option_table.h"
@@ -18,7 +20,11 @@ std::string commands() {
   return fmt::format("{}", fmt::join(names, " "));
 }
 
-constexpr std::string_view kShells = "bash zsh fish";
+std::string shells() {
+  std::string names(command_row(Command::kCompletion).topic);
+  std::replace(names.begin(), names.end(), '|', ' ');
+  return names;
+}
 
 // `text` inside single quotes; the characters of `special` get a backslash.
 std::string quoted(std::string_view text, std::string_view special) {
@@ -66,7 +72,7 @@ std::string bash_completion() {
 }}
 complete -F _train_llama_lora train_llama_lora
 )",
-                     commands(), kShells, values, options);
+                     commands(), shells(), values, options);
 }
 
 std::string zsh_completion() {
@@ -74,10 +80,10 @@ std::string zsh_completion() {
   for (const CommandRow& command : command_rows()) {
     cases += fmt::format("    {}) _arguments '1:command:({})'", command.name, commands());
     if (command.command == Command::kHelp) cases += fmt::format(" '2:command:({})'", commands());
-    if (command.command == Command::kCompletion) cases += fmt::format(" '2:shell:({})'", kShells);
+    if (command.command == Command::kCompletion) cases += fmt::format(" '2:shell:({})'", shells());
     for (const OptionRow& row : option_rows()) {
       if (!row.taken_by(command.command)) continue;
-      cases += fmt::format(" \\\n      '--{}[{}]", row.name, quoted(row.help, "[]:\\"));
+      cases += fmt::format(" \\\n      '--{}[{}]", row.name, quoted(description(row), "[]:\\"));
       if (is_path(row)) {
         cases += fmt::format(":{}:_files", row.bare.empty() ? "path" : ":path");
       } else if (!row.is_flag()) {
@@ -106,7 +112,7 @@ std::string fish_completion() {
         fmt::format("complete -c train_llama_lora -n __fish_use_subcommand -a {} -d '{}'\n", row.name, quoted(row.summary, "\\"));
   }
   out += fmt::format("complete -c train_llama_lora -n '__fish_seen_subcommand_from help' -a '{}'\n", commands());
-  out += fmt::format("complete -c train_llama_lora -n '__fish_seen_subcommand_from completion' -a '{}'\n", kShells);
+  out += fmt::format("complete -c train_llama_lora -n '__fish_seen_subcommand_from completion' -a '{}'\n", shells());
   for (const OptionRow& row : option_rows()) {
     // Without a command it trains, so an option of train is offered unless a command that lacks it was typed.
     const bool trains = row.taken_by(Command::kTrain);
@@ -121,7 +127,8 @@ std::string fish_completion() {
     std::string argument;
     if (is_path(row)) argument = row.bare.empty() ? " -r -F" : " -F";
     if (!is_path(row) && !row.is_flag()) argument = fmt::format(" -x -a '{}'", fmt::join(row.choices, " "));
-    out += fmt::format("complete -c train_llama_lora{} -l {}{} -d '{}'\n", condition, row.name, argument, quoted(row.help, "\\"));
+    out += fmt::format("complete -c train_llama_lora{} -l {}{} -d '{}'\n", condition, row.name, argument,
+                       quoted(description(row), "\\"));
   }
   return out;
 }

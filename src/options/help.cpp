@@ -51,7 +51,7 @@ std::string signature(const OptionRow& row) {
 
 // The explanation with the default and the other names.
 std::string explanation(const OptionRow& row, Command command) {
-  std::string text(row.help);
+  std::string text = description(row);
   const std::string value = default_text(row, command);
   if (row.required & command_bit(command)) {
     text += "; required";

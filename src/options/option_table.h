@@ -63,6 +63,8 @@ struct OptionRow {
   bool size = false;      // bytes, with units
   unsigned required = 0;  // the commands that cannot do without it
   std::vector<std::pair<Command, std::string_view>> command_defaults = {};
+  std::string_view demo_default = {};  // in place of the default where the demo model is used
+  bool fixed_on_resume = false;        // the numbers of a run depend on it: a resumed run must have the same value
 
   bool taken_by(Command command) const { return commands & command_bit(command); }
   bool is_flag() const { return std::holds_alternative<bool Options::*>(member); }
@@ -74,6 +76,9 @@ const CommandRow& command_row(Command);
 
 // The order in which help shows them.
 const Words& option_sections();
+
+// The row's help, with its demo_default.
+std::string description(const OptionRow&);
 
 // The row's field as JSON (words as words, sizes as bytes, an unset path as null) and as the user would type it ("" if unset).
 Json value_json(const OptionRow&, const Options&);

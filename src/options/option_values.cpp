@@ -203,6 +203,11 @@ std::string value_text(const OptionRow& row, const Options& options) {
   return fmt::format("{}", value.get<int64_t>());
 }
 
+std::string description(const OptionRow& row) {
+  if (row.demo_default.empty()) return std::string(row.help);
+  return fmt::format("{}; for the demo model {} unless given", row.help, row.demo_default);
+}
+
 std::string default_text(const OptionRow& row, Command command) {
   for (const auto& [where, text] : row.command_defaults) {
     if (where == command) return std::string(text);

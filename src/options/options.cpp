@@ -20,6 +20,12 @@ std::string normalized(std::string_view typed) {
   return name;
 }
 
+std::string snake_case(const OptionRow& row) {
+  std::string name(row.name);
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+}
+
 Match find_option(const std::string& name) {
   for (const OptionRow& row : option_rows()) {
     if (row.name == name || std::find(row.aliases.begin(), row.aliases.end(), name) != row.aliases.end()) return {&row, {}};
@@ -183,7 +189,7 @@ class Parser {
   void require_options() const {
     for (const OptionRow& row : option_rows()) {
       if ((row.required & command_bit(options_.command)) && !options_.given(row.name)) {
-        fail(kExitUsage, "{} needs --{} {}: {}", command_name(options_.command), row.name, row.value, row.help);
+        fail(kExitUsage, "{} needs --{} {}: {}", command_name(options_.command), row.name, row.value, description(row));
       }
     }
     if (options_.command == Command::kCompletion && options_.topic.empty()) {
@@ -211,10 +217,16 @@ Json options_json(const Options& options) {
   Json json = Json::object();
   json["command"] = command_name(options.command);
   for (const OptionRow& row : option_rows()) {
-    if (!row.taken_by(options.command) || row.name == "help" || row.name == "man") continue;
-    std::string name(row.name);
-    std::replace(name.begin(), name.end(), '-', '_');
-    json[name] = value_json(row, options);
+    if (row.taken_by(options.command) && row.name != "help" && row.name != "man")
+      json[snake_case(row)] = value_json(row, options);
+  }
+  return json;
+}
+
+Json resume_settings_json(const Options& options) {
+  Json json = Json::object();
+  for (const OptionRow& row : option_rows()) {
+    if (row.fixed_on_resume) json[snake_case(row)] = value_json(row, options);
   }
   return json;
 }

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "src/base/json.h"
+#include "src/files/config.h"
 #include "src/train/schedule.h"
 
 namespace tll {
@@ -60,7 +61,7 @@ struct Options {
   int64_t rank = 16;
   double alpha = 32;
   double dropout = 0;
-  std::vector<std::string> targets = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"};  // this order
+  std::vector<std::string> targets = {std::begin(kTargetNames), std::end(kTargetNames)};  // in this order
   bool rslora = false;
   std::filesystem::path init_adapter;  // empty: a fresh adapter
 
@@ -118,6 +119,9 @@ Options parse_options(const std::vector<std::string>& arguments);
 // Every option that the command takes, by its snake_case name, as it stands now: whoever resolves an `auto` writes the outcome
 // into the field first. Words are words, sizes bytes, an unset path null.
 Json options_json(const Options&);
+
+// In the same form, the options that a resumed run must have in common with the run that it goes on from.
+Json resume_settings_json(const Options&);
 
 const char* command_name(Command);
 
