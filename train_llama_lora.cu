@@ -11,6 +11,7 @@
 #include "src/commands/commands.h"
 #include "src/commands/training_run.h"
 #include "src/options/help.h"
+#include "src/options/resolve.h"
 
 namespace tll {
 namespace {
@@ -31,10 +32,8 @@ int train(const Options& options) {
 
 int run_command(Options& options) {
   switch (options.command) {
-    case Command::kTrain: {
-      resolve_options(options);
-      return with_type(options, [&](auto type) { return train<decltype(type)>(options); });
-    }
+    case Command::kTrain:
+      return with_resolved_type(options, [&](auto type) { return train<decltype(type)>(options); });
     case Command::kPlan:
       return command_plan(options);
     case Command::kPrepare:

@@ -12,6 +12,7 @@
 #include "src/commands/commands.h"
 #include "src/commands/training_run.h"
 #include "src/files/safetensors.h"
+#include "src/options/resolve.h"
 
 namespace tll {
 namespace {

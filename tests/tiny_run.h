@@ -8,6 +8,7 @@
 
 #include "src/base/file.h"
 #include "src/commands/training_run.h"
+#include "src/options/resolve.h"
 
 namespace tll {
 

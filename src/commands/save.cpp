@@ -7,30 +7,6 @@
 #include "src/base/json.h"
 
 namespace tll {
-
-void save_adapter(const std::filesystem::path& directory, const Options& options, const AdapterSource& source,
-                  const LlamaConfig& config, const std::vector<NamedTensor>& tensors, const float* values) {
-  const auto find = [&](const LoraTarget& t, bool is_b) {
-    const std::string name = peft_name(t.layer, t.target, is_b);
-    const auto tensor = std::find_if(tensors.begin(), tensors.end(), [&](const NamedTensor& n) { return n.name == name; });
-    TLL_CHECK(tensor != tensors.end(), "{} is not trained", name);
-    return values + tensor->offset;
-  };
-  std::vector<AdapterPart> parts;
-  for (size_t i = 0; i < source.targets.size(); i++) {
-    const LoraTarget& t = source.targets[i];
-    const LinearShape shape = linear_shape(config, t.target);
-    const double alpha = source.loaded ? source.loaded->modules[i].alpha : options.alpha;
-    parts.push_back({t.layer, t.target, t.rank, alpha, shape.in, shape.out, find(t, false), find(t, true)});
-  }
-  AdapterHeader header;
-  header.base_model = options.model.empty() ? demo_directory().string() : options.model.string();
-  header.dropout = options.dropout;
-  header.rslora = source.loaded ? source.loaded->config.rslora : options.rslora;
-  header.layers = config.layers;
-  write_adapter(directory, header, parts);
-}
-
 namespace {
 
 // Both generations of transformers find what they look for: 4 reads rope_theta, rope_scaling and torch_dtype, 5 rope_parameters

@@ -14,33 +14,30 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 template <class Float>
-Matmul<float> square_product(Float* out, const Float* a, const Float* b, int size, Scratch scratch) {
+Matmul<float> square_matmul(Float* out, const Float* a, const Float* b, int size, Scratch scratch) {
   return {.out = matrix(out, size, size), .a = matrix(a, size, size), .b = matrix(b, size, size).t(), .scratch = scratch};
 }
 
-}  // namespace
-
 template <class Float>
-double measure_peak_flops(const Device& device) {
+double cpu_flops(const Device& device) {
   constexpr int kSize = 768;
   const std::vector<Float> a(kSize * kSize, from_acc<Float>(0.5f)), b = a;
   std::vector<Float> out(kSize * kSize);
   std::vector<float> scratch(static_cast<size_t>(Matmul<float>::scratch_floats(device.threads)));
-  const Matmul<float> product =
-      square_product<Float>(out.data(), a.data(), b.data(), kSize, {scratch.data(), static_cast<int64_t>(scratch.size())});
+  const Matmul<float> matmul =
+      square_matmul<Float>(out.data(), a.data(), b.data(), kSize, {scratch.data(), static_cast<int64_t>(scratch.size())});
   double best = 0;
   const auto start = Clock::now();
   for (int i = 0; i < 40 && Clock::now() - start < std::chrono::milliseconds(150); i++) {
     const auto begin = Clock::now();
-    run(device, product);
-    best = std::max(best, product.cost().flops / std::chrono::duration<double>(Clock::now() - begin).count());
+    run(device, matmul);
+    best = std::max(best, matmul.cost().flops / std::chrono::duration<double>(Clock::now() - begin).count());
   }
   return best;
 }
 
 template <class Float>
-double measure_peak_flops(const Device& device, void* memory, int64_t bytes) {
-  if (cuda_emulated()) return 0;
+double cuda_flops(const Device& device, void* memory, int64_t bytes) {
   // As large as the memory allows, up to where a GPU is busy. Zeros would draw less power than numbers do: bytes of 0x3c are
   // about 0.01 to 1.05 in all three types.
   constexpr int64_t kLargest = 8192, kSmallest = 512, kAtOnce = 8;
@@ -51,24 +48,23 @@ double measure_peak_flops(const Device& device, void* memory, int64_t bytes) {
   const int64_t count = size * size;
   auto* at = static_cast<Float*>(memory);
   cuda_fill(device, at, 0x3c, static_cast<size_t>(3 * count) * sizeof(Float));
-  const Matmul<float> product = square_product<Float>(at, at + count, at + 2 * count, static_cast<int>(size),
-                                                      {reinterpret_cast<float*>(at + 3 * count), Matmul<float>::kCudaScratch});
+  const Matmul<float> matmul = square_matmul<Float>(at, at + count, at + 2 * count, static_cast<int>(size),
+                                                    {reinterpret_cast<float*>(at + 3 * count), Matmul<float>::kCudaScratch});
   double best = 0;
   for (int i = 0; i < 6; i++) {
     cuda_synchronize(device);
     const auto begin = Clock::now();
-    for (int k = 0; k < kAtOnce; k++) run(device, product);
+    for (int k = 0; k < kAtOnce; k++) run(device, matmul);
     cuda_synchronize(device);
     const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
-    best = std::max(best, kAtOnce * product.cost().flops / seconds);
+    best = std::max(best, kAtOnce * matmul.cost().flops / seconds);
   }
   return best;
 }
 
-double measure_peak_bytes(const Device& device, void* memory, int64_t bytes) {
+double copied_bytes(const Device& device, void* memory, int64_t bytes) {
   constexpr int64_t kMost = 1 << 28;  // floats: far more than caches hold
   const bool host = device.kind == DeviceKind::cpu;
-  if (!host && cuda_emulated()) return 0;
   std::vector<float> here(host ? size_t{1} << 25 : 0, 1.0f);
   const int64_t n = host ? static_cast<int64_t>(here.size()) / 2 : std::min(kMost, bytes / 8 / 64 * 64);
   if (n == 0) return 0;
@@ -86,14 +82,23 @@ double measure_peak_bytes(const Device& device, void* memory, int64_t bytes) {
   return best;
 }
 
-template double measure_peak_flops<float>(const Device&);
-template double measure_peak_flops<bf16>(const Device&);
-template <>
-double measure_peak_flops<half>(const Device&) {
-  return 0;  // the CPU has no products of fp16
+}  // namespace
+
+template <class Float>
+Ceilings measure_ceilings(const Device& device, bool copies, void* memory, int64_t bytes) {
+  Ceilings found;
+  if (device.kind == DeviceKind::cuda) {
+    if (cuda_emulated()) return found;
+    found.flops = cuda_flops<Float>(device, memory, bytes);
+  } else if constexpr (has_cpu<Float>) {
+    found.flops = cpu_flops<Float>(device);
+  }
+  if (copies) found.bytes = copied_bytes(device, memory, bytes);
+  return found;
 }
-template double measure_peak_flops<float>(const Device&, void*, int64_t);
-template double measure_peak_flops<bf16>(const Device&, void*, int64_t);
-template double measure_peak_flops<half>(const Device&, void*, int64_t);
+
+template Ceilings measure_ceilings<float>(const Device&, bool, void*, int64_t);
+template Ceilings measure_ceilings<bf16>(const Device&, bool, void*, int64_t);
+template Ceilings measure_ceilings<half>(const Device&, bool, void*, int64_t);
 
 }  // namespace tll

@@ -1,19 +1,21 @@
-// The ceilings that shares of the peak refer to, measured on this machine now: the rate of a large matrix product of this type,
-// and that of copying memory.
+// The ceilings that shares of the peak refer to, measured on this machine now: the rate of a large matmul of this type, and that
+// of copying memory.
 #pragma once
 
 #include "kernels/device.h"
 
 namespace tll {
 
-// Flops a second. Takes about a tenth of a second.
-template <class Float>
-double measure_peak_flops(const Device& device);
-// The same on a CUDA device, in memory that holds nothing yet. 0 on the emulator, where speed means nothing.
-template <class Float>
-double measure_peak_flops(const Device& device, void* memory, int64_t bytes);
+// A second; 0: not measured.
+struct Ceilings {
+  double flops = 0;  // of a large matmul
+  double bytes = 0;  // read and written, of copying
+};
 
-// Bytes a second, read and written, of copying; on a CUDA device within memory that holds nothing yet.
-double measure_peak_bytes(const Device& device, void* memory = nullptr, int64_t bytes = 0);
+// Copying is measured where `copies` is set. On a CUDA device in `memory`, `bytes` of the device that hold nothing yet; the CPU
+// takes memory of its own. Each takes about a tenth of a second. 0 on the emulator, where speed means nothing, and for a type
+// that the CPU has no matmul of.
+template <class Float>
+Ceilings measure_ceilings(const Device& device, bool copies, void* memory, int64_t bytes);
 
 }  // namespace tll

@@ -5,7 +5,7 @@
 
 namespace tll {
 
-void print_profile(const Device& device, double peak_flops, double peak_bytes) {
+void print_profile(const Device& device, const Ceilings& ceilings) {
   if (!device.profile) return;
   std::vector<ProfileLine> lines;
   double total = 0;
@@ -13,8 +13,8 @@ void print_profile(const Device& device, double peak_flops, double peak_bytes) {
     if (l.op) lines.push_back(l), total += l.seconds;
   // The least time that the ceilings allow, over the time it took.
   const auto share = [&](const ProfileLine& l) {
-    const double arithmetic = peak_flops > 0 ? l.cost.flops / peak_flops : 0,
-                 memory = peak_bytes > 0 ? l.cost.bytes / peak_bytes : 0;
+    const double arithmetic = ceilings.flops > 0 ? l.cost.flops / ceilings.flops : 0,
+                 memory = ceilings.bytes > 0 ? l.cost.bytes / ceilings.bytes : 0;
     return std::max(arithmetic, memory) / l.seconds;
   };
   std::sort(lines.begin(), lines.end(), [](const ProfileLine& a, const ProfileLine& b) { return a.seconds > b.seconds; });
@@ -26,7 +26,7 @@ void print_profile(const Device& device, double peak_flops, double peak_bytes) {
                100 * l.seconds / total, l.cost.bytes / l.seconds / 1e9, rate / 1e9, 100 * share(l));
   }
   fmt::print(stderr, "{:<20} {:>9} {:>9.3f}   ceilings: a product of this type at {:.1f} GFLOP/s, a copy at {:.1f} GB/s\n",
-             "all ops", "", total, peak_flops / 1e9, peak_bytes / 1e9);
+             "all ops", "", total, ceilings.flops / 1e9, ceilings.bytes / 1e9);
 }
 
 }  // namespace tll

@@ -1,0 +1,114 @@
+// dump: logits, loss and gradients of the first documents, as one step, to compare with another framework.
+#include <algorithm>
+#include <cstdint>
+
+#include "src/commands/commands.h"
+#include "src/commands/session.h"
+#include "src/files/safetensors.h"
+#include "src/options/resolve.h"
+#include "src/report/profile.h"
+
+namespace tll {
+namespace {
+
+// The first --docs documents of the file, whatever their split, all marked kTrain.
+Dataset first_documents(const Options& options, const ModelSource& source) {
+  PrepareOptions p = prepare_options(options, source.config);
+  p.valid_split = 0;
+  p.allow_empty = true;
+  // Whole documents, unless a limit was asked for: logits.i is document i.
+  if (!options.given("seq-len")) p.max_tokens = INT32_MAX, p.any_length = true;
+  Dataset data = load_dataset(options.data, source.tokenizer.get(), p);
+  data.documents.resize(std::min(static_cast<size_t>(options.docs), data.documents.size()));
+  for (Document& d : data.documents) d.split = Split::kTrain;
+  return data;
+}
+
+struct Dump {
+  int64_t targets = 0;                     // of all documents
+  float loss = 0;                          // mean over them
+  std::vector<std::vector<float>> logits;  // [document] (length, V)
+  std::vector<float> gradients;            // of the loss, as Llama::gradients()
+};
+
+// One forward and backward pass for each document. Each is a batch of its own; `longest` is the length of the longest.
+template <class Float>
+Dump run_documents(Session<Float>& session, const Dataset& data, int64_t longest) {
+  Dump dump;
+  for (const Document& d : data.documents) dump.targets += d.target_tokens;
+  const double scale = dump.targets > 0 ? 1.0 / static_cast<double>(dump.targets) : 0;
+  // In fp16 the loss is scaled, as in training, and the gradients are divided by the scale at the end.
+  const double loss_scale = session.trainer.state.loss_scale;
+  Llama<Float>& model = session.model;
+  BatchBuffers& buffers = session.trainer.buffers();
+  Loader loader(data, {.seq_len = static_cast<int32_t>(longest), .packing = false, .shuffle = false});
+  double sum = 0;
+  model.clear_gradients(session.device);
+  for (const Document& d : data.documents) {
+    buffers.wait(session.device);
+    loader.next_step();
+    loader.micro_batch(0, buffers.view);
+    const Batch batch = buffers.used(session.device, model.options().max_tokens);
+    model.forward(session.device, batch);
+    std::vector<float>& logits = dump.logits.emplace_back();
+    for (int first = 0; first < d.length; first += model.logit_rows()) {
+      const int count = std::min(model.logit_rows(), d.length - first);
+      // The batch holds one document, so positions are rows.
+      const int64_t values = int64_t{count} * model.config().vocab_size;
+      const HostCopy rows(session.device, model.logits(session.device, batch.positions + first, count), values);
+      logits.insert(logits.end(), rows.data(), rows.data() + values);
+    }
+    sum += model.loss(session.device, batch, scale * loss_scale, true);
+    model.backward(session.device, batch);
+  }
+  const HostCopy copied(session.device, model.gradients(), model.trained_count());
+  dump.gradients.assign(copied.data(), copied.data() + model.trained_count());
+  for (float& g : dump.gradients) g = static_cast<float>(g / loss_scale);
+  dump.loss = static_cast<float>(sum * scale);
+  return dump;
+}
+
+void write_dump(const std::filesystem::path& file, const Dump& dump, int64_t vocab_size,
+                const std::vector<NamedTensor>& trained) {
+  std::vector<TensorEntry> entries = {{{"loss", FileDtype::F32, {}}, std::as_bytes(std::span(&dump.loss, 1))}};
+  for (size_t i = 0; i < dump.logits.size(); i++) {
+    const std::vector<float>& logits = dump.logits[i];
+    const int64_t length = static_cast<int64_t>(logits.size()) / vocab_size;
+    entries.push_back({{fmt::format("logits.{}", i), FileDtype::F32, {length, vocab_size}}, std::as_bytes(std::span(logits))});
+  }
+  for (const NamedTensor& t : trained)
+    entries.push_back({{"grad." + t.name, FileDtype::F32, t.shape},
+                       std::as_bytes(std::span(dump.gradients.data() + t.offset, static_cast<size_t>(t.size())))});
+  write_safetensors(file, entries);
+}
+
+template <class Float>
+int dump_with(const Options& options) {
+  const ModelSource source = open_model(options, TokenizerNeed::wanted);
+  const Dataset data = first_documents(options, source);
+  const AdapterSource adapter =
+      open_adapter(options, source.config, options.adapter.empty() ? options.init_adapter : options.adapter);
+  int64_t longest = 0;
+  for (const Document& d : data.documents) longest = std::max<int64_t>(longest, d.length);
+  Session<Float> session(options, source.config, adapter.targets, {.gradients = true, .tokens = longest, .positions = longest});
+  session.start(source, adapter);
+  const Dump dump = run_documents(session, data, longest);
+  write_dump(options.output, dump, source.config.vocab_size, session.model.trained());
+  const size_t docs = data.documents.size();
+  const std::string output = options.output.string();
+  if (options.json)
+    fmt::print("{}\n",
+               Json{{"loss", dump.loss}, {"documents", docs}, {"target_tokens", dump.targets}, {"output", output}}.dump());
+  else if (!options.quiet)
+    fmt::print("loss {:.6f} over {} targets of {} documents; wrote {}\n", dump.loss, dump.targets, docs, output);
+  print_profile(session.device, session.ceilings);
+  return kExitDone;
+}
+
+}  // namespace
+
+int command_dump(Options& options) {
+  return with_resolved_type(options, [&](auto type) { return dump_with<decltype(type)>(options); });
+}
+
+}  // namespace tll

@@ -1,0 +1,86 @@
+// evaluate: loss and perplexity of a data set, and exact match and F1 of the answers to its questions.
+#include "src/train/evaluate.h"
+
+#include <limits>
+
+#include "src/base/file.h"
+#include "src/commands/commands.h"
+#include "src/commands/score.h"
+#include "src/commands/session.h"
+#include "src/options/resolve.h"
+#include "src/report/profile.h"
+
+namespace tll {
+namespace {
+
+constexpr int kSequences = 8;  // answered at once: up to here a matmul with few rows is bound by reading the weights
+
+// The documents to evaluate, all marked kValidation; the others kTrain.
+Dataset load_chosen(const Options& options, const ModelSource& source) {
+  PrepareOptions p = prepare_options(options, source.config);
+  p.allow_empty = true;  // samples without targets change no mean
+  Dataset data = load_dataset(options.data, source.tokenizer.get(), p);
+  if (!options.quiet)
+    for (const std::string& note : data.report.notes()) fmt::print(stderr, "note: {}\n", note);
+  SplitOption split = options.split;
+  if (split == SplitOption::kAuto) split = data.count(Split::kValidation) > 0 ? SplitOption::kValidation : SplitOption::kAll;
+  int64_t left = options.max_samples > 0 ? options.max_samples : std::numeric_limits<int64_t>::max();
+  for (Document& d : data.documents) {
+    const bool asked = split == SplitOption::kAll || (split == SplitOption::kValidation) == (d.split == Split::kValidation);
+    d.split = asked && left-- > 0 ? Split::kValidation : Split::kTrain;
+  }
+  return data;
+}
+
+// The answers as the official scoring scripts read them: {id: text}.
+void write_predictions(const std::filesystem::path& file, const EvaluationResult& answers) {
+  Json predictions = Json::object();
+  for (const QuestionResult& q : answers.questions) predictions[q.id] = q.prediction;
+  write_file_atomic(file, predictions.dump(1) + "\n");
+}
+
+template <class Float>
+int evaluate_with(const Options& options) {
+  const ModelSource source = open_model(options, TokenizerNeed::wanted);
+  const Dataset data = load_chosen(options, source);
+  const std::vector<int64_t> questions = source.tokenizer ? question_indices(data, Split::kValidation) : std::vector<int64_t>();
+  const AdapterSource adapter = open_named_adapter(options, source.config);
+  const SessionNeeds needs{.sequences = questions.empty() ? 0 : kSequences,
+                           .tokens = options.batch_size * options.seq_len,
+                           .positions = options.seq_len + (questions.empty() ? 0 : options.max_new_tokens)};
+  Session<Float> session(options, source.config, adapter.targets, needs);
+  session.start(source, adapter);
+
+  Loader loader(data, loader_options(options, Split::kValidation));
+  const auto result = session.trainer.evaluate(session.device, loader);
+  Score score{result.loss, std::nullopt};
+  std::string answered;
+  if (!questions.empty()) {
+    EvaluationOptions e;
+    e.max_new_tokens = static_cast<int>(options.max_new_tokens), e.eos = source.eos;
+    score.answers = evaluate_questions(session.device, *session.generator, data, questions, *source.tokenizer, e);
+    const SquadTotals& totals = score.answers->totals;
+    answered =
+        fmt::format(", exact match {:.2f}, F1 {:.2f} on {} questions", totals.exact_match(), totals.f1(), totals.questions);
+    if (!options.output.empty()) write_predictions(options.output, *score.answers);
+  }
+  const int64_t samples = data.count(Split::kValidation);
+  if (options.json) {
+    Json json = {{"exact_match", nullptr}, {"f1", nullptr}, {"samples", samples}, {"target_tokens", result.target_tokens}};
+    json.update(score.json());
+    fmt::print("{}\n", json.dump());
+  } else {
+    fmt::print("loss {:.4f}, perplexity {:.3f} over {} targets of {} samples{}\n", result.loss, score.perplexity(),
+               result.target_tokens, samples, answered);
+  }
+  print_profile(session.device, session.ceilings);
+  return kExitDone;
+}
+
+}  // namespace
+
+int command_evaluate(Options& options) {
+  return with_resolved_type(options, [&](auto type) { return evaluate_with<decltype(type)>(options); });
+}
+
+}  // namespace tll

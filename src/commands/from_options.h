@@ -1,0 +1,29 @@
+// The options, in the terms of the other rooms.
+#pragma once
+
+#include "data/loader.h"
+#include "src/model/llama.h"
+#include "src/options/options.h"
+#include "src/train/trainer.h"
+
+namespace tll {
+
+// What the arena must hold beside the model.
+struct SessionNeeds {
+  bool training = false;   // gradients and optimizer
+  bool gradients = false;  // gradients without optimizer: dump
+  int sequences = 0;       // generated at once; 0: none
+  int64_t tokens = 0;      // N: rows of the largest batch
+  int64_t positions = 0;   // of the longest document or generated text
+};
+// Those of `train`, and so of `plan`.
+SessionNeeds training_needs(const Options& options);
+
+// Error (kExitUsage) if a batch would have more tokens than its 32-bit offsets can hold.
+ModelOptions model_options(const Options& options, std::vector<LoraTarget> lora, const SessionNeeds& needs);
+PrepareOptions prepare_options(const Options& options, const LlamaConfig& config);
+// Validation documents come in the order of the file, one batch a step.
+LoaderOptions loader_options(const Options& options, Split split);
+TrainerOptions trainer_options(const Options& options, int64_t total_steps);
+
+}  // namespace tll

@@ -1,0 +1,46 @@
+#include "src/commands/model_source.h"
+
+#include <algorithm>
+
+#include "src/base/check.h"
+
+namespace tll {
+
+std::filesystem::path demo_directory() {
+  const std::filesystem::path here = "data/demo";
+  if (std::filesystem::exists(here / "config.json")) return here;
+  std::error_code none;
+  const std::filesystem::path beside = std::filesystem::read_symlink("/proc/self/exe", none).parent_path() / "data" / "demo";
+  if (std::filesystem::exists(beside / "config.json")) return beside;
+  bad_file("the demo model was not found in {} or {}; name a model with --model DIR", here.string(), beside.string());
+}
+
+ModelSource open_model(const Options& options, TokenizerNeed need) {
+  ModelSource source;
+  source.random = options.init == InitOption::kRandom;
+  const bool bare = options.model.empty() && !options.config.empty();
+  if (!bare) {
+    source.directory = options.model.empty() ? demo_directory() : options.model;
+    if (!std::filesystem::exists(source.directory))
+      bad_file("{}: no such directory; --model takes one with config.json, model.safetensors and a tokenizer",
+               source.directory.string());
+  }
+  source.config_file = options.config.empty() ? source.directory / "config.json" : options.config;
+  source.config = load_config(source.config_file);
+  source.eos = bare ? source.config.eos : load_generation_eos(source.directory, source.config);
+  for (const std::string& warning : source.config.warnings) fmt::print(stderr, "note: {}\n", warning);
+  const bool has_tokenizer = !bare && (std::filesystem::exists(source.directory / "tokenizer.json") ||
+                                       std::filesystem::exists(source.directory / "tokenizer.model"));
+  if (need == TokenizerNeed::none || (need == TokenizerNeed::wanted && !has_tokenizer)) return source;
+  if (bare) fail(kExitUsage, "a tokenizer is needed: name its directory with --model");
+  source.tokenizer = Tokenizer::load(source.directory);
+  for (const std::string& warning : source.tokenizer->warnings()) fmt::print(stderr, "note: {}\n", warning);
+  if (source.tokenizer->vocab_size() > source.config.vocab_size)
+    bad_file("{}: the tokenizer has ids up to {}, the model's vocab_size is {}", source.directory.string(),
+             source.tokenizer->vocab_size() - 1, source.config.vocab_size);
+  for (const int32_t id : source.tokenizer->end_ids())
+    if (std::find(source.eos.begin(), source.eos.end(), id) == source.eos.end()) source.eos.push_back(id);
+  return source;
+}
+
+}  // namespace tll

@@ -1,0 +1,21 @@
+// prepare: a data set as a file ready for training.
+#include "src/commands/commands.h"
+#include "src/commands/from_options.h"
+#include "src/commands/model_source.h"
+#include "src/options/resolve.h"
+
+namespace tll {
+
+int command_prepare(Options& options) {
+  apply_demo_defaults(options);
+  const ModelSource source = open_model(options, TokenizerNeed::wanted);
+  const Dataset dataset = load_dataset(options.data, source.tokenizer.get(), prepare_options(options, source.config));
+  write_dataset(dataset, options.output);
+  if (options.json)
+    fmt::print("{}\n", dataset.report.json().dump());
+  else if (!options.quiet)
+    fmt::print("{}wrote {}\n", dataset.report.text(), options.output.string());
+  return kExitDone;
+}
+
+}  // namespace tll

@@ -1,0 +1,65 @@
+// What a training run tells: to people on standard output, to other programs in metrics.jsonl and run.json.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "src/commands/score.h"
+#include "src/commands/session.h"
+#include "src/report/progress.h"
+#include "src/report/run_log.h"
+
+namespace tll {
+
+// The data of a run: documents to train on and to validate on.
+struct RunData {
+  Dataset train;
+  std::optional<Dataset> separate_validation;  // --valid-data
+  const Dataset& validation() const { return separate_validation ? *separate_validation : train; }
+};
+
+// Keeps references to its arguments. The step that the run is at is that of the session's trainer.
+template <class Float>
+class RunReport {
+ public:
+  RunReport(const Options& options, const ModelSource& source, const RunData& data, const Session<Float>& session);
+
+  // A line on standard output: nothing with --quiet, and with --json the result alone goes there.
+  void say(const std::string& line) const;
+  void say_plan(int64_t total_steps) const;  // before anything is allocated: model, data, plan
+  void say_device() const;
+
+  // Opens metrics.jsonl and writes run.json without a result. The trainer's state is that of the step to go on from.
+  void begin(int64_t total_steps);
+  void before(const Score& score);
+  void step(const StepResult& result, double seconds);
+  void validated(double loss);  // between steps
+  void end_of_steps();          // the last one, or the one that a run stops after
+  void after(const Score& score);
+  void finish();       // writes run.json, says what was learned and where the result is
+  void interrupted();  // the same for a run that stopped early
+
+ private:
+  bool silent() const { return options_.quiet || options_.json; }
+  Json device_json() const;
+  Json measured_json() const;
+  void write_run_json(const Json& result) const;
+  void say_memory() const;
+  void say_learned() const;
+  void say_next() const;
+  double tokens_per_second() const { return seconds_ > 0 ? static_cast<double>(tokens_) / seconds_ : 0; }
+
+  const Options& options_;
+  const ModelSource& source_;
+  const RunData& data_;
+  const Session<Float>& session_;
+  std::optional<MetricsLog> metrics_;
+  std::optional<Progress> progress_;
+  Score before_, after_;
+  // Of the steps of this process.
+  int64_t first_step_ = 0, tokens_ = 0;
+  double seconds_ = 0, first_loss_ = 0, last_loss_ = 0;
+  int64_t peak_resident_ = 0;  // bytes
+};
+
+}  // namespace tll

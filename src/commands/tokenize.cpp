@@ -1,0 +1,29 @@
+// tokenize: lines of text to lines of token ids.
+#include <iostream>
+
+#include "src/base/check.h"
+#include "src/base/json.h"
+#include "src/commands/commands.h"
+#include "src/commands/model_source.h"
+
+namespace tll {
+
+int command_tokenize(Options& options) {
+  const ModelSource source = open_model(options, TokenizerNeed::required);
+  std::ios::sync_with_stdio(false);
+  std::string line, out;
+  for (int64_t number = 1; std::getline(std::cin, line); number++) {
+    const std::string where = fmt::format("standard input, line {}", number);
+    const Json text = parse_json(line, where);
+    if (!text.is_string()) bad_file("{}: expected a JSON string, found {}", where, text.type_name());
+    const std::string& s = text.get_ref<const std::string&>();
+    const std::vector<int32_t> ids = options.add_special ? source.tokenizer->encode_with_special(s) : source.tokenizer->encode(s);
+    out = "[";
+    for (size_t i = 0; i < ids.size(); i++) fmt::format_to(std::back_inserter(out), "{}{}", i ? "," : "", ids[i]);
+    out += "]\n";
+    std::fwrite(out.data(), 1, out.size(), stdout);
+  }
+  return kExitDone;
+}
+
+}  // namespace tll

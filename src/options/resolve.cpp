@@ -1,0 +1,64 @@
+#include "src/options/resolve.h"
+
+#include <omp.h>
+
+#include "kernels/cuda_device.h"
+#include "kernels/matmul.h"
+#include "src/options/option_table.h"
+#include "src/report/memory_probe.h"
+
+namespace tll {
+
+void apply_demo_defaults(Options& options) {
+  if (!options.model.empty() || !options.config.empty() || options.train == TrainMode::kFull) return;
+  for (const OptionRow& row : option_rows()) {
+    if (!row.demo_default.empty() && !options.given(row.name)) set_value(row, options, row.demo_default, row.name);
+  }
+}
+
+namespace {
+
+constexpr int kFirstArchWithBf16 = 800;
+
+// A plan for a GPU needs none; whatever else wants one and has none runs on the CPU and says so.
+void resolve_device(Options& options) {
+  if (options.device == DeviceOption::kCpu) return;
+  // The emulator is never chosen by itself: it is for tests.
+  const bool found = cuda_device_count() > 0 && !(cuda_emulated() && options.device == DeviceOption::kAuto);
+  if (options.device == DeviceOption::kCuda && !found) {
+    if (options.command == Command::kPlan) {
+      if (options.memory == 0)
+        fmt::print(stderr,
+                   "note: {}; whether the plan fits is told of this machine's own memory, or with --memory SIZE of a GPU's\n",
+                   cuda_missing());
+      return;
+    }
+    fmt::print(stderr, "note: {}; running on the CPU\n", cuda_missing());
+  }
+  options.device = found ? DeviceOption::kCuda : DeviceOption::kCpu;
+}
+
+}  // namespace
+
+void resolve_options(Options& options) {
+  apply_demo_defaults(options);
+  if (options.train == TrainMode::kFull && !(options.init_adapter.empty() && options.adapter.empty()))
+    fail(kExitUsage, "--train full trains the weights of the model and takes no adapter: leave out --init-adapter and --adapter");
+  resolve_device(options);
+  const bool cuda = options.device == DeviceOption::kCuda;
+  const int arch = cuda ? cuda_arch() : 0;
+  const bool has_bf16 = cuda ? arch == 0 || arch >= kFirstArchWithBf16 : cpu_has_bf16_matmul();
+  if (options.dtype == DtypeOption::kAuto)
+    options.dtype = has_bf16 ? DtypeOption::kBf16 : cuda ? DtypeOption::kFp16 : DtypeOption::kFp32;
+  if (options.dtype == DtypeOption::kFp16 && !cuda)
+    fail(kExitUsage, "--dtype fp16 needs a GPU; on the CPU use bf16 or fp32 (--weights fp16 holds frozen weights in fp16)");
+  if (options.dtype == DtypeOption::kBf16 && cuda && !has_bf16)
+    fail(kExitUsage, "--dtype bf16 needs a GPU of compute capability 8.0 or later, this one has {}.{}; use fp16 or fp32",
+         arch / 100, arch / 10 % 10);
+  if (options.weights == DtypeOption::kAuto) options.weights = options.dtype;
+  if (options.threads == 0) options.threads = processor().threads;
+  omp_set_dynamic(0);
+  omp_set_num_threads(static_cast<int>(options.threads));
+}
+
+}  // namespace tll

@@ -1,0 +1,26 @@
+// What the options leave open is decided here, for this machine and model: the defaults of the demo model, and every `auto`.
+#pragma once
+
+#include "kernels/numeric.h"
+#include "src/options/options.h"
+
+namespace tll {
+
+// The demo model's own defaults, for options that the user did not give. It is small and sees a format that it does not know: it
+// takes larger steps than a real model, and can afford to be asked questions before and after.
+void apply_demo_defaults(Options& options);
+
+// The demo model's defaults, then the outcome of every `auto`: dtype, weights, threads, device. One line to standard error if
+// CUDA was asked for and is not there. Error (kExitUsage) if the options contradict each other or the device.
+void resolve_options(Options& options);
+
+// Resolves the options, then f(float{}), f(bf16{}) or f(half{}): the type that --dtype names.
+template <class F>
+auto with_resolved_type(Options& options, const F& f) {
+  resolve_options(options);
+  if (options.dtype == DtypeOption::kBf16) return f(bf16{});
+  if (options.dtype == DtypeOption::kFp16) return f(half{});
+  return f(float{});
+}
+
+}  // namespace tll
