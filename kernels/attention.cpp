@@ -63,26 +63,26 @@ void mask_scores(float* scores, int i0, int queries, int j0, int keys, int windo
 
 template <class Float>
 void forward_tile(const AttentionForward<Float>& op, int begin, int length, int h, int i0, float* tiles) {
-  const int D = op.D, width = pad(D), queries = length - i0 < kQueries ? length - i0 : kQueries, g = h / (op.H / op.G);
+  const int N = op.sizes.N, H = op.sizes.H, D = op.sizes.D, stride = op.sizes.stride, window = op.sizes.window;
+  const int width = pad(D), queries = length - i0 < kQueries ? length - i0 : kQueries, g = h / (H / op.sizes.G);
   float* qt = tiles;
   float* scores = qt + width * kQueries;
   float* o = scores + kKeys * kQueries;
   float* k_tile = o + width * kQueries;
   float* v_tile = k_tile + width * kKeys;
   float *top = v_tile + width * kKeys, *sum = top + kQueries, *factor = sum + kQueries;
-  const float scale = static_cast<float>(op.scale);
-  transposed_as_float(op.q + static_cast<size_t>(begin + i0) * op.stride + h * D, op.stride, queries, D, qt);
+  const float scale = static_cast<float>(op.sizes.scale);
+  transposed_as_float(op.q + static_cast<size_t>(begin + i0) * stride + h * D, stride, queries, D, qt);
   for (int i = 0; i < kQueries; i++) top[i] = -INFINITY, sum[i] = 0;
   for (int i = 0; i < kQueries * width; i++) o[i] = 0;
 
-  const KeyRange range = visible_keys(i0, i0 + queries, op.window);
+  const KeyRange range = visible_keys(i0, i0 + queries, window);
   for (int j0 = range.begin; j0 < range.end; j0 += kKeys) {
     const int keys = range.end - j0 < kKeys ? range.end - j0 : kKeys;
-    const size_t row = static_cast<size_t>(begin + j0) * op.stride + g * D;
-    const Rows k = rows_as_float(op.k + row, op.stride, keys, D, k_tile),
-               v = rows_as_float(op.v + row, op.stride, keys, D, v_tile);
+    const size_t row = static_cast<size_t>(begin + j0) * stride + g * D;
+    const Rows k = rows_as_float(op.k + row, stride, keys, D, k_tile), v = rows_as_float(op.v + row, stride, keys, D, v_tile);
     tile_gemm(keys, kQueries, D, k.data, k.stride, 1, qt, kQueries, scores, kQueries, false);
-    mask_scores(scores, i0, queries, j0, keys, op.window, -INFINITY);
+    mask_scores(scores, i0, queries, j0, keys, window, -INFINITY);
     for (int i = 0; i < kQueries; i++) factor[i] = top[i];
     for (int j = 0; j < keys; j++)
       for (int i = 0; i < kQueries; i++) top[i] = scores[j * kQueries + i] > top[i] ? scores[j * kQueries + i] : top[i];
@@ -106,16 +106,17 @@ void forward_tile(const AttentionForward<Float>& op, int begin, int length, int 
   }
   for (int i = 0; i < queries; i++) {
     const float inverse = 1.0f / sum[i];
-    Float* out = op.out + static_cast<size_t>(begin + i0 + i) * op.H * D + h * D;
+    Float* out = op.out + static_cast<size_t>(begin + i0 + i) * H * D + h * D;
     for (int d = 0; d < D; d++) out[d] = from_acc<Float>(o[i * width + d] * inverse);
-    op.lse[static_cast<size_t>(h) * op.N + begin + i0 + i] = top[i] * scale + std::log(sum[i]);
+    op.lse[static_cast<size_t>(h) * N + begin + i0 + i] = top[i] * scale + std::log(sum[i]);
   }
 }
 
 template <class Float>
 void backward_head(const AttentionBackward<Float>& op, int begin, int length, int h, float* dk_all, float* dv_all, float* tiles) {
-  const int D = op.D, width = pad(D), g = h / (op.H / op.G);
-  const ptrdiff_t wide = static_cast<ptrdiff_t>(op.H) * width;
+  const int N = op.sizes.N, H = op.sizes.H, D = op.sizes.D, stride = op.sizes.stride, window = op.sizes.window;
+  const int width = pad(D), g = h / (H / op.sizes.G);
+  const ptrdiff_t wide = static_cast<ptrdiff_t>(H) * width;
   float* qt = tiles;
   float* dot = qt + width * kQueries;
   float* q_tile = dot + width * kQueries;
@@ -126,7 +127,7 @@ void backward_head(const AttentionBackward<Float>& op, int begin, int length, in
   float* p = v_tile + width * kKeys;
   float* ds = p + kKeys * kQueries;
   float *lse = ds + kKeys * kQueries, *delta = lse + kQueries;
-  const float scale = static_cast<float>(op.scale);
+  const float scale = static_cast<float>(op.sizes.scale);
   float* dk_head = dk_all + begin * wide + h * width;
   float* dv_head = dv_all + begin * wide + h * width;
   for (int j = 0; j < length; j++)
@@ -134,29 +135,27 @@ void backward_head(const AttentionBackward<Float>& op, int begin, int length, in
 
   for (int i0 = 0; i0 < length; i0 += kQueries) {
     const int queries = length - i0 < kQueries ? length - i0 : kQueries;
-    const Float* q_rows = op.q + static_cast<size_t>(begin + i0) * op.stride + h * D;
-    const Float* dout_rows = op.dout + static_cast<size_t>(begin + i0) * op.H * D + h * D;
-    const Float* out_rows = op.out + static_cast<size_t>(begin + i0) * op.H * D + h * D;
-    transposed_as_float(q_rows, op.stride, queries, D, qt);
-    transposed_as_float(dout_rows, static_cast<ptrdiff_t>(op.H) * D, queries, D, dot);
-    const Rows q = rows_as_float(q_rows, op.stride, queries, D, q_tile);
-    const Rows dout = rows_as_float(dout_rows, static_cast<ptrdiff_t>(op.H) * D, queries, D, dout_tile);
+    const Float* q_rows = op.q + static_cast<size_t>(begin + i0) * stride + h * D;
+    const Float* dout_rows = op.dout + static_cast<size_t>(begin + i0) * H * D + h * D;
+    const Float* out_rows = op.out + static_cast<size_t>(begin + i0) * H * D + h * D;
+    transposed_as_float(q_rows, stride, queries, D, qt);
+    transposed_as_float(dout_rows, static_cast<ptrdiff_t>(H) * D, queries, D, dot);
+    const Rows q = rows_as_float(q_rows, stride, queries, D, q_tile);
+    const Rows dout = rows_as_float(dout_rows, static_cast<ptrdiff_t>(H) * D, queries, D, dout_tile);
     for (int i = 0; i < kQueries; i++) lse[i] = delta[i] = 0;
     for (int i = 0; i < queries; i++) {
-      lse[i] = op.lse[static_cast<size_t>(h) * op.N + begin + i0 + i];
+      lse[i] = op.lse[static_cast<size_t>(h) * N + begin + i0 + i];
       float sum = 0;
 #pragma omp simd reduction(+ : sum)
       for (int d = 0; d < D; d++)
-        sum += to_acc(dout_rows[static_cast<ptrdiff_t>(i) * op.H * D + d]) *
-               to_acc(out_rows[static_cast<ptrdiff_t>(i) * op.H * D + d]);
+        sum += to_acc(dout_rows[static_cast<ptrdiff_t>(i) * H * D + d]) * to_acc(out_rows[static_cast<ptrdiff_t>(i) * H * D + d]);
       delta[i] = sum;
     }
-    const KeyRange range = visible_keys(i0, i0 + queries, op.window);
+    const KeyRange range = visible_keys(i0, i0 + queries, window);
     for (int j0 = range.begin; j0 < range.end; j0 += kKeys) {
       const int keys = range.end - j0 < kKeys ? range.end - j0 : kKeys;
-      const size_t row = static_cast<size_t>(begin + j0) * op.stride + g * D;
-      const Rows k = rows_as_float(op.k + row, op.stride, keys, D, k_tile),
-                 v = rows_as_float(op.v + row, op.stride, keys, D, v_tile);
+      const size_t row = static_cast<size_t>(begin + j0) * stride + g * D;
+      const Rows k = rows_as_float(op.k + row, stride, keys, D, k_tile), v = rows_as_float(op.v + row, stride, keys, D, v_tile);
       tile_gemm(keys, kQueries, D, k.data, k.stride, 1, qt, kQueries, p, kQueries, false);
       tile_gemm(keys, kQueries, D, v.data, v.stride, 1, dot, kQueries, ds, kQueries, false);
       for (int j = 0; j < keys; j++) {
@@ -164,7 +163,7 @@ void backward_head(const AttentionBackward<Float>& op, int begin, int length, in
 #pragma omp simd
         for (int i = 0; i < kQueries; i++) pj[i] = fast_exp(pj[i] * scale - lse[i]);
       }
-      mask_scores(p, i0, queries, j0, keys, op.window, 0.0f);
+      mask_scores(p, i0, queries, j0, keys, window, 0.0f);
       for (int j = 0; j < keys; j++) {
         float *pj = p + j * kQueries, *dj = ds + j * kQueries;
 #pragma omp simd
@@ -175,7 +174,7 @@ void backward_head(const AttentionBackward<Float>& op, int begin, int length, in
       tile_gemm(queries, width, keys, ds, 1, kQueries, k.data, k.stride, dq, width, j0 != range.begin);
     }
     for (int i = 0; i < queries; i++) {
-      Float* out = op.dq + static_cast<size_t>(begin + i0 + i) * op.stride + h * D;
+      Float* out = op.dq + static_cast<size_t>(begin + i0 + i) * stride + h * D;
       for (int d = 0; d < D; d++) out[d] = from_acc<Float>(dq[i * width + d] * scale);
     }
   }
@@ -183,70 +182,68 @@ void backward_head(const AttentionBackward<Float>& op, int begin, int length, in
 
 // ---- the formulae as they stand: what the oracle types run ---------------------------------------------------------------
 
-template <class Float>
-void forward_plain(const AttentionForward<Float>& op) {
-  const Float scale = Float(op.scale);
-  for (int doc = 0; doc < op.docs; doc++) {
-    const int begin = op.cu_seqlens[doc], end = op.cu_seqlens[doc + 1];
-    for (int h = 0; h < op.H; h++) {
-      const int g = h / (op.H / op.G);
-      for (int i = begin; i < end; i++) {
-        const int first = op.window > 0 && i - op.window + 1 > begin ? i - op.window + 1 : begin;
-        const auto score = [&](int j) {
-          Float s{};
-          for (int d = 0; d < op.D; d++)
-            s +=
-                op.q[static_cast<size_t>(i) * op.stride + h * op.D + d] * op.k[static_cast<size_t>(j) * op.stride + g * op.D + d];
-          return s * scale;
-        };
-        double top = -INFINITY;
-        for (int j = first; j <= i; j++) top = real_part(score(j)) > top ? real_part(score(j)) : top;
-        Float* out = op.out + static_cast<size_t>(i) * op.H * op.D + h * op.D;
-        for (int d = 0; d < op.D; d++) out[d] = Float(0);
-        Float sum{};
-        for (int j = first; j <= i; j++) {
-          const Float p = exp_acc(score(j) - top);
-          sum += p;
-          for (int d = 0; d < op.D; d++) out[d] += p * op.v[static_cast<size_t>(j) * op.stride + g * op.D + d];
-        }
-        for (int d = 0; d < op.D; d++) out[d] /= sum;
-        op.lse[static_cast<size_t>(h) * op.N + i] = top + std::log(sum);
-      }
-    }
+// f(h, g, i, first) for each query i of each head: it sees the keys first … i of head g.
+template <class F>
+void for_each_query(const AttentionSizes& s, const F& f) {
+  for (int doc = 0; doc < s.docs; doc++) {
+    const int begin = s.cu_seqlens[doc], end = s.cu_seqlens[doc + 1];
+    for (int h = 0; h < s.H; h++)
+      for (int i = begin; i < end; i++)
+        f(h, h / (s.H / s.G), i, s.window > 0 && i - s.window + 1 > begin ? i - s.window + 1 : begin);
   }
 }
 
 template <class Float>
+void forward_plain(const AttentionForward<Float>& op) {
+  const int N = op.sizes.N, H = op.sizes.H, D = op.sizes.D, stride = op.sizes.stride;
+  const Float scale = Float(op.sizes.scale);
+  for_each_query(op.sizes, [&](int h, int g, int i, int first) {
+    const auto score = [&](int j) {
+      Float s{};
+      for (int d = 0; d < D; d++)
+        s += op.q[static_cast<size_t>(i) * stride + h * D + d] * op.k[static_cast<size_t>(j) * stride + g * D + d];
+      return s * scale;
+    };
+    double top = -INFINITY;
+    for (int j = first; j <= i; j++) top = real_part(score(j)) > top ? real_part(score(j)) : top;
+    Float* out = op.out + static_cast<size_t>(i) * H * D + h * D;
+    for (int d = 0; d < D; d++) out[d] = Float(0);
+    Float sum{};
+    for (int j = first; j <= i; j++) {
+      const Float p = exp_acc(score(j) - top);
+      sum += p;
+      for (int d = 0; d < D; d++) out[d] += p * op.v[static_cast<size_t>(j) * stride + g * D + d];
+    }
+    for (int d = 0; d < D; d++) out[d] /= sum;
+    op.lse[static_cast<size_t>(h) * N + i] = top + std::log(sum);
+  });
+}
+
+template <class Float>
 void backward_plain(const AttentionBackward<Float>& op) {
-  const Float scale = Float(op.scale);
-  for (int n = 0; n < op.N; n++) {
-    for (int c = 0; c < op.H * op.D; c++) op.dq[static_cast<size_t>(n) * op.stride + c] = Float(0);
-    for (int c = 0; c < op.G * op.D; c++)
-      op.dk[static_cast<size_t>(n) * op.stride + c] = op.dv[static_cast<size_t>(n) * op.stride + c] = Float(0);
+  const int N = op.sizes.N, H = op.sizes.H, G = op.sizes.G, D = op.sizes.D, stride = op.sizes.stride;
+  const Float scale = Float(op.sizes.scale);
+  for (int n = 0; n < N; n++) {
+    for (int c = 0; c < H * D; c++) op.dq[static_cast<size_t>(n) * stride + c] = Float(0);
+    for (int c = 0; c < G * D; c++)
+      op.dk[static_cast<size_t>(n) * stride + c] = op.dv[static_cast<size_t>(n) * stride + c] = Float(0);
   }
-  for (int doc = 0; doc < op.docs; doc++) {
-    const int begin = op.cu_seqlens[doc], end = op.cu_seqlens[doc + 1];
-    for (int h = 0; h < op.H; h++) {
-      const int g = h / (op.H / op.G);
-      for (int i = begin; i < end; i++) {
-        const int first = op.window > 0 && i - op.window + 1 > begin ? i - op.window + 1 : begin;
-        const size_t qi = static_cast<size_t>(i) * op.stride + h * op.D, oi = static_cast<size_t>(i) * op.H * op.D + h * op.D;
-        Float delta{};
-        for (int d = 0; d < op.D; d++) delta += op.dout[oi + d] * op.out[oi + d];
-        for (int j = first; j <= i; j++) {
-          const size_t kj = static_cast<size_t>(j) * op.stride + g * op.D;
-          Float s{}, dp{};
-          for (int d = 0; d < op.D; d++) s += op.q[qi + d] * op.k[kj + d], dp += op.dout[oi + d] * op.v[kj + d];
-          const Float p = exp_acc(s * scale - op.lse[static_cast<size_t>(h) * op.N + i]), ds = p * (dp - delta) * scale;
-          for (int d = 0; d < op.D; d++) {
-            op.dv[kj + d] += p * op.dout[oi + d];
-            op.dk[kj + d] += ds * op.q[qi + d];
-            op.dq[qi + d] += ds * op.k[kj + d];
-          }
-        }
+  for_each_query(op.sizes, [&](int h, int g, int i, int first) {
+    const size_t qi = static_cast<size_t>(i) * stride + h * D, oi = static_cast<size_t>(i) * H * D + h * D;
+    Float delta{};
+    for (int d = 0; d < D; d++) delta += op.dout[oi + d] * op.out[oi + d];
+    for (int j = first; j <= i; j++) {
+      const size_t kj = static_cast<size_t>(j) * stride + g * D;
+      Float s{}, dp{};
+      for (int d = 0; d < D; d++) s += op.q[qi + d] * op.k[kj + d], dp += op.dout[oi + d] * op.v[kj + d];
+      const Float p = exp_acc(s * scale - op.lse[static_cast<size_t>(h) * N + i]), ds = p * (dp - delta) * scale;
+      for (int d = 0; d < D; d++) {
+        op.dv[kj + d] += p * op.dout[oi + d];
+        op.dk[kj + d] += ds * op.q[qi + d];
+        op.dq[qi + d] += ds * op.k[kj + d];
       }
     }
-  }
+  });
 }
 
 }  // namespace
@@ -257,11 +254,13 @@ void AttentionForward<Float>::cpu() const {
   if constexpr (is_oracle<Float>) {
     forward_plain(*this);
   } else {
+    const int32_t* const cu_seqlens = sizes.cu_seqlens;
+    const int docs = sizes.docs, N = sizes.N, H = sizes.H, D = sizes.D;
     TLL_CHECK(cu_seqlens[docs] == N, "documents of {} rows, {} rows", cu_seqlens[docs], N);
     int tiles = 0;
     for (int d = 0; d < docs; d++) tiles += (cu_seqlens[d + 1] - cu_seqlens[d] + kQueries - 1) / kQueries;
     const int64_t tasks = static_cast<int64_t>(tiles) * H;
-#pragma omp parallel for schedule(dynamic) num_threads(threads)
+#pragma omp parallel for schedule(dynamic) num_threads(sizes.threads)
     for (int64_t task = 0; task < tasks; task++) {
       // Long rows of keys first: the last tiles of a document cost most.
       int tile = tiles - 1 - static_cast<int>(task / H), doc = 0;
@@ -282,19 +281,21 @@ void AttentionBackward<Float>::cpu() const {
   if constexpr (is_oracle<Float>) {
     backward_plain(*this);
   } else {
+    const int32_t* const cu_seqlens = sizes.cu_seqlens;
+    const int docs = sizes.docs, N = sizes.N, H = sizes.H, G = sizes.G, D = sizes.D, stride = sizes.stride;
     TLL_CHECK(cu_seqlens[docs] == N, "documents of {} rows, {} rows", cu_seqlens[docs], N);
     const int width = pad(D), group = H / G;
     float* dk_all = scratch;  // (N, H, width), one gradient for each query head: no two tasks add to one place
     float* dv_all = dk_all + static_cast<size_t>(N) * H * width;
     float* tiles = dv_all + static_cast<size_t>(N) * H * width;
-#pragma omp parallel for schedule(dynamic) num_threads(threads)
+#pragma omp parallel for schedule(dynamic) num_threads(sizes.threads)
     for (int task = 0; task < docs * H; task++) {
       const int doc = task / H;
       backward_head(*this, cu_seqlens[doc], cu_seqlens[doc + 1] - cu_seqlens[doc], task % H, dk_all, dv_all,
                     tiles + backward_tiles(D) * omp_get_thread_num());
     }
-    const float s = static_cast<float>(scale);
-#pragma omp parallel for schedule(static) num_threads(threads)
+    const float s = static_cast<float>(sizes.scale);
+#pragma omp parallel for schedule(static) num_threads(sizes.threads)
     for (int n = 0; n < N; n++) {
       for (int g = 0; g < G; g++) {
         const float* dk_row = dk_all + (static_cast<size_t>(n) * H + g * group) * width;

@@ -32,9 +32,9 @@ __global__ void __launch_bounds__(kAttentionThreads, kForwardBlocks<kD>)
   Float* q_tile = dynamic_shared<Float>();
   Float* k_tile = q_tile + T::kOwn * T::kPitch;
   Float* v_tile = k_tile + kKeys * T::kPitch;
-  const Documents documents{op.cu_seqlens, op.docs, op.window};
-  const int N = op.N, D = op.D, h = blockIdx.y, g = h / (op.H / op.G);
-  const int64_t stride = op.stride;
+  const Documents documents{op.sizes.cu_seqlens, op.sizes.docs, op.sizes.window};
+  const int N = op.sizes.N, D = op.sizes.D, h = blockIdx.y, g = h / (op.sizes.H / op.sizes.G);
+  const int64_t stride = op.sizes.stride;
   const int i0 = static_cast<int>(gridDim.x - 1 - blockIdx.x) * T::kOwn;  // the tiles with the most keys come first
   const int rows = N - i0 < T::kOwn ? N - i0 : T::kOwn;
   const Float* __restrict__ k = op.k + g * D;
@@ -115,7 +115,7 @@ __global__ void __launch_bounds__(kAttentionThreads, kForwardBlocks<kD>)
     if (T::row(r) < rows && lane_id() % 4 == 0)
       op.lse[static_cast<int64_t>(h) * N + i0 + T::row(r)] = top[r] * scale + logf(total);
   }
-  const int64_t out_stride = static_cast<int64_t>(op.H) * D;
+  const int64_t out_stride = static_cast<int64_t>(op.sizes.H) * D;
   T::store(op.out + i0 * out_stride + h * D, out_stride, rows, D, out, q_tile, vector, [&](int r) { return inverse[r]; });
 }
 
@@ -187,15 +187,16 @@ __global__ void __launch_bounds__(kDecodeThreads)
 
 template <class Float>
 void AttentionForward<Float>::cuda(const Device& device) const {
-  if (N == 0) return;
+  if (sizes.N == 0) return;
   check_tensor_cores<Float>(device, kName);
+  const int N = sizes.N, H = sizes.H, D = sizes.D, stride = sizes.stride;
   with_head_size(D, [&](auto d) {
     using T = ForwardTile<Float, decltype(d)::value>;
     const dim3 grid(static_cast<unsigned>((N + T::kOwn - 1) / T::kOwn), static_cast<unsigned>(H));
     const bool vector = vector_heads(q, stride, D) && vector_heads(k, stride, D) && vector_heads(v, stride, D) &&
                         vector_heads(out, int64_t{H} * D, D);
     launch<attention_forward_kernel<Float, T::kD>>(grid, kAttentionThreads, (T::kOwn + 2 * T::kKeys) * T::kPitch * sizeof(Float),
-                                                   stream_of(device), *this, static_cast<float>(scale), vector);
+                                                   stream_of(device), *this, static_cast<float>(sizes.scale), vector);
   });
 }
 

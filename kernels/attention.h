@@ -38,28 +38,38 @@ inline double visible_pairs(const int32_t* cu_seqlens, int docs, int window) {
   return pairs;
 }
 
-template <class Op>
-void check_attention(const Op& op) {
-  TLL_CHECK(op.q && op.k && op.v && op.out && op.lse && op.cu_seqlens && op.G > 0 && op.H % op.G == 0 && op.D > 0 &&
-                op.docs >= 0 && op.window >= 0,
-            "N {} H {} G {} D {} docs {}", op.N, op.H, op.G, op.D, op.docs);
-}
+// What forward and backward have in common.
+struct AttentionSizes {
+  const int32_t* cu_seqlens = nullptr;  // (docs + 1)  ascending from 0 to N
+  int docs = 0, N = 0, H = 0, G = 0, D = 0;
+  int stride = 0;  // of a row of the joint q|k|v buffer, in elements
+  int window = 0;
+  int threads = 1;  // CPU
+  double scale = 1;
+  double pairs = 0;  // visible_pairs, which only cost() needs
+  void check() const {
+    TLL_CHECK(cu_seqlens && G > 0 && H % G == 0 && D > 0 && docs >= 0 && window >= 0, "N {} H {} G {} D {} docs {}", N, H, G, D,
+              docs);
+  }
+};
 
 template <class Float>
 struct AttentionForward {
   using Scalar = Float;
   static constexpr const char* kName = "attention_forward";
-  Float* out;                 // (N, H·D)
-  acc_t<Float>* lse;          // (H, N)
-  const Float *q, *k, *v;     // (N, stride): rows of the joint q|k|v buffer, q: H·D wide, k and v: G·D wide
-  float* scratch;             // (scratch_floats(D, threads))  unused by the oracle types
-  const int32_t* cu_seqlens;  // (docs + 1)  ascending from 0 to N
-  int docs, N, H, G, D, stride, window, threads;
-  double scale;
-  double pairs = 0;  // visible_pairs, which only cost() needs
+  Float* out;              // (N, H·D)
+  acc_t<Float>* lse;       // (H, N)
+  const Float *q, *k, *v;  // (N, stride): rows of the joint q|k|v buffer, q: H·D wide, k and v: G·D wide
+  float* scratch;          // (scratch_floats(D, threads))  unused by the oracle types
+  AttentionSizes sizes;
   static int64_t scratch_floats(int D, int threads) { return is_oracle<Float> ? 0 : attention_forward_tiles(D) * threads; }
-  void check() const { check_attention(*this); }
-  Cost cost() const { return {(2.0 * H + 2.0 * G) * N * D * sizeof(Float), 4.0 * D * H * pairs}; }
+  void check() const {
+    sizes.check();
+    TLL_CHECK(q && k && v && out && lse, "null tensor");
+  }
+  Cost cost() const {
+    return {(2.0 * sizes.H + 2.0 * sizes.G) * sizes.N * sizes.D * sizeof(Float), 4.0 * sizes.D * sizes.H * sizes.pairs};
+  }
   template <Isa>
   void cpu() const;
   void cuda(const Device&) const;
@@ -69,25 +79,24 @@ template <class Float>
 struct AttentionBackward {
   using Scalar = Float;
   static constexpr const char* kName = "attention_backward";
-  Float *dq, *dk, *dv;        // (N, stride)  written, not accumulated
-  const Float* dout;          // (N, H·D)
-  const Float* out;           // (N, H·D)
-  const acc_t<Float>* lse;    // (H, N)
-  const Float *q, *k, *v;     // (N, stride)
-  float* scratch;             // (scratch_floats(N, H, D, threads))
-  const int32_t* cu_seqlens;  // (docs + 1)
-  int docs, N, H, G, D, stride, window, threads;
-  double scale;
-  double pairs = 0;                                                       // visible_pairs, which only cost() needs
-  static int64_t cuda_scratch_floats(int64_t N, int H) { return N * H; }  // Σ_d dout·out of each row
+  Float *dq, *dk, *dv;      // (N, stride)  written, not accumulated
+  const Float* dout;        // (N, H·D)
+  const Float* out;         // (N, H·D)
+  const acc_t<Float>* lse;  // (H, N)
+  const Float *q, *k, *v;   // (N, stride)
+  float* scratch;           // (scratch_floats(N, H, D, threads)), on CUDA (cuda_scratch_floats(N, H))
+  AttentionSizes sizes;
+  static int64_t cuda_scratch_floats(int64_t N, int H) { return N * H; }  // delta
   static int64_t scratch_floats(int64_t N, int H, int D, int threads) {
     return is_oracle<Float> ? 0 : 2 * N * H * attention_pad(D) + attention_backward_tiles(D) * threads;
   }
   void check() const {
-    check_attention(*this);
-    TLL_CHECK(dq && dk && dv && dout, "null gradient");
+    sizes.check();
+    TLL_CHECK(q && k && v && out && lse && dq && dk && dv && dout, "null tensor");
   }
-  Cost cost() const { return {(4.0 * H + 4.0 * G) * N * D * sizeof(Float), 10.0 * D * H * pairs}; }
+  Cost cost() const {
+    return {(4.0 * sizes.H + 4.0 * sizes.G) * sizes.N * sizes.D * sizeof(Float), 10.0 * sizes.D * sizes.H * sizes.pairs};
+  }
   template <Isa>
   void cpu() const;
   void cuda(const Device&) const;

@@ -14,36 +14,66 @@ constexpr int kDeltaThreads = 256;
 template <class Float>
 __global__ void __launch_bounds__(kDeltaThreads) delta_kernel(const __grid_constant__ AttentionBackward<Float> op) {
   const int64_t task = int64_t{blockIdx.x} * (kDeltaThreads / kWarp) + warp_id();  // n·H + h: rows of out as they lie
-  if (task >= static_cast<int64_t>(op.N) * op.H) return;                           // the whole warp
-  const Float* __restrict__ out = op.out + task * op.D;
-  const Float* __restrict__ dout = op.dout + task * op.D;
+  if (task >= static_cast<int64_t>(op.sizes.N) * op.sizes.H) return;               // the whole warp
+  const Float* __restrict__ out = op.out + task * op.sizes.D;
+  const Float* __restrict__ dout = op.dout + task * op.sizes.D;
   float sum = 0;
-  for (int d = static_cast<int>(lane_id()); d < op.D; d += kWarp) sum = fmaf(to_float(dout[d]), to_float(out[d]), sum);
+  for (int d = static_cast<int>(lane_id()); d < op.sizes.D; d += kWarp) sum = fmaf(to_float(dout[d]), to_float(out[d]), sum);
   sum = warp_sum(sum);
-  if (lane_id() == 0) op.scratch[task % op.H * op.N + task / op.H] = sum;  // (H, N), as lse
+  if (lane_id() == 0) op.scratch[task % op.sizes.H * op.sizes.N + task / op.sizes.H] = sum;  // (H, N), as lse
 }
 
-// Dynamic shared memory: two tiles that stay, and two stages of two tiles that stream.
-template <class T>
-constexpr int kTileElements = (2 * T::kOwn + 4 * T::kStream) * T::kPitch;
+// What the two kernels below have in common. A block owns rows row0 … row0+rows-1 of one side, whose two tiles stay, and walks
+// the rows of the other side, whose two tiles stream by, each in two stages.
+template <class Float, int kD>
+struct BackwardBlock {
+  using T = Tile<Float, kD>;
+  static constexpr int kOwn = T::kOwn * T::kPitch, kStage = T::kStream * T::kPitch;  // elements of a tile
+  static constexpr size_t kShared = (2 * kOwn + 4 * kStage) * sizeof(Float);         // dynamic shared memory
+  const AttentionBackward<Float>& op;
+  const bool vector;
+  const int N, D, group, row0, rows;
+  const int64_t stride, out_stride;
+  const Documents documents;
+
+  TLL_DEVICE BackwardBlock(const AttentionBackward<Float>& op_, unsigned tile, bool vector_)
+      : op(op_),
+        vector(vector_),
+        N(op.sizes.N),
+        D(op.sizes.D),
+        group(op.sizes.H / op.sizes.G),
+        row0(static_cast<int>(tile) * T::kOwn),
+        rows(N - row0 < T::kOwn ? N - row0 : T::kOwn),
+        stride(op.sizes.stride),
+        out_stride(static_cast<int64_t>(op.sizes.H) * D),
+        documents{op.sizes.cu_seqlens, op.sizes.docs, op.sizes.window} {}
+  TLL_DEVICE static Float* own(int i) { return dynamic_shared<Float>() + i * kOwn; }
+  TLL_DEVICE static Float* stream(int i) { return dynamic_shared<Float>() + 2 * kOwn + i * 2 * kStage; }
+
+  // Rows from i0 on of q and dout of head h; rows from j0 on of k and v of head g. `count` of them exist.
+  template <int kRows>
+  TLL_DEVICE void load_queries(Float* q_tile, Float* dout_tile, int h, int i0, int count) const {
+    T::template load<kRows>(q_tile, op.q + i0 * stride + h * D, stride, count, D, vector);
+    T::template load<kRows>(dout_tile, op.dout + i0 * out_stride + h * D, out_stride, count, D, vector);
+  }
+  template <int kRows>
+  TLL_DEVICE void load_keys(Float* k_tile, Float* v_tile, int g, int j0, int count) const {
+    T::template load<kRows>(k_tile, op.k + j0 * stride + g * D, stride, count, D, vector);
+    T::template load<kRows>(v_tile, op.v + j0 * stride + g * D, stride, count, D, vector);
+  }
+};
 
 template <class Float, int kD>
 __global__ void __launch_bounds__(kAttentionThreads, 2)
     keys_kernel(const __grid_constant__ AttentionBackward<Float> op, float scale, bool vector) {
   TLL_NEEDS_TENSOR_CORES(Float)
-  using T = Tile<Float, kD>;
-  constexpr int kStream = T::kStream, kScores = T::template kScores<kStream>, kStage = kStream * T::kPitch;
-  Float* k_tile = dynamic_shared<Float>();
-  Float* v_tile = k_tile + T::kOwn * T::kPitch;
-  Float* q_tiles = v_tile + T::kOwn * T::kPitch;
-  Float* dout_tiles = q_tiles + 2 * kStage;
+  using Block = BackwardBlock<Float, kD>;
+  using T = typename Block::T;
+  constexpr int kStream = T::kStream, kScores = T::template kScores<kStream>, kStage = Block::kStage;
+  Float *k_tile = Block::own(0), *v_tile = Block::own(1), *q_tiles = Block::stream(0), *dout_tiles = Block::stream(1);
   __shared__ float lse_tiles[2][kStream], delta_tiles[2][kStream];
-  const Documents documents{op.cu_seqlens, op.docs, op.window};
-  const int N = op.N, D = op.D, H = op.H, group = H / op.G, g = blockIdx.y, j0 = blockIdx.x * T::kOwn;
-  const int rows = N - j0 < T::kOwn ? N - j0 : T::kOwn;
-  const int64_t stride = op.stride, out_stride = static_cast<int64_t>(H) * D;
-  const Float* __restrict__ q = op.q;
-  const Float* __restrict__ dout = op.dout;
+  const Block block(op, blockIdx.x, vector);
+  const int N = block.N, group = block.group, g = blockIdx.y, j0 = block.row0, rows = block.rows;
   const float* __restrict__ lse = op.lse;
   const float* __restrict__ delta = op.scratch;
 
@@ -52,15 +82,13 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
   for (int r = 0; r < T::kMine; r++) {
     const bool there = T::row(r) < rows;
     first[r] = j0 + T::row(r);
-    end[r] = there ? documents.query_end(first[r]) : 0;
+    end[r] = there ? block.documents.query_end(first[r]) : 0;
   }
-  const int queries_end = documents.query_end(j0 + rows - 1);
+  const int queries_end = block.documents.query_end(j0 + rows - 1);
   const int tiles = ceil_div(queries_end - j0, kStream), steps = tiles * group;
   const auto load = [&](int step, int stage) {
     const int h = g * group + step / tiles, i0 = j0 + step % tiles * kStream;
-    T::template load<kStream>(q_tiles + stage * kStage, q + i0 * stride + h * D, stride, queries_end - i0, D, vector);
-    T::template load<kStream>(dout_tiles + stage * kStage, dout + i0 * out_stride + h * D, out_stride, queries_end - i0, D,
-                              vector);
+    block.template load_queries<kStream>(q_tiles + stage * kStage, dout_tiles + stage * kStage, h, i0, queries_end - i0);
     const int i = static_cast<int>(threadIdx.x);
     if (i < kStream) {
       const int64_t at = static_cast<int64_t>(h) * N + i0 + i;
@@ -68,8 +96,7 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
       delta_tiles[stage][i] = i0 + i < queries_end ? delta[at] : 0.0f;
     }
   };
-  T::template load<T::kOwn>(k_tile, op.k + j0 * stride + g * D, stride, rows, D, vector);
-  T::template load<T::kOwn>(v_tile, op.v + j0 * stride + g * D, stride, rows, D, vector);
+  block.template load_keys<T::kOwn>(k_tile, v_tile, g, j0, rows);
   load(0, 0);
   cp_async_commit();
   float dk[T::kSums] = {}, dv[T::kSums] = {};
@@ -94,26 +121,21 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
     T::template accumulate<kStream>(dv, p, dout_tile);
     T::template accumulate<kStream>(dk, ds, q_tile);
   }
-  T::store(op.dk + j0 * stride + g * D, stride, rows, D, dk, k_tile, vector, [&](int) { return scale; });
-  T::store(op.dv + j0 * stride + g * D, stride, rows, D, dv, v_tile, vector, [](int) { return 1.0f; });
+  const int64_t stride = block.stride, at = j0 * stride + g * block.D;
+  T::store(op.dk + at, stride, rows, block.D, dk, k_tile, vector, [&](int) { return scale; });
+  T::store(op.dv + at, stride, rows, block.D, dv, v_tile, vector, [](int) { return 1.0f; });
 }
 
 template <class Float, int kD>
 __global__ void __launch_bounds__(kAttentionThreads, 2)
     queries_kernel(const __grid_constant__ AttentionBackward<Float> op, float scale, bool vector) {
   TLL_NEEDS_TENSOR_CORES(Float)
-  using T = Tile<Float, kD>;
-  constexpr int kStream = T::kStream, kScores = T::template kScores<kStream>, kStage = kStream * T::kPitch;
-  Float* q_tile = dynamic_shared<Float>();
-  Float* dout_tile = q_tile + T::kOwn * T::kPitch;
-  Float* k_tiles = dout_tile + T::kOwn * T::kPitch;
-  Float* v_tiles = k_tiles + 2 * kStage;
-  const Documents documents{op.cu_seqlens, op.docs, op.window};
-  const int N = op.N, D = op.D, H = op.H, h = blockIdx.y, g = h / (H / op.G);
-  const int i0 = static_cast<int>(gridDim.x - 1 - blockIdx.x) * T::kOwn, rows = N - i0 < T::kOwn ? N - i0 : T::kOwn;
-  const int64_t stride = op.stride, out_stride = static_cast<int64_t>(H) * D;
-  const Float* __restrict__ k = op.k + g * D;
-  const Float* __restrict__ v = op.v + g * D;
+  using Block = BackwardBlock<Float, kD>;
+  using T = typename Block::T;
+  constexpr int kStream = T::kStream, kScores = T::template kScores<kStream>, kStage = Block::kStage;
+  Float *q_tile = Block::own(0), *dout_tile = Block::own(1), *k_tiles = Block::stream(0), *v_tiles = Block::stream(1);
+  const Block block(op, gridDim.x - 1 - blockIdx.x, vector);  // the tiles with the most keys come first
+  const int N = block.N, h = blockIdx.y, g = h / block.group, i0 = block.row0, rows = block.rows;
 
   int first[T::kMine], last[T::kMine];  // keys that a row sees
   float lse[T::kMine], delta[T::kMine];
@@ -122,17 +144,15 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
     const bool there = T::row(r) < rows;
     const int64_t at = static_cast<int64_t>(h) * N + i0 + T::row(r);
     last[r] = there ? i0 + T::row(r) : -1;
-    first[r] = there ? documents.first_key(last[r]) : 0;
+    first[r] = there ? block.documents.first_key(last[r]) : 0;
     lse[r] = there ? op.lse[at] * kLog2e : 0.0f;
     delta[r] = there ? op.scratch[at] : 0.0f;
   }
-  const int begin = documents.first_key(i0), end = i0 + rows;
+  const int begin = block.documents.first_key(i0), end = i0 + rows;
   const auto load = [&](int j0, int stage) {
-    T::template load<kStream>(k_tiles + stage * kStage, k + j0 * stride, stride, end - j0, D, vector);
-    T::template load<kStream>(v_tiles + stage * kStage, v + j0 * stride, stride, end - j0, D, vector);
+    block.template load_keys<kStream>(k_tiles + stage * kStage, v_tiles + stage * kStage, g, j0, end - j0);
   };
-  T::template load<T::kOwn>(q_tile, op.q + i0 * stride + h * D, stride, rows, D, vector);
-  T::template load<T::kOwn>(dout_tile, op.dout + i0 * out_stride + h * D, out_stride, rows, D, vector);
+  block.template load_queries<T::kOwn>(q_tile, dout_tile, h, i0, rows);
   load(begin, 0);
   cp_async_commit();
   float dq[T::kSums] = {};
@@ -153,25 +173,26 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
     }
     T::template accumulate<kStream>(dq, ds, k_tiles + stage * kStage);
   }
-  T::store(op.dq + i0 * stride + h * D, stride, rows, D, dq, q_tile, vector, [&](int) { return scale; });
+  T::store(op.dq + i0 * block.stride + h * block.D, block.stride, rows, block.D, dq, q_tile, vector, [&](int) { return scale; });
 }
 
 }  // namespace
 
 template <class Float>
 void AttentionBackward<Float>::cuda(const Device& device) const {
-  if (N == 0) return;
+  if (sizes.N == 0) return;
   check_tensor_cores<Float>(device, kName);
+  const int N = sizes.N, H = sizes.H, G = sizes.G, D = sizes.D, stride = sizes.stride;
   const cudaStream_t stream_used = stream_of(device);
   launch<delta_kernel<Float>>(blocks_for(int64_t{N} * H, kDeltaThreads / kWarp), kDeltaThreads, 0, stream_used, *this);
   with_head_size(D, [&](auto d) {
     using T = Tile<Float, decltype(d)::value>;
     const unsigned tiles = static_cast<unsigned>((N + T::kOwn - 1) / T::kOwn);
-    const size_t shared = kTileElements<T> * sizeof(Float);
+    const size_t shared = BackwardBlock<Float, T::kD>::kShared;
     const bool vector = vector_heads(q, stride, D) && vector_heads(k, stride, D) && vector_heads(v, stride, D) &&
                         vector_heads(dout, int64_t{H} * D, D) && vector_heads(dq, stride, D) && vector_heads(dk, stride, D) &&
                         vector_heads(dv, stride, D);
-    const float s = static_cast<float>(scale);
+    const float s = static_cast<float>(sizes.scale);
     launch<keys_kernel<Float, T::kD>>(dim3(tiles, static_cast<unsigned>(G)), kAttentionThreads, shared, stream_used, *this, s,
                                       vector);
     launch<queries_kernel<Float, T::kD>>(dim3(tiles, static_cast<unsigned>(H)), kAttentionThreads, shared, stream_used, *this, s,

@@ -114,16 +114,16 @@ OpCase attention(const Shape& s) {
                                .k = q + H * D,
                                .v = q + (H + G) * D,
                                .scratch = t.ptr<float>("forward_scratch"),
-                               .cu_seqlens = t.ptr<int32_t>("bounds"),
-                               .docs = docs,
-                               .N = N,
-                               .H = H,
-                               .G = G,
-                               .D = D,
-                               .stride = stride,
-                               .window = s.window,
-                               .threads = d.threads,
-                               .scale = scale});
+                               .sizes = {.cu_seqlens = t.ptr<int32_t>("bounds"),
+                                         .docs = docs,
+                                         .N = N,
+                                         .H = H,
+                                         .G = G,
+                                         .D = D,
+                                         .stride = stride,
+                                         .window = s.window,
+                                         .threads = d.threads,
+                                         .scale = scale}});
   });
   c.backward = typed([=](auto f, Tensors& t, const Device& d) {
     using F = decltype(f);
@@ -139,16 +139,16 @@ OpCase attention(const Shape& s) {
                                 .k = q + H * D,
                                 .v = q + (H + G) * D,
                                 .scratch = t.ptr<float>("backward_scratch"),
-                                .cu_seqlens = t.ptr<int32_t>("bounds"),
-                                .docs = docs,
-                                .N = N,
-                                .H = H,
-                                .G = G,
-                                .D = D,
-                                .stride = stride,
-                                .window = s.window,
-                                .threads = d.threads,
-                                .scale = scale});
+                                .sizes = {.cu_seqlens = t.ptr<int32_t>("bounds"),
+                                          .docs = docs,
+                                          .N = N,
+                                          .H = H,
+                                          .G = G,
+                                          .D = D,
+                                          .stride = stride,
+                                          .window = s.window,
+                                          .threads = d.threads,
+                                          .scale = scale}});
   });
   c.reference = [=](const Values& in, Reference& r) { attention_reference(s, scale, in, r); };
   return c;

@@ -99,17 +99,17 @@ void add_attention(std::vector<BenchCase>& cases, const Sizes& s, const ModelSha
                                        .k = q + H * D,
                                        .v = q + (H + G) * D,
                                        .scratch = t.at<float>("scratch"),
-                                       .cu_seqlens = t.at<int32_t>("cu_seqlens"),
-                                       .docs = docs,
-                                       .N = N,
-                                       .H = H,
-                                       .G = G,
-                                       .D = D,
-                                       .stride = stride,
-                                       .window = 0,
-                                       .threads = threads,
-                                       .scale = scale,
-                                       .pairs = pairs};
+                                       .sizes = {.cu_seqlens = t.at<int32_t>("cu_seqlens"),
+                                                 .docs = docs,
+                                                 .N = N,
+                                                 .H = H,
+                                                 .G = G,
+                                                 .D = D,
+                                                 .stride = stride,
+                                                 .window = 0,
+                                                 .threads = threads,
+                                                 .scale = scale,
+                                                 .pairs = pairs}};
       }));
   if (D == 128 && seq_len == 4096 && f != DType::f32) cases.back().least_tflops = 250;
   cases.push_back(bench_case(shape, f,
@@ -135,17 +135,17 @@ void add_attention(std::vector<BenchCase>& cases, const Sizes& s, const ModelSha
                                                                .k = q + H * D,
                                                                .v = q + (H + G) * D,
                                                                .scratch = t.at<float>("scratch"),
-                                                               .cu_seqlens = t.at<int32_t>("cu_seqlens"),
-                                                               .docs = docs,
-                                                               .N = N,
-                                                               .H = H,
-                                                               .G = G,
-                                                               .D = D,
-                                                               .stride = stride,
-                                                               .window = 0,
-                                                               .threads = threads,
-                                                               .scale = scale,
-                                                               .pairs = pairs};
+                                                               .sizes = {.cu_seqlens = t.at<int32_t>("cu_seqlens"),
+                                                                         .docs = docs,
+                                                                         .N = N,
+                                                                         .H = H,
+                                                                         .G = G,
+                                                                         .D = D,
+                                                                         .stride = stride,
+                                                                         .window = 0,
+                                                                         .threads = threads,
+                                                                         .scale = scale,
+                                                                         .pairs = pairs}};
                              }));
 }
 
