@@ -33,8 +33,10 @@ NVCC         := $(shell command -v nvcc)
 CUDA_ARCH    ?= 75;80;86;89;90;100;120
 ARCHS        := $(subst ;, ,$(CUDA_ARCH))
 CUDA_HOME    := $(if $(NVCC),$(abspath $(dir $(realpath $(NVCC)))/..))
-# fmt 9 checks its formats with consteval, which nvcc does not digest. PTX of the last one serves later GPUs.
-NVCCFLAGS    := -std=c++20 -O3 -lineinfo -I. -DFMT_USE_CONSTEXPR=1 -Werror all-warnings -MMD -MP --threads 0 \
+# fmt 9 checks its formats with consteval, which nvcc does not digest.
+NVCCFLAGS    := -std=c++20 -I. -DFMT_USE_CONSTEXPR=1
+# PTX of the last architecture serves later GPUs.
+GPU_FLAGS    := -O3 -lineinfo -Werror all-warnings -MMD -MP --threads 0 \
                 $(if $(filter native,$(ARCHS)),-arch=native,$(foreach a,$(ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
                 -gencode arch=compute_$(lastword $(ARCHS)),code=compute_$(lastword $(ARCHS)))
 CU           := $(wildcard kernels/*.cu)
@@ -88,7 +90,7 @@ $(BUILD)/precompiled.h.gch: src/base/precompiled.h ; @mkdir -p $(@D); cp $< $(BU
 $(BUILD)/%.o: %.cpp ; @mkdir -p $(@D); $(CXX) $(CXXFLAGS) $(FIRST) -c $< -o $@
 $(BUILD)/train_llama_lora.o: train_llama_lora.cu ; @mkdir -p $(@D); $(CXX) -x c++ $(CXXFLAGS) -c $< -o $@
 
-$(BUILD)/cuda/%.o: %.cu ; @mkdir -p $(@D); $(NVCC) $(NVCCFLAGS) -c $< -o $@
+$(BUILD)/cuda/%.o: %.cu ; @mkdir -p $(@D); $(NVCC) $(NVCCFLAGS) $(GPU_FLAGS) -c $< -o $@
 $(BUILD)/libcuda.a: $(CUDA_OBJ) ; @rm -f $@; ar rcs $@ $^
 
 # The base objects come first: of a function that several objects hold, the linker takes the first.
@@ -125,43 +127,10 @@ $(BUILD)/encode_lines: $(BUILD)/dev/tokenizer_compare/encode_lines.o $(ENGINE) $
 # One test file alone: make build/one/NAME_test && build/one/NAME_test
 $(BUILD)/one/%: $(BUILD)/tests/%.o $(BUILD)/libcases.a $(ENGINE) $(emulated) ; @mkdir -p $(@D); $(call link,emulated) -lgtest -lgtest_main
 
-# ---- CUDA kernels without a GPU ------------------------------------------------------------------------------------------------
-# The emulator (dev/emulator) runs .cu files that the host compiler has built. -fsanitize=thread and =undefined make the compiler
-# insert calls at every access; the emulator defines them, so the sanitizers' own libraries must not be linked. Names from the
-# symbol table and lines from -g1 are in the reports. EXTRA, which make sanitize uses, is for other code: here the emulator checks.
-EMULATOR       := $(wildcard dev/emulator/*.cpp)
-EMULATOR_TESTS := $(wildcard dev/emulator/tests/*.cpp)
-EMULATED       := $(wildcard dev/emulator/tests/*.cu)
-EMULATED_FLAGS = -Idev/emulator/include -fsanitize=thread -fsanitize=bounds,alignment,shift,integer-divide-by-zero,signed-integer-overflow,float-cast-overflow \
-  -fno-strict-aliasing -fno-optimize-sibling-calls $(CONTRACT) -Wno-unknown-pragmas -Wno-tsan \
-  $(if $(CLANG),-gdwarf-4 -mllvm -tsan-instrument-func-entry-exit=0 -mllvm -tsan-instrument-read-before-write=1 \
-  -Wno-unknown-warning-option,--param tsan-instrument-func-entry-exit=0)
-# A GPU may or may not fuse a product and a sum; the tests must pass both ways: CONTRACT="-ffp-contract=fast -mfma".
-CONTRACT ?= -ffp-contract=off
-$(BUILD)/dev/emulator/%.o $(BUILD)/tests/test_gradients.o: CXXFLAGS += -Idev/emulator/include
-$(BUILD)/dev/emulator/%.o: OPT := $(subst -O3,-O2,$(OPT))
-$(BUILD)/emulated/%.o: %.cu ; @mkdir -p $(@D); $(CXX) -x c++ $(filter-out $(EXTRA),$(subst -O3,-O2,$(CXXFLAGS))) $(EMULATED_FLAGS) -c $< -o $@$(if $(CLANG),; \
-  objcopy --redefine-sym memcpy=__tsan_memcpy --redefine-sym memmove=__tsan_memmove --redefine-sym memset=__tsan_memset $@)
-$(BUILD)/libemulated.a: $(EMULATED_OBJ) ; @rm -f $@; ar rcs $@ $^
-$(BUILD)/libemulator.a: $(EMULATOR:%.cpp=$(BUILD)/%.o) ; @rm -f $@; ar rcs $@ $^
-$(BUILD)/emulator_tests: $(EMULATOR_TESTS:%.cpp=$(BUILD)/%.o) $(EMULATED:%.cu=$(BUILD)/emulated/%.o) $(BUILD)/libemulator.a
-	$(CXX) $(CXXFLAGS) $^ -o $@ -lboost_context -lfmt -lpthread -lgtest -lgtest_main
-emulator_test: $(BUILD)/emulator_tests ; $< --gtest_brief=1
-# dev/ladder: every rung on the emulator, which counts the bytes that it asks for: the linker leads the calls to on_emulator.cpp first.
-LADDER       := $(wildcard dev/ladder/*.cu)
-LADDER_HOST  := $(filter-out dev/ladder/on_%.cpp,$(wildcard dev/ladder/*.cpp))
-COUNTED      := $(foreach n,1 2 4 8 16 _range,read$(n) write$(n)) $(foreach n,2 4 8 16,unaligned_read$(n) unaligned_write$(n))
-$(BUILD)/dev/ladder/%.o: CXXFLAGS += -Idev/emulator/include
-$(BUILD)/dev/ladder/%.o: OPT := $(subst -O3,-O2,$(OPT))
-$(BUILD)/ladder_tests: $(LADDER_HOST:%.cpp=$(BUILD)/%.o) $(BUILD)/dev/ladder/on_emulator.o $(LADDER:%.cu=$(BUILD)/emulated/%.o) $(BUILD)/libemulator.a
-	$(CXX) $(CXXFLAGS) $^ -o $@ $(COUNTED:%=-Wl,--wrap=__tsan_%) -Wl,--wrap=_ZN8emulator8cp_asyncEPvPKvii -lboost_context -lfmt -lpthread
-# The same for a GPU: build/ladder --tables measures it.
-$(BUILD)/cuda/dev/ladder/%.o: dev/ladder/%.cpp ; @mkdir -p $(@D); $(NVCC) $(NVCCFLAGS) -c $< -o $@
-$(BUILD)/ladder: $(LADDER_HOST:%.cpp=$(BUILD)/cuda/%.o) $(BUILD)/cuda/dev/ladder/on_gpu.o $(LADDER:%.cu=$(BUILD)/cuda/%.o)
-	$(NVCC) $^ -o $@ -lfmt
-# The same sources must be CUDA: compiled only, where nvcc is there. ({fmt} 9 turns its constexpr off under nvcc without need.)
-NVCC_FLAGS := -std=c++20 -DFMT_USE_CONSTEXPR=1 -I. -Xcompiler -Wall,-Wextra
-nvcc_check: ; for f in $(wildcard kernels/*.cu) $(EMULATED) $(LADDER); do nvcc $(NVCC_FLAGS) -arch=sm_80 -c $$f -o /dev/null || exit 1; done
+include dev/emulator/emulator.mk dev/ladder/ladder.mk
+
+# Compiles every .cu with nvcc, for one architecture: the sources that only tests run must be CUDA as well.
+nvcc_check: ; for f in $(CU) $(EMULATED) $(LADDER); do $(NVCC) $(NVCCFLAGS) -Xcompiler -Wall,-Wextra -arch=sm_80 -c $$f -o /dev/null || exit 1; done
 
 # ---- what people call ----------------------------------------------------------------------------------------------------------
 train: setup
