@@ -18,7 +18,7 @@ namespace tll {
 namespace {
 
 namespace fs = std::filesystem;
-using Modules = std::vector<std::pair<int, Target>>;
+using Modules = std::vector<std::pair<int, std::string>>;
 
 LlamaConfig tiny() {
   LlamaConfig c;
@@ -43,14 +43,29 @@ std::string message_of(const std::function<void()>& action) {
 std::string refusal(const Json& config) {
   return message_of([&] { parse(config); });
 }
-Modules targets(const Json& config) { return adapter_targets(parse(config), tiny(), "adapter_config.json"); }
+// The linear layer of this short name, of a model that is deep enough.
+Module module(int layer, std::string_view name) {
+  LlamaConfig c = tiny();
+  c.layers = std::max(c.layers, layer + 1);
+  for (const Module& m : adaptable_modules(c))
+    if (m.layer == layer && m.short_name() == name) return m;
+  throw std::invalid_argument(std::string(name));
+}
+Modules targets(const Json& config) {
+  const std::vector<Module> all = adaptable_modules(tiny());
+  const std::vector<bool> named = targets_among(all, parse(config), "adapter_config.json");
+  Modules modules;
+  for (size_t i = 0; i < all.size(); i++)
+    if (named[i]) modules.emplace_back(all[i].layer, all[i].short_name());
+  return modules;
+}
 std::string targets_refusal(const Json& config) {
   return message_of([&] { targets(config); });
 }
-Modules every_layer(const std::vector<Target>& kinds) {
+Modules every_layer(const std::vector<std::string_view>& kinds) {
   Modules modules;
   for (int layer = 0; layer < tiny().layers; layer++) {
-    for (const Target target : kinds) modules.emplace_back(layer, target);
+    for (const std::string_view target : kinds) modules.emplace_back(layer, target);
   }
   return modules;
 }
@@ -62,7 +77,7 @@ TEST(AdapterConfig, Defaults) {
   EXPECT_EQ(c.dropout, 0);
   EXPECT_FALSE(c.rslora);
   EXPECT_TRUE(c.warnings.empty());
-  EXPECT_EQ(targets({{"target_modules", nullptr}}), every_layer({Target::q, Target::v}));
+  EXPECT_EQ(targets({{"target_modules", nullptr}}), every_layer({"q_proj", "v_proj"}));
 }
 
 TEST(AdapterConfig, TypesAreStrict) {
@@ -120,35 +135,34 @@ TEST(AdapterConfig, TheLongFormGivesNoWarning) {
 }
 
 TEST(AdapterTargets, ListsPatternsAndLayers) {
-  EXPECT_EQ(targets({{"target_modules", {"q_proj", "down_proj"}}}), every_layer({Target::q, Target::down}));
-  EXPECT_EQ(targets({{"target_modules", {"self_attn.q_proj"}}}), every_layer({Target::q}));
-  EXPECT_EQ(targets({{"target_modules", {"model.layers.1.self_attn.q_proj"}}}), (Modules{{1, Target::q}}));
-  EXPECT_EQ(targets({{"target_modules", {"1.self_attn.q_proj"}}}), (Modules{{1, Target::q}}));  // not 11
-  EXPECT_NE(targets_refusal({{"target_modules", {"proj"}}}), "");                               // no ending after a dot
+  EXPECT_EQ(targets({{"target_modules", {"q_proj", "down_proj"}}}), every_layer({"q_proj", "down_proj"}));
+  EXPECT_EQ(targets({{"target_modules", {"self_attn.q_proj"}}}), every_layer({"q_proj"}));
+  EXPECT_EQ(targets({{"target_modules", {"model.layers.1.self_attn.q_proj"}}}), (Modules{{1, "q_proj"}}));
+  EXPECT_EQ(targets({{"target_modules", {"1.self_attn.q_proj"}}}), (Modules{{1, "q_proj"}}));  // not 11
+  EXPECT_NE(targets_refusal({{"target_modules", {"proj"}}}), "");                              // no ending after a dot
   EXPECT_NE(targets_refusal({{"target_modules", Json::array()}}), "");
-  EXPECT_EQ(targets({{"target_modules", "all-linear"}}), every_layer({std::begin(kAllTargets), std::end(kAllTargets)}));
+  EXPECT_EQ(targets({{"target_modules", "all-linear"}}), every_layer(adaptable_names()));
   EXPECT_EQ(targets({{"target_modules", "All-Linear"}, {"exclude_modules", {"mlp.up_proj", "q_proj"}}}),
-            every_layer({Target::k, Target::v, Target::o, Target::gate, Target::down}));
+            every_layer({"k_proj", "v_proj", "o_proj", "gate_proj", "down_proj"}));
   EXPECT_EQ(targets({{"target_modules", ".*\\.layers\\.(3|11)\\..*(q|k)_proj"}}),
-            (Modules{{3, Target::q}, {3, Target::k}, {11, Target::q}, {11, Target::k}}));
-  EXPECT_EQ(targets({{"target_modules", ".*(?:self_attn|mlp).*?(?:q_proj|up_proj).*?"}}), every_layer({Target::q, Target::up}));
-  EXPECT_EQ(targets({{"target_modules", ".*proj"}, {"exclude_modules", ".*(mlp|[qkv]_proj).*"}}), every_layer({Target::o}));
+            (Modules{{3, "q_proj"}, {3, "k_proj"}, {11, "q_proj"}, {11, "k_proj"}}));
+  EXPECT_EQ(targets({{"target_modules", ".*(?:self_attn|mlp).*?(?:q_proj|up_proj).*?"}}), every_layer({"q_proj", "up_proj"}));
+  EXPECT_EQ(targets({{"target_modules", ".*proj"}, {"exclude_modules", ".*(mlp|[qkv]_proj).*"}}), every_layer({"o_proj"}));
   EXPECT_NE(targets_refusal({{"target_modules", "q_proj"}}), "");  // a pattern must match the whole name
-  EXPECT_EQ(targets({{"target_modules", {"q_proj"}}, {"layers_to_transform", {0, 7}}}),
-            (Modules{{0, Target::q}, {7, Target::q}}));
+  EXPECT_EQ(targets({{"target_modules", {"q_proj"}}, {"layers_to_transform", {0, 7}}}), (Modules{{0, "q_proj"}, {7, "q_proj"}}));
   EXPECT_EQ(targets({{"target_modules", {"q_proj"}}, {"layers_to_transform", 4}, {"layers_pattern", "layers"}}),
-            (Modules{{4, Target::q}}));
+            (Modules{{4, "q_proj"}}));
   EXPECT_NE(targets_refusal({{"target_modules", {"q_proj"}}, {"layers_to_transform", 4}, {"layers_pattern", "h"}}), "");
-  EXPECT_EQ(targets({{"target_modules", {"q_proj"}}, {"layers_to_transform", Json::array()}}), every_layer({Target::q}));
+  EXPECT_EQ(targets({{"target_modules", {"q_proj"}}, {"layers_to_transform", Json::array()}}), every_layer({"q_proj"}));
   // A full name is not restricted by the layers.
   EXPECT_EQ(targets({{"target_modules", {"q_proj", "model.layers.2.mlp.up_proj"}}, {"layers_to_transform", 4}}),
-            (Modules{{2, Target::up}, {4, Target::q}}));
+            (Modules{{2, "up_proj"}, {4, "q_proj"}}));
   for (const Json& head : {Json{"q_proj", "lm_head"}, Json{"embed_tokens"}, Json(".*")}) {
     EXPECT_NE(targets_refusal({{"target_modules", head}}).find("are not implemented"), std::string::npos) << head;
   }
   EXPECT_EQ(
       targets({{"target_modules", ".*proj|lm_head"}, {"exclude_modules", {"lm_head", "mlp.gate_proj", "up_proj", "down_proj"}}}),
-      every_layer({Target::q, Target::k, Target::v, Target::o}));
+      every_layer({"q_proj", "k_proj", "v_proj", "o_proj"}));
 }
 
 TEST(ModulePattern, HostilePatternsAreRefusedOrFast) {
@@ -162,8 +176,8 @@ TEST(ModulePattern, HostilePatternsAreRefusedOrFast) {
   // Escapes of Python's that ECMAScript reads as plain letters.
   EXPECT_THROW(ModulePattern(".*q_proj\\Z", "f"), Error);
   EXPECT_THROW(ModulePattern("\\Amodel.*", "f"), Error);
-  EXPECT_TRUE(ModulePattern("model\\.layers\\.\\d+\\.\\w+\\.q_proj\\b", "f").matches(module_path(3, Target::q)));
-  const std::string name = module_path(3, Target::gate);
+  EXPECT_TRUE(ModulePattern("model\\.layers\\.\\d+\\.\\w+\\.q_proj\\b", "f").matches(module(3, "q_proj").name));
+  const std::string name = module(3, "gate_proj").name;
   for (const std::string& slow :
        {std::string("(a*)*b"), std::string("(.*.*.*.*.*.*.*.*)*x"), std::string("((.|.)*)*x"), std::string("(m|(m|(.)*)*)*x"),
         std::string(450, '(') + "a" + std::string(450, ')'), std::string("(a?){90}x"), std::string("(){390}")}) {
@@ -172,7 +186,7 @@ TEST(ModulePattern, HostilePatternsAreRefusedOrFast) {
 }
 
 TEST(ModuleSuffix, MatchesAsPeftDoes) {
-  const std::string name = module_path(1, Target::q), eleven = module_path(11, Target::q);
+  const std::string name = module(1, "q_proj").name, eleven = module(11, "q_proj").name;
   EXPECT_TRUE(ModuleSuffix("q_proj", "f").matches(name));
   EXPECT_TRUE(ModuleSuffix(name, "f").matches(name));
   EXPECT_FALSE(ModuleSuffix(name, "f").matches(eleven));
@@ -214,10 +228,10 @@ class AdapterTest : public testing::Test {
   }
 
   // q and down of layer 3, ranks 2 and 5.
-  Tensors good = {{peft_name(3, Target::q, false), {2, 8}},
-                  {peft_name(3, Target::q, true), {16, 2}},
-                  {peft_name(3, Target::down, false), {5, 6}},
-                  {peft_name(3, Target::down, true), {8, 5}}};
+  Tensors good = {{peft_name(module(3, "q_proj"), false), {2, 8}},
+                  {peft_name(module(3, "q_proj"), true), {16, 2}},
+                  {peft_name(module(3, "down_proj"), false), {5, 6}},
+                  {peft_name(module(3, "down_proj"), true), {8, 5}}};
   Json config = {{"peft_type", "LORA"},
                  {"r", 2},
                  {"lora_alpha", 6},
@@ -235,10 +249,10 @@ TEST_F(AdapterTest, ReadsWithItsOwnRanksAndScales) {
     const Adapter adapter = read_adapter(dir, tiny());
     EXPECT_TRUE(adapter.warnings.empty());
     ASSERT_EQ(adapter.modules.size(), 2u);
-    EXPECT_EQ(adapter.modules[0].target, Target::q);
+    EXPECT_EQ(adapter.modules[0].module.short_name(), "q_proj");
     EXPECT_EQ(adapter.modules[0].scale, 3);
     EXPECT_EQ(adapter.modules[0].a.size(), 16u);
-    EXPECT_EQ(adapter.modules[1].layer, 3);
+    EXPECT_EQ(adapter.modules[1].module.layer, 3);
     EXPECT_EQ(adapter.modules[1].rank, 5);
     EXPECT_EQ(adapter.modules[1].scale, 4);
     EXPECT_EQ(adapter.modules[1].b.size(), 40u);
@@ -299,8 +313,8 @@ TEST_F(AdapterTest, NamesAreChecked) {
   expect_refused(with("base_model.model..lora_A.weight", {2, 8}), "is no lora_A or lora_B");
   expect_refused(with("base_model.model.", {2, 8}), "is no lora_A or lora_B");
   expect_refused(with("base_model.model.lm_head.lora_A.weight", {2, 8}), "is no lora_A or lora_B");
-  expect_refused(with(peft_name(12, Target::q, false), {2, 8}), "of this model");  // layers 0 … 11
-  expect_refused(with(peft_name(4, Target::q, false), {2, 8}), "which target_modules");
+  expect_refused(with(peft_name(module(12, "q_proj"), false), {2, 8}), "of this model");  // layers 0 … 11
+  expect_refused(with(peft_name(module(4, "q_proj"), false), {2, 8}), "which target_modules");
   write_tensors(with("base_model.model.lm_head.weight", {10, 8}));
   ASSERT_EQ(read_adapter(dir, tiny()).warnings.size(), 1u);
   config["target_modules"] = {"q_proj", "down_proj", "up_proj"};
@@ -310,7 +324,7 @@ TEST_F(AdapterTest, NamesAreChecked) {
 
 TEST_F(AdapterTest, ShapesAndTypesAreChecked) {
   write_config(config);
-  const std::string a = peft_name(3, Target::q, false), b = peft_name(3, Target::q, true);
+  const std::string a = peft_name(module(3, "q_proj"), false), b = peft_name(module(3, "q_proj"), true);
   for (const std::vector<int64_t>& shape : {std::vector<int64_t>{2, 9}, {8, 2}, {16}, {0, 8}, {2, 8, 1}, {}}) {
     Tensors tensors = good;
     tensors[a] = shape;
@@ -354,14 +368,15 @@ TEST_F(AdapterTest, WritesWhatItReads) {
     std::vector<AdapterPart> parts;
     std::vector<std::vector<float>> data;
     for (int layer = 0; layer < model.layers; layer++) {
-      for (const Target target : {Target::v, Target::up}) {
-        if (variant == 2 && (layer != 5 || target != Target::v)) continue;
-        const LinearShape shape = linear_shape(model, target);
-        const bool other = variant == 1 && layer == 1 && target == Target::v;
+      for (const char* target : {"v_proj", "up_proj"}) {
+        const Module m = module(layer, target);
+        const bool v = m.short_name() == "v_proj";
+        if (variant == 2 && (layer != 5 || !v)) continue;
+        const bool other = variant == 1 && layer == 1 && v;
         const int rank = other ? 3 : 2;
-        data.push_back(numbers(rank * shape.in, float(layer)));
-        data.push_back(numbers(shape.out * rank, -float(layer)));
-        parts.push_back({layer, target, rank, other ? 1.5 : 32.0, shape.in, shape.out, nullptr, nullptr});
+        data.push_back(numbers(rank * m.cols, float(layer)));
+        data.push_back(numbers(m.rows * rank, -float(layer)));
+        parts.push_back({m, rank, other ? 1.5 : 32.0, nullptr, nullptr});
       }
     }
     for (size_t i = 0; i < parts.size(); i++) parts[i].a = data[2 * i].data(), parts[i].b = data[2 * i + 1].data();
@@ -373,7 +388,7 @@ TEST_F(AdapterTest, WritesWhatItReads) {
     ASSERT_EQ(adapter.modules.size(), parts.size());
     for (size_t i = 0; i < parts.size(); i++) {
       const AdapterModule& m = adapter.modules[i];
-      EXPECT_EQ(std::pair(m.layer, m.target), std::pair(parts[i].layer, parts[i].target));
+      EXPECT_EQ(m.module.name, parts[i].module.name);
       EXPECT_EQ(m.rank, parts[i].rank);
       EXPECT_EQ(m.alpha, parts[i].alpha);
       EXPECT_EQ(m.scale, lora_scale(parts[i].alpha, m.rank, variant == 1));
@@ -393,7 +408,7 @@ TEST_F(AdapterTest, WritesWhatItReads) {
 TEST_F(AdapterTest, TheConfigurationIsTheShortForm) {
   const std::vector<float> zeros(64);
   write_adapter(dir, {.base_model = "", .dropout = 0, .rslora = false, .layers = 1},
-                {{0, Target::q, 2, 32, 8, 16, zeros.data(), zeros.data()}});
+                {{module(0, "q_proj"), 2, 32, zeros.data(), zeros.data()}});
   EXPECT_EQ(read_file(dir / "adapter_config.json"), R"({
   "alpha_pattern": {},
   "base_model_name_or_path": null,

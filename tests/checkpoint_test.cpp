@@ -23,9 +23,12 @@ class CheckpointTest : public testing::Test {
   }
   ~CheckpointTest() override { fs::remove_all(output_); }
 
+  // AdamW's state of three values.
+  static std::vector<StateTensor> state(float* m, float* v) { return {{"m", DType::f32, 3, m}, {"v", DType::f32, 3, v}}; }
   void write(int64_t step) const {
     const RunPosition position{{step, step - 1, 1}, {42, 3, 17}, settings_};
-    write_checkpoint(output_, position, m_, v_, 3,
+    float m[] = {1, 2, 3}, v[] = {4, 5, 6};
+    write_checkpoint(output_, position, Device{}, state(m, v),
                      [](const fs::path& directory) { write_file_atomic(directory / "values", "1234"); });
   }
   // The message that the checkpoint is refused with; empty if it is accepted.
@@ -33,7 +36,7 @@ class CheckpointTest : public testing::Test {
     try {
       check_checkpoint(output_ / "checkpoint-5");
       float m[3], v[3];
-      read_checkpoint(output_ / "checkpoint-5", settings, Device{}, m, v, 3);
+      read_checkpoint(output_ / "checkpoint-5", settings, Device{}, state(m, v));
     } catch (const Error& error) {
       EXPECT_EQ(error.exit_code, kExitBadFile);
       return error.what();
@@ -43,15 +46,15 @@ class CheckpointTest : public testing::Test {
 
   const fs::path output_;
   const Json settings_ = {{"lr", 1e-3}, {"seed", 42}, {"adapters", {{0, "q_proj", 4, 0.5}}}};
-  const float m_[3] = {1, 2, 3}, v_[3] = {4, 5, 6};
 };
 
 TEST_F(CheckpointTest, ReadsWhatItWrote) {
   write(5);
   check_checkpoint(output_ / "checkpoint-5");
   float m[3], v[3];
-  const RunPosition p = read_checkpoint(output_ / "checkpoint-5", settings_, Device{}, m, v, 3);
-  EXPECT_TRUE(std::equal(m, m + 3, m_) && std::equal(v, v + 3, v_));
+  const RunPosition p = read_checkpoint(output_ / "checkpoint-5", settings_, Device{}, state(m, v));
+  EXPECT_EQ(std::vector(m, m + 3), (std::vector<float>{1, 2, 3}));
+  EXPECT_EQ(std::vector(v, v + 3), (std::vector<float>{4, 5, 6}));
   EXPECT_EQ(p.trainer.step, 5);
   EXPECT_EQ(p.trainer.updates, 4);
   EXPECT_EQ(p.trainer.skipped_in_a_row, 1);

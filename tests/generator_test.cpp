@@ -31,8 +31,8 @@ std::vector<GenerateRequest> requests_of(const std::vector<Tokens>& prompts, int
 
 // Adapters on all linear layers of all blocks: generation must run them too.
 ModelOptions with_adapters(ModelOptions o, const LlamaConfig& c) {
-  for (int l = 0; l < c.layers; l++)
-    for (int t = 0; t < kTargets; t++) o.lora.push_back({l, static_cast<Target>(t), 2 + t % 2, 0.5});
+  int t = 0;
+  for (const Module& m : adaptable_modules(c)) o.lora.push_back({m, 2 + t++ % 7 % 2, 0.5});
   return o;
 }
 

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <random>
 
+#include "src/train/optimizer.h"
+
 namespace tll {
 namespace {
 
@@ -17,9 +19,13 @@ LlamaConfig tiny_config() {
 }
 
 std::vector<LoraTarget> all_targets(const LlamaConfig& c, int rank) {
+  const std::vector<Module> modules = adaptable_modules(c);
+  const int a_layer = static_cast<int>(modules.size()) / c.layers;
   std::vector<LoraTarget> targets;
-  for (int l = 0; l < c.layers; l++)
-    for (int t = 0; t < kTargets; t++) targets.push_back({l, static_cast<Target>(t), rank + t % 2, 0.5 + 0.25 * t});
+  for (const Module& m : modules) {
+    const int t = static_cast<int>(targets.size()) % a_layer;
+    targets.push_back({m, rank + t % 2, 0.5 + 0.25 * t});
+  }
   return targets;
 }
 
@@ -68,24 +74,22 @@ struct Tiny {
   void fill(unsigned seed) {
     std::mt19937 random(seed);
     std::normal_distribution<double> normal;
-    for (const WeightPlace& w : model.weight_places()) {
-      int64_t n = 1;
-      for (const int64_t d : w.shape) n *= d;
-      const bool norm = w.shape.size() == 1 && w.name.find("norm") != std::string::npos;
-      for (int64_t i = 0; i < n; i++) {
+    for (const Weight& w : model.weights()) {
+      const bool norm = w.is_vector() && !w.is_bias;
+      for (int64_t i = 0; i < w.count(); i++) {
         const double x = norm ? 1 + 0.1 * normal(random) : 0.3 * normal(random);
-        switch (w.dtype) {
+        switch (w.stored_dtype) {
           case DType::f32:
-            static_cast<float*>(w.data)[i] = static_cast<float>(x);
+            static_cast<float*>(w.stored)[i] = static_cast<float>(x);
             break;
           case DType::bf16:
-            static_cast<bf16*>(w.data)[i] = round_to_bf16(static_cast<float>(x));
+            static_cast<bf16*>(w.stored)[i] = round_to_bf16(static_cast<float>(x));
             break;
           case DType::f64:
-            static_cast<double*>(w.data)[i] = static_cast<float>(x);
+            static_cast<double*>(w.stored)[i] = static_cast<float>(x);
             break;
           case DType::c128:
-            static_cast<complex*>(w.data)[i] = static_cast<float>(x);
+            static_cast<complex*>(w.stored)[i] = static_cast<float>(x);
             break;
           default:
             FAIL();
@@ -93,8 +97,8 @@ struct Tiny {
       }
     }
     if (!model.options().train_all)
-      for (int64_t i = 0; i < model.trained_count(); i++) model.values()[i] = static_cast<float>(0.2 * normal(random));
-    model.refresh_compute_copy(device);
+      for (int64_t i = 0; i < model.trained().count; i++) model.trained().values[i] = static_cast<float>(0.2 * normal(random));
+    model.trained().refresh_compute_copy(device);
   }
   loss_t<Float> loss(Batch batch, double scale, bool gradient, uint64_t dropout_key = 0) {
     if (dropout_key != 0) batch.dropout_key = &dropout_key;
@@ -124,13 +128,13 @@ void expect_gradient(const LlamaConfig& config, ModelOptions options, uint64_t d
     std::mt19937 random(trial + 50);
     std::normal_distribution<double> normal;
     double expected = 0, size = 0;
-    for (int64_t i = 0; i < real.model.trained_count(); i++) {
+    for (int64_t i = 0; i < real.model.trained().count; i++) {
       const double d = normal(random);
-      shifted.model.values()[i] = complex(real.model.values()[i], h * d);
-      expected += real.model.gradients()[i] * d;
-      size += std::abs(real.model.gradients()[i] * d);
+      shifted.model.trained().values[i] = complex(real.model.trained().values[i], h * d);
+      expected += real.model.trained().gradients[i] * d;
+      size += std::abs(real.model.trained().gradients[i] * d);
     }
-    shifted.model.refresh_compute_copy(shifted.device);
+    shifted.model.trained().refresh_compute_copy(shifted.device);
     const complex result = shifted.loss(docs.batch(), scale, false, dropout_key);
     EXPECT_NEAR(result.real(), loss, 1e-12 * loss);
     EXPECT_NEAR(result.imag() / h, expected, 1e-12 * size);
@@ -153,12 +157,53 @@ TEST(Llama, TiedBiasedRecomputedWithDropout) {
 
 TEST(Llama, SingleTargetsEqualTheComplexStep) {
   const LlamaConfig c = tiny_config();
-  for (int t = 0; t < kTargets; t++) {
+  const std::vector<Module> modules = adaptable_modules(c);
+  for (const Module& m : modules) {
+    if (m.layer != 1) continue;
     ModelOptions o = tiny_options(c);
-    o.lora = {{1, static_cast<Target>(t), 4, 2.0}, {2, Target::down, 1, 1.0}};
-    SCOPED_TRACE(t);
+    o.lora = {{m, 4, 2.0}, {modules.back(), 1, 1.0}};  // the last is down of layer 2
+    SCOPED_TRACE(m.name);
     expect_gradient(c, o);
   }
+}
+
+// A checkpoint that joins q, k, v and gate, up itself, as Phi-3's does: another table of modules, and nothing else.
+constexpr ModuleRow kFusedBlock[] = {
+    {"input_layernorm", Joint::norm1, [](const LlamaConfig& c) { return int64_t{c.hidden}; }},
+    {"self_attn.qkv_proj", Joint::qkv, [](const LlamaConfig& c) { return int64_t{c.heads + 2 * c.kv_heads} * c.head_dim; },
+     [](const LlamaConfig& c) { return int64_t{c.hidden}; }, nullptr, true},
+    {"self_attn.o_proj", Joint::o, [](const LlamaConfig& c) { return int64_t{c.hidden}; },
+     [](const LlamaConfig& c) { return int64_t{c.heads} * c.head_dim; }, nullptr, true},
+    {"post_attention_layernorm", Joint::norm2, [](const LlamaConfig& c) { return int64_t{c.hidden}; }},
+    {"mlp.gate_up_proj", Joint::gate_up, [](const LlamaConfig& c) { return int64_t{2} * c.intermediate; },
+     [](const LlamaConfig& c) { return int64_t{c.hidden}; }, nullptr, true},
+    {"mlp.down_proj", Joint::down, [](const LlamaConfig& c) { return int64_t{c.hidden}; },
+     [](const LlamaConfig& c) { return int64_t{c.intermediate}; }, nullptr, true},
+};
+const Architecture kFused = {"fused", "FusedForCausalLM", kLlama.outside_first, kFusedBlock, kLlama.outside_last};
+
+TEST(Llama, FusedProjectionsAreRowsOfTheTable) {
+  const LlamaConfig plain = tiny_config();
+  LlamaConfig fused = plain;
+  fused.architecture = &kFused;
+  const std::vector<WeightSpec> specs = weight_specs(fused);
+  EXPECT_EQ(specs.size(), 3u + 3 * 6);
+  EXPECT_EQ(specs[2].name, "model.layers.0.self_attn.qkv_proj.weight");
+  EXPECT_EQ(specs[2].shape, (std::vector<int64_t>{40, 24}));
+  EXPECT_EQ(parameter_count(fused), parameter_count(plain));
+  // The same numbers in the same joint matrices: the same loss, to the bit.
+  const Documents docs({9, 1, 17}, plain.vocab_size, 3);
+  ModelOptions no_adapters = tiny_options(plain);
+  no_adapters.lora.clear();
+  EXPECT_EQ(Tiny<float>(fused, no_adapters).loss(docs.batch(), 1, false),
+            Tiny<float>(plain, no_adapters).loss(docs.batch(), 1, false));
+  // An adapter on a fused projection spans all its rows.
+  const ModelOptions options = tiny_options(fused);
+  const TrainedRange<float> trained = Parameters<float>(fused, options).trained;
+  EXPECT_EQ(trained.tensors.size(), 3u * 4 * 2);
+  EXPECT_EQ(trained.tensors[1].name, "base_model.model.model.layers.0.self_attn.qkv_proj.lora_B.weight");
+  EXPECT_EQ(trained.tensors[1].shape, (std::vector<int64_t>{40, 3}));
+  expect_gradient(fused, options);
 }
 
 TEST(Llama, AllWeightsEqualTheComplexStep) {
@@ -184,9 +229,9 @@ TEST(Llama, FloatEqualsDouble) {
     Tiny<float> single(c, o);
     EXPECT_NEAR(single.loss(docs.batch(), scale, true), expected, 300 * 6e-8 * expected);
     double worst = 0, largest = 0;
-    for (int64_t i = 0; i < exact.model.trained_count(); i++) {
-      worst = std::max(worst, std::abs(exact.model.gradients()[i] - single.model.gradients()[i]));
-      largest = std::max(largest, std::abs(exact.model.gradients()[i]));
+    for (int64_t i = 0; i < exact.model.trained().count; i++) {
+      worst = std::max(worst, std::abs(exact.model.trained().gradients[i] - single.model.trained().gradients[i]));
+      largest = std::max(largest, std::abs(exact.model.trained().gradients[i]));
     }
     EXPECT_LT(worst, 300 * 6e-8 * largest);
   }
@@ -204,8 +249,8 @@ TEST(Llama, Bf16IsNearDouble) {
   Tiny<bf16> small(c, o);
   EXPECT_NEAR(small.loss(docs.batch(), scale, true), expected, 30 * 0.002 * expected);
   double dot = 0, norm_a = 0, norm_b = 0;
-  for (int64_t i = 0; i < exact.model.trained_count(); i++) {
-    const double a = exact.model.gradients()[i], b = small.model.gradients()[i];
+  for (int64_t i = 0; i < exact.model.trained().count; i++) {
+    const double a = exact.model.trained().gradients[i], b = small.model.trained().gradients[i];
     dot += a * b, norm_a += a * a, norm_b += b * b;
   }
   EXPECT_GT(dot / std::sqrt(norm_a * norm_b), 1 - 30 * 0.002);
@@ -231,8 +276,8 @@ TEST(Llama, PackedEqualsSeparate) {
     sum += separate.loss(one, scale, true);
   }
   EXPECT_NEAR(sum, loss, 1e-13 * loss);
-  for (int64_t i = 0; i < packed.model.trained_count(); i++)
-    ASSERT_NEAR(packed.model.gradients()[i], separate.model.gradients()[i], 1e-13) << i;
+  for (int64_t i = 0; i < packed.model.trained().count; i++)
+    ASSERT_NEAR(packed.model.trained().gradients[i], separate.model.trained().gradients[i], 1e-13) << i;
 }
 
 // What is masked changes nothing: the logits of earlier positions, and so the loss, do not depend on a last token without target.
@@ -251,7 +296,10 @@ TEST(Llama, PlanGrowsFromLoraToFull) {
   const auto planned = [&](ModelOptions o) {
     Arena arena;
     Llama<float> model(c, o);
-    model.place(arena);
+    Optimizer optimizer({});
+    model.place_parameters(arena);
+    if (o.gradients) optimizer.place(arena, model.trained().name, model.trained().count);
+    model.place_activations(arena);
     return arena.total();
   };
   ModelOptions lora = tiny_options(c), recompute = lora, full = lora, inference = lora;

@@ -177,7 +177,7 @@ TEST(Options, TypesAndShorthands) {
     EXPECT_TRUE(says(refusal(std::string("--data x ") + later), "is not in this version")) << later;
   }
   EXPECT_EQ(parse("--data x --load_in_8bit false").weights, DtypeOption::kAuto);
-  EXPECT_EQ(parse("--data x --optim adamw_torch").optimizer, OptimizerOption::kAdamw);
+  EXPECT_EQ(parse("--data x --optim adamw_torch").optimizer, OptimizerKind::kAdamw);
 }
 
 TEST(Options, Targets) {

@@ -39,29 +39,31 @@ struct TinyGenerator {
     fill([&](const std::string& name, int64_t, int64_t) {
       return name.find("norm") != std::string::npos ? 1 + 0.1 * normal(random) : 0.5 * normal(random);
     });
-    for (int64_t i = 0; i < model.trained_count(); i++) model.values()[i] = static_cast<float>(0.2 * normal(random));
-    model.refresh_compute_copy(device);
+    for (int64_t i = 0; i < model.trained().count; i++) model.trained().values[i] = static_cast<float>(0.2 * normal(random));
+    model.trained().refresh_compute_copy(device);
   }
 
   // value(name, row, column) of every base weight; a vector is one row. The numbers are floats, the same in every type.
   void fill(const std::function<double(const std::string&, int64_t, int64_t)>& value) {
-    for (const WeightPlace& w : model.weight_places()) {
-      const int64_t cols = w.shape.back(), n = element_count(w.shape);
-      for (int64_t i = 0; i < n; i++) {
-        const float x = static_cast<float>(value(w.name, i / cols, i % cols));
-        switch (w.dtype) {
-          case DType::f32:
-            static_cast<float*>(w.data)[i] = x;
-            break;
-          case DType::bf16:
-            static_cast<bf16*>(w.data)[i] = round_to_bf16(x);
-            break;
-          default:
-            TLL_CHECK(w.dtype == DType::f64, "dtype {}", dtype_name(w.dtype));
-            static_cast<double*>(w.data)[i] = x;
+    for (const Weight& w : model.weights())
+      for (const WeightPart& part : w.parts) {
+        const int64_t cols = part.shape.back();
+        void* const data = w.stored_part(part);
+        for (int64_t i = 0; i < part.count(); i++) {
+          const float x = static_cast<float>(value(part.name, i / cols, i % cols));
+          switch (w.stored_dtype) {
+            case DType::f32:
+              static_cast<float*>(data)[i] = x;
+              break;
+            case DType::bf16:
+              static_cast<bf16*>(data)[i] = round_to_bf16(x);
+              break;
+            default:
+              TLL_CHECK(w.stored_dtype == DType::f64, "dtype {}", dtype_name(w.stored_dtype));
+              static_cast<double*>(data)[i] = x;
+          }
         }
       }
-    }
   }
 
  private:

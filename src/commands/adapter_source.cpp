@@ -11,14 +11,13 @@ AdapterSource open_adapter(const Options& options, const LlamaConfig& config, co
   AdapterSource source;
   if (!directory.empty()) {
     source.loaded = read_adapter(directory, config);
-    for (const AdapterModule& m : source.loaded->modules) source.targets.push_back({m.layer, m.target, m.rank, m.scale});
+    for (const AdapterModule& m : source.loaded->modules) source.targets.push_back({m.module, m.rank, m.scale});
     return source;
   }
   const double scale = lora_scale(options.alpha, static_cast<int>(options.rank), options.rslora);
-  for (int layer = 0; layer < config.layers; layer++)
-    for (int t = 0; t < kTargets; t++)
-      if (std::find(options.targets.begin(), options.targets.end(), kTargetNames[t]) != options.targets.end())
-        source.targets.push_back({layer, static_cast<Target>(t), static_cast<int>(options.rank), scale});
+  for (const Module& module : adaptable_modules(config))
+    if (std::find(options.targets.begin(), options.targets.end(), module.short_name()) != options.targets.end())
+      source.targets.push_back({module, static_cast<int>(options.rank), scale});
   return source;
 }
 
@@ -29,7 +28,7 @@ AdapterSource open_named_adapter(const Options& options, const LlamaConfig& conf
 void save_adapter(const std::filesystem::path& directory, const Options& options, const AdapterSource& source,
                   const LlamaConfig& config, const std::vector<NamedTensor>& tensors, const float* values) {
   const auto find = [&](const LoraTarget& t, bool is_b) {
-    const std::string name = peft_name(t.layer, t.target, is_b);
+    const std::string name = peft_name(t.module, is_b);
     const auto tensor = std::find_if(tensors.begin(), tensors.end(), [&](const NamedTensor& n) { return n.name == name; });
     TLL_CHECK(tensor != tensors.end(), "{} is not trained", name);
     return values + tensor->offset;
@@ -37,9 +36,8 @@ void save_adapter(const std::filesystem::path& directory, const Options& options
   std::vector<AdapterPart> parts;
   for (size_t i = 0; i < source.targets.size(); i++) {
     const LoraTarget& t = source.targets[i];
-    const LinearShape shape = linear_shape(config, t.target);
     const double alpha = source.loaded ? source.loaded->modules[i].alpha : options.alpha;
-    parts.push_back({t.layer, t.target, t.rank, alpha, shape.in, shape.out, find(t, false), find(t, true)});
+    parts.push_back({t.module, t.rank, alpha, find(t, false), find(t, true)});
   }
   AdapterHeader header;
   header.base_model = options.model.empty() ? demo_directory().string() : options.model.string();

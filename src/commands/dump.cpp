@@ -28,7 +28,7 @@ struct Dump {
   int64_t targets = 0;                     // of all documents
   float loss = 0;                          // mean over them
   std::vector<std::vector<float>> logits;  // [document] (length, V)
-  std::vector<float> gradients;            // of the loss, as Llama::gradients()
+  std::vector<float> gradients;            // of the loss, as the range of what is trained
 };
 
 // One forward and backward pass for each document. Each is a batch of its own; `longest` is the length of the longest.
@@ -43,7 +43,7 @@ Dump run_documents(Session<Float>& session, const Dataset& data, int64_t longest
   BatchBuffers& buffers = session.trainer.buffers();
   Loader loader(data, {.seq_len = static_cast<int32_t>(longest), .packing = false, .shuffle = false});
   double sum = 0;
-  model.clear_gradients(session.device);
+  model.trained().clear_gradients(session.device);
   for (const Document& d : data.documents) {
     buffers.wait(session.device);
     loader.next_step();
@@ -61,8 +61,9 @@ Dump run_documents(Session<Float>& session, const Dataset& data, int64_t longest
     sum += model.loss(session.device, batch, scale * loss_scale, true);
     model.backward(session.device, batch);
   }
-  const HostCopy copied(session.device, model.gradients(), model.trained_count());
-  dump.gradients.assign(copied.data(), copied.data() + model.trained_count());
+  const TrainedRange<Float>& trained = model.trained();
+  const HostCopy copied(session.device, trained.gradients, trained.count);
+  dump.gradients.assign(copied.data(), copied.data() + trained.count);
   for (float& g : dump.gradients) g = static_cast<float>(g / loss_scale);
   dump.loss = static_cast<float>(sum * scale);
   return dump;
@@ -93,7 +94,7 @@ int dump_with(const Options& options) {
   Session<Float> session(options, source.config, adapter.targets, {.gradients = true, .tokens = longest, .positions = longest});
   session.start(source, adapter);
   const Dump dump = run_documents(session, data, longest);
-  write_dump(options.output, dump, source.config.vocab_size, session.model.trained());
+  write_dump(options.output, dump, source.config.vocab_size, session.model.trained().tensors);
   const size_t docs = data.documents.size();
   const std::string output = options.output.string();
   if (options.json)

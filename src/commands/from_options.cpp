@@ -27,7 +27,6 @@ ModelOptions model_options(const Options& options, std::vector<LoraTarget> lora,
   m.max_tokens = static_cast<int>(needs.tokens);
   m.max_positions = static_cast<int>(needs.positions);
   m.gradients = needs.training || needs.gradients;
-  m.optimizer = needs.training;
   m.train_all = m.gradients && options.train == TrainMode::kFull;
   m.recompute = options.recompute != RecomputeOption::kNone;
   m.dropout = m.gradients && !m.train_all ? options.dropout : 0;
@@ -62,12 +61,15 @@ LoaderOptions loader_options(const Options& o, Split split) {
   return l;
 }
 
-TrainerOptions trainer_options(const Options& options, int64_t total_steps) {
+OptimizerOptions optimizer_options(const Options& o) { return {o.optimizer, o.beta1, o.beta2, o.eps, o.weight_decay}; }
+
+Schedule schedule(const Options& o, int64_t total_steps) {
+  return {o.schedule, o.lr, total_steps, warmup_updates(total_steps, o.warmup_steps, o.warmup_ratio)};
+}
+
+TrainerOptions trainer_options(const Options& options) {
   TrainerOptions t;
-  t.schedule = {options.schedule, options.lr, total_steps,
-                warmup_updates(total_steps, options.warmup_steps, options.warmup_ratio)};
-  t.beta1 = options.beta1, t.beta2 = options.beta2, t.eps = options.eps;
-  t.weight_decay = options.weight_decay, t.clip = options.clip;
+  t.clip = options.clip;
   t.seed = static_cast<uint64_t>(options.seed);
   t.grad_accum = static_cast<int>(options.grad_accum);
   return t;

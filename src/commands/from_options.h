@@ -24,6 +24,8 @@ ModelOptions model_options(const Options& options, std::vector<LoraTarget> lora,
 PrepareOptions prepare_options(const Options& options, const LlamaConfig& config);
 // Validation documents come in the order of the file, one batch a step.
 LoaderOptions loader_options(const Options& options, Split split);
-TrainerOptions trainer_options(const Options& options, int64_t total_steps);
+OptimizerOptions optimizer_options(const Options& options);
+TrainerOptions trainer_options(const Options& options);  // the schedule follows when the number of steps is known
+Schedule schedule(const Options& options, int64_t total_steps);
 
 }  // namespace tll

@@ -24,7 +24,11 @@ const QuestionResult* telling_answer(const EvaluationResult& before, const Evalu
 
 template <class Float>
 RunReport<Float>::RunReport(const Options& options, const ModelSource& source, const RunData& data, const Session<Float>& session)
-    : options_(options), source_(source), data_(data), session_(session) {}
+    : options_(options),
+      source_(source),
+      data_(data),
+      session_(session),
+      flops_(step_flops(source.config, session.model.options())) {}
 
 template <class Float>
 void RunReport<Float>::say(const std::string& line) const {
@@ -34,7 +38,7 @@ void RunReport<Float>::say(const std::string& line) const {
 template <class Float>
 void RunReport<Float>::say_plan(int64_t total_steps) const {
   say(fmt::format("model    {}, {} parameters, {} trained", source_.random ? "random weights" : source_.directory.string(),
-                  parameter_count(source_.config), session_.model.trained_count()));
+                  parameter_count(source_.config), session_.model.trained().count));
   say(fmt::format("data     {}: {} documents to train on, {} to validate on, {} steps of {} x {} tokens", options_.data.string(),
                   data_.train.count(Split::kTrain), data_.validation().count(Split::kValidation), total_steps,
                   options_.batch_size * options_.grad_accum, options_.seq_len));
@@ -90,7 +94,7 @@ void RunReport<Float>::step(const StepResult& r, double seconds) {
   const int64_t step = s.trainer.state.step;
   metrics_->step({step, r.loss, r.grad_norm, r.lr, r.tokens, r.target_tokens, seconds});
   if (r.skipped && r.target_tokens > 0) progress_->note("this step was not finite and was skipped");
-  const double flops = step_flops(source_.config, s.model.options(), r.tokens, r.target_tokens);
+  const double flops = flops_.of(r.tokens, r.target_tokens);
   progress_->show({step, r.loss, r.grad_norm, r.lr, static_cast<double>(r.tokens) / seconds,
                    s.ceilings.flops > 0 ? flops / seconds / s.ceilings.flops : 0, s.arena.total()});
   seconds_ += seconds, tokens_ += r.tokens;

@@ -6,6 +6,7 @@
 
 #include "src/commands/score.h"
 #include "src/commands/session.h"
+#include "src/model/flops.h"
 #include "src/report/progress.h"
 #include "src/report/run_log.h"
 
@@ -53,6 +54,7 @@ class RunReport {
   const ModelSource& source_;
   const RunData& data_;
   const Session<Float>& session_;
+  const StepFlops flops_;
   std::optional<MetricsLog> metrics_;
   std::optional<Progress> progress_;
   Score before_, after_;

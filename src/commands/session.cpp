@@ -12,7 +12,11 @@ namespace tll {
 
 template <class Float>
 Session<Float>::Session(const Options& o, const LlamaConfig& config, std::vector<LoraTarget> lora, const SessionNeeds& needs)
-    : options(o), model(config, model_options(o, std::move(lora), needs)), trainer(model, trainer_options(o, 1)), needs_(needs) {
+    : options(o),
+      model(config, model_options(o, std::move(lora), needs)),
+      optimizer(optimizer_options(o)),
+      trainer(model, optimizer, trainer_options(o)),
+      needs_(needs) {
   device.kind = model.options().device;
   device.threads = static_cast<int>(options.threads);
   constexpr int kLargestHead = 128;  // of the attention kernels
@@ -26,7 +30,9 @@ Session<Float>::Session(const Options& o, const LlamaConfig& config, std::vector
 template <class Float>
 void Session<Float>::place() {
   Arena* beside = device.kind == DeviceKind::cuda ? &staging : nullptr;
-  model.place(arena);
+  model.place_parameters(arena);
+  if (needs_.training) optimizer.place(arena, model.trained().name, model.trained().count);
+  model.place_activations(arena);
   trainer.place(arena, beside, needs_.training);
   if (generator) generator->place(arena, beside);
   if (beside) weight_stream.place(staging);
@@ -79,23 +85,20 @@ void Session<Float>::start(const ModelSource& source, const AdapterSource& adapt
   }
   if (options.profile) device.profile = &profile;
   model.initialize(device);
-  if (needs_.training) {
-    const size_t bytes = static_cast<size_t>(model.trained_count()) * sizeof(float);
-    set_zero(device, model.moment1(), bytes);
-    set_zero(device, model.moment2(), bytes);
-  }
+  if (needs_.training) optimizer.clear(device);
   const uint64_t seed = static_cast<uint64_t>(options.seed);
   if (source.random || source.directory.empty())
-    initialize_weights(device, weight_stream, model.weight_places(), seed);
+    initialize_weights(device, weight_stream, model.weights(), seed);
   else
-    load_weights(device, weight_stream, ModelFiles(source.directory, source.config), model.weight_places());
-  if (!model.options().train_all && model.trained_count() > 0) {
+    load_weights(device, weight_stream, ModelFiles(source.directory, source.config), model.weights());
+  const TrainedRange<Float>& trained = model.trained();
+  if (!model.options().train_all && trained.count > 0) {
     if (adapter.loaded)
-      load_adapter(device, *adapter.loaded, model.trained(), model.values());
+      load_adapter(device, *adapter.loaded, trained.tensors, trained.values);
     else
-      initialize_adapter(device, model.trained(), model.values(), seed);
+      initialize_adapter(device, trained.tensors, trained.values, seed);
   }
-  model.refresh_compute_copy(device);
+  trained.refresh_compute_copy(device);
 }
 
 template <class Float>

@@ -38,6 +38,7 @@ class Session {
   Arena staging;       // of the host beside a CUDA device, pinned: batches, weights on their way; empty on the CPU
   CudaProperties gpu;  // with a CUDA device, once it was opened
   Llama<Float> model;
+  Optimizer optimizer;
   Trainer<Float> trainer;
   std::optional<Generator<Float>> generator;
   WeightStream weight_stream;

@@ -53,7 +53,7 @@ TrainingRun<Float>::TrainingRun(const Options& options)
     validation_loader_.emplace(data_.validation(), loader_options(options_, Split::kValidation));
   const double epochs = options.epochs * static_cast<double>(loader_.steps_per_epoch());
   total_steps_ = options.max_steps > 0 ? options.max_steps : std::max<int64_t>(1, static_cast<int64_t>(std::ceil(epochs)));
-  session_.trainer.set_options(trainer_options(options_, total_steps_));
+  session_.trainer.set_schedule(schedule(options_, total_steps_));
 }
 
 // What the numbers of a run depend on: a resumed run must agree in all of it.
@@ -61,7 +61,7 @@ template <class Float>
 Json TrainingRun<Float>::settings() const {
   Json adapters = Json::array();
   for (const LoraTarget& t : session_.model.options().lora)
-    adapters.push_back({t.layer, kTargetNames[static_cast<int>(t.target)], t.rank, t.scale});
+    adapters.push_back({t.module.layer, t.module.short_name(), t.rank, t.scale});
   Json s = resume_settings_json(options_);
   s["total_steps"] = total_steps_;
   s["data"] = fmt::format("{:016x}", data_.train.content_hash());
@@ -69,7 +69,7 @@ Json TrainingRun<Float>::settings() const {
   s["parameters"] = parameter_count(source_.config);
   // With --train full the weights are in the checkpoint itself.
   if (!session_.model.options().train_all)
-    s["base_weights"] = fmt::format("{:016x}", weights_fingerprint(session_.device, session_.model.weight_places()));
+    s["base_weights"] = fmt::format("{:016x}", weights_fingerprint(session_.device, session_.model.weights()));
   return s;
 }
 
@@ -99,10 +99,9 @@ void TrainingRun<Float>::resume() {
   }
   Session<Float>& s = session_;
   if (s.model.options().train_all)
-    load_weights(s.device, s.weight_stream, ModelFiles(*resume_from_, source_.config), s.model.weight_places());
-  const RunPosition position =
-      read_checkpoint(*resume_from_, settings(), s.device, s.model.moment1(), s.model.moment2(), s.model.trained_count());
-  s.model.refresh_compute_copy(s.device);
+    load_weights(s.device, s.weight_stream, ModelFiles(*resume_from_, source_.config), s.model.weights());
+  const RunPosition position = read_checkpoint(*resume_from_, settings(), s.device, s.optimizer.tensors());
+  s.model.trained().refresh_compute_copy(s.device);
   s.trainer.state = position.trainer;
   loader_.restore(position.loader);
   report_.say(fmt::format("resume   {}: {} of {} steps are done", resume_from_->string(), position.trainer.step, total_steps_));
@@ -177,9 +176,7 @@ void TrainingRun<Float>::evaluate_after() {
 template <class Float>
 void TrainingRun<Float>::write_checkpoint_here() {
   Session<Float>& s = session_;
-  const int64_t n = s.model.trained_count();
-  const HostCopy m(s.device, s.model.moment1(), n), v(s.device, s.model.moment2(), n);
-  write_checkpoint(options_.output, {s.trainer.state, loader_.state(), settings()}, m.data(), v.data(), n,
+  write_checkpoint(options_.output, {s.trainer.state, loader_.state(), settings()}, s.device, s.optimizer.tensors(),
                    [&](const std::filesystem::path& directory) { write_values(directory, FileDtype::F32); });
   remove_old_checkpoints(options_.output, options_.save_total_limit, s.trainer.state.step);
 }
@@ -187,12 +184,12 @@ void TrainingRun<Float>::write_checkpoint_here() {
 // The adapter as PEFT loads it, or with --train full the whole model.
 template <class Float>
 void TrainingRun<Float>::write_values(const std::filesystem::path& directory, FileDtype dtype) const {
-  const Llama<Float>& model = session_.model;
-  const HostCopy values(session_.device, model.values(), model.trained_count());
-  if (model.options().train_all)
-    save_model(directory, source_.config_file, model.trained(), values.data(), dtype);
+  const TrainedRange<Float>& trained = session_.model.trained();
+  const HostCopy values(session_.device, trained.values, trained.count);
+  if (session_.model.options().train_all)
+    save_model(directory, source_.config_file, trained.tensors, values.data(), dtype);
   else
-    save_adapter(directory, options_, adapter_, source_.config, model.trained(), values.data());
+    save_adapter(directory, options_, adapter_, source_.config, trained.tensors, values.data());
 }
 
 template <class Float>

@@ -17,7 +17,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view kPrefix = "base_model.model.";
-using ModuleId = std::pair<int, Target>;
 
 // The value of the first pattern, in the order of the file, that matches a module.
 class PatternTable {
@@ -54,14 +53,12 @@ struct Pair {
 // adds it without need, named in a warning.
 class TensorSorter {
  public:
-  TensorSorter(const SafetensorsFile& file, const LlamaConfig& model, std::vector<std::string>& warnings)
+  TensorSorter(const SafetensorsFile& file, const std::vector<Module>& modules, std::vector<std::string>& warnings)
       : where_(file.path().string()), warnings_(warnings) {
-    for (int layer = 0; layer < model.layers; layer++) {
-      for (const Target target : kAllTargets) modules_.emplace(module_path(layer, target), ModuleId{layer, target});
-    }
+    for (size_t i = 0; i < modules.size(); i++) index_of_.emplace(modules[i].name, i);
     for (const TensorInfo& tensor : file.tensors()) add(tensor);
   }
-  std::map<ModuleId, Pair> pairs;
+  std::map<size_t, Pair> pairs;  // by index of the module
 
  private:
   void add(const TensorInfo& tensor) {
@@ -82,8 +79,8 @@ class TensorSorter {
     const size_t at = std::max(find_last(rest, ".lora_A."), find_last(rest, ".lora_B."));
     const std::string module = rest.substr(0, at), tail = at ? rest.substr(at + 8) : "";  // "weight" or "default.weight"
     const bool weight = tail == "weight" || (tail.ends_with(".weight") && std::count(tail.begin(), tail.end(), '.') == 1);
-    const auto found = modules_.find(module);
-    if (!weight || found == modules_.end()) {
+    const auto found = index_of_.find(module);
+    if (!weight || found == index_of_.end()) {
       bad_file("{}: tensor {} is no lora_A or lora_B of a linear layer of this model", where_, name);
     }
     Pair& pair = pairs[found->second];
@@ -98,7 +95,7 @@ class TensorSorter {
 
   std::string where_;
   std::vector<std::string>& warnings_;
-  std::unordered_map<std::string, ModuleId> modules_;
+  std::unordered_map<std::string, size_t> index_of_;
 };
 
 std::vector<float> read_floats(const SafetensorsFile& file, const TensorInfo& tensor) {
@@ -113,47 +110,49 @@ std::vector<float> read_floats(const SafetensorsFile& file, const TensorInfo& te
   return values;
 }
 
-void check_shapes(const SafetensorsFile& file, const Pair& pair, const LinearShape& linear) {
+void check_shapes(const SafetensorsFile& file, const Pair& pair, const Module& module) {
   const std::string where = file.path().string();
   const auto &a = pair.a->shape, &b = pair.b->shape;
-  if (a.size() != 2 || a[0] < 1 || a[0] > INT32_MAX || a[1] != linear.in) {
-    bad_file("{}: tensor {}: expected shape [r, {}], found {}", where, in_quotes(pair.a->name), linear.in, shape_text(a));
+  if (a.size() != 2 || a[0] < 1 || a[0] > INT32_MAX || a[1] != module.cols) {
+    bad_file("{}: tensor {}: expected shape [r, {}], found {}", where, in_quotes(pair.a->name), module.cols, shape_text(a));
   }
-  if (b.size() != 2 || b[0] != linear.out || b[1] != a[0]) {
-    bad_file("{}: tensor {}: expected shape [{}, {}], found {}", where, in_quotes(pair.b->name), linear.out, a[0], shape_text(b));
+  if (b.size() != 2 || b[0] != module.rows || b[1] != a[0]) {
+    bad_file("{}: tensor {}: expected shape [{}, {}], found {}", where, in_quotes(pair.b->name), module.rows, a[0],
+             shape_text(b));
   }
 }
 
 void read_modules(Adapter& adapter, const SafetensorsFile& file, const LlamaConfig& model, const std::string& config_name) {
   const std::string where = file.path().string();
-  const std::map<ModuleId, Pair> pairs = TensorSorter(file, model, adapter.warnings).pairs;
-  const std::vector<ModuleId> targets = adapter_targets(adapter.config, model, config_name);
+  const std::vector<Module> all = adaptable_modules(model);
+  const std::map<size_t, Pair> pairs = TensorSorter(file, all, adapter.warnings).pairs;
+  const std::vector<bool> named = targets_among(all, adapter.config, config_name);
   const PatternTable ranks(adapter.config.rank_pattern, adapter.config.rank, config_name);
   const PatternTable alphas(adapter.config.alpha_pattern, adapter.config.alpha, config_name);
-  for (const auto& [id, pair] : pairs) {
-    if (!std::binary_search(targets.begin(), targets.end(), id)) {
-      bad_file("{}: there is an adapter for {}, which target_modules of {} does not name", where,
-               module_path(id.first, id.second), config_name);
+  for (const auto& [i, pair] : pairs) {
+    if (!named[i]) {
+      bad_file("{}: there is an adapter for {}, which target_modules of {} does not name", where, all[i].name, config_name);
     }
   }
   int contradictions = 0;
-  for (const auto& [layer, target] : targets) {
-    const auto found = pairs.find({layer, target});
-    const std::string module = module_path(layer, target);
+  for (size_t i = 0; i < all.size(); i++) {
+    if (!named[i]) continue;
+    const Module& module = all[i];
+    const auto found = pairs.find(i);
     const bool has_a = found != pairs.end() && found->second.a, has_b = found != pairs.end() && found->second.b;
     if (!has_a || !has_b) {
-      bad_file("{}: tensor \"{}\" is missing, but {} names its module", where, peft_name(layer, target, has_a), config_name);
+      bad_file("{}: tensor \"{}\" is missing, but {} names its module", where, peft_name(module, has_a), config_name);
     }
     const Pair& pair = found->second;
-    check_shapes(file, pair, linear_shape(model, target));
+    check_shapes(file, pair, module);
     const int rank = int(pair.a->shape[0]);
-    if (rank != ranks.value(module) && contradictions++ == 0) {
-      adapter.warnings.push_back(fmt::format("{}: {} has rank {}, but {} says {:g}: the tensors' rank is used", where, module,
-                                             rank, config_name, ranks.value(module)));
+    if (rank != ranks.value(module.name) && contradictions++ == 0) {
+      adapter.warnings.push_back(fmt::format("{}: {} has rank {}, but {} says {:g}: the tensors' rank is used", where,
+                                             module.name, rank, config_name, ranks.value(module.name)));
     }
-    const double alpha = alphas.value(module);
-    adapter.modules.push_back({layer, target, rank, alpha, lora_scale(alpha, rank, adapter.config.rslora),
-                               read_floats(file, *pair.a), read_floats(file, *pair.b)});
+    const double alpha = alphas.value(module.name);
+    adapter.modules.push_back({module, rank, alpha, lora_scale(alpha, rank, adapter.config.rslora), read_floats(file, *pair.a),
+                               read_floats(file, *pair.b)});
   }
   if (contradictions > 1) adapter.warnings.push_back(fmt::format("{}: and {} more ranks differ", where, contradictions - 1));
 }
@@ -162,8 +161,8 @@ void read_modules(Adapter& adapter, const SafetensorsFile& file, const LlamaConf
 
 double lora_scale(double alpha, int rank, bool rslora) { return alpha / (rslora ? std::sqrt(double(rank)) : double(rank)); }
 
-std::string peft_name(int layer, Target target, bool is_b) {
-  return fmt::format("{}{}.lora_{}.weight", kPrefix, module_path(layer, target), is_b ? 'B' : 'A');
+std::string peft_name(const Module& module, bool is_b) {
+  return fmt::format("{}{}.lora_{}.weight", kPrefix, module.name, is_b ? 'B' : 'A');
 }
 
 Adapter read_adapter(const fs::path& directory, const LlamaConfig& model) {
@@ -184,21 +183,17 @@ namespace {
 Json number(double value) { return value == std::floor(value) && std::abs(value) < 1e9 ? Json(int64_t(value)) : Json(value); }
 
 Json config_json(const AdapterHeader& header, const std::vector<AdapterPart>& parts) {
-  std::set<Target> kinds;
-  std::set<ModuleId> modules;
+  std::set<std::string> names, short_names;
   for (const AdapterPart& part : parts) {
-    kinds.insert(part.target);
-    TLL_CHECK(modules.emplace(part.layer, part.target).second, "{} twice", module_path(part.layer, part.target));
+    short_names.emplace(part.module.short_name());
+    TLL_CHECK(names.insert(part.module.name).second, "{} twice", part.module.name);
   }
   // Short names mean every layer; otherwise full ones, which as patterns cannot overlap either.
-  const bool everywhere = modules.size() == kinds.size() * size_t(header.layers);
-  std::set<std::string> names;
-  for (const auto& [layer, target] : modules)
-    names.insert(everywhere ? kTargetNames[size_t(target)] : module_path(layer, target));
+  const bool everywhere = names.size() == short_names.size() * size_t(header.layers);
   Json ranks = Json::object(), alphas = Json::object();
   for (const AdapterPart& part : parts) {
-    if (part.rank != parts[0].rank) ranks[module_path(part.layer, part.target)] = part.rank;
-    if (part.alpha != parts[0].alpha) alphas[module_path(part.layer, part.target)] = number(part.alpha);
+    if (part.rank != parts[0].rank) ranks[part.module.name] = part.rank;
+    if (part.alpha != parts[0].alpha) alphas[part.module.name] = number(part.alpha);
   }
   Json config = {{"peft_type", "LORA"},
                  {"task_type", "CAUSAL_LM"},
@@ -208,7 +203,7 @@ Json config_json(const AdapterHeader& header, const std::vector<AdapterPart>& pa
                  {"r", parts[0].rank},
                  {"lora_alpha", number(parts[0].alpha)},
                  {"lora_dropout", header.dropout},
-                 {"target_modules", names},
+                 {"target_modules", everywhere ? short_names : names},
                  {"bias", "none"},
                  {"fan_in_fan_out", false},
                  {"init_lora_weights", true},
@@ -227,10 +222,9 @@ void write_adapter(const fs::path& directory, const AdapterHeader& header, const
   std::vector<TensorEntry> entries;
   for (const AdapterPart& part : parts) {
     const auto bytes = [](const float* data, int64_t count) { return std::as_bytes(std::span(data, size_t(count))); };
-    entries.push_back(
-        {{peft_name(part.layer, part.target, false), FileDtype::F32, {part.rank, part.in}}, bytes(part.a, part.rank * part.in)});
-    entries.push_back(
-        {{peft_name(part.layer, part.target, true), FileDtype::F32, {part.out, part.rank}}, bytes(part.b, part.out * part.rank)});
+    const int64_t rank = part.rank, in = part.module.cols, out = part.module.rows;
+    entries.push_back({{peft_name(part.module, false), FileDtype::F32, {rank, in}}, bytes(part.a, rank * in)});
+    entries.push_back({{peft_name(part.module, true), FileDtype::F32, {out, rank}}, bytes(part.b, out * rank)});
   }
   write_safetensors(directory / "adapter_model.safetensors", entries);
   write_file_atomic(directory / "adapter_config.json", config.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");

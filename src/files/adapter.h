@@ -39,12 +39,11 @@ struct AdapterConfig {
 double lora_scale(double alpha, int rank, bool rslora);
 
 // "base_model.model.model.layers.3.self_attn.q_proj.lora_A.weight"
-std::string peft_name(int layer, Target target, bool is_b);
+std::string peft_name(const Module& module, bool is_b);
 
 // One adapted linear layer.
 struct AdapterModule {
-  int layer;
-  Target target;
+  Module module;
   int rank;
   double alpha, scale;
   std::vector<float> a;  // (r, in)
@@ -53,16 +52,14 @@ struct AdapterModule {
 
 struct Adapter {
   AdapterConfig config;
-  std::vector<AdapterModule> modules;  // ascending by (layer, target)
+  std::vector<AdapterModule> modules;  // in the order of adaptable_modules()
   std::vector<std::string> warnings;
 };
 
 AdapterConfig parse_adapter_config(std::string_view text, const std::string& where);
 
-// The linear layers of the model that the configuration names, ascending. Refused: none, or others than the seven of a block
-// (lm_head, embed_tokens).
-std::vector<std::pair<int, Target>> adapter_targets(const AdapterConfig& adapter, const LlamaConfig& model,
-                                                    const std::string& where);
+// Which of a model's adaptable modules the configuration names. Refused: none, or others (lm_head, embed_tokens).
+std::vector<bool> targets_among(const std::vector<Module>& adaptable, const AdapterConfig& adapter, const std::string& where);
 
 // Reads both files and checks them against the model and against each other: every target has A and B of fitting shapes, and
 // nothing else is in the file. Ranks come from the tensors; where the configuration says otherwise, that is a warning.
@@ -70,11 +67,9 @@ Adapter read_adapter(const std::filesystem::path& directory, const LlamaConfig& 
 
 // What is to be written; a and b are the caller's.
 struct AdapterPart {
-  int layer;
-  Target target;
+  Module module;
   int rank;
   double alpha;
-  int64_t in, out;
   const float* a;  // (r, in)
   const float* b;  // (out, r)
 };

@@ -142,8 +142,7 @@ AdapterConfig parse_adapter_config(std::string_view text, const std::string& whe
   return c;
 }
 
-std::vector<std::pair<int, Target>> adapter_targets(const AdapterConfig& adapter, const LlamaConfig& model,
-                                                    const std::string& where) {
+std::vector<bool> targets_among(const std::vector<Module>& modules, const AdapterConfig& adapter, const std::string& where) {
   std::string lower = adapter.target_pattern;
   std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char c) { return char(std::tolower(c)); });
   const bool all_linear = lower == "all-linear";
@@ -160,14 +159,11 @@ std::vector<std::pair<int, Target>> adapter_targets(const AdapterConfig& adapter
   for (const char* module : {"lm_head", "model.embed_tokens"}) {
     if (is_target(module, {})) bad_file("{}: target_modules names {}: adapters on it are not implemented", where, module);
   }
-  std::vector<std::pair<int, Target>> found;
-  for (int layer = 0; layer < model.layers; layer++) {
-    for (const Target target : kAllTargets) {
-      if (is_target(module_path(layer, target), layer)) found.emplace_back(layer, target);
-    }
-  }
-  if (found.empty()) bad_file("{}: target_modules names no linear layer of this model", where);
-  return found;
+  std::vector<bool> named;
+  for (const Module& module : modules) named.push_back(is_target(module.name, module.layer));
+  if (std::find(named.begin(), named.end(), true) == named.end())
+    bad_file("{}: target_modules names no linear layer of this model", where);
+  return named;
 }
 
 }  // namespace tll

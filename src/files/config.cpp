@@ -89,18 +89,19 @@ std::optional<int32_t> read_id(JsonObject& object, const char* key, int32_t voca
   return all.empty() ? std::nullopt : std::optional(all[0]);
 }
 
-void check_model_type(JsonObject& reader) {
+void check_model_type(JsonObject& reader, const Architecture& architecture) {
   const std::string type = reader.text("model_type");
   const bool later = std::find(std::begin(kLaterModels), std::end(kLaterModels), type) != std::end(kLaterModels);
-  if (type != "llama") {
-    bad_file("{}: key \"model_type\": expected \"llama\", found {}{}", reader.where(), type.empty() ? "nothing" : in_quotes(type),
-             later ? ": this family is not supported yet" : "");
+  if (type != architecture.model_type) {
+    bad_file("{}: key \"model_type\": expected \"{}\", found {}{}", reader.where(), architecture.model_type,
+             type.empty() ? "nothing" : in_quotes(type), later ? ": this family is not supported yet" : "");
   }
   const Json* architectures = reader.find("architectures");
   if (!architectures) return;
   if (!architectures->is_array()) reader.wrong("architectures", "a list", *architectures);
-  if (!architectures->empty() && architectures->at(0) != "LlamaForCausalLM") {
-    bad_file("{}: key \"architectures\": expected LlamaForCausalLM, found {}", reader.where(), shown(architectures->at(0)));
+  if (!architectures->empty() && architectures->at(0) != architecture.causal_lm) {
+    bad_file("{}: key \"architectures\": expected {}, found {}", reader.where(), architecture.causal_lm,
+             shown(architectures->at(0)));
   }
 }
 
@@ -171,10 +172,10 @@ void check_sizes(const LlamaConfig& c, bool head_dim_given, const std::string& w
 LlamaConfig parse_config(std::string_view text, const std::string& where) {
   const Json root = parse_json(text, where);
   JsonObject reader(root, where);
-  check_model_type(reader);
+  LlamaConfig c;
+  check_model_type(reader, *c.architecture);
   reader.refuse(kRefused);
 
-  LlamaConfig c;
   c.vocab_size = reader.size("vocab_size");
   c.hidden = reader.size("hidden_size");
   c.intermediate = reader.size("intermediate_size");

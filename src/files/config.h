@@ -1,4 +1,4 @@
-// config.json of a Hugging Face Llama, and what follows from it: the list of tensors of the model and their names.
+// config.json of a Hugging Face Llama.
 //
 // Source: transformers 4.46 and 5.23, models/llama/configuration_llama.py and modeling_rope_utils.py. Both generations of
 // keys are read: rope_theta + rope_scaling + torch_dtype (4), rope_parameters + dtype (5).
@@ -10,6 +10,8 @@
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "src/files/modules.h"
 
 namespace tll {
 
@@ -24,6 +26,7 @@ struct RopeConfig {
 };
 
 struct LlamaConfig {
+  const Architecture* architecture = &kLlama;
   int32_t vocab_size = 0;
   int32_t hidden = 0;
   int32_t intermediate = 0;
@@ -52,26 +55,5 @@ LlamaConfig parse_config(std::string_view text, const std::string& where);
 
 // Ids that end a generated text: those of config.json, then those of generation_config.json where the directory has one.
 std::vector<int32_t> load_generation_eos(const std::filesystem::path& directory, const LlamaConfig& config);
-
-// The linear layers of a block, in the order in which everything here lists them.
-enum class Target : uint8_t { q, k, v, o, gate, up, down };
-inline constexpr const char* kTargetNames[] = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"};
-inline constexpr Target kAllTargets[] = {Target::q, Target::k, Target::v, Target::o, Target::gate, Target::up, Target::down};
-// "model.layers.3.self_attn.q_proj"
-std::string module_path(int layer, Target target);
-// y = W x with W [out, in].
-struct LinearShape {
-  int64_t out, in;
-};
-LinearShape linear_shape(const LlamaConfig& config, Target target);
-
-// A tensor of the checkpoint. The list is complete and in the order of the forward pass; lm_head only when it is not tied.
-struct WeightSpec {
-  std::string name;
-  std::vector<int64_t> shape;
-};
-std::vector<WeightSpec> weight_specs(const LlamaConfig& config);
-int64_t element_count(const std::vector<int64_t>& shape);
-int64_t parameter_count(const LlamaConfig& config);
 
 }  // namespace tll

@@ -161,7 +161,7 @@ void Generator<Float>::prefill(const Device& device, Run& run) {
     run.slots.push_back({.request = run.waiting, .length = length});
   }
   if (docs == 0) return;
-  // Padding, a document of its own, so that shapes of products repeat: oneDNN compiles code for every new one.
+  // Padding is a document of its own. It makes the shapes of GEMMs repeat: oneDNN compiles code for every new one.
   constexpr int kMultiple = 64;
   const int padded = std::min(max_tokens, (N + kMultiple - 1) / kMultiple * kMultiple);
   for (int i = N; i < padded; i++) h.tokens[i] = 0, h.positions[i] = 0, h.slots[i] = -1;
@@ -171,13 +171,14 @@ void Generator<Float>::prefill(const Device& device, Run& run) {
   const Indices& d = on_device_;
   Batch batch{.N = padded, .docs = docs, .tokens = d.tokens, .positions = d.positions, .cu_seqlens = d.cu_seqlens};
   if (device.profile) batch.pairs = visible_pairs(h.cu_seqlens, docs, 0);
-  model_.embed(device, d.tokens, padded);
-  for (int l = 0; l < model_.config().layers; l++)
-    model_.block_forward(device, l, d.positions, padded, model_.resid(l), model_.resid(l + 1),
-                         [&](int, const Float* qkv, Float* att) {
-                           write_cache(device, l, qkv, padded);
-                           model_.packed_attention(device, l, batch, qkv, att);
-                         });
+  model_.embed(device, batch);
+  for (int l = 0; l < model_.config().layers; l++) {
+    const Block<Float> block = model_.block(device, batch, l);
+    block.project_qkv(model_.resid(l));
+    write_cache(device, l, block.kept().qkv, padded);
+    block.attend();
+    block.finish(model_.resid(l), model_.resid(l + 1));
+  }
   model_.final_norm(device, padded);
   choose(device, run, first);
 }
@@ -197,25 +198,28 @@ void Generator<Float>::decode(const Device& device, Run& run) {
   }
   upload_indices(device, B);
   const Indices& d = on_device_;
-  model_.embed(device, d.tokens, B);
-  for (int l = 0; l < c.layers; l++)
-    model_.block_forward(device, l, d.positions, B, model_.resid(l), model_.resid(l + 1), [&](int, const Float* qkv, Float* att) {
-      write_cache(device, l, qkv, B);
-      tll::run(device, AttentionDecode<Float>{.out = att,
-                                              .q = qkv,
-                                              .k = keys(l, 0),
-                                              .v = values(l, 0),
-                                              .scores = scores_,
-                                              .lengths = d.lengths,
-                                              .B = B,
-                                              .H = c.heads,
-                                              .G = c.kv_heads,
-                                              .D = c.head_dim,
-                                              .stride = stride,
-                                              .capacity = capacity_,
-                                              .window = 0,
-                                              .scale = 1.0 / std::sqrt(static_cast<double>(c.head_dim))});
-    });
+  const Batch batch{.N = B, .tokens = d.tokens, .positions = d.positions};
+  model_.embed(device, batch);
+  for (int l = 0; l < c.layers; l++) {
+    const Block<Float> block = model_.block(device, batch, l);
+    block.project_qkv(model_.resid(l));
+    write_cache(device, l, block.kept().qkv, B);
+    tll::run(device, AttentionDecode<Float>{.out = block.kept().att,
+                                            .q = block.kept().qkv,
+                                            .k = keys(l, 0),
+                                            .v = values(l, 0),
+                                            .scores = scores_,
+                                            .lengths = d.lengths,
+                                            .B = B,
+                                            .H = c.heads,
+                                            .G = c.kv_heads,
+                                            .D = c.head_dim,
+                                            .stride = stride,
+                                            .capacity = capacity_,
+                                            .window = 0,
+                                            .scale = 1.0 / std::sqrt(static_cast<double>(c.head_dim))});
+    block.finish(model_.resid(l), model_.resid(l + 1));
+  }
   model_.final_norm(device, B);
   choose(device, run, 0);
 }

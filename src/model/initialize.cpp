@@ -40,28 +40,31 @@ void store(void* data, DType dtype, int64_t i, float value) {
 
 }  // namespace
 
-void load_weights(const Device& device, WeightStream& stream, const ModelFiles& files, const std::vector<WeightPlace>& places) {
+void load_weights(const Device& device, WeightStream& stream, const ModelFiles& files, const std::vector<Weight>& weights) {
   for (const std::string& warning : files.warnings()) fmt::print(stderr, "note: {}\n", warning);
-  for (const WeightPlace& place : places)
-    stream.send(device, place.data, element_count(place.shape), dtype_bytes(place.dtype),
-                [&](void* piece, int64_t first, int64_t n) { files.load(place.name, piece, place.dtype, first, n); });
+  for (const Weight& weight : weights)
+    for (const WeightPart& part : weight.parts)
+      weight.load(device, stream, part,
+                  [&](void* to, DType as, int64_t first, int64_t n) { files.load(part.name, to, as, first, n); });
   stream.finish(device);
 }
 
-uint64_t weights_fingerprint(const Device& device, const std::vector<WeightPlace>& places) {
+uint64_t weights_fingerprint(const Device& device, const std::vector<Weight>& weights) {
   uint64_t hash = 0;
-  for (const WeightPlace& place : places) {
-    const int64_t bytes = element_count(place.shape) * static_cast<int64_t>(dtype_bytes(place.dtype));
-    const HostCopy beginning(device, static_cast<const std::byte*>(place.data), std::min<int64_t>(bytes, 4096));
-    hash = XXH3_64bits_withSeed(beginning.data(), static_cast<size_t>(std::min<int64_t>(bytes, 4096)), hash);
-  }
+  for (const Weight& weight : weights)
+    for (const WeightPart& part : weight.parts) {
+      const int64_t size = part.count() * static_cast<int64_t>(dtype_bytes(weight.stored_dtype)),
+                    bytes = std::min<int64_t>(size, 4096);
+      const HostCopy beginning(device, static_cast<const std::byte*>(weight.stored_part(part)), bytes);
+      hash = XXH3_64bits_withSeed(beginning.data(), static_cast<size_t>(bytes), hash);
+    }
   return hash;
 }
 
 void load_adapter(const Device& device, const Adapter& adapter, const std::vector<NamedTensor>& tensors, float* values) {
   for (const AdapterModule& m : adapter.modules) {
     for (const bool is_b : {false, true}) {
-      const std::string name = peft_name(m.layer, m.target, is_b);
+      const std::string name = peft_name(m.module, is_b);
       const std::vector<float>& from = is_b ? m.b : m.a;
       const auto t = std::find_if(tensors.begin(), tensors.end(), [&](const NamedTensor& n) { return n.name == name; });
       TLL_CHECK(t != tensors.end() && t->size() == static_cast<int64_t>(from.size()), "{} of {} values", name, from.size());
@@ -71,18 +74,19 @@ void load_adapter(const Device& device, const Adapter& adapter, const std::vecto
   synchronize(device);
 }
 
-void initialize_weights(const Device& device, WeightStream& stream, const std::vector<WeightPlace>& places, uint64_t seed) {
-  for (const WeightPlace& place : places) {
-    const bool vector = place.shape.size() == 1, bias = vector && place.name.ends_with(".bias");
-    const uint64_t key = key_of(place.name, seed);
-    stream.send(
-        device, place.data, element_count(place.shape), dtype_bytes(place.dtype), [&](void* piece, int64_t first, int64_t n) {
+void initialize_weights(const Device& device, WeightStream& stream, const std::vector<Weight>& weights, uint64_t seed) {
+  for (const Weight& weight : weights)
+    for (const WeightPart& part : weight.parts) {
+      const uint64_t key = key_of(part.name, seed);
+      weight.load(device, stream, part, [&](void* to, DType as, int64_t first, int64_t n) {
 #pragma omp parallel for schedule(static)
-          for (int64_t i = 0; i < n; i++)
-            store(piece, place.dtype, i,
-                  vector ? (bias ? 0.0f : 1.0f) : static_cast<float>(0.02 * normal(key, static_cast<uint64_t>(first + i))));
-        });
-  }
+        for (int64_t i = 0; i < n; i++) {
+          const double value =
+              weight.is_vector() ? (weight.is_bias ? 0 : 1) : 0.02 * normal(key, static_cast<uint64_t>(first + i));
+          store(to, as, i, static_cast<float>(value));
+        }
+      });
+    }
   stream.finish(device);
 }
 

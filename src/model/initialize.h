@@ -4,25 +4,25 @@
 
 #include "src/files/adapter.h"
 #include "src/files/model_files.h"
-#include "src/model/llama.h"
-#include "src/model/weight_stream.h"
+#include "src/model/trained.h"
+#include "src/model/weight.h"
 
 namespace tll {
 
-// Streams each tensor of the checkpoint to its place, one after another, converting to the place's type.
-void load_weights(const Device& device, WeightStream& stream, const ModelFiles& files, const std::vector<WeightPlace>& places);
+// Streams each tensor of the checkpoint to its place, one after another, converting to the type that is stored there.
+void load_weights(const Device& device, WeightStream& stream, const ModelFiles& files, const std::vector<Weight>& weights);
 
 // XXH3-64 over the first 4 KiB of each tensor as it lies in memory: tells one set of weights from another of the same shapes.
-uint64_t weights_fingerprint(const Device& device, const std::vector<WeightPlace>& places);
+uint64_t weights_fingerprint(const Device& device, const std::vector<Weight>& weights);
 
 // Norms 1, biases 0, matrices N(0, 0.02²), as transformers initialises a Llama (initializer_range 0.02). The numbers depend on
 // the seed and the tensor's name alone.
-void initialize_weights(const Device& device, WeightStream& stream, const std::vector<WeightPlace>& places, uint64_t seed);
+void initialize_weights(const Device& device, WeightStream& stream, const std::vector<Weight>& weights, uint64_t seed);
 
 // A ~ U(-1/√in, 1/√in), B = 0: Kaiming uniform with a = √5, as PEFT starts a LoRA adapter.
 void initialize_adapter(const Device& device, const std::vector<NamedTensor>& tensors, float* values, uint64_t seed);
 
-// Every tensor of the list comes from the adapter's file.
+// Every tensor of the range comes from the adapter's file.
 void load_adapter(const Device& device, const Adapter& adapter, const std::vector<NamedTensor>& tensors, float* values);
 
 }  // namespace tll

@@ -1,74 +1,76 @@
 // A linear layer: a frozen (or trained) weight, an optional bias, and LoRA adapters (Hu et al. 2021) on rows of it.
 //
-// The engine keeps q, k, v as rows of one matrix, and gate, up of another, so that one product serves them; each row range may
-// have an adapter of its own rank. Their A matrices share the input x, so they are stacked: A is (R, in), R = Σ r_i.
+// q, k and v are rows of one weight, gate and up of another, so one GEMM serves them. Each of these row ranges may have an
+// adapter of its own rank. The A matrices share the input x, so they are stacked: A is (R, in), R = Σ r_i.
 //
 //   u   = d(x) · Aᵀ                                   (N, R)    saved; d = dropout, the identity by default
 //   y   = x · Wᵀ + bias;   y_i += s_i · u_i · B_iᵀ    (N, out)  i over the adapted row ranges; s = alpha/r or alpha/√r
 // backward, dy given:
 //   z_i = s_i · dy_i · B_i                            (N, R)
-//   dB_i += s_i · dy_iᵀ · u_i        dA += zᵀ · d(x)        dW += dyᵀ · x  and  dbias += Σ_n dy   only if the base is trained
+//   dB_i += s_i · dy_iᵀ · u_i        dA += zᵀ · d(x)        dW += dyᵀ · x  and  dbias += Σ_n dy   only if the weight is trained
 //   dx  = dy · W + d'(z · A)
 #pragma once
 
-#include <string>
 #include <vector>
 
-#include "kernels/elementwise.h"
 #include "kernels/matmul.h"
+#include "src/model/weight.h"
 
 namespace tll {
 
+// The adapter of some rows of a layer's output.
 template <class Float>
 struct LoraRange {
   int first_row, rows;   // of the layer's output
   int first_rank, rank;  // rows of the stacked A
   double scale;
-  const Float* b;    // (rows, rank)
-  acc_t<Float>* db;  // (rows, rank)  +=
+  const Float* b = nullptr;    // (rows, rank)
+  acc_t<Float>* db = nullptr;  // (rows, rank)  +=
+};
+
+// What the linear layers share during a pass over N rows.
+template <class Float>
+struct LinearPass {
+  const Device& device;
+  int N;
+  Scratch matmul;
+  Float* z;                     // (N, widest R)
+  Float* dropped;               // (N, widest in)   null: there is no dropout
+  double dropout;               // probability; 0: none in this pass
+  const uint64_t* dropout_key;  // (1)  of this step and micro-batch; mixed with the layer's id
 };
 
 template <class Float>
 struct Linear {
-  int in = 0, out = 0;
-  const void* w = nullptr;  // (out, in) of dtype
-  DType dtype = dtype_of<Float>;
-  const Float* bias = nullptr;    // (out) or null
-  acc_t<Float>* dw = nullptr;     // (out, in)  +=  null: frozen
-  acc_t<Float>* dbias = nullptr;  // (out)      +=
-  int rank = 0;                   // R; 0: no adapter
-  const Float* a = nullptr;       // (R, in)
-  acc_t<Float>* da = nullptr;     // (R, in)    +=
+  using Pass = LinearPass<Float>;
+  using Acc = acc_t<Float>;
+
+  uint64_t id = 0;                 // distinguishes the layers' dropout masks
+  const Weight* weight = nullptr;  // (out, in)
+  const Weight* bias = nullptr;    // (out) or null
+  Acc* dw = nullptr;               // (out, in)  +=  null: frozen
+  Acc* dbias = nullptr;            // (out)      +=
+  int rank = 0;                    // R; 0: no adapter
+  const Float* a = nullptr;        // (R, in)
+  Acc* da = nullptr;               // (R, in)    +=
   std::vector<LoraRange<Float>> ranges;
+
+  int in() const { return static_cast<int>(weight->cols); }
+  int out() const { return static_cast<int>(weight->rows); }
+
+  // y (N, out) and u (N, R) from x (N, in). With a residual (N, out), y = residual + …
+  void forward(const Pass&, Float* y, Float* u, const Float* x, const Float* residual = nullptr) const;
+  // u alone: what recomputation needs of a layer whose output it does not.
+  void low_rank(const Pass&, Float* u, const Float* x) const;
+
+  // z and dB from dy (N, out) and, unless dx is null, dx (N, in). Then, with x at hand, dA and dW: a call of its own, because
+  // down_proj's input is formed again in between.
+  void backward_input(const Pass&, Float* dx, const Float* dy, const Float* u) const;
+  void backward_weight(const Pass&, const Float* dy, const Float* x) const;
+
+ private:
+  const Float* adapter_input(const Pass&, const Float* x) const;
+  void add_adapter_dx(const Pass&, Float* dx) const;
 };
-
-// Memory that all linear layers share, and what dropout needs to know.
-template <class Float>
-struct LinearScratch {
-  float* matmul = nullptr;  // (matmul_size)
-  int64_t matmul_size = 0;
-  Float* z = nullptr;                     // (N, widest R)
-  Float* dropped = nullptr;               // (N, widest in)   null: dropout is 0
-  double dropout = 0;                     // probability; 0 in evaluation
-  const uint64_t* dropout_key = nullptr;  // (1)  of this step and micro-batch; mixed with the layer's number below
-};
-
-// With a residual (N, out), y = residual + …; null: none.
-template <class Float>
-void linear_forward(const Device&, const Linear<Float>&, const LinearScratch<Float>&, Float* y, const Float* x, Float* u, int N,
-                    const Float* residual, uint64_t layer_id);
-
-// u alone: what recomputation needs of a layer whose output it does not.
-template <class Float>
-void linear_low_rank(const Device&, const Linear<Float>&, const LinearScratch<Float>&, const Float* x, Float* u, int N,
-                     uint64_t layer_id);
-
-// z and dB and, unless dx is null, dx. Then, with x at hand, dA (and dW): apart, because down_proj's input is formed in between.
-template <class Float>
-void linear_backward_input(const Device&, const Linear<Float>&, const LinearScratch<Float>&, Float* dx, const Float* dy,
-                           const Float* u, int N, uint64_t layer_id);
-template <class Float>
-void linear_backward_weight(const Device&, const Linear<Float>&, const LinearScratch<Float>&, const Float* dy, const Float* x,
-                            int N, uint64_t layer_id);
 
 }  // namespace tll

@@ -39,6 +39,21 @@ const WordPairs kDtypeSpellings = {{"float32", "fp32"},       {"float", "fp32"},
                                    {"torch.float16", "fp16"}, {"torch.bfloat16", "bf16"}};
 const Words kDtypes = {"auto", "fp32", "bf16", "fp16"};
 constexpr double kManyTokens = 1 << 24;
+
+// "q" for "q_proj", as people type it.
+std::string_view short_target(std::string_view name) { return name.substr(0, name.rfind('_')); }
+WordPairs target_synonyms() {
+  WordPairs pairs;
+  for (const std::string_view name : adaptable_names()) pairs.emplace_back(short_target(name), name);
+  pairs.emplace_back("all", "all-linear");
+  return pairs;
+}
+std::string help_of_targets() {
+  Words names;
+  for (const std::string_view name : adaptable_names()) names.push_back(short_target(name));
+  return fmt::format("linear layers that get an adapter: any of {}, or their Hugging Face names, or all-linear",
+                     fmt::join(names, ", "));
+}
 constexpr Range kCount = {0, 1e12};
 
 }  // namespace
@@ -76,6 +91,7 @@ const Words& option_sections() {
 }
 
 const std::vector<OptionRow>& option_rows() {
+  static const std::string targets_help = help_of_targets();
   // clang-format off
   static const std::vector<OptionRow> rows = {
       // Files
@@ -134,11 +150,9 @@ const std::vector<OptionRow>& option_rows() {
        .help = "probability of dropping an input of the adapter", .aliases = {"lora-dropout"}, .range = {0, 1, false, true},
        .fixed_on_resume = true},
       {.name = "targets", .section = kAdapter, .commands = kAdapting, .member = &Options::targets, .value = "A,B,...",
-       .help = "linear layers that get an adapter: any of q, k, v, o, gate, up, down, or their Hugging Face names, or all-linear",
+       .help = targets_help,
        .aliases = {"lora-target-modules", "target-modules"},
-       .choices = {std::begin(kTargetNames), std::end(kTargetNames)},
-       .synonyms = {{"q", "q_proj"}, {"k", "k_proj"}, {"v", "v_proj"}, {"o", "o_proj"}, {"gate", "gate_proj"}, {"up", "up_proj"},
-                    {"down", "down_proj"}, {"all", "all-linear"}},
+       .choices = adaptable_names(), .synonyms = target_synonyms(),
        .shorthands = {{"lora-target-linear", "all-linear"}}},
       {.name = "rslora", .section = kAdapter, .commands = kAdapting, .member = &Options::rslora,
        .help = "scale by alpha / sqrt(rank) instead", .aliases = {"use-rslora"}, .bare = "true"},

@@ -14,7 +14,8 @@
 #include <vector>
 
 #include "src/base/json.h"
-#include "src/files/config.h"
+#include "src/files/modules.h"
+#include "src/train/optimizer_options.h"
 #include "src/train/schedule.h"
 
 namespace tll {
@@ -24,7 +25,6 @@ enum class DeviceOption { kAuto, kCpu, kCuda };
 enum class DtypeOption { kAuto, kFp32, kBf16, kFp16 };
 enum class TrainMode { kLora, kFull };
 enum class RecomputeOption { kNone, kSelective, kFull };
-enum class OptimizerOption { kAdamw };
 enum class UnanswerableOption { kSkip, kTrain };
 enum class InitOption { kPretrained, kRandom };
 enum class SplitOption { kAuto, kTrain, kValidation, kAll };
@@ -61,7 +61,7 @@ struct Options {
   int64_t rank = 16;
   double alpha = 32;
   double dropout = 0;
-  std::vector<std::string> targets = {std::begin(kTargetNames), std::end(kTargetNames)};  // in this order
+  std::vector<std::string> targets = {adaptable_names().begin(), adaptable_names().end()};  // in this order
   bool rslora = false;
   std::filesystem::path init_adapter;  // empty: a fresh adapter
 
@@ -74,7 +74,7 @@ struct Options {
   ScheduleKind schedule = ScheduleKind::kCosine;
   double warmup_ratio = 0.03;
   int64_t warmup_steps = 0;  // above 0: in place of warmup_ratio
-  OptimizerOption optimizer = OptimizerOption::kAdamw;
+  OptimizerKind optimizer = OptimizerKind::kAdamw;
   double weight_decay = 0;
   double beta1 = 0.9;
   double beta2 = 0.999;

@@ -65,6 +65,22 @@ std::vector<std::pair<int64_t, std::filesystem::path>> checkpoints(const std::fi
   return found;
 }
 
+FileDtype file_dtype(DType dtype) {
+  TLL_CHECK(dtype == DType::f32, "optimizer state in {}", dtype_name(dtype));
+  return FileDtype::F32;
+}
+
+void write_optimizer(const std::filesystem::path& file, const Device& device, const std::vector<StateTensor>& optimizer) {
+  std::vector<HostCopy<std::byte>> copies;
+  std::vector<TensorEntry> entries;
+  for (const StateTensor& t : optimizer) {
+    const int64_t bytes = static_cast<int64_t>(t.bytes());
+    copies.emplace_back(device, static_cast<const std::byte*>(t.data), bytes);
+    entries.push_back({{t.name, file_dtype(t.dtype), {t.count}}, {copies.back().data(), t.bytes()}});
+  }
+  write_safetensors(file, entries);
+}
+
 }  // namespace
 
 std::optional<std::filesystem::path> newest_checkpoint(const std::filesystem::path& output) {
@@ -73,16 +89,15 @@ std::optional<std::filesystem::path> newest_checkpoint(const std::filesystem::pa
   return found.back().second;
 }
 
-void write_checkpoint(const std::filesystem::path& output, const RunPosition& position, const float* m, const float* v,
-                      int64_t count, const std::function<void(const std::filesystem::path&)>& write_values) {
+void write_checkpoint(const std::filesystem::path& output, const RunPosition& position, const Device& device,
+                      const std::vector<StateTensor>& optimizer,
+                      const std::function<void(const std::filesystem::path&)>& write_values) {
   const std::string name = kPrefix + std::to_string(position.trainer.step);
   const std::filesystem::path temporary = output / ("." + name + ".tmp"), target = output / name;
   std::filesystem::remove_all(temporary);
   std::filesystem::create_directories(temporary);
   write_values(temporary);
-  const auto bytes = [&](const float* data) { return std::as_bytes(std::span(data, static_cast<size_t>(count))); };
-  write_safetensors(temporary / "optimizer.safetensors",
-                    {{{"m", FileDtype::F32, {count}}, bytes(m)}, {{"v", FileDtype::F32, {count}}, bytes(v)}});
+  write_optimizer(temporary / "optimizer.safetensors", device, optimizer);
   Json sums = Json::object();
   for (const auto& entry : std::filesystem::directory_iterator(temporary))
     sums[entry.path().filename().string()] = checksum(entry.path());
@@ -124,8 +139,8 @@ void check_checkpoint(const std::filesystem::path& directory) {
   }
 }
 
-RunPosition read_checkpoint(const std::filesystem::path& directory, const Json& settings, const Device& device, float* m,
-                            float* v, int64_t count) {
+RunPosition read_checkpoint(const std::filesystem::path& directory, const Json& settings, const Device& device,
+                            const std::vector<StateTensor>& optimizer) {
   const std::string where = state_file(directory).string();
   const Json state = parse_json(read_file(where), where);
   RunPosition position;
@@ -149,13 +164,12 @@ RunPosition read_checkpoint(const std::filesystem::path& directory, const Json& 
   } catch (const Json::exception& error) {
     bad_file("{}: not the state of a checkpoint: {}", where, error.what());
   }
-  const SafetensorsFile optimizer(directory / "optimizer.safetensors");
-  for (const auto& [name, to] : {std::pair{"m", m}, std::pair{"v", v}}) {
-    const TensorInfo* info = optimizer.find(name);
-    if (!info || info->dtype != FileDtype::F32 || info->shape != std::vector<int64_t>{count})
-      bad_file("{}: expected {} of {} floats", optimizer.path().string(), name, count);
-    const auto bytes = optimizer.bytes(*info);
-    upload(device, to, bytes.data(), bytes.size());
+  const SafetensorsFile file(directory / "optimizer.safetensors");
+  for (const StateTensor& t : optimizer) {
+    const TensorInfo* info = file.find(t.name);
+    if (!info || info->dtype != file_dtype(t.dtype) || info->shape != std::vector<int64_t>{t.count})
+      bad_file("{}: expected {} of {} floats", file.path().string(), t.name, t.count);
+    upload(device, t.data, file.bytes(*info).data(), t.bytes());
   }
   synchronize(device);
   return position;

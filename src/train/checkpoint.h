@@ -3,7 +3,7 @@
 //
 //   adapter_model.safetensors, adapter_config.json     as PEFT loads them; float, so the trained values exactly
 //   model.safetensors, config.json                     in their place when all weights are trained
-//   optimizer.safetensors                              AdamW's m and v, flat, in the order of the trained tensors
+//   optimizer.safetensors                              Optimizer::tensors()
 //   state.json                                         steps done, the loader's state, the settings that must not change, the
 //                                                      XXH3-64 of every other file, and that of what state.json itself says
 #pragma once
@@ -14,7 +14,6 @@
 
 #include "data/loader.h"
 #include "src/base/json.h"
-#include "src/model/llama.h"
 #include "src/train/trainer.h"
 
 namespace tll {
@@ -29,17 +28,18 @@ struct RunPosition {
 std::optional<std::filesystem::path> newest_checkpoint(const std::filesystem::path& output);
 
 // `write_values(directory)` writes the trained values' files.
-void write_checkpoint(const std::filesystem::path& output, const RunPosition& position, const float* m, const float* v,
-                      int64_t count, const std::function<void(const std::filesystem::path&)>& write_values);
+void write_checkpoint(const std::filesystem::path& output, const RunPosition& position, const Device& device,
+                      const std::vector<StateTensor>& optimizer,
+                      const std::function<void(const std::filesystem::path&)>& write_values);
 
 // Checks every file against its checksum, state.json included, before anything in them is believed. Error (kExitBadFile) names
 // the file that is missing or damaged.
 void check_checkpoint(const std::filesystem::path& directory);
 
-// Reads a checkpoint that was checked, the moments to memory of the device, and compares the settings. Error (kExitBadFile) names
+// Reads a checkpoint that was checked, the optimizer's state to its place, and compares the settings. Error (kExitBadFile) names
 // what does not fit.
-RunPosition read_checkpoint(const std::filesystem::path& directory, const Json& settings, const Device& device, float* m,
-                            float* v, int64_t count);
+RunPosition read_checkpoint(const std::filesystem::path& directory, const Json& settings, const Device& device,
+                            const std::vector<StateTensor>& optimizer);
 
 // The right to write into a directory, for as long as the object lives: two runs with one --output would destroy each other's
 // checkpoints. Error (kExitUsage) if another process has it. File systems that know no locks are written without one.

@@ -1,0 +1,16 @@
+#include "src/model/flops.h"
+
+namespace tll {
+
+StepFlops step_flops(const LlamaConfig& config, const ModelOptions& options) {
+  // A multiply and an add an element of a matrix, forward and for the input's gradient; as many more for its own gradient.
+  const double frozen = 4, trained = 6, recomputed = options.recompute ? 2 : 0;
+  const double passes = options.train_all ? trained : frozen;
+  double matrices = 0, adapters = 0;
+  for (const Module& m : modules(config))
+    if (m.layer >= 0) matrices += static_cast<double>(m.rows * m.cols);
+  for (const LoraTarget& t : options.lora) adapters += static_cast<double>(t.rank * (t.module.rows + t.module.cols));
+  return {(passes + recomputed) * matrices + trained * adapters, passes * config.hidden * config.vocab_size};
+}
+
+}  // namespace tll

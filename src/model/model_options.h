@@ -1,0 +1,45 @@
+// How a model is held and used: sizes that memory is planned for, types, what is trained.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "kernels/device.h"
+#include "src/files/modules.h"
+
+namespace tll {
+
+// An adapter on a module.
+struct LoraTarget {
+  Module module;
+  int rank;
+  double scale;  // alpha/r or alpha/√r
+};
+
+struct ModelOptions {
+  DeviceKind device = DeviceKind::cpu;
+  int max_tokens = 1024;     // N: rows of the largest batch
+  int max_positions = 1024;  // positions of the longest document
+  bool train_all = false;    // all weights, instead of the adapters
+  bool gradients = true;     // false: evaluation and generation only
+  bool recompute = false;    // gradient checkpointing: keep one residual a layer, run each block again before its backward pass
+  double dropout = 0;        // on the adapters' input
+  int threads = 1;
+  DType weights = DType::f32;       // of frozen matrices
+  std::optional<DType> embeddings;  // of the frozen embedding and head; unset: as the matrices
+  std::vector<LoraTarget> lora;     // in the order of adaptable_modules(); empty: none
+};
+
+// A batch of documents, one behind the other. All arrays belong to the caller and lie in memory of the device.
+struct Batch {
+  int N = 0, docs = 0;
+  const int32_t* tokens = nullptr;        // (N)
+  const int32_t* targets = nullptr;       // (N)  the token to predict, or -1
+  const int32_t* positions = nullptr;     // (N)  inside the document
+  const int32_t* cu_seqlens = nullptr;    // (docs + 1)
+  int target_rows = -1;                   // room for so many targets; -1: they are counted, in memory of the host
+  double pairs = 0;                       // visible_pairs(cu_seqlens, docs, 0), which only a profile needs
+  const uint64_t* dropout_key = nullptr;  // (1)  of this step and micro-batch; null: no dropout
+};
+
+}  // namespace tll

@@ -1,0 +1,25 @@
+// RMSNorm with a weight that is frozen or trained (kernels/rmsnorm.h has the formulae).
+#pragma once
+
+#include "kernels/rmsnorm.h"
+
+namespace tll {
+
+template <class Float>
+struct Norm {
+  int C = 0;
+  double eps = 0;
+  const Float* w = nullptr;    // (C)
+  acc_t<Float>* dw = nullptr;  // (C)  +=  null: frozen
+
+  // out (N, C), rstd (N) from x (N, C).
+  void forward(const Device& device, Float* out, acc_t<Float>* rstd, const Float* x, int N) const {
+    run(device, RmsnormForward<Float>{.out = out, .rstd = rstd, .x = x, .w = w, .N = N, .C = C, .eps = eps});
+  }
+  // dx (N, C) += and dw += from dout (N, C).
+  void backward(const Device& device, Float* dx, const Float* dout, const Float* x, const acc_t<Float>* rstd, int N) const {
+    run(device, RmsnormBackward<Float>{.dx = dx, .dw = dw, .dout = dout, .x = x, .w = w, .rstd = rstd, .N = N, .C = C});
+  }
+};
+
+}  // namespace tll

@@ -1,0 +1,152 @@
+#include "src/model/parameters.h"
+
+#include <algorithm>
+
+#include "src/base/check.h"
+#include "src/files/adapter.h"
+
+namespace tll {
+
+template <class Float>
+Parameters<Float>::Parameters(const LlamaConfig& config, const ModelOptions& options)
+    : weights(list_weights(config)), blocks(static_cast<size_t>(config.layers)), options_(options) {
+  uint64_t id = 0;
+  for (BlockParameters<Float>& block : blocks)
+    for (Linear<Float>* linear : block.linears()) linear->id = id++;
+  for (Weight& w : weights) {
+    w.dtype = w.stored_dtype = dtype_of_weight(w);
+    if (Linear<Float>* linear = linear_of(w.layer, w.joint))
+      (w.is_bias ? linear->bias : linear->weight) = &w;
+    else if (Norm<Float>* norm = norm_of(w))
+      norm->C = static_cast<int>(w.rows), norm->eps = config.rms_eps;
+    else
+      (w.joint == Joint::embed ? embed : head) = &w;
+  }
+  if (config.tie_embeddings) head = embed;
+  trained.name = options.train_all ? "weights" : "lora";
+  options.train_all ? list_weights_as_trained() : list_adapters();
+}
+
+template <class Float>
+DType Parameters<Float>::dtype_of_weight(const Weight& w) const {
+  if (w.is_vector() || options_.train_all || is_oracle<Float>) return dtype_of<Float>;
+  const bool outside = w.joint == Joint::embed || w.joint == Joint::head;
+  return outside ? options_.embeddings.value_or(options_.weights) : options_.weights;
+}
+
+template <class Float>
+Linear<Float>* Parameters<Float>::linear_of(int layer, Joint joint) {
+  if (layer < 0) return nullptr;
+  BlockParameters<Float>& block = blocks[static_cast<size_t>(layer)];
+  switch (joint) {
+    case Joint::qkv:
+      return &block.qkv;
+    case Joint::o:
+      return &block.o;
+    case Joint::gate_up:
+      return &block.gate_up;
+    case Joint::down:
+      return &block.down;
+    default:
+      return nullptr;
+  }
+}
+
+template <class Float>
+Norm<Float>* Parameters<Float>::norm_of(const Weight& w) {
+  switch (w.joint) {
+    case Joint::norm1:
+      return &blocks[static_cast<size_t>(w.layer)].norm1;
+    case Joint::norm2:
+      return &blocks[static_cast<size_t>(w.layer)].norm2;
+    case Joint::final_norm:
+      return &final_norm;
+    default:
+      return nullptr;
+  }
+}
+
+// The flat range is every weight, in the order of the list.
+template <class Float>
+void Parameters<Float>::list_weights_as_trained() {
+  for (const Weight& w : weights)
+    for (const WeightPart& part : w.parts) trained.add(part.name, part.shape);
+}
+
+// The flat range is, of each adapted linear layer, its stacked A, then each B.
+template <class Float>
+void Parameters<Float>::list_adapters() {
+  first_trained = static_cast<int>(blocks.size());
+  const auto& lora = options_.lora;
+  for (size_t begin = 0, end = 0; begin < lora.size(); begin = end) {
+    const Module& first = lora[begin].module;
+    while (end < lora.size() && lora[end].module.layer == first.layer && lora[end].module.joint == first.joint) end++;
+    first_trained = std::min(first_trained, first.layer);
+    Linear<Float>* linear = linear_of(first.layer, first.joint);
+    TLL_CHECK(linear, "an adapter on {}", first.name);
+    for (size_t i = begin; i < end; i++) {
+      const auto& [module, rank, scale] = lora[i];
+      trained.add(peft_name(module, false), {rank, module.cols});
+      linear->ranges.push_back({static_cast<int>(module.first_row), static_cast<int>(module.rows), linear->rank, rank, scale});
+      linear->rank += rank;
+    }
+    for (size_t i = begin; i < end; i++) trained.add(peft_name(lora[i].module, true), {lora[i].module.rows, lora[i].rank});
+  }
+}
+
+template <class Float>
+void Parameters<Float>::place(Arena& arena) {
+  if (!options_.train_all)
+    for (Weight& w : weights) w.data = w.stored = arena.place_bytes(w.name, w.shape(), w.dtype, Category::parameters);
+  trained.place(arena, options_.gradients);
+  if (!arena.placing()) return;
+  point_weights();
+  if (!options_.train_all) point_adapters();
+}
+
+// With train_all the weights are stretches of the flat range. Norms and gradients are handed to the layers.
+template <class Float>
+void Parameters<Float>::point_weights() {
+  int64_t offset = 0;
+  for (Weight& w : weights) {
+    Acc* gradient = nullptr;
+    if (options_.train_all) {
+      w.data = trained.compute + offset;
+      w.stored = trained.values + offset, w.stored_dtype = dtype_of<Acc>;
+      if (trained.gradients) gradient = trained.gradients + offset;
+    }
+    offset += w.count();
+    if (Linear<Float>* linear = linear_of(w.layer, w.joint))
+      (w.is_bias ? linear->dbias : linear->dw) = gradient;
+    else if (Norm<Float>* norm = norm_of(w))
+      norm->w = static_cast<const Float*>(w.data), norm->dw = gradient;
+    else
+      (w.joint == Joint::embed ? dembed : dhead) = gradient;
+  }
+  if (head == embed) dhead = dembed;
+}
+
+// Walks the flat range in the order of list_adapters().
+template <class Float>
+void Parameters<Float>::point_adapters() {
+  int64_t offset = 0;
+  const auto next = [&](const Float*& value, Acc*& gradient, int64_t size) {
+    value = trained.compute + offset;
+    gradient = trained.gradients ? trained.gradients + offset : nullptr;
+    offset += size;
+  };
+  for (BlockParameters<Float>& block : blocks)
+    for (Linear<Float>* linear : block.linears()) {
+      if (linear->rank == 0) continue;
+      next(linear->a, linear->da, int64_t{linear->rank} * linear->in());
+      for (LoraRange<Float>& r : linear->ranges) next(r.b, r.db, int64_t{r.rows} * r.rank);
+    }
+}
+
+template class Parameters<float>;
+template class Parameters<bf16>;
+template class Parameters<half>;
+template class Parameters<double>;
+template class Parameters<complex>;
+
+}  // namespace tll

@@ -1,0 +1,43 @@
+#include "src/model/trained.h"
+
+#include "src/files/modules.h"
+
+namespace tll {
+
+int64_t NamedTensor::size() const { return element_count(shape); }
+
+template <class Float>
+void TrainedRange<Float>::add(const std::string& tensor, const std::vector<int64_t>& shape) {
+  tensors.push_back({tensor, shape, count});
+  count += tensors.back().size();
+}
+
+template <class Float>
+void TrainedRange<Float>::place(Arena& arena, bool with_gradients) {
+  if (count == 0) return;
+  arena.place(values, name + ".values", {count}, Category::parameters);
+  if constexpr (std::is_same_v<Float, Acc>)
+    compute = values;
+  else
+    arena.place(compute, name + ".compute", {count}, Category::parameters);
+  if (with_gradients) arena.place(gradients, name + ".gradients", {count}, Category::gradients);
+}
+
+template <class Float>
+void TrainedRange<Float>::clear_gradients(const Device& device) const {
+  set_zero(device, gradients, static_cast<size_t>(count) * sizeof(*gradients));
+}
+
+template <class Float>
+void TrainedRange<Float>::refresh_compute_copy([[maybe_unused]] const Device& device) const {
+  if constexpr (!std::is_same_v<Float, Acc>)
+    if (count > 0) run(device, CastFromMaster<Float>{.out = compute, .in = values, .n = count});
+}
+
+template struct TrainedRange<float>;
+template struct TrainedRange<bf16>;
+template struct TrainedRange<half>;
+template struct TrainedRange<double>;
+template struct TrainedRange<complex>;
+
+}  // namespace tll
