@@ -40,8 +40,8 @@ constexpr bool tensor_cores_multiply(int arch) {
 
 // ---- ldmatrix -----------------------------------------------------------------------------------------------------------------
 // Loads n 8×8 matrices of 16-bit values from shared memory. Lane 8i + j passes the address of row j of matrix i: 8 consecutive
-// values, aligned to 16 bytes. sm_75 looks at the addresses of all lanes, so the upper ones must repeat valid ones (lane % 8,
-// lane % 16).
+// values, aligned to 16 bytes. On sm_75 every lane must pass a valid address, so the upper lanes repeat those of the lower ones
+// (lane % 8, lane % 16).
 //
 // Then r[i] of lane (g, t) holds row g, columns 2t and 2t+1 of matrix i; with _trans, rows 2t and 2t+1 of column g. Data that
 // other lanes wrote needs __syncwarp() or __syncthreads() before.
