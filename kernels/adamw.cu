@@ -1,4 +1,4 @@
-// Bound by memory. A thread owns four neighbouring elements.
+// Memory-bound. A thread updates four consecutive elements.
 #include "kernels/adamw.h"
 #include "kernels/row_access.cuh"
 

@@ -1,11 +1,11 @@
-// AdamW (Loshchilov & Hutter 2019; Kingma & Ba 2015) over one flat float range, with torch's order of operations.
+// AdamW (Loshchilov & Hutter 2019; Kingma & Ba 2015) on one flat float array, in torch's order of operations.
 //
-//   g = gradient · grad_scale                         grad_scale carries the clipping factor and the loss scale
+//   g = gradient · grad_scale                         grad_scale is the clipping factor divided by the loss scale
 //   p = p · (1 - lr·weight_decay)
 //   m = beta1·m + (1-beta1)·g        v = beta2·v + (1-beta2)·g²
 //   p = p - lr/(1-beta1^t) · m / (sqrt(v / (1-beta2^t)) + eps)           t counts from 1
 //
-// Bound by memory: reads 4 floats, writes 3.
+// Memory-bound: reads 4 floats and writes 3 per element.
 #pragma once
 
 #include <cmath>
@@ -14,13 +14,13 @@
 
 namespace tll {
 
-// What one step has in common for all elements. The UpdateDecision of the step (kernels/update.h) makes it, on the device.
+// The factors that all elements of a step share. UpdateDecision (kernels/update.h) computes them on the device.
 struct AdamWFactors {
-  float apply;       // 0: nothing changes
+  float apply;       // 0: skip the step
   float decay;       // 1 - lr·weight_decay
   float step;        // lr / (1 - beta1^t)
   float root;        // 1 / sqrt(1 - beta2^t)
-  float grad_scale;  // of the gradient before anything else
+  float grad_scale;  // multiplies the gradient first
 };
 TLL_HOST_DEVICE inline AdamWFactors adamw_factors(double t, double lr, double beta1, double beta2, double weight_decay,
                                                   double grad_scale) {
@@ -35,7 +35,7 @@ struct AdamW {
   float* m;                     // (n)  in and out
   float* v;                     // (n)  in and out
   const float* grad;            // (n)
-  const AdamWFactors* factors;  // (1)  in memory of the device
+  const AdamWFactors* factors;  // (1)  device memory
   int64_t n;
   double beta1, beta2, eps;
   void check() const { TLL_CHECK(n >= 0 && factors && (n == 0 || (param && m && v && grad)), "n {}", n); }

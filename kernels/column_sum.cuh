@@ -1,4 +1,4 @@
-// The gradient of a vector that every row uses: sums over rows, one for each column, always in the same order.
+// Column sums in a fixed order: the gradient of a vector that is broadcast over rows.
 #pragma once
 
 #include "kernels/row_access.cuh"
@@ -7,7 +7,7 @@ namespace tll {
 
 inline constexpr int kColumns = 32, kRowGroups = 8, kColumnThreads = kColumns * kRowGroups;
 
-// sums[c] += Σ_n term(n, c). A block owns kColumns columns, a warp every kRowGroups-th row of them, a lane one column; the warps'
+// sums[c] += Σ_n term(n, c). A block handles kColumns columns, one lane each; warp w takes rows w, w + kRowGroups, …. The partial
 // sums are added in the order of the warps.
 template <class Term>
 TLL_DEVICE void add_column_sums(float* sums, int N, int C, const Term& term) {

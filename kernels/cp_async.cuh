@@ -1,20 +1,20 @@
 // Asynchronous copies from global to shared memory (cp.async, sm_80 and later).
 //
-// The rules of use: cp_async_commit() closes a group, also an empty one; cp_async_wait_group<N>() returns when at most the N
-// newest groups are unfinished. Then the data is visible to the thread that issued the copies and to no other: a barrier must
-// follow. Until then the destination may be neither read nor written, and the source not written. A stage may be refilled only
-// after a barrier that follows its last reader. Commit once in every iteration, so that the count stays right in the tail.
+// cp_async_commit() closes a group, possibly an empty one. cp_async_wait_group<N>() returns when at most the N newest groups are
+// unfinished. The data is then visible only to the thread that issued the copies, so a barrier must follow. Until the copy has
+// finished, do not read or write the destination and do not write the source. Refill a stage only after a barrier that follows
+// its last read. Commit once in every iteration, so that the count stays right in the tail.
 //
-// On sm_75 the copy goes through a register at once, and commit and wait do nothing: the barrier after the wait is needed anyway,
-// so a kernel that is right with asynchronous copies is right with these.
+// On sm_75 the copy goes through a register immediately, and commit and wait do nothing. The barrier after the wait is needed
+// anyway, so a kernel that is correct with asynchronous copies is correct with these.
 #pragma once
 
 #include "kernels/cuda_types.cuh"
 
 namespace tll {
 
-// Copies kSize bytes (4, 8 or 16), both addresses aligned to kSize; the last kSize - bytes of them are zeros and not read
-// (0 <= bytes <= kSize; with 0 the source may be any pointer, but a pointer aligned to kSize all the same).
+// Copies `bytes` (0 … kSize) bytes and fills up to kSize (4, 8 or 16) with zeros. Both addresses must be aligned to kSize. With
+// bytes = 0 nothing is read, so the source may be any pointer of that alignment.
 template <int kSize>
 TLL_DEVICE void cp_async(void* shared, const void* global, int bytes = kSize) {
   static_assert(kSize == 4 || kSize == 8 || kSize == 16, "cp.async copies 4, 8 or 16 bytes");
@@ -23,7 +23,7 @@ TLL_DEVICE void cp_async(void* shared, const void* global, int bytes = kSize) {
 #ifdef TLL_EMULATED
     emulator::cp_async(shared, global, kSize, bytes);
 #else
-    if constexpr (kSize == 16) {  // .cg: through L2 alone, which exists for 16 bytes only
+    if constexpr (kSize == 16) {  // .cg caches in L2 only; PTX has it for 16 bytes only
       asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)), "l"(global), "r"(bytes)
                    : "memory");
     } else {
@@ -64,7 +64,7 @@ TLL_DEVICE void cp_async_wait_group() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kUnfinished) : "memory");
 #endif
 }
-// Commits what is open and waits for everything.
+// Commits the open group and waits for all groups.
 TLL_DEVICE void cp_async_wait_all() {
   cp_async_commit();
   cp_async_wait_group<0>();

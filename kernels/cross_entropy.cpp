@@ -14,7 +14,7 @@ void CrossEntropy<Float>::cpu() const {
       for (int v = 0; dlogits && v < V; v++) dlogits[r * dlogits_stride + v] = Float{};
       continue;
     }
-    // The maximum only steadies the exponential and cancels in the result: it uses real parts, so that the complex step works.
+    // The maximum only prevents overflow and cancels in the result. It takes real parts, so that the complex step works.
     auto top = real_part(z[0]);
     Acc sum{};
     if constexpr (is_oracle<Float>) {
@@ -30,9 +30,9 @@ void CrossEntropy<Float>::cpu() const {
     losses[r] = lse - z[targets[r]];
     if (!dlogits) continue;
     const Acc s = Acc(*scale);
-    // softmax - onehot at the target before anything is rounded: 1 - p would lose its digits otherwise.
+    // Subtract 1 before rounding to Float: p - 1 would lose its digits if p were rounded first.
     const Acc at_target = (exp_acc(z[targets[r]] - lse) - Acc(1)) * s;
-    // In place, element v is written where element v or one before it was read.
+    // In place, dz[v] overwrites only logits with index ≤ v, which have been read.
     Float* dz = dlogits + r * dlogits_stride;
 #pragma omp simd
     for (int v = 0; v < V; v++) dz[v] = from_acc<Float>(exp_acc(z[v] - lse) * s);

@@ -1,6 +1,6 @@
-// Bound by memory. A block owns a row, a thread four neighbouring logits of each 2048. One read gives maximum and sum (each
-// thread rescales its sum when its maximum grows); the gradient is a second read, and a write, which may go to the same memory:
-// then what is written lies where this or an earlier tile was read, so a barrier between the two is enough.
+// Memory-bound. One block per row; a thread handles four consecutive logits of every 2048. The first pass computes maximum and
+// sum (online softmax: a thread rescales its sum when its maximum grows), the second pass the gradient. The gradient may
+// overwrite the logits: a tile is written where this or an earlier tile was read, so one barrier between read and write suffices.
 #include "kernels/cross_entropy.h"
 #include "kernels/row_access.cuh"
 
@@ -15,12 +15,12 @@ __global__ void __launch_bounds__(kThreads)
   const int V = op.V, target = op.targets[blockIdx.x];
   const float* z = op.logits + static_cast<int64_t>(blockIdx.x) * V;
   Float* dz = op.dlogits ? op.dlogits + blockIdx.x * op.dlogits_stride : nullptr;
-  if (target < 0) {  // the whole block
+  if (target < 0) {  // uniform across the block
     if (threadIdx.x == 0) op.losses[blockIdx.x] = 0;
     for (int c = threadIdx.x; dz && c < V; c += kThreads) dz[c] = from_float<Float>(0);
     return;
   }
-  const float at_target = z[target];  // before anything is overwritten: the reductions below end with barriers
+  const float at_target = z[target];  // read before it is overwritten: the reductions below end with barriers
   float top = -INFINITY, sum = 0, v[kOwn];
   for (int c = threadIdx.x * kOwn; c < V; c += kThreads * kOwn) {
     load_floats(v, z + c, V - c, vector);
@@ -46,7 +46,7 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// One block: warps count their targets by ballot, and each adds up what lies before it.
+// One block. A warp counts its targets by ballot. The counts of the warps before it give the place of its first target.
 constexpr int kListThreads = 1024;
 
 __global__ void __launch_bounds__(kListThreads)

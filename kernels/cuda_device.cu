@@ -17,7 +17,7 @@ void check_cuda(cudaError_t error, const char* what) {
     fail(kExitFault, "the GPU failed: {} ({}: {})", what, static_cast<int>(error), cudaGetErrorString(error));
 }
 
-// Measured when the device was opened, for cuda_properties.
+// Measured when the device is opened, for cuda_properties.
 struct {
   int64_t in_use = 0, loaded = 0;
   std::string no_blas;  // why cuBLASLt is not used
@@ -58,7 +58,7 @@ std::string cuda_faults(const Device&) { return {}; }
 #endif
 
 int cuda_device_count() {
-  int count = 0;  // stays as it is where there is no driver
+  int count = 0;  // unchanged if there is no driver
   return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
 }
 
@@ -125,7 +125,7 @@ int64_t cuda_free_memory(const Device&) {
 void* cuda_allocate(const Device&, size_t bytes) {
   void* memory = nullptr;
   if (cudaMalloc(&memory, bytes) == cudaSuccess) return memory;
-  static_cast<void>(cudaGetLastError());  // the failure is reported here, not by the next launch
+  static_cast<void>(cudaGetLastError());  // clears the error: the caller reports it, and the next launch must not
   return nullptr;
 }
 void cuda_free(const Device&, void* memory) { check_cuda(cudaFree(memory), "cudaFree"); }

@@ -1,5 +1,5 @@
-// What is linked where there is no CUDA: the functions exist, and none is ever called, since no Device of kind cuda can be
-// opened.
+// Linked where there is no CUDA. The functions that take a Device, and those of the ops, only satisfy the linker: they are never
+// called, because no CUDA device can be opened.
 #include "kernels/adamw.h"
 #include "kernels/attention.h"
 #include "kernels/cross_entropy.h"

@@ -1,7 +1,7 @@
 // Number types, vectors and thread indices on the device.
 //
-// Kernels keep the storage types of kernels/numeric.h (float, tll::bf16, tll::half) and compute in float: to_float(x) and
-// from_float<Float>(x) round to nearest even, as the CPU does.
+// Kernels store the types of kernels/numeric.h (float, tll::bf16, tll::half) and compute in float. to_float(x) is exact;
+// from_float<Float>(x) rounds to nearest even, as on the CPU.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -16,7 +16,7 @@
 
 #define TLL_DEVICE __device__ __forceinline__
 
-// The architecture that the code runs on, 750 … 1200: a constant under nvcc, the emulated target under the emulator.
+// The target architecture, 750 … 1200: a constant under nvcc (0 in host code), the emulated one under the emulator.
 #ifdef TLL_EMULATED
 #define TLL_ARCH ::emulator::arch()
 #elif defined(__CUDA_ARCH__)
@@ -30,7 +30,7 @@ namespace tll {
 inline constexpr unsigned kFullWarp = 0xffffffffu;
 inline constexpr int kWarp = 32;
 
-// Blocks are one-dimensional where these are used.
+// For one-dimensional blocks.
 TLL_DEVICE unsigned lane_id() { return threadIdx.x % kWarp; }
 TLL_DEVICE unsigned warp_id() { return threadIdx.x / kWarp; }
 
@@ -64,7 +64,7 @@ TLL_DEVICE Float from_float(float x) {
   }
 }
 
-// 2^x to 2 ulp in one instruction; results below 2^-126 are 0.
+// 2^x within 2 ulp, in one instruction. Results below 2^-126 are flushed to 0.
 TLL_DEVICE float exp2_approx(float x) {
 #ifdef TLL_EMULATED
   const float y = exp2f(x);
@@ -76,7 +76,7 @@ TLL_DEVICE float exp2_approx(float x) {
 #endif
 }
 
-// Two 16-bit values in a register, the first in the low half: the form of tensor-core operands.
+// Packs two 16-bit values into a register, the first in the low half, as in tensor-core operands.
 template <class Float>
 TLL_DEVICE uint32_t pack2(float low, float high) {
   return from_float<Float>(low).bits | static_cast<uint32_t>(from_float<Float>(high).bits) << 16;
@@ -112,7 +112,7 @@ struct raw_bits_of<16> {
 template <int kBytes>
 using raw_bits = typename raw_bits_of<kBytes>::type;
 
-// N values that move in one instruction: N · sizeof(T) is 1, 2, 4, 8 or 16 bytes.
+// N values that one instruction moves: N · sizeof(T) is 1, 2, 4, 8 or 16 bytes.
 template <class T, int N>
 struct alignas(N * sizeof(T)) Vec {
   T v[N];
@@ -122,7 +122,7 @@ struct alignas(N * sizeof(T)) Vec {
 template <class T>
 inline constexpr int kVec = 16 / sizeof(T);  // values in a 128-bit access
 
-// p must be aligned to N · sizeof(T). vec_aligned tells, of a pointer and of a row's length in elements, whether rows are.
+// p must be aligned to N · sizeof(T). vec_aligned(p, row) tells whether every row is, for rows of `row` elements from p on.
 template <int N, class T>
 TLL_DEVICE Vec<T, N> load_vec(const T* p) {
   return device_bit_cast<Vec<T, N>>(*reinterpret_cast<const raw_bits<N * sizeof(T)>*>(p));
@@ -137,10 +137,10 @@ __host__ __device__ inline bool vec_aligned(const T* p, int64_t row) {
 }
 
 // ---- shared memory ------------------------------------------------------------------------------------------------------------
-// The 32-bit address that PTX wants for a pointer into shared memory.
+// The 32-bit address that PTX needs for a pointer into shared memory.
 TLL_DEVICE uint32_t shared_address(const void* p) { return static_cast<uint32_t>(__cvta_generic_to_shared(p)); }
 
-// The block's dynamic shared memory, aligned to 16 bytes; its size is what launch() was given. Not initialised.
+// The block's dynamic shared memory: aligned to 16 bytes, of the size given to launch(), not initialised.
 template <class T>
 TLL_DEVICE T* dynamic_shared() {
 #ifdef TLL_EMULATED

@@ -1,8 +1,8 @@
-// What every .cu file includes: launching, checking errors, reductions, and the headers of types (cuda_types.cuh), tensor cores
+// What every .cu file includes: launches, error checks, reductions, and the headers for types (cuda_types.cuh), tensor cores
 // (mma.cuh) and asynchronous copies (cp_async.cuh).
 //
-// The same sources run in two ways: nvcc compiles them for a GPU, and the host compiler for the emulator (dev/emulator), which
-// defines TLL_EMULATED. So kernels are launched by launch(), never by <<<>>>, and dynamic shared memory is dynamic_shared<T>().
+// The same sources are compiled by nvcc for a GPU, and by the host compiler for the emulator (dev/emulator), which defines
+// TLL_EMULATED. Therefore kernels are launched by launch(), not by <<<>>>, and use dynamic_shared<T>() for dynamic shared memory.
 #pragma once
 
 #include <utility>
@@ -19,14 +19,14 @@ inline void cuda_check(cudaError_t error, const char* call, const char* file, in
   if (error == cudaSuccess) return;
   fail(kExitFault, "the GPU failed at {}:{}: {}: {} ({})", file, line, call, cudaGetErrorString(error), cudaGetErrorName(error));
 }
-// TLL_CUDA(cudaMemcpy(...)): a failing call is a fault of the program or the machine, an Error that says where.
+// TLL_CUDA(cudaMemcpy(...)) throws an Error with the source line if the call fails.
 #define TLL_CUDA(call) ::tll::cuda_check((call), #call, __FILE__, __LINE__)
 
 // ---- launch -------------------------------------------------------------------------------------------------------------------
 // launch(kernel<Float, 4>, grid, block, bytes of dynamic shared memory, stream, arguments...)
 //
-// Arguments are converted to the kernel's parameter types. A kernel may use 48 KiB of shared memory; more needs an opt-in for
-// each instantiation, made here whenever dynamic_smem leaves less than 16 KiB of them for static arrays.
+// Arguments are converted to the kernel's parameter types. More than 48 KiB of shared memory needs an opt-in for each
+// instantiation of a kernel. launch() opts in when dynamic_smem leaves less than 16 KiB of them for static arrays.
 inline constexpr size_t kSharedWithoutOptIn = 32 * 1024;
 template <class... Params, class... Args>
 void launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t dynamic_smem, cudaStream_t stream, Args&&... args) {
@@ -42,8 +42,8 @@ void launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t dynamic_sme
   TLL_CUDA(cudaLaunchKernelEx(&config, kernel, static_cast<Params>(std::forward<Args>(args))...));
 }
 
-// launch<kernel<Float, 4>>(grid, …): the same, and the kernel is on the list of those that are loaded when the device is opened.
-// CUDA loads a kernel when it is first launched, which takes memory of the device and must not happen while a step is captured.
+// launch<kernel<Float, 4>>(grid, …): the same, and the kernel is loaded when the device is opened. CUDA would load it at its
+// first launch, which takes device memory and must not happen during stream capture.
 void list_kernel(const void* kernel);  // cuda_device.cu
 template <auto kKernel>
 struct Listed {
@@ -58,13 +58,13 @@ void launch(dim3 grid, dim3 block, size_t dynamic_smem, cudaStream_t stream, Arg
 }
 
 // ---- reductions ---------------------------------------------------------------------------------------------------------------
-// Deterministic: the order of the additions depends on nothing but the number of threads. Every lane (thread) gets the result,
-// with the same bits. All lanes of the warp (threads of the block) must call.
+// Deterministic: the order of the additions depends only on the number of threads. Every lane (thread) gets the same bits. All
+// lanes of the warp (threads of the block) must call.
 struct Sum {
   TLL_DEVICE float operator()(float a, float b) const { return a + b; }
   static constexpr float kNeutral = 0.0f;
 };
-// The larger one; NaN if either is NaN (fmaxf alone would hide it).
+// The maximum; NaN if either is NaN, which fmaxf would hide.
 struct Max {
   TLL_DEVICE float operator()(float a, float b) const {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
@@ -78,7 +78,7 @@ struct Max {
   static constexpr float kNeutral = -INFINITY;
 };
 
-// Over kLanes neighbouring lanes (a power of two): lanes 0 … kLanes-1 form one group, and so on. 4: a row of mma's accumulators.
+// Warp-level reduction within groups of kLanes (a power of two) consecutive lanes. kLanes = 4 reduces a row of mma's accumulator.
 template <class Op, int kLanes = kWarp>
 TLL_DEVICE float warp_reduce(float x) {
   static_assert(kLanes > 0 && kLanes <= kWarp && (kLanes & (kLanes - 1)) == 0, "a power of two up to 32");
@@ -95,7 +95,8 @@ TLL_DEVICE float warp_max(float x) {
   return warp_reduce<Max, kLanes>(x);
 }
 
-// Over a one-dimensional block of kThreads threads (a multiple of 32). Ends with a barrier, so it may be called again at once.
+// Block-level reduction, for a one-dimensional block of kThreads threads (a multiple of 32). With more than one warp it ends with
+// a barrier, so it may be called again at once.
 template <class Op, int kThreads>
 TLL_DEVICE float block_reduce(float x) {
   static_assert(kThreads % kWarp == 0 && kThreads <= 1024, "whole warps");

@@ -1,9 +1,9 @@
-// Where an op runs, and the one dispatcher: run(device, op).
+// Where an op runs, and the dispatcher: run(device, op).
 //
-// An op is a struct whose fields are its arguments. It has check() (what must hold), cost() (bytes moved, flops), and two
-// implementations: cpu<isa>() in its .cpp, which is compiled once for each instruction set below, and cuda(device) in its .cu.
-// Pointers are memory of the device that it runs on. cuda() enqueues kernels on the device's stream and returns; the same
-// inputs give the same bits, on whatever alignment. Which cuda() there is, is chosen when linking: see cuda_device.h.
+// An op is a struct whose fields are its arguments. It has check() (its preconditions), cost() (bytes moved, flops) and two
+// implementations: cpu<isa>() in its .cpp, compiled once per instruction set, and cuda(device) in its .cu. Pointers are memory of
+// the device that it runs on. cuda() enqueues kernels on the device's stream and returns. The same inputs give the same bits,
+// whatever their alignment. cuda_device.h says which cuda() is linked.
 #pragma once
 
 #include <chrono>
@@ -19,15 +19,15 @@ enum class Isa : uint8_t { base, avx2, avx512 };
 inline constexpr Isa kIsa = Isa::TLL_ISA;
 #endif
 
-Isa best_isa();  // what this processor has (x86-64-v3 → avx2, x86-64-v4 → avx512)
+Isa best_isa();  // the best that this processor supports (x86-64-v3 → avx2, x86-64-v4 → avx512)
 const char* isa_name(Isa);
 
-// What an op must move and compute, the least that any implementation could do: the roofline's two numbers.
+// The roofline's two numbers: the bytes and flops that any implementation of the op needs at least.
 struct Cost {
   double bytes = 0, flops = 0;
 };
 
-// One line of --profile: an op's calls, seconds, and the cost they add up to. A fixed table, so that timing allocates nothing.
+// One line of --profile: an op's calls, seconds and total cost. The table has a fixed size, so that profiling allocates nothing.
 struct ProfileLine {
   const char* op = nullptr;
   int64_t calls = 0;
@@ -49,10 +49,10 @@ struct Device {
   Profile* profile = nullptr;  // null: not timed
   void* stream = nullptr;      // cuda: a cudaStream_t
   int arch = 0;                // cuda: compute capability, 750 … 1200
-  void* blas = nullptr;        // cuda: cuBLASLt and what it has chosen, null where the library was not found
+  void* blas = nullptr;        // cuda: the cuBLASLt handle and the chosen algorithms; null if the library was not found
 };
 
-// Of cuda_device.h, needed here. cuda_synchronize waits until all that was enqueued is done.
+// See cuda_device.h; run() needs them here. cuda_synchronize waits until everything enqueued on the stream is done.
 void cuda_synchronize(const Device&);
 void cuda_begin_range(const char* name);
 void cuda_end_range();
@@ -104,15 +104,15 @@ void run(const Device& device, const Op& op) {
   }
 }
 
-// The instantiations of an op's cpu<kIsa>(), written at the end of its .cpp. The oracle types need no fast instructions, so
-// only the base objects hold them.
+// Instantiate an op's cpu<kIsa>() at the end of its .cpp. Only the base objects hold the oracle types, which need no fast
+// instructions.
 #define TLL_INSTANTIATE_TRAINING(Op)          \
   template void Op<float>::cpu<kIsa>() const; \
   template void Op<bf16>::cpu<kIsa>() const;
 #define TLL_INSTANTIATE_ORACLE(Op)             \
   template void Op<double>::cpu<kIsa>() const; \
   template void Op<complex>::cpu<kIsa>() const;
-// The instantiations of an op's cuda(), written at the end of its .cu.
+// Instantiates an op's cuda() at the end of its .cu.
 #define TLL_INSTANTIATE_CUDA(Op)                      \
   template void Op<float>::cuda(const Device&) const; \
   template void Op<bf16>::cuda(const Device&) const;  \

@@ -1,5 +1,5 @@
-// Bound by memory. A thread owns eight neighbouring elements of the whole range, or of one row where the column matters; in
-// gather and scatter a block owns a row; in the gradient of a bias a block owns 32 columns (column_sum.cuh).
+// Memory-bound. A thread handles eight consecutive elements, of the flat array or, where the column matters, of one row. Gather
+// and scatter use one block per row; the bias gradient uses one block per 32 columns (column_sum.cuh).
 #include "kernels/column_sum.cuh"
 #include "kernels/elementwise.h"
 
@@ -19,7 +19,7 @@ __global__ void __launch_bounds__(kThreads) cast_kernel(const __grid_constant__ 
   store_floats(out + i, v, op.n - i, vector);
 }
 
-// Row blockIdx.y (and every gridDim.y-th after it), columns by blockIdx.x.
+// Columns in x; a grid-stride loop over rows in y.
 template <class Float>
 __global__ void __launch_bounds__(kThreads) bias_forward_kernel(const __grid_constant__ BiasForward<Float> op, bool vector) {
   Float* out = op.out;
@@ -44,7 +44,7 @@ __global__ void __launch_bounds__(kColumnThreads) bias_backward_kernel(const __g
   add_column_sums(op.dbias, op.N, C, [=](int64_t n, int c) { return to_float(dout[n * C + c]); });
 }
 
-// A block copies one row: of the first matrix row blockIdx.x of the short side, of the other the row that the list names.
+// One block per row: row blockIdx.x of the packed matrix (R rows) and row rows[blockIdx.x] of the other.
 template <class Float, bool kGather>
 __global__ void __launch_bounds__(kThreads)
     move_rows_kernel(Float* __restrict__ out, const Float* __restrict__ x, const int32_t* __restrict__ rows, int C, bool vector) {
@@ -64,7 +64,7 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// The same mask as on a CPU: a function of key and place alone.
+// The same mask as on the CPU: it depends only on key and position.
 template <class Float>
 __global__ void __launch_bounds__(kThreads)
     dropout_kernel(const __grid_constant__ Dropout<Float> op, float keep_scale, uint64_t threshold, bool vector) {

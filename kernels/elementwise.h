@@ -1,11 +1,11 @@
-// The glue between the large ops: casts, bias, row gather and scatter, dropout.
+// Small ops: casts, copies, bias, row gather and scatter, dropout.
 #pragma once
 
 #include "kernels/device.h"
 
 namespace tll {
 
-// out[i] = round(in[i]): the compute copy of trained values, made once a step.
+// out[i] = round(in[i]): the compute copy of the trained (master) weights, made once per step.
 template <class Float>
 struct CastFromMaster {
   using Scalar = Float;
@@ -34,7 +34,7 @@ struct Copy {
   void cuda(const Device&) const;
 };
 
-// out[n,c] += bias[c];  backward: dbias[c] += Σ_n dout[n,c], see BiasBackward.
+// out[n,c] += bias[c]. Backward: dbias[c] += Σ_n dout[n,c].
 template <class Float>
 struct BiasForward {
   using Scalar = Float;
@@ -62,15 +62,15 @@ struct BiasBackward {
   void cuda(const Device&) const;
 };
 
-// Gather: out[r,:] = x[rows[r],:].   Scatter: out[rows[r],:] = x[r,:]; other rows of out are untouched, rows are distinct.
-// A negative row is none: gathered as zeros, scattered nowhere.
+// Gather:  out[r,:] = x[rows[r],:], or zeros where rows[r] < 0.
+// Scatter: out[rows[r],:] = x[r,:], or nothing where rows[r] < 0. The rows are distinct; other rows of out keep their values.
 template <class Float>
 struct GatherRows {
   using Scalar = Float;
   static constexpr const char* kName = "gather_rows";
   Float* out;           // (R, C)
   const Float* x;       // (N, C)
-  const int32_t* rows;  // (R)  each below N
+  const int32_t* rows;  // (R)  each < N
   int R, C;
   void check() const { TLL_CHECK(out && x && rows && R >= 0 && C > 0, "R {} C {}", R, C); }
   Cost cost() const { return {2.0 * R * C * sizeof(Float), 0}; }
@@ -84,7 +84,7 @@ struct ScatterRows {
   static constexpr const char* kName = "scatter_rows";
   Float* out;           // (N, C)
   const Float* x;       // (R, C)
-  const int32_t* rows;  // (R)  each below N
+  const int32_t* rows;  // (R)  each < N
   int R, C;
   void check() const { TLL_CHECK(out && x && rows && R >= 0 && C > 0, "R {} C {}", R, C); }
   Cost cost() const { return {2.0 * R * C * sizeof(Float), 0}; }
@@ -93,8 +93,8 @@ struct ScatterRows {
   void cuda(const Device&) const;
 };
 
-// Inverted dropout (Srivastava et al. 2014): out = x ⊙ mask / (1-p), mask[n,c] = [u(key, n, c) ≥ p], u uniform in [0,1).
-// The mask is a function of (key, row, column) alone, so backward and recomputation form it again and nothing is saved.
+// Inverted dropout (Srivastava et al. 2014): out = x ⊙ mask / (1-p), mask[n,c] = [u(key, n, c) ≥ p] with u uniform in [0,1). The
+// mask depends only on (key, row, column), so backward and recomputation regenerate it and nothing is saved.
 // Backward: dx += dout ⊙ mask / (1-p), the same op with `accumulate`.
 template <class Float>
 struct Dropout {
@@ -104,9 +104,9 @@ struct Dropout {
   const Float* x;  // (N, C)
   int N, C;
   double p;      // in [0, 1)
-  uint64_t key;  // from dropout_key(seed, step, micro-batch, layer, which input)
+  uint64_t key;  // from dropout_key(seed, step, micro-batch, layer, input)
   bool accumulate;
-  // (1) in memory of the device, or null: what changes from step to step; then the mask's key is mix64(*step_key + key).
+  // (1)  device memory, or null. The part of the key that changes every step: the mask's key is then mix64(*step_key + key).
   const uint64_t* step_key = nullptr;
   void check() const { TLL_CHECK(out && x && N >= 0 && C > 0 && p >= 0 && p < 1, "N {} C {} p {}", N, C, p); }
   Cost cost() const { return {(accumulate ? 3.0 : 2.0) * N * C * sizeof(Float), 2.0 * N * C}; }
@@ -115,7 +115,7 @@ struct Dropout {
   void cuda(const Device&) const;
 };
 
-// The finaliser of SplitMix64 (Steele et al. 2014): a bijection of 64-bit words that scatters neighbouring counters.
+// The finaliser of SplitMix64 (Steele et al. 2014): a bijection on 64-bit words that maps consecutive counters far apart.
 TLL_HOST_DEVICE TLL_INLINE uint64_t mix64(uint64_t x) {
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
   x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;

@@ -37,7 +37,7 @@ void EmbeddingForward<Float>::cpu() const {
 template <class Float>
 template <Isa>
 void EmbeddingBackward<Float>::cpu() const {
-  // Two rows may share an id: each thread owns a range of columns and walks all rows.
+  // Two positions may share an id. So threads split the columns, and each walks all positions.
   constexpr int kColumns = 32;
 #pragma omp parallel for schedule(static)
   for (int c0 = 0; c0 < C; c0 += kColumns) {

@@ -1,6 +1,6 @@
-// Forward: a block owns a row of the output. Backward: a block owns a row of the gradient, found by the first position that looks
-// it up; it adds the others in their order, so nothing is added atomically. A warp finds them 32 positions at a time by ballot; a
-// thread owns four columns of each pass over the row.
+// Forward: one block per output row. Backward: one block per position. The block of the first position of an id adds the
+// gradients of all its positions, in order; the other blocks return. So no atomics are needed. A warp finds the positions by
+// ballot, 32 at a time; a thread handles four consecutive columns per pass over the row.
 #include "kernels/embedding.h"
 #include "kernels/row_access.cuh"
 

@@ -1,8 +1,8 @@
 // Token embedding.
 //
 // Forward:   out[n,:] = table[ids[n],:]
-// Backward:  dtable[ids[n],:] += dout[n,:]   in the order of n; rows with ids[n] == padding_id get nothing from look-ups,
-//                                            as torch's padding_idx does. Only when the table is trained.
+// Backward:  dtable[ids[n],:] += dout[n,:]   in the order of n, only if the table is trained. Positions with
+//                                            ids[n] == padding_id are skipped, as with torch's padding_idx.
 #pragma once
 
 #include "kernels/device.h"

@@ -1,34 +1,33 @@
-// Tensor cores: one warp multiplies a 16×K tile by a K×8 tile, mma_m16n8k16 and mma_m16n8k8, and the loads that lay out
-// their operands, ldmatrix. All 32 lanes must call together. Under nvcc these are PTX;
-// under the emulator (TLL_EMULATED) they are the same index formulae on the host.
+// Tensor cores. mma_m16n8k16 and mma_m16n8k8_half: a warp multiplies a 16×K tile by a K×8 tile and adds to a 16×8 accumulator.
+// ldmatrix loads the operands from shared memory in the layout that mma needs. All 32 lanes must call together. nvcc compiles
+// these to PTX; the emulator (TLL_EMULATED) computes the same index formulas on the host.
 //
-// Which lane holds what: g = lane / 4, t = lane % 4. A register is two 16-bit values, the one with the lower k in the low half.
+// Fragment layout: g = lane / 4, t = lane % 4. A register holds two 16-bit values, the one with the lower k in the low half.
 //   A (row m, column k)  a[r]:  m = g + 8·(r & 1),  k = 2t + 8·(r >> 1) and the next      r < 4 for k16, r < 2 for k8
 //   B (row n, column k)  b[r]:  n = g,              k = 2t + 8·r and the next             r < 2 for k16, r < 1 for k8
 //   C (row m, column n)  c[e]:  m = g + 8·(e >> 1), n = 2t + (e & 1)                      e < 4
-// So a row of C lies in the four lanes of equal g: a sum or a maximum over it is two xor-shuffles, by 1 and by 2. And C of two
-// neighbouring n8 tiles, packed with pack2, is an A operand: a[0] = pack2(c0, c1), a[1] = pack2(c2, c3), a[2] and a[3] the same
-// of the second tile.
+// A row of C lies in the four lanes with the same g, so a reduction over it takes two xor-shuffles, by 1 and by 2.
+// Two adjacent n8 tiles of C, packed with pack2, are an A operand: a[0] = pack2(c0, c1) and a[1] = pack2(c2, c3) of the first
+// tile, a[2] and a[3] the same of the second.
 //
-// Before sm_80 there is no k16 form, and no form for bf16. mma_m16n8k16<half> is then two k8 (the registers already lie right);
-// mma_m16n8k16<bf16> does not exist: a launch asks tensor_cores_multiply<Float>(arch) first, and kernels that reach it begin with
-// TLL_NEEDS_TENSOR_CORES(Float).
+// Before sm_80 there is no k16 form and no bf16. mma_m16n8k16<half> then issues two k8, whose registers have the same layout.
+// mma_m16n8k16<bf16> does not exist: the host checks tensor_cores_multiply<Float>(arch) before a launch, and kernels that call it
+// begin with TLL_NEEDS_TENSOR_CORES(Float).
 #pragma once
 
 #include "kernels/cuda_types.cuh"
 
 namespace tll {
 
-// ---- which types there are
-// ------------------------------------------------------------------------------------------------------
+// ---- supported types ----------------------------------------------------------------------------------------------------------
 
 template <class Float>
 constexpr bool tensor_cores_multiply(int arch) {
   return std::is_same_v<Float, half> || (std::is_same_v<Float, bf16> && arch >= 800);
 }
 
-// At the start of a kernel: where Float is bf16 and the architecture being compiled for has no such product, the kernel is this
-// trap alone, so that no time and no code is spent on it.
+// At the start of a kernel that calls mma. For bf16 on an architecture without bf16 mma the kernel becomes a trap, which saves
+// compile time and code size.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
 #define TLL_NEEDS_TENSOR_CORES(Float)                 \
   if constexpr (std::is_same_v<Float, ::tll::bf16>) { \
@@ -39,12 +38,13 @@ constexpr bool tensor_cores_multiply(int arch) {
 #define TLL_NEEDS_TENSOR_CORES(Float)
 #endif
 
-// ---- ldmatrix: n 8×8 matrices of 16-bit values from shared memory ------------------------------------------------------------
+// ---- ldmatrix -----------------------------------------------------------------------------------------------------------------
+// Loads n 8×8 matrices of 16-bit values from shared memory. Lane 8i + j passes the address of row j of matrix i: 8 consecutive
+// values, aligned to 16 bytes. On sm_75 every lane must pass a valid address, so the upper lanes repeat those of the lower ones
+// (lane % 8, lane % 16).
 //
-// Lane 8i + j gives the address of row j of matrix i: 8 consecutive values, aligned to 16 bytes, in shared memory. Give every
-// lane a valid address (lane % 8, lane % 16), since sm_75 looks at all of them. Then r[i] of lane (g, t) holds row g, columns
-// 2t and 2t+1 of matrix i; with _trans, rows 2t and 2t+1 of column g. What other lanes wrote needs __syncwarp() or
-// __syncthreads() before.
+// Then r[i] of lane (g, t) holds row g, columns 2t and 2t+1 of matrix i; with _trans, rows 2t and 2t+1 of column g. Data that
+// other lanes wrote needs __syncwarp() or __syncthreads() before.
 //
 //   operand, as stored in shared memory      call                       row address given by lane L
 //   A 16×16, [m][k]                          ldmatrix(a, p)             m = L & 15, k = 8·(L >> 4)
@@ -94,9 +94,9 @@ TLL_DEVICE void ldmatrix_trans(uint32_t (&r)[kMatrices], const void* row) {
   ldmatrix_form<true>(r, row);
 }
 
-// ---- mma: c += a · bᵀ (b given as rows of n) ---------------------------------------------------------------------------------
+// ---- mma: c += a · bᵀ, b stored as [n][k] -------------------------------------------------------------------------------------
 
-// half, K = 8: every architecture.
+// half, K = 8: on every architecture.
 TLL_DEVICE void mma_m16n8k8_half(float (&c)[4], const uint32_t (&a)[2], const uint32_t (&b)[1]) {
 #ifdef TLL_EMULATED
   emulator::mma(c, a, b, 8, emulator::Half);

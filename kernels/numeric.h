@@ -1,11 +1,11 @@
-// Number types. `Float` is the storage type of an op; acc_t<Float> is what it computes in.
+// Number types. `Float` is the storage type of an op; acc_t<Float> is the type that it computes in.
 //
-//   float, bf16         the types of training; arithmetic in float
+//   float, bf16         training; computed in float
 //   half                the same, on CUDA only
-//   double, complex     the oracle: the same formulae in double, and the complex step that proves their derivatives
+//   double, complex     the test oracle: the same formulas in double, and in complex for complex-step derivatives
 //
-// Everything here has internal linkage on purpose: kernels are compiled once for each instruction set, and a function shared
-// between those objects could carry instructions that the running processor lacks.
+// Everything here has internal linkage. Kernels are compiled once per instruction set. If those objects shared a function, the
+// linker could keep a copy with instructions that the running processor lacks.
 #pragma once
 
 #include <bit>
@@ -27,7 +27,7 @@ using complex = std::complex<double>;
 
 struct bf16 {
   uint16_t bits;
-};  // sign 1, exponent 8, mantissa 7: the upper half of a float
+};  // sign 1, exponent 8, mantissa 7: the upper 16 bits of a float
 struct half {
   uint16_t bits;
 };  // IEEE 754 binary16
@@ -103,7 +103,7 @@ inline constexpr bool has_cpu = true;  // ops of this type have a cpu()
 template <>
 inline constexpr bool has_cpu<half> = false;
 
-// ---- conversions; rounding is to nearest, ties to even -------------------------------------------------------------
+// ---- conversions: round to nearest, ties to even ------------------------------------------------------------------------------
 
 TLL_INLINE float to_acc(float x) { return x; }
 TLL_INLINE double to_acc(double x) { return x; }
@@ -112,7 +112,7 @@ TLL_INLINE float to_acc(bf16 x) { return std::bit_cast<float>(static_cast<uint32
 
 TLL_INLINE float to_acc(half x) {
   const uint32_t sign = static_cast<uint32_t>(x.bits & 0x8000u) << 16, rest = x.bits & 0x7fffu;
-  // Multiplying by 2^112 re-biases the exponent, and makes denormals right without a branch.
+  // Multiplying by 2^112 corrects the exponent's bias. It also normalises subnormals, without a branch.
   const float scaled = std::bit_cast<float>(rest << 13) * 0x1p112f;
   const uint32_t special = rest >= 0x7c00u ? (0x7f800000u | (rest << 13)) : std::bit_cast<uint32_t>(scaled);
   return std::bit_cast<float>(sign | special);
@@ -121,14 +121,14 @@ TLL_INLINE float to_acc(half x) {
 TLL_INLINE bf16 round_to_bf16(float x) {
   const uint32_t u = std::bit_cast<uint32_t>(x);
   const uint32_t rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
-  const uint32_t quiet = (u >> 16) | 0x40u;  // a NaN must stay one
+  const uint32_t quiet = (u >> 16) | 0x40u;  // a NaN stays a NaN
   return bf16{static_cast<uint16_t>((u & 0x7fffffffu) > 0x7f800000u ? quiet : rounded)};
 }
 TLL_INLINE half round_to_half(float x) {
   const uint32_t u = std::bit_cast<uint32_t>(x), sign = (u >> 16) & 0x8000u, abs = u & 0x7fffffffu;
   if (abs > 0x7f800000u) return half{static_cast<uint16_t>(sign | 0x7e00u)};
   if (abs >= 0x477ff000u) return half{static_cast<uint16_t>(sign | 0x7c00u)};  // 65520 and above round to infinity
-  if (abs < 0x38800000u) {  // below 2^-14: the adder does the rounding at the denormal's last bit
+  if (abs < 0x38800000u) {  // below 2^-14: adding 0.5 makes the float adder round at the subnormal's last bit
     const float shifted = std::bit_cast<float>(abs) + 0.5f;
     return half{static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(shifted) - 0x3f000000u))};
   }
@@ -146,7 +146,7 @@ TLL_INLINE To from_acc(acc_t<To> x) {
   }
 }
 
-// ---- functions ------------------------------------------------------------------------------------------------------
+// ---- functions ----------------------------------------------------------------------------------------------------------------
 
 TLL_INLINE double real_part(complex x) { return x.real(); }
 template <class T>
@@ -154,11 +154,10 @@ TLL_INLINE T real_part(T x) {
   return x;
 }
 
-// e^x in float within 2 ulp; 0 below -87.3; above 88.37 it stays at e^88.37, so it is never infinite; NaN stays NaN. A polynomial
-// without branches, so that loops over it become vector code. (Cody-Waite reduction by ln 2 in two parts; degree-6 Taylor/minimax
-// remainder.)
+// e^x in float, within 2 ulp. 0 below -87.3; e^88.37 above 88.37, so never infinity; NaN for NaN. Branch-free, so that loops over
+// it vectorise: Cody-Waite range reduction by ln 2 in two parts, then the polynomial of Cephes' expf (degree 7).
 TLL_INLINE float fast_exp(float x) {
-  constexpr float kMagic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, kept in the low mantissa bits
+  constexpr float kMagic = 12582912.0f;  // 1.5 · 2^23: adding it rounds to an integer, which is then in the low mantissa bits
   const float clamped = x > 88.37f ? 88.37f : (x < -87.3f ? -87.3f : x);
   const float shifted = clamped * 1.44269504088896341f + kMagic;
   const float n = shifted - kMagic;

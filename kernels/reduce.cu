@@ -1,5 +1,5 @@
-// Sum of squares: a block sums kBlock elements in double, then one block sums the blocks' sums. AddUp is one block. Each thread
-// adds every 256th term, and the threads' sums are added as a tree: always in the same order.
+// SumOfSquares: each block reduces kBlock elements in double, then one block reduces the block sums. AddUp: one block. A thread
+// adds every 256th term, then the block reduces the threads' sums, always in the same order.
 #include "kernels/reduce.h"
 #include "kernels/row_access.cuh"
 

@@ -1,5 +1,5 @@
-// Deterministic sums: the range is cut into blocks of a fixed size, each block is summed in double, and the block sums are added
-// in order. The result does not depend on the number of threads.
+// Deterministic reductions. The array is split into blocks of a fixed size, each block is summed in double, and the block sums
+// are added in a fixed order. The result does not depend on the number of threads.
 #pragma once
 
 #include <type_traits>
@@ -8,11 +8,11 @@
 
 namespace tll {
 
-// Losses are summed in double; the complex oracle keeps the imaginary part, which is the derivative.
+// Losses are summed in double. The complex oracle keeps the imaginary part, which is the derivative.
 template <class Float>
 using loss_t = std::conditional_t<std::is_same_v<Float, complex>, complex, double>;
 
-// sum[0] += Σ x[i], in an order that n alone decides: the losses of a chunk of rows.
+// sum[0] += Σ x[i], in an order that depends only on n. Adds up the losses of a chunk of rows.
 template <class Float>
 struct AddUp {
   using Scalar = Float;

@@ -44,7 +44,7 @@ void RmsnormBackward<Float>::cpu() const {
     for (int c = 0; c < C; c++) d[c] = from_acc<Float>(to_acc(d[c]) + r * to_acc(dy[c]) * to_acc(w[c]) - k * to_acc(row[c]));
   }
   if (!dw) return;
-  // Each thread owns a range of columns, so that the sum over rows has one order however many threads there are.
+  // Threads split the columns, so each sum over rows has the same order for any number of threads.
   constexpr int kColumns = 64;
 #pragma omp parallel for schedule(static)
   for (int c0 = 0; c0 < C; c0 += kColumns) {

@@ -1,6 +1,6 @@
-// A block owns a row; a thread owns eight neighbouring elements of each 2048, in registers between the reduction and the result,
-// so that the row is read once: up to 4096 elements, more would leave an SM too few threads. Of longer rows (kPasses 0) the
-// second read comes from a cache. The gradient of the weight is a launch of its own: sums of columns (column_sum.cuh).
+// One block per row; a thread handles eight consecutive elements of every 2048. A row of up to 4096 elements stays in registers
+// between the reduction and the output, so it is read once. Keeping longer rows would cost too much occupancy: they are read
+// twice (kPasses 0), the second time from cache. The weight gradient is a separate kernel (column_sum.cuh).
 #include "kernels/column_sum.cuh"
 #include "kernels/rmsnorm.h"
 
@@ -111,7 +111,7 @@ template <class Float>
 void RmsnormForward<Float>::cuda(const Device& device) const {
   if (N == 0) return;
   const bool vector = vec_aligned<kVec<Float>>(x, C) && vec_aligned<kVec<Float>>(out, C) && vec_aligned<kVec<Float>>(w, C);
-  const auto with_rows = [&](auto rows) {  // kept in registers; 0: read again
+  const auto with_rows = [&](auto rows) {  // passes kept in registers; 0: the row is read twice
     launch<rmsnorm_forward_kernel<Float, decltype(rows)::value>>(dim3(static_cast<unsigned>(N)), kThreads, 0, stream_of(device),
                                                                  *this, static_cast<float>(eps), vector);
   };
@@ -128,7 +128,7 @@ void RmsnormBackward<Float>::cuda(const Device& device) const {
   if (N == 0) return;
   const bool vector = vec_aligned<kVec<Float>>(x, C) && vec_aligned<kVec<Float>>(dx, C) && vec_aligned<kVec<Float>>(dout, C) &&
                       vec_aligned<kVec<Float>>(w, C);
-  const auto with_rows = [&](auto rows) {  // kept in registers; 0: read again
+  const auto with_rows = [&](auto rows) {  // passes kept in registers; 0: the row is read twice
     launch<rmsnorm_backward_kernel<Float, decltype(rows)::value>>(dim3(static_cast<unsigned>(N)), kThreads, 0, stream_of(device),
                                                                   *this, vector);
   };

@@ -1,13 +1,13 @@
-// RMSNorm (Zhang & Sennrich 2019), as Llama uses it.
+// RMSNorm (Zhang & Sennrich 2019), as in Llama.
 //
-// Forward, per row n:   rstd[n] = (1/C · Σ_c x[n,c]² + eps)^(-1/2)        eps inside the root
-//                       out[n,c] = w[c] · round(x[n,c] · rstd[n])         rounded to Float before the weight, as transformers
-//                       does
+// Forward, per row n:   rstd[n]  = (1/C · Σ_c x[n,c]² + eps)^(-1/2)
+//                       out[n,c] = w[c] · round(x[n,c] · rstd[n])         rounded to Float before the weight, as in transformers
 // Backward:             u[c] = dout[n,c] · w[c]
 //                       dx[n,c] += rstd · u[c] - rstd³/C · (Σ_j u[j]·x[n,j]) · x[n,c]
 //                       dw[c]   += Σ_n dout[n,c] · x[n,c] · rstd[n]       only if the weight is trained
 //
-// Saved: rstd (N floats). x is the residual stream, which the block keeps anyway. Bound by memory: 2 passes forward, 4 backward.
+// Saved: rstd (N floats), and x, the residual stream, which the block keeps anyway. Memory-bound: moves 2 (N, C) tensors forward,
+// 4 backward. The derivation is in dev/notes/derivations.md.
 #pragma once
 
 #include "kernels/device.h"
@@ -35,8 +35,8 @@ template <class Float>
 struct RmsnormBackward {
   using Scalar = Float;
   static constexpr const char* kName = "rmsnorm_backward";
-  Float* dx;                 // (N, C)  +=  the residual's gradient is already there
-  acc_t<Float>* dw;          // (C)     +=  or null: the weight is frozen
+  Float* dx;                 // (N, C)  +=  already holds the gradient of the residual connection
+  acc_t<Float>* dw;          // (C)     +=  null: the weight is frozen
   const Float* dout;         // (N, C)
   const Float* x;            // (N, C)
   const Float* w;            // (C)

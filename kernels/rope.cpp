@@ -9,7 +9,7 @@ void RopeTable<Float>::cpu() const {
 #pragma omp parallel for schedule(static)
   for (int p = 0; p < P; p++) {
     for (int i = 0; i < half_d; i++) {
-      const float angle = static_cast<float>(p) * inv_freq[i];  // one float product, as the reference computes it
+      const float angle = static_cast<float>(p) * inv_freq[i];  // rounded to float, as in the reference implementation
       cos[static_cast<size_t>(p) * half_d + i] = static_cast<acc_t<Float>>(std::cos(static_cast<double>(angle)));
       sin[static_cast<size_t>(p) * half_d + i] = static_cast<acc_t<Float>>(std::sin(static_cast<double>(angle)));
     }

@@ -1,5 +1,5 @@
-// A block owns one row of x, that is all heads of q and k at one position; a thread owns eight neighbouring pairs (i, i + D/2) of
-// a head. In place. In the table a thread owns one angle.
+// One block per row of x, i.e. all heads of q and k of one token. A thread rotates eight consecutive pairs (i, i + D/2) of a
+// head, in place. The table uses one thread per angle.
 #include "kernels/rope.h"
 #include "kernels/row_access.cuh"
 

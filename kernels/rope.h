@@ -1,9 +1,9 @@
-// Rotary position embedding (Su et al. 2021), half-split pairing ("rotate_half"): dimension i turns with i + D/2.
+// Rotary position embedding (Su et al. 2021) with half-split pairing ("rotate_half"): dimension i is rotated with i + D/2.
 //
-// Table:     angle[p,i] = p · inv_freq[i] in float, then accurate cosine and sine
+// Table:     angle[p,i] = p · inv_freq[i] in float; cos and sin are computed in double
 // Forward:   y[i]       = x[i]·cos - x[i+D/2]·sin          in place, every head of q and k, one rounding
 //            y[i+D/2]   = x[i+D/2]·cos + x[i]·sin
-// Backward:  the transposed rotation: the same with the sign of sin flipped. In place; nothing is saved.
+// Backward:  the transposed rotation, which is the same with -sin. In place; nothing is saved.
 #pragma once
 
 #include "kernels/device.h"
@@ -25,12 +25,12 @@ struct RopeTable {
   void cuda(const Device&) const;
 };
 
-// One struct for both directions: `backward` flips the sign of the sine.
+// Both directions: `backward` negates sin.
 template <class Float>
 struct Rope {
   using Scalar = Float;
   static constexpr const char* kName = "rope";
-  Float* x;  // (N, stride): heads at x[n·stride + h·D]; q's H heads, then k's G heads, when they lie side by side
+  Float* x;  // (N, stride)  head h of row n at x[n·stride + h·D]: q's H heads, then k's G heads if they are adjacent
   const acc_t<Float>* cos;   // (P, D/2)
   const acc_t<Float>* sin;   // (P, D/2)
   const int32_t* positions;  // (N)  each in [0, P)

@@ -1,5 +1,5 @@
-// How kernels read and write rows of any alignment. A thread owns a few neighbouring elements whatever the alignment is; `vector`
-// says that the rows are aligned for 128-bit accesses, and only chooses how they move. So the bits never depend on it.
+// Loads and stores of rows with any alignment. A thread handles the same consecutive elements in either case; `vector` states
+// that the rows are aligned and only selects 128-bit accesses. So the results never depend on it.
 #pragma once
 
 #include "kernels/cuda_utils.cuh"
@@ -12,7 +12,7 @@ inline dim3 blocks_for(int64_t items, int64_t items_a_block) {
   return dim3(static_cast<unsigned>((items + items_a_block - 1) / items_a_block));
 }
 
-// v = p[0 … kCount-1] as float; of elements from `valid` on, 0.
+// v = p[0 … kCount-1] as float; elements from `valid` on are 0.
 template <int kCount, class Float>
 TLL_DEVICE void load_floats(float (&v)[kCount], const Float* p, int64_t valid, bool vector) {
   constexpr int kStep = kVec<Float> < kCount ? kVec<Float> : kCount;
@@ -30,7 +30,7 @@ TLL_DEVICE void load_floats(float (&v)[kCount], const Float* p, int64_t valid, b
   }
 }
 
-// p[0 … valid-1] = v, rounded.
+// p[i] = v[i], rounded, for i < valid.
 template <int kCount, class Float>
 TLL_DEVICE void store_floats(Float* p, const float (&v)[kCount], int64_t valid, bool vector) {
   constexpr int kStep = kVec<Float> < kCount ? kVec<Float> : kCount;
@@ -49,8 +49,9 @@ TLL_DEVICE void store_floats(Float* p, const float (&v)[kCount], int64_t valid, 
   }
 }
 
-// 16 bytes of elements to shared memory (aligned to 16), zeros from `valid` on (0 … kVec<Float>); `from` may point anywhere, of
-// the same alignment, where valid is 0. Complete after cp_async_commit, a wait and a barrier.
+// Copies `valid` (0 … kVec<Float>) elements to shared memory (aligned to 16 bytes) and fills up to 16 bytes with zeros. With
+// valid = 0 nothing is read, so `from` may be any pointer of the stated alignment. Complete after cp_async_commit, a wait and a
+// barrier.
 template <class Float>
 TLL_DEVICE void copy_vec_async(Float* shared, const Float* from, int valid, bool vector) {
   if (vector) {

@@ -1,4 +1,4 @@
-// Bound by memory. Row blockIdx.y (and every gridDim.y-th after it); a thread owns eight neighbouring elements of the row.
+// Memory-bound. A thread handles eight consecutive elements of a row; a grid-stride loop over rows in y.
 #include "kernels/row_access.cuh"
 #include "kernels/swiglu.h"
 

@@ -3,8 +3,9 @@
 // Forward:   act = gate·σ·up
 // Backward:  dup   = dact · gate·σ
 //            dgate = dact · up · σ · (1 + gate·(1-σ))
-//            in place: (gate, up) become (dgate, dup), and act is formed again, since down_proj's adapter needs it.
-// Nothing is saved but gate and up. Bound by memory.
+//            In place: (gate, up) become (dgate, dup). act is recomputed, because the gradient of down_proj's adapter needs it.
+//
+// Saved: gate and up. Memory-bound.
 #pragma once
 
 #include "kernels/device.h"
@@ -16,7 +17,7 @@ struct SwigluForward {
   using Scalar = Float;
   static constexpr const char* kName = "swiglu_forward";
   Float* act;            // (N, F)
-  const Float* gate_up;  // (N, 2F): a row is gate, then up
+  const Float* gate_up;  // (N, 2F)  a row is gate, then up
   int N, F;
   void check() const { TLL_CHECK(act && gate_up && N >= 0 && F > 0, "N {} F {}", N, F); }
   Cost cost() const { return {3.0 * N * F * sizeof(Float), 5.0 * N * F}; }

@@ -1,4 +1,4 @@
-// One thread: a few numbers, but on the device, so that nothing waits for the host.
+// One thread. It runs on the device so that the host need not wait for the result.
 #include "kernels/row_access.cuh"
 #include "kernels/update.h"
 

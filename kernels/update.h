@@ -1,30 +1,30 @@
-// Whether and how an optimizer step changes the weights, decided on the device, so that a captured step need not ask the host.
+// Decides on the device whether and how an optimizer step changes the weights, so that a captured step never waits for the host.
 //
-//   norm   = sqrt(norm_squared) / loss_scale               of the gradients as they are without the loss scale
+//   norm   = sqrt(norm_squared) / loss_scale               gradient norm, without the loss scale
 //   finite = isfinite(loss) and isfinite(norm)
-//   finite:  updates += 1;  grad_scale = min(1, clip / (norm + 1e-6)) / loss_scale     (torch.nn.utils.clip_grad_norm_)
-//   not:     the step is skipped: nothing of weights and moments changes
+//   finite:      updates += 1;  grad_scale = min(1, clip / (norm + 1e-6)) / loss_scale     (torch.nn.utils.clip_grad_norm_)
+//   not finite:  the step is skipped: weights and moments keep their values
 //
-// Dynamic loss scaling (Micikevicius et al. 2018; the constants are torch.amp.GradScaler's): fp16 gradients below 2^-24 vanish,
-// so the loss is multiplied by a power of two, which is halved when a gradient overflows and doubled after growth_interval
-// updates without an overflow.
+// Dynamic loss scaling (Micikevicius et al. 2018; initial scale, factors and interval of torch.amp.GradScaler): fp16 rounds
+// gradients of 2^-25 and less to zero, so the loss is multiplied by a power of two. It is halved after a step that is not finite,
+// and doubled after kGrowthInterval updates without one.
 #pragma once
 
 #include "kernels/adamw.h"
 
 namespace tll {
 
-// Doubles throughout, so that memory of the device holds it as one tensor. One for a run; the host reads it after each step.
+// All doubles, so that it is one tensor in device memory. One per run; the host reads it after each step.
 struct StepState {
   double lr = 0;            // set by the host before a step
-  double loss_factor = 0;   // set by the host before a step: loss_scale / target tokens of the step, CrossEntropy's scale
-  double loss = 0;          // Σ over targets of the cross entropy
-  double norm_squared = 0;  // of the gradients times loss_scale
-  double grad_norm = 0;     // of the gradients
+  double loss_factor = 0;   // set by the host before a step: loss_scale / target tokens of the step, the `scale` of CrossEntropy
+  double loss = 0;          // sum of the cross entropy over the targets
+  double norm_squared = 0;  // of the scaled gradients (gradient · loss_scale)
+  double grad_norm = 0;     // of the gradients without the loss scale
   double skipped = 0;       // 1: this step was not finite
   double updates = 0;       // AdamW's t
   double loss_scale = 1;
-  double steady = 0;  // updates since the loss scale changed
+  double steady = 0;  // updates since the last skipped step or growth of the loss scale
 };
 inline constexpr int kStepStateDoubles = sizeof(StepState) / sizeof(double);
 
@@ -36,7 +36,7 @@ struct UpdateDecision {
   AdamWFactors* factors;  // (1)
   double beta1, beta2, weight_decay;
   double clip;        // 0: off
-  bool scale_losses;  // loss_scale changes; otherwise it stays 1
+  bool scale_losses;  // dynamic loss scaling; otherwise loss_scale stays 1
   void check() const { TLL_CHECK(state && factors && clip >= 0, "clip {}", clip); }
   Cost cost() const { return {sizeof(StepState) + sizeof(AdamWFactors), 20}; }
   TLL_HOST_DEVICE void decide() const {

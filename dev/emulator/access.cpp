@@ -1,4 +1,4 @@
-// Checks of one access: what it hits, whether that was written, and whether anybody else touches it without order.
+// Checks of one access: is it in bounds, is what it reads written, and does it race with another access?
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -36,7 +36,7 @@ void Region::destroy() {
 
 namespace {
 
-// ---- order --------------------------------------------------------------------------------------------------------------------
+// ---- happens-before -----------------------------------------------------------------------------------------------------------
 inline bool same_block_ordered(const Worker& w, uint32_t who) {
   const uint32_t thread = who & 1023u, clock = who >> 10;
   if (thread == w.current->id) return true;
@@ -50,7 +50,7 @@ bool other_block_ordered(const Worker& w, uint32_t stamp, uint32_t who) {
   });
 }
 
-// The launch of another stream that is not ordered with this one and has this stamp among its blocks.
+// The launch that this stamp's block belongs to, if it is of another stream and unordered with this one; else null.
 [[gnu::noinline]] const Ran* unordered_launch(const Worker& w, uint32_t stamp) {
   for (const Ran& ran : w.launch->unordered)
     if (ran.kernel && stamp - ran.first_stamp < ran.blocks) return &ran;
@@ -93,7 +93,7 @@ constexpr const char* kLdg = "__ldg";
           .tensor = tensor});
 }
 
-// Of atomics that nothing orders, the record holds the latest. What is known of the others: flags, until a barrier.
+// Of several unordered atomics the cell holds the latest. Flags keep what is known of the others, until a barrier.
 inline uint32_t earlier_atomics(const Worker& w, const Cell& c) {
   if (c.write_stamp != w.stamp || !(c.flags & kAtomicWrite)) return 0;
   const Warp& warp = w.warps[(c.write_who & 1023u) / 32];
@@ -102,7 +102,7 @@ inline uint32_t earlier_atomics(const Worker& w, const Cell& c) {
   if (clock < warp.all_lanes_clock) flags &= ~static_cast<uint32_t>(kWarpAtomics);
   return flags;
 }
-// The same after one more, by the current thread.
+// The flags after one more atomic, by the current thread.
 inline uint32_t with_atomic(const Worker& w, const Cell& c) {
   uint32_t flags = earlier_atomics(w, c);
   const bool same_warp = &w.warps[(c.write_who & 1023u) / 32] == w.warp;
@@ -118,10 +118,10 @@ inline bool of_this_launch(const Worker& w, uint32_t stamp) {
   return stamp >= w.ordered_below && (stamp >= w.first_stamp || unordered_launch(w, stamp));
 }
 
-// One record against one access.
+// Checks one access against one cell and records it there.
 template <Access kAccess, bool kShared>
 inline void touch(Worker& w, Cell& c, uintptr_t a, const void* site, uint32_t pc) {
-  // The thread has read this before, and since then nobody has written and no barrier has passed.
+  // Fast path: this thread has read it before, and since then nobody wrote and no barrier passed.
   if (kAccess == Access::read && c.read_stamp == w.stamp && c.read_who == w.who) return;
   if (of_this_launch<kShared>(w, c.write_stamp)) {
     const bool both_atomic = kAccess == Access::atomic && (c.flags & kAtomicWrite);
@@ -216,9 +216,9 @@ template <Access kAccess, bool kShared>
   }
 }
 
-// Blocks of a launch run at the same time and share the records of device memory.
+// Blocks of a launch run concurrently and share the shadow cells of device memory.
 std::atomic_flag locks[1024];
-struct RecordLock {  // Worker::fail opens it too, since it leaves without destructors
+struct RecordLock {  // Worker::fail unlocks it too, because it skips destructors
   RecordLock(Worker& w, size_t offset) : worker(w) {
     w.held = &locks[offset / 64 % 1024];
     while (w.held->test_and_set(std::memory_order_acquire)) {
@@ -244,15 +244,15 @@ template <Access kAccess>
   }
 }
 
-// ---- what is hit --------------------------------------------------------------------------------------------------------------
-// The first touch of a __shared__ array in a block: from now on its bytes are addressable.
+// ---- bounds and initialisation ------------------------------------------------------------------------------------------------
+// The first access of a block to a __shared__ array makes its bytes addressable.
 bool wake_static(Worker& w, uintptr_t a) {
   const auto& symbols = thread_local_symbols();
   const size_t offset = a - w.statics.base;
   auto it =
       std::upper_bound(symbols.begin(), symbols.end(), offset, [](size_t x, const ThreadLocalSymbol& s) { return x < s.offset; });
   if (it == symbols.begin() || offset >= (--it)->offset + it->bytes) return false;
-  if (w.statics.state[it->offset] & kAddressable) return false;  // beyond its end
+  if (w.statics.state[it->offset] & kAddressable) return false;  // the access reaches beyond its end
   std::memset(w.statics.state + it->offset, kAddressable, it->bytes);
   const uint32_t poison = 0xffa00000u | (w.stamp & 0xffffu);
   auto* bytes = reinterpret_cast<uint8_t*>(w.statics.base + it->offset);
@@ -359,7 +359,7 @@ template <bool kWrite>
 
 template <Access kAccess>
 [[gnu::always_inline]] inline void check(Worker& w, uintptr_t a, size_t size, const void* site) {
-  constexpr bool kWrite = kAccess == Access::write;  // an atomic reads as well: what it changes must have a value
+  constexpr bool kWrite = kAccess == Access::write;  // an atomic also reads, so its target must have been written
   if (a - w.stack < kStackBytes) return;
   Region* r = w.dynamic.contains(a)       ? &w.dynamic
               : device_memory.contains(a) ? &device_memory

@@ -16,7 +16,7 @@ using boost::context::detail::make_fcontext;
 using boost::context::detail::transfer_t;
 
 thread_local constinit Worker* running = nullptr;
-// What kernels see as constants blockDim and gridDim.
+// blockDim and gridDim, which kernels see as constants.
 constinit thread_local dim3 block_size __asm__("emulator_block_size");
 constinit thread_local dim3 grid_size __asm__("emulator_grid_size");
 
@@ -26,7 +26,7 @@ Worker& this_worker() {
 }
 
 Worker::Worker() : threads(kMaxThreads) {
-  // A page without access below every stack, so that one that grows too deep stops there.
+  // An inaccessible guard page below every stack stops one that grows too deep.
   stacks = reinterpret_cast<uintptr_t>(map_memory(kStackBytes * kMaxThreads));
   for (size_t i = 0; i < kMaxThreads; i++) mprotect(reinterpret_cast<void*>(stacks + i * kStackBytes), 4096, PROT_NONE);
   dynamic_memory = static_cast<uint8_t*>(map_memory(kMaxDynamicBytes));
@@ -112,12 +112,12 @@ void Worker::fail(Failure f) {
   if (held) held->clear(std::memory_order_release);
   held = nullptr;
   switch_context(main, &nowhere);
-  std::abort();  // nor one at fault
+  std::abort();  // nor one that failed
 }
 
 // ---- a block ------------------------------------------------------------------------------------------------------------------
 void Worker::prepare_shared() {
-  // Leftovers look different in every block: a NaN whose payload depends on the block.
+  // Shared memory starts as a NaN whose payload depends on the block, so leftovers look different in every block.
   const size_t clear = std::max(dynamic_bytes, launch->dynamic_bytes);
   std::memset(dynamic.state, 0, clear);
   dynamic_bytes = launch->dynamic_bytes;
@@ -223,7 +223,7 @@ int block_barrier(Vote vote, bool predicate) {
   return w.barrier_result[static_cast<int>(vote)];
 }
 
-// ---- what a block asks about itself -------------------------------------------------------------------------------------------
+// ---- built-in variables and fences --------------------------------------------------------------------------------------------
 uint3 thread_index() { return running->current->index; }
 uint3 block_index() { return running->block_index; }
 int arch() { return options().arch; }
@@ -231,7 +231,7 @@ void* dynamic_shared() { return running->dynamic_memory; }
 void thread_fence() {
   Worker& w = *running;
   Fence& fence = w.current->fence;
-  fence.clock = w.warp->clock++;  // what the thread does from here on comes after
+  fence.clock = w.warp->clock++;  // later accesses of the thread come after the fence
   w.update_clock();
   fence.all_lanes_clock = w.warp->all_lanes_clock;
   fence.block_clocks.clear();

@@ -1,4 +1,4 @@
-// How a block runs: its threads are fibers of one thread of the operating system, which switch at barriers and warp collectives.
+// How a block runs: its threads are fibers of one OS thread, which switch at barriers and warp collectives.
 #pragma once
 
 #include <atomic>
@@ -26,13 +26,13 @@ struct Launch {
   dim3 grid, block;
   size_t dynamic_bytes = 0, opt_in = 0;  // opt_in: cudaFuncAttributeMaxDynamicSharedMemorySize
   uint64_t seed = 0;
-  uint32_t first_stamp = 0;     // block number i in the order of running has stamp first_stamp + i
-  std::vector<uint32_t> order;  // of linear block indices
+  uint32_t first_stamp = 0;     // the i-th block to run has stamp first_stamp + i
+  std::vector<uint32_t> order;  // linear block indices, in the order of running
   std::atomic<uint32_t> next{0};
   std::atomic<bool> failed{false};
   bool concurrent = false;     // more than one worker
-  std::vector<Ran> unordered;  // what ran before in other streams, with nothing to order it and this launch
-  uint32_t ordered_below = 0;  // stamps of blocks that certainly came before
+  std::vector<Ran> unordered;  // earlier operations of other streams that do not happen before this launch
+  uint32_t ordered_below = 0;  // blocks with smaller stamps happen before this launch
   uint3 block_index(uint32_t stamp) const;
 };
 void run_launch(Launch& launch);  // reports its first fault
@@ -48,13 +48,13 @@ struct PendingCopy {
   const void* site;
 };
 
-// What a thread's latest __threadfence orders: its own accesses up to a clock, and those that came before it by barriers.
+// What a thread's latest __threadfence publishes: its own accesses up to a clock, and those that barriers order before it.
 struct Fence {
   uint32_t clock = 0;  // 0: none
   uint32_t all_lanes_clock = 0;
   std::vector<uint32_t> block_clocks;  // of each warp
 };
-// What an atomic after a fence hands to those that see it: each thread's accesses up to a clock.
+// What an atomic after a fence releases to those that see it: the accesses of each thread of the block up to a clock.
 using Released = std::shared_ptr<const std::vector<uint32_t>>;
 
 struct Thread {
@@ -63,11 +63,11 @@ struct Thread {
   uint3 index{};
   uint16_t id = 0;
   Wait wait = Wait::none;
-  const void* site = nullptr;  // of the call that waits
+  const void* site = nullptr;  // the call that it waits in
   uint32_t mask = 0;
   void* payload = nullptr;  // arguments and results of the collective
   Fence fence;
-  uint32_t groups = 0;  // asynchronous copies: groups committed
+  uint32_t groups = 0;  // cp.async groups committed
   std::vector<PendingCopy> copies;
 };
 
@@ -80,7 +80,7 @@ struct Warp {
   uint32_t present = 0, exited = 0;
   uint32_t clock = 1, all_lanes_clock = 1, block_clock = 1;  // now; at the last barrier of all lanes; at that of the block
   std::vector<WarpGroup> groups;
-  std::vector<uint32_t> known;  // [lane][other]: the other lane's clock up to which its accesses come before this lane's
+  std::vector<uint32_t> known;  // [lane][other]: accesses of `other` before this clock happen before `lane`
 };
 
 // What stops a block.
@@ -101,14 +101,14 @@ struct StaticShared {  // a __shared__ array that this block touched
   size_t offset, bytes;
 };
 
-// One per thread of the operating system that runs blocks.
+// One per OS thread that runs blocks.
 struct Worker {
   Worker();
   ~Worker();
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
-  // What an access is checked against, most used first.
+  // What accesses are checked against, most used first.
   uintptr_t stack = 0;  // of the current thread
   uint32_t stamp = 0, first_stamp = 0, ordered_below = 0;
   uint32_t who = 0;  // current thread | its warp's clock << 10
@@ -127,7 +127,7 @@ struct Worker {
   uint64_t random_state = 1;
   uintptr_t stacks = 0;
   uint8_t* dynamic_memory = nullptr;
-  size_t dynamic_bytes = 0;  // of the current block; what lies behind is not addressable
+  size_t dynamic_bytes = 0;  // of the current block; bytes behind it are not addressable
   std::vector<StaticShared> touched;
   struct Acquired {
     uint32_t stamp;
@@ -141,24 +141,23 @@ struct Worker {
   int barrier_result[3] = {};
   const Thread* barrier_first = nullptr;
   std::unique_ptr<Failure> failure;
-  std::atomic_flag* held = nullptr;  // the lock of records that it holds
+  std::atomic_flag* held = nullptr;  // the lock of shadow cells that it holds
 
   void run_block(Launch& launch, uint32_t number);  // sets failure
   void enter(Thread& thread);                       // makes it current
-  void yield();                                     // the current thread waits: another one runs
+  void yield();                                     // the current thread waits; another one runs
   void make_runnable(const Thread& thread) { runnable.push_back(thread.id); }
   void thread_exits();
   [[noreturn]] void fail(Failure failure);
   uint64_t random();
   uint32_t lane() const { return current->id % 32u; }
 
-  // Parks the current thread until all lanes of the mask that have not exited are at the same call; the last one to arrive
-  // calls complete(worker, warp, lanes).
+  // Suspends the current thread until all lanes of the mask that exist have reached the same call. The last one completes it.
   using Complete = void (*)(Worker&, Warp&, uint32_t lanes);
   void collective(Wait wait, const void* site, uint32_t mask, void* payload);
   void complete_groups(Warp& warp);
   [[noreturn]] void missing_lane(const WarpGroup& group, uint32_t lane);
-  void diagnose();  // nobody can run: says why
+  void diagnose();  // deadlock: says why
   void update_clock() { who = current->id | warp->clock << 10; }
 
  private:
@@ -167,11 +166,11 @@ struct Worker {
   void complete(Warp& warp, const WarpGroup& group);
 };
 
-// The worker whose block this thread of the operating system runs, or null: host code.
+// The worker whose block this OS thread runs; null in host code.
 extern thread_local constinit Worker* running;
 Worker& this_worker();
 
-// Ends of collectives; each lane's payload is at threads[…].payload.
+// Complete a collective. Each lane's payload is at threads[…].payload.
 void finish_shuffle(Worker& worker, Warp& warp, uint32_t lanes);
 void finish_ballot(Worker& worker, Warp& warp, uint32_t lanes);
 void finish_reduce(Worker& worker, Warp& warp, uint32_t lanes);
@@ -185,7 +184,7 @@ inline Thread& lane_thread(Worker& worker, const Warp& warp, uint32_t lane) {
 
 // ---- memory -------------------------------------------------------------------------------------------------------------------
 enum class Access { read, write, atomic, constant };
-// Checks an access of the current thread; does not return if it is at fault.
+// Checks an access of the current thread. Does not return if it is at fault.
 void check_access(Worker& worker, const void* p, size_t size, Access access, const void* site);
 template <Access kAccess, size_t kSize>
 void check_sized(Worker& worker, const void* p, const void* site);
@@ -196,7 +195,7 @@ std::string describe_address(Worker& worker, uintptr_t a, std::string* tensor);
 // Device memory (memory.cpp).
 extern Region device_memory;
 std::string describe_device_address(uintptr_t a, std::string* tensor);
-// Null: device memory that may be read (written: was written by somebody) or written; else what is wrong.
+// Empty if all bytes are addressable and, with needs_value, written; else what is wrong.
 std::string check_device_range(const void* p, size_t bytes, bool needs_value);
 bool in_device_memory(const void* p);
 void acquire_release(Worker& worker, const void* p);
@@ -204,8 +203,8 @@ void forget_releases();
 
 void add_report(Report report);
 constexpr size_t kSharedWithoutOptIn = 48 * 1024;
-int registers_of(const void* kernel);  // as Options::registers tells; 0: unknown
-int shared_limit(int arch);            // bytes of shared memory that a block may have
+int registers_of(const void* kernel);  // from Options::registers; 0: unknown
+int shared_limit(int arch);            // bytes of shared memory that a block may use
 void count(uint64_t blocks, uint64_t switches, uint64_t accesses);
 
 }  // namespace emulator

@@ -1,11 +1,11 @@
-// cuBLASLt for the emulator: products of column-major matrices, enqueued as launches are, with every element that is read or
-// written checked as a kernel's accesses are. Stricter than the library, which leaves most misuse undefined:
+// An emulated cuBLASLt: GEMMs of column-major matrices, enqueued like launches, with every element checked like an access of a
+// kernel. It is stricter than the library, which leaves most misuse undefined:
 //
-//   an algorithm serves the description, the layouts and the alignments for which it was got, and nothing else
-//   the workspace that it asked for must be there; afterwards all of it is NaN
-//   the matrix that is written may not touch one that is read, unless it is C with the same layout
+//   an algorithm is valid only for the description, layouts and alignments that the heuristic returned it for
+//   its workspace must be provided, and is filled with NaN afterwards
+//   D may not overlap a matrix that is read, except C in place with the same layout
 //
-// What the library would answer by NOT_SUPPORTED is no fault of the program and is not reported; all else that it refuses is.
+// CUBLAS_STATUS_NOT_SUPPORTED is no fault of the program and is not reported. Every other refusal is.
 #include <algorithm>
 #include <bit>
 #include <cstring>
@@ -47,7 +47,7 @@ cublasStatus_t refuse(const std::string& text) {
 
 // ---- objects ------------------------------------------------------------------------------------------------------------------
 std::mutex mutex;
-std::set<const void*> objects;  // made and not yet destroyed
+std::set<const void*> objects;  // created and not yet destroyed
 
 template <class T>
 cublasStatus_t make(T** to, const T& value) {
@@ -100,7 +100,7 @@ void store(const Layout& m, void* p, uint64_t row, uint64_t col, float x) {
     static_cast<uint16_t*>(p)[i] = m.type == CUDA_R_16BF ? emulator::bf16_from_float(x) : emulator::f16_from_float(x);
 }
 
-// ---- a product ----------------------------------------------------------------------------------------------------------------
+// ---- a GEMM -------------------------------------------------------------------------------------------------------------------
 struct Product {
   cublasLtMatmulDescOpaque_t desc;
   Layout a, b, c, d;
@@ -117,7 +117,7 @@ struct Product {
   }
 };
 
-// Its algorithms differ in how often the sum is cut, and in the type in which the parts are added.
+// Algorithms differ in the number of split-K parts and in the type in which the parts are added.
 struct Algorithm {
   uint64_t magic, fingerprint, workspace, parts, rounds_parts;
   uint16_t alignment[4];
@@ -161,7 +161,7 @@ bool supported(const Product& p) {
   return p.b.type == type && p.c.type == p.d.type && (p.d.type == type || p.d.type == CUDA_R_32F);
 }
 
-// What is wrong with the elements of a matrix, column by column.
+// Checks the elements of a matrix, column by column; returns what is wrong.
 std::string check(const Layout& l, const void* p, int which, bool needs_value) {
   for (uint64_t col = 0; col < l.cols; col++) {
     const auto* from = static_cast<const char*>(p) + col * static_cast<uint64_t>(l.ld) * bytes_of(l.type);
@@ -302,7 +302,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
   if (most <= 0 || !results || !count) return refuse("room for " + std::to_string(most) + " algorithms");
   *count = 0;
   if (!supported(product)) return CUBLAS_STATUS_NOT_SUPPORTED;
-  // Parts in the type of the result where that is allowed, since that is worst; in fp32 where the workspace holds them.
+  // The least accurate algorithm that is allowed: parts added in the result's type; else in fp32, if the workspace holds them.
   Algorithm algorithm{.magic = kMagic,
                       .fingerprint = product.fingerprint(),
                       .workspace = 0,

@@ -1,5 +1,5 @@
-// Stream capture and graphs. A stream that captures adds what is enqueued to a graph; a launch of the graph runs it all, each
-// node after those that it was captured after, and the rest in any order.
+// Stream capture and graphs. A capturing stream adds operations to a graph instead of running them. A launch of the graph runs
+// all nodes, in any order that respects the captured dependencies.
 #include <algorithm>
 
 #include "dev/emulator/block.h"
@@ -80,7 +80,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t handle, cudaGraph_t* graph) {
   if (capture->mode != cudaStreamCaptureModeRelaxed && capture->thread != std::this_thread::get_id())
     return r.invalidate(*capture, cudaErrorStreamCaptureWrongThread, "cudaStreamEndCapture by another thread");
 
-  // Side streams must have come back: their last node is before the last one of this stream.
+  // Side streams must have joined: their last nodes must come before the last one of this stream.
   const auto& nodes = capture->graph->nodes;
   std::vector<bool> before(nodes.size());
   std::vector<size_t> open = stream->tail;
@@ -100,7 +100,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t handle, cudaGraph_t* graph) {
     s->capture = nullptr;
     s->tail.clear();
   }
-  std::unique_ptr<CUgraph_st> done = std::move(capture->graph);  // events of this capture are of no more use
+  std::unique_ptr<CUgraph_st> done = std::move(capture->graph);  // events of this capture are now useless
   if (!error) *graph = done.release();
   return r.remember(error);
 }
@@ -115,7 +115,7 @@ cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t* nodes, size_t*
 }
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long flags) {
   EMULATOR_LOCKED;
-  if (!executable || !graph || (flags & ~1ull)) return r.remember(cudaErrorInvalidValue);  // 1: frees what it allocates
+  if (!executable || !graph || (flags & ~1ull)) return r.remember(cudaErrorInvalidValue);  // 1: auto-free on launch
   auto* e = new CUgraphExec_st{*graph};
   std::vector<size_t> last;  // of each chain
   for (size_t i = 0; i < graph->nodes.size(); i++) {

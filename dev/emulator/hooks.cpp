@@ -1,5 +1,5 @@
-// The calls that -fsanitize=thread and -fsanitize=undefined insert into the code of kernels, defined here in place of the
-// sanitizers' own runtimes, which must not be linked.
+// The calls that -fsanitize=thread and -fsanitize=undefined insert into the code of kernels. They replace the sanitizers' own
+// runtimes, which must not be linked.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -14,7 +14,7 @@ using emulator::Worker;
 
 namespace {
 
-// Host code of a file with kernels.
+// An access by the host code of a .cu file.
 void host_access(const void* p, size_t size, bool write, const void* site) {
   if (emulator::in_device_memory(p)) {
     emulator::host_touches_device(p, write, site);
@@ -57,7 +57,7 @@ void hook_range(const void* p, size_t size, Access access, const void* site) {
     hook<n, false, Access::write>(p, SITE);                                                    \
   }
 
-// Atomics of host code in the same file (reference counts of shared_ptr). Kernels call atomicAdd and its like.
+// Atomics of host code in the same file (reference counts of shared_ptr). Kernels use atomicAdd and its like instead.
 #define ATOMIC_UPDATE(n, T, op) \
   T __tsan_atomic##n##_fetch_##op(volatile T* p, T v, int) { return __atomic_fetch_##op(p, v, __ATOMIC_SEQ_CST); }
 #define ATOMICS(n, T)                                                                                            \

@@ -1,4 +1,4 @@
-// What the host must leave alone: memory of copies that have not run, and device memory.
+// What host code must not touch: the memory of pending copies, and device memory.
 #include <cstring>
 #include <set>
 
@@ -26,8 +26,8 @@ uint64_t hash_bytes(const void* p, size_t bytes) {
 }
 }  // namespace
 
-// What a copy to the host will write holds values that nobody takes for a result until it has run; what a copy from the host
-// reads must still be the same then. (Where others of the queue use the same memory, nothing is known.)
+// Until a copy to the host has run, its destination holds NaN, which nobody takes for a result. What a copy from the host reads
+// must be unchanged when it runs; a hash checks this. (Memory that several pending operations use is not watched in this way.)
 void Runtime::watch_host(Operation& op, const Task& task) {
   if (task.waits) return;
   for (const MemoryUse& use : task.uses) {

@@ -1,4 +1,4 @@
-// Host forms of mma, ldmatrix and cp.async, and the marks of atomics and of loads through the constant path.
+// Emulated mma, ldmatrix and cp.async, and the checks of atomics and of __ldg.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -24,7 +24,7 @@ struct LdmatrixArguments {
   const void* row;
 };
 
-// For the time of a check, the current thread is another lane of the warp.
+// Makes another lane of the warp the current thread during a check.
 struct ActAs {
   ActAs(Worker& w, Thread& thread) : worker(w), before(w.current) {
     w.current = &thread;
@@ -124,7 +124,7 @@ void finish_ldmatrix(Worker& worker, Warp& warp, uint32_t) {
   }
   for (uint32_t lane = 0; lane < 32; lane++) {
     Thread& thread = lane_thread(worker, warp, lane);
-    const ActAs as(worker, thread);  // what a lane receives, it has read: writers must be ordered before it
+    const ActAs as(worker, thread);  // a lane reads what it receives, so the writer must happen before
     const uint32_t g = lane / 4, t = lane % 4;
     for (int i = 0; i < matrices; i++) {
       uint32_t value = 0;
@@ -149,7 +149,7 @@ void ldmatrix(uint32_t* r, int matrices, bool transposed, const void* row) {
   w.collective(Wait::ldmatrix, site, 0xffffffffu, &arguments);
 }
 
-// ---- cp.async: delivered when it is waited for, and not before ----------------------------------------------------------------
+// ---- cp.async: data arrives at the wait, and not before -----------------------------------------------------------------------
 void cp_async(void* shared, const void* global, int size, int bytes) {
   Worker& w = *running;
   const void* site = __builtin_return_address(0);
@@ -190,7 +190,7 @@ void cp_async_wait_group(int unfinished) {
   self.copies.resize(kept);
 }
 
-// ---- marks --------------------------------------------------------------------------------------------------------------------
+// ---- __ldg and atomics --------------------------------------------------------------------------------------------------------
 void read_only(const void* p, int size) {
   const void* site = __builtin_return_address(0);
   check_aligned(*running, p, static_cast<size_t>(size & -size), "__ldg", site);

@@ -1,4 +1,4 @@
-// Running the blocks of a launch on several threads of the operating system, and reporting what went wrong.
+// Runs the blocks of a launch on several OS threads, and reports faults.
 #include <algorithm>
 #include <condition_variable>
 #include <cstdio>
@@ -28,7 +28,7 @@ Place place_of(const void* site) {
   const SourceLine line = kernel_line(site);
   return {line.file, line.line};
 }
-// "kernel.cu:12", and where a header's function that it calls does it.
+// "kernel.cu:12", and the line of the header if a function of a header makes the access.
 std::string place_text(const Place& p, const void* site) {
   if (!p.line) return "?";
   const std::string text = p.file + ":" + std::to_string(p.line);
@@ -48,7 +48,7 @@ void report_failure(const Launch& launch, const Worker& worker) {
   add_report(r);
 }
 
-// Helpers that sleep between launches. A launch is run by the thread that waits for it, and by those helpers that wake in time.
+// A thread pool. A launch runs on the thread that waits for it and on those helpers that wake up in time.
 class Pool {
  public:
   ~Pool() {
@@ -100,7 +100,7 @@ class Pool {
 }  // namespace
 
 namespace {
-// Two compilers' names of a kernel, made alike.
+// A kernel's name in a form that does not depend on the compiler.
 std::string short_name(std::string name) {
   for (const std::string& part : {std::string("tll::"), std::string("(anonymous namespace)::"), std::string(" ")})
     for (size_t at; (at = name.find(part)) != std::string::npos;) name.erase(at, part.size());
@@ -109,7 +109,7 @@ std::string short_name(std::string name) {
 size_t read_registers(const std::string& file, Options& o) {
   std::ifstream lines(file);
   size_t found = 0;
-  std::string ptxas;  // of nvcc's report: the kernel that the next lines are about
+  std::string ptxas;  // the kernel that the following lines of nvcc's report describe
   const std::string sm = "sm_" + std::to_string(o.arch / 10);
   for (std::string line; std::getline(lines, line);) {
     // ptxas info : Compiling entry function 'void kernel<float>(…)' for 'sm_80', and Used 40 registers, … below it
@@ -238,7 +238,7 @@ Counters counters() {
   return totals;
 }
 
-// KiB that a block may ask for. An architecture that is not listed has the smallest limit of its kind.
+// Shared memory that a block may use, in bytes. An architecture that is not listed has the smallest limit of its kind.
 int shared_limit(int arch) {
   const int kib = arch < 800 ? 64 : arch == 800 ? 163 : arch < 900 ? 99 : arch < 1200 ? 227 : 99;
   return kib * 1024;
@@ -259,7 +259,7 @@ void run_launch(Launch& launch) {
     if (ran.kernel) launch.ordered_below = std::min(launch.ordered_below, ran.first_stamp);
   launch.order.resize(blocks);
   uint64_t state = launch.seed | 1;
-  for (uint32_t i = 0; i < blocks; i++) {  // a random order: each new one changes places with one before it
+  for (uint32_t i = 0; i < blocks; i++) {  // a random permutation: inside-out Fisher-Yates shuffle
     state = state * 6364136223846793005ull + 1442695040888963407ull;
     const uint32_t j = static_cast<uint32_t>((state >> 33) % (i + 1));
     launch.order[i] = launch.order[j];

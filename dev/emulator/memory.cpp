@@ -1,4 +1,4 @@
-// Device memory: one range of addresses, allocations with gaps between them, and the tensors that a program names in them.
+// Device memory: one address range, allocations with gaps between them, and the tensors that a program names in them.
 #include "dev/emulator/memory.h"
 
 #include <sys/mman.h>
@@ -34,7 +34,7 @@ struct DeviceHeap {
   std::map<uintptr_t, Allocation> allocations;
   size_t used = 0;
   uint64_t allocated = 0;
-  std::map<uintptr_t, std::map<uint32_t, Released>> releases;  // atomics: of blocks whose fence came before
+  std::map<uintptr_t, std::map<uint32_t, Released>> releases;  // per atomic's address: what each block has released
   DeviceHeap() { device_memory.create(reinterpret_cast<uintptr_t>(map_memory(kAddressSpace)), kAddressSpace, false); }
 
   Allocation* holding(uintptr_t a, uintptr_t* base) {
@@ -95,7 +95,8 @@ std::string check_device_range(const void* p, size_t bytes, bool needs_value) {
   return "";
 }
 
-// An atomic joins its block to those that changed the same place after a fence of theirs.
+// An atomic acquires what other blocks released by atomics on the same address after a fence, and releases what its own block has
+// fenced.
 void acquire_release(Worker& w, const void* p) {
   DeviceHeap& h = heap();
   const std::lock_guard lock(h.mutex);
@@ -104,7 +105,7 @@ void acquire_release(Worker& w, const void* p) {
     if (stamp != w.stamp) w.acquired.push_back({stamp, released, w.who});
   const Thread& self = *w.current;
   if (self.fence.clock == 0) return;
-  // Of each thread: what came before this atomic by a barrier, and before the fence of that thread or of this one.
+  // Per thread: accesses that happen before this atomic by a barrier and that a fence of that thread or of this one covers.
   auto released = std::make_shared<std::vector<uint32_t>>(w.thread_count);
   const uint32_t own_warp = self.id / 32u;
   for (uint32_t t = 0; t < w.thread_count; t++) {
@@ -147,7 +148,7 @@ void forget_tensors(const void* p) {
 }
 bool is_written(const void* p, size_t bytes) { return check_device_range(p, bytes, true).empty(); }
 
-// ---- what the runtime allocates -----------------------------------------------------------------------------------------------
+// ---- allocation ---------------------------------------------------------------------------------------------------------------
 void* allocate_device(size_t bytes) {
   DeviceHeap& h = heap();
   const std::lock_guard lock(h.mutex);
@@ -195,7 +196,7 @@ void set_unwritten(const void* p, size_t bytes) {
   uint8_t* s = state_of(reinterpret_cast<uintptr_t>(p));
   for (size_t i = 0; i < bytes; i++) s[i] &= static_cast<uint8_t>(~kWritten);
 }
-// After a copy between tensors: the destination has a value where the source had one.
+// After a copy within device memory: bytes of the destination are written where those of the source are.
 void copy_written(const void* to, const void* from, size_t bytes) {
   uint8_t* t = state_of(reinterpret_cast<uintptr_t>(to));
   const uint8_t* f = state_of(reinterpret_cast<uintptr_t>(from));

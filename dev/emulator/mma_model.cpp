@@ -8,7 +8,7 @@
 namespace emulator {
 namespace {
 
-// The exponent that the hardware sees: of the leading bit, but not below the type's smallest normal one.
+// The exponent that the hardware aligns by: that of the leading bit, but at least the type's smallest normal one.
 int exponent_of(float x, int smallest) { return x == 0 ? smallest : std::max(std::ilogb(x), smallest); }
 
 float cut_to_float(double x) {  // toward zero

@@ -53,7 +53,7 @@ std::string place_of(const void* p, std::string* tensor) {
   return in_device_memory(p) ? describe_device_address(reinterpret_cast<uintptr_t>(p), tensor) : "host memory";
 }
 
-// A launch whose blocks touched the range, as far as the records still tell.
+// Whether a launch touched the range, as far as the shadow cells still tell; reports it.
 bool touched_by_launch(const MemoryUse& use, const std::vector<Ran>& unordered, const void* site) {
   const auto ran = [&](uint32_t stamp) -> const Ran* {
     for (const Ran& r : unordered)

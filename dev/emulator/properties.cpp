@@ -1,4 +1,4 @@
-// What the emulated GPU says of itself, and the names of errors.
+// The emulated GPU's properties, and the names of errors.
 #include <cstdio>
 #include <cstring>
 
@@ -84,7 +84,7 @@ cudaError_t cudaRuntimeGetVersion(int* version) {
 }
 cudaError_t cudaDriverGetVersion(int* version) { return cudaRuntimeGetVersion(version); }
 
-// What a compiler would tell is not known here: plausible figures, and what the launches showed.
+// What only nvcc knows has plausible values here.
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* kernel) {
   if (!attributes || !kernel) return cudaErrorInvalidDeviceFunction;
   *attributes = {};

@@ -1,4 +1,4 @@
-// Enqueuing, and running what is enqueued.
+// Enqueues operations and runs them.
 #include "dev/emulator/queue.h"
 
 #include <algorithm>
@@ -74,7 +74,7 @@ cudaError_t Runtime::enqueue(cudaStream_t handle, Task task, std::vector<Operati
   op->after = std::move(after);
   op->stream = stream;
   op->position = {stream->slot, numbers[stream->slot], clock};
-  if (graph) {  // what follows comes after all of its nodes
+  if (graph) {  // what follows in the stream comes after all nodes
     for (size_t i = 0; i < graph->slots.size(); i++) clock.set(graph->slots[i], numbers[graph->slots[i]] += graph->lengths[i]);
     for (const auto& node : graph->graph.nodes) watch_host(*op, node->task);
   }
@@ -87,7 +87,7 @@ cudaError_t Runtime::enqueue(cudaStream_t handle, Task task, std::vector<Operati
 void Runtime::run_front(CUstream_st* stream) {
   const OperationPtr op = stream->waiting.front();
   for (const OperationPtr& before : op->after) finish(before);
-  if (op->done) return;  // a failure has emptied the streams
+  if (op->done) return;  // a failure has dropped all pending operations
   stream->waiting.pop_front();
   check_host_sources(*op);
   const cudaError_t error = run(op->task, op->position);
@@ -194,7 +194,7 @@ cudaError_t enqueue_launch(const cudaLaunchConfig_t& config, const void* kernel,
                       " in all, 49152 of them static, and more than 49152 after cudaFuncSetAttribute only" +
                       (opt_in ? ", which was called for " + std::to_string(opt_in) : ""));
   if (const int registers = registers_of(kernel)) {
-    // A warp gets them in units of 256, a block's warps are rounded up to a multiple of 4.
+    // Registers are allocated to warps in units of 256, and a block's warps are rounded up to a multiple of 4.
     const uint64_t warps = (uint64_t{block.x} * block.y * block.z + 127) / 128 * 4,
                    all = warps * 256 * static_cast<uint64_t>((registers + 7) / 8);
     if (all > 65536)

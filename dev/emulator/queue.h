@@ -1,8 +1,8 @@
-// What the runtime calls enqueue, and when it runs: streams, events, captures and graphs.
+// Streams, events, captures and graphs: what the runtime calls enqueue, and when it runs.
 //
-// What is enqueued waits until the program waits for it, and then runs in the order that CUDA promises: that of its stream; after
-// the events that the stream waits for; and, for the default stream, after everything before it in the streams that are not
-// cudaStreamNonBlocking, which in turn wait for it.
+// An operation runs only when the program waits for it. The order is CUDA's: operations of a stream run in order, and after the
+// events that the stream waits for. The default stream waits for everything earlier in the blocking streams (those that are not
+// cudaStreamNonBlocking), and they wait for the default stream.
 #pragma once
 
 #include <chrono>
@@ -22,18 +22,18 @@
 namespace emulator {
 
 struct Task {
-  // number: how many began before it; where it stands among the others. Empty: nothing to do.
+  // number: the place in the order of running, from 1; position: that in the happens-before order. Empty: nothing to do.
   std::function<cudaError_t(uint64_t number, const Position& position)> run{};
-  std::vector<MemoryUse> uses{};  // of a copy or a fill
-  const void* site = nullptr;     // where the program called for it
-  bool waits = false;             // the program waits for it at once
+  std::vector<MemoryUse> uses{};  // of a copy or fill
+  const void* site = nullptr;     // the call in the program
+  bool waits = false;             // a synchronous call
 };
 
 }  // namespace emulator
 
 struct CUgraphNode_st {
   emulator::Task task;
-  std::vector<size_t> after;  // nodes of the same graph
+  std::vector<size_t> after;  // indices of the nodes that come before
 };
 struct CUgraph_st {
   std::vector<std::shared_ptr<CUgraphNode_st>> nodes;
@@ -46,9 +46,9 @@ struct Operation {
   std::vector<std::shared_ptr<Operation>> after;
   CUstream_st* stream = nullptr;
   Position position{};
-  struct HostUse {  // host memory that its copies touch: not to be used before it has run
+  struct HostUse {  // host memory that its copies use; the program must not touch it before it has run
     MemoryUse use;
-    uint64_t hash;  // of what it reads; 0: not known
+    uint64_t hash;  // of the bytes that it reads; 0: unknown
     const void* site;
   };
   std::vector<HostUse> host{};
@@ -73,20 +73,21 @@ struct CUstream_st {
   emulator::Clock clock;  // of its last operation
   std::deque<emulator::OperationPtr> waiting;
   emulator::OperationPtr last;
-  std::shared_ptr<emulator::Capture> capture;  // null: what is enqueued will run
-  std::vector<size_t> tail;                    // while it captures: the nodes that its next one comes after
+  std::shared_ptr<emulator::Capture> capture;  // null: not capturing
+  std::vector<size_t> tail;                    // while capturing: the nodes that the next one comes after
 };
 struct CUevent_st {
   emulator::OperationPtr recorded;
-  std::shared_ptr<emulator::Capture> capture;  // recorded in a stream that captured, after these nodes
+  std::shared_ptr<emulator::Capture> capture;  // if recorded during a capture: the capture, and the nodes before the event
   std::vector<size_t> nodes;
 };
 struct CUgraphExec_st {
   CUgraph_st graph;
-  // Chains of nodes that come one after another have slots: each node's chain, and its number in it from 1.
+  // Nodes are partitioned into chains, in which each comes after the previous one. A chain has a slot; a node has its chain, and
+  // its number in it from 1.
   std::vector<size_t> slots{}, chain{}, number{}, lengths{};
-  std::vector<uint64_t> launched{};  // of each slot: operations before the launch that runs
-  emulator::OperationPtr last{};     // its launches come one after another
+  std::vector<uint64_t> launched{};  // per chain: operations of its slot before this launch
+  emulator::OperationPtr last{};     // the last launch; launches of an executable run one after another
 };
 
 namespace emulator {
@@ -99,14 +100,14 @@ struct Runtime {
   uint64_t started = 0, random = 1;
   std::map<const void*, size_t> opt_ins;
 
-  std::vector<uint64_t> numbers{0};  // of each slot: operations so far. Slot 0 is the default stream's.
+  std::vector<uint64_t> numbers{0};  // operations of each slot so far; slot 0 is the default stream's
   std::vector<size_t> free_slots;
-  Clock host;                        // what the program has waited for
-  std::set<const void*> host_sites;  // of the host's code, reported since the program last waited
+  Clock host;                        // what the host has waited for
+  std::set<const void*> host_sites;  // accesses of host code that were reported since the program last waited
   History history;
   size_t new_slot();
 
-  CUstream_st* find(cudaStream_t handle);  // null: no stream
+  CUstream_st* find(cudaStream_t handle);  // null: no such stream
   cudaError_t enqueue(cudaStream_t handle, Task task, std::vector<OperationPtr> after = {}, CUgraphExec_st* graph = nullptr);
   void run_front(CUstream_st* stream);
   void finish(const OperationPtr& op);
@@ -114,24 +115,24 @@ struct Runtime {
   void wait_for(CUstream_st* stream);  // the program waits
   void wait_for(const OperationPtr& op);
   cudaError_t run(const Task& task, const Position& position);
-  // executable: null for a graph within a graph, all of whose nodes have that one's position.
+  // executable: null for a nested graph, all of whose nodes have the position of the node that launches it.
   cudaError_t run_graph(const CUgraph_st& graph, const CUgraphExec_st* executable, const Position& position);
   void watch_host(Operation& op, const Task& task);
   void check_host_sources(const Operation& op);
 
-  // What the capture of a stream forbids: unsafe() a call that a capture in a mode that is not relaxed does not allow,
-  // synchronising() one that waits for all streams, implicit() one of the default stream.
+  // Calls that a capture forbids. unsafe(): those that need the relaxed mode. synchronising(): those that wait for all streams.
+  // implicit(): those of the default stream.
   cudaError_t unsafe(const char* call);
   cudaError_t synchronising(const char* call);
   cudaError_t implicit(const char* call);
   cudaError_t invalidate(Capture& capture, cudaError_t error, const std::string& text);
 
-  cudaError_t take() { return remember(std::exchange(sticky, cudaSuccess)); }  // what the waiting call returns
+  cudaError_t take() { return remember(std::exchange(sticky, cudaSuccess)); }  // what a waiting call returns
   cudaError_t remember(cudaError_t error) {
     if (error != cudaSuccess) last = error;
     return error;
   }
-  size_t pick(size_t n);  // a seed gives the order in which what is not ordered advances
+  size_t pick(size_t n);  // chooses among unordered operations, by the seed
 };
 Runtime& runtime();
 #define EMULATOR_LOCKED                         \

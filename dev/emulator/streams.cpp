@@ -26,7 +26,7 @@ cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
 }
 
 namespace {
-// The stream of a call that waits for it or asks about it; null: error says why not.
+// The stream of a call that waits for it or queries it. null: *error says why it may not.
 CUstream_st* waited(emulator::Runtime& r, cudaStream_t handle, const char* call, cudaError_t* error) {
   CUstream_st* stream = r.find(handle);
   *error = cudaSuccess;
@@ -67,7 +67,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t handle) {
   r.wait_for(stream);
   return r.take();
 }
-cudaError_t cudaStreamQuery(cudaStream_t handle) {  // every question lets one operation finish
+cudaError_t cudaStreamQuery(cudaStream_t handle) {  // each query lets one operation finish
   EMULATOR_LOCKED;
   cudaError_t error;
   CUstream_st* stream = waited(r, handle, "cudaStreamQuery", &error);
@@ -105,7 +105,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t event, unsigned
                         "cudaStreamWaitEvent of an event that was recorded by a capture");
   if (event->capture->invalid) return r.remember(cudaErrorStreamCaptureInvalidated);
   if (!stream->capture) {
-    stream->capture = event->capture;  // a side stream, until the capture ends
+    stream->capture = event->capture;  // a side stream of the capture, until it ends
     stream->tail.clear();
   }
   for (size_t node : event->nodes)

@@ -23,8 +23,8 @@ struct Function {
 
 struct Program {
   uintptr_t base = 0;
-  std::vector<Span> constants;  // segments that nobody can write
-  std::string path, folder;     // folder: where the program was started
+  std::vector<Span> constants;  // read-only segments
+  std::string path, folder;     // folder: the working directory at start
   std::vector<Function> functions;
   std::vector<ThreadLocalSymbol> thread_locals;
 
@@ -149,7 +149,7 @@ size_t static_shared_bytes(const void* kernel) {
   const auto a = reinterpret_cast<uintptr_t>(kernel);
   for (const Function& f : program().functions) {
     if (f.begin != a) continue;
-    // A local of _Z<name> is _ZZ<name>E<its own name>.
+    // A local variable of the function _Z<name> is _ZZ<name>E<its own name>.
     const std::string owner =
         "_ZZ" + (f.mangled.starts_with("_Z") ? f.mangled.substr(2) : std::to_string(f.mangled.size()) + f.mangled) + "E";
     for (const ThreadLocalSymbol& s : program().thread_locals)

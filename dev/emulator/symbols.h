@@ -1,4 +1,4 @@
-// Names for addresses: from the program's own symbol table, and source lines from its debug information (through addr2line).
+// Names of addresses from the program's own symbol table, and source lines from its debug information (through addr2line).
 #pragma once
 
 #include <cstddef>
@@ -13,32 +13,32 @@ struct SourceLine {
   int line = 0;
 };
 
-// The function that holds this address, demangled without its parameters; empty: unknown.
+// The function that contains this address, demangled, without its parameters. Empty: unknown.
 std::string function_name(const void* address);
 
-// The bytes of the __shared__ arrays that the kernel itself declares. (Those of functions that it calls show when it runs.)
+// Bytes of the __shared__ arrays that the kernel itself declares. (Those of functions that it calls become known as it runs.)
 size_t static_shared_bytes(const void* kernel);
 
-// Where a call that returns to this address was made, innermost inlined function first; empty: no debug information.
+// The source lines of the call that returns to this address, innermost inlined function first. Empty: no debug information.
 const std::vector<SourceLine>& source_lines(const void* return_address);
-// One line of it that a reader looks for: the innermost that is not in the emulator's headers.
+// The innermost of these lines outside the emulator's headers.
 SourceLine source_line(const void* return_address);
-// The innermost line of it in a .cu file, which called what source_line tells; the same where there is none.
+// The innermost of these lines in a .cu file; if there is none, source_line.
 SourceLine kernel_line(const void* return_address);
-// Two calls of the same source line (a compiler may copy a call), inlined along the same path.
+// Whether two addresses are the same call in the source, inlined along the same path. (A compiler may duplicate a call.)
 bool same_source(const void* a, const void* b);
 
-// A thread_local variable, which is where __shared__ arrays are.
+// A thread_local variable. __shared__ arrays are thread_local.
 struct ThreadLocalSymbol {
-  size_t offset, bytes;  // in the program's block of thread_local variables
+  size_t offset, bytes;  // in the program's TLS block
   std::string mangled;
 };
-const std::vector<ThreadLocalSymbol>& thread_local_symbols();  // by offset
+const std::vector<ThreadLocalSymbol>& thread_local_symbols();  // sorted by offset
 std::string demangle(const std::string& mangled);
 uintptr_t program_base();       // where the program is loaded
 bool is_constant(uintptr_t a);  // in the program's read-only segments: a table of constants
 
-// This thread's block of the program's thread_local variables.
+// The program's TLS block of this thread.
 struct Span {
   uintptr_t base = 0;
   size_t bytes = 0;

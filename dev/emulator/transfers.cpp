@@ -1,4 +1,4 @@
-// Memory as the program sees it: allocation, copies and fills.
+// Runtime calls for memory: allocation, copies and fills.
 #include <cstdlib>
 #include <cstring>
 #include <set>
@@ -122,7 +122,7 @@ emulator::Task copy_task(void* to, const void* from, size_t bytes, cudaMemcpyKin
 emulator::Task fill_task(void* p, int value, size_t bytes, const void* site) {
   return {[=](uint64_t, const Position&) { return fill(p, value, bytes, site); }, {{p, bytes, true}}, site};
 }
-// In the default stream, and waited for.
+// Runs a task in the default stream and waits for it.
 cudaError_t run_now(const char* call, emulator::Task task) {
   EMULATOR_LOCKED;
   if (const cudaError_t error = r.implicit(call)) return error;

@@ -1,4 +1,4 @@
-// Warp collectives: lanes wait until all that the mask names are at the same call.
+// Warp collectives: lanes wait until all lanes of the mask are at the same call.
 #include <algorithm>
 
 #include "dev/emulator/block.h"
@@ -113,7 +113,8 @@ void Worker::complete(Warp& w, const WarpGroup& g) {
     }
 }
 
-// A thread that has returned cannot come. (A GPU ignores one that returned before the others came, which no order promises.)
+// A thread that has returned can no longer arrive. (A GPU ignores one that returned before the others arrived, but nothing
+// guarantees that order.)
 void Worker::missing_lane(const WarpGroup& g, uint32_t lane) {
   const Thread& waiting = lane_thread(*this, *warp, static_cast<uint32_t>(std::countr_zero(g.arrived)));
   fail({.fault = Fault::collective,
@@ -123,7 +124,7 @@ void Worker::missing_lane(const WarpGroup& g, uint32_t lane) {
         .site = g.site});
 }
 
-// Nobody can run: a barrier or collective waits for threads that will not come.
+// Deadlock: a barrier or collective waits for threads that will not arrive.
 void Worker::diagnose() {
   const auto where = [](const Thread& t) {
     const SourceLine line = source_line(t.site);

@@ -1,4 +1,4 @@
-// build/probe: what a GPU does, beside what the kernels and the emulator take for granted.
+// build/probe: compares what a GPU does with what the kernels and the emulator assume.
 #include "dev/gpu/probe.h"
 
 #include <cmath>
@@ -29,14 +29,14 @@ Exit code: 0 all ok; 1 one differs, or there is no GPU; 2 usage.
 )";
 
 struct Limits {
-  int arch, shared_opt_in, shared_multiprocessor, reserved, threads, blocks;  // KiB, KiB, bytes, a multiprocessor
+  int arch, shared_opt_in, shared_multiprocessor, reserved, threads, blocks;  // KiB, KiB, bytes, per SM, per SM
 };
 constexpr Limits kLimits[] = {{750, 64, 64, 0, 1024, 16},     {800, 163, 164, 1024, 2048, 32}, {860, 99, 100, 1024, 1536, 16},
                               {890, 99, 100, 1024, 1536, 24}, {900, 227, 228, 1024, 2048, 32}, {1000, 227, 228, 1024, 2048, 32},
                               {1200, 99, 100, 1024, 1536, 24}};
 
 struct Card {
-  const char* name;  // as the driver writes it, or the distinct part of it
+  const char* name;  // as the driver reports it, or its distinct part
   int multiprocessors, gigabytes, gigabytes_per_second, l2_megabytes;
 };
 constexpr Card kCards[] = {{"H100 PCIe", 114, 80, 2000, 50},
@@ -97,7 +97,7 @@ std::vector<Line> check_properties(const Properties& p) {
   }
   wrong.clear();
   compare("multiprocessors", p.multiprocessors, card->multiprocessors);
-  // Gigabytes as they are sold are decimal or binary, and some of them are kept for error correction: a tenth is allowed.
+  // Marketed gigabytes are decimal or binary, and error correction takes some of them: a tenth of deviation is allowed.
   const auto about_equal = [&](const char* what, double found, double expected, const char* unit) {
     if (found > 0 && std::abs(found / expected - 1) > 0.1)
       wrong += fmt::format("; {} is {:.0f} {}, not {:.0f}", what, found, unit, expected);
@@ -113,8 +113,8 @@ std::vector<Line> check_properties(const Properties& p) {
 
 namespace {
 
-// Where the length of a copy is hidden in the low bits of its source: a source past a multiple of 16 shortens the copy. It may
-// also fault, so it has a process of its own; no kernel relies on it.
+// A GPU might keep the length of a copy in the low bits of the source address, so that a source past a multiple of 16 shortens
+// the copy. It may also fault, so this runs in a process of its own. No kernel relies on it.
 Line check_misaligned(const Properties& p) {
   if (p.arch < 800) return {"4 cp.async misaligned", Verdict::skipped, "begins with sm_80"};
   if (is_emulated()) return {"4 cp.async misaligned", Verdict::skipped, "the emulator refuses it"};
@@ -140,7 +140,7 @@ int run(const Settings& settings, bool misaligned, bool json) {
       else
         fmt::print("{:<26} {:<8} {}\n", l.point, word, l.text);
     }
-    std::cout.flush();  // where a later point faults, this has been said
+    std::cout.flush();  // so that this is visible if a later point faults
     std::fflush(stdout);
   };
   if (misaligned) {

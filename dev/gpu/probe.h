@@ -1,4 +1,4 @@
-// The answers of a GPU to what the kernels and the emulator take for granted: a line for each point.
+// Checks what the kernels and the emulator assume about a GPU, one line per point.
 #pragma once
 
 #include <fmt/format.h>
@@ -14,7 +14,7 @@ enum class Verdict { ok, differs, skipped };
 struct Line {
   std::string point;
   Verdict verdict;
-  std::string text;  // what was compared; where it differs, the first place
+  std::string text;  // what was compared; if it differs, where first
 };
 inline Line line(std::string point, bool ok, std::string text) {
   return {std::move(point), ok ? Verdict::ok : Verdict::differs, std::move(text)};
@@ -22,7 +22,7 @@ inline Line line(std::string point, bool ok, std::string text) {
 
 struct Settings {
   bool quick = false;     // samples instead of all 2^32 floats, and fewer random tiles
-  std::string fragments;  // a folder with mma-fragments.csv and ldmatrix-fragments.csv, or empty
+  std::string fragments;  // a folder with mma-fragments.csv and ldmatrix-fragments.csv; empty: none
 };
 
 std::vector<Line> check_properties(const Properties&);
@@ -31,8 +31,8 @@ std::vector<Line> check_sums(const Properties&, const Settings&);
 std::vector<Line> check_numbers(const Settings&);
 std::vector<Line> check_copies(const Properties&);
 
-// Where a tensor-core operand lies: the formulae of kernels/mma.cuh. value: of the 16-bit values that a lane holds, the low half
-// of register 0 is 0, its high half 1, …; of C's four floats the number.
+// Where a fragment's value lies in its matrix, by the formulas of kernels/mma.cuh. value: a lane's 16-bit values are numbered,
+// the low half of register 0 is 0, its high half 1, …; so are C's four floats.
 struct Place {
   int row, column;  // of A (m, k), of B (n, k), of C (m, n)
 };
@@ -43,13 +43,13 @@ inline Place place_a(int lane, int value) {
 inline Place place_b(int lane, int value) { return {lane / 4, 2 * (lane % 4) + value % 2 + 8 * (value / 2)}; }
 inline Place place_c(int lane, int value) { return {lane / 4 + 8 * (value >> 1), 2 * (lane % 4) + (value & 1)}; }
 
-// One product of tensor cores, as matrices.
+// The matrices of one mma.
 struct Tile {
   float a[16][16] = {}, b[8][16] = {}, c[16][8] = {};
 };
 int inner_size(Form);
 const char* form_name(Form);
-float as_operand(Form, float x);  // rounded to the operands' type
+float as_operand(Form, float x);  // rounded to the operand type
 void append(Registers&, Form, const Tile&);
 
 }  // namespace tll::probe

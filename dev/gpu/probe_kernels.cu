@@ -12,7 +12,7 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// Memory of the GPU that holds a copy of a host vector, or waits to be filled.
+// GPU memory that holds a copy of a host vector, or a result.
 template <class T>
 class Buffer {
  public:
@@ -135,7 +135,7 @@ void emulate(int) {}
 #endif
 
 int device_count() {
-  int count = 0;  // stays as it is where there is no driver
+  int count = 0;  // unchanged if there is no driver
   return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
 }
 

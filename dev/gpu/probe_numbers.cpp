@@ -1,4 +1,4 @@
-// Copies with a length, the larger of two floats, conversions, and the errors of elementary functions.
+// cp.async with a length, fmaxf, conversions, and the errors of elementary functions.
 #include <algorithm>
 #include <bit>
 #include <climits>
@@ -29,19 +29,19 @@ Line check_copy(int bytes, bool null_source) {
 Line check_fmaxf() {
   const float nan = std::bit_cast<float>(0x7fc00001u), inf = INFINITY;
   const std::vector<float> a = {nan, 1, nan, 0.0f, -0.0f, -inf}, b = {1, nan, nan, -0.0f, 0.0f, nan};
-  const std::vector<float> expected = {1, 1, nan, 0.0f, 0.0f, -inf};  // the number, and of two zeros the positive one
+  const std::vector<float> expected = {1, 1, nan, 0.0f, 0.0f, -inf};  // the number beside a NaN; of two zeros the positive one
   const std::vector<float> found = fmaxf_of(a, b);
   for (size_t i = 0; i < a.size(); i++) {
     const bool same = std::isnan(expected[i]) ? std::isnan(found[i])
                                               : std::bit_cast<uint32_t>(expected[i]) == std::bit_cast<uint32_t>(found[i]);
-    // The emulator takes the host's fmaxf, which may give either zero.
+    // The emulator uses the host's fmaxf, which may return either zero.
     if (!same && !(is_emulated() && expected[i] == 0 && found[i] == 0))
       return line("4 fmaxf", false, fmt::format("fmaxf({}, {}) is {}, not {}", a[i], b[i], found[i], expected[i]));
   }
   return line("4 fmaxf", true, "the number beside a NaN, +0 beside -0");
 }
 
-// What conversions should give. Every NaN becomes 0x7fff.
+// The expected conversions. Every NaN becomes 0x7fff.
 uint16_t bf16_of(float x) { return std::isnan(x) ? uint16_t{0x7fff} : round_to_bf16(x).bits; }
 uint16_t half_of(float x) { return std::isnan(x) ? uint16_t{0x7fff} : round_to_half(x).bits; }
 int32_t int_of(float x) { return std::isnan(x) ? 0 : x >= 0x1p31f ? INT_MAX : x <= -0x1p31f ? INT_MIN : static_cast<int32_t>(x); }
@@ -54,7 +54,7 @@ struct Differences {
 
 std::vector<Line> check_conversions(bool quick) {
   const uint32_t chunk = quick ? 1u << 10 : 1u << 24;
-  const uint64_t step = quick ? (uint64_t{1} << 27) - 512 : chunk;  // quick: the neighbourhood of 33 floats of all magnitudes
+  const uint64_t step = quick ? (uint64_t{1} << 27) - 512 : chunk;  // quick: around 33 floats of all magnitudes
   Converter converter(chunk);
   Differences differences[3];
   uint64_t floats = 0;
@@ -90,7 +90,7 @@ std::vector<Line> check_conversions(bool quick) {
 struct Function {
   double (*exact)(double);
   float low, high;
-  double (*bound)(double x);  // in ulp, as the manufacturer states it
+  double (*bound)(double x);  // in ulp, from NVIDIA's documentation
 };
 const Function kExact[] = {
     {[](double x) { return std::exp(x); }, -103, 88, [](double) { return 2.0; }},
@@ -108,7 +108,7 @@ Line check_function(int function, int count) {
   std::mt19937 random(static_cast<unsigned>(17 + function));
   std::vector<float> x(static_cast<size_t>(count));
   for (size_t i = 0; i < x.size(); i++) {
-    // Half of them uniform, half of all magnitudes: random bits until they are a number in range.
+    // Half are uniform, half of all magnitudes: random bits until they are a number in range.
     std::uniform_real_distribution<float> uniform(f.low, f.high);
     if (i % 2) {
       x[i] = uniform(random);
@@ -122,7 +122,7 @@ Line check_function(int function, int count) {
   size_t at = 0;
   for (size_t i = 0; i < x.size(); i++) {
     const double exact = f.exact(static_cast<double>(x[i])), error = std::abs(y[i] - exact) / ulp(exact);
-    // Half an ulp more: the bounds are of the error beyond a correctly rounded result's.
+    // Plus half an ulp: the bounds are on the error beyond that of a correctly rounded result.
     const double share = std::isnan(y[i]) ? HUGE_VAL : error / (f.bound(x[i]) + 0.5);
     worst = std::max(worst, error);
     if (share > worst_share) worst_share = share, at = i;

@@ -1,4 +1,4 @@
-// Which lane holds what, and how tensor cores add up.
+// Fragment layouts, and how tensor cores accumulate.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -16,12 +16,9 @@ constexpr Form kForms[] = {Form::half_k8, Form::half_k16, Form::bf16_k16};
 
 uint16_t operand_bits(Form form, float x) { return form == Form::bf16_k16 ? round_to_bf16(x).bits : round_to_half(x).bits; }
 int smallest_exponent(Form form) { return form == Form::bf16_k16 ? -126 : -14; }
-bool exists(Form form, int arch) {
-  return form != Form::bf16_k16 || arch >= 800;
-}  // before, kernels/mma.cuh computes it with fma
+bool exists(Form form, int arch) { return form != Form::bf16_k16 || arch >= 800; }  // bf16 begins with sm_80
 
-// One 1 in one operand against numbered values in the other: the number, and the lane in which it comes out, tell where the 1
-// lay.
+// One operand has a single 1, the other numbered values. The number that comes out, and its lane, tell where the 1 was.
 Line check_one_hot(Form form, bool in_a) {
   const int K = inner_size(form), values = in_a ? K / 2 : K / 4;
   Registers registers;
@@ -35,7 +32,7 @@ Line check_one_hot(Form form, bool in_a) {
         for (int n = 0; in_a && n < 8; n++) tile.b[n][k] = static_cast<float>(n * K + k + 1);
       }
       append(registers, form, tile);
-      // Only this bit pattern of this register of this lane: not through the formula under test.
+      // Set the register's bits directly, not through the formula under test.
       const size_t per_lane = static_cast<size_t>(values) / 2, tile_at = ones.size() * 32 * per_lane;
       uint32_t& r =
           (in_a ? registers.a : registers.b)[tile_at + static_cast<size_t>(lane) * per_lane + static_cast<size_t>(value) / 2];
@@ -59,7 +56,7 @@ Line check_one_hot(Form form, bool in_a) {
   return line(point, true, fmt::format("{} places of a 1, every lane and element of C", ones.size()));
 }
 
-// 8×8 matrices with numbered values, in the order of the address table of kernels/mma.cuh.
+// 8×8 matrices with numbered values, with the addresses in the order of the table of kernels/mma.cuh.
 Line check_ldmatrix(int matrices, bool transposed) {
   std::vector<uint16_t> values(256);
   for (size_t i = 0; i < values.size(); i++) values[i] = static_cast<uint16_t>(i);
@@ -79,13 +76,13 @@ Line check_ldmatrix(int matrices, bool transposed) {
   return line(point, true, fmt::format("{} values of 32 lanes", 2 * matrices));
 }
 
-// The rows of kernels/mma.cuh's table of operands: how each lies in shared memory, and which address each lane gives.
+// The rows of the operand table of kernels/mma.cuh: how an operand lies in shared memory, and which address each lane passes.
 Line check_operand_loads() {
   struct Load {
     const char* what;
     int matrices;
     bool transposed, is_a;
-    int (*address)(int lane);  // of a row, in values; the operand is stored with a pitch of 16
+    int (*address)(int lane);  // of a row, in elements; the operand has a pitch of 16
   };
   const Load loads[] = {
       {"A [m][k]", 4, false, true, [](int L) { return (L & 15) * 16 + 8 * (L >> 4); }},
@@ -117,14 +114,14 @@ Line check_operand_loads() {
   return line("2 ldmatrix of operands", true, fmt::format("{} ways to load A and B, every lane", std::size(loads)));
 }
 
-// Tables of fragments that others have derived, against the formulae that the checks above use.
+// Compares independently derived tables of fragments with the formulas that the checks above use.
 Line check_tables(const std::string& folder) {
   int rows = 0;
   std::string text;
   for (const char* name : {"mma-fragments.csv", "ldmatrix-fragments.csv"}) {
     std::ifstream file(folder + "/" + name);
     if (!file) return line("2 tables of fragments", false, fmt::format("{}/{} cannot be read", folder, name));
-    std::getline(file, text);  // the names of the columns
+    std::getline(file, text);  // the header
     while (std::getline(file, text)) {
       char instruction[64], side[8];
       int lane, value, first, second = 0;
@@ -154,7 +151,7 @@ struct Vector {
   float before_sm90, from_sm90;
 };
 
-// Sums that tell one way of adding from another.
+// Sums that tell ways of accumulating apart.
 Line check_vectors(const Properties& p) {
   const float one = 1 + 0x1p-23f, u24 = 0x1p-24f, u25 = 0x1p-25f;
   const Vector vectors[] = {{"1, 2 x 2^-24", 0, {{0, 1}, {1, u24}, {2, u24}}, one, one},
@@ -183,7 +180,7 @@ Line check_vectors(const Properties& p) {
 
 Tile random_tile(Form form, std::mt19937& random) {
   std::normal_distribution<float> normal;
-  // Exponents spread so far that cutting matters, with a zero here and there, and in one tile of four near the smallest numbers.
+  // Exponents are so far apart that truncation matters. Some values are zero, and one tile of four is near the smallest numbers.
   const int base = random() % 4 ? 0 : smallest_exponent(form) / 2 - 4;
   const auto draw = [&](int spread) {
     return random() % 16
@@ -200,7 +197,7 @@ Tile random_tile(Form form, std::mt19937& random) {
   return tile;
 }
 
-// Random tiles bit for bit against the model; where they differ, the model that differs least.
+// Compares random tiles bit for bit with the model. If they differ, reports the model that differs least.
 Line check_random(Form form, const Properties& p, int count) {
   std::mt19937 random(11);
   std::vector<Tile> tiles(static_cast<size_t>(count));
@@ -244,7 +241,7 @@ Line check_random(Form form, const Properties& p, int count) {
   return line(fmt::format("3 sums {}", form_name(form)), false, text);
 }
 
-// A long sum of positive products, through one accumulator: how far it falls short of the exact sum.
+// A long sum of positive products in one accumulator: how far it falls short of the exact sum.
 Line check_long_sum(const Properties& p, int count) {
   constexpr int kInner = 4096, kSteps = kInner / 16;
   std::mt19937 random(13);
@@ -261,7 +258,7 @@ Line check_long_sum(const Properties& p, int count) {
         for (float& x : row) x = as_operand(Form::bf16_k16, uniform(random));
       append(registers, Form::bf16_k16, tile);
     }
-    registers.c = c;  // in the lanes' order already
+    registers.c = c;  // already in the order of the lanes
     c = mma(Form::bf16_k16, registers);
     for (size_t i = 0; i < c.size(); i++) {
       const Tile& tile = tiles[i / 128];

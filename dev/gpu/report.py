@@ -1,4 +1,4 @@
-"""Makes gpu_check.json, and the table that dev/gpu_check.sh prints last, of what its stages left: report.py WORK OUTPUT"""
+"""Makes gpu_check.json and the table that dev/gpu_check.sh prints last, from the files of its stages: report.py WORK OUTPUT"""
 
 import json
 import pathlib
@@ -25,13 +25,13 @@ def read_lines(path: pathlib.Path) -> list:
 
 
 def flops_per_token(config: dict, seq_len: int) -> float:
-    """Of a training step with frozen weights: forward, and the gradient of every input; what is computed again does not count."""
+    """Of a training step with frozen weights: forward, and the gradient of every input. Recomputation does not count."""
     C, F, H, G = (config[k] for k in ("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads"))
     D, L, V = config.get("head_dim") or C // H, config["num_hidden_layers"], config["vocab_size"]
     layers = [(C, H * D), (C, G * D), (C, G * D), (H * D, C), (C, F), (C, F), (F, C)]
     weights = L * sum(i * o for i, o in layers) + C * V
     adapters = L * RANK * sum(i + o for i, o in layers)
-    attention = L * H * D * (seq_len + 1) / 2  # products a token with the keys it sees, causal; values as many
+    attention = L * H * D * (seq_len + 1) / 2  # per token, causal: multiply-adds of Q·Kᵀ, and as many of P·V
     return 4 * weights + 6 * adapters + (4 + 10) * attention
 
 
@@ -40,20 +40,20 @@ def ours(work: pathlib.Path, run: dict) -> dict:
     record = read_json(directory / "run.json") or {}
     measured, device = record.get("measured") or {}, record.get("device") or {}
     steps = [m for m in read_lines(directory / "metrics.jsonl") if "tokens_per_second" in m]
-    steady = [m["tokens_per_second"] for m in (steps[3:] or steps)]  # after the warm-up, as for transformers
+    steady = [m["tokens_per_second"] for m in (steps[3:] or steps)]  # after the warm-up, as with transformers
     result = {
         **{k: run[k] for k in ("model", "seq_len", "recompute", "exit_code")},
         "tokens_per_second": statistics.median(steady) if steady else None,
         "steps": len(steps),
         "losses": [m.get("loss") for m in steps],
         "planned_bytes": measured.get("planned_bytes"),
-        "taken_bytes": measured.get("gpu_bytes_taken"),  # of the GPU's free memory, from before the arena to the end
+        "taken_bytes": measured.get("gpu_bytes_taken"),  # decrease of the GPU's free memory from before the arena to the end
         "loaded_bytes": device.get("loaded_bytes"),  # kernels and libraries
         "peak_flops": device.get("peak_flops"),
     }
     try:
         used = [int(line) << 20 for line in directory.with_name(directory.name + ".memory").read_text().split()]
-        result["process_bytes"] = max(used) - used[0]  # as nvidia-smi saw it, the context included
+        result["process_bytes"] = max(used) - used[0]  # as reported by nvidia-smi, with the context
     except (OSError, ValueError, IndexError):
         pass
     return result
@@ -82,7 +82,7 @@ def main() -> int:
         rates.append(bench["matmul_tflops"]["bf16"])
     if ceilings:
         rates.append(ceilings["matmul_tflops"])
-    rate = max(rates, default=None)  # the largest that anyone reached here
+    rate = max(rates, default=None)  # the largest that was reached here
 
     print("\n---- results")
     if probe:

@@ -14,7 +14,7 @@ double three_kernels(const Attention& p) {
   const double scores = 1.0 * p.N * p.N;
   return p.H * (scores * (4.0 * p.D + 4) + 16 * scores + 6.0 * scores * p.D + 2.0 * p.N * p.D);
 }
-// kQueries at a time read all keys and values.
+// All keys and values are read once per kQueries queries.
 template <int kQueries>
 double bytes(const Attention& p) {
   return p.H * (4.0 * p.N * p.D + 4.0 * p.N * p.D * ceil_div(p.N, kQueries));

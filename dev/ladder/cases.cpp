@@ -14,9 +14,8 @@ namespace {
 
 constexpr double kFloatRoundoff = 0x1p-24, kBf16Roundoff = 0x1p-8;
 
-// Bound of the relative error of a sum of n products in fp32, against the sum of their absolute values: of n fma, n·2^-24; of
-// tensor cores, which cut addends toward zero, 11·2^-24 for every 8 products (the model of the older ones, the larger bound of
-// the two).
+// Error bound of an fp32 sum of n products, relative to the sum of their absolute values. fma: n·2^-24. Tensor cores truncate
+// addends toward zero: 11·2^-24 for every 8 products (the model of the older ones). The second bound is the larger one.
 double sum_error(int n) { return 11.0 * ((n + 7) / 8) * kFloatRoundoff; }
 
 std::vector<bf16> random_values(size_t count, uint64_t seed) {
@@ -63,7 +62,8 @@ Memory::~Memory() {
   cuda_must(cudaFree(data), "freeing device memory");
 }
 
-// Each row has one value that is most of its sum, in another place each, the last one first: a row without it would be far off.
+// In each row one value makes up most of the sum, each time at another place, in row 0 the last. A row without it would be far
+// off.
 Case<Rmsnorm> rmsnorm_case(int N, int C, bool expect) {
   Case<Rmsnorm> c{.shape = fmt::format("N {} C {}", N, C)};
   const size_t columns = static_cast<size_t>(C), count = static_cast<size_t>(N) * columns;
@@ -76,7 +76,8 @@ Case<Rmsnorm> rmsnorm_case(int N, int C, bool expect) {
     const double r = 1 / std::sqrt(sum / C + static_cast<double>(Rmsnorm::kEps));
     for (size_t i = 0; i < columns; i++) {
       c.expected.push_back(to_acc(x[n * columns + i]) * r * to_acc(w[i]));
-      // Of C + 1 roundings in a sum of squares the root keeps half; eight more on the way; and the result is rounded.
+      // Of the C + 1 roundings in a sum of squares the square root keeps half. Eight more follow, and the result is rounded to
+      // bf16.
       c.tolerance.push_back(std::abs(c.expected.back()) * (kBf16Roundoff + (0.5 * C + 8) * kFloatRoundoff));
     }
   }
@@ -102,8 +103,8 @@ Case<Matmul> matmul_case(int M, int N, int K, bool expect) {
   return c;
 }
 
-// Queries point at a key, so that its weight is large: at their own, the last one that they see; at the next one, which they must
-// not see; or at an earlier one.
+// Each query points at a key, whose weight is then large: its own, the last one that it sees; the next one, which it must not
+// see; or an earlier one.
 Case<Attention> attention_case(int H, int N, int D, bool expect) {
   Case<Attention> c{.shape = fmt::format("H {} N {} D {}", H, N, D)};
   const size_t keys = static_cast<size_t>(N), columns = static_cast<size_t>(D), count = static_cast<size_t>(H) * keys * columns;
@@ -130,12 +131,12 @@ Case<Attention> attention_case(int H, int N, int D, bool expect) {
         s[j] += product, absolute += std::abs(product);
       }
       top = std::max(top, s[j]);
-      // Scaled before or after, turned into powers of two, and with the maximum subtracted: 8 roundings of at most that size.
+      // Scaling before or after, converting to powers of two, subtracting the maximum: 8 roundings of at most that size.
       score_error = std::max(score_error, absolute * (sum_error(D) + 8 * kFloatRoundoff));
     }
     for (double& x : s) sum += x = std::exp(x - top);
-    // Weights are off by e^±score_error above and below the line, by 2^-20 for exp2f, and tensor cores take them as bf16. N of
-    // them are added, above and below, and scaled up to N times.
+    // Errors of the weights: e^±score_error in numerator and denominator, 2^-20 for exp2f, and the rounding to bf16 for tensor
+    // cores. Numerator and denominator each add N terms and are rescaled up to N times.
     const double weight_error = 2 * score_error + 0x1p-20 + kBf16Roundoff + 2 * (sum_error(N) + 2 * N * kFloatRoundoff);
     for (size_t d = 0; d < columns; d++) {
       double out = 0, absolute = 0;

@@ -1,4 +1,4 @@
-// Problems with data on the device, and what their results must be.
+// Problems with data on the device, and their expected results.
 #pragma once
 
 #include <memory>
@@ -25,12 +25,12 @@ template <class Problem>
 struct Case {
   Problem problem{};
   std::string shape;
-  std::vector<std::unique_ptr<Memory>> memory{};  // the first one holds the result
-  // Of each element of the result, computed in double; empty where a case is only timed.
+  std::vector<std::unique_ptr<Memory>> memory{};  // the first holds the result
+  // Of each element of the result, computed in double. Empty if the case is only timed.
   std::vector<double> expected{}, tolerance{};
 };
 
-// Random values. `expect` asks for what the result must be, which takes far longer.
+// Random values. `expect`: also compute the expected result, which takes far longer.
 Case<Rmsnorm> rmsnorm_case(int N, int C, bool expect);
 Case<Matmul> matmul_case(int M, int N, int K, bool expect);
 Case<Attention> attention_case(int H, int N, int D, bool expect);

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Writes what a GPU measured between the markers of dev/ladder/README.md.
+# Measures every rung on a GPU and writes the tables between the markers of dev/ladder/README.md.
 #
 #   dev/ladder/fill_readme.sh                       builds build/ladder with nvcc and runs it
 #   dev/ladder/fill_readme.sh build/ladder_tests    no GPU: the bytes that rungs ask for, without times

@@ -1,4 +1,4 @@
-// Runs the ladders: every rung on small odd shapes against a computation in double, and on a GPU at real sizes against the clock.
+// Runs the ladders: checks every rung on small odd shapes against double precision, and times it on a GPU at real sizes.
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 
@@ -24,10 +24,10 @@ Runs every rung of dev/ladder on small shapes and compares with a computation in
 
 // ---- results ------------------------------------------------------------------------------------------------------------------
 
-// What is wrong with a rung's result, or nothing.
+// Runs a rung. Returns what is wrong with it, or nothing.
 template <class Problem>
 std::string problem_of(const Rung<Problem>& rung, const Case<Problem>& c) {
-  cuda_must(cudaMemset(c.memory[0]->data, 0xff, c.memory[0]->bytes), "clearing the result");  // NaN, where nothing is written
+  cuda_must(cudaMemset(c.memory[0]->data, 0xff, c.memory[0]->bytes), "clearing the result");  // NaN wherever nothing is written
   cuda_must(cudaDeviceSynchronize(), "clearing the result");
   target::bytes_asked_for();
   rung.run(c.problem, nullptr);
@@ -52,10 +52,10 @@ void check(const char* op, const std::vector<Case<Problem>>& cases, Count& count
   uint64_t seed = 1;
   size_t variant = 0;
   for (const Case<Problem>& c : cases) {
-    variant++;  // so that a rung meets all of them
+    variant++;  // so that a rung meets all variants
     for (const Rung<Problem>& rung : rungs<Problem>()) {
       const int arch = target::choose(static_cast<int>(variant++ % target::kVariants), seed++, rung.arch);
-      if (arch < rung.arch) continue;  // a GPU before it
+      if (arch < rung.arch) continue;  // a GPU without its instructions
       const std::string problem = problem_of(rung, c);
       problem.empty() ? count.passed++ : count.failed++;
       if (!problem.empty()) fmt::print(stderr, "FAILED {}/{} {}: {}\n", op, rung.name, c.shape, problem);
@@ -63,7 +63,7 @@ void check(const char* op, const std::vector<Case<Problem>>& cases, Count& count
   }
 }
 
-// Ones, primes, multiples of vectors but not of tiles, and more than one tile.
+// Ones, primes, multiples of the vector size but not of the tiles, and more than one tile.
 Count check_all() {
   Count count;
   std::vector<Case<Rmsnorm>> rmsnorm;
@@ -91,7 +91,7 @@ class Clock {
     cuda_must(cudaEventCreate(&start_), "creating an event");
     cuda_must(cudaEventCreate(&end_), "creating an event");
   }
-  // The median of up to 11 runs, or of as many as fit in two seconds. Before each, the caches are filled with something else.
+  // The median of up to 11 runs, or of as many as fit in two seconds. Before each run the caches are flushed.
   template <class Run>
   double seconds(const Run& run) {
     std::vector<double> times;
@@ -125,8 +125,8 @@ class Clock {
   Memory other_{size_t{256} << 20, "other"};
 };
 
-// One ladder's table. `work` is what the op must move (bytes) or compute (flops), the same for all rungs; `roof` what the GPU
-// does of it in a second, 0 where the fastest rung is the measure.
+// One ladder's table. work: the bytes or flops that the op needs, the same for all rungs. roof: the GPU's rate of them; 0: that
+// of the fastest rung.
 template <class Problem>
 void table(const char* title, const char* unit, double unit_size, double work, double roof, const char* of_what, int arch,
            Clock* clock, const Case<Problem>* c, const Problem& problem) {

@@ -1,4 +1,4 @@
-// Three problems, and for each a ladder of kernels from naive to fast: one idea a rung (README.md). A rung is a file of its own,
+// Three problems, and for each a ladder of kernels from naive to fast, one idea per rung (README.md). Each rung is a file,
 // rmsnorm/1_thread_a_row.cuh and so on; rmsnorm.cu, matmul.cu and attention.cu list them in order.
 #pragma once
 
@@ -19,7 +19,7 @@ struct Rmsnorm {
   static constexpr float kEps = 1e-5f;
 };
 
-// c[m,n] = Σ_k a[m,k] · b[n,k], that is C = A·Bᵀ: a linear layer, with its weight as it is stored.
+// c[m,n] = Σ_k a[m,k] · b[n,k], i.e. C = A·Bᵀ: a linear layer with its weight as it is stored.
 struct Matmul {
   float* c = nullptr;       // (M, N)
   const bf16* a = nullptr;  // (M, K)
@@ -37,10 +37,10 @@ struct Attention {
 
 template <class Problem>
 struct Rung {
-  const char *name, *idea;                    // the name of its file, and what is new in it
-  int arch;                                   // the least that has its instructions; before, the kernel is empty
+  const char *name, *idea;                    // the name of its file, and its new idea
+  int arch;                                   // the first one with its instructions; for earlier ones the kernel is empty
   void (*run)(const Problem&, cudaStream_t);  // enqueues
-  double (*bytes)(const Problem&);            // that its threads ask of global memory, reads and writes; caches may answer
+  double (*bytes)(const Problem&);  // that its threads request from global memory, reads and writes; caches may serve them
 };
 
 // From the lowest rung to the highest.

@@ -1,4 +1,4 @@
-// What rungs share: moving eight neighbouring bf16, one 128-bit access where rows are aligned for it (`vector`).
+// Shared by the rungs: loads of eight consecutive bf16, as one 128-bit access where the rows are aligned (`vector`).
 #pragma once
 
 #include "dev/ladder/ladder.h"
@@ -8,7 +8,7 @@ namespace tll::ladder {
 
 using Bf16x8 = Vec<bf16, 8>;
 
-// Of eight elements that begin where `left` remain in a row, how many exist.
+// How many of eight elements exist where `left` remain in a row.
 TLL_DEVICE int valid_of_8(int left) { return left < 0 ? 0 : left < 8 ? left : 8; }
 
 // p[0 … 7]; zeros from `valid` on.

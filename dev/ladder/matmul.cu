@@ -12,7 +12,7 @@
 namespace tll::ladder {
 namespace {
 
-// A tile of kTile x kTile elements of C reads its rows of A and of B once.
+// A tile of kTile × kTile elements of C reads its rows of A and of B once.
 template <int kTile>
 double bytes(const Matmul& p) {
   const double a = 2.0 * p.M * p.K, b = 2.0 * p.N * p.K;

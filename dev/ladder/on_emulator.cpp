@@ -1,6 +1,6 @@
-// The emulator finds faults; and every access of a kernel is a call (dev/emulator/hooks.cpp), so that bytes can be counted: the
-// linker (--wrap) leads these calls here first. They go on as tail calls: the emulator takes the source line of an access from
-// where it was called.
+// The emulator finds faults. Every access of a kernel is a call (dev/emulator/hooks.cpp). The linker (--wrap) leads these calls
+// through here first, where bytes are counted. They continue as tail calls, because the emulator takes the source line of an
+// access from its return address.
 #include <algorithm>
 #include <atomic>
 #include <map>

@@ -1,4 +1,4 @@
-// A GPU finds no faults by itself (compute-sanitizer does) and counts nothing.
+// A GPU finds no faults by itself (compute-sanitizer does) and counts no bytes.
 #include "dev/ladder/cases.h"
 #include "dev/ladder/target.h"
 

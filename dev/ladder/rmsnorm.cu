@@ -9,7 +9,7 @@
 namespace tll::ladder {
 namespace {
 
-// x twice, w and out once for each row; or x once, as far as a row stays in registers.
+// Per row: w and out once, x twice; or x once, as far as the row stays in registers.
 double bytes_read_twice(const Rmsnorm& p) { return 8.0 * p.N * p.C; }
 double bytes_kept(const Rmsnorm& p, int kept) { return 6.0 * p.N * p.C + (p.C > kept ? 2.0 * p.N * (p.C - kept) : 0.0); }
 double bytes_kept_5(const Rmsnorm& p) { return bytes_kept(p, 4096); }

@@ -1,5 +1,5 @@
-// Stands in for NVIDIA's header of this name: the functions and constants of cuBLASLt that the engine uses, with its values, for
-// products of one batch, column-major, with fp32 arithmetic. The library itself is dev/emulator/cublas_lt.cpp.
+// Replaces NVIDIA's header of this name: the functions and constants (with NVIDIA's values) that the engine uses, for non-batched
+// column-major GEMMs with fp32 arithmetic. Implemented in dev/emulator/cublas_lt.cpp.
 #pragma once
 
 #include <cstddef>

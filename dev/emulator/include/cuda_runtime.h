@@ -1,4 +1,4 @@
-// Stands in for CUDA's header of this name where .cu files are compiled for the emulator.
+// Replaces CUDA's header of this name where .cu files are compiled for the emulator.
 #pragma once
 
 #define TLL_EMULATED 1

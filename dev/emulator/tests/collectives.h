@@ -1,4 +1,4 @@
-// Kernels that write down what every collective and instruction gives each lane.
+// Kernels that record what every collective and instruction gives each lane.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -23,16 +23,17 @@ void reductions(float* out, const float* in);
 // c (32 lanes · 4) += a (32 · 4 or 2 registers) times b (32 · 2 or 1); type 0: half k16, 1: bf16 k16, 2: half k8.
 void mma(int type, float* c, const uint32_t* a, const uint32_t* b);
 
-// r[lane · matrices + i]: what ldmatrix gives of shared memory that holds 0, 1, 2, … in 16-bit values; lane L addresses row[L].
+// r[lane · matrices + i]: register i that ldmatrix gives of shared memory holding 0, 1, 2, … as 16-bit values. Lane L passes the
+// address of value row[L].
 void ldmatrix(int matrices, bool transposed, uint32_t* r, const int* row);
 
-// Integers counted by `blocks` blocks of 64 threads.
+// Integer atomics of `blocks` blocks of 64 threads.
 void atomics(int* sum, int* largest, unsigned long long* bits, int blocks);
 
 // out = in · factor, n values.
 void scale(cudaStream_t stream, float* out, const float* in, float factor, int n);
 
-// Each of `blocks` · 256 threads moves `repeat` values from in to out: for measuring.
+// To measure: each of `blocks` · 256 threads moves `repeat` values from in to out.
 void traffic(float* out, const float* in, int blocks, int repeat);
 void barriers(int* out, int blocks, int repeat);
 void nothing(int blocks);

@@ -1,5 +1,5 @@
-// The emulator's cuBLASLt: what it computes, what it refuses; and that its constants are those of NVIDIA's library, where that is
-// installed (no GPU is needed to make descriptions).
+// The emulated cuBLASLt: what it computes and what it refuses. Also, that its constants are those of NVIDIA's library, where that
+// is installed (descriptors need no GPU).
 #include <dlfcn.h>
 #include <gtest/gtest.h>
 
@@ -20,7 +20,7 @@ constexpr cudaDataType_t type_of = std::is_same_v<T, float>       ? CUDA_R_32F
                                    : std::is_same_v<T, tll::bf16> ? CUDA_R_16BF
                                                                   : CUDA_R_16F;
 
-// Small integers: every product and sum of them is exact.
+// Small integers, so that every product and sum is exact.
 double element(int matrix, int64_t row, int64_t col) { return static_cast<double>((row * 7 + col * 3 + matrix * 5) % 9 - 4); }
 
 struct Spec {
@@ -68,7 +68,7 @@ struct CublasLt : testing::Test {
   int64_t b_rows() const { return s.tb == CUBLAS_OP_N ? s.k : s.n; }
   int64_t b_cols() const { return s.tb == CUBLAS_OP_N ? s.n : s.k; }
 
-  // Descriptions of s, and what the heuristic says of it.
+  // Creates the descriptors of `setup` and asks the heuristic.
   cublasStatus_t make(const Spec& setup) {
     destroy();
     s = setup;
@@ -98,7 +98,7 @@ struct CublasLt : testing::Test {
   }
   cublasStatus_t heuristic() { return cublasLtMatmulAlgoGetHeuristic(handle, desc, a, b, d, d, preference, 1, &result, &count); }
 
-  // Tensors a, b, d and workspace with gaps between them; the elements of a and b, and of d if it is read, have values.
+  // Places a, b, d and the workspace with gaps between them. The elements of a and b get values, and those of d if it is read.
   template <class T, class Out>
   void fill(bool with_d = true) {
     if (!memory) {
@@ -156,7 +156,7 @@ struct CublasLt : testing::Test {
     EXPECT_EQ(multiply(), CUBLAS_STATUS_INVALID_VALUE) << text;
     expect_report(text);
   }
-  // Refused only where it would run, since it depends on memory.
+  // Refused only when it runs, since it depends on memory.
   void expect_fault(const std::string& text) {
     EXPECT_EQ(multiply(), CUBLAS_STATUS_SUCCESS) << text;
     EXPECT_EQ(cudaDeviceSynchronize(), cudaErrorIllegalAddress);
@@ -211,8 +211,8 @@ TEST_F(CublasLt, LeavesNothingInTheWorkspace) {
   ASSERT_EQ(cudaMemcpy(left.data(), pw, s.workspace, cudaMemcpyDeviceToHost), cudaSuccess);
   EXPECT_TRUE(std::all_of(left.begin(), left.end(), [](float x) { return x != x; }));
 }
-// 33 products of 8 · 1, then 7 times 33 of 1 · 1, in bf16, whose numbers from 256 to 512 are even. Exactly the sum is 495, half
-// way between two of them: 496. If each part is added in bf16, it is 264, 297 → 296, 329 → 328, … 489 → 488, losing 1 each time.
+// 8 parts of 33 products: 33 · 8, then 7 times 33 · 1, in total 495. From 256 to 512 bf16 has only the even numbers. Rounded
+// once, 495 becomes 496. If each part is added in bf16, the sum is 264, 297 → 296, 329 → 328, … 489 → 488 and loses 1 each time.
 TEST_F(CublasLt, RoundsPartsToTheResultsTypeWhereThatIsAllowed) {
   for (uint32_t reductions : {uint32_t{CUBLASLT_REDUCTION_SCHEME_MASK}, uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE}}) {
     Spec setup{.m = 1, .n = 1, .k = 264, .type_a = CUDA_R_16BF, .type_b = CUDA_R_16BF, .type_d = CUDA_R_16BF};
@@ -346,7 +346,8 @@ TEST_F(CublasLt, RefusesWhatWasDestroyed) {
 }
 
 // ---- NVIDIA's library ---------------------------------------------------------------------------------------------------------
-// Called by the declarations and constants of the emulator's header: what it is told, it gives back.
+// Calls NVIDIA's library through the declarations and constants of the emulator's header: it returns the attributes that were
+// set.
 TEST(RealCublasLt, HasTheConstantsOfTheEmulatorsHeader) {
   void* const file = dlopen("libcublasLt.so.13", RTLD_LAZY | RTLD_LOCAL);
   if (!file) GTEST_SKIP() << "libcublasLt.so.13 is not installed";
@@ -382,7 +383,7 @@ TEST(RealCublasLt, HasTheConstantsOfTheEmulatorsHeader) {
   const auto of_desc = [&](int attribute) { return get("cublasLtMatmulDescGetAttribute", desc, attribute, int32_t{-1}); };
   EXPECT_EQ(of_desc(0), CUBLAS_COMPUTE_32F);
   EXPECT_EQ(of_desc(1), CUDA_R_32F);
-  EXPECT_EQ(of_desc(2), 0);  // alpha and beta are the host's
+  EXPECT_EQ(of_desc(2), 0);  // alpha and beta are in host memory
   const cublasOperation_t t = CUBLAS_OP_T;
   for (const auto attribute : {CUBLASLT_MATMUL_DESC_TRANSA, CUBLASLT_MATMUL_DESC_TRANSB}) {
     EXPECT_EQ(of_desc(attribute), CUBLAS_OP_N);

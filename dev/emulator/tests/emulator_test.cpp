@@ -1,4 +1,4 @@
-// What the emulator computes, against statements of its own: collectives, fragment layouts, number types, streams.
+// What the emulator computes, against independent formulas: collectives, fragment layouts, number types, streams.
 #include "emulator/emulator.h"
 
 #include <cuda_bf16.h>
@@ -94,7 +94,7 @@ TEST_F(Emulator, VotesCountTheLanesOfTheMask) {
   }
 }
 
-// The order of the additions is that of the butterfly, whatever the order of the threads.
+// The additions have the order of the butterfly, whatever the order of the threads.
 TEST_F(Emulator, ReductionsGiveEveryThreadTheSameBits) {
   std::mt19937 random(7);
   std::vector<float> in(256);
@@ -154,7 +154,7 @@ Layout formula(char matrix, int inner) {
   return layout;
 }
 
-// Integer matrices in, registers filled as the layouts say: the product is exact, so one wrong index shows.
+// Integer matrices, with registers filled as the layouts say. The result is exact, so one wrong index shows.
 void check_mma(int type, int inner, const Layout& a, const Layout& b, const Layout& c) {
   std::mt19937 random(11);
   const auto small = [&] { return static_cast<float>(static_cast<int>(random() % 17) - 8); };
@@ -275,7 +275,7 @@ TEST_F(Emulator, LdmatrixAgreesWithTheTable) {
   EXPECT_EQ(compared, 2432);
 }
 
-// Sums whose results tell the hardware's models apart (products, at which k; c is 0 unless given).
+// Sums that tell the hardware models apart (products, and at which k; c is 0 unless given).
 TEST_F(Emulator, MmaCutsTowardZeroAsTheHardwareDoes) {
   struct Vector {
     std::vector<std::pair<int, float>> products;
@@ -319,7 +319,7 @@ TEST_F(Emulator, HalfTypesConvertAsTheCpuCodeDoes) {
   }
 }
 
-// Half products have 22 bits and the sum of one and a half fits in 80: long double holds it exactly where exponents are near.
+// The product of two halves has 22 bits, and its sum with a half fits in 80. long double is exact where the exponents are near.
 TEST_F(Emulator, FusedHalfArithmeticRoundsOnce) {
   std::mt19937 random(5);
   int differs = 0;
@@ -339,7 +339,7 @@ TEST_F(Emulator, FusedHalfArithmeticRoundsOnce) {
     }
     differs += __half_as_ushort(a * b + c) != bits;
   }
-  EXPECT_GT(differs, 0);  // two roundings are another function
+  EXPECT_GT(differs, 0);  // rounding twice gives other results
 }
 
 // ---- streams ------------------------------------------------------------------------------------------------------------------

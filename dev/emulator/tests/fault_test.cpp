@@ -1,4 +1,4 @@
-// Every planted bug is found under every seed, and the same code without it passes. TLL_SEEDS=10 tries more of them.
+// Every planted bug is found under every seed, and the code without the bug passes. TLL_SEEDS=10 tries more seeds.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -33,7 +33,7 @@ Outcome run(const Case& c, bool bug) {
   std::vector<float> host(kValues);
   for (int i = 0; i < kValues; i++) host[static_cast<size_t>(i)] = static_cast<float>(i % 7);
   std::memset(m.result, 0, sizeof(m.result));
-  // As in a program's arena: one allocation, tensors with gaps between them.
+  // As in the program's arena: one allocation, tensors with gaps between them.
   constexpr size_t kBytes = kValues * sizeof(float), kGap = 256;
   char* arena = nullptr;
   EXPECT_EQ(cudaMalloc(&arena, 2 * kBytes + 3 * kGap), cudaSuccess);
@@ -68,7 +68,7 @@ struct PlantedBugs : testing::Test {
   ~PlantedBugs() override { emulator::options() = before; }
 };
 
-// A report of a kernel names it, a source line and, where memory is at fault, a tensor.
+// The report of a kernel's fault names the kernel, a source line and, where memory is at fault, a tensor.
 void expect_complete(const emulator::Report& r) {
   if (r.fault == Fault::host || r.fault == Fault::launch) return;
   EXPECT_TRUE(r.kernel.starts_with("planted::")) << r.message;
@@ -111,7 +111,7 @@ TEST_F(PlantedBugs, AreFoundUnderEverySeed) {
         }
 }
 
-// For a reader: one report of each.
+// For people: one report of each.
 TEST_F(PlantedBugs, DISABLED_Print) {
   for (const Case& c : planted::cases()) {
     emulator::options().arch = std::max(750, c.first_arch);
@@ -126,7 +126,7 @@ const Case& find(const std::string& name) {
   return planted::cases().front();
 }
 
-// A report says which kernel, block, thread and array, and both lines.
+// A report names kernel, block, thread and array, and both lines.
 TEST_F(PlantedBugs, ReportsNameThePlaces) {
   const auto barrier = run(find("refill"), true).reports;
   ASSERT_EQ(barrier.size(), 1u);
@@ -147,7 +147,7 @@ TEST_F(PlantedBugs, ReportsNameThePlaces) {
   EXPECT_GT(index[0].place.line, 0);
 }
 
-// The registers of kernels come from what nvcc or dev/check_spills.sh print.
+// Register counts are read from the output of nvcc and of dev/check_spills.sh.
 TEST_F(PlantedBugs, RegistersAreReadFromReports) {
   const std::string file = testing::TempDir() + "registers.txt";
   std::ofstream(file)

@@ -1,4 +1,4 @@
-// Stream capture and graphs, and the codes of what a capture forbids.
+// Stream capture and graphs, and the error codes of what a capture forbids.
 #include <gtest/gtest.h>
 
 #include <functional>
@@ -83,7 +83,7 @@ TEST_F(Graphs, ReplayWhatWasCapturedWithItsFrozenArguments) {
     expect(c, 2 * value);
     expect(b, 0.0f);
   }
-  // In its stream's order, and as late as the wait.
+  // In the order of its stream, and not before the wait.
   EXPECT_EQ(cudaGraphLaunch(executable, stream), cudaSuccess);
   collectives::scale(stream, a, c, 1.0f, kValues);
   EXPECT_EQ(cudaGraphLaunch(executable, stream), cudaSuccess);
@@ -132,7 +132,7 @@ TEST_F(Graphs, LaunchesAreCheckedAtEveryReplay) {
   }
 }
 
-// Each of these ends the capture: the code, a report, no graph.
+// Each of these invalidates the capture: an error code, a report, no graph.
 TEST_F(Graphs, WhatACaptureForbids) {
   cudaStream_t blocking = nullptr, other = nullptr;
   cudaEvent_t outside = nullptr;
@@ -231,8 +231,8 @@ TEST_F(Graphs, WhatACaptureForbids) {
   EXPECT_EQ(cudaStreamDestroy(other), cudaSuccess);
 }
 
-// What is allowed meanwhile: other streams, another thread's allocations in thread-local mode, the default stream where no
-// blocking stream captures, questions that touch no stream.
+// Allowed during a capture: other streams, another thread's allocations in thread-local mode, the default stream if no blocking
+// stream captures, and queries that touch no stream.
 TEST_F(Graphs, WhatACaptureAllows) {
   void* p = nullptr;
   size_t free_bytes = 0, total = 0;
@@ -260,7 +260,7 @@ TEST_F(Graphs, WhatACaptureAllows) {
   EXPECT_EQ(cudaGraphDestroy(second), cudaSuccess);
 }
 
-// A program's end prints what was found, and counts it.
+// At the end of a program the faults are printed and counted.
 TEST_F(Graphs, PrintReportsCounts) {
   EXPECT_EQ(emulator::print_reports(), 0u);
   EXPECT_EQ(cudaFree(a + 1), cudaErrorInvalidValue);

@@ -1,4 +1,4 @@
-// Kernels and host code with one bug each, and the same without it.
+// Kernels and host code, each with one bug and without it.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -11,7 +11,7 @@ namespace planted {
 
 inline constexpr int kValues = 4096;
 
-// Tensors of a case in one allocation, with gaps between them; fresh for each run.
+// The tensors of a case, in one allocation with gaps between them; new for each run.
 struct Memory {
   float *in, *out;        // kValues each; in holds i % 7, out is not written
   int* counter;           // 64 zeros
@@ -23,9 +23,8 @@ struct Case {
   const char* name;
   void (*run)(bool bug, Memory& memory);  // enqueues; the caller synchronises
   int first_arch;                         // an architecture that has all it needs
-  // The faults of which one is reported. Which of them comes first may depend on the order of threads: without a barrier, whoever
-  // reads first reads what nobody has written yet, and whoever comes second races. None: the bug shows as result[i] != i, i <
-  // 256.
+  // One of these faults is reported. Which one may depend on the order of threads: without a barrier, a thread that reads first
+  // reads uninitialised memory, and one that comes second races. Empty: the bug shows as result[i] != i for some i < 256.
   std::vector<emulator::Fault> faults;
   int last_arch = 9999;
 };

@@ -12,7 +12,7 @@ __global__ void missing_barrier_kernel(float* out, const float* in) {
 }
 TLL_CASE(missing_barrier, 750, kUnordered, 1, 128, 0, m.out, m.in)
 
-// The second barrier of a loop: without it the array is refilled while others still read.
+// Without the second barrier of the loop, the array is refilled while others still read it.
 template <bool kBug>
 __global__ void refill_kernel(float* out, const float* in) {
   __shared__ float s[64];
@@ -50,7 +50,7 @@ __global__ void dynamic_shared_end_kernel(float* out, const float* in, int n) {
 }
 TLL_CASE(dynamic_shared_end, 750, kOutside, 1, 32, 100 * 4, m.out, m.in, 100)
 
-// Rows of 100 values, but the blocks are laid out for 96: two blocks write some of them.
+// Two blocks write the same row.
 template <bool kBug>
 __global__ void one_row_two_blocks_kernel(float* out, const float* in) {
   const int row = kBug ? static_cast<int>(blockIdx.x) / 2 : static_cast<int>(blockIdx.x);
@@ -58,7 +58,7 @@ __global__ void one_row_two_blocks_kernel(float* out, const float* in) {
 }
 TLL_CASE(one_row_two_blocks, 750, kRace, 8, 100, 0, m.out, m.in)
 
-// A block reads what another one of the same launch writes.
+// A block reads what another block of the same launch writes.
 template <bool kBug>
 __global__ void other_block_reads_kernel(float* data, float* out) {
   const int other = kBug ? static_cast<int>(blockIdx.x + 1) % 4 : static_cast<int>(blockIdx.x);
@@ -112,7 +112,7 @@ TLL_CASE(uninitialised_device, 750, kUnwritten, 1, 32, 0, m.out, m.in)
 
 template <bool kBug>
 __global__ void misaligned_vector_kernel(float* out, const float* in) {
-  const int row = kBug ? 33 : 36;  // an odd pitch: every other row begins off the 16 bytes
+  const int row = kBug ? 33 : 36;  // an odd pitch: most rows are not aligned to 16 bytes
   tll::store_vec(out + 4 * threadIdx.x, tll::load_vec<4>(in + row * static_cast<int>(threadIdx.x)));
 }
 TLL_CASE(misaligned_vector, 750, kMisaligned, 1, 32, 0, m.out, m.in)
@@ -124,7 +124,7 @@ __global__ void misaligned_pointer_kernel(float* out, const float* in) {
 }
 TLL_CASE(misaligned_pointer, 750, kMisaligned, 1, 32, 0, m.out, m.in)
 
-// Blocks leave partial sums, and the last one to arrive adds them: the fence orders them before the count.
+// Blocks write partial sums, and the last one to arrive adds them. The fence orders the writes before the count.
 template <bool kBug>
 __global__ void last_block_kernel(float* out, const float* in, int* counter) {
   __shared__ int last;
@@ -178,7 +178,7 @@ __global__ void large_shared_kernel(float* out) {
   s[threadIdx.x] = 1.0f;
   out[threadIdx.x] = s[threadIdx.x];
 }
-// Too much for any architecture, 64 KiB at the least and 227 at most; and more than 48 KiB without the opt-in.
+// More than any architecture grants (64 KiB at least, 227 at most); then more than 48 KiB without the opt-in.
 void too_much_shared(bool bug, Memory& m) {
   cudaLaunchConfig_t config = {};
   config.gridDim = 1;
@@ -199,7 +199,7 @@ void no_opt_in(bool bug, Memory& m) {
 }
 TLL_HOST_CASE(no_opt_in, 750, kLaunch)
 
-// A copy through the default stream does not wait for a stream that does not block.
+// A copy in the default stream does not wait for a non-blocking stream.
 void unordered_copy(bool bug, Memory& m) {
   cudaStream_t stream;
   TLL_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));

@@ -1,4 +1,4 @@
-// How the planted cases are written down.
+// How planted cases are written.
 #pragma once
 
 #include "dev/emulator/tests/planted.h"
@@ -19,7 +19,7 @@ struct Registered {
 
 }  // namespace planted
 
-// A case that is a function name(bug, memory).
+// A case that is the function name(bug, memory).
 #define TLL_HOST_CASE(name, first_arch, faults) const Registered name##_case{{#name, name, first_arch, faults}};
 // A case that launches name_kernel<bug>.
 #define TLL_CASE(name, first_arch, faults, grid, block, shared, ...)                                          \

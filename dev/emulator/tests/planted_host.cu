@@ -1,4 +1,4 @@
-// Planted bugs of the host's side: launches that the architecture refuses, streams, events, buffers.
+// Planted bugs of host code: launches that the architecture refuses, streams, events, buffers.
 #include "dev/emulator/tests/planted_cases.cuh"
 
 namespace planted {
@@ -42,7 +42,7 @@ void static_shared(bool bug, Memory& m) {
 }
 TLL_HOST_CASE(static_shared, 750, kLaunch)
 
-// 20 KiB of static and 30 of dynamic shared memory: together more than 48. The array is not even used.
+// 20 KiB of static and 30 KiB of dynamic shared memory are more than 48 together. The array is not even used.
 template <bool kBug>
 __global__ void static_and_dynamic_kernel(float* out, int n) {
   __shared__ float s[5 * 1024];
@@ -54,7 +54,7 @@ void static_and_dynamic(bool bug, Memory& m) {
 }
 TLL_HOST_CASE(static_and_dynamic, 750, kLaunch)
 
-// Dynamic shared memory that one architecture grants and another does not: 99 KiB of sm_86, 163 of sm_80, 227 of sm_90.
+// Dynamic shared memory beyond the architecture's limit: 99 KiB of sm_86, 163 of sm_80, 227 of sm_90.
 template <bool kBug>
 __global__ void dynamic_kernel(float* out, int n) {
   float* s = tll::dynamic_shared<float>();
@@ -71,7 +71,7 @@ void architecture_limit(bool bug, Memory& m) {
 }
 TLL_HOST_CASE(architecture_limit, 750, kLaunch)
 
-// The opt-in was made for another instantiation of the kernel.
+// The opt-in is for another instantiation of the kernel.
 template <class Float, int kTile>
 __global__ void tile_kernel(float* out, int n) {
   auto* s = tll::dynamic_shared<Float>();
@@ -87,7 +87,7 @@ void other_instantiation(bool bug, Memory& m) {
 }
 TLL_HOST_CASE(other_instantiation, 750, kLaunch)
 
-// The test says that nvcc reported 68 registers of this kernel.
+// The test states that nvcc reported 68 registers for this kernel.
 void too_many_registers(bool bug, Memory& m) { (void)try_launch(touch_kernel<true>, 1, bug ? 960 : 896, 0, m); }
 TLL_HOST_CASE(too_many_registers, 750, kLaunch)
 
@@ -108,7 +108,7 @@ struct TwoStreams {
   }
 };
 
-// One stream doubles what the other one has just doubled.
+// One stream doubles what another has just doubled.
 void missing_event(bool bug, Memory& m) {
   TwoStreams s;
   tll::launch(double_kernel, 4, 64, 0, s.a, m.in + 256, m.in, 256);
@@ -119,7 +119,7 @@ void missing_event(bool bug, Memory& m) {
 }
 TLL_HOST_CASE(missing_event, 750, kRace)
 
-// The event is recorded before the work that it should stand for.
+// The event is recorded before the work that it should cover.
 void early_event(bool bug, Memory& m) {
   TwoStreams s;
   if (bug) TLL_CUDA(cudaEventRecord(s.event, s.a));
@@ -142,7 +142,7 @@ void reused_tensor(bool bug, Memory& m) {
 }
 TLL_HOST_CASE(reused_tensor, 750, kRace)
 
-// An upload in one stream, its use in another.
+// An upload in one stream is used in another.
 void upload_elsewhere(bool bug, Memory& m) {
   TwoStreams s;
   TLL_CUDA(cudaMemcpyAsync(m.in, m.pinned, 1024, cudaMemcpyHostToDevice, s.a));
@@ -163,7 +163,7 @@ void download_elsewhere(bool bug, Memory& m) {
 }
 TLL_HOST_CASE(download_elsewhere, 750, kRace)
 
-// A staging buffer is filled again before the copy from it is done.
+// A staging buffer is refilled before the copy from it is done.
 void reused_staging(bool bug, Memory& m) {
   TwoStreams s;
   for (int i = 0; i < 3; i++) {
@@ -176,7 +176,7 @@ void reused_staging(bool bug, Memory& m) {
 }
 TLL_HOST_CASE(reused_staging, 750, kHost)
 
-// Results are read before the stream was waited for.
+// Results are read before the stream is waited for.
 void early_read(bool bug, Memory& m) {
   TwoStreams s;
   tll::launch(double_kernel, 4, 64, 0, s.a, m.out, m.in, 256);
@@ -187,7 +187,7 @@ void early_read(bool bug, Memory& m) {
 }
 TLL_HOST_CASE(early_read, 750, kHost)
 
-// The same by an event that another stream recorded.
+// The same, with a wait for an event of another stream.
 void wrong_event(bool bug, Memory& m) {
   TwoStreams s;
   tll::launch(double_kernel, 4, 64, 0, s.a, m.out, m.in, 256);
@@ -231,7 +231,7 @@ void freed_memory(bool bug, Memory&) {
 }
 TLL_HOST_CASE(freed_memory, 750, kOutside)
 
-// Two branches of a graph that write one tensor.
+// Two branches of a graph write one tensor.
 void graph_branches(bool bug, Memory& m) {
   TwoStreams s;
   cudaEvent_t joined = nullptr;

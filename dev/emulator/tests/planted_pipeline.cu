@@ -5,7 +5,7 @@ namespace planted {
 
 enum class Slip { none, wait, barrier, refill, commit };
 
-// A pipeline of kStages stages as GEMM kernels have it: issue stage i + kStages - 1, wait for stage i, use it.
+// A pipeline of kStages stages, as in GEMM kernels: issue stage i + kStages - 1, wait for stage i, use it.
 template <int kStages, Slip kSlip>
 __global__ void stages_kernel(float* out, const float* in, int steps) {
   __shared__ __align__(16) float s[kStages][128];
@@ -40,7 +40,7 @@ const Registered stages_cases[] = {
         {"stages3_refill", stages<3, Slip::refill>, 800, (Faults{Fault::race, Fault::uninitialised, Fault::copy_in_flight})}},
 };
 
-// A tile with a ragged end: the zeros come from the byte count; the bug leaves the rest of the tile as it was.
+// A ragged tile: cp.async's byte count gives the zeros. The bug leaves the rest of the tile as it was.
 template <bool kBug>
 __global__ void ragged_tile_kernel(float* out, const float* in, int n) {
   __shared__ __align__(16) float s[128];
@@ -63,7 +63,7 @@ __global__ void copy_too_long_kernel(float* out, const float* in, int n) {
 }
 TLL_CASE(copy_too_long, 800, kOutside, 1, 32, 0, m.out, m.in, 128)
 
-// The source ends with the tensor, the copy reads on.
+// The copy reads past the end of the tensor.
 template <bool kBug>
 __global__ void copy_past_end_kernel(float* out, const float* in, int first) {
   __shared__ __align__(16) float s[32];
@@ -75,7 +75,7 @@ __global__ void copy_past_end_kernel(float* out, const float* in, int first) {
 }
 TLL_CASE(copy_past_end, 750, kOutside, 1, 32, 0, m.out, m.in, kValues - 32)
 
-// The source is changed while the copy is under way.
+// The source is overwritten while the copy is in flight.
 template <bool kBug>
 __global__ void source_changed_kernel(float* out, float* in) {
   __shared__ __align__(16) float s[128];
@@ -93,7 +93,7 @@ __global__ void source_changed_kernel(float* out, float* in) {
 }
 TLL_CASE(source_changed, 800, kRace, 1, 32, 0, m.out, m.in)
 
-// Its own destination is read by the thread that copies, before the wait.
+// The copying thread reads its own destination before the wait.
 template <bool kBug>
 __global__ void own_copy_kernel(float* out, const float* in) {
   __shared__ float s[32];
@@ -106,7 +106,7 @@ __global__ void own_copy_kernel(float* out, const float* in) {
 }
 TLL_CASE(own_copy, 800, kInFlight, 1, 32, 0, m.out, m.in)
 
-// Two copies of a group to the same bytes.
+// Two copies of one group write the same bytes.
 template <bool kBug>
 __global__ void twice_copied_kernel(float* out, const float* in) {
   __shared__ float s[64];
@@ -118,7 +118,7 @@ __global__ void twice_copied_kernel(float* out, const float* in) {
 }
 TLL_CASE(twice_copied, 800, kInFlight, 1, 32, 0, m.out, m.in)
 
-// The copies of the last stage were never waited for before the array serves another purpose.
+// The array is reused without waiting for the copies of the last stage.
 template <bool kBug>
 __global__ void left_over_copy_kernel(float* out, const float* in) {
   __shared__ __align__(16) float s[2][128];
@@ -139,7 +139,7 @@ __global__ void left_over_copy_kernel(float* out, const float* in) {
 TLL_CASE(left_over_copy, 800, kInFlight, 1, 32, 0, m.out, m.in)
 
 // ---- tensor cores -------------------------------------------------------------------------------------------------------------
-// result = A · I in bf16 with A[i][j] = 16 i + j: every fragment is loaded by hand, one index is the bug's.
+// result = A · I in bf16 with A[i][j] = 16 i + j. Every fragment is loaded by hand; each bug gets one index wrong.
 enum class Wrong { nothing, a_column, b_row, c_row, trans, step };
 template <class Float, Wrong kWrong>
 __global__ void product_kernel(float* out) {
@@ -185,7 +185,7 @@ const Registered product_cases[] = {
     Registered{{"product_step", product<tll::half, Wrong::step>, 750, kWrongValues}},
 };
 
-// A block of 48 threads: the second warp has not enough lanes for mma.
+// A block of 48 threads: the second warp has too few lanes for mma.
 template <bool kBug>
 __global__ void half_a_warp_kernel(float* out) {
   uint32_t a[4] = {}, b[2] = {};
@@ -195,7 +195,7 @@ __global__ void half_a_warp_kernel(float* out) {
 }
 TLL_CASE(half_a_warp, 750, kCollective, 1, 48, 0, m.out)
 
-// Some lanes skip the product because their rows are beyond the matrix.
+// Some lanes skip the mma because their rows are outside the matrix.
 template <bool kBug>
 __global__ void skipped_rows_kernel(float* out, int rows) {
   const int g = static_cast<int>(threadIdx.x) / 4;
@@ -218,7 +218,7 @@ __global__ void exited_rows_kernel(float* out, int rows) {
 }
 TLL_CASE(exited_rows, 750, kCollective, 1, 32, 0, m.out, 5)
 
-// Two warps: one fills the rows of the other without a barrier of the block.
+// Each of two warps fills the rows of the other, without a block barrier.
 template <bool kBug>
 __global__ void ldmatrix_other_warp_kernel(float* out) {
   __shared__ __align__(16) tll::half s[2][8][8];
@@ -235,7 +235,7 @@ __global__ void ldmatrix_other_warp_kernel(float* out) {
 }
 TLL_CASE(ldmatrix_other_warp, 750, kUnordered, 1, 64, 0, m.out)
 
-// The tile has 12 rows, ldmatrix takes 16.
+// The tile has 12 rows, but ldmatrix reads 16.
 template <bool kBug>
 __global__ void missing_rows_kernel(float* out, int rows) {
   __shared__ __align__(16) tll::half s[16][8];
@@ -247,7 +247,7 @@ __global__ void missing_rows_kernel(float* out, int rows) {
 }
 TLL_CASE(missing_rows, 750, kUnwritten, 1, 32, 0, m.out, 12)
 
-// ldmatrix of device memory, which only shared memory allows.
+// ldmatrix of device memory; it reads only shared memory.
 template <bool kBug>
 __global__ void ldmatrix_device_kernel(float* out, const float* in) {
   __shared__ __align__(16) float s[32];
@@ -259,7 +259,7 @@ __global__ void ldmatrix_device_kernel(float* out, const float* in) {
 }
 TLL_CASE(ldmatrix_device, 750, kOutside, 1, 32, 0, m.out, m.in)
 
-// Sums of bf16 products on an architecture without them; __reduce_add_sync and cp.async likewise.
+// An instruction that the architecture lacks: __reduce_add_sync begins with sm_80.
 template <bool kBug>
 __global__ void old_architecture_kernel(int* counter, const float* in) {
   const unsigned all = 0xffffffffu;

@@ -3,7 +3,7 @@
 
 namespace planted {
 
-// A tile is read transposed by a block of 16 × 8 threads.
+// A block of 16 × 8 threads reads a tile transposed.
 template <bool kBug>
 __global__ void transpose_kernel(float* out, const float* in) {
   __shared__ float tile[16][17];
@@ -24,7 +24,7 @@ __global__ void partial_warp_sum_kernel(float* out, const float* in) {
 }
 TLL_CASE(partial_warp_sum, 750, kCollective, 1, dim3(5, 4, 2), 0, m.out, m.in)
 
-// One thread too many of z: its plane is beyond the array.
+// One plane of threads too many in z: it is outside the array.
 template <bool kBug>
 __global__ void planes_kernel(float* out, const float* in) {
   __shared__ float s[4][4][4];
@@ -35,7 +35,7 @@ __global__ void planes_kernel(float* out, const float* in) {
 }
 TLL_CASE(planes, 750, kOutside, 1, dim3(4, 4, 4), 0, m.out, m.in)
 
-// Every thread comes to the same line, but not in the same iteration: half of them skip one.
+// All threads reach the same barriers in the source, but half of them skip one iteration.
 template <bool kBug>
 __global__ void skipped_iteration_kernel(float* out, const float* in) {
   __shared__ float s[64];
@@ -77,7 +77,7 @@ __global__ void barrier_in_branch_kernel(float* out, const float* in) {
 }
 TLL_CASE(barrier_in_branch, 750, kBarrier, 1, 128, 0, m.out, m.in)
 
-// A barrier that hides in a device function, called by the first warp alone.
+// A barrier inside a device function that only the first warp calls.
 __device__ __noinline__ float exchange(float* s, float x) {
   s[threadIdx.x] = x;
   __syncthreads();
@@ -105,7 +105,7 @@ __global__ void count_barrier_kernel(int* counter, const float* in) {
 }
 TLL_CASE(count_barrier, 750, kBarrier, 1, 64, 0, m.counter, m.in)
 
-// The sum of a block in halves, the last steps without a barrier because "a warp runs in step".
+// A tree reduction of the block. Its last steps lack a barrier because "a warp runs in lockstep".
 template <bool kBug>
 __global__ void warp_synchronous_kernel(float* out, const float* in) {
   __shared__ float s[128];
@@ -124,7 +124,7 @@ __global__ void warp_synchronous_kernel(float* out, const float* in) {
 }
 TLL_CASE(warp_synchronous, 750, kRace, 1, 128, 0, m.out, m.in)
 
-// The branch is taken by lanes 0 … 9, the mask names 16 of them.
+// Lanes 0 … 9 take the branch, but the mask names 16.
 template <bool kBug>
 __global__ void divergent_mask_kernel(float* out, const float* in) {
   float x = in[threadIdx.x];
@@ -136,7 +136,7 @@ __global__ void divergent_mask_kernel(float* out, const float* in) {
 }
 TLL_CASE(divergent_mask, 750, kCollective, 1, 32, 0, m.out, m.in)
 
-// Two branches, one collective each: the masks overlap.
+// Two branches with one collective each, whose masks overlap.
 template <bool kBug>
 __global__ void two_branches_kernel(float* out, const float* in) {
   float x = in[threadIdx.x];
@@ -149,7 +149,7 @@ __global__ void two_branches_kernel(float* out, const float* in) {
 }
 TLL_CASE(two_branches, 750, kCollective, 1, 32, 0, m.out, m.in)
 
-// The mask is a ballot of who is in the branch; the bug takes it of another condition.
+// The mask is a ballot of the branch's condition; the bug takes another condition.
 template <bool kBug>
 __global__ void ballot_mask_kernel(float* out, const float* in) {
   float x = in[threadIdx.x];
@@ -159,7 +159,7 @@ __global__ void ballot_mask_kernel(float* out, const float* in) {
 }
 TLL_CASE(ballot_mask, 750, kCollective, 1, 32, 0, m.out, m.in)
 
-// Groups of 16 lanes; the source lane is counted from the warp's beginning, not the group's.
+// Groups of 16 lanes. The bug counts the source lane from the warp's first lane, and one too far.
 template <bool kBug>
 __global__ void group_lane_kernel(float* out) {
   const unsigned lane = threadIdx.x, group = lane / 16;
@@ -175,7 +175,7 @@ void group_lane(bool bug, Memory& m) {
 }
 TLL_HOST_CASE(group_lane, 750, kWrongValues)
 
-// A struct in shared memory: one member is written by thread 0, the other one by thread 32, both read by all.
+// A struct in shared memory: thread 0 writes one member, thread 32 the other, and all read both.
 struct Statistics {
   float sum, largest;
   int count[4];
@@ -191,7 +191,7 @@ __global__ void shared_struct_kernel(float* out, const float* in) {
 }
 TLL_CASE(shared_struct, 750, kUnwritten, 1, 64, 0, m.out, m.in)
 
-// Static and dynamic arrays together; the dynamic one is cut into two by hand, with an overlap of one value.
+// Static and dynamic arrays together. The dynamic one is split by hand, in the bug with an overlap of one value.
 template <bool kBug>
 __global__ void mixed_shared_kernel(float* out, const float* in) {
   __shared__ float scale[2];
@@ -206,7 +206,7 @@ __global__ void mixed_shared_kernel(float* out, const float* in) {
 }
 TLL_CASE(mixed_shared, 750, kRace, 1, 64, 128 * 4, m.out, m.in)
 
-// What a step needs of the next one was written before the barrier, but by a loop that goes on after it.
+// Double buffering. The bug writes the next values into the buffer that is being read.
 template <bool kBug>
 __global__ void double_buffer_kernel(float* out, const float* in) {
   __shared__ float s[2][64];
@@ -223,7 +223,7 @@ __global__ void double_buffer_kernel(float* out, const float* in) {
 }
 TLL_CASE(double_buffer, 750, kRace, 1, 64, 0, m.out, m.in)
 
-// A column of the scan is written before the others have read it.
+// A scan step overwrites values that others have not read yet.
 template <bool kBug>
 __global__ void scan_kernel(float* out, const float* in) {
   __shared__ float s[64];
@@ -240,7 +240,7 @@ __global__ void scan_kernel(float* out, const float* in) {
 }
 TLL_CASE(scan, 750, kRace, 1, 64, 0, m.out, m.in)
 
-// All threads write one flag with one value: still two writers.
+// All threads write the same value to one flag, which is a race all the same.
 template <bool kBug>
 __global__ void common_flag_kernel(float* out, const float* in) {
   __shared__ int any;
@@ -258,7 +258,7 @@ __global__ void common_flag_kernel(float* out, const float* in) {
 }
 TLL_CASE(common_flag, 750, kRace, 1, 64, 0, m.out, m.in)
 
-// Bytes of one word by different threads are no race; overlapping halves are.
+// Different threads may write the bytes of one word; overlapping halves race.
 template <bool kBug>
 __global__ void bytes_kernel(float* out, const float* in) {
   __shared__ __align__(16) unsigned char s[256];
@@ -270,7 +270,7 @@ __global__ void bytes_kernel(float* out, const float* in) {
 }
 TLL_CASE(bytes, 750, kRace, 1, 64, 0, m.out, m.in)
 
-// An array is used again as another type, by other threads.
+// Other threads reuse an array as another type.
 template <bool kBug>
 __global__ void reused_array_kernel(float* out, const float* in) {
   __shared__ __align__(16) unsigned char raw[512];
@@ -287,7 +287,7 @@ __global__ void reused_array_kernel(float* out, const float* in) {
 }
 TLL_CASE(reused_array, 750, kRace, 1, 128, 0, m.out, m.in)
 
-// One warp produces, one consumes, through a flag that is not waited for at a barrier.
+// One warp produces, one consumes. The bug lacks the barrier in one iteration.
 template <bool kBug>
 __global__ void producer_consumer_kernel(float* out, const float* in) {
   __shared__ float box[2][32];
@@ -300,7 +300,7 @@ __global__ void producer_consumer_kernel(float* out, const float* in) {
 }
 TLL_CASE(producer_consumer, 750, kUnordered, 1, 64, 0, m.out, m.in)
 
-// Thread 0 leaves after the last barrier in both, before it in the bug.
+// The threads of a surplus row return after the last barrier; in the bug before it.
 template <bool kBug>
 __global__ void early_return_kernel(float* out, const float* in, int rows) {
   __shared__ float s[2];
@@ -328,7 +328,7 @@ __global__ void warp_mask_kernel(float* out, const float* in) {
 }
 TLL_CASE(warp_mask, 750, kUnordered, 1, 32, 0, m.out, m.in)
 
-// A loop of a warp whose lanes leave at different times, with a vote in it.
+// Lanes leave a loop at different times, though a vote in it names all of them.
 template <bool kBug>
 __global__ void leaving_lanes_kernel(float* out, const float* in) {
   float x = in[threadIdx.x];

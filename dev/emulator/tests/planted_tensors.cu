@@ -1,9 +1,9 @@
-// Planted bugs of device memory: bounds of tensors, alignment, values that nobody wrote, blocks that meet, numbers.
+// Planted bugs of device memory: bounds of tensors, alignment, unwritten values, blocks that share data, numbers.
 #include "dev/emulator/tests/planted_cases.cuh"
 
 namespace planted {
 
-// The last row is one too many: what follows is the gap behind the tensor.
+// One row too many: it lies in the gap behind the tensor.
 template <bool kBug>
 __global__ void rows_kernel(float* out, const float* in, int rows, int columns) {
   for (int row = static_cast<int>(blockIdx.x); row < rows + (kBug ? 1 : 0); row += static_cast<int>(gridDim.x))
@@ -21,7 +21,7 @@ __global__ void before_the_tensor_kernel(float* out, const float* in, int window
 }
 TLL_CASE(before_the_tensor, 750, kOutside, 1, 32, 0, m.out, m.in, 3)
 
-// Far away, in another tensor of the same allocation: found because nobody wrote that, or because both are written.
+// An index that reaches another tensor of the same allocation: found because that tensor is not written.
 template <bool kBug>
 __global__ void another_tensor_kernel(float* out, const float* in, int stride) {
   out[threadIdx.x] = in[kBug ? static_cast<int>(threadIdx.x) + stride : static_cast<int>(threadIdx.x)];
@@ -49,11 +49,11 @@ __global__ void odd_row_kernel(float* out, const float* in, int columns) {
         *reinterpret_cast<const float4*>(row + 4 * threadIdx.x);
   }
 }
-#ifndef __clang__  // which copies a struct by memcpy, and that tells no alignment
+#ifndef __clang__  // clang copies a struct by memcpy, which does not tell the alignment
 TLL_CASE(odd_row, 750, kMisaligned, 3, 8, 0, m.out, m.in, 33)
 #endif
 
-// Two halves as one word, from an odd place.
+// Loads two halves as one word from an odd index.
 template <bool kBug>
 __global__ void odd_half_kernel(float* out, const float* in, int first) {
   const auto* h = reinterpret_cast<const tll::half*>(in) + (kBug ? first : first + 1);
@@ -71,11 +71,11 @@ __global__ void copied_struct_kernel(float* out, const float* in) {
   const Pair pair = p[threadIdx.x];
   out[threadIdx.x] = pair.a + pair.b;
 }
-#ifndef __clang__  // which copies a struct by memcpy, and that tells no alignment
+#ifndef __clang__  // clang copies a struct by memcpy, which does not tell the alignment
 TLL_CASE(copied_struct, 750, kMisaligned, 1, 32, 0, m.out, m.in)
 #endif
 
-// The result of a launch before, of which one block did not come.
+// Reads the result of an earlier launch, in which one block wrote nothing.
 template <bool kBug>
 __global__ void part_written_kernel(float* out, const float* in, int blocks) {
   if (static_cast<int>(blockIdx.x) < (kBug ? blocks - 1 : blocks)) out[blockIdx.x * 32 + threadIdx.x] = in[threadIdx.x];
@@ -92,14 +92,14 @@ void part_written(bool bug, Memory& m) {
 }
 TLL_HOST_CASE(part_written, 750, kUnwritten)
 
-// A copy to the host of what no kernel wrote.
+// Copies to the host what no kernel wrote.
 void unwritten_copy(bool bug, Memory& m) {
   tll::launch(part_written_kernel<false>, 4, 32, 0, nullptr, m.out, m.in, 4);
   (void)cudaMemcpy(m.result, m.out, (bug ? 129 : 128) * sizeof(float), cudaMemcpyDeviceToHost);
 }
 TLL_HOST_CASE(unwritten_copy, 750, kHost)
 
-// Accumulates into memory that nobody has set to zero.
+// Accumulates into memory that nobody zeroed.
 template <bool kBug>
 __global__ void accumulate_kernel(float* out, const float* in, int parts) {
   for (int p = 0; p < parts; p++) {
@@ -113,8 +113,8 @@ __global__ void accumulate_kernel(float* out, const float* in, int parts) {
 }
 TLL_CASE(accumulate, 750, kUnwritten, 1, 32, 0, m.out, m.in, 3)
 
-// ---- blocks that meet ---------------------------------------------------------------------------------------------------------
-// Rows are dealt out in tiles of 8; the last tile of a block and the first of the next share a row.
+// ---- blocks that share data ---------------------------------------------------------------------------------------------------
+// A block writes 8 rows; in the bug 9, of which the last belongs to the next block.
 template <bool kBug>
 __global__ void shared_row_kernel(float* out, const float* in) {
   const unsigned first = 8 * blockIdx.x, last = first + (kBug ? 9 : 8);
@@ -122,7 +122,7 @@ __global__ void shared_row_kernel(float* out, const float* in) {
 }
 TLL_CASE(shared_row, 750, kRace, 4, dim3(32, 4), 0, m.out, m.in)
 
-// A halo of the neighbour's results in the same launch.
+// Reads a halo: the neighbouring block's results of the same launch.
 template <bool kBug>
 __global__ void halo_kernel(float* out, float* work) {
   const unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
@@ -133,7 +133,7 @@ __global__ void halo_kernel(float* out, float* work) {
 }
 TLL_CASE(halo, 750, kRace, 4, 64, 0, m.out, m.in)
 
-// Split sums: the partial results are added by the block that finds the counter full, without a fence on its side's writers.
+// Split reduction: the last block to arrive adds the partial results. The bug counts a block before all its threads have written.
 template <bool kBug>
 __global__ void column_partials_kernel(float* partial, const float* in, int* counter) {
   __shared__ bool last;
@@ -149,7 +149,7 @@ __global__ void column_partials_kernel(float* partial, const float* in, int* cou
 }
 TLL_CASE(column_partials, 750, kUnordered, dim3(1, 6), 64, 0, m.out, m.in, m.counter)
 
-// Integer atomics are fine in any order; a plain increment is not.
+// Integer atomics may come in any order; plain increments race.
 template <bool kBug>
 __global__ void histogram_kernel(int* counts, const float* in, int n) {
   for (unsigned i = blockIdx.x * blockDim.x + threadIdx.x; i < static_cast<unsigned>(n); i += gridDim.x * blockDim.x) {
@@ -172,7 +172,7 @@ __global__ void read_counter_kernel(float* out, int* counter) {
 }
 TLL_CASE(read_counter, 750, kRace, 1, 64, 0, m.out, m.counter)
 
-// ---- the path that is not coherent --------------------------------------------------------------------------------------------
+// ---- __ldg --------------------------------------------------------------------------------------------------------------------
 template <bool kBug>
 __global__ void ldg_in_place_kernel(float* x, float* out) {
   const unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
@@ -222,7 +222,7 @@ __global__ void zero_division_kernel(int* out, const float* in) {
   out[threadIdx.x] = 100 / (kBug ? n : n + 1);
 }
 TLL_CASE(zero_division, 750, kArithmetic, 1, 32, 0, m.counter, m.in)
-// rows · stride in int, of logits that would have 2^32 values.
+// row · stride, the index of a logit, overflows int.
 template <bool kBug>
 __global__ void logit_index_kernel(float* out, int row, int stride) {
   const size_t base = kBug ? static_cast<size_t>(row * stride) : static_cast<size_t>(row) * static_cast<size_t>(stride);
@@ -236,7 +236,7 @@ __global__ void block_offset_kernel(float* out, int rows_per_block) {
 }
 TLL_CASE(block_offset, 750, kArithmetic, 4, 32, 0, m.out, 700000000)
 
-// An index of a local array that depends on the data.
+// A data-dependent index of a local array.
 template <bool kBug>
 __global__ void local_index_kernel(float* out, const float* in) {
   float values[6] = {0, 1, 2, 3, 4, 5};
@@ -249,7 +249,7 @@ __global__ void null_kernel(float* out, const float* bias) {
   out[threadIdx.x] = kBug || bias ? bias[threadIdx.x] : 0.0f;
 }
 TLL_CASE(null, 750, kOutside, 1, 32, 0, m.out, static_cast<const float*>(nullptr))
-// A pointer to a local variable of another thread, through shared memory.
+// A pointer to another thread's local variable, passed through shared memory.
 template <bool kBug>
 __global__ void foreign_local_kernel(float* out, const float* in) {
   __shared__ const float* p[32];

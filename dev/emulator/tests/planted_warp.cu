@@ -12,7 +12,7 @@ __global__ void missing_warp_barrier_kernel(float* out, const float* in) {
 }
 TLL_CASE(missing_warp_barrier, 750, kUnordered, 1, 32, 0, m.out, m.in)
 
-// __syncwarp of half a warp orders that half alone.
+// __syncwarp of half a warp orders only that half.
 template <bool kBug>
 __global__ void half_warp_barrier_kernel(float* out, const float* in) {
   __shared__ float s[32];
@@ -43,7 +43,7 @@ __global__ void shuffle_lane_kernel(float* out, const float* in) {
 }
 TLL_CASE(shuffle_lane, 750, kCollective, 1, 48, 0, m.out, m.in)
 
-// The whole warp is named, half of it calls.
+// The mask names the whole warp, but half of it calls.
 template <bool kBug>
 __global__ void shuffle_mask_kernel(float* out, const float* in) {
   float x = in[threadIdx.x];
@@ -97,7 +97,7 @@ __global__ void copy_without_barrier_kernel(float* out, const float* in) {
 }
 TLL_CASE(copy_without_barrier, 750, kUnordered, 1, 32, 0, m.out, m.in)
 
-// Two stages; in the tail nothing is left to commit, so a wait count that was right before is too large by one.
+// Two stages. In the tail nothing is committed, so a wait count that was right before is one too large.
 template <bool kBug>
 __global__ void pipeline_kernel(float* out, const float* in, int steps) {
   __shared__ float s[2][32];
@@ -170,7 +170,7 @@ TLL_CASE(ldmatrix_without_barrier, 750, kUnordered, 1, 32, 0, m.out)
 
 template <bool kBug>
 __global__ void ldmatrix_pitch_kernel(float* out) {
-  constexpr int kPitch = kBug ? 12 : 16;  // 24 bytes: every other row is off the 16 bytes
+  constexpr int kPitch = kBug ? 12 : 16;  // 24 bytes: every other row is not aligned to 16 bytes
   __shared__ __align__(16) tll::half a[8 * kPitch];
   for (int i = static_cast<int>(threadIdx.x); i < 8 * kPitch; i += 32) a[i] = tll::half{0};
   __syncwarp();

@@ -9,7 +9,7 @@
 
 namespace {
 
-// Of the process's processor time, so that other programs do not count.
+// CPU time of the process, so that other programs do not count.
 double now() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }
 
 TEST(Speed, DISABLED_Figures) {

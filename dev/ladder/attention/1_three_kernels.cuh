@@ -1,22 +1,22 @@
-// As the formula is written: scores, softmax, weighted sum, each a kernel, with the H·N·N scores in memory between them.
+// Three kernels, as the formula is written: scores, softmax, weighted sum. The H·N·N scores are in memory between them.
 //
-// 4·H·N²·D flops, half of them for scores that the mask throws away (rungs 1 to 6). H·N² floats of memory: 2.1 GB at N 4096, H
-// 32. The scores alone move 24·H·N² bytes: written, read three times by the softmax and written by it, and read by the sum; at D
-// = 128 that is 21 flops a byte, memory-bound on every GPU. The products ask for 4·D bytes a score and 6·D a weight, as rung 1 of
+// Traffic: 4·H·N²·D flops, half of them for scores that the mask discards (rungs 1 to 6). The scores take H·N² floats, 2.1 GB at
+// N 4096, H 32. They alone move 24·H·N² bytes: written, read three times and written by the softmax, read by the sum. At D = 128
+// that is 21 flops per byte, memory-bound on every GPU. The matmuls request 4·D bytes per score and 6·D per weight, as rung 1 of
 // matmul does.
 // Occupancy: 64 warps in all three.
-// Limits: first the caches, which answer two loads for each fma; then the memory for the scores.
+// Bottleneck: first the caches, which serve two loads per fma; then memory, for the scores.
 #pragma once
 
 #include "dev/ladder/load.cuh"
 
 namespace tll::ladder {
 
-// A thread owns a score: of query i = blockIdx.y and key j.
+// One thread per score, of query i = blockIdx.y and key j.
 __global__ void __launch_bounds__(128) attention_scores(const __grid_constant__ Attention p) {
   const int j = static_cast<int>(blockIdx.x * 128 + threadIdx.x), i = static_cast<int>(blockIdx.y);
   if (j >= p.N) return;
-  const int64_t first = int64_t{blockIdx.z} * p.N;  // row of the head
+  const int64_t first = int64_t{blockIdx.z} * p.N;  // first row of the head
   const bf16* __restrict__ q = p.q + (first + i) * p.D;
   const bf16* __restrict__ k = p.k + (first + j) * p.D;
   float sum = 0;
@@ -24,7 +24,7 @@ __global__ void __launch_bounds__(128) attention_scores(const __grid_constant__ 
   p.scores[(first + i) * p.N + j] = j <= i ? sum / sqrtf(static_cast<float>(p.D)) : -INFINITY;
 }
 
-// A block owns a row of scores.
+// One block per row of scores.
 __global__ void __launch_bounds__(128) attention_softmax(const __grid_constant__ Attention p) {
   float* row = p.scores + (int64_t{blockIdx.y} * p.N + blockIdx.x) * p.N;
   float top = -INFINITY, sum = 0;
@@ -35,7 +35,7 @@ __global__ void __launch_bounds__(128) attention_softmax(const __grid_constant__
   for (int j = static_cast<int>(threadIdx.x); j < p.N; j += 128) row[j] = expf(row[j] - top) / sum;
 }
 
-// A thread owns an element of the result: column d = threadIdx.x of query i.
+// One thread per element of the result: column d = threadIdx.x of query i = blockIdx.x.
 __global__ void __launch_bounds__(128) attention_weighted_sum(const __grid_constant__ Attention p) {
   const int64_t first = int64_t{blockIdx.y} * p.N;
   const float* __restrict__ weights = p.scores + (first + blockIdx.x) * p.N;

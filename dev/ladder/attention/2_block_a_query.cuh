@@ -1,10 +1,10 @@
-// One kernel: a block owns a query and keeps its N scores in shared memory. First pass: a thread owns every 128th key, scores and
-// their maximum. Second pass: a thread owns a column of the values. Nothing of size N² is left in memory.
+// One kernel, one block per query, which keeps its N scores in shared memory. Nothing of size N² is left in global memory. First
+// pass: a thread computes the scores of every 128th key and their maximum. Second pass: a thread computes a column of the result.
 //
-// Asks for H·N·(4·N·D + 4·D) bytes: each query reads all keys and all values, 1 flop a byte, from L2.
-// Occupancy: shared memory decides, 16 KiB a block at N = 4096: 36 warps on sm_80, 48 on sm_90.
-// Limits: L2; the keys of a warp are rows apart, uncoalesced, as in rung 1 of matmul; and the scores of N keys must fit in shared
-// memory: N is at most about 24,000 on an RTX 3090, 57,000 on an H100.
+// Traffic: requests H·N·(4·N·D + 4·D) bytes. Each query reads all keys and values: 1 flop per byte, from L2.
+// Occupancy: limited by shared memory, 16 KiB per block at N = 4096: 36 warps on sm_80, 48 on sm_90.
+// Bottleneck: L2. The keys that a warp reads are rows apart, uncoalesced, as in rung 1 of matmul. And the scores of N keys must
+// fit in shared memory: N is at most about 24,000 on an RTX 3090, 57,000 on an H100.
 #pragma once
 
 #include "dev/ladder/load.cuh"

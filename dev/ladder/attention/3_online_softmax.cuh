@@ -1,9 +1,9 @@
-// Online softmax: keys are taken one by one, with the maximum so far, and what was summed up is scaled by e^(old - new) when a
-// key raises it. One pass, and no score is kept: any N, and keys and values stream by together. A warp owns a query, a lane every
-// 32nd pair of columns, of q, of k, of v and of the result; shuffles add up the product.
+// Online softmax: one pass over the keys with a running maximum. When a key raises it, what was accumulated is rescaled by e^(old
+// - new). No score is stored, so N is not limited, and keys and values are read together. One warp per query. A lane holds every
+// 32nd pair of columns of q, k, v and the result; a warp-level reduction adds up the dot product.
 //
-// The bytes of rung 2, coalesced now: a warp reads a key of 128 columns in two accesses of 128 bytes. Occupancy: 64 warps.
-// Limits: L2 as before; and for each key five shuffles, two exponentials and a scaling in a chain of dependent steps.
+// Traffic: as rung 2, now coalesced: a warp reads a key of 128 columns in two accesses of 128 bytes. Occupancy: 64 warps.
+// Bottleneck: L2 as before. And for each key a chain of dependent steps: five shuffles, two exponentials and a rescaling.
 #pragma once
 
 #include "dev/ladder/load.cuh"
@@ -14,7 +14,7 @@ inline constexpr float kLog2e = 1.4426950408889634f;  // e^x = 2^(x·log2 e), an
 
 template <int kD>
 __global__ void __launch_bounds__(128) attention_online_softmax(const __grid_constant__ Attention p) {
-  constexpr int kPairs = kD / 64;  // of a lane
+  constexpr int kPairs = kD / 64;  // column pairs per lane
   const int i = static_cast<int>(blockIdx.x * 4 + warp_id()), lane = static_cast<int>(lane_id());
   if (i >= p.N) return;  // the whole warp
   const int64_t first = int64_t{blockIdx.y} * p.N * kD;

@@ -1,10 +1,12 @@
-// Sixteen queries share what they read: a block brings 32 keys and values at a time to shared memory, and each of its 16 warps,
-// one query each, uses them. A lane owns a key for the scores, so that the softmax moves on by 32 keys with one maximum and one
-// scaling, and every 32nd pair of columns for the sum. Rows are 33 or 65 words apart: 32 lanes read 32 rows from 32 banks.
+// Shared tiles: sixteen queries share what they read. A block loads 32 keys and values at a time into shared memory for its 16
+// warps, one query each. For the scores a lane takes one key, so the softmax advances by 32 keys with one maximum and one
+// rescaling. For the result a lane takes every 32nd pair of columns. Rows are 33 or 65 words apart, so 32 lanes read 32 rows from
+// 32 banks.
 //
-// Asks for 4·H·N·D bytes of q and out, and 4·N·D of keys and values for every 16 queries: a sixteenth of rung 3. Occupancy: 64
-// warps (24 KiB of shared memory a block of 16).
-// Limits: shared memory: for each pair of products a word of the key and two of the query.
+// Traffic: requests 4·H·N·D bytes for q and out, and for each head 4·N·D for keys and values per 16 queries: a sixteenth of rung
+// 3.
+// Occupancy: 64 warps (24 KiB of shared memory per block of 16).
+// Bottleneck: shared memory. Every two multiply-adds read one word of the key and two of the query.
 #pragma once
 
 #include "dev/ladder/attention/3_online_softmax.cuh"

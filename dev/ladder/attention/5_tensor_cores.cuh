@@ -1,25 +1,24 @@
-// Tensor cores for both products: a block of four warps owns 64 queries, a warp 16 of them; keys and values come 64 at a time.
-// The accumulators of the scores are, rounded to bf16, exactly the left operand of the second product (kernels/mma.cuh), so that
-// weights never leave the registers. Of a lane's accumulators, elements 0 and 1 lie in one row and 2 and 3 in another, 8 below;
-// the four lanes of a quad hold a whole row, and a maximum over it is two shuffles.
+// Tensor cores for both matmuls: a block of four warps handles 64 queries, a warp 16 of them, and 64 keys and values at a time.
+// The accumulators of the scores, rounded to bf16, are exactly the A operand of the second matmul (kernels/mma.cuh), so the
+// weights never leave the registers. Of a lane's accumulators, elements 0 and 1 lie in one row, 2 and 3 in the row 8 below. The
+// four lanes of a quad hold a whole row, so its maximum takes two shuffles. Needs sm_80.
 //
-// Asks for 4·N·D bytes of keys and values for every 64 queries: 64 flops a byte. Rows of tiles are padded (matmul, rung 7). Needs
-// sm_80.
+// Traffic: requests 4·N·D bytes of keys and values per 64 queries: 64 flops per byte. Tile rows are padded (matmul, rung 7).
 // Occupancy: 51 KiB of shared memory and 136 registers at D = 128: 12 warps.
-// Limits: all wait while a tile is on its way; and half of the tiles lie above the diagonal.
+// Bottleneck: all threads wait while a tile is loaded. And half of the tiles lie above the diagonal.
 #pragma once
 
 #include "dev/ladder/attention/3_online_softmax.cuh"
 
 namespace tll::ladder {
 
-// What a thread knows of its two rows: the highest score so far, the sum of its own weights, and its part of the result.
+// A thread's part of its two rows: the running maximum, the sum of its own weights, and its part of the result.
 template <int kD>
 struct Rows {
   float top[2] = {-INFINITY, -INFINITY}, sum[2] = {}, out[kD / 8][4] = {};
 };
 
-// scores[n/8] = 16 queries of this warp times 8 keys, for 64 keys.
+// scores[n/8] = Q·Kᵀ of this warp's 16 queries and 8 keys, for 64 keys.
 template <int kD>
 TLL_DEVICE void multiply_keys(float (&scores)[8][4], const bf16* queries, const bf16* keys) {
   constexpr int kPitch = kD + 8;
@@ -40,7 +39,7 @@ TLL_DEVICE void multiply_keys(float (&scores)[8][4], const bf16* queries, const 
   }
 }
 
-// Scores become weights; `row` is the query of the thread's first row and `key` the key of its first column.
+// Online softmax: scores become weights. row: the query of the thread's first row; key: the key of its first column.
 template <int kD>
 TLL_DEVICE void weigh(Rows<kD>& rows, float (&scores)[8][4], int row, int key) {
 #pragma unroll

@@ -1,9 +1,9 @@
-// cp.async: the values are on their way while the scores are computed, the next keys while the values are used. Each tile still
-// has one buffer: it is refilled as soon as nobody reads it any more. One group of copies is committed for each tile, so that
-// waiting for all groups but the newest means waiting for the one that is needed next.
+// Prefetching by cp.async: the values arrive while the scores are computed, the next keys while the values are used. Each tile
+// still has one buffer, which is refilled as soon as nobody reads it any more. One group of copies is committed per tile, so
+// waiting for all groups but the newest is waiting for the tile that is needed next. Needs sm_80.
 //
-// Same bytes, shared memory and occupancy; two more barriers for each 64 keys. Needs sm_80.
-// Limits: half of the tiles are masked as a whole.
+// Traffic, shared memory and occupancy: as rung 5. Two more barriers per 64 keys.
+// Bottleneck: half of the tiles are entirely masked.
 #pragma once
 
 #include "dev/ladder/attention/5_tensor_cores.cuh"
@@ -28,7 +28,7 @@ __global__ void __launch_bounds__(128) attention_prefetch(const __grid_constant_
   const unsigned tile = kBelowDiagonal ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
   const int i0 = static_cast<int>(tile) * 64, lane = static_cast<int>(lane_id());
   const int row = i0 + static_cast<int>(warp_id()) * 16 + lane / 4;
-  const int end = kBelowDiagonal && i0 + 64 < p.N ? i0 + 64 : p.N;  // of the keys
+  const int end = kBelowDiagonal && i0 + 64 < p.N ? i0 + 64 : p.N;  // end of the keys
   load(queries, p.q, i0);
   load(keys, p.k, 0);
   cp_async_commit();

@@ -1,10 +1,10 @@
-// A thread owns an element of C, and neighbouring threads neighbouring rows.
+// One thread per element of C; neighbouring threads have neighbouring rows.
 //
-// 2·M·N·K flops; asks for M·N·(4·K + 4) bytes, both operands anew for each element: 1/2 flop a byte. The bytes that must move,
-// 2·K·(M + N) + 4·M·N, would allow 1024 flops a byte at 4096³: the next rungs are about asking less often.
+// Traffic: 2·M·N·K flops. Requests M·N·(4·K + 4) bytes, both operands anew for each element: 1/2 flop per byte. The bytes that
+// must move, 2·K·(M + N) + 4·M·N, would allow 1024 flops per byte at 4096³. The next rungs are about requesting less.
 // Occupancy: 64 warps (32 registers).
-// Limits: L1. A warp's load of A touches 32 rows, 32 sectors of 32 bytes for 64 useful ones, and takes a step for each of their
-// lines, while all of the warp wants the same element of B; its stores are 4·N bytes apart.
+// Bottleneck: L1. A warp's load of A touches 32 rows: 32 sectors of 32 bytes for 64 useful bytes, and a step for each cache line.
+// All of the warp wants the same element of B. Its stores are 4·N bytes apart.
 #pragma once
 
 #include "dev/ladder/load.cuh"

@@ -1,8 +1,8 @@
-// Coalesced: both operands lie along k, so the threads of a warp should be neighbours in k. A warp owns an element of C, each
-// lane every 32nd product, and shuffles add them up.
+// Coalesced: both operands are contiguous along k, so the threads of a warp should be neighbours in k. One warp per element of C.
+// A lane takes every 32nd product; a warp-level reduction adds them up.
 //
-// The bytes of rung 1, but 4 sectors for 32 products instead of 33, all of them useful. Occupancy: 64 warps.
-// Limits: every product still costs two loads, of 2 bytes each, for one fma. No cache is fast enough for 1/2 flop a byte.
+// Traffic: as rung 1, but 4 sectors for 32 products instead of 33, all of them useful. Occupancy: 64 warps.
+// Bottleneck: every fma still costs two loads of 2 bytes. No cache is fast enough for 1/2 flop per byte.
 #pragma once
 
 #include "dev/ladder/load.cuh"

@@ -1,11 +1,12 @@
-// A block owns 32 × 32 elements of C, a thread one of them. 32 × 32 pieces of A and B come to shared memory once, coalesced along
-// k, and each value is used 32 times from there. What lies outside is 0, so that the inner loop has no condition.
+// Shared-memory tiles: a block computes 32 × 32 elements of C, a thread one of them. 32 × 32 tiles of A and B are loaded into
+// shared memory once, coalesced along k, and each value is used 32 times from there. Elements outside are 0, so the inner loop
+// needs no condition. A tile row has 33 floats, so the 32 rows that a warp reads together begin in 32 different banks (see rung
+// 7).
 //
-// Asks for 2·M·K bytes of A for every 32 columns and 2·N·K of B for every 32 rows: 16 flops a byte. A row of a tile has 33
-// floats, so that the 32 rows that a warp reads side by side begin in 32 different banks (rung 7 says more).
+// Traffic: requests 2·M·K bytes of A per 32 columns and 2·N·K of B per 32 rows: 16 flops per byte.
 // Occupancy: 64 warps, two blocks of 32.
-// Limits: shared memory. It delivers 32 words a clock, one load of a warp; each fma of a warp takes two loads, and a
-// multiprocessor has the units for two or four such fma a clock.
+// Bottleneck: shared memory. It delivers 32 words per clock, one load of a warp. An fma of a warp takes two loads, and an SM can
+// do two or four such fma per clock.
 #pragma once
 
 #include "dev/ladder/load.cuh"

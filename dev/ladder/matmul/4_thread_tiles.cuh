@@ -1,10 +1,10 @@
-// A thread owns 8 × 8 elements, every 16th row and column of the block's 128 × 128, in registers: 16 values from shared memory
-// serve 64 fma. Tiles lie with k outside, [k][row], so that what a warp reads together lies side by side.
+// Register tiles: a thread computes 8 × 8 elements, every 16th row and column of the block's 128 × 128. 16 values from shared
+// memory serve 64 fma. Tiles are stored as [k][row], so what a warp reads together is adjacent.
 //
-// Asks for a quarter of rung 3's bytes: 64 flops a byte.
-// Occupancy: 100 registers, 16 warps a multiprocessor. It is enough: 64 independent fma of one thread hide latency instead of
-// other warps.
-// Limits: instructions that are no fma: 16 loads of 4 bytes for 64 of them, and 2 bytes a load from global memory.
+// Traffic: a quarter of rung 3: 64 flops per byte.
+// Occupancy: 100 registers, 16 warps per SM. It is enough: the 64 independent fma of a thread hide latency in place of other
+// warps.
+// Bottleneck: instructions other than fma: 16 loads of 4 bytes per 64 fma, and 2 bytes per load from global memory.
 #pragma once
 
 #include "dev/ladder/load.cuh"
@@ -20,7 +20,7 @@ __global__ void __launch_bounds__(256) matmul_thread_tiles(const __grid_constant
   const bf16* __restrict__ b = p.b + int64_t{col0} * p.K;
   float sum[8][8] = {};
   for (int k0 = 0; k0 < p.K; k0 += kInner) {
-    for (int i = 0; i < 8; i++) {  // 16 lines of 16 values at a time
+    for (int i = 0; i < 8; i++) {  // 16 rows of 16 values at a time
       const int line = y + 16 * i;
       const bool inside = k0 + x < p.K;
       a_tile[x][line] = inside && row0 + line < p.M ? to_float(a[int64_t{line} * p.K + k0 + x]) : 0.0f;

@@ -1,10 +1,10 @@
-// 128 bits an access: a thread fetches eight neighbouring k of a line at once, and reads its rows and columns from shared memory
-// four at a time. So its 8 × 8 elements are now four pieces of 4 × 4, 64 rows or columns apart: neighbouring threads still read
+// 128-bit accesses: a thread loads eight consecutive k of a row at once, and reads its rows and columns from shared memory four
+// at a time. So its 8 × 8 elements are four pieces of 4 × 4, 64 rows or columns apart, and neighbouring threads still read
 // neighbouring vectors. The pitch stays a multiple of four floats.
 //
-// The bytes of rung 4 in an eighth of the loads from global and a quarter of those from shared memory. Occupancy: 16 warps (111
-// registers on sm_80, 125 on sm_90).
-// Limits: fp32 arithmetic, 64 or 128 fma a clock and multiprocessor. The tensor cores beside it do 16 times as many products.
+// Traffic: as rung 4, with an eighth of the loads from global memory and a quarter of those from shared memory.
+// Occupancy: 16 warps (111 registers on sm_80, 125 on sm_90).
+// Bottleneck: fp32 arithmetic, 64 or 128 fma per clock and SM. The SM's tensor cores do 16 times as many multiply-adds.
 #pragma once
 
 #include "dev/ladder/load.cuh"
@@ -16,7 +16,7 @@ __global__ void __launch_bounds__(256) matmul_wide_loads(const __grid_constant__
   __shared__ __align__(16) float a_tile[kInner][kTile + 4], b_tile[kInner][kTile + 4];
   const int row0 = static_cast<int>(blockIdx.x) * kTile, col0 = static_cast<int>(blockIdx.y) * kTile;
   const int t = static_cast<int>(threadIdx.x), x = t % 16 * 4, y = t / 16 * 4;
-  const int line = t / 2, from = t % 2 * 8;  // what this thread fetches
+  const int line = t / 2, from = t % 2 * 8;  // what this thread loads
   const bf16* __restrict__ a = p.a + int64_t{row0 + line} * p.K + from;
   const bf16* __restrict__ b = p.b + int64_t{col0 + line} * p.K + from;
   const int a_left = row0 + line < p.M ? p.K - from : 0, b_left = col0 + line < p.N ? p.K - from : 0;  // elements that exist

@@ -1,11 +1,11 @@
-// Tensor cores: a warp multiplies 16 × 16 by 16 × 8 in one instruction, mma, and ldmatrix brings operands from shared memory in
-// the order in which mma wants them (kernels/mma.cuh tells which lane holds what). A block of 16 warps owns 128 × 128 elements, a
-// warp 32 × 32 of them in the accumulators of 2 × 4 mma. Tiles stay bf16: no conversion.
+// Tensor cores: a warp multiplies 16 × 16 by 16 × 8 in one instruction, mma. ldmatrix loads the operands from shared memory in
+// the layout that mma needs (kernels/mma.cuh). A block of 16 warps computes 128 × 128 elements, a warp 32 × 32 of them in the
+// accumulators of 2 × 4 mma. Tiles stay bf16, without conversion. Needs sm_80.
 //
-// The bytes of rung 4; an mma is 64 products a lane, an fma is one. Products are exact, sums are fp32. Needs sm_80.
-// Occupancy: 64 registers (asked for: with two more only one block would fit), 32 warps.
-// Limits: (1) shared memory: a row of the tile is 64 bytes, so that of the 8 rows that ldmatrix reads at once four lie in the
-// same banks; (2) all threads wait for a tile, then all multiply, then all wait; (3) each warp reads 2 KiB for 8 mma.
+// Traffic: as rung 4. An mma is 64 multiply-adds per lane, an fma is one. Products are exact, sums are fp32.
+// Occupancy: 64 registers, 32 warps. (The launch bounds ask for it: with two registers more only one block would fit.)
+// Bottleneck: (1) bank conflicts: a tile row is 64 bytes, so four of the 8 rows that ldmatrix reads at once lie in the same
+// banks; (2) all threads wait for a tile, then all multiply, then all wait; (3) a warp reads 2 KiB per 8 mma.
 #pragma once
 
 #include "dev/ladder/load.cuh"
@@ -13,13 +13,13 @@
 
 namespace tll::ladder {
 
-// sum += A·Bᵀ of a warp: kRows x 32 from a, kCols x 32 from b, tiles in shared memory whose rows are kPitch apart.
+// sum += A·Bᵀ of a warp: kRows × 32 from a, kCols × 32 from b, which are tiles in shared memory with a pitch of kPitch.
 template <int kPitch, int kRows, int kCols>
 TLL_DEVICE void add_products(float (&sum)[kRows / 16][kCols / 8][4], const bf16* a, const bf16* b) {
   const int lane = static_cast<int>(lane_id());
 #pragma unroll
   for (int k = 0; k < 32; k += 16) {
-    uint32_t av[kRows / 16][4], bv[kCols / 16][4];  // of b: two tiles of 8 columns each
+    uint32_t av[kRows / 16][4], bv[kCols / 16][4];  // bv: two tiles of 8 columns each
 #pragma unroll
     for (int i = 0; i < kRows / 16; i++) ldmatrix(av[i], a + (16 * i + (lane & 15)) * kPitch + k + 8 * (lane >> 4));
 #pragma unroll
@@ -35,7 +35,7 @@ TLL_DEVICE void add_products(float (&sum)[kRows / 16][kCols / 8][4], const bf16*
   }
 }
 
-// A warp's sums to C, from (row0, col0) on.
+// Writes a warp's accumulators to C, from (row0, col0) on.
 template <int kRows, int kCols>
 TLL_DEVICE void store_sums(const Matmul& p, const float (&sum)[kRows][kCols][4], int row0, int col0) {
   const int lane = static_cast<int>(lane_id());
@@ -56,7 +56,7 @@ __global__ void __launch_bounds__(512, 2) matmul_tensor_cores(const __grid_const
   __shared__ __align__(16) bf16 a_tile[128 * kPitch], b_tile[128 * kPitch];
   const int row0 = static_cast<int>(blockIdx.x) * 128, col0 = static_cast<int>(blockIdx.y) * 128;
   const int t = static_cast<int>(threadIdx.x), warp_row = t / 128 * 32, warp_col = t / 32 % 4 * 32;
-  const int line = t / 4, from = t % 4 * 8;  // what this thread fetches
+  const int line = t / 4, from = t % 4 * 8;  // what this thread loads
   const bf16* __restrict__ a = p.a + int64_t{row0 + line} * p.K + from;
   const bf16* __restrict__ b = p.b + int64_t{col0 + line} * p.K + from;
   const int a_left = row0 + line < p.M ? p.K - from : 0, b_left = col0 + line < p.N ? p.K - from : 0;  // elements that exist

@@ -1,9 +1,10 @@
-// Rows of the tiles are 40 elements apart instead of 32: 80 bytes. Shared memory has 32 banks of 4 bytes; ldmatrix reads 8 rows
-// of 16 bytes at once, all 32 banks if the rows begin at 8 different multiples of 16 bytes modulo 128. With a pitch of 64 bytes
-// they begin at two: four rows want the same banks and take four turns. With 80 = 5 · 16, an odd multiple, all eight differ.
+// Padded rows, against bank conflicts: tile rows are 40 elements (80 bytes) apart instead of 32. Shared memory has 32 banks of 4
+// bytes. ldmatrix reads 8 rows of 16 bytes at once, which are all 32 banks if the rows begin at 8 different multiples of 16 bytes
+// modulo 128. With a pitch of 64 bytes they begin at two: four rows share their banks and take four turns. With 80 = 5 · 16, an
+// odd multiple, all eight differ.
 //
-// Same bytes, instructions and occupancy, a quarter more shared memory: the kernel is that of rung 6 with another number.
-// Limits: waiting for a tile and multiplying take turns.
+// Traffic, instructions and occupancy: as rung 6, with a quarter more shared memory. The kernel is rung 6 with another pitch.
+// Bottleneck: waiting for a tile and multiplying alternate.
 #pragma once
 
 #include "dev/ladder/matmul/6_tensor_cores.cuh"

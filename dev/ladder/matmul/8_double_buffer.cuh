@@ -1,8 +1,9 @@
-// Two tiles of each operand: while one is multiplied, cp.async brings the next, from global to shared memory and past the
-// registers. One barrier an iteration is left: it says both that this tile is complete and that nobody reads the other one.
+// Double buffering: while one tile of each operand is multiplied, cp.async loads the next from global to shared memory, without
+// registers. One barrier per iteration is left. It says that this tile is complete, and that nobody reads the other one any more.
+// Needs sm_80.
 //
-// Same bytes, twice the shared memory, 40 KiB. Needs sm_80. Occupancy: 56 registers, 32 warps.
-// Limits: shared memory. A warp's 32 × 32 need 2 KiB from it for 8 mma: 16 clocks at 128 bytes each, in which a multiprocessor
+// Traffic: as rung 7. Occupancy: 56 registers, 32 warps; twice the shared memory, 40 KiB.
+// Bottleneck: shared memory. A warp's 32 × 32 takes 2 KiB from it per 8 mma: 16 clocks at 128 bytes each. In that time an SM
 // could do 8 mma (sm_80) or 16 (sm_90).
 #pragma once
 

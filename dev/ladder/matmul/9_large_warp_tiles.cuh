@@ -1,12 +1,13 @@
-// A warp owns 64 × 64 of the block's 128 × 128 instead of 32 × 32: 4 KiB from shared memory serve 32 mma instead of 8, half as
-// much for each. It is rung 4's idea again, one level up: reuse in registers. kernels/matmul.cu has this structure with 64 × 32 a
-// warp.
+// Larger warp tiles: a warp computes 64 × 64 of the block's 128 × 128 instead of 32 × 32. 4 KiB from shared memory serve 32 mma,
+// where 2 KiB served 8: half as much per mma. It is the idea of rung 4, one level up: reuse in registers. kernels/matmul.cu has
+// this structure with 64 × 32 per warp.
 //
-// Same bytes from global memory. Occupancy: 128 of the 166 registers are sums; 12 warps, four a block, do what 32 did, since the
-// 32 independent mma of a warp hide the latency that other warps hid.
-// Limits: two stages leave little time for a tile to arrive; L2, which is asked for a byte every 64 flops by all blocks together,
-// 4.7 TB/s at 300 TFLOP/s; and from sm_90 on mma itself, since the full rate takes wgmma, whose operands come from shared memory
-// without passing through registers.
+// Traffic: as rung 8.
+// Occupancy: 12 warps, four per block; 128 of the 166 registers are accumulators. 12 warps do what 32 did, because the 32
+// independent mma of a warp hide the latency that other warps hid.
+// Bottleneck: two stages leave little time for a tile to arrive. L2: all blocks together request a byte per 64 flops, 4.7 TB/s at
+// 300 TFLOP/s. From sm_90 on mma itself: the full rate takes wgmma, which reads its operands from shared memory without
+// registers.
 #pragma once
 
 #include "dev/ladder/matmul/8_double_buffer.cuh"

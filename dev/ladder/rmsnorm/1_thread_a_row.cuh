@@ -1,10 +1,10 @@
-// A thread owns a row, as a loop on a processor would: one pass for the sum of squares, one for the result.
+// One thread per row, as a loop on a CPU would do it: one pass for the sum of squares, one for the result.
 //
-// Asks for 8·N·C bytes: x twice, w once for each row, out once. About 4 flops an element, one for each byte of x and out, so
-// memory binds every rung of this ladder: the roof is the 4·N·C bytes of x and out at the speed of a copy.
-// Occupancy: N threads are all there are. 4096 rows are 32 blocks of 4 warps; most of the GPU has nothing to do.
-// Limits: latency. And the 32 threads of a warp read 32 rows, 2·C bytes apart: 32 sectors of 32 bytes for 64 useful ones. The
-// rest of a sector is used in the next 15 steps, if the cache has kept it until then.
+// Traffic: requests 8·N·C bytes: x twice, w once per row, out once. About 4 flops per element, one per byte of x and out, so
+// every rung of this ladder is memory-bound. The roof is the 4·N·C bytes of x and out at the speed of a copy.
+// Occupancy: only N threads. 4096 rows are 32 blocks of 4 warps, so most of the GPU is idle.
+// Bottleneck: latency. And uncoalesced accesses: the 32 threads of a warp read 32 rows, 2·C bytes apart, so 32 sectors of 32
+// bytes for 64 useful bytes. The rest of a sector is used in the next 15 steps, if it is still cached.
 #pragma once
 
 #include "dev/ladder/load.cuh"

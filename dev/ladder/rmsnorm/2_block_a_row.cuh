@@ -1,10 +1,10 @@
-// A block owns a row. Neighbouring threads read neighbouring elements, and their sums meet in shared memory: in each round half
-// of the threads add the other half's.
+// One block per row, coalesced: neighbouring threads read neighbouring elements. A tree reduction in shared memory adds their
+// sums: in each round half of the threads add the other half's.
 //
-// The bytes of rung 1, but a warp's access is now 64 contiguous bytes, 2 sectors instead of 32.
-// Occupancy: N blocks of 8 warps, 28 registers a thread: 64 warps a multiprocessor (sm_80, sm_90), all that it can hold.
-// Limits: eight rounds with a barrier each, in which ever fewer threads work while the memory idles; and loads of 2 bytes a
-// thread, 16 of them each for one pass at C = 4096: many instructions for the bytes.
+// Traffic: as rung 1, but a warp's access is now 64 contiguous bytes, 2 sectors instead of 32.
+// Occupancy: N blocks of 8 warps, 28 registers per thread: 64 warps per SM (sm_80, sm_90), the maximum.
+// Bottleneck: eight rounds with a barrier each, in which ever fewer threads work while memory is idle. And loads of 2 bytes, 16
+// per thread and pass at C = 4096: many instructions for the bytes.
 #pragma once
 
 #include "dev/ladder/load.cuh"

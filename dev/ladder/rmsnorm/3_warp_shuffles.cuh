@@ -1,8 +1,8 @@
-// The 32 threads of a warp exchange registers: five shuffles give all of them the warp's sum. Only the eight sums of the warps go
-// through shared memory, so that one barrier is left of nine.
+// Warp-level reduction: five shuffles give all 32 threads of a warp its sum. Only the eight sums of the warps go through shared
+// memory, so one barrier is left of nine.
 //
-// The bytes and the occupancy of rung 2.
-// Limits: still 2 bytes a thread and load.
+// Traffic and occupancy: as rung 2.
+// Bottleneck: still 2 bytes per thread and load.
 #pragma once
 
 #include "dev/ladder/load.cuh"

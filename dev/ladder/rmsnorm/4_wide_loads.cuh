@@ -1,9 +1,9 @@
-// A thread moves eight neighbouring elements in one 128-bit access: an eighth of the load and store instructions, 512 bytes a
-// warp each, and eight times the bytes under way for the same number of waiting warps. (Rows that are not aligned to 16 bytes, C
-// % 8, go element by element.) block_sum is rung 3's reduction.
+// 128-bit accesses: a thread moves eight consecutive elements at once. That is an eighth of the load and store instructions, 512
+// bytes per warp each, and eight times the bytes in flight for the same number of waiting warps. Rows that are not aligned to 16
+// bytes (C % 8 != 0) are accessed element by element. block_sum is rung 3's reduction.
 //
-// The bytes of rung 3. Occupancy: 32 registers, 64 warps.
-// Limits: x is asked for twice. L2 may answer the second time, but the way through the caches is what is left to save.
+// Traffic: as rung 3. Occupancy: 32 registers, 64 warps.
+// Bottleneck: x is requested twice. L2 may serve the second time, but the way through the caches can be saved.
 #pragma once
 
 #include "dev/ladder/load.cuh"

@@ -1,10 +1,10 @@
-// The row stays in registers between the sum and the result: x is read once. Two vectors of eight a thread hold a row of 4096;
-// what is wider is read twice, as before. The loops over registers are unrolled, since registers have no index. This is the
-// structure of kernels/rmsnorm.cu.
+// The row stays in registers between the reduction and the result, so x is read once. Two vectors of eight per thread hold a row
+// of 4096; the rest of a longer row is read twice, as before. Loops over registers are unrolled, because registers have no index.
+// This is the structure of kernels/rmsnorm.cu.
 //
-// Asks for 6·N·C bytes, of which w's 2·N·C come from L1: the 4·N·C of the roof remain. Occupancy: 40 registers, 48 warps.
-// Limits: at the barrier the block's loads have all been answered and its stores have not begun; other blocks of the
-// multiprocessor must fill the gap.
+// Traffic: requests 6·N·C bytes. 2·N·C of them are w, from L1; the 4·N·C of the roof remain. Occupancy: 40 registers, 48 warps.
+// Bottleneck: at the barrier all loads of the block have arrived and its stores have not begun. Other blocks of the SM must fill
+// the gap.
 #pragma once
 
 #include "dev/ladder/load.cuh"

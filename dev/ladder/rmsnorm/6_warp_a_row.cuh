@@ -1,9 +1,10 @@
-// A warp owns a row, a block four of them: no barrier and no shared memory are left, and no warp waits for another one's loads.
-// 16 vectors of eight a thread hold a row of 4096; what is wider, or not aligned, is read twice.
+// One warp per row, four per block: no barrier, no shared memory, and no warp waits for the loads of another. 16 vectors of eight
+// per thread hold a row of 4096; what is longer, or not aligned, is read twice.
 //
-// The bytes of rung 5. Occupancy: 160 registers, 12 warps; but each has 16 loads of 512 bytes under way before it needs the first
-// one, 96 KiB a multiprocessor, several times what covers the latency of memory.
-// Limits: the memory. With fewer rows than the GPU has room for warps, rung 5 has the parallelism that this one lacks.
+// Traffic: as rung 5.
+// Occupancy: 160 registers, 12 warps. But each has 16 loads of 512 bytes in flight before it needs the first: 96 KiB per SM,
+// several times what covers the latency of memory.
+// Bottleneck: memory. With fewer rows than the GPU can hold warps, rung 5 has the parallelism that this one lacks.
 #pragma once
 
 #include "dev/ladder/load.cuh"

@@ -1,5 +1,5 @@
-// What a kernel calls besides arithmetic: its indices, barriers, warp collectives, atomics, cached loads, and the host forms of
-// the instructions that kernels/*.cuh wraps. All of it may be called from a running kernel alone.
+// What a kernel calls besides arithmetic: indices, barriers, warp collectives, atomics, cached loads, and the host forms of the
+// instructions that kernels/*.cuh wraps. Only a running kernel may call them.
 #pragma once
 
 #include <atomic>
@@ -32,9 +32,9 @@ int64_t warp_reduce(uint32_t mask, Reduce kind, int64_t value);
 void thread_fence();
 [[noreturn]] void trap();
 
-// Marks size bytes at p as accessed through the path that is not coherent with writes of the same launch.
+// Checks a read of `size` bytes at p through __ldg, which is not coherent with writes of the same launch.
 void read_only(const void* p, int size);
-// Marks an atomic read-modify-write of size bytes at p.
+// Checks an atomic read-modify-write of `size` bytes at p.
 void atomic_access(const void* p, int size);
 
 enum Operand { Half, Bf16 };
@@ -68,7 +68,7 @@ EMULATOR_DEVICE T atomic_update(T* p, F&& update) {
 
 #define threadIdx (::emulator::thread_index())
 #define blockIdx (::emulator::block_index())
-// Of the block that this thread of the operating system runs. Not macros, since cudaLaunchConfig_t has fields of these names.
+// Of the block that this OS thread runs. Not macros, because cudaLaunchConfig_t has fields of these names.
 extern constinit thread_local const dim3 blockDim __asm__("emulator_block_size");
 extern constinit thread_local const dim3 gridDim __asm__("emulator_grid_size");
 inline constexpr int warpSize = 32;
@@ -102,7 +102,7 @@ EMULATOR_DEVICE T __shfl_xor_sync(unsigned mask, T value, int lanes, int width =
 EMULATOR_DEVICE unsigned __ballot_sync(unsigned mask, int p) { return ::emulator::warp_ballot(mask, p != 0); }
 EMULATOR_DEVICE int __any_sync(unsigned mask, int p) { return ::emulator::warp_ballot(mask, p != 0) != 0; }
 EMULATOR_DEVICE int __all_sync(unsigned mask, int p) { return ::emulator::warp_ballot(mask, p == 0) == 0; }
-// A snapshot, here always of the caller alone, so that whoever takes it for the lanes that will arrive is wrong on every run.
+// Always the caller alone, so that code which takes it for the lanes that will arrive fails in every run.
 EMULATOR_DEVICE unsigned __activemask() {
   const uint3 i = threadIdx;
   const dim3 n = blockDim;

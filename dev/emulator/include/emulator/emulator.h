@@ -1,4 +1,4 @@
-// What a test sets and reads: the emulated GPU, the order of threads, named tensors, and the faults found.
+// The interface for tests: options of the emulated GPU, named tensors, and the faults found.
 #pragma once
 
 #include <cstddef>
@@ -12,59 +12,59 @@
 
 namespace emulator {
 
-// How mma adds up. exact: a sum in double, rounded once. hardware: as measured on GPUs, products cut toward zero to a common
-// exponent in blocks of k (8 of them and 24 bits before sm_90, 16 and 25 bits from there on).
+// How mma accumulates. exact: in double, rounded once. hardware: as measured on GPUs, products truncated to a common exponent in
+// blocks of k (8 products and 24 bits before sm_90, 16 and 25 bits from there on); see mma_model.h.
 enum class MmaSum { exact, hardware };
 
 struct Options {
-  int arch = 800;     // 750, 800, 860, 890, 900, 1000 or 1200: limits, and which instructions exist
-  uint64_t seed = 1;  // of the order of threads, blocks and streams
-  int workers = 2;    // threads of the operating system that run the blocks of a launch
+  int arch = 800;     // 750, 800, 860, 890, 900, 1000 or 1200: decides limits and which instructions exist
+  uint64_t seed = 1;  // for the order of threads, blocks and streams
+  int workers = 2;    // OS threads that run the blocks of a launch
   MmaSum mma = MmaSum::exact;
-  size_t device_bytes = size_t{1} << 30;  // of device memory, as cudaMemGetInfo tells
+  size_t device_bytes = size_t{1} << 30;  // size of device memory, as cudaMemGetInfo reports it
   bool races = true;  // look for data races; without, memory use falls from 10 times the tensors' size to 2 times
-  bool print = true;  // faults, to the standard error, as they are found
-  // Registers of a thread, by the kernel's name as reports tell it. A block that needs more of them than the architecture has is
-  // refused. read_registers fills it.
+  bool print = true;  // print faults to standard error when they are found
+  // Registers per thread of a kernel, by its name as in reports; read_registers fills it. A launch whose blocks need more
+  // registers than the architecture has is refused.
   std::map<std::string, int> registers{};
 };
-// Not to be changed while something is enqueued. The environment variable TLL_EMULATOR sets them at start, as "arch=750 seed=3
-// workers=1 print=0 mma=hardware mib=4096registers=FILE" (any of them).
+// Do not change options while something is enqueued. The environment variable TLL_EMULATOR sets any of them at start: "arch=750
+// seed=3 workers=1 print=0 mma=hardware mib=4096 registers=FILE".
 Options& options();
 
-// Reads what dev/check_spills.sh, or nvcc with -Xptxas -v and c++filt after it, has printed: the registers of kernels for
-// Options::arch. Returns how many kernels it found; 0 as well where there is no such file.
+// Reads the registers of kernels for Options::arch from what dev/check_spills.sh printed, or nvcc with -Xptxas -v piped through
+// c++filt. Returns how many kernels it found; 0 also if there is no such file.
 size_t read_registers(const std::string& file);
 
 const char* fault_name(Fault fault);
 
 struct Place {
-  std::string file;  // as the compiler was given it; empty: no debug information
+  std::string file;  // as given to the compiler; empty: no debug information
   int line = 0;
 };
 struct Report {
   Fault fault{};
-  std::string message{};  // one line with all that follows
+  std::string message{};  // one line with all of the following
   std::string kernel{};
   uint3 block{}, thread{};
   std::string tensor{};    // or the shared array
   Place place{}, other{};  // other: the earlier access of a race, the other barrier
 };
 
-// The faults found since the last call. A faulty launch stops at its first one, and the next wait for its stream returns an
-// error; then the emulator can be used again.
+// The faults found since the last call. A launch stops at its first fault, and the next wait for its stream returns an error.
+// After that the emulator can be used again.
 std::vector<Report> take_reports();
 
-// For the end of a program: prints those of them that Options::print has not printed to the standard error, one a line, and
-// returns how many there were. Like take_reports, it hands out each fault once. What was not waited for has not run.
+// For the end of a program: returns the number of faults since the last call of this or of take_reports, and prints those that
+// Options::print has not printed to standard error, one per line. Operations that were not waited for have not run.
 size_t print_reports();
 
-// A tensor within memory from cudaMalloc. Once an allocation holds one, its bytes outside of all of them are out of bounds.
-// Names of an allocation end with it.
+// Names a tensor within memory from cudaMalloc. Once an allocation has a named tensor, its bytes outside all of its named tensors
+// are out of bounds. Freeing the allocation removes its names.
 void name_tensor(const void* p, size_t bytes, const std::string& name);
 void forget_tensors(const void* allocation);
 
-// Tells whether memory was written since it was allocated; pass the result of a host computation that a kernel may read.
+// Whether all these bytes are addressable and were written since they were allocated.
 bool is_written(const void* p, size_t bytes);
 
 struct Counters {

@@ -1,18 +1,18 @@
-// What the emulator finds. (Apart, so that sources which nvcc compiles as well can name it.)
+// The faults that the emulator finds. A header of its own, so that sources that nvcc compiles too can name them.
 #pragma once
 
 namespace emulator {
 
 enum class Fault {
-  race,            // two accesses to a byte, one a write, that nothing orders
+  race,            // two accesses to a byte, one of them a write, that nothing orders
   out_of_bounds,   // outside every tensor, or an index outside an array
-  uninitialised,   // a read of memory that nobody wrote
-  misaligned,      // an address that is not a multiple of the access
-  copy_in_flight,  // a touch of what an asynchronous copy is still to deliver or to read
+  uninitialised,   // a read of memory that was not written
+  misaligned,      // an address that is not a multiple of the access size
+  copy_in_flight,  // an access to the source or destination of a pending asynchronous copy
   barrier,         // threads at different barriers, or gone while others wait
-  collective,      // a warp collective whose lanes do not all arrive, or a shuffle from a lane that takes no part
-  launch,          // a grid, a block or shared memory that the architecture does not grant
-  arithmetic,      // a shift, a division, a conversion or a sum of signed integers without a defined result
+  collective,      // a warp collective that not all its lanes reach, or a shuffle from a lane that does not take part
+  launch,          // a grid, block or shared memory size that the architecture does not grant
+  arithmetic,      // a shift, division, conversion or sum of signed integers without a defined result
   trap,            // the kernel stopped itself
   host,            // a runtime call with memory that it may not use
 };

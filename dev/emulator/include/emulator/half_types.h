@@ -1,5 +1,5 @@
-// What __half and __nv_bfloat16 have in common. Arithmetic is one operation in float, exact or correctly rounded there, then
-// one rounding to the type; fused operations round once, from a sum rounded to odd.
+// What __half and __nv_bfloat16 have in common. An operation is computed in float, exactly or correctly rounded, and then rounded
+// to the type. A fused operation rounds only once, because its sum is first rounded to odd.
 #pragma once
 
 #include <bit>
@@ -22,7 +22,7 @@ constexpr uint16_t f16_from_float(float x) {
   const uint32_t u = std::bit_cast<uint32_t>(x), sign = (u >> 16) & 0x8000u, magnitude = u & 0x7fffffffu;
   if (magnitude > 0x7f800000u) return 0x7fff;
   if (magnitude >= 0x477ff000u) return static_cast<uint16_t>(sign | 0x7c00u);
-  // The bits that are dropped: 13, and one more for every power of two below 2^-14.
+  // The bits to drop: 13, and one more for every power of two below 2^-14.
   const int exponent = static_cast<int>(magnitude >> 23), drop = exponent >= 113 ? 13 : 126 - exponent;
   if (drop > 24) return static_cast<uint16_t>(sign);
   const uint32_t kept = exponent >= 113 ? magnitude - (112u << 23) : (magnitude & 0x7fffffu) | 0x800000u;
@@ -36,8 +36,8 @@ constexpr float f16_to_float(uint16_t x) {
   return std::bit_cast<float>((x & 0x8000u) << 16 | (exponent + 112u) << 23 | fraction << 13);
 }
 
-// a·b + c: the product is exact in double; the sum, cut to float with its last bit set where anything was lost, then rounds to
-// 16 bits as the exact one would.
+// a·b + c, rounded to odd: the product is exact in double, the sum is truncated to float, and its last bit is set if anything was
+// lost. Rounding the result to 16 bits then gives the correctly rounded sum.
 inline float fma_to_odd(float a, float b, float c) {
   const double product = static_cast<double>(a) * b, sum = product + c;
   const double lost = std::abs(product) > std::abs(c) ? c - (sum - product) : product - (sum - c);

@@ -1,5 +1,5 @@
-// Arithmetic intrinsics. Approximate ones have the form that the GPU computes (so errors grow with the argument as they do
-// there), not its last bits.
+// Arithmetic intrinsics. Approximate ones use the formula of the GPU, so that errors grow with the argument as they do there, but
+// their last bits differ.
 #pragma once
 
 #include <bit>
@@ -58,13 +58,13 @@ EMULATOR_DEVICE void __sincosf(float x, float* sine, float* cosine) {
   *sine = __sinf(x);
   *cosine = __cosf(x);
 }
-// 0 where the divisor's reciprocal would be a subnormal.
+// 0 where the divisor's reciprocal would be subnormal.
 EMULATOR_DEVICE float __fdividef(float a, float b) {
   const float magnitude = fabsf(b);
   return magnitude > 0x1p126f && magnitude < INFINITY ? 0.0f * a : a / b;
 }
 
-// Saturating, NaN becomes 0: what the GPU's conversion does. (A cast out of range is reported.)
+// Saturates, and NaN becomes 0, as on the GPU. (A cast out of range is reported.)
 EMULATOR_DEVICE int __float2int_rz(float x) {
   return x != x ? 0 : x >= 2147483648.0f ? INT_MAX : x <= -2147483648.0f ? INT_MIN : static_cast<int>(x);
 }

@@ -1,5 +1,5 @@
-// The runtime calls that the engine uses, with CUDA's names and codes. Streams and events keep their order; what is enqueued
-// (launches, asynchronous copies and fills) runs as late as the program's waits allow.
+// The runtime calls that the engine uses, with CUDA's names and codes. Streams and events keep CUDA's order. Enqueued operations
+// (launches, asynchronous copies and fills) run as late as the program's waits allow.
 #pragma once
 
 #include <memory>

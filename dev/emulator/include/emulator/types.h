@@ -3,7 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>  // spells an attribute __noinline__, which is a macro from here on
+#include <memory>  // first: it uses the attribute __noinline__, which is a macro from here on
 
 #define __host__
 #define __device__
@@ -15,7 +15,7 @@
 #define __launch_bounds__(...)
 #define __maxnreg__(...)
 #define __align__(n) __attribute__((aligned(n)))
-// A block runs on one thread of the operating system, so its shared memory is that thread's.
+// A block runs on one OS thread, so its shared memory is thread_local.
 #define __shared__ static thread_local
 
 #define EMULATOR_DEVICE inline __attribute__((always_inline))
