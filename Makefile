@@ -140,6 +140,7 @@ squad.bin: train_llama_lora data/demo/squad.json ; ./train_llama_lora prepare --
 test: setup
 	@$(MAKE) --no-print-directory -j$$(nproc) $(BUILD)/run_tests $(BUILD)/emulator_tests $(BUILD)/ladder_tests $(BUILD)/probe_emulated \
 	  $(BUILD)/bench_ops_emulated test_gradients train_llama_lora
+	dev/check_includes.sh
 	$(BUILD)/emulator_tests --gtest_brief=1
 	$(BUILD)/ladder_tests
 	$(BUILD)/probe_emulated --quick
