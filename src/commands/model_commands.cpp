@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "data/prompt.h"
+#include "data/tokenize.h"
 #include "src/base/file.h"
 #include "src/base/units.h"
 #include "src/commands/commands.h"
