@@ -1,7 +1,7 @@
 // Tokenised documents with labels, from any of three sources: squad.bin, SQuAD JSON, or .jsonl rows that carry token ids.
 //
-// Labels are those of Hugging Face: labels[t] is what the model shall say at position t having seen the tokens before t, or
-// -100 where nothing is trained. So labels[0] of a document never counts, and target_tokens counts labels[1..] != -100.
+// Labels follow Hugging Face: labels[t] is the token to predict from the tokens before position t, or -100 if nothing is trained
+// there. So labels[0] of a document never counts, and target_tokens counts labels[1..] != -100.
 #pragma once
 
 #include <cstdint>
@@ -78,15 +78,15 @@ struct Dataset {
   uint64_t content_hash() const;  // XXH3-64 of tokens, labels, lengths and splits: a resumed run checks it
 };
 
-// Labels behind the first that are trained.
+// How many labels are trained. The first never counts.
 int32_t count_targets(std::span<const int32_t> labels);
 
-// Reads any of the three sources; which one is decided by content. `tokenizer` may be null for .jsonl (the model's vocab_size
-// then bounds the ids) and for squad.bin; a squad.bin made with another tokenizer is refused.
+// Reads any of the three sources, and tells by content which one it is. `tokenizer` may be null for token ids, which are then
+// checked against the model's vocab_size, and for squad.bin. A squad.bin made with another tokenizer is refused.
 // Errors (kExitBadFile) name the file and the line, or the place in the JSON.
 Dataset load_dataset(const std::filesystem::path& path, const Tokenizer* tokenizer, const PrepareOptions& options);
 
-// squad.bin: layout in dataset.cpp. Written to a temporary name, then renamed.
+// squad.bin: layout in squad_bin.cpp. Written to a temporary name, then renamed.
 std::string dataset_bytes(const Dataset& dataset);
 void write_dataset(const Dataset& dataset, const std::filesystem::path& path);
 // `bytes` is the whole file and `name` its name in messages. Error (kExitBadFile) unless every byte is as the layout says.

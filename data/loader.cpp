@@ -197,8 +197,7 @@ void Loader::restore(const LoaderState& state) {
   if (state.seed != options_.seed || state.epoch < 0 || state.row < 0 || state.row > rows_per_epoch_) {
     bad_file(
         "the data position of the checkpoint (seed {}, epoch {}, row {}) does not belong to this data set and these options "
-        "(seed {}, "
-        "{} rows an epoch); resume with the options of the first run",
+        "(seed {}, {} rows an epoch); resume with the options of the first run",
         state.seed, state.epoch, state.row, options_.seed, rows_per_epoch_);
   }
   epoch_ = state.epoch;

@@ -2,7 +2,7 @@
 //
 // An epoch is a list of rows of at most seq_len tokens; an optimizer step takes grad_accum x world x rows of them, in this order:
 // micro-batch, then rank, then row. So one rank with grad_accum N, N ranks, and a batch of N rows all see the same rows in a
-// step. The last step of an epoch takes what is left, with empty rows behind it (no tokens, no targets).
+// step. The last step of an epoch takes what is left, and empty rows after it (no tokens, no targets).
 //
 // packing on, shuffle on    best-fit decreasing over the whole epoch (documents of one length in shuffled order), rows then
 //                           shuffled. How many rows that gives depends on the lengths alone: every epoch has as many steps.
@@ -10,8 +10,8 @@
 // packing off               one document a row, shuffled or in file order.
 //
 // Documents stay whole. In a batch they stand one after another, row 0's first, and all padding is at the end, positions
-// [token_count, B*T), as documents of its own of at most T tokens. So a document may straddle a multiple of T: only cu_seqlens
-// says where it is, and an engine may leave out everything from token_count on.
+// [token_count, B*T), as documents of its own of at most T tokens. So a document may cross a multiple of T, and only cu_seqlens
+// tells where it is. An engine may skip everything from token_count on.
 // Source of the rules for packed documents: positions restart, the last position has no target (transformers' padding-free
 // collator; torchtune's PackedDataset).
 //
@@ -52,7 +52,7 @@ struct BatchView {
   int32_t* cu_seqlens = nullptr;  // document i is [cu_seqlens[i], cu_seqlens[i+1]); the last entry is B*T
   // Filled in:
   int32_t documents = 0;         // real ones
-  int32_t padded_documents = 0;  // with those of the padding behind them; cu_seqlens has one entry more
+  int32_t padded_documents = 0;  // with those of the padding; cu_seqlens has one entry more
   int32_t token_count = 0;       // without padding
   int32_t target_count = 0;      // targets != kNoTarget
 };

@@ -11,8 +11,8 @@ struct Segment {
   bool trained;
 };
 
-// Runs of trained and untrained tokens. A run's text is what the tokens up to its end decode to, less what the tokens before it
-// did: decoding a run alone would lose the space that SentencePiece drops at a start.
+// Runs of trained and untrained tokens. A run's text is what the tokens up to its end decode to, without what the tokens before
+// it decode to. Decoded alone, a run would lose the space that SentencePiece drops at the start of a text.
 std::vector<Segment> segments(const Dataset& data, const Document& document, const Tokenizer& tokenizer) {
   const std::span<const int32_t> tokens = data.tokens_of(document), labels = data.labels_of(document);
   const auto trained = [&](size_t t) { return t > 0 && labels[t] != kNotTrained; };

@@ -2,14 +2,14 @@
 
 #include <algorithm>
 
+#include "data/lines.h"
+#include "data/prompt.h"
 #include "src/base/check.h"
 
 namespace tll {
 namespace {
 
-constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
-
-// A value of the JSON and where it stands; every step down checks what it finds.
+// A value of the JSON and where it stands. Every step down checks what it finds.
 struct Node {
   const Json& value;
   const std::string& file;
@@ -23,7 +23,6 @@ struct Node {
                                  : fmt::format("{} ({})", value.type_name(), shown()));
   }
   std::string shown() const { return value.is_array() ? fmt::format("{} elements", value.size()) : value.dump(); }
-  bool has(const char* key) const { return value.is_object() && value.contains(key); }
   Node at(const char* key) const {
     if (!value.is_object()) refuse("an object");
     const std::string path = where.empty() ? key : where + "." + key;
@@ -39,6 +38,7 @@ struct Node {
     if (!value.is_string()) refuse("a string");
     return value.get<std::string>();
   }
+  std::string optional_string(const char* key) const { return value.is_object() && value.contains(key) ? at(key).string() : ""; }
   int64_t offset() const {
     if (!value.is_number_unsigned() || value.get<uint64_t>() > uint64_t(INT64_MAX)) refuse("a whole number >= 0");
     return value.get<int64_t>();
@@ -57,62 +57,55 @@ bool stands_at(std::string_view context, std::string_view answer, int64_t start)
   return start == 0 && context.substr(i).starts_with(answer);
 }
 
-void add_sample(SquadFile& out, SquadSample sample) {
-  out.unanswerable += !sample.answerable();
-  for (size_t i = 0; i < sample.answers.size(); ++i) {
-    if (stands_at(sample.context, sample.answers[i], sample.answer_starts[i])) continue;
-    if (out.offset_mismatches++ == 0) out.first_mismatch = fmt::format("{} (id {})", sample.where, in_quotes(sample.id));
+void add_question(SquadFile& out, SquadQuestion q) {
+  out.unanswerable += !q.answerable();
+  for (size_t i = 0; i < q.answers.size(); ++i) {
+    if (stands_at(q.context, q.answers[i], q.answer_starts[i])) continue;
+    if (out.offset_mismatches++ == 0) out.first_mismatch = fmt::format("{} (id {})", q.where, in_quotes(q.id));
   }
-  out.samples.push_back(std::move(sample));
+  out.questions.push_back(std::move(q));
 }
 
 void read_article(SquadFile& out, const Node& article) {
-  const std::string title = article.has("title") ? article.at("title").string() : "";
+  const std::string title = article.optional_string("title");
   const Node paragraphs = article.at("paragraphs");
   for (size_t p = 0, np = paragraphs.array_size(); p < np; ++p) {
     const Node paragraph = paragraphs.at(p);
     const std::string context = paragraph.at("context").string();
     const Node qas = paragraph.at("qas");
-    for (size_t q = 0, nq = qas.array_size(); q < nq; ++q) {
-      const Node qa = qas.at(q);
-      SquadSample s{qa.at("id").string(), title, context, qa.at("question").string(), {}, {}, qa.where};
+    for (size_t i = 0, n = qas.array_size(); i < n; ++i) {
+      const Node qa = qas.at(i);
+      SquadQuestion q{qa.at("id").string(), title, context, qa.at("question").string(), qa.where};
       const Node answers = qa.at("answers");
       for (size_t a = 0, na = answers.array_size(); a < na; ++a) {
-        s.answers.push_back(answers.at(a).at("text").string());
-        s.answer_starts.push_back(answers.at(a).at("answer_start").offset());
+        q.answers.push_back(answers.at(a).at("text").string());
+        q.answer_starts.push_back(answers.at(a).at("answer_start").offset());
       }
-      add_sample(out, std::move(s));
+      add_question(out, std::move(q));
     }
   }
 }
 
 void read_row(SquadFile& out, const Node& row) {
-  SquadSample s{row.at("id").string(),
-                row.has("title") ? row.at("title").string() : "",
-                row.at("context").string(),
-                row.at("question").string(),
-                {},
-                {},
-                row.where};
+  SquadQuestion q{row.at("id").string(), row.optional_string("title"), row.at("context").string(), row.at("question").string(),
+                  row.where};
   const Node texts = row.at("answers").at("text"), starts = row.at("answers").at("answer_start");
   if (texts.array_size() != starts.array_size()) {
     bad_file("{}: {}.answers: text has {} elements and answer_start {}; they must be as many", row.file, row.where,
              texts.array_size(), starts.array_size());
   }
   for (size_t a = 0; a < texts.array_size(); ++a) {
-    s.answers.push_back(texts.at(a).string());
-    s.answer_starts.push_back(starts.at(a).offset());
+    q.answers.push_back(texts.at(a).string());
+    q.answer_starts.push_back(starts.at(a).offset());
   }
-  add_sample(out, std::move(s));
+  add_question(out, std::move(q));
 }
 
 }  // namespace
 
 bool is_squad_row(const Json& row) { return row.is_object() && row.contains("context") && row.contains("question"); }
 
-SquadFile parse_squad_json(std::string_view text, const std::string& name) {
-  if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
-  const Json json = parse_json(text, name);
+SquadFile read_squad(const Json& json, const std::string& name) {
   const Node root{json, name, ""};
   const Node data = json.is_array() ? root : root.at("data");
   SquadFile out;
@@ -123,6 +116,10 @@ SquadFile parse_squad_json(std::string_view text, const std::string& name) {
   return out;
 }
 
+SquadFile parse_squad_json(std::string_view text, const std::string& name) {
+  return read_squad(parse_json(without_byte_order_mark(text), name), name);
+}
+
 SquadFile parse_squad_lines(std::string_view text, const std::string& name) {
   SquadFile out;
   for_each_line(text, [&](int64_t number, std::string_view line) {
@@ -130,6 +127,33 @@ SquadFile parse_squad_lines(std::string_view text, const std::string& name) {
     const Json row = parse_json(line, fmt::format("{}: {}", name, where));
     read_row(out, {row, name, where});
   });
+  return out;
+}
+
+SampleSet squad_samples(SquadFile file, const PrepareOptions& options) {
+  const PromptTemplate& form = find_prompt_template(options.template_name);
+  SampleSet out{.of_text = true,
+                .template_name = std::string(form.name),
+                .rules = file.unanswerable ? SquadRules::kV2 : SquadRules::kV1,
+                .unanswerable_trained = options.unanswerable == Unanswerable::kTrain,
+                .offset_mismatches = file.offset_mismatches};
+  out.samples.reserve(file.questions.size());
+  for (SquadQuestion& q : file.questions) {
+    Sample sample{.id = std::move(q.id),
+                  .title = q.title,
+                  .where = std::move(q.where),
+                  .group = group_key(q.title, options.seed),
+                  .subgroup = group_key(q.context, options.seed),
+                  .left_out = !q.answerable() && !out.unanswerable_trained};
+    if (!sample.left_out) {
+      sample.spans = form.spans(std::move(q.context), q.question, q.answerable() ? q.answers[0] : kNoAnswer);
+    }
+    std::vector<std::string>& gold = sample.answers;
+    for (const std::string& a : q.answers) {
+      if (std::find(gold.begin(), gold.end(), a) == gold.end()) gold.push_back(a);
+    }
+    out.samples.push_back(std::move(sample));
+  }
   return out;
 }
 

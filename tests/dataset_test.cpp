@@ -9,7 +9,7 @@
 #include <random>
 #include <set>
 
-#include "data/prompt.h"
+#include "data/sample.h"
 #include "src/base/check.h"
 #include "src/base/file.h"
 #include "tests/fake_tokenizer.h"
@@ -154,6 +154,26 @@ TEST_F(DatasetTest, SplitsByArticleOrByContext) {
   EXPECT_EQ(prepare(one_article).count(Split::kValidation), 2);
   options_.valid_split = 1;
   error([&] { prepare(squad(2)); }, kExitUsage);
+}
+
+// Spans of a format that is neither SQuAD nor rows.
+TEST_F(DatasetTest, OnlyTheSpanThatMayBeShortenedIs) {
+  const Span question{.text = "12345"}, answer{.text = "67", .trained = true, .ends_text = true};
+  const Span history{.may_shorten = true, .ids = {7, 8, 9, 10}, .labels = {-100, -100, -100, -100}};
+  SampleSet set{.of_text = true};
+  set.samples.push_back({.spans = {question, answer, question, answer}});
+  set.samples.push_back({.spans = {history, question, answer}});
+  options_.vocab_size = tokenizer_.vocab_size();
+  options_.max_tokens = 10;
+  const Dataset d = build_dataset(set, "f", &tokenizer_, options_);
+  EXPECT_EQ(d.report.refused.at("too long"), 1);
+  EXPECT_EQ(d.report.truncated, 1);
+  ASSERT_EQ(d.documents.size(), 1u);
+  EXPECT_EQ(tokenizer_.decode(d.tokens),
+            "\x04\x05"
+            "1234567");
+  EXPECT_EQ(d.documents[0].prompt_tokens, 7);
+  EXPECT_EQ(d.documents[0].target_tokens, 3);
 }
 
 TEST_F(DatasetTest, VocabularyOfModelAndTokenizerMustAgree) {

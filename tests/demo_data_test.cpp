@@ -52,11 +52,11 @@ std::set<std::string> names_in(const std::string& text) {
 }
 
 TEST(DemoData, EveryAnswerStandsInItsContext) {
-  ASSERT_GE(squad().samples.size(), 600u);
+  ASSERT_GE(squad().questions.size(), 600u);
   EXPECT_EQ(squad().offset_mismatches, 0) << squad().first_mismatch;
   EXPECT_EQ(squad().unanswerable, 0);
   std::set<std::string> ids, questions;
-  for (const SquadSample& s : squad().samples) {
+  for (const SquadQuestion& s : squad().questions) {
     EXPECT_TRUE(ids.insert(s.id).second) << s.id;
     EXPECT_TRUE(questions.insert(s.context + s.question).second) << s.id;
     ASSERT_EQ(s.answers.size(), 1u) << s.id;
@@ -69,7 +69,7 @@ TEST(DemoData, EveryAnswerStandsInItsContext) {
 
 TEST(DemoData, NoArticleSharesANameWithAnother) {
   std::map<std::string, std::set<std::string>> articles_of;
-  for (const SquadSample& s : squad().samples) {
+  for (const SquadQuestion& s : squad().questions) {
     for (const std::string& name : names_in(s.context)) articles_of[name].insert(s.title);
   }
   EXPECT_GE(articles_of.size(), 400u);
@@ -87,7 +87,7 @@ TEST(DemoData, TheTokenizerIsOfTheLlama2Kind) {
 }
 
 TEST(DemoData, NamesOutsideTheCorpusAreSpelledFromKnownParts) {
-  for (const SquadSample& s : squad().samples) {
+  for (const SquadQuestion& s : squad().questions) {
     for (const std::string& name : names_in(s.context)) {
       for (const int32_t id : tokenizer().encode(name)) EXPECT_GT(id, 2 + 256) << name << " needs a byte piece";
     }

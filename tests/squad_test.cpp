@@ -34,8 +34,8 @@ TEST(Squad, ReadsArticles) {
   const std::string unanswerable =
       R"({"id": "q2", "question": "Who?", "answers": [], "is_impossible": true, "plausible_answers": [{"text": "x", "answer_start": 0}]})";
   const SquadFile f = parse_squad_json("\xEF\xBB\xBF" + article(kQuestion + "," + unanswerable), "f");
-  ASSERT_EQ(f.samples.size(), 2u);
-  const SquadSample& s = f.samples[0];
+  ASSERT_EQ(f.questions.size(), 2u);
+  const SquadQuestion& s = f.questions[0];
   EXPECT_EQ(s.id, "q1");
   EXPECT_EQ(s.title, "T");
   EXPECT_EQ(s.context, "Zo\xC3\xAB ate \xF0\x9F\x8D\x8E pie.");
@@ -43,7 +43,7 @@ TEST(Squad, ReadsArticles) {
   EXPECT_EQ(s.answers, std::vector<std::string>{"pie"});
   EXPECT_EQ(s.where, "data[0].paragraphs[0].qas[0]");
   EXPECT_TRUE(s.answerable());
-  EXPECT_FALSE(f.samples[1].answerable());
+  EXPECT_FALSE(f.questions[1].answerable());
   EXPECT_EQ(f.unanswerable, 1);
   EXPECT_EQ(f.offset_mismatches, 0);  // 10 code points; 14 bytes
 }
@@ -61,11 +61,11 @@ TEST(Squad, OffsetsCountCodePoints) {
 TEST(Squad, ReadsFlattenedRows) {
   const std::string row =
       R"({"id": "a", "title": "T", "context": "one two", "question": "q", "answers": {"text": ["two"], "answer_start": [4]}})";
-  EXPECT_EQ(parse_squad_json("[" + row + "," + row + "]", "f").samples.size(), 2u);
+  EXPECT_EQ(parse_squad_json("[" + row + "," + row + "]", "f").questions.size(), 2u);
   const SquadFile f = parse_squad_lines(row + "\r\n\r\n" + row + "\n", "f");
-  ASSERT_EQ(f.samples.size(), 2u);
-  EXPECT_EQ(f.samples[1].answers[0], "two");
-  EXPECT_EQ(f.samples[1].where, "line 3");
+  ASSERT_EQ(f.questions.size(), 2u);
+  EXPECT_EQ(f.questions[1].answers[0], "two");
+  EXPECT_EQ(f.questions[1].where, "line 3");
   EXPECT_EQ(f.offset_mismatches, 0);
   try {
     parse_squad_lines(
@@ -111,12 +111,12 @@ TEST(Squad, RealFile) {
       std::filesystem::path(directory ? directory : "../shared/data") / "squad-v2.0-dev-5-articles.json";
   if (!std::filesystem::exists(path)) GTEST_SKIP() << path << " is missing (set TLL_TEST_DATA)";
   const SquadFile f = parse_squad_json(read_file(path), path.string());
-  EXPECT_EQ(f.samples.size(), 1407u);
+  EXPECT_EQ(f.questions.size(), 1407u);
   EXPECT_EQ(f.unanswerable, 702);
   EXPECT_EQ(f.offset_mismatches, 0);
   size_t answers = 0;
   std::set<std::string> titles, contexts, ids;
-  for (const SquadSample& s : f.samples) {
+  for (const SquadQuestion& s : f.questions) {
     answers += s.answers.size();
     titles.insert(s.title);
     contexts.insert(s.context);

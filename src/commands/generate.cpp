@@ -1,5 +1,5 @@
 // generate: a prompt is continued.
-#include "data/prompt.h"
+#include "data/tokenize.h"
 #include "src/commands/commands.h"
 #include "src/commands/session.h"
 #include "src/options/resolve.h"

@@ -1,0 +1,58 @@
+// What every data format becomes: samples, each a list of spans of text or of token ids.
+//
+// A format (data/squad.h, data/token_rows.h) reads its file and knows its fields. Tokenising (data/tokenize.h) and what becomes
+// of a sample (data/build.cpp) know no format.
+#pragma once
+
+#include <xxhash.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "data/dataset.h"
+#include "tokenizer/tokenizer.h"
+
+namespace tll {
+
+// A piece of a document: a text, or token ids that are taken as they are.
+struct Span {
+  std::string text = {};
+  bool trained = false;                        // the loss is taken on the tokens of the text
+  bool ends_text = false;                      // EOS follows the text, and is trained as the text is
+  bool may_shorten = false;                    // its end may be cut if the sample is too long; at most one span of a sample
+  std::vector<int32_t> ids = {}, labels = {};  // of one length; labels as in a Dataset
+  bool is_text() const { return ids.empty(); }
+};
+
+struct Sample {
+  std::string id = {}, title = {};        // may be empty
+  std::string where = {};                 // place in the file, for messages: "data[3].paragraphs[2].qas[0]" or "line 7"
+  uint64_t group = 0, subgroup = 0;       // keys: the split holds out whole groups, or subgroups if groups are too few
+  std::vector<std::string> answers = {};  // gold answers for the score, without duplicates; the first one is trained
+  std::vector<Span> spans = {};
+  bool left_out = false;  // not trained, but its groups count for the split
+};
+
+// The key of a group, from the bytes of what its samples share. The seed chooses which groups are held out.
+template <class Array>
+uint64_t group_key(const Array& shared, uint64_t seed) {
+  return XXH3_64bits_withSeed(shared.data(), shared.size() * sizeof(shared[0]), seed);
+}
+
+// What a format makes of a file.
+struct SampleSet {
+  std::vector<Sample> samples = {};  // in file order
+  bool of_text = false;              // a tokenizer is needed
+  std::string template_name = {};    // empty: none
+  SquadRules rules = SquadRules::kV1;
+  bool unanswerable_trained = false;  // kNoAnswer stands for the empty answer
+  int64_t offset_mismatches = 0;      // answers that are not where the file says
+};
+
+// Tokenises, shortens, refuses and counts samples, and chooses which are held out. `file` is the file's name in messages. If
+// options.vocab_size is 0, the largest id decides. Error (kExitBadFile) if the set needs a tokenizer and there is none, if a
+// sample trains nothing and may not stay, or if no sample is left.
+Dataset build_dataset(SampleSet set, const std::string& file, const Tokenizer* tokenizer, const PrepareOptions& options);
+
+}  // namespace tll
