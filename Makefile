@@ -119,8 +119,8 @@ $(BUILD)/run_tests_cuda: $(TEST_OBJ) $(ENGINE) $(cuda) ; $(call link,cuda) -lgte
 # What measures a GPU, dev/gpu_check.sh; the emulated ones test these programs where there is none.
 BENCH_OBJ := $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard dev/bench/*.cpp))
 PROBE_OBJ := $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard dev/gpu/*.cpp)) $(BUILD)/dev/emulator/mma_model.o
-$(BUILD)/bench_ops: $(BENCH_OBJ) $(BUILD)/libsrc.a $(cuda) ; $(call link,cuda)
-$(BUILD)/bench_ops_emulated: $(BENCH_OBJ) $(BUILD)/libsrc.a $(emulated) ; $(call link,emulated)
+$(BUILD)/bench_ops: $(BENCH_OBJ) $(BUILD)/libcases.a $(BUILD)/libsrc.a $(cuda) ; $(call link,cuda)
+$(BUILD)/bench_ops_emulated: $(BENCH_OBJ) $(BUILD)/libcases.a $(BUILD)/libsrc.a $(emulated) ; $(call link,emulated)
 $(BUILD)/probe: $(PROBE_OBJ) $(BUILD)/cuda/dev/gpu/probe_kernels.o ; $(call link,cuda)
 $(BUILD)/probe_emulated: $(PROBE_OBJ) $(BUILD)/emulated/dev/gpu/probe_kernels.o $(BUILD)/libemulator.a ; $(call link,emulated)
 $(BUILD)/encode_lines: $(BUILD)/dev/tokenizer_compare/encode_lines.o $(ENGINE) $(BUILD)/libkernels.a ; $(call link,none)

@@ -1,4 +1,5 @@
-// One declaration of a case of an op serves three times: as a test, as a check of the gradient, and as a row of ./test_gradients.
+// One declaration of a case of an op serves four times: as a test, as a check of the gradient, as a row of ./test_gradients, and,
+// at the sizes of real models, as a row of build/bench_ops.
 //
 // A case lists its tensors by name and says how to run the op forward and backward on them. The checks follow from that list:
 //   - input "x" has the gradient "dx", output "y" has the cotangent "dy" (a constant), so that the complex step needs no more;
@@ -35,7 +36,7 @@ struct TensorSpec {
   int64_t gap = 0;                  // elements between the end of a row and the next
   bool accumulates = false;         // outputs and gradients: += (or in and out), so it has a value before
   double sigma = 1;                 // of the normal distribution that fills it
-  std::vector<double> values = {};  // or exactly these
+  std::vector<double> values = {};  // or these, over and over
   int64_t stride() const { return width + gap; }
   int64_t count() const { return rows == 0 || width == 0 ? 0 : (rows - 1) * stride() + width; }
   bool written() const { return role == Role::output || role == Role::saved || role == Role::gradient; }
@@ -43,50 +44,42 @@ struct TensorSpec {
 
 DType dtype_for(Kind kind, DType type);  // of a tensor, when ops run with storage type `type`
 
-// One tensor in memory, between its redzones; its elements are NaN until they are set. For a CUDA device it lies there as well,
-// with its redzones: upload() before ops run, download() afterwards; all else works on the host's copy.
-class Tensor {
- public:
-  // Aligned to 64 bytes, or to a smaller power of two and no more. 0: to its elements, the most that an op may count on.
-  Tensor(const TensorSpec& spec, DType dtype, const Device& device = {}, size_t alignment = 0);
-  ~Tensor();
-  Tensor(const Tensor&) = delete;
-  Tensor& operator=(const Tensor&) = delete;
-  std::byte* data() { return (device_memory_ ? device_memory_ : bytes_.data()) + offset_; }  // what ops get
-  DType dtype() const { return dtype_; }
-  Matrix matrix() { return {data(), dtype_, static_cast<int>(spec_.rows), static_cast<int>(spec_.width), spec_.stride()}; }
-  void upload();
-  void download();
-  void set(int64_t i, complex value);
-  complex get(int64_t i) const;
-  void copy_from(const Tensor& other);      // the same spec up to role, the same dtype
-  bool intact();                            // redzones and gaps hold what they held at first
-  std::vector<std::byte> contents() const;  // without redzones
-
- private:
-  std::byte* host() { return bytes_.data() + offset_; }
-  void poison(bool on);
-  TensorSpec spec_;
-  DType dtype_;
-  Device device_;
-  std::byte* device_memory_ = nullptr;
-  size_t offset_, size_;
-  std::vector<std::byte> bytes_;
-};
-
-// The tensors of one run with storage type `type`.
-struct Tensors {
-  DType type;
-  std::map<std::string, Tensor> tensors;
-  Tensor& at(const std::string& name);
+// Where a tensor lies. It converts to a pointer to elements of its own type.
+struct Place : Matrix {
+  std::string name;
   template <class T>
-  T* ptr(const std::string& name) {
-    Tensor& t = at(name);
-    TLL_CHECK(t.dtype() == dtype_of<T>, "{} is {}, asked as {}", name, dtype_name(t.dtype()), dtype_name(dtype_of<T>));
-    return reinterpret_cast<T*>(t.data());
+  operator T*() const {
+    if constexpr (!std::is_void_v<T>) {
+      constexpr DType asked = dtype_of<std::remove_const_t<T>>;
+      TLL_CHECK(dtype == asked, "{} is {}, asked as {}", name, dtype_name(dtype), dtype_name(asked));
+    }
+    return static_cast<T*>(data);
   }
-  void copy(const std::string& to, const std::string& from) { at(to).copy_from(at(from)); }
 };
+
+// An op with its arguments: what it is called, what it costs, and how to run it.
+struct Launch {
+  const char* op;
+  Cost cost;
+  std::function<void(const Device&)> run;
+};
+
+// What a pass of a case sees: the tensors of one run, and where to send its ops.
+struct Tensors {
+  DType type;  // the storage type
+  Device device;
+  Tensors(DType storage, const Device& where) : type(storage), device(where) {}
+  virtual ~Tensors() = default;
+  virtual Matrix at(const std::string& name) = 0;
+  virtual void copy(const std::string& to, const std::string& from) = 0;
+  virtual void launch(const Launch&) = 0;
+  Place operator[](const std::string& name) { return {at(name), name}; }
+  template <class Op>
+  void run(const Op& op) {
+    launch({Op::kName, op.cost(), [op](const Device& on) { tll::run(on, op); }});
+  }
+};
+using Pass = std::function<void(Tensors&)>;
 
 // How far a result may lie from the exact one, as a multiple of its magnitude: `acc` roundings of the accumulation type, and
 // `storage` roundings of the tensor's own type where that is narrower; tensor_core: as many more on CUDA, where intermediate
@@ -101,12 +94,10 @@ struct Reference {
   std::map<std::string, Tolerance> tolerance;
 };
 
-using Runner = std::function<void(Tensors&, const Device&)>;
-
 struct OpCase {
   std::string op, shape;
   std::vector<TensorSpec> tensors = {};
-  Runner forward = {}, backward = {};  // backward may be empty
+  Pass forward = {}, backward = {};  // backward may be empty
   std::function<void(const Values&, Reference&)> reference = {};
   std::vector<DType> dtypes = {DType::f32, DType::bf16};  // fp16 as well on CUDA, where there is bf16
   std::string dtype_label = {};                           // where tensors have types of their own
@@ -121,21 +112,21 @@ struct OpCase {
 
 inline constexpr int kMostThreads = 3;  // scratch of a case is for so many
 
-// A generic lambda (Float{}, tensors, device) for each of the types.
+// f: a generic lambda (Float{}, tensors), for each of the types.
 template <class F>
-Runner typed(F f) {
-  return [f](Tensors& t, const Device& d) {
+Pass typed(F f) {
+  return [f](Tensors& t) {
     switch (t.type) {
       case DType::f32:
-        return f(float{}, t, d);
+        return f(float{}, t);
       case DType::bf16:
-        return f(bf16{}, t, d);
+        return f(bf16{}, t);
       case DType::f16:
-        return f(half{}, t, d);
+        return f(half{}, t);
       case DType::f64:
-        return f(double{}, t, d);
+        return f(double{}, t);
       case DType::c128:
-        return f(complex{}, t, d);
+        return f(complex{}, t);
       default:
         TLL_CHECK(false, "no op has storage type {}", dtype_name(t.type));
     }
@@ -162,14 +153,9 @@ struct Row {
   std::string problem;  // what was wrong, or empty
   std::string skipped;  // why nothing ran, or empty
 };
-
-// The initial values of inputs, constants and += tensors: as the storage type holds them.
-Values initial_values(const OpCase& op, DType type);
-// Runs in double: forward against the definition, backward against the complex step of forward, to 1e-12.
-Row check_oracle(const OpCase& op);
-// Runs in a training type on a device: against the definition and the double run; redzones; the same bits again.
-Row check_on(const OpCase& op, DType type, const TestDevice& device);
-// All of a case's rows: the oracle's, then each type on each device.
+// All of a case's rows. First, if it has an oracle, in double: forward against the definition, backward against the complex step
+// of forward, to 1e-12. Then each training type on each device: against the definition and the double run; redzones; the same
+// bits again.
 std::vector<Row> check(const OpCase& op, const std::vector<TestDevice>& devices);
 
 // Every case of every op; the seed chooses the shapes and values that are not fixed.
@@ -178,12 +164,11 @@ void add_attention_cases(std::vector<OpCase>&, Random&);
 void add_model_cases(std::vector<OpCase>&, Random&);
 void add_linear_cases(std::vector<OpCase>&, Random&);
 void add_elementwise_cases(std::vector<OpCase>&, Random&);
+inline void add(std::vector<OpCase>& cases, std::initializer_list<OpCase> more) { cases.insert(cases.end(), more); }
 
-// Changes of a finished case: each tensor misaligned in turn; other values of one tensor.
-inline OpCase misaligned_in_turn(OpCase c) {
-  c.each_misaligned = true;
-  return c;
-}
+// A finished case changed: each tensor misaligned in turn; other values of one tensor.
+OpCase misaligned_in_turn(OpCase c);
+OpCase with_values(OpCase c, const std::string& tensor, std::vector<double> values);
 OpCase with_sigma(OpCase c, const std::string& tensor, double sigma);
 OpCase with_mean(OpCase c, const std::string& tensor, double mean, Random& random);  // and sigma 1
 
@@ -193,5 +178,9 @@ T pick(Random& random, const std::vector<T>& from) {
   return from[static_cast<size_t>(between(random, 0, static_cast<int>(from.size()) - 1))];
 }
 std::vector<double> random_integers(Random& random, int64_t count, int low, int high);
+inline std::vector<double> absolute(std::vector<double> values) {
+  for (double& v : values) v = std::abs(v);
+  return values;
+}
 
 }  // namespace tll::test

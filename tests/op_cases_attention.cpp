@@ -1,23 +1,18 @@
 // Cases of attention: grouped heads, packed documents, windows, and lengths around the tiles' edges.
 #include "kernels/attention.h"
-#include "tests/op_case.h"
+#include "tests/op_cases.h"
 
 namespace tll::test {
 namespace {
 
-struct Shape {
-  std::vector<int> lengths;  // of the documents
-  int H, G, D, window, gap;
-};
-
-std::string name_of(const Shape& s) {
+std::string name_of(const AttentionShape& s) {
   std::string docs;
   for (int n : s.lengths) docs += fmt::format("{}{}", docs.empty() ? "" : "+", n);
   return fmt::format("T {} H {} G {} D {}{}", docs, s.H, s.G, s.D, s.window ? fmt::format(" W {}", s.window) : "");
 }
 
 // The definition: all scores of a row, one softmax, in double.
-void attention_reference(const Shape& s, double scale, const Values& in, Reference& r) {
+void attention_reference(const AttentionShape& s, double scale, const Values& in, Reference& r) {
   const int D = s.D, group = s.H / s.G, stride = (s.H + 2 * s.G) * D + s.gap;
   int N = 0;
   for (int n : s.lengths) N += n;
@@ -84,78 +79,66 @@ void attention_reference(const Shape& s, double scale, const Values& in, Referen
   r.tolerance["dqkv"] = {2 * p + 2 + p + 2.0 * D + 1.0 * longest * group + 8, 2, 1};  // ... and so is dS
 }
 
-OpCase attention(const Shape& s) {
+}  // namespace
+
+OpCase attention(const AttentionShape& s) {
   OpCase c{.op = "attention", .shape = name_of(s), .tensor_cores = true};
   const int H = s.H, G = s.G, D = s.D, stride = (H + 2 * G) * D + s.gap, docs = static_cast<int>(s.lengths.size());
-  std::vector<double> bounds{0};
+  std::vector<int32_t> bounds{0};
   for (int n : s.lengths) bounds.push_back(bounds.back() + n);
-  const int N = static_cast<int>(bounds.back());
-  const double scale = 1 / std::sqrt(D);
-  c.tensors = {{.name = "qkv", .role = Role::input, .rows = N, .width = (H + 2 * G) * D, .gap = s.gap},
-               {.name = "bounds", .role = Role::constant, .kind = Kind::i32, .width = docs + 1, .values = bounds},
-               {.name = "out", .role = Role::output, .rows = N, .width = H * D},
-               {.name = "lse", .role = Role::saved, .kind = Kind::acc, .rows = H, .width = N},
-               {.name = "dout", .role = Role::constant, .rows = N, .width = H * D},
-               {.name = "dqkv", .role = Role::gradient, .rows = N, .width = (H + 2 * G) * D, .gap = s.gap},
-               {.name = "forward_scratch",
-                .role = Role::scratch,
-                .kind = Kind::always_f32,
-                .width = AttentionForward<float>::scratch_floats(D, kMostThreads)},
-               {.name = "backward_scratch",
-                .role = Role::scratch,
-                .kind = Kind::always_f32,
-                .width = AttentionBackward<float>::scratch_floats(N, H, D, kMostThreads)}};
-  c.forward = typed([=](auto f, Tensors& t, const Device& d) {
-    using F = decltype(f);
-    const F* q = t.ptr<F>("qkv");
-    run(d, AttentionForward<F>{.out = t.ptr<F>("out"),
-                               .lse = t.ptr<acc_t<F>>("lse"),
+  const int N = bounds.back();
+  const double scale = 1 / std::sqrt(D), pairs = visible_pairs(bounds.data(), docs, s.window);
+  using Forward = AttentionForward<float>;
+  using Backward = AttentionBackward<float>;
+  c.tensors = {
+      {.name = "qkv", .role = Role::input, .rows = N, .width = (H + 2 * G) * D, .gap = s.gap},
+      {.name = "bounds", .role = Role::constant, .kind = Kind::i32, .width = docs + 1, .values = {bounds.begin(), bounds.end()}},
+      {.name = "out", .role = Role::output, .rows = N, .width = H * D},
+      {.name = "lse", .role = Role::saved, .kind = Kind::acc, .rows = H, .width = N},
+      {.name = "dout", .role = Role::constant, .rows = N, .width = H * D},
+      {.name = "dqkv", .role = Role::gradient, .rows = N, .width = (H + 2 * G) * D, .gap = s.gap},
+      {.name = "forward_scratch",
+       .role = Role::scratch,
+       .kind = Kind::always_f32,
+       .width = s.cuda ? 0 : Forward::scratch_floats(D, s.threads)},
+      {.name = "backward_scratch",
+       .role = Role::scratch,
+       .kind = Kind::always_f32,
+       .width = s.cuda ? Backward::cuda_scratch_floats(N, H) : Backward::scratch_floats(N, H, D, s.threads)}};
+  const auto sizes_of = [=](Tensors& t) {
+    return AttentionSizes{t["bounds"], docs, N, H, G, D, stride, s.window, t.device.threads, scale, pairs};
+  };
+  c.forward = typed([=]<class F>(F, Tensors& t) {
+    const F* q = t["qkv"];
+    t.run(AttentionForward<F>{.out = t["out"],
+                              .lse = t["lse"],
+                              .q = q,
+                              .k = q + H * D,
+                              .v = q + (H + G) * D,
+                              .scratch = t["forward_scratch"],
+                              .sizes = sizes_of(t)});
+  });
+  c.backward = typed([=]<class F>(F, Tensors& t) {
+    const F* q = t["qkv"];
+    F* dq = t["dqkv"];
+    t.run(AttentionBackward<F>{.dq = dq,
+                               .dk = dq + H * D,
+                               .dv = dq + (H + G) * D,
+                               .dout = t["dout"],
+                               .out = t["out"],
+                               .lse = t["lse"],
                                .q = q,
                                .k = q + H * D,
                                .v = q + (H + G) * D,
-                               .scratch = t.ptr<float>("forward_scratch"),
-                               .sizes = {.cu_seqlens = t.ptr<int32_t>("bounds"),
-                                         .docs = docs,
-                                         .N = N,
-                                         .H = H,
-                                         .G = G,
-                                         .D = D,
-                                         .stride = stride,
-                                         .window = s.window,
-                                         .threads = d.threads,
-                                         .scale = scale}});
-  });
-  c.backward = typed([=](auto f, Tensors& t, const Device& d) {
-    using F = decltype(f);
-    const F* q = t.ptr<F>("qkv");
-    F* dq = t.ptr<F>("dqkv");
-    run(d, AttentionBackward<F>{.dq = dq,
-                                .dk = dq + H * D,
-                                .dv = dq + (H + G) * D,
-                                .dout = t.ptr<F>("dout"),
-                                .out = t.ptr<F>("out"),
-                                .lse = t.ptr<acc_t<F>>("lse"),
-                                .q = q,
-                                .k = q + H * D,
-                                .v = q + (H + G) * D,
-                                .scratch = t.ptr<float>("backward_scratch"),
-                                .sizes = {.cu_seqlens = t.ptr<int32_t>("bounds"),
-                                          .docs = docs,
-                                          .N = N,
-                                          .H = H,
-                                          .G = G,
-                                          .D = D,
-                                          .stride = stride,
-                                          .window = s.window,
-                                          .threads = d.threads,
-                                          .scale = scale}});
+                               .scratch = t["backward_scratch"],
+                               .sizes = sizes_of(t)});
   });
   c.reference = [=](const Values& in, Reference& r) { attention_reference(s, scale, in, r); };
   return c;
 }
 
 // Tokens of a batch, padding among them, to a cache that holds other tokens already.
-OpCase cache_write(Random& random, int N, int slots, int W, int capacity, int gap) {
+static OpCase cache_write(Random& random, int N, int slots, int W, int capacity, int gap) {
   OpCase c{.op = "cache_write", .shape = fmt::format("N {} slots {} W {} capacity {}", N, slots, W, capacity)};
   // Different places, in any order.
   std::vector<int> places(static_cast<size_t>(slots) * static_cast<size_t>(capacity));
@@ -174,18 +157,17 @@ OpCase cache_write(Random& random, int N, int slots, int W, int capacity, int ga
                {.name = "positions", .role = Role::constant, .kind = Kind::i32, .width = N, .values = position_of},
                {.name = "keys", .role = Role::output, .rows = rows, .width = W, .accumulates = true},
                {.name = "values", .role = Role::output, .rows = rows, .width = W, .accumulates = true}};
-  c.forward = typed([=](auto f, Tensors& t, const Device& d) {
-    using F = decltype(f);
-    run(d, CacheWrite<F>{.keys = t.ptr<F>("keys"),
-                         .values = t.ptr<F>("values"),
-                         .k = t.ptr<F>("k"),
-                         .v = t.ptr<F>("v"),
-                         .slots = t.ptr<int32_t>("slots"),
-                         .positions = t.ptr<int32_t>("positions"),
-                         .N = N,
-                         .W = W,
-                         .stride = W + gap,
-                         .capacity = capacity});
+  c.forward = typed([=]<class F>(F, Tensors& t) {
+    t.run(CacheWrite<F>{.keys = t["keys"],
+                        .values = t["values"],
+                        .k = t["k"],
+                        .v = t["v"],
+                        .slots = t["slots"],
+                        .positions = t["positions"],
+                        .N = N,
+                        .W = W,
+                        .stride = W + gap,
+                        .capacity = capacity});
   });
   c.reference = [=](const Values& in, Reference& r) {
     for (const auto& [to, from] : {std::pair{"keys", "k"}, std::pair{"values", "v"}}) {
@@ -204,7 +186,7 @@ OpCase cache_write(Random& random, int N, int slots, int W, int capacity, int ga
 }
 
 // Decoding one token of each of several sequences equals the last row of the forward pass over each.
-OpCase decode(const std::vector<int>& lengths, int H, int G, int D, int capacity, int window, int gap) {
+OpCase attention_decode(const std::vector<int>& lengths, int H, int G, int D, int capacity, int window, int gap) {
   const int B = static_cast<int>(lengths.size()), stride = H * D + gap;
   OpCase c{.op = "attention_decode", .shape = name_of({lengths, H, G, D, window, gap})};
   const double scale = 1 / std::sqrt(D);
@@ -215,28 +197,27 @@ OpCase decode(const std::vector<int>& lengths, int H, int G, int D, int capacity
       {.name = "lengths", .role = Role::constant, .kind = Kind::i32, .width = B, .values = {lengths.begin(), lengths.end()}},
       {.name = "out", .role = Role::output, .rows = B, .width = H * D},
       {.name = "scores", .role = Role::scratch, .kind = Kind::acc, .width = int64_t{1} * B * H * capacity}};
-  c.forward = typed([=](auto f, Tensors& t, const Device& d) {
-    using F = decltype(f);
-    run(d, AttentionDecode<F>{.out = t.ptr<F>("out"),
-                              .q = t.ptr<F>("q"),
-                              .k = t.ptr<F>("k"),
-                              .v = t.ptr<F>("v"),
-                              .scores = t.ptr<acc_t<F>>("scores"),
-                              .lengths = t.ptr<int32_t>("lengths"),
-                              .B = B,
-                              .H = H,
-                              .G = G,
-                              .D = D,
-                              .stride = stride,
-                              .capacity = capacity,
-                              .window = window,
-                              .scale = scale});
+  c.forward = typed([=]<class F>(F, Tensors& t) {
+    t.run(AttentionDecode<F>{.out = t["out"],
+                             .q = t["q"],
+                             .k = t["k"],
+                             .v = t["v"],
+                             .scores = t["scores"],
+                             .lengths = t["lengths"],
+                             .B = B,
+                             .H = H,
+                             .G = G,
+                             .D = D,
+                             .stride = stride,
+                             .capacity = capacity,
+                             .window = window,
+                             .scale = scale});
   });
   c.reference = [=](const Values& in, Reference& r) {
     for (int b = 0; b < B; b++) {
       // The whole sequence as the forward pass would see it; only its last query is known, and only that row is kept.
       const int n = lengths[b];
-      const Shape whole{{n}, H, G, D, window, 0};
+      const AttentionShape whole{{n}, H, G, D, window, 0};
       const size_t width = static_cast<size_t>(H + 2 * G) * D, cache = static_cast<size_t>(G) * D;
       Values one{{"qkv", std::vector<double>(n * width)}, {"dout", std::vector<double>(static_cast<size_t>(n) * H * D)}};
       for (int j = 0; j < n; j++)
@@ -258,51 +239,50 @@ OpCase decode(const std::vector<int>& lengths, int H, int G, int D, int capacity
   return c;
 }
 
-}  // namespace
-
 void add_attention_cases(std::vector<OpCase>& cases, Random& random) {
+  const auto add = [&](const OpCase& c) { cases.push_back(c); };
   const std::vector<int> sizes{4, 12, 20, 32, 64, 96, 128}, groups{1, 3, 4, 7};
   for (size_t i = 0; i < sizes.size(); i++) {
     const int group = groups[i % groups.size()], G = 1 + static_cast<int>(i % 2);
-    cases.push_back(attention({{1, 5, 17, 1}, group * G, G, sizes[i], 0, static_cast<int>(i)}));
+    add(attention({{1, 5, 17, 1}, group * G, G, sizes[i], 0, static_cast<int>(i)}));
   }
-  for (int D : {32, 64, 96}) cases.push_back(attention({{40, 31}, 2, 1, D, 0, 8}));  // rows of whole vectors
-  for (int group : groups) cases.push_back(attention({{9, 4}, 2 * group, 2, 8, 0, 3}));
-  for (int n : {47, 48, 49, 63, 64, 65, 96, 97, 129}) cases.push_back(attention({{n}, 2, 1, 12, 0, 1}));
-  cases.push_back(attention({{50, 1, 66, 1, 1}, 3, 1, 20, 0, 0}));
-  cases.push_back(attention({{0, 5, 0, 3, 0}, 2, 1, 4, 0, 0}));  // empty documents
-  cases.push_back(attention({{}, 2, 1, 4, 0, 0}));
+  for (int D : {32, 64, 96}) add(attention({{40, 31}, 2, 1, D, 0, 8}));  // rows of whole vectors
+  for (int group : groups) add(attention({{9, 4}, 2 * group, 2, 8, 0, 3}));
+  for (int n : {47, 48, 49, 63, 64, 65, 96, 97, 129}) add(attention({{n}, 2, 1, 12, 0, 1}));
+  add(attention({{50, 1, 66, 1, 1}, 3, 1, 20, 0, 0}));
+  add(attention({{0, 5, 0, 3, 0}, 2, 1, 4, 0, 0}));  // empty documents
+  add(attention({{}, 2, 1, 4, 0, 0}));
   for (int n : {7, 65, 113})
-    for (int window : {1, n - 1, n, n + 1}) cases.push_back(attention({{n}, 2, 2, 4, window, 0}));
-  for (int window : {16, 47, 48, 63, 64, 65}) cases.push_back(attention({{131, 70}, 3, 1, 4, window, 5}));
-  cases.push_back(attention({{70}, 1, 1, 128, 33, 0}));
-  for (int n : {127, 128, 129, 145}) cases.push_back(attention({{n}, 2, 1, 64, 0, 0}));  // around the tiles of tensor cores
-  cases.push_back(attention({{90, 60}, 1, 1, 128, 0, 8}));
+    for (int window : {1, n - 1, n, n + 1}) add(attention({{n}, 2, 2, 4, window, 0}));
+  for (int window : {16, 47, 48, 63, 64, 65}) add(attention({{131, 70}, 3, 1, 4, window, 5}));
+  add(attention({{70}, 1, 1, 128, 33, 0}));
+  for (int n : {127, 128, 129, 145}) add(attention({{n}, 2, 1, 64, 0, 0}));  // around the tiles of tensor cores
+  add(attention({{90, 60}, 1, 1, 128, 0, 8}));
   for (int i = 0; i < 4; i++) {
     std::vector<int> lengths(static_cast<size_t>(between(random, 1, 4)));
     for (int& n : lengths) n = between(random, 1, 80);
     const int G = between(random, 1, 2), D = pick(random, sizes), group = pick(random, groups);
     const int window = between(random, 0, 1) ? between(random, 1, 80) : 0;
-    cases.push_back(attention({lengths, group * G, G, D, window, between(random, 0, 7)}));
+    add(attention({lengths, group * G, G, D, window, between(random, 0, 7)}));
   }
-  cases.push_back(cache_write(random, 1, 1, 1, 1, 0));
-  cases.push_back(cache_write(random, 23, 3, 40, 9, 8));
-  cases.push_back(cache_write(random, 7, 2, 67, 5, 3));
-  cases.push_back(cache_write(random, 2, 2, 1040, 3, 0));  // more columns than a pass has
-  cases.push_back(misaligned_in_turn(cache_write(random, 3, 2, 40, 5, 0)));
-  for (int D : {40, 72}) cases.push_back(attention({{33, 9}, 2, 1, D, 0, 0}));   // whole vectors, fewer than a tile's columns
-  cases.push_back(attention({{64, 32, 33}, 2, 1, 4, 0, 0}));                     // documents end where tiles do
-  cases.push_back(with_sigma(attention({{70, 9}, 2, 1, 12, 0, 1}), "qkv", 12));  // e^score overflows
-  cases.push_back(misaligned_in_turn(attention({{9}, 2, 1, 32, 0, 0})));
-  cases.push_back(decode({1}, 1, 1, 4, 1, 0, 0));
-  cases.push_back(decode({5, 3}, 2, 1, 160, 8, 0, 0));  // more columns, and more keys, than a pass has
-  cases.push_back(decode({200, 140}, 2, 1, 4, 200, 150, 0));
-  cases.push_back(with_mean(with_mean(decode({9, 3}, 2, 1, 12, 9, 0, 0), "q", 8, random), "k", -8, random));  // all e^score are 0
-  cases.push_back(misaligned_in_turn(decode({9}, 2, 1, 32, 16, 0, 0)));
-  cases.push_back(decode({1, 37, 64, 5}, 6, 2, 20, 64, 0, 40));
-  for (int window : {1, 36, 37, 38}) cases.push_back(decode({37, 12}, 4, 4, 12, 40, window, 0));
-  cases.push_back(
-      decode({between(random, 1, 90), between(random, 1, 90)}, 7, 1, pick(random, sizes), 90, 0, between(random, 0, 9)));
+  add(cache_write(random, 1, 1, 1, 1, 0));
+  add(cache_write(random, 23, 3, 40, 9, 8));
+  add(cache_write(random, 7, 2, 67, 5, 3));
+  add(cache_write(random, 2, 2, 1040, 3, 0));  // more columns than a pass has
+  add(misaligned_in_turn(cache_write(random, 3, 2, 40, 5, 0)));
+  for (int D : {40, 72}) add(attention({{33, 9}, 2, 1, D, 0, 0}));   // whole vectors, fewer than a tile's columns
+  add(attention({{64, 32, 33}, 2, 1, 4, 0, 0}));                     // documents end where tiles do
+  add(with_sigma(attention({{70, 9}, 2, 1, 12, 0, 1}), "qkv", 12));  // e^score overflows
+  add(misaligned_in_turn(attention({{9}, 2, 1, 32, 0, 0})));
+  add(attention_decode({1}, 1, 1, 4, 1, 0, 0));
+  add(attention_decode({5, 3}, 2, 1, 160, 8, 0, 0));  // more columns, and more keys, than a pass has
+  add(attention_decode({200, 140}, 2, 1, 4, 200, 150, 0));
+  add(with_mean(with_mean(attention_decode({9, 3}, 2, 1, 12, 9, 0, 0), "q", 8, random), "k", -8, random));  // all e^score are 0
+  add(misaligned_in_turn(attention_decode({9}, 2, 1, 32, 16, 0, 0)));
+  add(attention_decode({1, 37, 64, 5}, 6, 2, 20, 64, 0, 40));
+  for (int window : {1, 36, 37, 38}) add(attention_decode({37, 12}, 4, 4, 12, 40, window, 0));
+  add(attention_decode({between(random, 1, 90), between(random, 1, 90)}, 7, 1, pick(random, sizes), 90, 0,
+                       between(random, 0, 9)));
 }
 
 }  // namespace tll::test

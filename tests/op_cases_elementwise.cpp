@@ -6,15 +6,9 @@
 #include "kernels/elementwise.h"
 #include "kernels/reduce.h"
 #include "kernels/update.h"
-#include "tests/op_case.h"
+#include "tests/op_cases.h"
 
 namespace tll::test {
-namespace {
-
-std::vector<double> absolute(std::vector<double> values) {
-  for (double& v : values) v = std::abs(v);
-  return values;
-}
 
 OpCase bias(int N, int C) {
   OpCase c{.op = "bias", .shape = fmt::format("N {} C {}", N, C)};
@@ -22,14 +16,8 @@ OpCase bias(int N, int C) {
                {.name = "out", .role = Role::output, .rows = N, .width = C, .accumulates = true},
                {.name = "dout", .role = Role::constant, .rows = N, .width = C},
                {.name = "dbias", .role = Role::gradient, .kind = Kind::acc, .width = C, .accumulates = true}};
-  c.forward = typed([=](auto f, Tensors& t, const Device& d) {
-    using F = decltype(f);
-    run(d, BiasForward<F>{t.ptr<F>("out"), t.ptr<F>("bias"), N, C});
-  });
-  c.backward = typed([=](auto f, Tensors& t, const Device& d) {
-    using F = decltype(f);
-    run(d, BiasBackward<F>{t.ptr<acc_t<F>>("dbias"), t.ptr<F>("dout"), N, C});
-  });
+  c.forward = typed([=]<class F>(F, Tensors& t) { t.run(BiasForward<F>{t["out"], t["bias"], N, C}); });
+  c.backward = typed([=]<class F>(F, Tensors& t) { t.run(BiasBackward<F>{t["dbias"], t["dout"], N, C}); });
   c.reference = [=](const Values& in, Reference& r) {
     auto& m = r.magnitude["dbias"] = absolute(in.at("dbias"));
     for (int i = 0; i < N * C; i++) {
@@ -43,7 +31,7 @@ OpCase bias(int N, int C) {
 }
 
 // Gather forward; its gradient is the scatter of the output's into zeros.
-OpCase gather_scatter(Random& random, int N, int C, int R, bool missing = false) {
+OpCase gather_scatter(Random& random, int N, int C, int R, bool missing) {
   OpCase c{.op = "gather_scatter", .shape = fmt::format("N {} C {} R {}", N, C, R)};
   std::vector<double> rows(static_cast<size_t>(N));
   for (int n = 0; n < N; n++) rows[n] = n;
@@ -54,20 +42,9 @@ OpCase gather_scatter(Random& random, int N, int C, int R, bool missing = false)
                {.name = "rows", .role = Role::constant, .kind = Kind::i32, .width = R, .values = rows},
                {.name = "y", .role = Role::output, .rows = R, .width = C},
                {.name = "dy", .role = Role::constant, .rows = R, .width = C},
-               {.name = "dx",
-                .role = Role::gradient,
-                .rows = N,
-                .width = C,
-                .accumulates = true,
-                .values = std::vector<double>(static_cast<size_t>(N * C), 0.0)}};
-  c.forward = typed([=](auto f, Tensors& t, const Device& d) {
-    using F = decltype(f);
-    run(d, GatherRows<F>{t.ptr<F>("y"), t.ptr<F>("x"), t.ptr<int32_t>("rows"), R, C});
-  });
-  c.backward = typed([=](auto f, Tensors& t, const Device& d) {
-    using F = decltype(f);
-    run(d, ScatterRows<F>{t.ptr<F>("dx"), t.ptr<F>("dy"), t.ptr<int32_t>("rows"), R, C});
-  });
+               {.name = "dx", .role = Role::gradient, .rows = N, .width = C, .accumulates = true, .values = {0}}};
+  c.forward = typed([=]<class F>(F, Tensors& t) { t.run(GatherRows<F>{t["y"], t["x"], t["rows"], R, C}); });
+  c.backward = typed([=]<class F>(F, Tensors& t) { t.run(ScatterRows<F>{t["dx"], t["dy"], t["rows"], R, C}); });
   c.reference = [=](const Values& in, Reference& r) {
     for (int row = 0; row < R; row++)
       for (int i = 0; i < C; i++) {
@@ -79,8 +56,7 @@ OpCase gather_scatter(Random& random, int N, int C, int R, bool missing = false)
   return c;
 }
 
-// with_step: the mask's key comes from two numbers, one of them in memory of the device.
-OpCase dropout(int N, int C, double p, bool accumulate, uint64_t key, bool with_step = false) {
+OpCase dropout(int N, int C, double p, bool accumulate, uint64_t key, bool with_step) {
   OpCase c{.op = "dropout",
            .shape = fmt::format("N {} C {} p {}{}{}", N, C, p, accumulate ? " +=" : "", with_step ? " step key" : "")};
   const double step = 1.25;  // any bits will do
@@ -91,10 +67,9 @@ OpCase dropout(int N, int C, double p, bool accumulate, uint64_t key, bool with_
                {.name = "dx", .role = Role::gradient, .rows = N, .width = C, .accumulates = true},
                {.name = "step", .role = Role::constant, .kind = Kind::always_f64, .values = {step}}};
   const auto drop = [=](const char* out, const char* in, bool add) {
-    return typed([=](auto f, Tensors& t, const Device& d) {
-      using F = decltype(f);
-      const uint64_t* step_key = with_step ? reinterpret_cast<const uint64_t*>(t.ptr<double>("step")) : nullptr;
-      run(d, Dropout<F>{t.ptr<F>(out), t.ptr<F>(in), N, C, p, key, add, step_key});
+    return typed([=]<class F>(F, Tensors& t) {
+      const uint64_t* step_key = with_step ? static_cast<const uint64_t*>(t["step"].data) : nullptr;
+      t.run(Dropout<F>{t[out], t[in], N, C, p, key, add, step_key});
     });
   };
   c.forward = drop("y", "x", accumulate);
@@ -114,14 +89,11 @@ OpCase dropout(int N, int C, double p, bool accumulate, uint64_t key, bool with_
   return c;
 }
 
-OpCase cast(int n) {
+OpCase cast(int64_t n) {
   OpCase c{.op = "cast", .shape = fmt::format("n {}", n)};
   c.tensors = {{.name = "in", .role = Role::constant, .kind = Kind::acc, .width = n},
                {.name = "out", .role = Role::output, .width = n}};
-  c.forward = typed([=](auto f, Tensors& t, const Device& d) {
-    using F = decltype(f);
-    run(d, CastFromMaster<F>{t.ptr<F>("out"), t.ptr<acc_t<F>>("in"), n});
-  });
+  c.forward = typed([=]<class F>(F, Tensors& t) { t.run(CastFromMaster<F>{t["out"], t["in"], n}); });
   c.reference = [](const Values& in, Reference& r) {
     r.value["out"] = in.at("in");
     r.tolerance["out"] = {0, 1};
@@ -129,13 +101,10 @@ OpCase cast(int n) {
   return c;
 }
 
-OpCase copy(int n) {
+OpCase copy(int64_t n) {
   OpCase c{.op = "copy", .shape = fmt::format("n {}", n)};
   c.tensors = {{.name = "in", .role = Role::constant, .width = n}, {.name = "out", .role = Role::output, .width = n}};
-  c.forward = typed([=](auto f, Tensors& t, const Device& d) {
-    using F = decltype(f);
-    run(d, Copy<F>{t.ptr<F>("out"), t.ptr<F>("in"), n});
-  });
+  c.forward = typed([=]<class F>(F, Tensors& t) { t.run(Copy<F>{t["out"], t["in"], n}); });
   c.reference = [](const Values& in, Reference& r) {
     r.value["out"] = in.at("in");
     r.tolerance["out"] = {0, 0};
@@ -143,7 +112,7 @@ OpCase copy(int n) {
   return c;
 }
 
-TensorSpec factors_spec(const AdamWFactors& f) {
+static TensorSpec factors_spec(const AdamWFactors& f) {
   return {.name = "factors",
           .role = Role::constant,
           .kind = Kind::always_f32,
@@ -151,31 +120,30 @@ TensorSpec factors_spec(const AdamWFactors& f) {
           .values = {f.apply, f.decay, f.step, f.root, f.grad_scale}};
 }
 
-// t 0: a step that was skipped.
-OpCase adamw(int n, int64_t t_step, double weight_decay, double grad_scale, double grad_size = 0.1) {
+OpCase adamw(int64_t n, int64_t t_step, double weight_decay, double grad_scale, double grad_size) {
   OpCase c{.op = "adamw", .shape = fmt::format("n {} t {} decay {}", n, t_step, weight_decay)};
   const double lr = 2e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
   c.dtypes = {DType::f32}, c.oracle = false;
-  TensorSpec v{.name = "v", .role = Role::output, .kind = Kind::f32, .width = n, .accumulates = true};
-  for (int i = 0; i < n; i++) v.values.push_back(t_step == 1 ? 0 : 1e-3 * (1 + i % 7));
-  TensorSpec m{.name = "m", .role = Role::output, .kind = Kind::f32, .width = n, .accumulates = true};
-  if (t_step == 1) m.values.assign(static_cast<size_t>(n), 0);
+  TensorSpec v{.name = "v", .role = Role::output, .kind = Kind::f32, .width = n, .accumulates = true}, m = v;
+  m.name = "m";
+  for (int i = 0; i < std::min<int64_t>(n, 7); i++) v.values.push_back(1e-3 * (1 + i));
+  if (t_step == 1) m.values = v.values = {0};
   c.tensors = {{.name = "param", .role = Role::output, .kind = Kind::f32, .width = n, .accumulates = true},
                m,
                v,
                {.name = "grad", .role = Role::constant, .kind = Kind::f32, .width = n, .sigma = grad_size},
                factors_spec(t_step > 0 ? adamw_factors(static_cast<double>(t_step), lr, beta1, beta2, weight_decay, grad_scale)
                                        : AdamWFactors{0, 1, 0, 1, 0})};
-  c.forward = [=](Tensors& t, const Device& d) {
-    run(d, AdamW{.param = t.ptr<float>("param"),
-                 .m = t.ptr<float>("m"),
-                 .v = t.ptr<float>("v"),
-                 .grad = t.ptr<float>("grad"),
-                 .factors = reinterpret_cast<const AdamWFactors*>(t.ptr<float>("factors")),
-                 .n = n,
-                 .beta1 = beta1,
-                 .beta2 = beta2,
-                 .eps = eps});
+  c.forward = [=](Tensors& t) {
+    t.run(AdamW{.param = t["param"],
+                .m = t["m"],
+                .v = t["v"],
+                .grad = t["grad"],
+                .factors = static_cast<const AdamWFactors*>(t["factors"].data),
+                .n = n,
+                .beta1 = beta1,
+                .beta2 = beta2,
+                .eps = eps});
   };
   c.reference = [=](const Values& in, Reference& r) {
     if (t_step == 0) {
@@ -183,7 +151,7 @@ OpCase adamw(int n, int64_t t_step, double weight_decay, double grad_scale, doub
       return;
     }
     const double c1 = 1 - std::pow(beta1, t_step), c2 = 1 - std::pow(beta2, t_step);
-    for (int i = 0; i < n; i++) {
+    for (size_t i = 0; i < in.at("grad").size(); i++) {
       const double g = in.at("grad")[i] * grad_scale, m0 = in.at("m")[i], p0 = in.at("param")[i];
       const double m1 = beta1 * m0 + (1 - beta1) * g, v1 = beta2 * in.at("v")[i] + (1 - beta2) * g * g;
       const double below = std::sqrt(v1 / c2) + eps, m_size = std::abs(beta1 * m0) + std::abs((1 - beta1) * g);
@@ -206,9 +174,7 @@ OpCase sum_of_squares(int64_t n) {
   c.tensors = {{.name = "x", .role = Role::constant, .kind = Kind::f32, .width = n},
                {.name = "out", .role = Role::output, .kind = Kind::always_f64},
                {.name = "partial", .role = Role::scratch, .kind = Kind::always_f64, .width = SumOfSquares::blocks(n)}};
-  c.forward = [=](Tensors& t, const Device& d) {
-    run(d, SumOfSquares{.out = t.ptr<double>("out"), .partial = t.ptr<double>("partial"), .x = t.ptr<float>("x"), .n = n});
-  };
+  c.forward = [=](Tensors& t) { t.run(SumOfSquares{.out = t["out"], .partial = t["partial"], .x = t["x"], .n = n}); };
   c.reference = [](const Values& in, Reference& r) {
     long double sum = 0;
     for (double x : in.at("x")) sum += static_cast<long double>(x) * x;
@@ -219,14 +185,12 @@ OpCase sum_of_squares(int64_t n) {
   return c;
 }
 
-OpCase add_up(int n) {
+static OpCase add_up(int n) {
   OpCase c{.op = "add_up", .shape = fmt::format("n {}", n)};
   c.dtypes = {DType::f32}, c.oracle = false;
   c.tensors = {{.name = "x", .role = Role::constant, .kind = Kind::f32, .width = n},
                {.name = "sum", .role = Role::output, .kind = Kind::always_f64, .accumulates = true}};
-  c.forward = [=](Tensors& t, const Device& d) {
-    run(d, AddUp<float>{.sum = t.ptr<double>("sum"), .x = t.ptr<float>("x"), .n = n});
-  };
+  c.forward = [=](Tensors& t) { t.run(AddUp<float>{.sum = t["sum"], .x = t["x"], .n = n}); };
   c.reference = [=](const Values& in, Reference& r) {
     long double sum = in.at("sum")[0], size = std::abs(in.at("sum")[0]);
     for (double x : in.at("x")) sum += x, size += std::abs(x);
@@ -237,7 +201,8 @@ OpCase add_up(int n) {
 }
 
 // What kernels/update.h says, in other words: of the norm and the loss come whether the step counts and its factors.
-OpCase update_decision(double loss, double norm, double clip, double updates, double loss_scale, double steady, bool scales) {
+static OpCase update_decision(double loss, double norm, double clip, double updates, double loss_scale, double steady,
+                              bool scales) {
   OpCase c{
       .op = "update_decision",
       .shape = fmt::format("loss {} norm {} clip {} t {} scale {} steady {}", loss, norm, clip, updates, loss_scale, steady)};
@@ -250,14 +215,14 @@ OpCase update_decision(double loss, double norm, double clip, double updates, do
                 .accumulates = true,
                 .values = {lr, loss_scale / 7, loss, norm_squared, 0, 0, updates, loss_scale, steady}},
                {.name = "factors", .role = Role::output, .kind = Kind::always_f32, .width = 5}};
-  c.forward = [=](Tensors& t, const Device& d) {
-    run(d, UpdateDecision{.state = reinterpret_cast<StepState*>(t.ptr<double>("state")),
-                          .factors = reinterpret_cast<AdamWFactors*>(t.ptr<float>("factors")),
-                          .beta1 = beta1,
-                          .beta2 = beta2,
-                          .weight_decay = decay,
-                          .clip = clip,
-                          .scale_losses = scales});
+  c.forward = [=](Tensors& t) {
+    t.run(UpdateDecision{.state = static_cast<StepState*>(t["state"].data),
+                         .factors = static_cast<AdamWFactors*>(t["factors"].data),
+                         .beta1 = beta1,
+                         .beta2 = beta2,
+                         .weight_decay = decay,
+                         .clip = clip,
+                         .scale_losses = scales});
   };
   c.reference = [=](const Values&, Reference& r) {
     const bool counts = std::isfinite(loss) && std::isfinite(norm);
@@ -281,60 +246,38 @@ OpCase update_decision(double loss, double norm, double clip, double updates, do
   return c;
 }
 
-}  // namespace
-
 void add_elementwise_cases(std::vector<OpCase>& cases, Random& random) {
-  cases.push_back(bias(0, 3));
-  cases.push_back(bias(1, 1));
-  cases.push_back(bias(33, 131));
-  cases.push_back(bias(5, 136));
-  cases.push_back(bias(between(random, 1, 40), between(random, 1, 200)));
-  cases.push_back(gather_scatter(random, 3, 5, 0));
-  cases.push_back(gather_scatter(random, 1, 1, 1));
-  cases.push_back(gather_scatter(random, 41, 67, 13));
-  cases.push_back(gather_scatter(random, 9, 64, 5));
-  cases.push_back(gather_scatter(random, 17, between(random, 1, 70), 17));
-  cases.push_back(gather_scatter(random, 41, 24, 13, true));
-  cases.push_back(gather_scatter(random, 9, 67, 6, true));
+  const double inf = std::numeric_limits<double>::infinity();
+  constexpr int64_t kBlock = SumOfSquares::kBlock;
+  add(cases, {bias(0, 3), bias(1, 1), bias(33, 131), bias(5, 136), bias(between(random, 1, 40), between(random, 1, 200))});
+  add(cases, {gather_scatter(random, 3, 5, 0), gather_scatter(random, 1, 1, 1), gather_scatter(random, 41, 67, 13),
+              gather_scatter(random, 9, 64, 5), gather_scatter(random, 17, between(random, 1, 70), 17),
+              gather_scatter(random, 41, 24, 13, true), gather_scatter(random, 9, 67, 6, true)});
   for (double p : {0.0, 0.1, 0.5, 0.9})
     for (bool accumulate : {false, true})
-      cases.push_back(dropout(between(random, 1, 20), between(random, 1, 80), p, accumulate, random()));
-  cases.push_back(dropout(9, 40, 0.3, false, 5, true));
-  for (int n : {0, 1, 37, 1000}) cases.push_back(cast(n));
-  for (int n : {0, 1, 1000}) cases.push_back(copy(n));
+      add(cases, {dropout(between(random, 1, 20), between(random, 1, 80), p, accumulate, random())});
+  add(cases, {dropout(9, 40, 0.3, false, 5, true)});
+  for (int n : {0, 1, 37, 1000}) add(cases, {cast(n)});
+  for (int n : {0, 1, 1000}) add(cases, {copy(n)});
   for (int64_t t : {1, 2, 1000})
-    for (double decay : {0.0, 0.1}) cases.push_back(adamw(between(random, 1, 1000), t, decay, decay == 0 ? 1 : 0.37));
-  cases.push_back(adamw(67, 0, 0.1, 1));
-  cases.push_back(adamw(67, 1, 0, 1, 1e-8));  // gradients so small that eps matters
-  for (int n : {0, 1, 700}) cases.push_back(add_up(n));
-  const double inf = std::numeric_limits<double>::infinity();
-  cases.push_back(update_decision(2.5, 0.5, 1, 0, 1, 0, false));
-  cases.push_back(update_decision(2.5, 3.0, 1, 41, 1, 0, false));
-  cases.push_back(update_decision(2.5, 3.0, 0, 41, 1, 0, false));
-  cases.push_back(update_decision(2.5, inf, 1, 41, 1, 0, false));
-  cases.push_back(update_decision(std::nan(""), 3.0, 1, 41, 1, 0, false));
-  cases.push_back(update_decision(2.5, 3.0, 1, 41, 1024, 5, true));
-  cases.push_back(update_decision(2.5, 3.0, 1, 41, 1024, 1999, true));
-  cases.push_back(update_decision(2.5, inf, 1, 41, 1024, 1999, true));
-  cases.push_back(update_decision(2.5, inf, 1, 41, 1, 7, true));
-  cases.push_back(update_decision(2.5, 3.0, 1, 41, 16777216, 1999, true));
+    for (double decay : {0.0, 0.1}) add(cases, {adamw(between(random, 1, 1000), t, decay, decay == 0 ? 1 : 0.37)});
+  add(cases, {adamw(67, 0, 0.1, 1), adamw(67, 1, 0, 1, 1e-8)});  // gradients so small that eps matters
+  add(cases, {add_up(0), add_up(1), add_up(700)});
+  add(cases, {update_decision(2.5, 0.5, 1, 0, 1, 0, false), update_decision(2.5, 3.0, 1, 41, 1, 0, false),
+              update_decision(2.5, 3.0, 0, 41, 1, 0, false), update_decision(2.5, inf, 1, 41, 1, 0, false),
+              update_decision(std::nan(""), 3.0, 1, 41, 1, 0, false), update_decision(2.5, 3.0, 1, 41, 1024, 5, true),
+              update_decision(2.5, 3.0, 1, 41, 1024, 1999, true), update_decision(2.5, inf, 1, 41, 1024, 1999, true),
+              update_decision(2.5, inf, 1, 41, 1, 7, true), update_decision(2.5, 3.0, 1, 41, 16777216, 1999, true)});
   // 257 blocks: more than the threads that add their sums.
-  for (int64_t n : {int64_t{0}, int64_t{1}, SumOfSquares::kBlock, 3 * SumOfSquares::kBlock + 5, 256 * SumOfSquares::kBlock + 1})
-    cases.push_back(sum_of_squares(n));
+  for (int64_t n : {int64_t{0}, int64_t{1}, kBlock, 3 * kBlock + 5, 256 * kBlock + 1}) add(cases, {sum_of_squares(n)});
   // More than one block of a grid, and more rows than the grid has.
-  cases.push_back(bias(3, 2051));
-  cases.push_back(bias(2050, 2));
-  cases.push_back(gather_scatter(random, 5, 2061, 3));
-  cases.push_back(cast(4099));
-  cases.push_back(adamw(2501, 3, 0.1, 0.37));
-  cases.push_back(dropout(33, 131, 0.3, true, random()));
+  add(cases, {bias(3, 2051), bias(2050, 2), gather_scatter(random, 5, 2061, 3), cast(4099), adamw(2501, 3, 0.1, 0.37),
+              dropout(33, 131, 0.3, true, random())});
   // The random word of element 3 is exactly the threshold of p = 1/2.
-  cases.push_back(dropout(2, 5, 0.5, false, 0x34558b58ac07971full));
-  cases.push_back(misaligned_in_turn(bias(3, 64)));
-  cases.push_back(misaligned_in_turn(gather_scatter(random, 5, 64, 3)));
-  cases.push_back(misaligned_in_turn(cast(64)));
-  cases.push_back(misaligned_in_turn(dropout(2, 64, 0.5, true, random())));
-  cases.push_back(misaligned_in_turn(adamw(64, 3, 0.1, 0.37)));
+  add(cases, {dropout(2, 5, 0.5, false, 0x34558b58ac07971full)});
+  for (const OpCase& c :
+       {bias(3, 64), gather_scatter(random, 5, 64, 3), cast(64), dropout(2, 64, 0.5, true, random()), adamw(64, 3, 0.1, 0.37)})
+    add(cases, {misaligned_in_turn(c)});
 }
 
 }  // namespace tll::test

@@ -5,14 +5,13 @@
 #include "kernels/rmsnorm.h"
 #include "kernels/rope.h"
 #include "kernels/swiglu.h"
-#include "tests/op_case.h"
+#include "tests/op_cases.h"
 
 namespace tll::test {
-namespace {
 
-double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
+static double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
 
-OpCase embedding(Random& random, int N, int C, int V, Kind table, int padding = -1) {
+OpCase embedding(Random& random, int N, int C, int V, Kind table, int padding) {
   OpCase c{.op = "embedding", .shape = fmt::format("N {} C {} V {}", N, C, V)};
   const char* names[] = {"storage", "acc", "fp32", "bf16", "fp16"};
   c.shape += fmt::format(" table {}", names[static_cast<int>(table)]);
@@ -23,18 +22,15 @@ OpCase embedding(Random& random, int N, int C, int V, Kind table, int padding = 
       {.name = "out", .role = Role::output, .rows = N, .width = C},
       {.name = "dout", .role = Role::constant, .rows = N, .width = C},
       {.name = "dtable", .role = Role::gradient, .kind = Kind::acc, .rows = V, .width = C, .accumulates = true}};
-  c.forward = typed([=](auto f, Tensors& t, const Device& d) {
-    using F = decltype(f);
-    run(d, EmbeddingForward<F>{t.ptr<F>("out"), t.at("table").data(), t.at("table").dtype(), t.ptr<int32_t>("ids"), N, C, V});
+  c.forward = typed([=]<class F>(F, Tensors& t) {
+    t.run(EmbeddingForward<F>{t["out"], t["table"], t["table"].dtype, t["ids"], N, C, V});
   });
-  c.backward = typed([=](auto f, Tensors& t, const Device& d) {
-    using F = decltype(f);
-    run(d, EmbeddingBackward<F>{t.ptr<acc_t<F>>("dtable"), t.ptr<F>("dout"), t.ptr<int32_t>("ids"), N, C, V, padding});
+  c.backward = typed([=]<class F>(F, Tensors& t) {
+    t.run(EmbeddingBackward<F>{t["dtable"], t["dout"], t["ids"], N, C, V, padding});
   });
   c.reference = [=](const Values& in, Reference& r) {
     auto& out = r.value["out"];
-    auto& sums = r.magnitude["dtable"] = in.at("dtable");
-    for (double& s : sums) s = std::abs(s);
+    auto& sums = r.magnitude["dtable"] = absolute(in.at("dtable"));
     std::vector<double> gradient = in.at("dtable");
     for (int n = 0; n < N; n++) {
       const size_t row = static_cast<size_t>(in.at("ids")[static_cast<size_t>(n)]) * C;
@@ -65,32 +61,19 @@ OpCase rmsnorm(int N, int C, bool trained_weight, double sigma) {
     c.tensors.push_back({.name = "dw", .role = Role::gradient, .kind = Kind::acc, .width = C, .accumulates = true});
   else
     c.shape += " frozen";
-  c.forward = typed([=](auto f, Tensors& t, const Device& d) {
-    using F = decltype(f);
-    run(d, RmsnormForward<F>{.out = t.ptr<F>("out"),
-                             .rstd = t.ptr<acc_t<F>>("rstd"),
-                             .x = t.ptr<F>("x"),
-                             .w = t.ptr<F>("w"),
-                             .N = N,
-                             .C = C,
-                             .eps = eps});
+  c.forward = typed([=]<class F>(F, Tensors& t) {
+    t.run(RmsnormForward<F>{.out = t["out"], .rstd = t["rstd"], .x = t["x"], .w = t["w"], .N = N, .C = C, .eps = eps});
   });
-  c.backward = typed([=](auto f, Tensors& t, const Device& d) {
-    using F = decltype(f);
-    run(d, RmsnormBackward<F>{.dx = t.ptr<F>("dx"),
-                              .dw = trained_weight ? t.ptr<acc_t<F>>("dw") : nullptr,
-                              .dout = t.ptr<F>("dout"),
-                              .x = t.ptr<F>("x"),
-                              .w = t.ptr<F>("w"),
-                              .rstd = t.ptr<acc_t<F>>("rstd"),
-                              .N = N,
-                              .C = C});
+  c.backward = typed([=]<class F>(F, Tensors& t) {
+    acc_t<F>* dw = nullptr;
+    if (trained_weight) dw = t["dw"];
+    t.run(RmsnormBackward<F>{
+        .dx = t["dx"], .dw = dw, .dout = t["dout"], .x = t["x"], .w = t["w"], .rstd = t["rstd"], .N = N, .C = C});
   });
   c.reference = [=](const Values& in, Reference& r) {
     const auto &x = in.at("x"), &w = in.at("w"), &dy = in.at("dout");
     auto &out = r.value["out"], &rstd = r.value["rstd"], &mx = r.magnitude["dx"], &mw = r.magnitude["dw"];
-    if (trained_weight)
-      for (double v : in.at("dw")) mw.push_back(std::abs(v));
+    if (trained_weight) mw = absolute(in.at("dw"));
     for (size_t n = 0; n < static_cast<size_t>(N); n++) {
       const double* row = &x[n * static_cast<size_t>(C)];
       double squares = 0, dot = 0;
@@ -114,27 +97,24 @@ OpCase rmsnorm(int N, int C, bool trained_weight, double sigma) {
   return c;
 }
 
-OpCase rope(Random& random, int N, int heads, int D, int gap) {
-  constexpr int kPositions = 50;
+OpCase rope(Random& random, int N, int heads, int D, int gap, int positions) {
   OpCase c{.op = "rope", .shape = fmt::format("N {} heads {} D {} gap {}", N, heads, D, gap)};
   const int stride = heads * D + gap;
   c.tensors = {{.name = "x", .role = Role::input, .rows = N, .width = heads * D, .gap = gap},
-               {.name = "cos", .role = Role::constant, .kind = Kind::acc, .rows = kPositions, .width = D / 2},
-               {.name = "sin", .role = Role::constant, .kind = Kind::acc, .rows = kPositions, .width = D / 2},
+               {.name = "cos", .role = Role::constant, .kind = Kind::acc, .rows = positions, .width = D / 2},
+               {.name = "sin", .role = Role::constant, .kind = Kind::acc, .rows = positions, .width = D / 2},
                {.name = "positions",
                 .role = Role::constant,
                 .kind = Kind::i32,
                 .width = N,
-                .values = random_integers(random, N, 0, kPositions - 1)},
+                .values = random_integers(random, N, 0, positions - 1)},
                {.name = "y", .role = Role::output, .rows = N, .width = heads * D, .gap = gap},
                {.name = "dy", .role = Role::constant, .rows = N, .width = heads * D, .gap = gap},
                {.name = "dx", .role = Role::gradient, .rows = N, .width = heads * D, .gap = gap}};
   const auto turn = [=](const char* to, const char* from, bool backward) {
-    return typed([=](auto f, Tensors& t, const Device& d) {
-      using F = decltype(f);
+    return typed([=]<class F>(F, Tensors& t) {
       t.copy(to, from);
-      run(d, Rope<F>{t.ptr<F>(to), t.ptr<acc_t<F>>("cos"), t.ptr<acc_t<F>>("sin"), t.ptr<int32_t>("positions"), N, heads, D,
-                     stride, backward});
+      t.run(Rope<F>{t[to], t["cos"], t["sin"], t["positions"], N, heads, D, stride, backward});
     });
   };
   c.forward = turn("y", "x", false);
@@ -167,10 +147,7 @@ OpCase rope_table(int P, int D) {
   c.tensors = {{.name = "inv_freq", .role = Role::constant, .kind = Kind::always_f32, .width = D / 2, .values = frequencies},
                {.name = "cos", .role = Role::output, .kind = Kind::acc, .rows = P, .width = D / 2},
                {.name = "sin", .role = Role::output, .kind = Kind::acc, .rows = P, .width = D / 2}};
-  c.forward = typed([=](auto f, Tensors& t, const Device& d) {
-    using F = decltype(f);
-    run(d, RopeTable<F>{t.ptr<acc_t<F>>("cos"), t.ptr<acc_t<F>>("sin"), t.ptr<float>("inv_freq"), P, D});
-  });
+  c.forward = typed([=]<class F>(F, Tensors& t) { t.run(RopeTable<F>{t["cos"], t["sin"], t["inv_freq"], P, D}); });
   c.reference = [=](const Values& in, Reference& r) {
     for (int p = 0; p < P; p++)
       for (int i = 0; i < D / 2; i++) {
@@ -183,30 +160,26 @@ OpCase rope_table(int P, int D) {
   return c;
 }
 
-OpCase swiglu(int N, int F_, double sigma) {
-  OpCase c{.op = "swiglu", .shape = fmt::format("N {} F {} gates x{}", N, F_, sigma)};
-  c.tensors = {{.name = "gate_up", .role = Role::input, .rows = N, .width = 2 * F_, .sigma = sigma},
-               {.name = "act", .role = Role::output, .rows = N, .width = F_},
-               {.name = "dact", .role = Role::constant, .rows = N, .width = F_},
-               {.name = "act_again", .role = Role::saved, .rows = N, .width = F_},
-               {.name = "dgate_up", .role = Role::gradient, .rows = N, .width = 2 * F_}};
-  c.forward = typed([=](auto f, Tensors& t, const Device& d) {
-    using F = decltype(f);
-    run(d, SwigluForward<F>{t.ptr<F>("act"), t.ptr<F>("gate_up"), N, F_});
-  });
-  c.backward = typed([=](auto f, Tensors& t, const Device& d) {
-    using F = decltype(f);
+OpCase swiglu(int N, int F, double sigma) {
+  OpCase c{.op = "swiglu", .shape = fmt::format("N {} F {} gates x{}", N, F, sigma)};
+  c.tensors = {{.name = "gate_up", .role = Role::input, .rows = N, .width = 2 * F, .sigma = sigma},
+               {.name = "act", .role = Role::output, .rows = N, .width = F},
+               {.name = "dact", .role = Role::constant, .rows = N, .width = F},
+               {.name = "act_again", .role = Role::saved, .rows = N, .width = F},
+               {.name = "dgate_up", .role = Role::gradient, .rows = N, .width = 2 * F}};
+  c.forward = typed([=]<class Float>(Float, Tensors& t) { t.run(SwigluForward<Float>{t["act"], t["gate_up"], N, F}); });
+  c.backward = typed([=]<class Float>(Float, Tensors& t) {
     t.copy("dgate_up", "gate_up");
-    run(d, SwigluBackward<F>{t.ptr<F>("act_again"), t.ptr<F>("dgate_up"), t.ptr<F>("dact"), N, F_});
+    t.run(SwigluBackward<Float>{t["act_again"], t["dgate_up"], t["dact"], N, F});
   });
   c.reference = [=](const Values& in, Reference& r) {
     constexpr double kTiny = 1e-29;  // float's exponential stops at e^±88: what is smaller is noise, of 1e-36 after tolerance
     auto &act = r.value["act"], &ma = r.magnitude["act"], &mg = r.magnitude["dgate_up"];
     mg.resize(in.at("gate_up").size());
     for (int n = 0; n < N; n++)
-      for (int i = 0; i < F_; i++) {
-        const size_t gate = static_cast<size_t>(n) * 2 * F_ + i, up = gate + F_;
-        const double a = in.at("gate_up")[gate], b = in.at("gate_up")[up], d = in.at("dact")[static_cast<size_t>(n) * F_ + i];
+      for (int i = 0; i < F; i++) {
+        const size_t gate = static_cast<size_t>(n) * 2 * F + i, up = gate + F;
+        const double a = in.at("gate_up")[gate], b = in.at("gate_up")[up], d = in.at("dact")[static_cast<size_t>(n) * F + i];
         act.push_back(a * sigmoid(a) * b);
         ma.push_back(std::abs(act.back()) + kTiny * (1 + std::abs(a * b)));
         // 1 - σ cancels where σ is near 1, so its rounding is relative to 1.
@@ -221,8 +194,7 @@ OpCase swiglu(int N, int F_, double sigma) {
   return c;
 }
 
-// Rows without a target among the others. in_place: the gradient lies where the logits were.
-OpCase cross_entropy(Random& random, int rows, int V, double sigma, int gap = 0, bool in_place = false) {
+OpCase cross_entropy(Random& random, int rows, int V, double sigma, int gap, bool in_place) {
   OpCase c{.op = "cross_entropy", .shape = fmt::format("rows {} V {} logits x{}{}", rows, V, sigma, in_place ? " in place" : "")};
   const double scale = 0.25;  // exact in every type
   std::vector<double> targets = random_integers(random, rows, 0, V - 1);
@@ -231,34 +203,29 @@ OpCase cross_entropy(Random& random, int rows, int V, double sigma, int gap = 0,
                {.name = "targets", .role = Role::constant, .kind = Kind::i32, .width = rows, .values = targets},
                {.name = "scale", .role = Role::constant, .kind = Kind::always_f64, .values = {scale}},
                {.name = "losses", .role = Role::output, .kind = Kind::acc, .width = rows},
-               {.name = "dlosses",
-                .role = Role::constant,
-                .kind = Kind::acc,
-                .width = rows,
-                .values = std::vector<double>(static_cast<size_t>(rows), scale)},
+               {.name = "dlosses", .role = Role::constant, .kind = Kind::acc, .width = rows, .values = {scale}},
                {.name = "losses_again", .role = Role::saved, .kind = Kind::acc, .width = rows},
                {.name = "work", .role = Role::scratch, .kind = Kind::acc, .rows = rows, .width = V},
                {.name = "dlogits", .role = Role::gradient, .rows = rows, .width = V, .gap = gap}};
   const auto with = [=](const char* losses, bool gradient) {
-    return typed([=](auto f, Tensors& t, const Device& d) {
-      using F = decltype(f);
+    return typed([=]<class F>(F, Tensors& t) {
       constexpr int64_t kStretch = sizeof(acc_t<F>) / sizeof(F);
       const bool aliased = gradient && in_place;
-      const char* logits = aliased ? "work" : "logits";
       if (aliased) t.copy("work", "logits");
-      F* work = reinterpret_cast<F*>(t.ptr<acc_t<F>>("work"));
-      run(d, CrossEntropy<F>{.logits = t.ptr<acc_t<F>>(logits),
-                             .losses = t.ptr<acc_t<F>>(losses),
-                             .targets = t.ptr<int32_t>("targets"),
-                             .dlogits = !gradient ? nullptr
-                                        : aliased ? work
-                                                  : t.ptr<F>("dlogits"),
-                             .dlogits_stride = aliased ? V * kStretch : V + gap,
-                             .scale = t.ptr<double>("scale"),
-                             .rows = rows,
-                             .V = V});
-      for (int r = 0; aliased && r < rows; r++)
-        run(d, Copy<F>{.out = t.ptr<F>("dlogits") + r * (V + gap), .in = work + r * V * kStretch, .n = V});
+      const Place logits = t[aliased ? "work" : "logits"];
+      F* dlogits = nullptr;
+      if (gradient) dlogits = aliased ? static_cast<F*>(logits.data) : t["dlogits"];
+      const int64_t stride = aliased ? V * kStretch : V + gap;
+      t.run(CrossEntropy<F>{.logits = logits,
+                            .losses = t[losses],
+                            .targets = t["targets"],
+                            .dlogits = dlogits,
+                            .dlogits_stride = stride,
+                            .scale = t["scale"],
+                            .rows = rows,
+                            .V = V});
+      F* apart = t["dlogits"];
+      for (int r = 0; aliased && r < rows; r++) t.run(Copy<F>{.out = apart + r * (V + gap), .in = dlogits + r * stride, .n = V});
     });
   };
   c.forward = with("losses", false);
@@ -295,7 +262,7 @@ OpCase cross_entropy(Random& random, int rows, int V, double sigma, int gap = 0,
 }
 
 // What a batch of rows is cut down to: those with a target.
-OpCase list_targets(Random& random, int N, double share, int spare) {
+static OpCase list_targets(Random& random, int N, double share, int spare) {
   OpCase c{.op = "list_targets", .shape = fmt::format("N {} {} % of rows, {} spare", N, 100 * share, spare)};
   std::vector<double> targets(static_cast<size_t>(N), -1.0);
   int count = 0;
@@ -304,23 +271,16 @@ OpCase list_targets(Random& random, int N, double share, int spare) {
   const int capacity = count + spare;
   // Something else than -1 before, which memory that nobody wrote would be taken for.
   const auto written = [=](const char* name) {
-    return TensorSpec{.name = name,
-                      .role = Role::output,
-                      .kind = Kind::i32,
-                      .width = capacity,
-                      .accumulates = true,
-                      .values = std::vector<double>(static_cast<size_t>(capacity), 7)};
+    return TensorSpec{
+        .name = name, .role = Role::output, .kind = Kind::i32, .width = capacity, .accumulates = true, .values = {7}};
   };
   c.tensors = {{.name = "targets", .role = Role::constant, .kind = Kind::i32, .width = N, .values = targets},
                written("rows"),
                written("row_targets")};
   c.dtypes = {DType::f32}, c.dtype_label = "int32", c.oracle = false;
-  c.forward = [=](Tensors& t, const Device& d) {
-    run(d, ListTargets<float>{.rows = t.ptr<int32_t>("rows"),
-                              .row_targets = t.ptr<int32_t>("row_targets"),
-                              .targets = t.ptr<int32_t>("targets"),
-                              .N = N,
-                              .capacity = capacity});
+  c.forward = [=](Tensors& t) {
+    t.run(ListTargets<float>{
+        .rows = t["rows"], .row_targets = t["row_targets"], .targets = t["targets"], .N = N, .capacity = capacity});
   };
   c.reference = [=](const Values& in, Reference& r) {
     auto &rows = r.value["rows"], &row_targets = r.value["row_targets"];
@@ -333,67 +293,43 @@ OpCase list_targets(Random& random, int N, double share, int spare) {
   return c;
 }
 
-}  // namespace
-
 void add_model_cases(std::vector<OpCase>& cases, Random& random) {
   const auto odd = [&] { return pick<int>(random, {1, 2, 3, 5, 7, 13, 16, 17, 31, 33, 64, 65, 97, 128, 131}); };
   for (Kind table : {Kind::f32, Kind::bf16, Kind::f16}) {
-    cases.push_back(embedding(random, 1, 1, 1, table));
-    cases.push_back(embedding(random, 37, 70, 11, table));  // ids repeat
-    cases.push_back(embedding(random, odd(), odd(), odd(), table));
+    add(cases, {embedding(random, 1, 1, 1, table), embedding(random, 37, 70, 11, table)});  // ids repeat
+    add(cases, {embedding(random, odd(), odd(), odd(), table)});
   }
-  cases.push_back(embedding(random, 0, 5, 3, Kind::f32));
-  cases.push_back(embedding(random, 35, 520, 9, Kind::bf16));
-  cases.push_back(rmsnorm(0, 5, true, 1));
-  cases.push_back(rmsnorm(1, 1, true, 1));
-  cases.push_back(rmsnorm(3, 576, false, 1));
-  cases.push_back(rmsnorm(5, 257, true, 100));
-  cases.push_back(rmsnorm(5, 65, true, 1e-3));  // eps matters
-  for (int C : {2056, 8200}) cases.push_back(rmsnorm(2, C, true, 1));
-  for (int i = 0; i < 4; i++) cases.push_back(rmsnorm(odd(), odd(), i % 2 == 0, 1));
-  cases.push_back(rope(random, 0, 1, 2, 0));
-  cases.push_back(rope(random, 1, 1, 2, 0));
-  cases.push_back(rope(random, 7, 3, 64, 64));
-  cases.push_back(rope(random, 5, 2, 20, 3));
-  for (int i = 0; i < 3; i++) cases.push_back(rope(random, odd(), between(random, 1, 5), 2 * odd(), between(random, 0, 9)));
-  cases.push_back(rope_table(1, 2));
-  cases.push_back(rope_table(700, 12));
-  cases.push_back(rope_table(33, 64));
-  cases.push_back(swiglu(0, 3, 1));
-  cases.push_back(swiglu(1, 1, 1));
-  cases.push_back(swiglu(3, 67, 1));
-  cases.push_back(swiglu(3, 128, 2));
-  cases.push_back(swiglu(5, 131, 60));  // gates far beyond where the sigmoid is 0 or 1
-  for (int i = 0; i < 3; i++) cases.push_back(swiglu(odd(), odd(), 2));
-  cases.push_back(cross_entropy(random, 0, 5, 1));
-  cases.push_back(cross_entropy(random, 1, 1, 1));
-  cases.push_back(cross_entropy(random, 3, 1000, 1));
-  cases.push_back(cross_entropy(random, 2, 5003, 5));
-  cases.push_back(cross_entropy(random, 7, 259, 40));  // one logit has nearly all the probability
-  for (int i = 0; i < 3; i++) cases.push_back(cross_entropy(random, odd(), odd(), 3, i * 4));
-  for (int V : {7, 2051, 4100}) cases.push_back(cross_entropy(random, 3, V, 3, 0, true));
-  cases.push_back(list_targets(random, 0, 1, 3));
-  cases.push_back(list_targets(random, 1, 1, 0));
-  cases.push_back(list_targets(random, 1024, 1, 0));
-  cases.push_back(list_targets(random, 2600, 0.3, 70));
-  cases.push_back(list_targets(random, 1100, 0, 5));
-  cases.push_back(embedding(random, 29, 6, 5, Kind::f32, 2));
-  cases.push_back(embedding(random, 3, 1100, 2, Kind::bf16));  // more columns than a pass has
-  cases.push_back(rope(random, 3, 40, 64, 8));                 // more work than a block has threads
-  cases.push_back(rope(random, 4, 2, 24, 0));                  // rows of whole vectors, halves of broken ones
-  cases.push_back(swiglu(2, 1100, 1));                         // more columns than a block has, and more rows than a grid
-  cases.push_back(swiglu(8195, 1, 1));
-  cases.push_back(with_mean(cross_entropy(random, 3, 65, 1), "logits", -300, random));  // no e^logit is above 0
+  add(cases, {embedding(random, 0, 5, 3, Kind::f32), embedding(random, 35, 520, 9, Kind::bf16)});
+  add(cases, {rmsnorm(0, 5, true, 1), rmsnorm(1, 1, true, 1), rmsnorm(3, 576, false, 1), rmsnorm(5, 257, true, 100),
+              rmsnorm(5, 65, true, 1e-3), rmsnorm(2, 2056, true, 1), rmsnorm(2, 8200, true, 1)});  // 1e-3: eps matters
+  for (int i = 0; i < 4; i++) add(cases, {rmsnorm(odd(), odd(), i % 2 == 0, 1)});
+  add(cases, {rope(random, 0, 1, 2, 0), rope(random, 1, 1, 2, 0), rope(random, 7, 3, 64, 64), rope(random, 5, 2, 20, 3)});
+  for (int i = 0; i < 3; i++) add(cases, {rope(random, odd(), between(random, 1, 5), 2 * odd(), between(random, 0, 9))});
+  add(cases, {rope_table(1, 2), rope_table(700, 12), rope_table(33, 64)});
+  add(cases, {swiglu(0, 3, 1), swiglu(1, 1, 1), swiglu(3, 67, 1), swiglu(3, 128, 2)});
+  add(cases, {swiglu(5, 131, 60)});  // gates far beyond where the sigmoid is 0 or 1
+  for (int i = 0; i < 3; i++) add(cases, {swiglu(odd(), odd(), 2)});
+  add(cases, {cross_entropy(random, 0, 5, 1), cross_entropy(random, 1, 1, 1), cross_entropy(random, 3, 1000, 1),
+              cross_entropy(random, 2, 5003, 5)});
+  add(cases, {cross_entropy(random, 7, 259, 40)});  // one logit has nearly all the probability
+  for (int i = 0; i < 3; i++) add(cases, {cross_entropy(random, odd(), odd(), 3, i * 4)});
+  for (int V : {7, 2051, 4100}) add(cases, {cross_entropy(random, 3, V, 3, 0, true)});
+  add(cases, {list_targets(random, 0, 1, 3), list_targets(random, 1, 1, 0), list_targets(random, 1024, 1, 0),
+              list_targets(random, 2600, 0.3, 70), list_targets(random, 1100, 0, 5)});
+  add(cases, {embedding(random, 29, 6, 5, Kind::f32, 2)});
+  add(cases, {embedding(random, 3, 1100, 2, Kind::bf16)});  // more columns than a pass has
+  add(cases, {rope(random, 3, 40, 64, 8)});                 // more work than a block has threads
+  add(cases, {rope(random, 4, 2, 24, 0)});                  // rows of whole vectors, halves of broken ones
+  add(cases, {swiglu(2, 1100, 1), swiglu(8195, 1, 1)});     // more columns than a block has, and more rows than a grid
+  add(cases, {with_mean(cross_entropy(random, 3, 65, 1), "logits", -300, random)});  // no e^logit is above 0
   OpCase broken = with_mean(cross_entropy(random, 3, 65, 1), "logits", 0, random);
   for (TensorSpec& spec : broken.tensors)
     if (spec.name == "logits") spec.values[70] = NAN;
   broken.shape += " NaN", broken.oracle = false;
-  cases.push_back(broken);
-  cases.push_back(misaligned_in_turn(embedding(random, 5, 64, 3, Kind::f32)));
-  cases.push_back(misaligned_in_turn(rmsnorm(2, 64, true, 1)));
-  cases.push_back(misaligned_in_turn(rope(random, 2, 2, 64, 0)));
-  cases.push_back(misaligned_in_turn(swiglu(2, 64, 1)));
-  cases.push_back(misaligned_in_turn(cross_entropy(random, 2, 64, 1, 8)));
+  add(cases, {broken});
+  for (const OpCase& c : {embedding(random, 5, 64, 3, Kind::f32), rmsnorm(2, 64, true, 1), rope(random, 2, 2, 64, 0),
+                          swiglu(2, 64, 1), cross_entropy(random, 2, 64, 1, 8)})
+    add(cases, {misaligned_in_turn(c)});
 }
 
 }  // namespace tll::test

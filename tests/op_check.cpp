@@ -1,9 +1,9 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <optional>
 
-#include "kernels/cuda_device.h"
-#include "tests/op_case.h"
+#include "tests/op_tensor.h"
 
 namespace tll::test {
 namespace {
@@ -21,44 +21,60 @@ const TensorSpec* find(const OpCase& op, const std::string& name) {
 // Where element e lies, counted without gaps.
 int64_t place(const TensorSpec& spec, int64_t e) { return e / spec.width * spec.stride() + e % spec.width; }
 
-Tensors make_tensors(const OpCase& op, DType type, const Values& initial, const Device& device = {}, size_t alignment = 0,
-                     const std::string& but_not = {}) {
-  Tensors t{type, {}};
-  for (const TensorSpec& spec : op.tensors) {
-    const size_t align = spec.name != but_not ? alignment : 0;
-    Tensor& tensor = t.tensors.try_emplace(spec.name, spec, dtype_for(spec.kind, type), device, align).first->second;
-    const auto found = initial.find(spec.name);
-    if (found != initial.end()) for_each_live(spec, [&](int64_t i) { tensor.set(i, found->second[static_cast<size_t>(i)]); });
-  }
-  return t;
-}
+const Device kOneCore{.isa = Isa::base, .threads = 2};  // where the oracle types run
 
-// Forward and, if asked, backward; then says what else than the results is wrong.
-std::string execute(const OpCase& op, Tensors& t, const Device& device, bool backward) {
-  std::map<std::string, std::vector<std::byte>> before;
-  for (const TensorSpec& spec : op.tensors)
-    if (spec.role == Role::input || spec.role == Role::constant) before[spec.name] = t.at(spec.name).contents();
-  omp_set_num_threads(device.threads);
-  for (auto& [name, tensor] : t.tensors) tensor.upload();
-  try {
-    op.forward(t, device);
-    if (backward && op.backward) op.backward(t, device);
-    for (auto& [name, tensor] : t.tensors) tensor.download();
-  } catch (const Error& error) {  // a kernel failed
-    return fmt::format("{}: {}", error.what(), cuda_faults(device));
+class Run : public Tensors {
+ public:
+  Run(const OpCase& op, DType storage, const Values& initial, const Device& on = kOneCore, size_t alignment = 0,
+      const std::string& but_not = {})
+      : Tensors(storage, on) {
+    for (const TensorSpec& spec : op.tensors) {
+      const size_t align = spec.name != but_not ? alignment : 0;
+      Tensor& tensor = tensors_.try_emplace(spec.name, spec, dtype_for(spec.kind, type), device, align).first->second;
+      const auto found = initial.find(spec.name);
+      if (found != initial.end()) for_each_live(spec, [&](int64_t i) { tensor.set(i, found->second[static_cast<size_t>(i)]); });
+    }
   }
-  if (device.kind == DeviceKind::cuda)
-    if (const std::string faults = cuda_faults(device); !faults.empty()) return faults;
-  for (const TensorSpec& spec : op.tensors) {
-    if (!t.at(spec.name).intact()) return "wrote outside " + spec.name;
-    if (before.contains(spec.name) && before[spec.name] != t.at(spec.name).contents()) return "changed its input " + spec.name;
+  Tensor& tensor(const std::string& name) {
+    const auto found = tensors_.find(name);
+    TLL_CHECK(found != tensors_.end(), "the case has no tensor {}", name);
+    return found->second;
   }
-  return {};
-}
+  Matrix at(const std::string& name) override { return tensor(name).matrix(); }
+  void copy(const std::string& to, const std::string& from) override { tensor(to).copy_from(tensor(from)); }
+  void launch(const Launch& op) override { op.run(device); }
 
-bool same_results(const OpCase& op, const Tensors& a, const Tensors& b) {
+  // Forward and, if asked, backward; then says what else than the results is wrong.
+  std::string execute(const OpCase& op, bool backward = true) {
+    std::map<std::string, std::vector<std::byte>> before;
+    for (const TensorSpec& spec : op.tensors)
+      if (spec.role == Role::input || spec.role == Role::constant) before[spec.name] = tensor(spec.name).contents();
+    omp_set_num_threads(device.threads);
+    for (auto& [name, tensor] : tensors_) tensor.upload();
+    try {
+      op.forward(*this);
+      if (backward && op.backward) op.backward(*this);
+      for (auto& [name, tensor] : tensors_) tensor.download();
+    } catch (const Error& error) {  // a kernel failed
+      return fmt::format("{}: {}", error.what(), cuda_faults(device));
+    }
+    if (device.kind == DeviceKind::cuda)
+      if (const std::string faults = cuda_faults(device); !faults.empty()) return faults;
+    for (const TensorSpec& spec : op.tensors) {
+      if (!tensor(spec.name).intact()) return "wrote outside " + spec.name;
+      if (before.contains(spec.name) && before[spec.name] != tensor(spec.name).contents())
+        return "changed its input " + spec.name;
+    }
+    return {};
+  }
+
+ private:
+  std::map<std::string, Tensor> tensors_;
+};
+
+bool same_results(const OpCase& op, Run& a, Run& b) {
   return std::all_of(op.tensors.begin(), op.tensors.end(), [&](const TensorSpec& spec) {
-    return !spec.written() || a.tensors.at(spec.name).contents() == b.tensors.at(spec.name).contents();
+    return !spec.written() || a.tensor(spec.name).contents() == b.tensor(spec.name).contents();
   });
 }
 
@@ -77,7 +93,8 @@ double unit_roundoff(DType type) {
 
 // The reference is itself computed in double: twice the roundings when double is compared with it.
 // Tensor cores cut their sums instead of rounding them: at most 1.4 · 2^-24 a product (Fasi et al. 2021; Xie et al. 2025).
-double tolerance_of(const Tolerance& tolerance, DType type, DType tensor_type, bool cuda) {
+double tolerance_of(const Tolerance& tolerance, DType type, DType tensor_type, DeviceKind device) {
+  const bool cuda = device == DeviceKind::cuda;
   if (type == DType::f64) return 2 * (tolerance.acc + tolerance.storage + 1) * 0x1p-53;
   const double acc = tolerance.acc * (cuda ? 1.4 : 1), storage = tolerance.storage + (cuda ? tolerance.tensor_core : 0);
   return acc * 0x1p-24 + (tensor_type != DType::f32 ? storage * unit_roundoff(tensor_type) : 0);
@@ -114,15 +131,15 @@ std::vector<double> contents_as_double(const TensorSpec& spec, const Tensor& ten
 
 // Compares all that a run wrote. Outputs are held against the definition; gradients, and what the definition does not give,
 // against the run in double (null when this is the run in double).
-void compare(const OpCase& op, const Tensors& t, const Reference& reference, const Tensors* exact, bool cuda, Row& row) {
+void compare(const OpCase& op, Run& t, const Reference& reference, Run* exact, Row& row) {
   for (const TensorSpec& spec : op.tensors) {
     if (!spec.written()) continue;
     const bool defined = reference.value.contains(spec.name);
     if (!defined && !exact) continue;
-    const auto& expected = defined ? reference.value.at(spec.name) : contents_as_double(spec, exact->tensors.at(spec.name));
+    const auto& expected = defined ? reference.value.at(spec.name) : contents_as_double(spec, exact->tensor(spec.name));
     const auto& magnitude = reference.magnitude.contains(spec.name) ? reference.magnitude.at(spec.name) : expected;
-    const Tensor& tensor = t.tensors.at(spec.name);
-    const double tolerance = tolerance_of(reference.tolerance.at(spec.name), t.type, tensor.dtype(), cuda);
+    const Tensor& tensor = t.tensor(spec.name);
+    const double tolerance = tolerance_of(reference.tolerance.at(spec.name), t.type, tensor.dtype(), t.device.kind);
     const double error = relative_error(spec, tensor, expected, magnitude);
     if (!(error <= tolerance) && row.problem.empty())
       row.problem = fmt::format("{} differs by {:.2g} of its magnitude, more than {:.2g}", spec.name, error, tolerance);
@@ -139,30 +156,29 @@ constexpr double kStep = 1e-30, kOracleTolerance = 1e-12;
 
 // d/dε of the cotangents' product with the outputs, when the input moves by ε·direction.
 double complex_step(const OpCase& op, const Values& initial, const TensorSpec& input, const std::vector<double>& direction) {
-  Tensors t = make_tensors(op, DType::c128, initial);
-  Tensor& x = t.at(input.name);
+  Run t(op, DType::c128, initial);
+  Tensor& x = t.tensor(input.name);
   for_each_live(input, [&](int64_t i) {
     x.set(i, {initial.at(input.name)[static_cast<size_t>(i)], kStep * direction[static_cast<size_t>(i)]});
   });
-  op.forward(t, Device{.isa = Isa::base, .threads = 2});
+  op.forward(t);
   double sum = 0;
   for (const TensorSpec& spec : op.tensors) {
     if (spec.role != Role::output || !find(op, "d" + spec.name)) continue;
     // Output and cotangent may have different gaps: an element is (row, column).
     const TensorSpec& cotangent = *find(op, "d" + spec.name);
-    const Tensor &y = t.at(spec.name), &dy = t.at(cotangent.name);
+    const Tensor &y = t.tensor(spec.name), &dy = t.tensor(cotangent.name);
     for (int64_t e = 0; e < spec.rows * spec.width; e++)
       sum += dy.get(place(cotangent, e)).real() * (y.get(place(spec, e)).imag() / kStep);
   }
   return sum;
 }
 
-void check_gradient(const OpCase& op, const Values& initial, const Tensors& run, const TensorSpec& input, Random& random,
-                    Row& row) {
+void check_gradient(const OpCase& op, const Values& initial, Run& run, const TensorSpec& input, Random& random, Row& row) {
   const TensorSpec* spec = find(op, "d" + input.name);
   TLL_CHECK(spec && spec->role == Role::gradient && spec->rows == input.rows && spec->width == input.width,
             "{} has no gradient of {}", op.op, input.name);
-  std::vector<double> gradient = contents_as_double(*spec, run.tensors.at(spec->name));
+  std::vector<double> gradient = contents_as_double(*spec, run.tensor(spec->name));
   if (spec->accumulates)
     for_each_live(*spec, [&](int64_t i) { gradient[static_cast<size_t>(i)] -= initial.at(spec->name)[static_cast<size_t>(i)]; });
   double largest = spec->accumulates ? 1 : 0;  // what was there before has been subtracted, with its roundings
@@ -201,26 +217,23 @@ Row row_of(const OpCase& op, std::string dtype, std::string device) {
   return row;
 }
 
-}  // namespace
-
+// The initial values of inputs, constants and += tensors: as the storage type holds them.
 Values initial_values(const OpCase& op, DType type) {
   Random random(op.seed);
   Values initial;
   for (const TensorSpec& spec : op.tensors) {
     if (spec.role == Role::scratch || (spec.written() && !spec.accumulates)) continue;
-    std::vector<double> values = spec.values;
-    if (values.empty()) {
-      std::normal_distribution<double> normal(0, spec.sigma);
-      values.resize(static_cast<size_t>(spec.count()));
-      for (double& v : values) v = normal(random);
-    }
-    TLL_CHECK(values.size() == static_cast<size_t>(spec.count()), "{} of {}: {} values", spec.name, op.op, values.size());
-    Tensor rounded({.name = spec.name, .role = spec.role, .width = spec.count()}, dtype_for(spec.kind, type));
+    std::vector<double>& values = initial[spec.name];
+    values.resize(static_cast<size_t>(spec.count()));
+    TLL_CHECK(spec.values.size() <= std::max<size_t>(1, values.size()), "{} of {}: {} values", spec.name, op.op,
+              spec.values.size());
+    std::normal_distribution<double> normal(0, spec.sigma);
+    std::byte stored[sizeof(complex)];
+    const DType dtype = dtype_for(spec.kind, type);
     for (size_t i = 0; i < values.size(); i++) {
-      rounded.set(static_cast<int64_t>(i), values[i]);
-      values[i] = rounded.get(static_cast<int64_t>(i)).real();
+      store_value(stored, dtype, spec.values.empty() ? normal(random) : spec.values[i % spec.values.size()]);
+      values[i] = load_value(stored, dtype).real();
     }
-    initial[spec.name] = std::move(values);
   }
   return initial;
 }
@@ -228,11 +241,11 @@ Values initial_values(const OpCase& op, DType type) {
 Row check_oracle(const OpCase& op) {
   Row row = row_of(op, dtype_name(DType::f64), "cpu");
   const Values initial = initial_values(op, DType::f64);
-  Tensors run = make_tensors(op, DType::f64, initial);
-  row.problem = execute(op, run, Device{.isa = Isa::base, .threads = 2}, true);
+  Run run(op, DType::f64, initial);
+  row.problem = run.execute(op);
   Reference reference;
   op.reference(initial, reference);
-  compare(op, run, reference, nullptr, false, row);
+  compare(op, run, reference, nullptr, row);
   Random random(op.seed);
   if (op.backward)
     for (const TensorSpec& spec : op.tensors)
@@ -250,43 +263,38 @@ Row check_on(const OpCase& op, DType type, const TestDevice& device) {
   const Values initial = initial_values(op, type);
   Reference reference;
   op.reference(initial, reference);
-  Tensors exact{DType::f64, {}};
-  if (op.oracle) {
-    exact = make_tensors(op, DType::f64, initial);
-    execute(op, exact, Device{.isa = Isa::base, .threads = 2}, true);
-  }
+  std::optional<Run> exact;
+  if (op.oracle) exact.emplace(op, DType::f64, initial).execute(op);
+  const auto note = [&](const std::string& problem) {
+    if (row.problem.empty()) row.problem = problem;
+  };
   for (const Device& variant : device.variants) {
     // On CUDA the second run has other addresses: alignment may change how a kernel moves data, but not the results.
     const bool cuda = variant.kind == DeviceKind::cuda;
-    Tensors first = make_tensors(op, type, initial, variant, cuda ? 64 : 0),
-            again = make_tensors(op, type, initial, variant, cuda ? op.alignment : 0);
-    const std::string broken = execute(op, first, variant, true);
-    if (!broken.empty() && row.problem.empty()) row.problem = broken;
-    compare(op, first, reference, op.oracle ? &exact : nullptr, cuda, row);
-    const std::string broken_again = execute(op, again, variant, true);
-    if (!broken_again.empty() && row.problem.empty()) row.problem = broken_again;
-    if (!same_results(op, first, again) && row.problem.empty()) row.problem = "two runs differ";
+    Run first(op, type, initial, variant, cuda ? 64 : 0), again(op, type, initial, variant, cuda ? op.alignment : 0);
+    note(first.execute(op));
+    compare(op, first, reference, exact ? &*exact : nullptr, row);
+    note(again.execute(op));
+    if (!same_results(op, first, again)) note("two runs differ");
     for (const TensorSpec& spec : op.tensors) {
       if (!cuda || !op.each_misaligned) break;
-      Tensors t = make_tensors(op, type, initial, variant, 64, spec.name);
-      const std::string broken_alone = execute(op, t, variant, true);
-      if (!broken_alone.empty() && row.problem.empty()) row.problem = fmt::format("{} misaligned: {}", spec.name, broken_alone);
-      if (!same_results(op, first, t) && row.problem.empty()) row.problem = spec.name + " misaligned: other results";
+      Run t(op, type, initial, variant, 64, spec.name);
+      if (const std::string broken = t.execute(op); !broken.empty()) note(fmt::format("{} misaligned: {}", spec.name, broken));
+      if (!same_results(op, first, t)) note(spec.name + " misaligned: other results");
     }
     for (int threads : {1, kMostThreads}) {
       if (!op.same_bits_any_threads || cuda) break;
       Device other = variant;
       other.threads = threads;
-      Tensors t = make_tensors(op, type, initial);
-      execute(op, t, other, true);
-      if (!same_results(op, first, t) && row.problem.empty())
-        row.problem = fmt::format("{} threads and {} differ", variant.threads, threads);
+      Run t(op, type, initial, other);
+      t.execute(op);
+      if (!same_results(op, first, t)) note(fmt::format("{} threads and {} differ", variant.threads, threads));
     }
     for (int order = 1; order < device.orders && row.problem.empty(); order++) {
       device.choose_order(order);
-      Tensors t = make_tensors(op, type, initial, variant, order % 2 == 0 ? 64 : op.alignment);
-      row.problem = execute(op, t, variant, true);
-      if (row.problem.empty() && !same_results(op, first, t)) row.problem = "the results follow the order of threads";
+      Run t(op, type, initial, variant, order % 2 == 0 ? 64 : op.alignment);
+      note(t.execute(op));
+      if (!same_results(op, first, t)) note("the results follow the order of threads");
       if (!row.problem.empty()) row.problem += fmt::format(" in order {}", order);
       device.choose_order(0);
     }
@@ -297,6 +305,8 @@ Row check_on(const OpCase& op, DType type, const TestDevice& device) {
   }
   return row;
 }
+
+}  // namespace
 
 std::vector<Row> check(const OpCase& op, const std::vector<TestDevice>& devices) {
   std::vector<Row> rows;

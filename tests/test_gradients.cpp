@@ -10,6 +10,7 @@
 #include "emulator/emulator.h"
 #include "src/base/check.h"
 #include "tests/op_case.h"
+#include "tests/op_program.h"
 
 namespace emulator {
 [[gnu::weak]] Options& options();  // null: linked with a GPU's device, or none
@@ -41,7 +42,7 @@ Exit code: 0 all verdicts are ok; 1 one is not; 2 usage.
 struct Options {
   std::set<std::string> devices, ops;
   uint64_t seed = 42;
-  bool json = false, help = false;
+  bool json = false;
   int arch = 0, orders = 1;  // 0: the emulator's default
   bool hardware_mma = false;
 };
@@ -53,50 +54,23 @@ std::string joined(const Names& names) {
   return all;
 }
 
-Options parse(const std::vector<std::string>& args) {
-  Options options;
-  for (size_t i = 0; i < args.size(); i++) {
-    const std::string name = args[i].substr(0, args[i].find('='));
-    const auto value = [&] {
-      if (name != args[i]) return args[i].substr(name.size() + 1);
-      if (i + 1 == args.size()) fail(kExitUsage, "{} needs a value", name);
-      return args[++i];
-    };
-    if (name == "--device") {
-      options.devices.insert(value());
-    } else if (name == "--op") {
-      options.ops.insert(value());
-    } else if (name == "--seed") {
-      const std::string text = value();
-      if (text.empty() || text.size() > 18 || text.find_first_not_of("0123456789") != std::string::npos)
-        fail(kExitUsage, "--seed takes a whole number from 0 to 10^18 - 1, not '{}'", text);
-      options.seed = std::stoull(text);
-    } else if (name == "--arch") {
-      const std::string text = value();
-      const std::vector<std::string> known{"75", "80", "86", "89", "90", "100", "120"};
-      if (std::find(known.begin(), known.end(), text) == known.end())
-        fail(kExitUsage, "--arch is one of {}, not '{}'", joined(known), text);
-      options.arch = 10 * std::stoi(text);
-    } else if (name == "--mma") {
-      const std::string text = value();
-      if (text != "exact" && text != "hardware") fail(kExitUsage, "--mma is exact or hardware, not '{}'", text);
-      options.hardware_mma = text == "hardware";
-    } else if (name == "--orders") {
-      const std::string text = value();
-      if (text.empty() || text.size() > 4 || text.find_first_not_of("0123456789") != std::string::npos || std::stoi(text) == 0)
-        fail(kExitUsage, "--orders takes a whole number from 1 to 9999, not '{}'", text);
-      options.orders = std::stoi(text);
-    } else if (args[i] == "--json") {
-      options.json = true;
-    } else if (args[i] == "--help") {
-      options.help = true;
-    } else {
-      fail(kExitUsage,
-           "unknown option '{}': --device, --op, --seed, --json, --arch, --mma, --orders and --help are the ones there are",
-           args[i]);
-    }
-  }
-  return options;
+std::vector<ProgramOption> program_options(Options& o) {
+  static const std::vector<std::string> known{"75", "80", "86", "89", "90", "100", "120"};
+  const auto arch = [&](const std::string& text) {
+    expect_one_of(known, text, "--arch is one of " + joined(known));
+    o.arch = 10 * std::stoi(text);
+  };
+  const auto mma = [&](const std::string& text) {
+    expect_one_of({"exact", "hardware"}, text, "--mma is exact or hardware");
+    o.hardware_mma = text == "hardware";
+  };
+  return {{"--device", [&](auto& text) { o.devices.insert(text); }},
+          {"--op", [&](auto& text) { o.ops.insert(text); }},
+          {"--seed", [&](auto& text) { o.seed = whole_number(text, 18, 0, "--seed takes a whole number from 0 to 10^18 - 1"); }},
+          {"--arch", arch},
+          {"--mma", mma},
+          {"--orders", [&](auto& text) { o.orders = whole_number(text, 4, 1, "--orders takes a whole number from 1 to 9999"); }},
+          {"--json", [&](auto&) { o.json = true; }, true}};
 }
 
 void set_emulator(const Options& options) {
@@ -203,15 +177,8 @@ int run_table(const Options& options) {
 
 int main(int argc, char** argv) {
   using namespace tll::test;
-  try {
-    const Options options = parse({argv + 1, argv + argc});
-    if (options.help) {
-      std::fputs(kHelp, stdout);
-      return tll::kExitDone;
-    }
-    return run_table(options);
-  } catch (const tll::Error& error) {
-    fmt::print(stderr, "error: {}\n", error.what());
-    return error.exit_code;
-  }
+  Options options;
+  return run_program(argc, argv, kHelp,
+                     ": --device, --op, --seed, --json, --arch, --mma, --orders and --help are the ones there are",
+                     program_options(options), [&] { return run_table(options); });
 }

@@ -1,69 +1,41 @@
-// What bench_ops times: an op at one shape, the tensors that it works on, and what it costs.
+// What bench_ops times: one pass of an op's case (tests/op_cases.h) at one shape.
 #pragma once
 
-#include <functional>
+#include <map>
+#include <set>
 #include <string>
 #include <vector>
 
-#include "kernels/device.h"
+#include "tests/op_case.h"
 
 namespace tll::bench {
 
-// How a tensor is filled before anything is timed: random numbers (never zeros, which run faster than data), one number, random
-// whole numbers in [0, limit), or exactly these.
-struct Fill {
-  enum Kind { kNormal, kConstant, kBelow, kExact } kind = kNormal;
-  double number = 0;  // the constant, or the limit
-  std::string bytes = {};
-};
-template <class T>
-Fill exactly(const std::vector<T>& values) {
-  return {Fill::kExact, 0, std::string(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T))};
-}
-
-struct BenchTensor {
-  const char* name;
-  DType dtype;
-  int64_t count;
-  Fill fill = {};
-};
-
-// The tensors' memory, in the order in which the case lists them.
-struct Memory {
-  const std::vector<std::byte*>& tensors;
-  const std::vector<BenchTensor>& specs;
-  template <class T>
-  T* at(const std::string& name) const {
-    for (size_t i = 0; i < specs.size(); i++) {
-      if (name != specs[i].name) continue;
-      TLL_CHECK(specs[i].dtype == dtype_of<T>, "{} is {}", name, dtype_name(specs[i].dtype));
-      return reinterpret_cast<T*>(tensors[i]);
-    }
-    check_failed("the case has this tensor", __FILE__, __LINE__, name);
+// Notes the ops of a pass, and the tensors that it uses, and runs nothing.
+struct Recorder : test::Tensors {
+  using Tensors::Tensors;
+  std::map<std::string, Matrix> tensors;
+  std::vector<test::Launch> launches;
+  std::set<std::string> used;
+  Matrix at(const std::string& name) override {
+    used.insert(name);
+    return tensors.at(name);
+  }
+  void copy(const std::string&, const std::string&) override {}
+  void launch(const test::Launch& op) override { launches.push_back(op); }
+  void place(const test::TensorSpec& spec, void* data) {
+    tensors[spec.name] = {data, dtype_for(spec.kind, type), static_cast<int>(spec.rows), static_cast<int>(spec.width),
+                          spec.stride()};
   }
 };
 
 struct BenchCase {
   std::string op, shape;
   DType dtype;
-  std::vector<BenchTensor> tensors;
-  std::function<std::function<void()>(const Device&, const Memory&)> bind;  // pointers resolved once: what remains is run()
+  std::vector<test::TensorSpec> tensors;  // those that the pass uses
+  test::Pass pass;                        // of one op
   Cost cost;
   double least_tflops = 0;  // a target, where there is one in absolute terms
 };
-
-// make(memory) gives the op. It is made once for each set of tensors, and once with addresses that nothing follows, for its cost.
-template <class Make>
-BenchCase bench_case(std::string shape, DType dtype, std::vector<BenchTensor> tensors, Make make) {
-  const std::vector<std::byte*> nowhere(tensors.size(), nullptr);
-  const auto op = make(Memory{nowhere, tensors});
-  BenchCase c{
-      .op = op.kName, .shape = std::move(shape), .dtype = dtype, .tensors = std::move(tensors), .bind = {}, .cost = op.cost()};
-  c.bind = [make](const Device& device, const Memory& memory) {
-    return std::function<void()>([&device, op = make(memory)] { run(device, op); });
-  };
-  return c;
-}
 
 // One model's sizes, under the names of the field: rows N of C channels, H query and G key/value heads of D, F, V.
 struct ModelShape {

@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <cstring>
 #include <iostream>
 #include <map>
 #include <memory>
@@ -10,10 +9,10 @@
 #include <random>
 #include <set>
 #include <thread>
-#include <tuple>
 
 #include "dev/bench/bench_case.h"
-#include "kernels/cuda_device.h"
+#include "tests/op_program.h"
+#include "tests/op_tensor.h"
 
 namespace tll::bench {
 namespace {
@@ -47,91 +46,60 @@ struct Options {
   std::set<std::string> models, ops;
   std::vector<DType> dtypes;
   int rows = 0;
-  bool quick = false, json = false, help = false;
+  bool quick = false, json = false;
 };
 
-Options parse(const std::vector<std::string>& args) {
-  Options options;
-  for (size_t i = 0; i < args.size(); i++) {
-    const std::string name = args[i].substr(0, args[i].find('='));
-    const auto value = [&] {
-      if (name != args[i]) return args[i].substr(name.size() + 1);
-      if (i + 1 == args.size()) fail(kExitUsage, "{} needs a value", name);
-      return args[++i];
-    };
-    if (name == "--device") {
-      options.device = value();
-    } else if (name == "--dtype") {
-      const std::string text = value();
-      const DType types[] = {DType::bf16, DType::f16, DType::f32};
-      const auto* type = std::find_if(std::begin(types), std::end(types), [&](DType t) { return text == dtype_name(t); });
-      if (type == std::end(types)) fail(kExitUsage, "--dtype is bf16, fp16 or fp32, not '{}'", text);
-      options.dtypes.push_back(*type);
-    } else if (name == "--model") {
-      const std::string text = value();
-      if (std::none_of(std::begin(kModels), std::end(kModels), [&](const ModelShape& m) { return text == m.name; }))
-        fail(kExitUsage, "--model is 1B, 3B or 8B, not '{}'", text);
-      options.models.insert(text);
-    } else if (name == "--op") {
-      options.ops.insert(value());
-    } else if (name == "--rows") {
-      const std::string text = value();
-      if (text.empty() || text.size() > 5 || text.find_first_not_of("0123456789") != std::string::npos || std::stoi(text) < 2)
-        fail(kExitUsage, "--rows is a whole number from 2 to 99999, not '{}'", text);
-      options.rows = std::stoi(text);
-    } else if (args[i] == "--quick") {
-      options.quick = true;
-    } else if (args[i] == "--json") {
-      options.json = true;
-    } else if (args[i] == "--help") {
-      options.help = true;
-    } else {
-      fail(kExitUsage, "unknown option '{}'; --help lists those there are", args[i]);
-    }
-  }
-  if (options.dtypes.empty()) options.dtypes = {DType::bf16};
-  return options;
+std::vector<test::ProgramOption> program_options(Options& o) {
+  const auto dtype = [&](const std::string& text) {
+    test::expect_one_of({"bf16", "fp16", "fp32"}, text, "--dtype is bf16, fp16 or fp32");
+    o.dtypes.push_back(text == "bf16" ? DType::bf16 : text == "fp16" ? DType::f16 : DType::f32);
+  };
+  const auto model = [&](const std::string& text) {
+    test::expect_one_of({"1B", "3B", "8B"}, text, "--model is 1B, 3B or 8B");
+    o.models.insert(text);
+  };
+  return {{"--device", [&](auto& text) { o.device = text; }},
+          {"--dtype", dtype},
+          {"--model", model},
+          {"--op", [&](auto& text) { o.ops.insert(text); }},
+          {"--rows", [&](auto& text) { o.rows = test::whole_number(text, 5, 2, "--rows is a whole number from 2 to 99999"); }},
+          {"--quick", [&](auto&) { o.quick = true; }, true},
+          {"--json", [&](auto&) { o.json = true; }, true}};
 }
 
 // ---- memory -------------------------------------------------------------------------------------------------------------------
 
 bool on_cuda(const Device& device) { return device.kind == DeviceKind::cuda; }
 
-// Values of a type, of which tensors are filled over and over; their number is no multiple of anything.
-const std::string& pool_of(DType dtype, const Fill& fill) {
-  static std::map<std::tuple<DType, Fill::Kind, double>, std::string> pools;
-  std::string& pool = pools[{dtype, fill.kind, fill.number}];
+// Elements of which a tensor is filled, over and over. Random numbers, never zeros, which run faster than data; their count is no
+// multiple of anything.
+std::string pool_of(const test::TensorSpec& spec, DType dtype) {
+  constexpr size_t kMost = (size_t{1} << 20) + 77;
+  static std::map<DType, std::string> random_pools;
+  std::string values, &pool = spec.values.empty() ? random_pools[dtype] : values;
   if (!pool.empty()) return pool;
-  const size_t count = (size_t{1} << 20) + 77, size = dtype_bytes(dtype);
-  pool.assign(count * size, '\0');
+  size_t count = kMost;
+  if (!spec.values.empty())
+    count = std::min(static_cast<size_t>(spec.count()), (kMost / spec.values.size() + 1) * spec.values.size());
+  pool.resize(count * dtype_bytes(dtype));
   std::mt19937 random(7);
   std::normal_distribution<float> normal;
-  const auto store = [&](size_t i, auto x) { std::memcpy(&pool[i * size], &x, sizeof(x)); };
-  for (size_t i = 0; i < count; i++) {
-    const float x = fill.kind == Fill::kNormal ? normal(random) : static_cast<float>(fill.number);
-    if (dtype == DType::i32)
-      store(i, static_cast<int32_t>(random() % static_cast<uint32_t>(fill.number)));
-    else if (dtype == DType::f64)
-      store(i, static_cast<double>(x));
-    else if (dtype == DType::f32)
-      store(i, x);
-    else
-      store(i, dtype == DType::bf16 ? round_to_bf16(x).bits : round_to_half(x).bits);
-  }
+  for (size_t i = 0; i < count; i++)
+    test::store_value(reinterpret_cast<std::byte*>(&pool[i * dtype_bytes(dtype)]), dtype,
+                      spec.values.empty() ? normal(random) : spec.values[i % spec.values.size()]);
   return pool;
 }
 
 // One tensor on the device, filled.
 class DeviceTensor {
  public:
-  DeviceTensor(const Device& device, const BenchTensor& spec) : device_(device) {
-    const size_t bytes = static_cast<size_t>(spec.count) * dtype_bytes(spec.dtype);
+  DeviceTensor(const Device& device, const test::TensorSpec& spec, DType dtype) : device_(device) {
+    const size_t bytes = static_cast<size_t>(spec.count()) * dtype_bytes(dtype);
     memory_ = static_cast<std::byte*>(on_cuda(device) ? cuda_allocate(device, std::max<size_t>(bytes, 1))
                                                       : std::aligned_alloc(64, (bytes + 64) / 64 * 64));
     if (!memory_) fail(kExitFault, "no memory for {} of {} bytes", spec.name, bytes);
     if (on_cuda(device)) cuda_name_tensor(device, memory_, bytes, spec.name);
-    const bool exact = spec.fill.kind == Fill::kExact;
-    const std::string& pool = exact ? spec.fill.bytes : pool_of(spec.dtype, spec.fill);
+    const std::string pool = pool_of(spec, dtype);
     for (size_t done = 0; done < bytes; done += pool.size()) {
       const size_t part = std::min(pool.size(), bytes - done);
       if (on_cuda(device))
@@ -168,22 +136,22 @@ struct Effort {
 
 double median_seconds(const Device& device, const BenchCase& c, const Effort& effort) {
   size_t bytes = 1;
-  for (const BenchTensor& t : c.tensors)
-    if (std::strcmp(t.name, "scratch") != 0) bytes += static_cast<size_t>(t.count) * dtype_bytes(t.dtype);
+  for (const test::TensorSpec& spec : c.tensors)
+    if (spec.role != test::Role::scratch) bytes += static_cast<size_t>(spec.count()) * dtype_bytes(dtype_for(spec.kind, c.dtype));
   const size_t sets = std::clamp<size_t>(effort.set_bytes / bytes + 1, 1, 64);
   std::vector<std::unique_ptr<DeviceTensor>> tensors;
-  std::vector<std::function<void()>> launches;
+  Recorder recorder(c.dtype, device);
   for (size_t set = 0; set < sets; set++) {
-    std::vector<std::byte*> memory;
-    for (const BenchTensor& t : c.tensors) {
-      tensors.push_back(std::make_unique<DeviceTensor>(device, t));
-      memory.push_back(tensors.back()->data());
+    for (const test::TensorSpec& spec : c.tensors) {
+      tensors.push_back(std::make_unique<DeviceTensor>(device, spec, dtype_for(spec.kind, c.dtype)));
+      recorder.place(spec, tensors.back()->data());
     }
-    launches.push_back(c.bind(device, Memory{memory, c.tensors}));
+    c.pass(recorder);
   }
+  const std::vector<test::Launch>& launches = recorder.launches;
   size_t next = 0;
   const auto enqueue = [&](int count) {
-    for (int i = 0; i < count; i++) launches[next++ % launches.size()]();
+    for (int i = 0; i < count; i++) launches[next++ % launches.size()].run(device);
   };
   // What is timed; on CUDA a graph, so that the time between launches is the GPU's and not the host's.
   void* graph = nullptr;
@@ -265,7 +233,8 @@ Device chosen_device(const std::string& name) {
   return {.threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()))};
 }
 
-int bench(const Options& options) {
+int bench(Options options) {
+  if (options.dtypes.empty()) options.dtypes = {DType::bf16};
   Device device = chosen_device(options.device);
   const bool gpu = on_cuda(device), emulated = gpu && cuda_emulated();
   const char* name = gpu ? cuda_backend() : "cpu";
@@ -332,15 +301,7 @@ int bench(const Options& options) {
 
 int main(int argc, char** argv) {
   using namespace tll::bench;
-  try {
-    const Options options = parse({argv + 1, argv + argc});
-    if (options.help) {
-      std::fputs(kHelp, stdout);
-      return tll::kExitDone;
-    }
-    return bench(options);
-  } catch (const tll::Error& error) {
-    fmt::print(stderr, "error: {}\n", error.what());
-    return error.exit_code;
-  }
+  Options options;
+  return tll::test::run_program(argc, argv, kHelp, "; --help lists those there are", program_options(options),
+                                [&] { return bench(options); });
 }

@@ -1,0 +1,54 @@
+// The ops that tests check and build/bench_ops times: one factory each. All but the reference costs little, whatever the sizes
+// are.
+#pragma once
+
+#include "tests/op_case.h"
+
+namespace tll::test {
+
+struct MatmulShape {
+  struct {
+    int rows, cols, inner;
+  } size;
+  struct {
+    Kind a = Kind::f32, b = Kind::f32, out = Kind::f32;
+  } types = {};
+  bool ta = false, tb = true;  // stored transposed
+  double alpha = 1;
+  bool accumulate = false, small_scratch = false, cpu = true, backward = true;
+  int gap = 0;
+  int pitch = 0;               // not 0: rows are padded to a multiple of so many elements, and there is no other gap
+  size_t alignment = 0;        // OpCase::alignment
+  Random* integers = nullptr;  // of small integers, whose sums are exact in any order
+  int64_t scratch = 0;         // floats, other than an op gets; only CUDA does with fewer
+  bool residual = false;       // y = addend + …
+};
+OpCase matmul(const MatmulShape&);
+
+struct AttentionShape {
+  std::vector<int> lengths;  // of the documents
+  int H, G, D, window, gap;
+  bool cuda = false;           // scratch for CUDA alone
+  int threads = kMostThreads;  // scratch for so many on a CPU, which is enough for CUDA as well
+};
+OpCase attention(const AttentionShape&);
+OpCase attention_decode(const std::vector<int>& lengths, int H, int G, int D, int capacity, int window, int gap);
+
+OpCase embedding(Random&, int N, int C, int V, Kind table, int padding = -1);
+OpCase rmsnorm(int N, int C, bool trained_weight, double sigma);
+OpCase rope(Random&, int N, int heads, int D, int gap, int positions = 50);
+OpCase rope_table(int P, int D);
+OpCase swiglu(int N, int F, double sigma);
+// Rows without a target among the others. in_place: the gradient lies where the logits were.
+OpCase cross_entropy(Random&, int rows, int V, double sigma, int gap = 0, bool in_place = false);
+
+OpCase bias(int N, int C);
+OpCase gather_scatter(Random&, int N, int C, int R, bool missing = false);
+// with_step: the mask's key comes from two numbers, one of them in memory of the device.
+OpCase dropout(int N, int C, double p, bool accumulate, uint64_t key, bool with_step = false);
+OpCase cast(int64_t n);
+OpCase copy(int64_t n);
+OpCase adamw(int64_t n, int64_t t, double weight_decay, double grad_scale, double grad_size = 0.1);  // t 0: a skipped step
+OpCase sum_of_squares(int64_t n);
+
+}  // namespace tll::test
