@@ -4,8 +4,8 @@
 CXX      ?= g++
 BUILD    ?= build
 OPT      ?= -O3 -g1
-# Two warnings of g++ 12 see faults that are not there: in std::string's operator+ (GCC bug 105651), and in {fmt} 9's buffers.
-# clang would report each loop over an oracle type that it does not turn into vector code.
+# Two warnings of g++ 12 are wrong: in std::string's operator+ (GCC bug 105651), and in {fmt} 9's buffers.
+# clang warns about each loop over an oracle type that it does not vectorise.
 CLANG    := $(findstring clang,$(CXX))
 WARN     := -Wall -Wextra -Werror $(if $(CLANG),-Wno-pass-failed,-Wno-restrict -Wno-stringop-overflow)
 # No fast-math anywhere: what is reordered is reordered in the source.
@@ -14,8 +14,8 @@ LIBS     := -ldnnl -lfmt -lxxhash -lpthread
 PACKAGES := g++ libdnnl-dev libfmt-dev nlohmann-json3-dev libxxhash-dev libgtest-dev libboost-context-dev $(if $(CLANG),clang libomp-dev)
 
 # A kernel's .cpp is compiled once for each instruction set; the program picks one at start. The oracle types of the tests
-# (double, complex) need no fast instructions: the base objects hold them. Products may be fused with sums where the set has it.
-# Nobody reads errno or the floating-point exception flags, without which loops over exponentials become vector code; no value changes.
+# (double, complex) need no fast instructions: the base objects hold them. -ffp-contract=fast: fma, where the instruction set has it.
+# Nobody reads errno or the floating-point exception flags. Without them loops over exponentials are vectorised; no value changes.
 KERNEL_MATH  := -fno-math-errno -fno-trapping-math
 MARCH_base   := -march=x86-64 -ffp-contract=off -DTLL_ORACLE
 MARCH_avx2   := -march=x86-64-v3 -ffp-contract=fast
@@ -28,14 +28,14 @@ CASES        := $(filter-out %_test.cpp,$(wildcard tests/op_*.cpp))
 TESTS        := $(wildcard tests/*_test.cpp)
 objects       = $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard $(1)/*.cpp))
 
-# The .cu files of the ops, twice: by nvcc for a GPU, and by the host compiler for the emulator, which tests run them on.
+# The .cu files of the ops are compiled twice: by nvcc for a GPU, and by the host compiler for the emulator, which the tests use.
 NVCC         := $(shell command -v nvcc)
 CUDA_ARCH    ?= 75;80;86;89;90;100;120
 ARCHS        := $(subst ;, ,$(CUDA_ARCH))
 CUDA_HOME    := $(if $(NVCC),$(abspath $(dir $(realpath $(NVCC)))/..))
-# fmt 9 checks its formats with consteval, which nvcc does not digest.
+# fmt 9 checks its formats with consteval, which nvcc does not compile.
 NVCCFLAGS    := -std=c++20 -I. -DFMT_USE_CONSTEXPR=1
-# PTX of the last architecture serves later GPUs.
+# Later GPUs run the PTX of the last architecture.
 GPU_FLAGS    := -O3 -lineinfo -Werror all-warnings -MMD -MP --threads 0 \
                 $(if $(filter native,$(ARCHS)),-arch=native,$(foreach a,$(ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
                 -gencode arch=compute_$(lastword $(ARCHS)),code=compute_$(lastword $(ARCHS)))
@@ -81,7 +81,7 @@ check-optional:
 $(BUILD)/%.base.o: %.cpp ; @mkdir -p $(@D); $(CXX) $(CXXFLAGS) $(KERNEL_MATH) $(MARCH_base) -DTLL_ISA=base -c $< -o $@
 $(BUILD)/%.avx2.o: %.cpp ; @mkdir -p $(@D); $(CXX) $(CXXFLAGS) $(KERNEL_MATH) $(MARCH_avx2) -DTLL_ISA=avx2 -c $< -o $@
 $(BUILD)/%.avx512.o: %.cpp ; @mkdir -p $(@D); $(CXX) $(CXXFLAGS) $(KERNEL_MATH) $(MARCH_avx512) -DTLL_ISA=avx512 -c $< -o $@
-# Outside kernels, tokenizer and data nothing is hot: there the time of the compiler counts.
+# Outside kernels, tokenizer and data no code is hot: there -O1 and a precompiled header save compile time.
 COLD := $(call objects,src/*) $(call objects,tests)
 $(COLD) $(BUILD)/precompiled.h.gch: OPT := $(subst -O3,-O1,$(OPT))
 $(COLD): FIRST := -include $(BUILD)/precompiled.h
@@ -93,14 +93,14 @@ $(BUILD)/train_llama_lora.o: train_llama_lora.cu ; @mkdir -p $(@D); $(CXX) -x c+
 $(BUILD)/cuda/%.o: %.cu ; @mkdir -p $(@D); $(NVCC) $(NVCCFLAGS) $(GPU_FLAGS) -c $< -o $@
 $(BUILD)/libcuda.a: $(CUDA_OBJ) ; @rm -f $@; ar rcs $@ $^
 
-# The base objects come first: of a function that several objects hold, the linker takes the first.
+# The base objects come first: if several objects hold a function, the linker takes the first.
 $(BUILD)/libkernels.a: $(KERNEL_OBJ) ; @rm -f $@; ar rcs $@ $^
 $(BUILD)/libsrc.a: $(call objects,src/*) ; @rm -f $@; ar rcs $@ $^
 $(BUILD)/libtokenizer.a: $(call objects,tokenizer) ; @rm -f $@; ar rcs $@ $^
 $(BUILD)/libdata.a: $(call objects,data) ; @rm -f $@; ar rcs $@ $^
 $(BUILD)/libcases.a: $(CASES:%.cpp=$(BUILD)/%.o) ; @rm -f $@; ar rcs $@ $^
-# What runs the CUDA ops is chosen here: the first archive that has a function gives it, and libkernels.a, the last one, has
-# kernels/cuda_none.cpp. cuda: nvcc's kernels for a GPU; emulated: the same sources on the emulator; none: where there is no nvcc.
+# What runs the CUDA ops is chosen here: the linker takes a function from the first archive that has it. cuda: nvcc's kernels for a
+# GPU. emulated: the same sources on the emulator. Without either, kernels/cuda_none.cpp in libkernels.a, which comes last.
 ENGINE        := $(addprefix $(BUILD)/lib,src.a data.a tokenizer.a)
 cuda          := $(if $(NVCC),$(BUILD)/libcuda.a) $(BUILD)/libkernels.a
 emulated      := $(addprefix $(BUILD)/lib,emulated.a emulator.a kernels.a)
@@ -116,7 +116,7 @@ test_gradients_cuda: $(BUILD)/tests/test_gradients.o $(BUILD)/libcases.a $(BUILD
 TEST_OBJ := $(TESTS:%.cpp=$(BUILD)/%.o) $(BUILD)/tests/main.o $(BUILD)/libcases.a
 $(BUILD)/run_tests: $(TEST_OBJ) $(ENGINE) $(emulated) ; $(call link,emulated) -lgtest
 $(BUILD)/run_tests_cuda: $(TEST_OBJ) $(ENGINE) $(cuda) ; $(call link,cuda) -lgtest
-# What measures a GPU, dev/gpu_check.sh; the emulated ones test these programs where there is none.
+# Programs that measure a GPU, for dev/gpu_check.sh. The emulated ones test these programs without a GPU.
 BENCH_OBJ := $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard dev/bench/*.cpp))
 PROBE_OBJ := $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard dev/gpu/*.cpp)) $(BUILD)/dev/emulator/mma_model.o
 $(BUILD)/bench_ops: $(BENCH_OBJ) $(BUILD)/libcases.a $(BUILD)/libsrc.a $(cuda) ; $(call link,cuda)
@@ -129,7 +129,7 @@ $(BUILD)/one/%: $(BUILD)/tests/%.o $(BUILD)/libcases.a $(ENGINE) $(emulated) ; @
 
 include dev/emulator/emulator.mk dev/ladder/ladder.mk
 
-# Compiles every .cu with nvcc, for one architecture: the sources that only tests run must be CUDA as well.
+# Compiles every .cu with nvcc, for one architecture: sources that only the tests run must be valid CUDA too.
 nvcc_check: ; for f in $(CU) $(EMULATED) $(LADDER); do $(NVCC) $(NVCCFLAGS) -Xcompiler -Wall,-Wextra -arch=sm_80 -c $$f -o /dev/null || exit 1; done
 
 # ---- what people call ----------------------------------------------------------------------------------------------------------
@@ -153,8 +153,8 @@ bench: train_llama_lora
 	  --seq-len 512 --max-steps 5 --output $(BUILD)/bench --profile
 
 debug: ; @$(MAKE) --no-print-directory -j$$(nproc) BUILD=build-debug OPT="-O0 -g" build-debug/run_tests
-# Under the sanitizers g++ 12 takes std::regex for uninitialised.
-# Without the emulator, whose fibers AddressSanitizer does not know; its kernels have checks of their own.
+# With sanitizers g++ 12 warns wrongly that std::regex is uninitialised.
+# Without runs on the emulator: AddressSanitizer does not know its fibers, and the emulator has its own checks.
 sanitize:
 	@$(MAKE) --no-print-directory -j$$(nproc) BUILD=build-sanitize OPT="-O1 -g1" \
 	  EXTRA="-fsanitize=address,undefined -fno-sanitize-recover=all -Wno-maybe-uninitialized" \

@@ -8,7 +8,7 @@
 namespace tll {
 namespace {
 
-// Where the character begins that ends at `end`, end > 0, of valid UTF-8.
+// Start of the character that ends at `end`, end > 0. The text is valid UTF-8.
 size_t previous(std::string_view text, size_t end) {
   do {
     --end;
@@ -51,7 +51,7 @@ void AddedTokenMatcher::add(std::string_view pattern, const AddedToken& token) {
   finds_ = finds_ || !token.special;
 }
 
-// A special token that is found is passed over, with what would begin inside of it.
+// A special token in the text is skipped, and matches that would begin inside it are not looked for.
 std::vector<AddedTokenMatcher::Part> AddedTokenMatcher::split(std::string_view text) const {
   std::vector<Part> parts;
   size_t done = 0;  // everything before it is in a part
@@ -79,7 +79,7 @@ std::vector<AddedTokenMatcher::Part> AddedTokenMatcher::split(std::string_view t
         end += c.bytes;
       }
     }
-    if (end <= begin) continue;  // white space, all of which the token before it has swallowed
+    if (end <= begin) continue;  // white space that the token before has already taken
     if (done < begin) parts.push_back({-1, done, begin});
     parts.push_back({token.id, begin, end});
     done = end;

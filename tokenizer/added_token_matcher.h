@@ -1,4 +1,4 @@
-// Finds added tokens in a text: the first to the left, of those that begin there the longest.
+// Finds added tokens in a text: the leftmost first, and of those that begin at the same place the longest.
 #pragma once
 
 #include <cstddef>
@@ -11,10 +11,10 @@
 
 namespace tll {
 
-// The longest of a set of strings that begins at a place of a text: a trie, so that the time does not depend on their number.
+// Finds the longest of a set of strings that begins at a place of a text. A trie: the time does not depend on their number.
 class LongestPrefix {
  public:
-  void add(std::string_view text, int32_t value);  // value >= 0; of equal strings the first counts
+  void add(std::string_view text, int32_t value);  // value >= 0; an equal string added later is ignored
   struct Match {
     int32_t value;  // -1: none
     size_t bytes;
@@ -30,16 +30,16 @@ class LongestPrefix {
 
 class AddedTokenMatcher {
  public:
-  // A part of a text: an added token, or what lies between two of them (id -1). A token's part has the white space that it
-  // swallows.
+  // A part of a text: an added token, or what lies between two of them (id -1). With lstrip or rstrip, a token's part includes
+  // the white space beside it.
   struct Part {
     int32_t id;
     size_t begin, end;
   };
 
-  // `pattern` is what is looked for: the content, or what a normalizer makes of it.
+  // `pattern` is the text to look for: the token's content, or its normalized content.
   void add(std::string_view pattern, const AddedToken& token);
-  // Whether split() could find anything: special tokens are text in a text.
+  // Whether split() can find a token. Special tokens are never found: in a text they are text.
   bool finds() const { return finds_; }
   std::vector<Part> split(std::string_view text) const;
 

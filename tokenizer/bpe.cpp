@@ -13,9 +13,9 @@ namespace tll {
 namespace {
 
 constexpr uint32_t kNoMerge = std::numeric_limits<uint32_t>::max();
-constexpr size_t kShort = 32;  // up to here looking at every pair is faster than a heap
+constexpr size_t kShort = 32;  // up to this length, looking at every pair is faster than a heap
 
-// Finds the best pair by looking at all of them. O(n^2) with a tiny constant.
+// Finds the best pair by looking at all of them. O(n²) with a small constant.
 void merge_short(const MergeTable& merges, std::vector<int32_t>& symbols) {
   uint32_t rank[kShort];
   int32_t result[kShort];
@@ -39,8 +39,7 @@ void merge_short(const MergeTable& merges, std::vector<int32_t>& symbols) {
   symbols.resize(count);
 }
 
-// A linked list of symbols and a heap of (rank, position). An entry is stale when the pair at its position has another rank by
-// now.
+// A linked list of symbols and a heap of (rank, position). An entry is stale if the pair at its position has another rank now.
 void merge_long(const MergeTable& merges, std::vector<int32_t>& symbols, UnusedPieces* unused) {
   TLL_CHECK(symbols.size() < kNoMerge, "{} symbols in one piece", symbols.size());
   struct Node {

@@ -1,5 +1,5 @@
-// Byte-pair encoding (Sennrich, Haddow and Birch 2016), the one core behind every format: a list of symbols, a table of merges
-// pair -> (rank, result), and the rule that the pair with the lowest rank merges first, the leftmost on ties.
+// Byte-pair encoding (Sennrich, Haddow and Birch 2016), shared by all formats: a list of symbols, a table of merges pair ->
+// (rank, result), and one rule. The pair with the lowest rank merges first; of equal ranks, the leftmost.
 #pragma once
 
 #include <array>
@@ -12,7 +12,7 @@
 
 namespace tll {
 
-// A flat hash table: about 2 slots of 16 bytes a merge, linear probing.
+// A flat hash table with linear probing: about 2 slots of 16 bytes per merge.
 class MergeTable {
  public:
   struct Merge {
@@ -25,7 +25,7 @@ class MergeTable {
   void reserve(size_t merges);
   void insert(int32_t left, int32_t right, uint32_t rank, int32_t result);  // replaces an earlier merge of the same pair
 
-  // nullptr when the pair does not merge.
+  // nullptr: the pair does not merge.
   const Merge* find(int32_t left, int32_t right) const {
     const uint64_t key = key_of(left, right);
     for (size_t i = slot_of(key);; i = (i + 1) & (slots_.size() - 1)) {
@@ -45,16 +45,16 @@ class MergeTable {
   size_t count_ = 0;
 };
 
-// SentencePiece's UNUSED pieces take part in merging but are split again at the end, each into the pair that was last looked at.
+// SentencePiece's UNUSED pieces take part in merging. At the end each is split again, into the pair that was looked up last.
 struct UnusedPieces {
   std::vector<bool> unused;  // by symbol
   std::unordered_map<int32_t, std::pair<int32_t, int32_t>> parts;
 };
 
-// Merges in place until no pair is in the table. O(n log n). `unused` may be null.
+// Merges in place until no pair is in the table, in O(n log n). `unused` may be null.
 void merge_symbols(const MergeTable& merges, std::vector<int32_t>& symbols, UnusedPieces* unused = nullptr);
 
-// Code point -> symbol, -1 where there is none: pages of 256.
+// Code point -> symbol, -1 if there is none. A two-level table with pages of 256.
 class CodePointMap {
  public:
   CodePointMap() { page_of_.fill(0), pages_.emplace_back().fill(-1); }
@@ -72,8 +72,8 @@ class CodePointMap {
   std::vector<std::array<int32_t, 256>> pages_;
 };
 
-// The ids of short pieces that were encoded before: a direct-mapped table for each thread (1 MiB), shared by all tokenizers.
-// Text repeats its words, so nearly every piece is found here and merging costs nothing.
+// A cache of the ids of short pieces: one direct-mapped table per thread (1 MiB), shared by all tokenizers. Text repeats its
+// words, so nearly every piece is found here and need not be merged.
 class PieceCache {
  public:
   // A number that no other tokenizer of this process has.
@@ -81,7 +81,7 @@ class PieceCache {
 
   explicit PieceCache(uint32_t owner) : table_(thread_table()), owner_(owner) {}
 
-  // Appends the ids of the piece to `out`: those kept, or those that encode(piece, out) appends.
+  // Appends the ids of the piece to `out`, from the cache or by encode(piece, out).
   template <class Encode>
   void append(std::string_view piece, std::vector<int32_t>& out, Encode&& encode) {
     if (piece.size() > kMaxBytes || piece.empty()) return encode(piece, out);

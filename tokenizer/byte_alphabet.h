@@ -1,5 +1,5 @@
-// How byte tokens are spelled: the printable alphabet in which byte-level vocabularies are written (GPT-2's bytes_to_unicode):
-// bytes 33-126, 161-172 and 174-255 are the code points of the same number, the other 68 in order are U+0100, U+0101 and so on.
+// How byte tokens are spelled. Byte-level vocabularies use a printable alphabet (GPT-2's bytes_to_unicode): bytes 33-126, 161-172
+// and 174-255 are the code points of the same number; the other 68, in order, are U+0100, U+0101 and so on.
 #pragma once
 
 #include <array>
@@ -33,7 +33,7 @@ struct ByteAlphabet {
     return out;
   }
 
-  // The bytes that a token stands for; nothing when it contains another character.
+  // The bytes that a token stands for; nothing if it contains a character outside the alphabet.
   std::optional<std::string> bytes(std::string_view token) const {
     std::string out;
     for (size_t at = 0; at < token.size();) {
@@ -48,7 +48,7 @@ struct ByteAlphabet {
 
 inline constexpr ByteAlphabet kByteAlphabet;
 
-// The other spelling, for vocabularies of characters: the byte of "<0xHH>", -1 for other tokens.
+// The other spelling, in vocabularies of characters: the byte of "<0xHH>"; -1 for other tokens.
 inline int fallback_byte(std::string_view token) {
   if (token.size() != 6 || !token.starts_with("<0x") || token[5] != '>') return -1;
   unsigned value = 0;

@@ -1,5 +1,5 @@
-// The identity of a tokenizer: XXH3-128 over everything that changes ids, each value with its length so that none runs into the
-// next.
+// The identity of a tokenizer: XXH3-128 over everything that changes ids. Each text is hashed with its length, so that different
+// lists of texts cannot give the same bytes.
 #pragma once
 
 #include <fmt/format.h>

@@ -1,4 +1,4 @@
-// A value inside a JSON file together with its path, so that every complaint says where: file, key, what was expected and found.
+// A value inside a JSON file together with its path, so that every error names file and key, and what was expected and found.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +24,7 @@ class JsonNode {
   bool is_array() const { return json_->is_array(); }
   bool is_object() const { return json_->is_object(); }
 
-  // Nothing when the key is absent or null.
+  // Nothing if the key is absent or null.
   std::optional<JsonNode> find(const std::string& key) const {
     const Json::object_t& entries = object();
     const auto found = entries.find(key);

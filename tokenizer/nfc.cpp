@@ -60,7 +60,7 @@ struct Tables {
     if (found->second.second) decompose(found->second.second, out);
   }
 
-  // 0 when the two do not compose.
+  // 0: the two do not compose.
   char32_t compose(char32_t a, char32_t b) const {
     if (a >= kL && a < kL + kLCount && b >= kV && b < kV + kVCount) return kSyllable + ((a - kL) * kVCount + (b - kV)) * kTCount;
     if (a >= kSyllable && a < kSyllable + kSyllables && (a - kSyllable) % kTCount == 0 && b > kT && b < kT + kTCount)
@@ -73,7 +73,7 @@ struct Tables {
 }  // namespace
 
 std::string nfc(std::string_view utf8) {
-  // Below U+0300 (bytes up to CB BF) nothing changes, and most text is there.
+  // Text below U+0300 (bytes up to CB BF) does not change, and most text is.
   if (std::all_of(utf8.begin(), utf8.end(), [](char c) { return static_cast<unsigned char>(c) < 0xCC; }))
     return std::string(utf8);
 
@@ -103,7 +103,7 @@ std::string nfc(std::string_view utf8) {
   // A character composes with the last starter unless something between them blocks it: a starter or an equal or higher class.
   std::vector<char32_t> composed;
   std::ptrdiff_t starter = -1;
-  int last_class = 0;  // of what was kept behind the starter
+  int last_class = 0;  // of the last character kept after the starter
   for (size_t i = 0; i < text.size(); ++i) {
     if (starter >= 0) {
       const bool adjacent = composed.size() == static_cast<size_t>(starter) + 1;

@@ -36,7 +36,7 @@ size_t run_end(std::string_view text, size_t at, CharClass kind) {
 
 bool is_line_end(char c) { return c == '\r' || c == '\n'; }
 
-// Bytes of 's 't 're 've 'm 'll 'd at text[at], which is the apostrophe; 0 when there is none. Ignoring case, U+017F is an s.
+// Bytes of a contraction ('s 't 're 've 'm 'll 'd) at text[at], which is the apostrophe; 0: none. With any_case, U+017F is an s.
 size_t contraction(std::string_view text, size_t at, bool any_case) {
   const std::string_view rest = text.substr(at + 1);
   const auto letter = [&](size_t i) -> char {
@@ -59,7 +59,7 @@ size_t contraction(std::string_view text, size_t at, bool any_case) {
   }
 }
 
-// \s+(?!\S)|\s+ : the run of white space but its last character, which goes with what follows; all of it at the end of the text.
+// \s+(?!\S)|\s+ : the run of white space without its last character, which goes with what follows; at the end of the text, all.
 size_t space_end(std::string_view text, size_t begin, size_t end) {
   if (end == text.size()) return end;
   size_t last = end - 1;

@@ -1,5 +1,5 @@
-// The regular expressions that byte-level tokenizers cut text with, as linear left-to-right procedures: no regex engine, no
-// backtracking, the same pieces.
+// The regular expressions with which byte-level tokenizers split text, as code that reads the text once from left to right. There
+// is no regex engine and no backtracking. The pieces are the same.
 #pragma once
 
 #include <cstddef>
@@ -16,7 +16,7 @@ inline constexpr std::string_view kLlama3Regex =
 inline constexpr std::string_view kQwen2Regex =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
-// The pattern whose regular expression is exactly this text.
+// The pattern with exactly this regular expression; nothing if it is not known.
 std::optional<SplitPattern> known_pattern(std::string_view regex);
 
 // End of the match that begins at text[begin], begin < text.size(). Every pattern matches everywhere, so pieces adjoin.

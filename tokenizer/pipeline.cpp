@@ -29,7 +29,7 @@ class PipelineTokenizer : public Tokenizer {
     index_vocabulary();
     add_merges();
     for (const AddedToken& t : parts_.added_tokens) {
-      // As in the reference, a normalized token reads as its normalizer leaves it.
+      // As in the reference, a normalized token decodes to its normalized content.
       parts_.tokens[static_cast<size_t>(t.id)] = t.normalized ? normalize(parts_.normalizers, t.content) : t.content;
       is_special_[static_cast<size_t>(t.id)] = t.special;
     }
@@ -100,7 +100,7 @@ class PipelineTokenizer : public Tokenizer {
   }
 
   void index_added_tokens() {
-    // Special ones first, as in the reference, where two are spelled alike once they are normalized.
+    // Special tokens first, as in the reference, which matters if two have the same normalized content.
     for (const bool special : {true, false}) {
       for (const AddedToken& t : added_tokens_) {
         if (t.special != special) continue;
@@ -113,7 +113,7 @@ class PipelineTokenizer : public Tokenizer {
     }
   }
 
-  // What lies between added tokens that are looked for in the text as it comes. `first`: it begins the input.
+  // Encodes the text between added tokens that are not normalized. `first`: it is the beginning of the input.
   void encode_segment(std::string_view text, bool first, Output& out) const {
     const std::string normalized = parts_.normalizers.empty() ? std::string() : normalize(parts_.normalizers, text);
     if (!parts_.normalizers.empty()) text = normalized;
@@ -130,7 +130,7 @@ class PipelineTokenizer : public Tokenizer {
     }
   }
 
-  // Tokens by the text that they stand for, and the symbols that a piece begins with.
+  // Tokens by their text, and the symbol of each byte or character.
   void index_vocabulary() {
     std::fill(std::begin(fallback_ids_), std::end(fallback_ids_), -1);
     std::fill(std::begin(byte_symbols_), std::end(byte_symbols_), -1);
@@ -153,7 +153,7 @@ class PipelineTokenizer : public Tokenizer {
 
   void add_merges() {
     merges_.reserve(parts_.merges.size());
-    // Where unknown characters vanish (no unk), marks on both sides of one would meet.
+    // Not without unk: unknown characters then vanish, and space marks on both sides of one would become neighbours.
     cuts_at_spaces_ =
         parts_.unk && !parts_.byte_level && !parts_.ignore_merges && characters_.get(read_code_point(kSpaceMark, 0).value) >= 0;
     for (const PipelineParts::Merge& m : parts_.merges) {
@@ -163,7 +163,8 @@ class PipelineTokenizer : public Tokenizer {
     parts_.merges = {};
   }
 
-  // What comes behind `step` sees each piece as a text of its own. `first`: the piece begins the input.
+  // Applies `step` and those after it, which see each piece as a text of its own. `first`: the text is the beginning of the
+  // input.
   void pre_tokenize(size_t step, std::string_view text, bool first, Output& out) const {
     if (step == parts_.pre_tokenizers.size()) return encode_piece(text, out);
     const PreTokenizerStep& s = parts_.pre_tokenizers[step];
@@ -200,7 +201,7 @@ class PipelineTokenizer : public Tokenizer {
     }
   }
 
-  // A number (all neighbouring ones unless `individual`), or everything up to the next one.
+  // End of a run of digits (of one digit with `individual`), or of a run of other characters.
   static size_t digits_end(std::string_view text, size_t begin, bool individual) {
     const auto digit_at = [&](size_t at) {
       const auto byte = static_cast<unsigned char>(text[at]);
@@ -260,8 +261,8 @@ class PipelineTokenizer : public Tokenizer {
     return true;
   }
 
-  // The symbols of a piece. A character that is no token is replaced by its bytes, by unk, or by nothing: then its neighbours
-  // meet.
+  // The symbols of a piece. A character that is not a token is replaced by its bytes, by unk, or by nothing. In the last case its
+  // neighbours become adjacent.
   struct Symbols {
     explicit Symbols(const PipelineTokenizer& tokenizer) : of(tokenizer) { list().clear(); }
     static std::vector<int32_t>& list() {
@@ -287,7 +288,7 @@ class PipelineTokenizer : public Tokenizer {
       append_utf8(bytes, c);
       const auto id = [&](char b) { return of.fallback_ids_[static_cast<unsigned char>(b)]; };
       if (std::any_of(bytes.begin(), bytes.end(), [&](char b) { return id(b) < 0; })) return false;
-      for (const char b : bytes) list().push_back(id(b));  // a pending unk stays behind them, as in the reference
+      for (const char b : bytes) list().push_back(id(b));  // a pending unk comes after them, as in the reference
       return true;
     }
     void flush_unk() {

@@ -1,5 +1,5 @@
 // The pipeline of a tokenizer.json: normalizers -> pre-tokenizers -> BPE -> decoders, as lists of small steps. The tiktoken
-// format is one such pipeline too.
+// format is read as such a pipeline too.
 #pragma once
 
 #include <cstdint>
@@ -23,9 +23,9 @@ struct PreTokenizerStep {
   enum Prepend : uint8_t { kAlways, kFirst, kNever };
 
   SplitPattern pattern = SplitPattern::kGpt2;  // kPattern
-  std::string text = {};                       // kString: what is looked for; kMetaspace: what replaces a space
+  std::string text = {};                       // kString: the text to look for; kMetaspace: what replaces a space
   Behavior behavior = kIsolated;               // kString
-  bool invert = false;                         // kString: the gaps count as matches
+  bool invert = false;                         // kString: the parts between matches count as matches
   bool individual = false;                     // kDigits
   Prepend prepend = kNever;                    // kMetaspace
 };
@@ -33,8 +33,8 @@ struct PreTokenizerStep {
 struct DecoderStep {
   enum Kind : uint8_t { kByteLevel, kReplace, kByteFallback, kFuse, kStrip, kMetaspace } kind;
   std::string from = {}, to = {};  // kReplace; kStrip, kMetaspace: `from`, one character
-  size_t count = 0;                // kStrip: at most so many at the front
-  bool drop_first = false;         // kMetaspace: the marks of the first token vanish
+  size_t count = 0;                // kStrip: at most so many are removed at the front
+  bool drop_first = false;         // kMetaspace: the marks of the first token are removed, not made spaces
 };
 
 struct PipelineParts {
@@ -43,12 +43,12 @@ struct PipelineParts {
     uint32_t rank;
   };
 
-  std::vector<std::string> tokens;  // by id, in the spelling of the file; empty where there is none
+  std::vector<std::string> tokens;  // by id, as spelled in the file; empty: no such id
   std::vector<Merge> merges;
   std::optional<int32_t> unk;
-  std::string missing_unk;     // the name of an unk that is no token: a text that needs it is refused
-  bool ignore_merges = false;  // a piece that is a token as a whole is emitted without merging
-  bool byte_fallback = false;  // a character that is no token becomes <0xHH> for each byte
+  std::string missing_unk;     // an unk_token that is not in the vocabulary: a text that needs it is an error
+  bool ignore_merges = false;  // a piece that is a token is not merged
+  bool byte_fallback = false;  // a character that is not a token becomes <0xHH> for each byte
   bool fuse_unk = false;
   bool byte_level = false;  // symbols are bytes, spelled in the byte alphabet, instead of characters
 

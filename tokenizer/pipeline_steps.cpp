@@ -17,7 +17,7 @@ struct Part {
   bool is_match;
 };
 
-// The text cut at every occurrence, without empty parts.
+// Splits the text at every occurrence; no empty parts.
 std::vector<Part> find_parts(const PreTokenizerStep& step, std::string_view text) {
   std::vector<Part> parts;
   size_t at = 0;
@@ -42,7 +42,7 @@ std::string decode_byte_level(const std::vector<std::string>& tokens) {
   return replace_invalid_sequences(bytes);
 }
 
-// A run of byte tokens that is not UTF-8 as a whole becomes one U+FFFD for each of them.
+// If a run of byte tokens is not UTF-8 as a whole, each of them becomes one U+FFFD.
 std::vector<std::string> decode_byte_fallback(std::vector<std::string> tokens) {
   std::vector<std::string> out;
   std::string bytes;
@@ -149,7 +149,7 @@ std::string decode_tokens(const std::optional<std::vector<DecoderStep>>& steps, 
   if (!steps) return join(tokens, " ");
   size_t bytes = 0;
   for (const std::string& token : tokens) bytes += token.size();
-  const size_t max_bytes = longest_replaced(bytes);  // of all tokens after any step, however many steps make them longer
+  const size_t max_bytes = longest_replaced(bytes);  // of all tokens together, after every step
   for (const DecoderStep& step : *steps) {
     bytes = 0;
     switch (step.kind) {

@@ -1,4 +1,4 @@
-// SentencePiece BPE: one normalized text, in which the best pair of neighbours merges until none is a piece
+// SentencePiece BPE: in the normalized text the best pair of neighbours merges, until no pair is a piece
 // (github.com/google/sentencepiece, src/bpe_model.cc).
 #include <algorithm>
 #include <unordered_map>
@@ -74,7 +74,7 @@ class SentencePieceTokenizer : public Tokenizer {
       std::string_view rest = piece(id).text;
       if (at_start && (model_.add_dummy_prefix || model_.remove_extra_whitespaces) && rest.starts_with(kSpaceMark)) {
         rest.remove_prefix(kSpaceMark.size());
-        at_start = model_.remove_extra_whitespaces;  // then every space in front goes
+        at_start = model_.remove_extra_whitespaces;  // then every space in front is removed
       }
       at_start = at_start && rest.empty();
       append_with_spaces(rest, out);
@@ -102,11 +102,11 @@ class SentencePieceTokenizer : public Tokenizer {
   const std::string* added_content(int32_t id) const {
     if (static_cast<size_t>(id) < model_.pieces.size() && piece(id).type != Model::kControl) return nullptr;
     const auto found = std::find_if(added_tokens_.begin(), added_tokens_.end(), [&](const AddedToken& t) { return t.id == id; });
-    static const std::string kNothing;  // an id between those of added tokens
+    static const std::string kNothing;  // an id without a token
     return found == added_tokens_.end() ? &kNothing : &found->content;
   }
 
-  // Symbols are ids; behind them come the characters that are inside of pieces without being pieces.
+  // Symbols are ids, followed by numbers for characters that occur inside pieces but are not pieces themselves.
   void add_symbols() {
     std::fill(std::begin(byte_ids_), std::end(byte_ids_), -1);
     for (int32_t id = 0; id < vocab_size_; ++id) {
@@ -121,7 +121,7 @@ class SentencePieceTokenizer : public Tokenizer {
       const CodePoint first = read_code_point(p.text, 0);
       if (first.bytes == p.text.size() && p.type != Model::kUnknown) symbols_.set(first.value, id);
     }
-    // Each word begins with a known piece, so that unknown characters before and behind its beginning never become one.
+    // Each word must begin with a known piece. Otherwise unknown characters on both sides of its beginning could become one unk.
     cuts_at_spaces_ = cuts_at_spaces_ && !has_unused_ && mergeable_.contains(kSpaceMark);
     symbol_count_ = vocab_size_;
     for (const auto& [text, id] : mergeable_) {
@@ -136,7 +136,7 @@ class SentencePieceTokenizer : public Tokenizer {
     }
   }
 
-  // The symbol of a part of a piece: a character, or a piece that is itself made by merging. -1: such a part never arises.
+  // The symbol of a part of a piece: a character, or a piece that is itself made by merging. -1: merging never makes this part.
   int32_t part_symbol(std::string_view text) const {
     const CodePoint first = read_code_point(text, 0);
     if (first.bytes == text.size()) {
@@ -147,7 +147,7 @@ class SentencePieceTokenizer : public Tokenizer {
     return found == mergeable_.end() ? -1 : found->second;
   }
 
-  // Every way to make a piece of two parts; the rank is the place of its score, equal scores sharing one.
+  // Every way to make a piece of two parts. The rank is the position of its score in descending order; equal scores share one.
   void add_merges() {
     std::vector<float> scores;
     for (const auto& [text, id] : mergeable_) scores.push_back(piece(id).score);

@@ -19,7 +19,7 @@ class Message {
  public:
   Message(std::string_view bytes, size_t offset, const std::string& where) : bytes_(bytes), offset_(offset), where_(where) {}
 
-  // The next field, whose value then has to be taken by one of the functions below; false at the end.
+  // Moves to the next field; false at the end. Its value must then be taken by one of the functions below.
   bool next() {
     if (at_ == bytes_.size()) return false;
     start_ = at_;

@@ -1,5 +1,4 @@
-// The parts of SentencePiece's ModelProto (sentencepiece_model.proto) that BPE needs, read with bounds checks from a hostile
-// file.
+// The parts of SentencePiece's ModelProto (sentencepiece_model.proto) that BPE needs. The file may be hostile: reads are checked.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +24,7 @@ struct SentencePieceModel {
   bool add_dummy_prefix = true, remove_extra_whitespaces = true;
 };
 
-// Refuses what is not BPE with the identity normalizer. Errors name the file and the offset in it.
+// Error (kExitBadFile) if the model is not BPE with the identity normalizer. Errors in the encoding name the offset in the file.
 SentencePieceModel parse_sentencepiece(std::string_view content, const std::string& where);
 
 }  // namespace tll

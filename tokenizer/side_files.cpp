@@ -14,13 +14,13 @@ std::optional<SideFiles::File> SideFiles::read(const char* name) const {
   if (!std::filesystem::exists(path)) return std::nullopt;
   File file{path.string(), {}};
   file.json = parse_json(read_file(path), file.where);
-  file.root().object();  // or refuses
+  file.root().object();  // Error if it is not an object
   return file;
 }
 
 void SideFiles::add_token(AddedToken token, const JsonNode& source) {
   if (token.content.empty()) source.refuse("an empty token");
-  if (token.id < t_.vocab_size_) return;  // a piece of the model with a name
+  if (token.id < t_.vocab_size_) return;  // already a piece of the model
   const auto same = [&](const AddedToken& t) { return t.id == token.id || t.content == token.content; };
   const auto earlier = std::find_if(t_.added_tokens_.begin(), t_.added_tokens_.end(), same);
   if (earlier == t_.added_tokens_.end()) {
@@ -33,7 +33,7 @@ void SideFiles::add_token(AddedToken token, const JsonNode& source) {
   }
 }
 
-// Tokens behind those of a tokenizer.model: {content: id} in added_tokens.json, and with flags in tokenizer_config.json.
+// Tokens after those of a tokenizer.model: {content: id} in added_tokens.json, and with flags in tokenizer_config.json.
 void SideFiles::read_added_tokens() {
   if (const auto file = read("added_tokens.json")) {
     for (const auto& [content, id] : file->root().object()) {
@@ -60,7 +60,7 @@ void SideFiles::read_added_tokens() {
   }
 }
 
-// A token is a string or an object with its content. A null says that there is none; without the key the model's own stays.
+// A token is a string, or an object with its content. null: there is no such token. Without the key the model's own token stays.
 void SideFiles::name_token(const char* key, std::optional<int32_t>& id) {
   for (const auto* file : {&config_, &map_}) {
     if (!*file || !(*file)->json.contains(key)) continue;
@@ -80,7 +80,7 @@ void SideFiles::name_token(const char* key, std::optional<int32_t>& id) {
 
 bool SideFiles::flag(const char* key, bool absent) const { return config_ ? config_->root().boolean_or(key, absent) : absent; }
 
-// {"eos_token_id": 2} or a list, of which the first counts as the token where no other file names it.
+// {"eos_token_id": 2} or a list. If no other file names the token, the first of the list is the token.
 void SideFiles::read_generation_config() {
   const auto file = read("generation_config.json");
   if (!file) return;

@@ -10,8 +10,8 @@
 
 namespace tll {
 
-// Follows transformers 5: a tokenizer.json says itself what comes before and after a text; add_bos_token (default true) and
-// add_eos_token (default false) of tokenizer_config.json count for a tokenizer.model only.
+// Follows transformers 5. A tokenizer.json says itself which tokens come before and after a text. add_bos_token (default true)
+// and add_eos_token (default false) in tokenizer_config.json apply only to a tokenizer.model.
 class SideFiles {
  public:
   SideFiles(Tokenizer& tokenizer, std::filesystem::path directory) : t_(tokenizer), directory_(std::move(directory)) {}

@@ -10,14 +10,14 @@ namespace tll {
 
 inline constexpr std::string_view kSpaceMark = "\u2581";
 
-// Whether a mark follows something else in this piece. Without such pieces no merge reaches over the beginning of a word, so that
-// words can be encoded one by one.
+// Whether the piece has a mark after another character. If no piece has one, no merge crosses the beginning of a word, and words
+// can be encoded one by one.
 inline bool has_space_inside(std::string_view piece) {
   while (piece.starts_with(kSpaceMark)) piece.remove_prefix(kSpaceMark.size());
   return piece.find(kSpaceMark) != std::string_view::npos;
 }
 
-// Cuts before each run of marks: calls visit(word) with the run and what follows it.
+// Splits before each run of marks. Calls visit(word) with the run and the text that follows it.
 template <class Visit>
 void for_each_word(std::string_view text, Visit&& visit) {
   size_t begin = 0;

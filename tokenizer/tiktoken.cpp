@@ -1,5 +1,5 @@
-// Llama 3's tokenizer.model: one line a token, base64 of its bytes, a space and its rank (github.com/openai/tiktoken,
-// github.com/meta-llama/llama-models). The rank is the id and the order of merging; 256 special tokens follow.
+// Llama 3's tokenizer.model: one line per token, with the base64 of its bytes, a space and its rank (github.com/openai/tiktoken,
+// github.com/meta-llama/llama-models). The rank is the id and the order of merging. 256 special tokens follow.
 #include <algorithm>
 #include <array>
 #include <unordered_map>
@@ -15,7 +15,7 @@ namespace {
 
 constexpr int32_t kSpecialTokens = 256;
 
-// Names of the special tokens of Llama 3.1 and later as Hugging Face's files have them; the n-th of the others is
+// Names of the special tokens of Llama 3.1 and later, as in Hugging Face's files. The n-th of the others is
 // <|reserved_special_token_n|>.
 std::string special_name(int32_t index) {
   switch (index) {
@@ -42,7 +42,7 @@ std::string special_name(int32_t index) {
   return fmt::format("<|reserved_special_token_{}|>", index - named_before);
 }
 
-// Nothing when the text is not base64 with padding (RFC 4648).
+// Nothing if the text is not base64 with padding (RFC 4648).
 std::optional<std::string> decode_base64(std::string_view text) {
   static constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   static constexpr auto kValues = [] {

@@ -22,7 +22,7 @@ std::unique_ptr<Tokenizer> Tokenizer::load(const fs::path& directory_or_file) {
   const std::string where = file.string();
   const size_t first = std::min(content.find_first_not_of(" \t\r\n"), content.size());
   const bool is_json = content.substr(first, 1) == "{";
-  // A sentencepiece model begins with the tag of its first piece (field 1, a message), which is a line feed.
+  // A SentencePiece model begins with the tag of its first piece (field 1, a message), which is the byte of a line feed.
   const bool is_sentencepiece = content.starts_with('\n') && !is_json;
   if (content.empty()) bad_file("{}: expected a tokenizer, found an empty file; copy it again", where);
   std::unique_ptr<Tokenizer> tokenizer = is_json            ? read_tokenizer_json(content, where)
@@ -59,7 +59,7 @@ std::string StreamDecoder::push(int32_t id) {
   const std::string text = tokenizer_.decode(window_, skip_special_);
   if (text.ends_with("\uFFFD")) return {};  // maybe the beginning of a character
   std::string out = text.substr(std::min(shown_bytes_, text.size()));
-  // What depends on being first (a space that is dropped) needs a text before it, so the window keeps the last ids with one.
+  // Text at the beginning is decoded differently (a space is dropped). So the window keeps the last ids that have a text.
   const std::span<const int32_t> fresh = std::span(window_).subspan(shown_ids_);
   const std::string alone = tokenizer_.decode(fresh, skip_special_);
   shown_bytes_ = text.size();

@@ -1,9 +1,9 @@
-// Text to token ids and back, behind one interface for the three kinds of file that Llama-family models come with: Hugging Face
-// tokenizer.json (BPE), SentencePiece tokenizer.model (BPE), and Llama 3's tokenizer.model (tiktoken's base64 lines).
+// Text to token ids and back. One interface for the three kinds of file that Llama models come with: Hugging Face tokenizer.json
+// (BPE), SentencePiece tokenizer.model (BPE), and Llama 3's tokenizer.model (tiktoken's base64 lines).
 //
-// What a user's text contains is text: "<|eot_id|>" inside it is encoded as its characters. Templates put special tokens between
-// texts by asking for their ids (special_id). Added tokens of a tokenizer.json that are not special (some models' "<tool_call>")
-// are found in texts, as Hugging Face finds them when its encode_special_tokens is set.
+// A user's text is only text: "<|eot_id|>" in it is encoded as its characters. Templates put special tokens between texts by
+// their ids (special_id). Added tokens of a tokenizer.json that are not special (some models' "<tool_call>") are found in texts,
+// as by Hugging Face with encode_special_tokens.
 #pragma once
 
 #include <cstdint>
@@ -17,8 +17,8 @@
 
 namespace tll {
 
-// A token that is not made by merging, with the flags of tokenizer.json: with lstrip or rstrip it swallows the white space on
-// that side of it in a template, with single_word it counts only between non-word characters.
+// A token that is not made by merging, with the flags of tokenizer.json. lstrip, rstrip: it includes the white space on that
+// side. single_word: it counts only between characters that are not part of a word.
 struct AddedToken {
   int32_t id = 0;
   std::string content;
@@ -30,23 +30,23 @@ class Tokenizer {
  public:
   // A directory (tokenizer.json is preferred to tokenizer.model) or one of these files. tokenizer_config.json,
   // special_tokens_map.json, added_tokens.json and generation_config.json beside it are read if they are there.
-  // Throws Error (kExitBadFile): a file that is missing or malformed, or that asks for what is not implemented, by name.
+  // Error (kExitBadFile) for a file that is missing, malformed, or uses something that is not implemented, which is named.
   static std::unique_ptr<Tokenizer> load(const std::filesystem::path& directory_or_file);
   virtual ~Tokenizer() = default;
 
-  // Nothing is added. Text that is not UTF-8: SentencePiece takes U+FFFD for each wrong byte, as the reference does; the others
-  // throw Error (kExitBadFile) with the offset of the byte.
+  // Adds no special tokens. If the text is not UTF-8, SentencePiece takes U+FFFD for each wrong byte, as the reference does; the
+  // others throw Error (kExitBadFile) with the offset of the byte.
   virtual std::vector<int32_t> encode(std::string_view utf8) const = 0;
-  // With what the file says comes before and after a text (usually BOS in front).
+  // With the tokens that the file puts before and after a text (usually BOS before it).
   std::vector<int32_t> encode_with_special(std::string_view utf8) const;
 
-  // Bytes that are not UTF-8 become U+FFFD as in the reference of each format. Throws Error (kExitBadFile) for an id that is not
-  // below vocab_size(). skip_special leaves out control tokens, otherwise they appear as their content.
+  // Bytes that are not UTF-8 become U+FFFD, as in the reference of each format. skip_special leaves out control tokens; otherwise
+  // they appear as their content. Error (kExitBadFile) for an id that is not below vocab_size().
   virtual std::string decode(std::span<const int32_t> ids, bool skip_special = true) const = 0;
-  // The ids end in bytes of a character of which the next id may be a part, so that their text is not final.
+  // Whether the ids end in a byte token. The next id may then belong to the same character, so the text is not final.
   virtual bool ends_in_bytes(std::span<const int32_t> ids, bool skip_special) const = 0;
 
-  void check_ids(std::span<const int32_t> ids) const;  // throws that error
+  void check_ids(std::span<const int32_t> ids) const;  // throws that Error
 
   int32_t vocab_size() const { return vocab_size_; }  // all ids are below it; there may be gaps
   std::optional<int32_t> bos() const { return bos_; }
@@ -60,7 +60,7 @@ class Tokenizer {
   const std::vector<AddedToken>& added_tokens() const { return added_tokens_; }
   std::optional<int32_t> special_id(std::string_view content) const;  // of an added or control token
 
-  // 32 hexadecimal digits, the XXH3-128 of everything that changes ids.
+  // 32 hexadecimal digits: the XXH3-128 of everything that changes ids.
   const std::string& fingerprint() const { return fingerprint_; }
   // What a user should know about the files, one line each.
   const std::vector<std::string>& warnings() const { return warnings_; }
@@ -80,8 +80,8 @@ class Tokenizer {
   friend class SideFiles;
 };
 
-// Text from ids that come one at a time. Holds back what a later id can change: characters whose bytes are not all there.
-// All that push() and finish() return is together what decode() gives for all the ids.
+// Text from ids that come one at a time. It holds back text that a later id can change: characters with bytes missing. The texts
+// that push() and finish() return, joined, are decode() of all ids.
 class StreamDecoder {
  public:
   explicit StreamDecoder(const Tokenizer& tokenizer, bool skip_special = true)
@@ -92,7 +92,7 @@ class StreamDecoder {
  private:
   const Tokenizer& tokenizer_;
   bool skip_special_;
-  std::vector<int32_t> window_;  // some ids that were shown, for what depends on being first, and those held back
+  std::vector<int32_t> window_;  // the last ids that were shown, and those held back
   size_t shown_ids_ = 0;         // of the window
   size_t shown_bytes_ = 0;       // of the window's text
 };

@@ -122,7 +122,7 @@ void read_added_tokens(const JsonNode& list, PipelineParts& parts) {
   }
 }
 
-// SmolLM2's file cuts digits apart before its byte-level step; files converted from a GGUF have lost that and give other ids.
+// SmolLM2's file splits digits before its byte-level step. Files converted from a GGUF have lost that step and give other ids.
 void warn_of_lost_digits(const std::string& where, PipelineParts& parts) {
   constexpr std::string_view kSmolLm2 = "50ac5d03c83e1c951778a5e5f9eaaa9c";
   const auto is_digits = [](const PreTokenizerStep& s) { return s.kind == PreTokenizerStep::kDigits; };

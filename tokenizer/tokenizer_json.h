@@ -1,5 +1,5 @@
-// The components of a tokenizer.json (github.com/huggingface/tokenizers), each read into the steps of a pipeline. What is not
-// implemented is refused by name.
+// The components of a tokenizer.json (github.com/huggingface/tokenizers), each read into the steps of a pipeline. Error
+// (kExitBadFile) with the name of what is not implemented.
 #pragma once
 
 #include "tokenizer/json_node.h"

@@ -7,7 +7,7 @@
 namespace tll {
 namespace {
 
-// A pattern {"String": ...}, or nothing when it is {"Regex": ...}.
+// The text of a pattern {"String": ...}; nothing for {"Regex": ...}.
 std::optional<std::string> string_pattern(const JsonNode& pattern) {
   if (const auto text = pattern.find("String")) {
     if (text->string().empty()) text->expected("a string that is not empty");
@@ -31,7 +31,7 @@ void check_steps(size_t count, const JsonNode& node) {
   if (count >= kMaxSteps) node.refuse(fmt::format("more than {} steps", kMaxSteps));
 }
 
-// What a step puts into a text or takes for a place in it.
+// A text that a step inserts.
 std::string short_text(const JsonNode& node) {
   if (node.string().size() > kMaxPieceBytes) node.refuse(fmt::format("a text of more than {} bytes", kMaxPieceBytes));
   return node.string();
@@ -59,7 +59,7 @@ void read_split(const JsonNode& node, PipelineParts& parts) {
   const auto known = known_pattern(regex);
   if (!known)
     pattern.refuse(fmt::format("the regular expression {} is not one of GPT-2's, Llama 3's or Qwen2's", in_quotes(regex, 200)));
-  // The known patterns match everywhere, so isolating matches and removing what lies between them are the same.
+  // The known patterns match everywhere: nothing lies between matches. So isolating matches is the same as removing the rest.
   const bool every_match =
       behavior->second == PreTokenizerStep::kIsolated || (behavior->second == PreTokenizerStep::kRemoved && invert);
   if (!every_match) node.refuse("a regular expression is supported with behavior Isolated, or with Removed and invert");
@@ -192,7 +192,7 @@ void read_post_processor(const JsonNode& node, PipelineParts& parts) {
     for (const JsonNode& step : node.at("processors").items()) read_post_processor(step, parts);
   } else if (type == "TemplateProcessing") {
     read_template(node, parts);
-  } else if (type != "ByteLevel") {  // which changes offsets only
+  } else if (type != "ByteLevel") {  // it only changes offsets
     not_supported(node, "the post-processor", "Sequence, TemplateProcessing, ByteLevel");
   }
 }

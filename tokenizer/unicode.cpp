@@ -15,7 +15,7 @@ struct CodePointRange {
 
 #include "tokenizer/unicode_tables.inc"
 
-// Two levels: a page of 256 classes for each distinct content, and the number of the page for each 256 code points.
+// A two-level table: distinct pages of 256 classes, and the number of the page for each 256 code points.
 struct ClassTable {
   std::array<uint8_t, 0x1100> page_of;
   std::vector<std::array<CharClass, 256>> pages;

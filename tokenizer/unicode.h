@@ -1,4 +1,4 @@
-// The Unicode facts that pre-tokenizers need, as the reference libraries have them: classes of Unicode 16, NFC of Unicode 9.
+// The Unicode data that pre-tokenizers need, as in the reference libraries: classes of Unicode 16, NFC of Unicode 9.
 #pragma once
 
 #include <cstdint>
@@ -12,10 +12,10 @@ enum class CharClass : uint8_t { kOther, kLetter, kNumber, kSpace };
 
 CharClass char_class(char32_t c);
 
-// Numeric in the sense of the Digits pre-tokenizer, which knows 13 numbers more (Unicode 17).
+// Numeric for the Digits pre-tokenizer, which knows 13 more numbers (Unicode 17).
 bool is_digit(char32_t c);
 
-// What counts as a part of a word beside an added token with single_word: letters, marks, digits, connectors, join controls.
+// Part of a word, for single_word of added tokens: letters, marks, digits, connectors, join controls.
 bool is_word_character(char32_t c);
 
 // Canonical composition (UAX #15) of valid UTF-8.

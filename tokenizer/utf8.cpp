@@ -5,7 +5,7 @@
 namespace tll {
 namespace {
 
-// Bytes of text[at..] that a valid sequence could begin with, at least 1: what one U+FFFD stands for.
+// How many bytes at text[at] could be the start of a valid sequence, at least 1: one U+FFFD replaces them.
 size_t maximal_part(std::string_view text, size_t at) {
   const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[at + i]); };
   const size_t left = text.size() - at;

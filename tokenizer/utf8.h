@@ -1,4 +1,4 @@
-// UTF-8 (RFC 3629): reading code points, finding what is not UTF-8, replacing it.
+// UTF-8 (RFC 3629): reads code points, finds and replaces invalid bytes.
 #pragma once
 
 #include <cstddef>
@@ -11,8 +11,8 @@ namespace tll {
 inline constexpr char32_t kReplacement = 0xFFFD;
 
 struct CodePoint {
-  char32_t value;  // kReplacement when the byte begins no valid sequence
-  uint32_t bytes;  // 1 for such a byte
+  char32_t value;  // kReplacement if no valid sequence begins at the byte
+  uint32_t bytes;  // then 1
   bool valid;
 };
 
@@ -42,13 +42,13 @@ inline CodePoint read_code_point(std::string_view text, size_t at) {
 
 void append_utf8(std::string& out, char32_t c);
 
-// Offset of the first byte that belongs to no valid sequence; npos when the text is UTF-8.
+// Offset of the first byte that belongs to no valid sequence; npos if the text is UTF-8.
 size_t find_invalid_utf8(std::string_view text);
 
 // Each byte that belongs to no valid sequence becomes one U+FFFD (SentencePiece).
 std::string replace_invalid_bytes(std::string_view text);
 
-// Each maximal part of a sequence that could have become valid becomes one U+FFFD (Unicode 16, section 3.9; Rust, Python).
+// Each maximal part that could begin a valid sequence becomes one U+FFFD (Unicode 16, section 3.9; as in Rust and Python).
 std::string replace_invalid_sequences(std::string_view text);
 
 }  // namespace tll

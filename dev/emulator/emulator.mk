@@ -1,8 +1,9 @@
 # CUDA kernels without a GPU: the emulator, the kernels that run on it, and its own tests.
 #
-# The emulator (dev/emulator) runs .cu files that the host compiler has built. -fsanitize=thread and =undefined make the compiler
-# insert calls at every access; the emulator defines them, so the sanitizers' own libraries must not be linked. Names from the
-# symbol table and lines from -g1 are in the reports. EXTRA, which make sanitize uses, is for other code: here the emulator checks.
+# The emulator (dev/emulator) runs .cu files that the host compiler has built. -fsanitize=thread makes the compiler insert a call
+# before every access, -fsanitize=bounds,… inserts checks of language rules. The emulator defines the calls, so the sanitizers' own
+# libraries must not be linked. Reports take names from the symbol table and lines from -g1. EXTRA, with which make sanitize passes
+# its flags, is left out here: the emulator checks these files.
 EMULATOR       := $(wildcard dev/emulator/*.cpp)
 EMULATOR_TESTS := $(wildcard dev/emulator/tests/*.cpp)
 EMULATED       := $(wildcard dev/emulator/tests/*.cu)
@@ -10,7 +11,7 @@ EMULATED_FLAGS = -Idev/emulator/include -fsanitize=thread -fsanitize=bounds,alig
   -fno-strict-aliasing -fno-optimize-sibling-calls $(CONTRACT) -Wno-unknown-pragmas -Wno-tsan \
   $(if $(CLANG),-gdwarf-4 -mllvm -tsan-instrument-func-entry-exit=0 -mllvm -tsan-instrument-read-before-write=1 \
   -Wno-unknown-warning-option,--param tsan-instrument-func-entry-exit=0)
-# A GPU may or may not fuse a product and a sum; the tests must pass both ways: CONTRACT="-ffp-contract=fast -mfma".
+# A GPU may or may not use fma, so the tests must also pass with CONTRACT="-ffp-contract=fast -mfma".
 CONTRACT ?= -ffp-contract=off
 $(BUILD)/dev/emulator/%.o $(BUILD)/tests/test_gradients.o: CXXFLAGS += -Idev/emulator/include
 $(BUILD)/dev/emulator/%.o: OPT := $(subst -O3,-O2,$(OPT))

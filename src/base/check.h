@@ -1,4 +1,5 @@
-// Errors. A user's mistake is thrown as Error (one line, a documented exit code); a broken invariant of the program aborts.
+// Errors. What the user or the machine did wrong is thrown as an Error: one line of text and an exit code. A broken invariant of
+// the program aborts.
 //
 // Exit codes: 0 done; 1 a fault of the program or machine; 2 usage; 3 does not fit in --memory; 4 a file is missing or
 // malformed; 5 training cannot go on; 130 interrupted, after a checkpoint was written.
@@ -24,7 +25,8 @@ enum ExitCode : int {
   kExitInterrupted = 130,
 };
 
-// What the user did wrong: what was expected, what was found, where, what to do. One line, no "error: " prefix (main adds it).
+// The message says what was expected, what was found, where, and what to do. It is one line, without the prefix "error: ", which
+// report() adds (src/base/standard_streams.h).
 struct Error : std::runtime_error {
   Error(ExitCode code, const std::string& message) : std::runtime_error(message), exit_code(code) {}
   ExitCode exit_code;

@@ -18,7 +18,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Closes the descriptor of a reader on every way out.
+// Closes the descriptor, also when an error is thrown.
 struct Descriptor {
   int number = -1;
   ~Descriptor() {
@@ -26,7 +26,7 @@ struct Descriptor {
   }
 };
 
-// Opens for reading, and says in one line why not.
+// Opens for reading. Error (kExitBadFile) with the reason.
 int open_to_read(const fs::path& path, struct stat* status, int flags = 0) {
   const int number = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | flags);
   if (number < 0) {
@@ -67,11 +67,11 @@ std::string read_file(const fs::path& path) {
 
 MappedFile::MappedFile(const fs::path& path) {
   struct stat status;
-  const Descriptor file{open_to_read(path, &status, O_NONBLOCK)};  // a pipe that nobody writes would be waited for
+  const Descriptor file{open_to_read(path, &status, O_NONBLOCK)};  // without O_NONBLOCK, opening a pipe waits for a writer
   if (S_ISDIR(status.st_mode)) bad_file("{}: expected a file, found a directory", path.string());
   if (!S_ISREG(status.st_mode)) bad_file("{}: expected a regular file, found a pipe, device or socket", path.string());
   size_ = size_t(status.st_size);
-  if (size_ == 0) return;  // a mapping of no bytes is not allowed, and not needed
+  if (size_ == 0) return;  // mmap refuses a length of 0
   void* mapped = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.number, 0);
   if (mapped == MAP_FAILED) {
     fail(kExitFault, "{}: cannot be mapped ({} bytes): {}", path.string(), status.st_size, std::strerror(errno));
@@ -102,7 +102,7 @@ void MappedFile::forget(size_t begin, size_t size) const {
 
 AtomicFile::AtomicFile(const fs::path& path) {
   std::error_code error;
-  path_ = fs::weakly_canonical(path, error);  // a link is followed: what it points to is replaced, not the link
+  path_ = fs::weakly_canonical(path, error);  // follows links, so that the target is replaced
   if (error) path_ = path;
   const fs::file_status status = fs::status(path_, error);
   if (fs::is_directory(status)) bad_file("{}: expected a file to write, found a directory", path.string());
@@ -112,7 +112,7 @@ AtomicFile::AtomicFile(const fs::path& path) {
     return;
   }
   static std::atomic<unsigned> counter = 0;
-  do {  // a name that a killed run left behind may be taken
+  do {  // a killed run may have left a file of this name
     temporary_ = path_.parent_path() / fmt::format(".{}.{}-{}.tmp", path_.filename().string(), ::getpid(), counter++);
     descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   } while (descriptor_ < 0 && errno == EEXIST);
@@ -150,7 +150,7 @@ void AtomicFile::commit() {
   if (direct) return;
   const fs::path parent = path_.has_parent_path() ? path_.parent_path() : fs::path(".");
   const Descriptor directory{::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
-  if (directory.number >= 0) ::fsync(directory.number);  // some file systems cannot; the rename has happened
+  if (directory.number >= 0) ::fsync(directory.number);  // some file systems cannot; the rename is done anyway
 }
 
 void write_file_atomic(const fs::path& path, std::string_view content) {

@@ -1,7 +1,7 @@
 // Files: read whole, mapped, or replaced atomically.
 //
-// Errors are tll::Error: kExitBadFile for what the user named wrongly (missing, a directory, not permitted), kExitFault for
-// what the machine refuses (disk full, input/output error).
+// Errors are tll::Error: kExitBadFile if the path is wrong (missing, a directory, not permitted), kExitFault if the machine
+// fails (disk full, input/output error).
 #pragma once
 
 #include <cstddef>
@@ -12,11 +12,12 @@
 
 namespace tll {
 
-// The whole content of a regular file or a pipe. Grows while reading: a size that lies costs nothing.
+// The whole content of a regular file or a pipe. The buffer grows while reading, so a wrong file size does no harm.
 std::string read_file(const std::filesystem::path& path);
 
-// A read-only mapping of a regular file. Pages come in when they are touched, so mapping a large file is free.
-// The file must not be shortened while it is mapped (the kernel would end the process): every writer here renames instead.
+// A read-only mapping of a regular file. Pages are read when they are touched, so mapping a large file costs nothing.
+// The file must not be shortened while it is mapped: the kernel would end the process. The writers here never shorten a file,
+// they rename a new one over it.
 class MappedFile {
  public:
   explicit MappedFile(const std::filesystem::path& path);
@@ -28,8 +29,8 @@ class MappedFile {
 
   std::span<const std::byte> bytes() const { return {data_, size_}; }
 
-  // Says that the whole pages inside [begin, begin + size) are not needed soon, so that reading a large file once does not
-  // count it as resident memory. The bytes stay valid.
+  // Removes the whole pages inside [begin, begin + size) from resident memory, for a large file that is read once. The bytes
+  // stay valid: the next access reads them again.
   void forget(size_t begin, size_t size) const;
 
  private:
@@ -37,9 +38,9 @@ class MappedFile {
   size_t size_ = 0;
 };
 
-// Writes to a temporary file in the same directory; commit() flushes it to the disk, renames it over `path` and flushes the
-// directory: after a crash or a power cut, `path` is either the old file or the new one. Without commit() nothing remains.
-// A `path` that exists and is a pipe or a device (/dev/stdout) is written directly: there is nothing to replace.
+// Writes to a temporary file in the same directory. commit() flushes it to the disk, renames it over `path` and flushes the
+// directory. So after a crash or a power cut `path` is either the old file or the new one. Without commit() nothing remains.
+// If `path` is a pipe or a device (/dev/stdout), it is written directly, because there is no file to replace.
 class AtomicFile {
  public:
   explicit AtomicFile(const std::filesystem::path& path);

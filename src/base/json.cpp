@@ -11,7 +11,7 @@
 namespace tll {
 namespace {
 
-// A pointer that tells how far the parser has come: nlohmann's events carry no position.
+// A pointer that records how far the parser has read, because nlohmann's events carry no position.
 struct CountingPointer {
   using iterator_category = std::input_iterator_tag;
   using value_type = char;
@@ -33,7 +33,7 @@ struct CountingPointer {
 
 }  // namespace
 
-// Stands between nlohmann's parser and a handler: counts the depth and words the errors.
+// Sits between nlohmann's parser and a handler. Limits the depth and words the errors.
 class JsonLimits : public nlohmann::json_sax<Json> {
  public:
   JsonLimits(JsonEvents& events, nlohmann::json_sax<Json>& handler) : events_(events), handler_(handler) {}
@@ -95,8 +95,8 @@ void JsonEvents::refuse(const std::string& message) const {
 
 namespace {
 
-// Builds a tree of either kind. Keys are appended unsearched (an ordered object is a plain list), so each open object keeps a
-// set of its keys.
+// Builds a tree of either kind. An ordered object is a plain list, to which keys are appended without a search. So each open
+// object has a set of its keys, to find duplicates.
 template <class Tree>
 class TreeBuilder : public nlohmann::json_sax<Json> {
  public:
@@ -113,7 +113,8 @@ class TreeBuilder : public nlohmann::json_sax<Json> {
   bool start_array(size_t) override { return open(Tree::array()); }
   bool end_object() override { return close(); }
   bool end_array() override { return close(); }
-  bool parse_error(size_t, const std::string&, const nlohmann::detail::exception&) override { return false; }  // JsonLimits
+  // Never called: JsonLimits throws.
+  bool parse_error(size_t, const std::string&, const nlohmann::detail::exception&) override { return false; }
 
   bool key(std::string& name) override {
     if (!open_.back().keys.insert(name).second) events_.refuse(fmt::format("the key {} appears twice", in_quotes(name)));
@@ -171,7 +172,7 @@ Tree parse(std::string_view text, const std::string& where, int max_depth) {
   return root;
 }
 
-// Length of the UTF-8 sequence at the start of text, 0 if there is none (RFC 3629).
+// Length of the UTF-8 sequence at the start of text; 0 if it is not valid (RFC 3629).
 size_t utf8_length(std::string_view text) {
   const auto byte = [&](size_t i) { return i < text.size() ? uint8_t(text[i]) : 0; };
   const auto tail = [&](size_t i) { return (byte(i) & 0xC0) == 0x80; };

@@ -1,4 +1,4 @@
-// Reads the keys of a JSON configuration with their exact types, and knows which keys nobody asked for.
+// Reads the keys of a JSON configuration with their exact types, and remembers which keys were asked for.
 #pragma once
 
 #include <cstdint>
@@ -13,22 +13,22 @@
 
 namespace tll {
 
-// A key whose meaning is not implemented, and the value that switches it off, as JSON text. Null always does.
+// A key whose meaning is not implemented, and the value that switches it off, as JSON text. Null switches it off too.
 struct RefusedKey {
   std::string_view key, off;
 };
 
-// An integer of at most 64 bits: 48.0 is none, and "48" is none.
+// The value of an integer of at most 64 bits; nothing for other values, such as 48.0 and "48".
 std::optional<int64_t> as_integer(const Json& value);
-// A value for a message: short, on one line.
+// The value as it is shown in a message: short, on one line.
 std::string shown(const Json& value);
 
-// Every error is kExitBadFile and names `where` and the key. Null is the same as absent, except for numbers.
+// Every error is kExitBadFile and names `where` and the key. Null counts as absent, except in number(), which refuses it.
 class JsonObject {
  public:
-  JsonObject(const Json& object, std::string where);  // refuses what is no object
+  JsonObject(const Json& object, std::string where);  // refuses anything but an object
 
-  const Json* find(const char* key);  // null pointer: absent, or null
+  const Json* find(const char* key);  // null pointer: the key is absent or its value is null
   bool present(const char* key) const { return object_.contains(key); }
   const std::string& where() const { return where_; }
   [[noreturn]] void wrong(const char* key, std::string_view expected, const Json& found) const;
@@ -39,8 +39,9 @@ class JsonObject {
   std::string text(const char* key);                  // absent: ""
   std::vector<std::string> strings(const char* key);  // absent: none; one string stands for a list of one
 
+  // Error if one of the keys is there and not switched off.
   void refuse(std::span<const RefusedKey> keys);
-  // A line for each key that was not asked for, is not harmless, and holds anything (not null, false, 0 or empty).
+  // Adds a line for each key that was not asked for and is not harmless, unless its value is null, false, 0 or empty.
   void warn_unknown(std::span<const std::string_view> harmless, std::vector<std::string>& warnings) const;
 
  private:

@@ -1,5 +1,5 @@
-// What most files of src/ and tests/ read first, compiled once by the Makefile: nothing relies on it, every file includes what it
-// uses.
+// Headers that most files of src/ and tests/ use. The Makefile compiles them once. No file relies on this one: each includes what
+// it uses.
 #include <fmt/format.h>
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// The program's three standard streams: whole at the start, delivered at the end, and one line for each error.
+// The three standard streams: open at the start, flushed at the end, and one line per error.
 #pragma once
 
 #include <filesystem>
@@ -8,16 +8,17 @@
 
 namespace tll {
 
-// A program that was started with a standard stream closed would get its number for the next file that it opens, and print into
-// that file: /dev/null takes the place.
+// Opens /dev/null for each standard stream that is closed at the start. Otherwise the next file that is opened would get its
+// descriptor, and the program would print into that file.
 void fill_closed_streams();
 
-// What was printed may still be on its way. Error (kExitFault) if it cannot be delivered: the result is lost.
+// Flushes standard output. Error (kExitFault) if it cannot be written, since the result is then lost.
 void flush_output();
 
-// Prints "error: " and the message, always one line, whatever names of files it repeats. Returns the code.
+// Prints "error: " and the message to standard error, and returns the code. Always one line: control characters, as in names of
+// files, are escaped.
 int report(ExitCode code, const std::string& message);
-// A path that leads nowhere is the user's to mend (kExitBadFile); what else the file system refuses is a fault of the machine.
+// The same, with kExitBadFile if the path is wrong (too long, too many links, not a directory, not permitted), else kExitFault.
 int report(const std::filesystem::filesystem_error& error);
 
 }  // namespace tll

@@ -1,4 +1,4 @@
-// How amounts are written for people: fmt::format("{}", Bytes{n}) and fmt::format("{}", Duration{seconds}). Neither allocates.
+// Amounts as people read them: fmt::format("{}", Bytes{n}) and fmt::format("{}", Duration{seconds}). Neither allocates.
 #pragma once
 
 #include <fmt/format.h>
@@ -34,7 +34,8 @@ struct fmt::formatter<tll::Bytes> {
   }
 };
 
-// 0:07, 12:34, 1:02:03, 2d 03:04: whole seconds, and whole minutes from a day on; "?" if not known (not finite).
+// 0:07, 12:34, 1:02:03, 2d 03:04: whole seconds, and from one day on whole minutes; "?" if not known (not finite, negative, or
+// above 1e12).
 template <>
 struct fmt::formatter<tll::Duration> {
   constexpr auto parse(format_parse_context& context) { return context.begin(); }

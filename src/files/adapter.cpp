@@ -18,7 +18,7 @@ namespace fs = std::filesystem;
 
 constexpr std::string_view kPrefix = "base_model.model.";
 
-// The value of the first pattern, in the order of the file, that matches a module.
+// Rank or alpha of a module: the value of the first pattern, in the order of the file, that matches its name.
 class PatternTable {
  public:
   PatternTable(const std::vector<std::pair<std::string, double>>& patterns, double otherwise, const std::string& where)
@@ -44,13 +44,13 @@ class PatternTable {
   double otherwise_;
 };
 
-// A and B of a module as the file has them.
+// The tensors of one module in the file.
 struct Pair {
   const TensorInfo *a = nullptr, *b = nullptr;
 };
 
-// Sorts the tensors of the file by module. Everything that is not an A or a B of a linear layer is refused or, where PEFT itself
-// adds it without need, named in a warning.
+// Sorts the tensors of the file by module. Only A and B of linear layers are accepted. PEFT may add copies of the embedding and
+// the head: these cause a warning, anything else is an error.
 class TensorSorter {
  public:
   TensorSorter(const SafetensorsFile& file, const std::vector<Module>& modules, std::vector<std::string>& warnings)
@@ -179,7 +179,7 @@ Adapter read_adapter(const fs::path& directory, const LlamaConfig& model) {
 
 namespace {
 
-// 32, not 32.0, where that says the same.
+// A whole number as an integer: 32, not 32.0.
 Json number(double value) { return value == std::floor(value) && std::abs(value) < 1e9 ? Json(int64_t(value)) : Json(value); }
 
 Json config_json(const AdapterHeader& header, const std::vector<AdapterPart>& parts) {
@@ -188,7 +188,7 @@ Json config_json(const AdapterHeader& header, const std::vector<AdapterPart>& pa
     short_names.emplace(part.module.short_name());
     TLL_CHECK(names.insert(part.module.name).second, "{} twice", part.module.name);
   }
-  // Short names mean every layer; otherwise full ones, which as patterns cannot overlap either.
+  // Short names apply to every layer. Otherwise full names are written: as patterns they match no other module.
   const bool everywhere = names.size() == short_names.size() * size_t(header.layers);
   Json ranks = Json::object(), alphas = Json::object();
   for (const AdapterPart& part : parts) {

@@ -2,8 +2,8 @@
 //
 //   y = W x + scale · B (A x)      A [r, in], B [out, r];   scale = alpha / r, or alpha / √r with use_rslora
 //
-// Source: PEFT 0.21, tuners/lora/config.py, tuners/tuners_utils.py, utils/save_and_load.py. PEFT takes an adapter whose names do
-// not fit for an untrained one and only warns; here that is an error.
+// Source: PEFT 0.21, tuners/lora/config.py, tuners/tuners_utils.py, utils/save_and_load.py. If the names in an adapter do not fit
+// the model, PEFT warns and uses an untrained adapter; here that is an error.
 #pragma once
 
 #include <filesystem>
@@ -24,18 +24,18 @@ struct AdapterConfig {
   double dropout = 0;
   bool rslora = false;
   std::string base_model;
-  // A module is a target if its name equals an entry or ends with "." + entry; or, where target_pattern is given, if that
-  // regular expression matches the whole name ("all-linear": every linear layer but the head). Exclusions win.
+  // A module is a target if its name equals an entry or ends with "." + entry. With target_pattern it is a target if that
+  // regular expression matches its whole name; "all-linear" means every linear layer except the head. Exclusions take precedence.
   std::set<std::string, std::less<>> target_modules = {"q_proj", "v_proj"}, exclude_modules;
   std::string target_pattern, exclude_pattern;
-  std::optional<std::set<int64_t>> layers;  // layers_to_transform: restricts entries that are not full names
+  std::optional<std::set<int64_t>> layers;  // layers_to_transform; does not restrict full names
   std::vector<std::string> layers_pattern;
-  // Regular expressions for the end of a name; the first that matches, in the order of the file, gives the value.
+  // Regular expressions for the end of a name. The first that matches, in the order of the file, gives the value.
   std::vector<std::pair<std::string, double>> rank_pattern, alpha_pattern;
   std::vector<std::string> warnings;
 };
 
-// The scale of a module's product.
+// alpha / rank, or alpha / √rank with rslora.
 double lora_scale(double alpha, int rank, bool rslora);
 
 // "base_model.model.model.layers.3.self_attn.q_proj.lora_A.weight"
@@ -58,14 +58,15 @@ struct Adapter {
 
 AdapterConfig parse_adapter_config(std::string_view text, const std::string& where);
 
-// Which of a model's adaptable modules the configuration names. Refused: none, or others (lm_head, embed_tokens).
+// Which of a model's adaptable modules the configuration names. Error (kExitBadFile) if it names none of them, or lm_head or
+// embed_tokens.
 std::vector<bool> targets_among(const std::vector<Module>& adaptable, const AdapterConfig& adapter, const std::string& where);
 
-// Reads both files and checks them against the model and against each other: every target has A and B of fitting shapes, and
-// nothing else is in the file. Ranks come from the tensors; where the configuration says otherwise, that is a warning.
+// Reads both files and checks them against the model and against each other: every target has A and B with the right shapes, and
+// the file holds nothing else. Ranks come from the tensors; if the configuration has other ranks, that is a warning.
 Adapter read_adapter(const std::filesystem::path& directory, const LlamaConfig& model);
 
-// What is to be written; a and b are the caller's.
+// An adapted layer to write. a and b belong to the caller.
 struct AdapterPart {
   Module module;
   int rank;
@@ -77,7 +78,7 @@ struct AdapterHeader {
   std::string base_model;
   double dropout = 0;
   bool rslora = false;
-  int layers = 0;  // of the model: decides whether short names ("q_proj") say it all
+  int layers = 0;  // of the model: where every module is adapted in all of them, short names are written
 };
 // Writes adapter_model.safetensors (float) and adapter_config.json, each atomically, into an existing directory. The
 // configuration holds only keys that every version of PEFT since 0.5 understands.

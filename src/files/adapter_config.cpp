@@ -27,16 +27,16 @@ constexpr RefusedKey kRefused[] = {{"fan_in_fan_out", "false"},
                                    {"kasa_config", "{}"},
                                    {"megatron_config", "{}"}};
 
-// How the adapter began, how it was trained, what it is called.
+// How the adapter was initialised, how it was trained, what it is called.
 constexpr std::string_view kHarmless[] = {"task_type",           "revision",      "inference_mode",    "auto_mapping",
                                           "megatron_core",       "loftq_config",  "eva_config",        "corda_config",
                                           "lora_ga_config",      "velora_config", "qalora_group_size", "peft_version",
                                           "ensure_weight_tying", "runtime_config"};
 
-// Ways of starting an adapter that also change the base weights.
+// Values of init_lora_weights that also change the base weights.
 constexpr std::string_view kChangedBase[] = {"pissa", "olora", "loftq", "corda", "lora_ga"};
 
-// A list of names is a list; a single string is a pattern.
+// A JSON list is a list of names; a single string is a pattern.
 void read_targets(JsonObject& object, const char* key, std::set<std::string, std::less<>>& names, std::string& pattern) {
   const Json* value = object.find(key);
   if (!value) return;
@@ -83,7 +83,7 @@ void read_layers(JsonObject& object, AdapterConfig& config) {
   config.layers = std::move(layers);
 }
 
-// Whether the module lies in one of the layers; what has no layer number does not.
+// Whether layers_to_transform and layers_pattern admit the layer. If they restrict, a module without a layer is not admitted.
 bool in_layers(const AdapterConfig& adapter, const std::optional<int>& layer) {
   if (!adapter.layers) return true;
   const auto& patterns = adapter.layers_pattern;
@@ -93,7 +93,7 @@ bool in_layers(const AdapterConfig& adapter, const std::optional<int>& layer) {
   return named && layer && adapter.layers->contains(*layer);
 }
 
-// The name itself, or one of its endings that follow a dot, is in the set.
+// Whether the set has the name, or a part of it from after a dot to the end.
 bool listed(const std::set<std::string, std::less<>>& names, std::string_view module) {
   for (size_t at = 0;;) {
     if (names.contains(module.substr(at))) return true;

@@ -35,7 +35,7 @@ constexpr std::string_view kHarmless[] = {
     "_commit_hash"};
 // clang-format on
 
-// Keys of other mathematics.
+// Keys that change the mathematics, and the values that do not.
 constexpr RefusedKey kRefused[] = {{"quantization_config", "null"},
                                    {"partial_rotary_factor", "1"},
                                    {"rotary_pct", "1"},
@@ -64,7 +64,7 @@ constexpr RefusedKey kRefused[] = {{"quantization_config", "null"},
                                    {"per_layer_config", "null"},
                                    {"pruned_layers", "null"}};
 
-// Token ids: an integer or a list of them. -1 means none; an id outside the vocabulary cannot occur.
+// Token ids: an integer or a list of them. -1 means none. An id outside the vocabulary is left out with a warning.
 std::vector<int32_t> read_ids(JsonObject& object, const char* key, int32_t vocab_size, std::vector<std::string>& warnings) {
   std::vector<int32_t> result;
   const Json* value = object.find(key);
@@ -105,7 +105,7 @@ void check_model_type(JsonObject& reader, const Architecture& architecture) {
   }
 }
 
-// A rope_scaling that holds anything wins over rope_parameters; inside, rope_type wins over type (transformers 5).
+// A rope_scaling that is not empty takes precedence over rope_parameters; inside, rope_type over type (transformers 5).
 RopeConfig read_rope(JsonObject& reader, int32_t max_positions, std::vector<std::string>& warnings) {
   RopeConfig rope;
   rope.theta = reader.number("rope_theta", 10000, 0, 1e30);
@@ -217,7 +217,7 @@ std::vector<int32_t> load_generation_eos(const fs::path& directory, const LlamaC
   const fs::path path = directory / "generation_config.json";
   if (!fs::exists(path)) return ids;
   const Json root = parse_json(read_file(path), path.string());
-  std::vector<std::string> outside;  // such ids cannot be generated
+  std::vector<std::string> outside;  // warnings that are dropped: such ids cannot be generated
   JsonObject reader(root, path.string());
   for (const int32_t id : read_ids(reader, "eos_token_id", config.vocab_size, outside)) {
     if (std::find(ids.begin(), ids.end(), id) == ids.end()) ids.push_back(id);

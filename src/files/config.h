@@ -1,7 +1,7 @@
 // config.json of a Hugging Face Llama.
 //
-// Source: transformers 4.46 and 5.23, models/llama/configuration_llama.py and modeling_rope_utils.py. Both generations of
-// keys are read: rope_theta + rope_scaling + torch_dtype (4), rope_parameters + dtype (5).
+// Source: transformers 4.46 and 5.23, models/llama/configuration_llama.py and modeling_rope_utils.py. The keys of both versions
+// are read: rope_theta, rope_scaling and torch_dtype (4), rope_parameters and dtype (5).
 #pragma once
 
 #include <cstdint>
@@ -42,18 +42,18 @@ struct LlamaConfig {
   RopeConfig rope;
   std::optional<int32_t> bos = 1, pad;
   std::vector<int32_t> eos = {2};
-  std::string dtype;                  // "bfloat16", "float16", "float32" or empty; each tensor's own dtype rules
-  std::vector<std::string> warnings;  // one line each: keys that were not understood or not used
+  std::string dtype;                  // "bfloat16", "float16", "float32" or empty; tensors have their own dtype
+  std::vector<std::string> warnings;  // one line each: keys that are unknown or not used
 };
 
-// Reads config.json, given itself or its directory. Refused (Error, kExitBadFile, naming file and key): other architectures,
-// missing sizes, wrong types (48.0 and "48" are no integers), sizes that contradict each other or overflow, and every key known
-// to change the mathematics in a way that is not implemented.
+// Reads config.json; the argument is the file or its directory. Error (kExitBadFile) with file and key for another architecture,
+// a missing size, a wrong type (48.0 and "48" are not integers), sizes that contradict each other or overflow, and every known
+// key that changes the mathematics in a way that is not implemented.
 LlamaConfig load_config(const std::filesystem::path& directory_or_file);
-// The same from text; `where` is the file's name in errors.
+// The same from text. `where` is the file's name in errors.
 LlamaConfig parse_config(std::string_view text, const std::string& where);
 
-// Ids that end a generated text: those of config.json, then those of generation_config.json where the directory has one.
+// Ids that end a generated text: those of config.json, then those of generation_config.json if the directory has one.
 std::vector<int32_t> load_generation_eos(const std::filesystem::path& directory, const LlamaConfig& config);
 
 }  // namespace tll

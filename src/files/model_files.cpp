@@ -15,9 +15,9 @@ namespace fs = std::filesystem;
 
 constexpr const char* kEmbedding = "model.embed_tokens.weight";
 constexpr const char* kHead = "lm_head.weight";
-constexpr size_t kPiece = size_t(1) << 22;  // bytes read before their pages are given back
+constexpr size_t kPiece = size_t(1) << 22;  // bytes read before their pages are released
 
-// What bitsandbytes, GPTQ, AWQ and compressed-tensors store beside or instead of a weight.
+// Suffixes of what bitsandbytes, GPTQ, AWQ and compressed-tensors store beside or instead of a weight.
 constexpr std::string_view kQuantised[] = {".absmax", ".quant_map",     ".nested_absmax", ".nested_quant_map",
                                            ".SCB",    ".weight_format", ".qweight",       ".qzeros",
                                            ".scales", ".g_idx",         ".weight_scale",  ".weight_packed"};
@@ -137,7 +137,8 @@ void ModelFiles::open_index(const fs::path& index) {
   }
 }
 
-// With a tied head the file should have the embedding alone. Only the head: it is the embedding. Both: they must be equal.
+// With a tied head the file should hold only the embedding. If it holds only the head, that is the embedding. If it holds both,
+// they must be equal.
 void ModelFiles::check_tied_head(const LlamaConfig& config) {
   const auto head = places_.find(kHead);
   if (!config.tie_embeddings || head == places_.end()) return;

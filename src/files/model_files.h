@@ -1,7 +1,7 @@
 // The weights of a Hugging Face model directory: model.safetensors, or shards named by model.safetensors.index.json.
 //
-// Source: transformers' loading of safetensors checkpoints (modeling_utils.py). Where transformers warns and goes on with random
-// weights, this refuses.
+// Source: transformers' loading of safetensors checkpoints (modeling_utils.py). If a tensor is missing, transformers warns and
+// uses random weights; here that is an error.
 #pragma once
 
 #include <filesystem>
@@ -22,22 +22,22 @@ struct TensorView {
   std::span<const std::byte> data;  // not aligned
 };
 
-// Converts to `to` (f32, bf16 or f16), rounding to nearest, ties to even. `out` holds the tensor's elements; `what` names it
-// in the error for a finite value that f16 cannot hold.
+// Converts the tensor to type `to` (f32, bf16 or f16), rounding to nearest, ties to even. `out` has room for all elements. Error
+// (kExitBadFile), which begins with `what`, if a finite value is too large for f16.
 void convert_tensor(const TensorView& tensor, void* out, DType to, const std::string& what);
 
-// Opens the files and checks names, shapes and types against the configuration: afterwards each tensor of weight_specs(config)
-// is there, in BF16, F16 or F32. Refused (Error, kExitBadFile): missing tensors or files, other shapes, quantised weights,
-// a tied head that differs from the embedding (transformers 4 and 5 disagree about which one counts).
+// Opens the files and checks names, shapes and types against the configuration. Afterwards each tensor of weight_specs(config) is
+// there, in BF16, F16 or F32. Error (kExitBadFile) for missing tensors or files, other shapes, quantised weights, and a tied head
+// that differs from the embedding (transformers 4 and 5 disagree on which one counts).
 class ModelFiles {
  public:
   ModelFiles(const std::filesystem::path& directory, const LlamaConfig& config);
 
   TensorView tensor(const std::string& name) const;
-  // Reads n elements of the tensor from `first` on into `out`, in pieces, giving back the file's pages as it goes: what is
-  // resident is `out` alone.
+  // Converts elements first … first+n-1 of the tensor into `out`, piece by piece. The file's pages are released after each piece,
+  // so only `out` stays resident.
   void load(const std::string& name, void* out, DType to, int64_t first, int64_t n) const;
-  // One line for each thing in the files that is not used.
+  // One line for each tensor of the files that is not used; after a few, their number.
   const std::vector<std::string>& warnings() const { return warnings_; }
 
  private:

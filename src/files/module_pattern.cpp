@@ -11,10 +11,10 @@ namespace tll {
 namespace {
 
 constexpr size_t kMaxLength = 1000;    // of a pattern
-constexpr size_t kMaxExpanded = 4000;  // characters of it after repetitions {m,n} are written out
+constexpr size_t kMaxExpanded = 4000;  // its characters after repetitions {m,n} are written out
 constexpr int kMaxLookaheads = 2;      // each nested one multiplies the work by the length of a name
 
-// Upper bound of the pattern's length with its counted repetitions written out, nested ones multiplied.
+// Upper bound of the pattern's length after its repetitions are written out; nested ones multiply.
 size_t expanded_length(const std::string& pattern) {
   size_t product = 1;
   for (size_t i = 0; i < pattern.size(); i++) {
@@ -31,7 +31,7 @@ size_t expanded_length(const std::string& pattern) {
   return product * pattern.size();
 }
 
-// Whether a backslash stands before a letter that does not mean the same in Python and in ECMAScript (\A, \Z).
+// Whether the pattern has an escape that is not the same in Python and in ECMAScript (\A, \Z).
 bool has_other_escape(const std::string& pattern) {
   constexpr std::string_view kCommon = "dDwWsSbBnrtfv";
   for (size_t i = 0; i + 1 < pattern.size(); i++) {
@@ -58,7 +58,7 @@ ModulePattern::ModulePattern(const std::string& pattern, const std::string& wher
   if (has_other_escape(pattern))
     bad_file("{}: the pattern {} has an escape that is not understood; list the module names instead", where, in_quotes(pattern));
   try {
-    regex_.assign(pattern, std::regex::ECMAScript | std::regex_constants::__polynomial);  // libstdc++'s breadth-first matcher
+    regex_.assign(pattern, std::regex::ECMAScript | std::regex_constants::__polynomial);  // breadth-first matcher of libstdc++
   } catch (const std::regex_error& error) {
     bad_file("{}: the pattern {} cannot be understood ({}); list the module names instead", where, in_quotes(pattern),
              error.what());

@@ -1,5 +1,5 @@
-// Regular expressions from an adapter's configuration, matched against module names. The patterns are untrusted: they are
-// matched in polynomial time, and what would need unbounded memory or depth is refused.
+// Regular expressions from an adapter's configuration, matched against module names. The patterns are untrusted. They are matched
+// in polynomial time, and a pattern that would need unbounded memory or depth is refused.
 #pragma once
 
 #include <memory>
@@ -11,16 +11,17 @@ namespace tll {
 
 class ModulePattern {
  public:
-  // PEFT's are Python's; the common part of both dialects is understood (kExitBadFile otherwise, naming `where`).
+  // PEFT's patterns are Python's, std::regex has ECMAScript's. What both have in common is accepted; anything else is an Error
+  // (kExitBadFile) that names `where`.
   ModulePattern(const std::string& pattern, const std::string& where);
-  bool matches(const std::string& module) const;  // as a whole
+  bool matches(const std::string& module) const;  // the whole name
 
  private:
   std::regex regex_;
 };
 
-// Rank and alpha patterns: the key is a regular expression for the end of the name, from a dot on: (.*\.)?(key)$.
-// A key of plain characters, where only the dot stands for any character, is compared without a regex.
+// A key of rank_pattern or alpha_pattern. It is a regular expression for the end of the name, after a dot: (.*\.)?(key)$.
+// A plain key, in which only the dot stands for any character, is compared without a regex.
 class ModuleSuffix {
  public:
   ModuleSuffix(const std::string& key, const std::string& where);

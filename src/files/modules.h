@@ -1,9 +1,9 @@
 // The table of modules of each architecture: what a checkpoint calls its tensors, and where the engine keeps them.
 //
-// The engine joins matrices that share an input: q, k and v are rows of one matrix, so that one GEMM serves them. A row of the
-// table says which joint matrix a module of the checkpoint belongs to; the modules of one joint matrix lie in it one below the
-// other, in the order of the table. Everything else is derived from the rows: the checkpoint's tensors, the engine's matrices,
-// the modules that an adapter may name, PEFT's names, the count of flops.
+// The engine joins matrices that share an input: q, k and v are rows of one matrix, so that one GEMM computes them. A row of the
+// table says to which joint matrix a module of the checkpoint belongs. The modules of a joint matrix are stacked in the order of
+// the table. Everything else is derived from the rows: the checkpoint's tensors, the engine's matrices, the modules that an
+// adapter may name, PEFT's names, the number of flops.
 #pragma once
 
 #include <cstdint>
@@ -21,10 +21,10 @@ enum class Joint : uint8_t { embed, norm1, qkv, o, norm2, gate_up, down, final_n
 const char* joint_name(Joint);
 
 struct ModuleRow {
-  std::string_view name;  // of a block's module: behind "model.layers.N."; else the whole name
+  std::string_view name;  // in a block: without "model.layers.N."; else the whole name
   Joint joint;
   int64_t (*rows)(const LlamaConfig&);            // 0: this model has no such module
-  int64_t (*cols)(const LlamaConfig&) = nullptr;  // null: a vector, as of a norm
+  int64_t (*cols)(const LlamaConfig&) = nullptr;  // null: a vector, such as a norm
   bool (*bias)(const LlamaConfig&) = nullptr;     // null: never
   bool adaptable = false;                         // a linear layer that may have a LoRA adapter
 };
@@ -35,7 +35,7 @@ struct Architecture {
 };
 extern const Architecture kLlama;
 
-// The last parts of the names of all adaptable modules, of every architecture: "q_proj", …, in the order of the tables.
+// The short names of all adaptable modules of all architectures, each once, in the order of the tables: "q_proj", …
 const std::vector<std::string_view>& adaptable_names();
 
 // A module of one model: y = W x with W (rows, cols), or a vector (rows).
@@ -48,7 +48,7 @@ struct Module {
   bool bias, adaptable;
 
   std::string_view short_name() const;  // "q_proj"
-  // The shape of its tensor NAME.weight.
+  // Of its tensor NAME.weight.
   std::vector<int64_t> shape() const { return cols > 0 ? std::vector{rows, cols} : std::vector{rows}; }
 };
 
@@ -57,7 +57,7 @@ std::vector<Module> modules(const LlamaConfig&);
 // Those that may have an adapter, in the same order.
 std::vector<Module> adaptable_modules(const LlamaConfig&);
 
-// A tensor of the checkpoint: NAME.weight, and NAME.bias behind it where the module has one.
+// A tensor of the checkpoint: NAME.weight, followed by NAME.bias if the module has a bias.
 struct WeightSpec {
   std::string name;
   std::vector<int64_t> shape;

@@ -25,7 +25,7 @@ constexpr DtypeRow kDtypes[] = {  // in the order of FileDtype
     {"U16", 16},    {"F16", 16},    {"BF16", 16},   {"I32", 32},        {"U32", 32},        {"F32", 32},
     {"C64", 64},    {"F64", 64},    {"I64", 64},    {"U64", 64}};
 
-// Turns the header's events into tensors without building a tree: a header may hold a million entries.
+// Turns the header's events into tensors without building a tree, because a header may have a million entries.
 class HeaderReader : public nlohmann::json_sax<Json> {
  public:
   HeaderReader(JsonEvents& events, std::vector<TensorInfo>& tensors, std::map<std::string, std::string>& metadata)
@@ -117,18 +117,19 @@ class HeaderReader : public nlohmann::json_sax<Json> {
     return ignore(0) || (unexpected("null"), false);
   }
   bool boolean(bool) override { return ignore(0) || (unexpected("true or false"), false); }
-  bool number_integer(int64_t) override { return ignore(0) || (unexpected("a negative number"), false); }  // -0 as well
+  bool number_integer(int64_t) override { return ignore(0) || (unexpected("a negative number"), false); }  // also for -0
   bool number_float(double, const std::string& text) override {
     return ignore(0) || (unexpected(fmt::format("{}, which is no 64-bit integer", in_quotes(text, 40))), false);
   }
   bool binary(Json::binary_t&) override { return false; }  // JSON text has none
-  bool parse_error(size_t, const std::string&, const nlohmann::detail::exception&) override { return false; }  // JsonEvents
+  bool parse_error(size_t, const std::string&, const nlohmann::detail::exception&) override { return false; }  // never called
 
  private:
   enum class State { outside, root, metadata_value, metadata, entry_value, entry, shape, offsets };
   enum Field : unsigned { kDtype = 1, kShape = 2, kOffsets = 4, kAllFields = 7, kOther = 8 };
 
-  // The value of a field that we do not know, at any depth below it, is nobody's business.
+  // Whether the event belongs to the value of an unknown field, at any depth, and is skipped. `deeper`: +1 where a list or object
+  // starts, -1 where it ends.
   bool ignore(int deeper) {
     if (ignored_ == 0 && !(state_ == State::entry && field_ == kOther)) return false;
     if (ignored_ == 0 && deeper < 0) return false;  // the end of the entry itself
@@ -179,7 +180,7 @@ class HeaderReader : public nlohmann::json_sax<Json> {
   std::string metadata_key_;
 };
 
-// Bytes of a tensor, multiplied from left to right; message instead of a number where that has no answer.
+// Size of a tensor in bytes, multiplied from left to right. Error (kExitBadFile) if it overflows or is not a whole number.
 uint64_t byte_size(const TensorInfo& tensor, const fs::path& path) {
   uint64_t bits = 1;
   bool overflow = false;

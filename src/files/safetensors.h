@@ -21,7 +21,7 @@
 
 namespace tll {
 
-// The complete list, in the reference's order (by width, more or less); a file has its tensors by descending dtype.
+// The complete list, in the order of the reference, roughly by width. Written files have their tensors in descending order.
 enum class FileDtype : uint8_t {
   BOOL,
   F4,
@@ -58,9 +58,9 @@ struct TensorInfo {
 
 std::string shape_text(const std::vector<int64_t>& shape);  // "[2, 3]"
 
-// Opens a file and checks all of it but the values: afterwards every tensor lies inside the file, and together they fill the
-// data section without holes or overlaps. Anything else is refused (Error, kExitBadFile). The tensors are not read until
-// they are touched, and need not be aligned: copy, or check before casting the pointer.
+// Opens a file and checks everything except the values. Every tensor must lie inside the file, and together they must fill the
+// data section without holes or overlaps, else Error (kExitBadFile). A tensor is read when it is touched. It need not be aligned:
+// copy it, or check before casting the pointer.
 class SafetensorsFile {
  public:
   explicit SafetensorsFile(const std::filesystem::path& path);
@@ -68,11 +68,11 @@ class SafetensorsFile {
   const std::vector<TensorInfo>& tensors() const { return tensors_; }  // in the order of their data
   const TensorInfo* find(std::string_view name) const;                 // null: not in the file
   std::span<const std::byte> bytes(const TensorInfo& tensor) const;
-  // The same, but a name that is not in the file is an error.
+  // The same; Error (kExitBadFile) if the name is not in the file.
   std::span<const std::byte> bytes(std::string_view name) const;
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   const std::filesystem::path& path() const { return path_; }
-  // The tensor will not be read again soon (MappedFile::forget).
+  // Removes the tensor from resident memory (MappedFile::forget).
   void forget(const TensorInfo& tensor) const { file_.forget(data_begin_ + tensor.begin, tensor.end - tensor.begin); }
 
  private:
@@ -84,17 +84,17 @@ class SafetensorsFile {
   std::map<std::string, std::string> metadata_;
 };
 
-// What is to be written. Names must differ.
+// A tensor to write. Names must differ.
 struct TensorSpec {
   std::string name;
   FileDtype dtype;
   std::vector<int64_t> shape;
 };
 
-// Writes a file piece by piece, so that no copy of the data is needed. The file appears under its name at commit().
+// Writes a file piece by piece, without a copy of the data. The file appears under its name at commit().
 class SafetensorsWriter {
  public:
-  // {"format": "pt"} is what transformers 4 demands of a model.
+  // transformers 4 requires {"format": "pt"} of a model.
   SafetensorsWriter(const std::filesystem::path& path, const std::vector<TensorSpec>& tensors,
                     const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
 

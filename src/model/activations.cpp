@@ -10,7 +10,7 @@
 namespace tll {
 namespace {
 
-// Rows of logits that are held at once: enough to keep the head's GEMM efficient, in a bounded amount of memory.
+// Rows of logits in memory at once: enough for an efficient GEMM of the head, but bounded.
 template <class Acc>
 int logit_rows(const LlamaConfig& config, const ModelOptions& options) {
   const bool cuda = options.device == DeviceKind::cuda;
@@ -47,7 +47,7 @@ void Activations<Float>::place(Arena& arena, const Parameters<Float>& parameters
   const auto place = [&](auto*& pointer, const std::string& name, std::vector<int64_t> shape) {
     arena.place(pointer, name, shape, Category::activations);
   };
-  // Without gradients two residuals take turns.
+  // Without gradients two buffers are enough: a block reads one and writes the other.
   for (size_t l = 0; l < resid.size(); l++) {
     if (!options_.gradients && l >= 2)
       resid[l] = resid[l - 2];
@@ -96,7 +96,7 @@ void Activations<Float>::place_blocks(Arena& arena, const Parameters<Float>& par
     place(a.ln2, "ln2", {N, C});
     place(a.rstd2, "rstd2", {N});
     place(a.gate_up, "gate_up", {N, 2 * F});
-    // As wide as the widest of the layers that use this set.
+    // If all blocks share the set, u is as wide as their largest rank.
     const auto place_u = [&](Float*& pointer, const char* name, Linear<Float> BlockParameters<Float>::*linear) {
       int rank = (parameters.blocks[l].*linear).rank;
       for (size_t i = 0; shared && i < parameters.blocks.size(); i++) rank = std::max(rank, (parameters.blocks[i].*linear).rank);

@@ -1,5 +1,5 @@
-// What a forward and a backward pass write: what each block keeps for its backward pass, the buffers that blocks use in turn,
-// the head's, and scratch.
+// The memory that the forward and the backward pass write: what each block keeps for its backward pass, buffers that all blocks
+// share, buffers of the head, and scratch.
 #pragma once
 
 #include <vector>
@@ -23,7 +23,7 @@ class Activations {
   using Acc = acc_t<Float>;
   Activations(const LlamaConfig& config, const ModelOptions& options);
 
-  // The widths of u and z are those of the adapters.
+  // The widths of u and z are the ranks of the adapters in `parameters`.
   void place(Arena& arena, const Parameters<Float>& parameters);
   // After the second place(): fills the RoPE tables.
   void initialize(const Device& device);
@@ -33,13 +33,13 @@ class Activations {
     return blocks_[blocks_.size() == 1 ? 0 : static_cast<size_t>(layer)];
   }
 
-  std::vector<Float*> resid;  // (L + 1) × (N, C)  the residual stream before each block and behind the last
-  Float* act = nullptr;       // (N, F)            SwiGLU's result; formed again in the backward pass
+  std::vector<Float*> resid;  // (L + 1) × (N, C)  the residual stream before each block and after the last
+  Float* act = nullptr;       // (N, F)            SwiGLU's result, shared by all blocks: the backward pass recomputes it
   Float* final = nullptr;     // (N, C)            the last norm's result
   Acc* rstd_final = nullptr;  // (N)
-  // Gradients, null where there are none.
+  // Gradients, shared by all blocks; null without gradients: (N, C), (N, C), (N, (H+2G)·D), (N, H·D), (N, F).
   Float *dresid = nullptr, *dln = nullptr, *dqkv = nullptr, *datt = nullptr, *dact = nullptr;
-  // The head, for a chunk of rows that have a target.
+  // The head. It processes the rows that have a target, a chunk at a time.
   int chunk = 0;                                    // rows
   Float *head_in = nullptr, *dhead_in = nullptr;    // (chunk, C)
   Acc *logits = nullptr, *losses = nullptr;         // (chunk, V), (chunk)

@@ -34,7 +34,7 @@ void* Arena::place_bytes(const std::string& name, const std::vector<int64_t>& sh
     if (__builtin_mul_overflow(bytes, n, &bytes) || bytes > (int64_t{1} << 56))
       fail(kExitDoesNotFit, "{} would take more than 2^56 bytes: these sizes cannot be meant", name);
   }
-  // What alignment costs is a tensor like any other, so that the sum of the tensors is the total.
+  // The gap is recorded as a tensor, so that the tensors add up to the total.
   const int64_t gap = (kAlignment - cursor_ % kAlignment) % kAlignment;
   if (gap > 0) advance(kAlignmentName, {gap}, DType::u8, Category::scratch, gap);
   const int64_t offset = cursor_;

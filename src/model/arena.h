@@ -1,8 +1,11 @@
-// One allocation for everything. The list of tensors is written once, as code that calls place(), and walked twice: with no
-// memory behind it, to measure (the plan), then over the memory, to set the pointers. The second walk must repeat the first
-// exactly, which is checked tensor by tensor, so the plan and the arena cannot disagree.
+// One allocation for all tensors. The list of tensors is written once, as code that calls place(). This code runs twice. The
+// first walk measures: it records each tensor, which gives the plan. The second walk, after allocate(), sets the pointers. It
+// must repeat the first exactly, which is checked tensor by tensor, so the plan and the arena cannot disagree.
 //
 //   [ parameters | gradients | optimizer | activations | scratch ]        every tensor starts at a multiple of 64 bytes
+//
+// Tensors lie in the order of the place() calls (Session::place() in src/commands/session.cpp). Categories label them for the
+// sums of the plan. A few activations (batch.*) lie within the scratch.
 #pragma once
 
 #include <array>
@@ -35,16 +38,16 @@ class Arena {
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
 
-  // Measuring: records the tensor, leaves the pointer null. Placing: sets the pointer.
+  // First walk: records the tensor, the pointer is null. Second walk: sets the pointer.
   template <class T>
   void place(T*& pointer, const std::string& name, const std::vector<int64_t>& shape, Category category) {
     pointer = static_cast<T*>(place_bytes(name, shape, dtype_of<T>, category));
   }
-  // For weights, whose type is known at run time only.
+  // For weights, whose type is only known at run time. Error (kExitDoesNotFit) above 2^56 bytes.
   void* place_bytes(const std::string& name, const std::vector<int64_t>& shape, DType dtype, Category category);
 
-  // Between the walks: takes the memory that the first one measured, in one allocation on the device, or, with `pinned`, on the
-  // host beside a CUDA device, for copies that run on their own. Fault (exit code 1) if the system refuses.
+  // Between the walks: allocates what the first one measured, on the device. `pinned`: in pinned memory of the host, for
+  // asynchronous copies to and from a CUDA device. Error (kExitFault) if the allocation fails.
   void allocate(const Device& device = {}, bool pinned = false);
   // After the second walk: checks that it placed what the first one measured.
   void seal();
@@ -54,7 +57,7 @@ class Arena {
   void* memory() const { return base_; }
   const std::vector<TensorRecord>& tensors() const { return tensors_; }
   std::array<int64_t, kCategories> bytes_by_category() const;
-  // {"bytes": {"parameters", …, "total"}, "tensors": [...]}: the plan of `plan --json`, but for "fits".
+  // {"bytes": {"parameters", …, "total"}, "tensors": [...]}: the output of `plan --json` without "fits".
   Json json() const;
 
  private:

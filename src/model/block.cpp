@@ -79,18 +79,18 @@ void Block<Float>::finish(const Float* x, Float* out) const {
     w_.down.low_rank(linear_, a.u_down, shared_.act);
 }
 
-// ---- backward, from the end of finish() to the beginning of project_qkv()
-// ------------------------------------------------------
+// ---- backward, from the end of finish() to the start of project_qkv() ---------------------------------------------------------
 
 template <class Float>
 void Block<Float>::backward(const Float* x, bool need_dx) const {
-  // Nothing is computed that no trained weight reads. (Where the weights themselves are trained, dx is needed in every block.)
+  // A gradient is computed only if a trained tensor needs it. If all weights are trained, need_dx is true in every block.
   const bool need_datt = need_dx || w_.qkv.rank > 0, need_dmid = need_datt || w_.o.rank > 0;
   mlp_backward(need_dmid);
   if (need_dmid) attention_backward(x, need_datt, need_dx);
 }
 
-// dresid is the gradient of out, and then of mid. SwigluBackward forms act again and writes gate_up's gradient over gate_up.
+// dresid: the gradient of out before the call, of mid after it. SwigluBackward recomputes act and turns gate_up into its
+// gradient.
 template <class Float>
 void Block<Float>::mlp_backward(bool need_dmid) const {
   const BlockActivations<Float>& a = kept_;
@@ -105,7 +105,7 @@ void Block<Float>::mlp_backward(bool need_dmid) const {
   if (need_dmid) w_.norm2.backward(device_, s.dresid, s.dln, a.mid, a.rstd2, batch_.N);
 }
 
-// dresid is the gradient of mid, and then of x.
+// dresid: the gradient of mid before the call, of x after it.
 template <class Float>
 void Block<Float>::attention_backward(const Float* x, bool need_datt, bool need_dx) const {
   const int H = config_.heads, G = config_.kv_heads, D = config_.head_dim;
@@ -131,7 +131,7 @@ void Block<Float>::attention_backward(const Float* x, bool need_datt, bool need_
   if (need_dx) w_.norm1.backward(device_, s.dresid, s.dln, x, a.rstd1, batch_.N);
 }
 
-// RoPE on q and k, or its transpose on their gradients.
+// RoPE on q and k; backward, the transposed rotation on their gradients.
 template <class Float>
 void Block<Float>::rotate(Float* qkv, bool backward) const {
   run(device_, Rope<Float>{.x = qkv,

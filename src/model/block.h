@@ -3,7 +3,8 @@
 //   ln1 = rmsnorm(x);  qkv = Wqkv·ln1;  q, k = rope(q, k);  att = attention(q, k, v);  mid = x + Wo·att
 //   ln2 = rmsnorm(mid);  gate, up = Wgate_up·ln2;  act = silu(gate) ⊙ up;  out = mid + Wdown·act
 //
-// x, mid and out are the residual stream (N, C). A linear layer may carry LoRA adapters (src/model/linear.h).
+// x, mid and out are the residual stream (N, C). A linear layer may have LoRA adapters (src/model/linear.h). Backward formulas
+// are in the headers of the ops and are derived in dev/notes/derivations.md. dev/notes/step.md lists all calls with their shapes.
 #pragma once
 
 #include "kernels/attention.h"
@@ -11,23 +12,23 @@
 
 namespace tll {
 
-// A block during one pass over a batch. Cheap to make; everything it refers to outlives the pass.
+// A block during one pass over a batch. It holds only references, so it is cheap to make. They must stay valid during the pass.
 template <class Float>
 class Block {
  public:
   Block(const Device&, const LlamaConfig&, const ModelOptions&, const BlockParameters<Float>&,
         const BlockActivations<Float>& kept, const Activations<Float>& shared, const Batch&);
 
-  // All of it. With out null, what the backward pass reads is written and the block's result is not (gradient checkpointing).
+  // out (N, C) from x (N, C). With out null, only what the backward pass reads is computed (gradient checkpointing).
   void forward(const Float* x, Float* out) const;
-  // The same in parts, for generation, whose attention looks into a cache: kept().qkv from x, then kept().att from it, then the
-  // rest.
+  // The same in three parts, for generation, whose attention reads a KV cache: kept().qkv from x, kept().att from kept().qkv, and
+  // the rest.
   void project_qkv(const Float* x) const;
   void attend() const;
   void finish(const Float* x, Float* out) const;
 
-  // In: dresid is the gradient of out. Out: of x, unless nothing below this block is trained (need_dx false). Gradients of what
-  // is trained accumulate (+=).
+  // Before the call, dresid is the gradient of out. After it, dresid is the gradient of x. need_dx false: nothing below this
+  // block is trained, and the gradient of x is not computed. Gradients of trained tensors accumulate (+=).
   void backward(const Float* x, bool need_dx) const;
 
   const BlockActivations<Float>& kept() const { return kept_; }

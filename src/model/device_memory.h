@@ -1,4 +1,4 @@
-// Memory of a device, for code that does not care which device it is: on the CPU all of it is memory of the host.
+// Memory of a device, for code that runs on either device. On the CPU, the device's memory is the host's.
 #pragma once
 
 #include <cstring>
@@ -10,12 +10,12 @@ namespace tll {
 
 inline bool on_host(const Device& device) { return device.kind == DeviceKind::cpu; }
 
-// Enqueued: `from` must stay as it is until synchronize().
+// Enqueued: `from` must stay unchanged until synchronize().
 inline void upload(const Device& device, void* to, const void* from, size_t bytes) {
   if (!on_host(device)) return copy_to_cuda(device, to, from, bytes);
   if (to != from) std::memcpy(to, from, bytes);
 }
-// Enqueued: `to` is there after synchronize().
+// Enqueued: `to` is valid after synchronize().
 inline void download(const Device& device, void* to, const void* from, size_t bytes) {
   if (!on_host(device)) return copy_from_cuda(device, to, from, bytes);
   if (to != from) std::memcpy(to, from, bytes);
@@ -28,14 +28,14 @@ inline void set_zero(const Device& device, void* memory, size_t bytes) {
   if (!on_host(device)) return cuda_fill(device, memory, 0, bytes);
   std::memset(memory, 0, bytes);
 }
-// On the emulator, what its kernels did wrong is a fault of the program.
+// Waits for everything enqueued. Error (kExitFault) if the emulator has found faults.
 inline void synchronize(const Device& device) {
   if (on_host(device)) return;
   cuda_synchronize(device);
   if (const std::string faults = cuda_faults(device); !faults.empty()) fail(kExitFault, "{}", faults);
 }
 
-// A device that is closed when it is no longer needed: a member that stands before all that uses it.
+// A device that its destructor closes. As a member it is declared before everything that uses it, so it is closed last.
 struct OpenDevice : Device {
   OpenDevice() = default;
   ~OpenDevice() {
@@ -46,7 +46,7 @@ struct OpenDevice : Device {
   void open() { static_cast<Device&>(*this) = open_cuda_device(); }
 };
 
-// Memory of the device, to be read by the host: on the CPU in place, otherwise as a copy.
+// Memory of the device that the host reads: on the CPU in place, on CUDA as a copy, for which the constructor waits.
 template <class T>
 class HostCopy {
  public:
@@ -65,7 +65,7 @@ class HostCopy {
   const T* data_;
 };
 
-// Names a stretch of a step for NVIDIA's profilers.
+// Names a part of a step for NVIDIA's profilers.
 class NamedRange {
  public:
   NamedRange(const Device& device, const char* name) : named_(!on_host(device)) {

@@ -1,4 +1,4 @@
-// The arithmetic of training, as this engine does it: what a share of the peak counts.
+// The flops of training, as this engine does it. The share of the peak that is printed counts these.
 #pragma once
 
 #include "src/files/config.h"
@@ -6,8 +6,8 @@
 
 namespace tll {
 
-// Flops of one forward and backward pass, without attention's scores: so many a token, and so many a target, whose row of logits
-// is computed.
+// Flops of one forward and backward pass: per token for the blocks, and per target for the head, which computes logits only for
+// rows with a target. Attention's scores are not counted.
 struct StepFlops {
   double per_token = 0, per_target = 0;
   double of(int64_t tokens, int64_t targets) const {

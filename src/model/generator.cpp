@@ -23,7 +23,7 @@ int32_t sample_token(std::span<const Acc> logits, double temperature, double uni
     if (!(logits[i] <= top)) top = logits[i], best = i;
   if (!std::isfinite(top)) fail(kExitFault, "the model says {} for token {}: its weights or the adapter are broken", top, best);
   if (temperature == 0) return static_cast<int32_t>(best);
-  // The first term keeps 0 / 0 out where the temperature is denormal.
+  // The case x == top avoids 0 / 0 at a denormal temperature.
   const auto weight = [&](Acc x) { return x == top ? 1.0 : std::exp((static_cast<double>(x) - top) / temperature); };
   double total = 0;
   for (const Acc x : logits) total += weight(x);
@@ -32,12 +32,12 @@ int32_t sample_token(std::span<const Acc> logits, double temperature, double uni
     left -= weight(logits[i]);
     if (left < 0) return static_cast<int32_t>(i);
   }
-  return static_cast<int32_t>(best);  // roundings ate the last id's share
+  return static_cast<int32_t>(best);  // rounding left a remainder after the last id
 }
 
 template <class Float>
 struct Generator<Float>::Run {
-  // A live sequence. Slot i of the cache belongs to slots[i], so that live sequences lie side by side.
+  // A live sequence. slots[i] uses slot i of the cache, so live sequences are adjacent.
   struct Slot {
     size_t request = 0;
     int length = 0;    // tokens in the cache
@@ -88,7 +88,7 @@ void Generator<Float>::place(Arena& arena, Arena* staging) {
   place(*staging, logits_, "logits", {S, model_.config().vocab_size});
 }
 
-// N tokens' worth, and what sequences have.
+// N entries of the per-token indices, and all of the per-sequence ones.
 template <class Float>
 void Generator<Float>::upload_indices(const Device& device, int N) {
   const auto copy = [&](int32_t* to, const int32_t* from, int count) {
@@ -135,7 +135,7 @@ std::vector<std::vector<int32_t>> Generator<Float>::generate(const Device& devic
   return std::move(run.results);
 }
 
-// As many waiting prompts as there are slots and rows for.
+// One forward pass over as many waiting prompts as there are free slots and rows.
 template <class Float>
 void Generator<Float>::prefill(const Device& device, Run& run) {
   const int max_tokens = model_.options().max_tokens;
@@ -161,7 +161,8 @@ void Generator<Float>::prefill(const Device& device, Run& run) {
     run.slots.push_back({.request = run.waiting, .length = length});
   }
   if (docs == 0) return;
-  // Padding is a document of its own. It makes the shapes of GEMMs repeat: oneDNN compiles code for every new one.
+  // Padded to a multiple of 64, so that the shapes of GEMMs repeat: oneDNN compiles code for every new one. The padding is a
+  // document of its own.
   constexpr int kMultiple = 64;
   const int padded = std::min(max_tokens, (N + kMultiple - 1) / kMultiple * kMultiple);
   for (int i = N; i < padded; i++) h.tokens[i] = 0, h.positions[i] = 0, h.slots[i] = -1;
@@ -183,7 +184,7 @@ void Generator<Float>::prefill(const Device& device, Run& run) {
   choose(device, run, first);
 }
 
-// One more token of every live sequence.
+// One forward pass with a row per live sequence.
 template <class Float>
 void Generator<Float>::decode(const Device& device, Run& run) {
   const LlamaConfig& c = model_.config();
@@ -246,7 +247,7 @@ void Generator<Float>::choose(const Device& device, Run& run, size_t first) {
     slot.next =
         sample_token(std::span(logits + i % most * vocabulary, std::min(known, vocabulary)), run.sampling.temperature, uniform);
   }
-  // Ends, from the last slot down: the sequence that moves into a hole has been looked at already.
+  // Removes the sequences that ended, from the last slot down. So a sequence that moves into a free slot was already checked.
   for (size_t i = run.slots.size(); i-- > first;) {
     const auto slot = run.slots[i];
     const std::vector<int32_t>& eos = run.sampling.eos;

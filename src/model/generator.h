@@ -1,12 +1,11 @@
-// Text from a trained model, token by token: many sequences at once, with a cache of keys and values, in memory that is
-// planned beforehand.
+// Generates text token by token, for many sequences at once, with a KV cache. Its memory is part of the plan.
 //
 //   prefill   waiting prompts are packed into one forward pass, as documents; their keys and values go into the cache
-//   decode    one token of every live sequence is one row of a forward pass; attention looks into the cache
+//   decode    one token of every live sequence is one row of a forward pass; attention reads the cache
 //
 // A sequence that ends leaves its slot to the next waiting prompt (continuous batching: Yu et al. 2022, "Orca"), so slots stay
-// full while prompts wait. Decoding reads every weight once a step, whatever the number of sequences: more of them cost little
-// until arithmetic binds.
+// full while prompts wait. A decode step reads every weight once, whatever the number of sequences. So more sequences cost
+// little, until the step is bound by arithmetic.
 #pragma once
 
 #include <functional>
@@ -29,7 +28,7 @@ struct SamplingOptions {
   int vocab_size = 0;             // of the tokenizer: only ids below it are chosen (some models pad theirs); 0: all
 };
 
-// A number in [0, 1) that depends on these three alone, so a sample does not depend on what is generated beside it.
+// A number in [0, 1) that depends only on these three, so a sample does not depend on the other sequences.
 double sampling_uniform(uint64_t seed, uint64_t request, uint64_t token);
 
 // The id drawn by `uniform` in [0, 1) from softmax(logits / temperature); greedy at temperature 0. Error (kExitFault) if a
@@ -42,17 +41,17 @@ class Generator {
  public:
   using Acc = acc_t<Float>;
 
-  // Called for every new token but an end; false ends that sequence, with the token in it.
+  // Called for every new token except an end id. false ends the sequence; the token is still part of it.
   using OnToken = std::function<bool(size_t request, int32_t token)>;
-  // Called when a sequence has ended, for whatever reason.
+  // Called when a sequence has ended, for any reason.
   using OnEnd = std::function<void(size_t request)>;
 
   // `sequences` at once, each of at most `capacity` tokens in the cache (fewer if the model was planned with fewer
-  // positions). The model's activations are used: what a backward pass would need is gone afterwards.
+  // positions). It overwrites the model's activations, so no backward pass is possible afterwards.
   Generator(Llama<Float>& model, int sequences, int capacity);
 
-  // The cache and some indices, in category scratch under "generation.": behind the model's own place(). `staging` is memory of
-  // the host beside a CUDA device, null on the CPU.
+  // Places the KV cache and index buffers, "generation.*" in category scratch, after the model's own place(). `staging`: pinned
+  // memory of the host beside a CUDA device; null on the CPU.
   void place(Arena& arena, Arena* staging = nullptr);
 
   // The new tokens of each request, without the end id. A sequence ends at an end id, at max_new_tokens, when on_token says so,
@@ -72,12 +71,13 @@ class Generator {
   void check(std::span<const GenerateRequest> requests) const;
   void prefill(const Device& device, Run& run);
   void decode(const Device& device, Run& run);
-  // Samples the next token of the slots from `first` on, the i-th of them from row rows_[i]; ends those that are done.
+  // Samples the next token of the slots from `first` on, that of slot first + i from the logits of row rows[i]. Then removes the
+  // sequences that ended.
   void choose(const Device& device, Run& run, size_t first);
   void move_slot(const Device& device, int to, int from, int length);
-  // Row n's keys and values of one layer to their places in the cache.
+  // Copies keys and values of one layer from N rows of qkv to the cache.
   void write_cache(const Device& device, int layer, const Float* qkv, int N);
-  // Keys and values of one layer, and of one sequence in it.
+  // Keys and values of one sequence in one layer.
   int64_t slot_size() const { return static_cast<int64_t>(capacity_) * kv_width_; }
   Float* keys(int layer, int slot) const { return keys_ + (static_cast<int64_t>(layer) * sequences_ + slot) * slot_size(); }
   Float* values(int layer, int slot) const { return values_ + (static_cast<int64_t>(layer) * sequences_ + slot) * slot_size(); }
@@ -86,8 +86,8 @@ class Generator {
   int sequences_, capacity_, longest_prompt_, kv_width_;
   Float *keys_ = nullptr, *values_ = nullptr;  // (L, sequences, capacity, G·D)
   Acc* scores_ = nullptr;                      // (sequences, H, capacity)
-  Acc* logits_ = nullptr;                      // (sequences, V)  of the host, beside CUDA
-  // What a forward pass reads: the host fills one copy, the device has another (on the CPU both are the same).
+  Acc* logits_ = nullptr;                      // (sequences, V)  the host's copy, with CUDA only
+  // Indices that a forward pass reads. The host fills its copy and uploads it; on the CPU both are the same.
   struct Indices {
     int32_t *tokens = nullptr, *positions = nullptr, *slots = nullptr;   // (N)  slot -1: padding
     int32_t *cu_seqlens = nullptr, *rows = nullptr, *lengths = nullptr;  // (sequences + 2), (sequences), (sequences)

@@ -99,7 +99,7 @@ void initialize_adapter(const Device& device, const std::vector<NamedTensor>& te
     first.assign(static_cast<size_t>(t.size()), 0.0f);
     for (size_t i = 0; !b && i < first.size(); i++) first[i] = static_cast<float>((2 * uniform(key, i) - 1) * bound);
     upload(device, values + t.offset, first.data(), first.size() * sizeof(float));
-    synchronize(device);  // `first` is used again
+    synchronize(device);  // `first` is reused
   }
 }
 

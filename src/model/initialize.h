@@ -1,5 +1,4 @@
-// First values, in memory of the device: of the base weights from files or at random, of an adapter from a file or as LoRA
-// starts.
+// Initial values in the device's memory: base weights from files or random, an adapter from a file or as LoRA initialises it.
 #pragma once
 
 #include "src/files/adapter.h"
@@ -9,7 +8,7 @@
 
 namespace tll {
 
-// Streams each tensor of the checkpoint to its place, one after another, converting to the type that is stored there.
+// Loads each tensor of the checkpoint into its place, converted to the type that is stored there.
 void load_weights(const Device& device, WeightStream& stream, const ModelFiles& files, const std::vector<Weight>& weights);
 
 // XXH3-64 over the first 4 KiB of each tensor as it lies in memory: tells one set of weights from another of the same shapes.
@@ -19,10 +18,10 @@ uint64_t weights_fingerprint(const Device& device, const std::vector<Weight>& we
 // the seed and the tensor's name alone.
 void initialize_weights(const Device& device, WeightStream& stream, const std::vector<Weight>& weights, uint64_t seed);
 
-// A ~ U(-1/√in, 1/√in), B = 0: Kaiming uniform with a = √5, as PEFT starts a LoRA adapter.
+// A ~ U(-1/√in, 1/√in), B = 0: Kaiming uniform with a = √5, as PEFT initialises a LoRA adapter.
 void initialize_adapter(const Device& device, const std::vector<NamedTensor>& tensors, float* values, uint64_t seed);
 
-// Every tensor of the range comes from the adapter's file.
+// Copies A and B of every adapted module from the adapter's file to `values`.
 void load_adapter(const Device& device, const Adapter& adapter, const std::vector<NamedTensor>& tensors, float* values);
 
 }  // namespace tll

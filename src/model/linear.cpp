@@ -91,7 +91,7 @@ void Linear<Float>::backward_weight(const Pass& p, const Float* dy, const Float*
   if (dbias) run(p.device, BiasBackward<Float>{.dbias = dbias, .dout = dy, .N = p.N, .C = out()});
 }
 
-// x, or x with dropout in the shared buffer.
+// d(x): x itself, or with dropout the shared buffer `dropped`.
 template <class Float>
 const Float* Linear<Float>::adapter_input(const Pass& p, const Float* x) const {
   if (p.dropout == 0) return x;

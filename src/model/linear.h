@@ -1,6 +1,6 @@
 // A linear layer: a frozen (or trained) weight, an optional bias, and LoRA adapters (Hu et al. 2021) on rows of it.
 //
-// q, k and v are rows of one weight, gate and up of another, so one GEMM serves them. Each of these row ranges may have an
+// q, k and v are rows of one weight, gate and up of another, so one GEMM computes them. Each of these row ranges may have an
 // adapter of its own rank. The A matrices share the input x, so they are stacked: A is (R, in), R = Σ r_i.
 //
 //   u   = d(x) · Aᵀ                                   (N, R)    saved; d = dropout, the identity by default
@@ -9,6 +9,8 @@
 //   z_i = s_i · dy_i · B_i                            (N, R)
 //   dB_i += s_i · dy_iᵀ · u_i        dA += zᵀ · d(x)        dW += dyᵀ · x  and  dbias += Σ_n dy   only if the weight is trained
 //   dx  = dy · W + d'(z · A)
+//
+// The derivation is in dev/notes/derivations.md.
 #pragma once
 
 #include <vector>
@@ -18,10 +20,10 @@
 
 namespace tll {
 
-// The adapter of some rows of a layer's output.
+// The adapter on a range of the weight's rows, which are columns of the output.
 template <class Float>
 struct LoraRange {
-  int first_row, rows;   // of the layer's output
+  int first_row, rows;   // of the weight
   int first_rank, rank;  // rows of the stacked A
   double scale;
   const Float* b = nullptr;    // (rows, rank)
@@ -35,7 +37,7 @@ struct LinearPass {
   int N;
   Scratch matmul;
   Float* z;                     // (N, widest R)
-  Float* dropped;               // (N, widest in)   null: there is no dropout
+  Float* dropped;               // (N, widest in)   null: the run has no dropout
   double dropout;               // probability; 0: none in this pass
   const uint64_t* dropout_key;  // (1)  of this step and micro-batch; mixed with the layer's id
 };
@@ -60,11 +62,11 @@ struct Linear {
 
   // y (N, out) and u (N, R) from x (N, in). With a residual (N, out), y = residual + …
   void forward(const Pass&, Float* y, Float* u, const Float* x, const Float* residual = nullptr) const;
-  // u alone: what recomputation needs of a layer whose output it does not.
+  // u alone, for recomputation: the backward pass needs u of this layer, but not its output.
   void low_rank(const Pass&, Float* u, const Float* x) const;
 
-  // z and dB from dy (N, out) and, unless dx is null, dx (N, in). Then, with x at hand, dA and dW: a call of its own, because
-  // down_proj's input is formed again in between.
+  // The backward pass is two calls, in this order. The first computes z and dB from dy (N, out), and dx (N, in) unless it is
+  // null. The second computes dA, dW and dbias, which need x. In between, down_proj's input is recomputed.
   void backward_input(const Pass&, Float* dx, const Float* dy, const Float* u) const;
   void backward_weight(const Pass&, const Float* dy, const Float* x) const;
 

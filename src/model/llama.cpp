@@ -64,7 +64,8 @@ const acc_t<Float>* Llama<Float>::logits(const Device& device, const int32_t* ro
 
 // ---- the loss, and the backward pass of the head ------------------------------------------------------------------------------
 
-// The gradient of the logits is written over them, in the compute type: its rows are as far apart as theirs.
+// The gradient of the logits overwrites them, in type Float. Each of its rows starts where the row of logits starts: its stride
+// in elements is that of the logits times this factor.
 template <class Float>
 constexpr int kLogitsPerGradient = sizeof(acc_t<Float>) / sizeof(Float);
 
@@ -95,7 +96,7 @@ void Llama<Float>::add_loss(const Device& device, const Batch& batch, loss_t<Flo
   }
 }
 
-// The gradient of the head's input, and of the head if it is trained. The chunk is done with at once.
+// The gradient of the head's input, and of the head if it is trained. After this the chunk's logits are no longer needed.
 template <class Float>
 void Llama<Float>::head_backward(const Device& device, int first, int rows) {
   const Activations<Float>& a = activations_;
@@ -122,8 +123,7 @@ loss_t<Float> Llama<Float>::loss(const Device& device, const Batch& batch, doubl
   return HostCopy(device, a.loss, 1)[0];
 }
 
-// ---- backward, from the final norm to the embedding
-// -----------------------------------------------------------------------------
+// ---- backward, from the final norm to the embedding ---------------------------------------------------------------------------
 
 template <class Float>
 void Llama<Float>::backward(const Device& device, const Batch& batch) {
@@ -133,7 +133,7 @@ void Llama<Float>::backward(const Device& device, const Batch& batch) {
   parameters_.final_norm.backward(device, a.dresid, a.dln, resid(L), a.rstd_final, batch.N);
   for (int l = L - 1; l >= parameters_.first_trained; l--) {
     const Block<Float> b = block(device, batch, l);
-    if (options_.recompute && l + 1 < L) b.forward(resid(l), nullptr);  // the last block's activations are still there
+    if (options_.recompute && l + 1 < L) b.forward(resid(l), nullptr);  // the last block's are still there
     b.backward(resid(l), options_.train_all || l > parameters_.first_trained);
   }
   if (parameters_.dembed)

@@ -2,10 +2,10 @@
 //
 //   resid[0] = embed[tokens]                                                                      (N, C)
 //   resid[l+1] = block l of resid[l]                                                              src/model/block.h
-//   logits = Whead·rmsnorm(resid[L])          only for rows with a target, and only a chunk of rows at a time
+//   logits = Whead·rmsnorm(resid[L])          only for rows with a target, a chunk of rows at a time
 //
 // Sizes: B·T = N tokens · C channels · H query heads · G key/value heads · D head size · F feed-forward size · V vocabulary ·
-// L layers. Where everything lies is planned by Parameters and Activations, before anything is computed.
+// L layers. Parameters and Activations plan all memory before anything is computed.
 #pragma once
 
 #include <vector>
@@ -21,29 +21,29 @@ class Llama {
 
   Llama(const LlamaConfig& config, const ModelOptions& options);
 
-  // The list of tensors: called once to measure and once to set the pointers. An optimizer's state lies between the two.
+  // The list of tensors, called once to measure and once to set the pointers. The optimizer's state is placed between the two.
   void place_parameters(Arena& arena) { parameters_.place(arena); }
   void place_activations(Arena& arena) { activations_.place(arena, parameters_); }
   void place(Arena& arena) { place_parameters(arena), place_activations(arena); }
   // After the second place(): fills the RoPE tables.
   void initialize(const Device& device) { activations_.initialize(device); }
 
-  // Forward over the batch; keeps what backward needs. Then add_loss(): sum += Σ over targets of the cross entropy; with `scale`,
-  // also the gradient of scale · loss with respect to the last block's output, from which backward() goes on. Gradients
-  // accumulate (+=). sum and scale lie in memory of the device. All three only enqueue, so that a step can be captured.
+  // The three parts of a pass, in this order. forward() keeps what backward() needs. add_loss(): sum += Σ over targets of the
+  // cross entropy; with `scale` also the gradient of scale · loss with respect to the final norm's result, where backward()
+  // starts. Gradients of trained tensors accumulate (+=). sum and scale are in the device's memory. All three only enqueue, so
+  // that a step can be captured as a CUDA graph.
   void forward(const Device&, const Batch&);
   void add_loss(const Device&, const Batch&, loss_t<Float>* sum, const double* scale);
   void backward(const Device&, const Batch&);
-  // add_loss() of one batch, and its value: waits for the device.
+  // add_loss() with a sum of its own, which is returned: waits for the device.
   loss_t<Float> loss(const Device&, const Batch&, double scale, bool gradient);
 
-  // Logits of the rows whose numbers are given in memory of the device, after forward(): at most logit_rows() at a time, in
-  // memory of the device.                                                                                      (rows, V)
+  // After forward(): logits (count, V) of `count` rows, at most logit_rows(). Row numbers and logits are in the device's memory.
   const Acc* logits(const Device&, const int32_t* rows, int count);
   int logit_rows() const { return activations_.chunk; }
 
-  // forward() in parts, for generation: resid(0) of the batch's tokens, each block, and the norm of resid(L), which logits()
-  // reads.
+  // forward() in parts, for generation: embed() writes resid(0), block() is one layer, final_norm() normalises resid(L), which
+  // logits() reads.
   void embed(const Device&, const Batch&);
   Block<Float> block(const Device&, const Batch&, int layer) const;
   void final_norm(const Device&, int N);

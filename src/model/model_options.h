@@ -1,4 +1,4 @@
-// How a model is held and used: sizes that memory is planned for, types, what is trained.
+// How a model is held and used: sizes to plan memory for, types, what is trained.
 #pragma once
 
 #include <optional>
@@ -22,7 +22,7 @@ struct ModelOptions {
   int max_positions = 1024;  // positions of the longest document
   bool train_all = false;    // all weights, instead of the adapters
   bool gradients = true;     // false: evaluation and generation only
-  bool recompute = false;    // gradient checkpointing: keep one residual a layer, run each block again before its backward pass
+  bool recompute = false;    // gradient checkpointing: keep one residual per layer, rerun each block before its backward pass
   double dropout = 0;        // on the adapters' input
   int threads = 1;
   DType weights = DType::f32;       // of frozen matrices
@@ -30,15 +30,15 @@ struct ModelOptions {
   std::vector<LoraTarget> lora;     // in the order of adaptable_modules(); empty: none
 };
 
-// A batch of documents, one behind the other. All arrays belong to the caller and lie in memory of the device.
+// A batch of packed documents, one after another. The arrays belong to the caller and are in the device's memory.
 struct Batch {
   int N = 0, docs = 0;
   const int32_t* tokens = nullptr;        // (N)
   const int32_t* targets = nullptr;       // (N)  the token to predict, or -1
   const int32_t* positions = nullptr;     // (N)  inside the document
   const int32_t* cu_seqlens = nullptr;    // (docs + 1)
-  int target_rows = -1;                   // room for so many targets; -1: they are counted, in memory of the host
-  double pairs = 0;                       // visible_pairs(cu_seqlens, docs, 0), which only a profile needs
+  int target_rows = -1;                   // at least the number of targets; -1: add_loss() counts them, on the host
+  double pairs = 0;                       // visible_pairs(cu_seqlens, docs, 0); only a profile needs it
   const uint64_t* dropout_key = nullptr;  // (1)  of this step and micro-batch; null: no dropout
 };
 

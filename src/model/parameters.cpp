@@ -66,14 +66,14 @@ Norm<Float>* Parameters<Float>::norm_of(const Weight& w) {
   }
 }
 
-// The flat range is every weight, in the order of the list.
+// The flat range holds every weight, in the order of the list.
 template <class Float>
 void Parameters<Float>::list_weights_as_trained() {
   for (const Weight& w : weights)
     for (const WeightPart& part : w.parts) trained.add(part.name, part.shape);
 }
 
-// The flat range is, of each adapted linear layer, its stacked A, then each B.
+// The flat range holds, for each adapted linear layer, the stacked A, then each B.
 template <class Float>
 void Parameters<Float>::list_adapters() {
   first_trained = static_cast<int>(blocks.size());
@@ -104,7 +104,7 @@ void Parameters<Float>::place(Arena& arena) {
   if (!options_.train_all) point_adapters();
 }
 
-// With train_all the weights are stretches of the flat range. Norms and gradients are handed to the layers.
+// With train_all each weight is a part of the flat range. Layers get pointers to their norms and gradients.
 template <class Float>
 void Parameters<Float>::point_weights() {
   int64_t offset = 0;

@@ -1,4 +1,4 @@
-// A model's parameters in memory: frozen weights as they are held, and the flat range of what is trained.
+// A model's parameters in memory: the frozen weights, the flat range of what is trained, and the layers that point to both.
 #pragma once
 
 #include <array>
@@ -44,8 +44,8 @@ class Parameters {
   void list_adapters();
   void point_weights();
   void point_adapters();
-  Linear<Float>* linear_of(int layer, Joint joint);  // null: the joint is none
-  Norm<Float>* norm_of(const Weight& weight);        // null: it is none
+  Linear<Float>* linear_of(int layer, Joint joint);  // null: not a linear layer
+  Norm<Float>* norm_of(const Weight& weight);        // null: not a norm
 
   ModelOptions options_;
 };

@@ -1,4 +1,4 @@
-// How a plan is shown: groups of tensors, the four categories of the literature and scratch, and their sum.
+// How a plan is printed: groups of tensors, the five categories, and their sum.
 #pragma once
 
 #include <string>
@@ -7,7 +7,7 @@
 
 namespace tll {
 
-// One line a group ("layers.*.qkv" stands for all layers), then the categories with their shares, then the total.
+// One line per group ("layers.*.qkv" stands for all layers), then the categories with their shares, then the total.
 std::string plan_table(const Arena& arena);
 // The categories and the total in one line: what a training run prints before it allocates.
 std::string plan_line(const Arena& arena);

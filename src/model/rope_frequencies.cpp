@@ -8,7 +8,7 @@ namespace {
 
 float llama3_scaled(float f, const RopeConfig& rope) {
   const double original = rope.original_max;
-  const float wavelength = 1 / f * static_cast<float>(2 * std::numbers::pi);  // torch divides a number by a tensor like this
+  const float wavelength = 1 / f * static_cast<float>(2 * std::numbers::pi);  // torch divides a number by a tensor in this way
   const float factor = static_cast<float>(rope.factor);
   if (wavelength < static_cast<float>(original / rope.high)) return f;
   if (wavelength > static_cast<float>(original / rope.low)) return f / factor;

@@ -14,7 +14,7 @@
 
 namespace tll {
 
-// (D/2), radians a position. Computed in float in the same order as transformers does, so that angles agree at long range.
+// (D/2), radians per position. Computed in float in the same order as transformers does, so that angles agree at long range.
 std::vector<float> rope_inverse_frequencies(const LlamaConfig& config);
 
 }  // namespace tll

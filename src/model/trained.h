@@ -1,5 +1,5 @@
-// What is trained: one flat range of values, with gradients and optimizer state of the same length beside it, so that clearing,
-// the norm, the update and an all-reduce are one call each.
+// What is trained: one flat range of values, with gradients and optimizer state of the same length. So clearing the gradients,
+// their norm and the update are one call each.
 #pragma once
 
 #include <string>
@@ -31,9 +31,9 @@ struct TrainedRange {
 
   void add(const std::string& tensor, const std::vector<int64_t>& shape);
   void place(Arena& arena, bool with_gradients);
-  // Enqueued: gradients become zero, before they are accumulated.
+  // Enqueued: sets the gradients to zero.
   void clear_gradients(const Device& device) const;
-  // Enqueued, once after the values changed: the copy in the compute type.
+  // Enqueued: rounds the values to the copy in the compute type. Needed once after the values changed.
   void refresh_compute_copy(const Device& device) const;
 };
 

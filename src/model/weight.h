@@ -1,5 +1,5 @@
-// A weight: a joint matrix or vector of the engine, whose rows come from one or more tensors of the checkpoint, one below the
-// other. It knows its type and its memory, and gives a GEMM what it needs.
+// A weight: a joint matrix or vector of the engine. Its rows come from one or more tensors of the checkpoint, stacked. It knows
+// its type and its memory, and gives a GEMM its operand.
 #pragma once
 
 #include <functional>
@@ -12,7 +12,7 @@
 
 namespace tll {
 
-// The rows that one tensor of the checkpoint fills. What a quantiser must keep of a tensor, such as a mean, belongs here.
+// The rows that one tensor of the checkpoint fills. What a quantiser keeps per tensor, such as a mean, belongs here.
 struct WeightPart {
   std::string name;  // of the tensor
   std::vector<int64_t> shape;
@@ -20,7 +20,7 @@ struct WeightPart {
   int64_t count() const { return element_count(shape); }
 };
 
-// Writes elements first … first+n-1 of a tensor of the checkpoint, in type `as`. Any stretch may be asked for, and again: a
+// Writes elements first … first+n-1 of a tensor of the checkpoint, in type `as`. Any range may be read, also more than once: a
 // quantiser reads a tensor twice, to measure it and to encode it.
 using TensorReader = std::function<void(void* to, DType as, int64_t first, int64_t n)>;
 
@@ -32,9 +32,9 @@ struct Weight {
   std::vector<WeightPart> parts = {};
   int64_t rows = 0, cols = 0;  // cols 0: a vector
 
-  DType dtype = DType::f32;  // that the model computes with
+  DType dtype = DType::f32;  // of `data`
   void* data = nullptr;
-  // Where loading writes: `data` itself, or the fp32 master copy of a weight that is trained.
+  // Where loading writes: `data` itself, or the fp32 master weights of a weight that is trained.
   DType stored_dtype = DType::f32;
   void* stored = nullptr;
 
@@ -46,11 +46,11 @@ struct Weight {
   void* stored_part(const WeightPart& part) const {
     return static_cast<std::byte*>(stored) + part.first * static_cast<int64_t>(dtype_bytes(stored_dtype));
   }
-  // Fills the part; done when the stream is finished.
+  // Fills the part. It is complete after WeightStream::finish().
   void load(const Device&, WeightStream&, const WeightPart&, const TensorReader&) const;
 };
 
-// All weights of a model, in the order of the forward pass, not placed yet.
+// All weights of a model, in the order of the forward pass. They have no memory yet.
 std::vector<Weight> list_weights(const LlamaConfig&);
 
 }  // namespace tll

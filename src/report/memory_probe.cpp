@@ -31,13 +31,13 @@ int64_t status_bytes(const char* text, const char* name) {
   return line == nullptr ? 0 : std::strtoll(line + std::strlen(name), nullptr, 10) * 1024;
 }
 
-// Files under /proc and /sys have no size to ask for; "" for one that is not there.
+// Reads a file under /proc or /sys, whose size is not known beforehand; "" if it is not there.
 std::string read_virtual_file(const fs::path& path) {
   std::ifstream file(path);
   return std::string(std::istreambuf_iterator<char>(file), {});
 }
 
-// The number a file holds; nothing if it is not there or says "max".
+// The number in a file; nothing if the file is not there or says "max".
 std::optional<int64_t> read_number(const fs::path& path) {
   const std::string text = read_virtual_file(path);
   char* end = nullptr;
@@ -56,8 +56,8 @@ int64_t read_stat(const fs::path& path, const std::string& name) {
   return 0;
 }
 
-// The directories of this process's control group and of those above it, for a version-1 controller, or for version 2 (""). In a
-// container the path may not exist below the mount; then the mount itself is the group.
+// The directories of this process's control group and of the groups above it, for a version-1 controller or, with "", for
+// version 2. In a container the path may not exist below the mount; then the mount itself is the group.
 std::vector<fs::path> group_directories(const fs::path& root, const std::string& controller) {
   std::istringstream lines(read_virtual_file(root / "proc/self/cgroup"));
   const fs::path mount = root / "sys/fs/cgroup" / controller;
@@ -79,12 +79,12 @@ struct GroupFiles {
   const char* controller;
   const char* limit;
   const char* usage;
-  const char* cache;  // the line of memory.stat with the page cache that is given back first
+  const char* cache;  // the line of memory.stat with the page cache that is reclaimed first
 };
 constexpr GroupFiles kVersions[] = {{"", "memory.max", "memory.current", "inactive_file"},
                                     {"memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"}};
 
-// Processors' worth of time that the control group grants, or nothing without a quota.
+// The control group's quota of processor time, in processors; nothing without a quota.
 std::optional<double> quota(const fs::path& root) {
   std::optional<double> least;
   const auto keep = [&](double share) { least = std::min(least.value_or(share), share); };

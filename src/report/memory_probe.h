@@ -1,4 +1,4 @@
-// What this machine has and what this process uses of it, as Linux tells it under /proc and /sys.
+// Memory and processors of this machine, and what this process uses, as Linux reports them under /proc and /sys.
 #pragma once
 
 #include <cstdint>
@@ -8,15 +8,15 @@
 
 namespace tll {
 
-// Bytes in physical memory. Zeros where /proc does not say. Allocates nothing, so that the step loop may ask.
+// Bytes in physical memory; zeros if /proc does not say. Allocates nothing, so it may be called in the step loop.
 struct ProcessMemory {
   int64_t resident = 0;  // VmRSS, now
   int64_t peak = 0;      // VmHWM, the most since the start
 };
 ProcessMemory process_memory();
 
-// Bytes that programs may use: MemTotal and MemAvailable of the machine, or less where a control group (version 1 or 2, this
-// process's or one above it) has a limit. What the group's page cache can give back counts as available.
+// Bytes that programs may use: MemTotal and MemAvailable of the machine, or less if a control group (version 1 or 2, this
+// process's or one above it) has a limit. The part of the group's page cache that can be reclaimed counts as available.
 struct MachineMemory {
   int64_t total = 0;
   int64_t available = 0;

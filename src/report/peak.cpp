@@ -38,8 +38,8 @@ double cpu_flops(const Device& device) {
 
 template <class Float>
 double cuda_flops(const Device& device, void* memory, int64_t bytes) {
-  // As large as the memory allows, up to where a GPU is busy. Zeros would draw less power than numbers do: bytes of 0x3c are
-  // about 0.01 to 1.05 in all three types.
+  // Matrices as large as the memory allows, but no larger than it takes to keep a GPU busy. They are not zeros, which would draw
+  // less power: bytes of 0x3c are numbers from about 0.01 to 1.05 in all three types.
   constexpr int64_t kLargest = 8192, kSmallest = 512, kAtOnce = 8;
   int64_t size = kLargest;
   const int64_t scratch = Matmul<float>::kCudaScratch * static_cast<int64_t>(sizeof(float));
@@ -63,7 +63,7 @@ double cuda_flops(const Device& device, void* memory, int64_t bytes) {
 }
 
 double copied_bytes(const Device& device, void* memory, int64_t bytes) {
-  constexpr int64_t kMost = 1 << 28;  // floats: far more than caches hold
+  constexpr int64_t kMost = 1 << 28;  // floats: much more than the caches hold
   const bool host = device.kind == DeviceKind::cpu;
   std::vector<float> here(host ? size_t{1} << 25 : 0, 1.0f);
   const int64_t n = host ? static_cast<int64_t>(here.size()) / 2 : std::min(kMost, bytes / 8 / 64 * 64);

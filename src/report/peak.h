@@ -1,20 +1,20 @@
-// The ceilings that shares of the peak refer to, measured on this machine now: the rate of a large matmul of this type, and that
-// of copying memory.
+// The machine's ceilings, measured now: the rate of a large matmul in this type, and of copying memory. Shares of the peak refer
+// to these.
 #pragma once
 
 #include "kernels/device.h"
 
 namespace tll {
 
-// A second; 0: not measured.
+// Per second; 0: not measured.
 struct Ceilings {
   double flops = 0;  // of a large matmul
   double bytes = 0;  // read and written, of copying
 };
 
-// Copying is measured where `copies` is set. On a CUDA device in `memory`, `bytes` of the device that hold nothing yet; the CPU
-// takes memory of its own. Each takes about a tenth of a second. 0 on the emulator, where speed means nothing, and for a type
-// that the CPU has no matmul of.
+// Copying is measured only with `copies`. On CUDA the measurements use `memory`, `bytes` of the device that hold nothing yet; on
+// the CPU they allocate their own. Each takes about a tenth of a second. The result is 0 on the emulator, where speed means
+// nothing, and for a type without a matmul on the CPU.
 template <class Float>
 Ceilings measure_ceilings(const Device& device, bool copies, void* memory, int64_t bytes);
 

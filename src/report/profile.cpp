@@ -11,7 +11,7 @@ void print_profile(const Device& device, const Ceilings& ceilings) {
   double total = 0;
   for (const ProfileLine& l : device.profile->lines)
     if (l.op) lines.push_back(l), total += l.seconds;
-  // The least time that the ceilings allow, over the time it took.
+  // The least time that the ceilings allow, divided by the time taken.
   const auto share = [&](const ProfileLine& l) {
     const double arithmetic = ceilings.flops > 0 ? l.cost.flops / ceilings.flops : 0,
                  memory = ceilings.bytes > 0 ? l.cost.bytes / ceilings.bytes : 0;

@@ -5,8 +5,8 @@
 
 namespace tll {
 
-// A table on standard error: calls, seconds, share of the time, GB/s, GFLOP/s and share of the measured ceiling. Nothing if the
-// device does not keep a profile.
+// Prints a table to standard error: calls, seconds, share of the time, GB/s, GFLOP/s and share of the measured ceiling. Prints
+// nothing if the device has no profile.
 void print_profile(const Device& device, const Ceilings& ceilings);
 
 }  // namespace tll

@@ -19,7 +19,7 @@ constexpr std::chrono::milliseconds kRedraw{50};
 constexpr std::string_view kClear = "\r\x1b[K";
 constexpr size_t kAnyWidth = ~size_t{0};
 
-// Fields in the order shown. Where they do not all fit, the ones with the highest `optional` are left out.
+// Fields in the order shown. If they do not all fit, those with the highest `optional` are left out first.
 struct Field {
   int optional;
   char text[64];

@@ -1,4 +1,4 @@
-// What a person sees of a run: on a terminal one line that is drawn over and over, elsewhere plain lines, about a hundred in all.
+// What a person sees of a run: on a terminal one line that is redrawn, elsewhere about a hundred plain lines.
 #pragma once
 
 #include <chrono>
@@ -13,21 +13,21 @@ struct ProgressLine {
   double grad_norm = 0;
   double lr = 0;
   double tokens_per_second = 0;
-  double peak_share = 0;  // arithmetic done, as a share of the ceiling measured on this machine; 0 if not known
-  int64_t bytes = 0;      // that the run holds
+  double peak_share = 0;  // flops done, as a share of the ceiling measured on this machine; 0 if not known
+  int64_t bytes = 0;      // of the plan
 };
 
-// Writes all of `text`, or as much as someone reads: a terminal or pipe that has gone is no reason to end a run.
+// Writes `text`. Stops without an error if nobody reads it: a closed terminal or pipe does not end a run.
 void write_to_reader(int output, std::string_view text);
 
 class Progress {
  public:
-  // Steps `first` ... `last` are to be done. `output` is an open file; it is not closed. A terminal gets a line that is redrawn
-  // at most twenty times a second and fits its width (fields are left out in a fixed order where it is narrow), anything else
-  // plain lines for the first step, the last, and every one of about a hundred equal parts. Quiet shows nothing, not even notes.
+  // For steps `first` ... `last`. `output` is an open file; it is not closed. A terminal gets a line that is redrawn at most
+  // twenty times a second and fits its width: if it is narrow, fields are left out in a fixed order. Anything else gets plain
+  // lines for the first step, the last step, and about a hundred steps at equal distances. `quiet` shows nothing, not even notes.
   Progress(int64_t first, int64_t last, bool quiet, int output = 1);
 
-  // The steps begin now, and not when this was made: what is left is guessed from here.
+  // The steps start now, not when this object was made. The remaining time is estimated from here.
   void start_clock() { start_ = Clock::now(); }
 
   // Called after each step; allocates nothing.
@@ -36,7 +36,7 @@ class Progress {
   // A line of its own, between the others (an evaluation's result, a checkpoint's name).
   void note(std::string_view text);
 
-  // Leaves the last step visible and the cursor on a new line. For the end of the run or where it is interrupted.
+  // Leaves the last step visible and the cursor on a new line. For the end of the run, also if it is interrupted.
   void finish();
 
  private:

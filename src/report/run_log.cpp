@@ -91,7 +91,7 @@ void write_run_record(const std::filesystem::path& file, const RunRecord& record
                      {"device", record.device},
                      {"measured", record.measured},
                      {"result", record.result}};
-  // A path need not be UTF-8; what is not becomes U+FFFD.
+  // A path need not be UTF-8; invalid bytes become U+FFFD.
   write_file_atomic(file, json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 

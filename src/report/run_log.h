@@ -1,4 +1,4 @@
-// What a run leaves behind for other programs: metrics.jsonl, one JSON object a line, and run.json.
+// What a run writes for other programs: metrics.jsonl, one JSON object per line, and run.json.
 #pragma once
 
 #include <cstdint>
@@ -15,19 +15,19 @@ struct StepMetrics {
   double loss = 0;       // mean over the step's target tokens, before the update
   double grad_norm = 0;  // before clipping
   double lr = 0;
-  int64_t tokens = 0;  // real tokens, padding left out
+  int64_t tokens = 0;  // without padding
   int64_t target_tokens = 0;
   double seconds = 0;  // wall time of the step
 
   double tokens_per_second() const { return static_cast<double>(tokens) / seconds; }
 };
 
-// Writes metrics.jsonl. Each line is handed to the system as it comes, so a killed run loses none, and no line allocates memory.
+// Writes metrics.jsonl. Each line is written to the file at once, so a killed run loses none. No line allocates memory.
 class MetricsLog {
  public:
-  // Starts the file anew, or, where a run goes on after `resumed_step` > 0, keeps the lines up to that step and drops the rest
-  // (steps that the killed run did after its checkpoint, and a line it did not finish). Error with exit code 1 if the file cannot
-  // be written, 4 if a line that is kept is not one of this log.
+  // Starts a new file. If a run resumes after `resumed_step` > 0, it keeps the lines up to that step and drops the rest: steps
+  // that the killed run did after its checkpoint, and a line that it did not finish. Error: kExitFault if the file cannot be
+  // written, kExitBadFile if a line that is kept is not a line of this log.
   explicit MetricsLog(const std::filesystem::path& file, int64_t resumed_step = 0);
   ~MetricsLog();
   MetricsLog(const MetricsLog&) = delete;
@@ -44,7 +44,7 @@ class MetricsLog {
   int file_ = -1;
 };
 
-// run.json. Each part is an object; parts not yet known (the result, at the start) stay null.
+// run.json. Each part is an object; a part that is not known yet (the result, at the start) is null.
 struct RunRecord {
   Json options;   // options_json
   Json plan;      // planned bytes by category

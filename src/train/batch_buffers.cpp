@@ -40,13 +40,13 @@ Batch BatchBuffers::used(const Device& device, int64_t capacity, uint64_t dropou
   };
   const int n = round_up(view.token_count);
   Batch batch{n, view.documents, tokens_, targets_, positions_, cu_seqlens_};
-  if (n > view.token_count) view.cu_seqlens[++batch.docs] = n;  // the padding that is left is a document of its own
+  if (n > view.token_count) view.cu_seqlens[++batch.docs] = n;  // the padding that is kept is a document of its own
   if (device.profile) batch.pairs = visible_pairs(view.cu_seqlens, batch.docs, 0);
   *host_key_ = dropout_key;
   if (dropout_key != 0) batch.dropout_key = key_;
   batch.target_rows = view.target_count;
   if (on_host(device)) return batch;
-  // Few different shapes: documents are rounded up to a power of two by empty ones at the end, which no row belongs to.
+  // Few different shapes make few graphs. The number of documents is rounded up to a power of two with empty ones at the end.
   batch.target_rows = round_up(view.target_count);
   const int documents = static_cast<int>(std::bit_ceil(static_cast<unsigned>(batch.docs)));
   std::fill(view.cu_seqlens + batch.docs + 1, view.cu_seqlens + documents + 1, n);

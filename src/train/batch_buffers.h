@@ -7,17 +7,18 @@
 
 namespace tll {
 
-// Room for one batch of the loader: `view` is the host's, for the loader to fill; on a CUDA device there is a copy on the device.
+// Room for one batch of the loader. `view` is in memory of the host, where the loader fills it. With CUDA there is a copy on the
+// device.
 class BatchBuffers {
  public:
   BatchView view;
-  // `staging` is memory of the host beside a CUDA device, null on the CPU, where there is one copy.
+  // `staging`: pinned memory of the host beside a CUDA device; null on the CPU, where there is one copy.
   void place(Arena& arena, Arena* staging, int64_t tokens);
   ~BatchBuffers();
-  // Waits until the device has its copy of the last batch, and view may change.
+  // Waits until the device has its copy of the last batch, so that `view` may be filled again.
   void wait(const Device& device);
-  // The batch without the padding behind it, on the device (enqueued). Rounded up to a few padding tokens, so that the shapes of
-  // products repeat from step to step. dropout_key 0: no dropout.
+  // The batch on the device (enqueued). N is the number of real tokens, rounded up to a multiple of 64 but at most `capacity`:
+  // most of the padding is cut off, and the shapes of GEMMs repeat from step to step. dropout_key 0: no dropout.
   Batch used(const Device& device, int64_t capacity, uint64_t dropout_key = 0);
 
  private:

@@ -30,7 +30,7 @@ std::string checksum(const std::filesystem::path& file) {
   return checksum(mapped.bytes().data(), mapped.bytes().size());
 }
 
-// Of all that the state says; keys are sorted, so the text depends on the content alone.
+// Of the whole state except the checksum itself. Keys are sorted, so the text depends only on the content.
 std::string state_checksum(Json state) {
   state.erase(kStateSum);
   const std::string text = state.dump();

@@ -8,7 +8,7 @@
 namespace tll {
 namespace {
 
-// Whether the answer's line has ended: nothing that is generated now can change the answer.
+// Whether the answer's line has ended. Further tokens cannot change the answer then.
 bool answer_ended(const std::string& text) {
   const std::string answer = answer_from_generation(text, false);
   return !answer.empty() && text.find('\n', text.find(answer) + answer.size()) != std::string::npos;
@@ -32,7 +32,7 @@ EvaluationResult evaluate_questions(const Device& device, Generator<Float>& gene
                                     const std::vector<int64_t>& documents, const Tokenizer& tokenizer,
                                     const EvaluationOptions& options) {
   const auto document = [&](size_t i) -> const Document& { return dataset.documents[static_cast<size_t>(documents[i])]; };
-  // Long prompts first: rows of a forward pass fill up well, and no long sequence is left alone at the end.
+  // Long prompts first: the rows of a forward pass fill up well, and no long sequence runs alone at the end.
   std::vector<size_t> order(documents.size());
   std::iota(order.begin(), order.end(), size_t{0});
   std::stable_sort(order.begin(), order.end(),

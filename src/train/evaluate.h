@@ -36,7 +36,7 @@ struct EvaluationOptions {
   std::function<void(int64_t done, int64_t total)> progress = {};
 };
 
-// An answer is one line, so a text is not continued behind its first line that is not blank: its score stays the same.
+// An answer is the first line that is not blank, so generation stops after that line. The score is the same.
 // Error (kExitUsage) if a prompt is longer than the generator's longest_prompt().
 template <class Float>
 EvaluationResult evaluate_questions(const Device& device, Generator<Float>& generator, const Dataset& dataset,

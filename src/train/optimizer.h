@@ -25,9 +25,9 @@ class Optimizer {
 
   // State for `count` values. Its tensors are named after the values' range: "lora.m", "lora.v".
   void place(Arena& arena, const std::string& range, int64_t count);
-  // Enqueued: the state of a run that begins.
+  // Enqueued: sets the state to zero, as at the start of a run.
   void clear(const Device& device) const;
-  // Enqueued: values (count) change by their gradients (count). UpdateDecision wrote the factors.
+  // Enqueued: updates values (count) by their gradients (count), with the factors that UpdateDecision wrote.
   void enqueue(const Device& device, float* values, const float* gradients, const AdamWFactors* factors) const;
 
   const OptimizerOptions& options() const { return options_; }

@@ -5,7 +5,7 @@
 //   constant           1
 //   linear             (n - k) / (n - w)
 //   cosine             (1 + cos(pi (k - w) / (n - w))) / 2
-// Linear and cosine come near 0 at k = n - 1 and never use it.
+// Linear and cosine come near 0 at k = n - 1, but never reach it.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +24,7 @@ struct Schedule {
   double learning_rate(int64_t update) const { return peak * factor(update); }
 };
 
-// w: `warmup_steps` where it is above 0, else ceil(updates * warmup_ratio), which is transformers' order of precedence.
+// w: `warmup_steps` if it is above 0, else ceil(updates * warmup_ratio), the same precedence as in transformers.
 int64_t warmup_updates(int64_t updates, int64_t warmup_steps, double warmup_ratio);
 
 }  // namespace tll

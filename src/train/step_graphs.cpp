@@ -11,14 +11,14 @@ StepGraphs::~StepGraphs() {
     if (graph) cuda_close_graph(device_, graph);
 }
 
-// A profile waits after each op, which a graph cannot.
+// A profile waits for the device after each op, which is not possible in a capture.
 bool StepGraphs::wanted(const Device& device) { return !on_host(device) && !device.profile; }
 
 void* StepGraphs::graph_of(const Device& device, const StepShape& shape, const std::function<void()>& body) {
   auto seen = std::find_if(graphs_.begin(), graphs_.end(), [&](const auto& g) { return g.first == shape; });
   if (seen == graphs_.end()) {
     if (graphs_.size() < kMost) graphs_.emplace_back(shape, nullptr);
-    return nullptr;  // the first time as it is: libraries load their kernels then, which must not happen in a capture
+    return nullptr;  // runs directly the first time: libraries then load their kernels, which a capture forbids
   }
   if (!seen->second) device_ = device, seen->second = cuda_capture(device, body);
   return seen->second;

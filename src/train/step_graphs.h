@@ -1,4 +1,4 @@
-// CUDA graphs of a training step, so that it costs one launch.
+// CUDA graphs of a training step, so that a step costs one launch.
 #pragma once
 
 #include <functional>
@@ -9,7 +9,7 @@
 
 namespace tll {
 
-// What a captured part of a step depends on: which part it is, and the sizes that launches are made of.
+// The key of a graph: which part of a step it is, and the sizes that its launches depend on.
 enum class StepPart : uint8_t { whole, micro_batch, update };
 struct StepShape {
   StepPart part;
@@ -17,14 +17,14 @@ struct StepShape {
   bool operator==(const StepShape&) const = default;
 };
 
-// Graphs of steps, one for each shape that occurred twice, so that a step costs one launch (CUDA alone).
+// One graph for each shape that occurred at least twice. CUDA only.
 class StepGraphs {
  public:
   StepGraphs() = default;
   ~StepGraphs();
   StepGraphs(const StepGraphs&) = delete;
   StepGraphs& operator=(const StepGraphs&) = delete;
-  // Runs what body enqueues: as a graph where graphs are to be had, else as it is.
+  // Runs the ops that body enqueues: as a graph if there is one for the shape, else directly.
   template <class Body>
   void run(const Device& device, const StepShape& shape, const Body& body) {
     if (void* graph = wanted(device) ? graph_of(device, shape, body) : nullptr)
@@ -36,9 +36,9 @@ class StepGraphs {
  private:
   static bool wanted(const Device& device);
   void* graph_of(const Device& device, const StepShape& shape, const std::function<void()>& body);
-  static constexpr size_t kMost = 24;  // shapes beyond these are not captured: a graph takes memory of the device
+  static constexpr size_t kMost = 24;  // further shapes are not captured: a graph takes memory of the device
   Device device_;
-  std::vector<std::pair<StepShape, void*>> graphs_;  // null: it occurred once
+  std::vector<std::pair<StepShape, void*>> graphs_;  // null: occurred once
 };
 
 }  // namespace tll

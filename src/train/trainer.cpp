@@ -89,7 +89,7 @@ StepResult Trainer<Float>::step(const Device& device, Loader& loader) {
   result.loss = s.loss / static_cast<double>(info.target_tokens);
   result.grad_norm = s.grad_norm;
   result.skipped = s.skipped != 0;
-  // That a gradient overflows is how the loss scale finds its place; a loss that is not finite is another matter.
+  // Gradients that overflow are how the loss scale finds its value, so such a step is not counted. A loss that is not finite is.
   const bool searching = state.loss_scale > 1 && std::isfinite(result.loss);
   if (!result.skipped || !searching) state.skipped_in_a_row = result.skipped ? state.skipped_in_a_row + 1 : 0;
   state.updates = static_cast<int64_t>(s.updates);

@@ -1,4 +1,4 @@
-// One optimizer step, and the loss over a validation split. Everything here works in memory that was planned beforehand.
+// One optimizer step, and the loss over a validation split. All memory is planned beforehand.
 #pragma once
 
 #include "src/model/llama.h"
@@ -16,20 +16,20 @@ struct TrainerOptions {
   int grad_accum = 1;
 };
 
-// Where a run is. A checkpoint holds it beside the trained values, the optimizer's state and the loader's.
+// The position of a run. A checkpoint holds it, the trained values, the optimizer's state and the loader's state.
 struct TrainerState {
   int64_t step = 0;     // steps done
-  int64_t updates = 0;  // of them, those that changed the weights: AdamW's t
+  int64_t updates = 0;  // steps that changed the weights: AdamW's t
   int64_t skipped_in_a_row = 0;
   double loss_scale = 1;  // fp16: what the loss is multiplied by (kernels/update.h)
-  int64_t steady = 0;     // updates since it changed
+  int64_t steady = 0;     // updates since the last skipped step or growth of the loss scale
 };
 
 struct StepResult {
   double loss = 0;  // mean over the step's targets, before the update
   double grad_norm = 0, lr = 0;
   int64_t tokens = 0, target_tokens = 0;
-  bool skipped = false;  // not finite, or nothing to train: the weights are as they were
+  bool skipped = false;  // not finite, or no targets: the weights did not change
 };
 
 template <class Float>
@@ -40,11 +40,11 @@ class Trainer {
       : model_(model), optimizer_(optimizer), options_(options) {
     if (kScalesLosses) state.loss_scale = UpdateDecision::kFirstLossScale;
   }
-  // Batches, and with `training` what an update needs beside the optimizer's state.
+  // Places the batch and the step's state; with `training` also what an update needs besides the optimizer's state.
   void place(Arena& arena, Arena* staging, bool training);
 
   StepResult step(const Device& device, Loader& loader);
-  // Mean cross entropy over all targets of the loader's split, in file order. `tokens` counts targets.
+  // Mean cross entropy over all targets of the loader's split.
   struct Evaluation {
     double loss = 0;
     int64_t target_tokens = 0;
@@ -65,8 +65,8 @@ class Trainer {
   TrainerOptions options_;
   BatchBuffers buffers_;
   StepGraphs graphs_;
-  double* partial_ = nullptr;
-  StepState *step_ = nullptr, *host_step_ = nullptr;  // (1)  of the device, and the host's copy (on the CPU the same)
+  double* partial_ = nullptr;                         // (SumOfSquares::blocks(n))
+  StepState *step_ = nullptr, *host_step_ = nullptr;  // (1)  on the device, and the host's copy (on the CPU the same)
   AdamWFactors* factors_ = nullptr;                   // (1)
 };
 
