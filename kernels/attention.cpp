@@ -1,5 +1,5 @@
-// On a CPU a task owns one head of one document (forward: one tile of its queries). Scores are kept transposed, keys down and
-// queries across: then neither K nor V is ever transposed, and the softmax over keys is a loop over whole vectors of queries.
+// On a CPU a task owns one head of one document (forward: one tile of its queries). Scores are kept transposed, a row for each
+// key: then neither K nor V is ever transposed, and the online softmax over keys runs on whole vectors of queries.
 #include "kernels/attention.h"
 
 #include <omp.h>
@@ -12,11 +12,11 @@ namespace {
 constexpr int kQueries = kQueryTile, kKeys = kKeyTile;
 constexpr int pad(int d) { return attention_pad(d); }
 static_assert(kAttentionPad % kPad == 0 && kQueries % kPad == 0);
-// The tiles of one thread. Forward: qt, scores, o, k, v, 3 rows. Backward: qt, dot, q, dout, dq, k, v, p, ds, 2 rows.
+// Floats of one thread's tiles. Forward: qt, scores, o, k, v, 3 rows. Backward: qt, dot, q, dout, dq, k, v, p, ds, 2 rows.
 constexpr int64_t forward_tiles(int D) { return attention_forward_tiles(D); }
 constexpr int64_t backward_tiles(int D) { return attention_backward_tiles(D); }
 
-// Rows of a head as float, padded with zeros to a whole number of vectors: in place where they already are so.
+// Rows of a head as float, padded with zeros to whole vectors. In place where they are so already.
 struct Rows {
   const float* data;
   ptrdiff_t stride;
@@ -33,7 +33,7 @@ Rows rows_as_float(const Float* x, ptrdiff_t stride, int rows, int D, float* til
   }
   return {tile, width};
 }
-// The transpose of `rows` rows, padded to kQueries columns of zeros.
+// The transpose of `rows` rows, padded with zeros to kQueries columns.
 template <class Float>
 void transposed_as_float(const Float* x, ptrdiff_t stride, int rows, int D, float* tile) {
   for (int d = 0; d < D; d++) {
@@ -42,7 +42,7 @@ void transposed_as_float(const Float* x, ptrdiff_t stride, int rows, int D, floa
   }
 }
 
-// The range of keys that the queries i0 … i1-1 of a document can see, rounded out to tiles.
+// The keys that the queries i0 … i1-1 of a document see; the first one is rounded down to a tile.
 struct KeyRange {
   int begin, end;
 };
@@ -50,7 +50,7 @@ KeyRange visible_keys(int i0, int i1, int window) {
   const int first = window > 0 && i0 - window + 1 > 0 ? i0 - window + 1 : 0;
   return {first / kKeys * kKeys, i1};
 }
-// Overwrites the scores that tile (i0, j0) must not see.
+// The causal mask and the window: overwrites the hidden scores of tile (i0, j0).
 void mask_scores(float* scores, int i0, int queries, int j0, int keys, int window, float value) {
   if (j0 + keys - 1 <= i0 && (window == 0 || i0 + queries - 1 - window < j0)) return;
   for (int j = 0; j < keys; j++) {

@@ -1,20 +1,22 @@
-// Forward: a block owns one tile of queries of one head, a warp 32 of them (float: 8), a thread parts of four rows (float: one);
-// see attention_tiles.cuh. Tiles of keys and values stream by: the next keys are on their way while the values are used.
-// Decoding: a block owns one query; eight lanes own a key for the scores, a warp every fourth key for the sum of values.
+// Forward (FlashAttention-2): a block owns a tile of queries of one head, a warp 32 of them (float: 8), a thread parts of four
+// rows (float: one); see attention_tiles.cuh. Tiles of keys and values stream by; the next keys are loaded while the values are
+// used.
+//
+// Decoding: a block owns one query. For the scores eight lanes own a key; for the sum of values a warp owns every fourth key.
 #include "kernels/attention.h"
 #include "kernels/attention_tiles.cuh"
 
 namespace tll {
 namespace {
 
-// Two slabs of 16 rows a warp: for each 16 x 16 of keys or values, an ldmatrix feeds four products instead of two, so that shared
-// memory (128 bytes a clock, 4 clocks an ldmatrix) keeps up with the tensor cores (2 clocks a product on sm_80): for D 128 and 48
-// keys 64 ldmatrix and 192 products, where one slab needs 56 for 96 and would wait for them. More warps in place of rows would
-// save nothing. 64 keys spill; queries stay in shared memory (64 registers, for 16 of the 64 ldmatrix).
+// Two slabs of 16 rows a warp: an ldmatrix of 16 x 16 keys or values then feeds four mma instead of two. Shared memory (128 bytes
+// a clock, 4 clocks an ldmatrix) keeps up with the tensor cores (2 clocks an mma on sm_80): at D 128 and 48 keys a warp needs 64
+// ldmatrix for 192 mma; with one slab 56 for 96, and the tensor cores would wait. More warps instead of rows would save nothing.
+// 64 keys spill. Queries stay in shared memory, which costs 16 of the 64 ldmatrix; registers for them would be 64.
 template <class Float, int kD>
 using ForwardTile = Tile<Float, kD, std::is_same_v<Float, float> ? 1 : 2>;
 
-// Blocks that registers and shared memory let an SM hold.
+// Blocks of an SM that registers and shared memory allow.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
 template <int kD>
 constexpr int kForwardBlocks = 2;
@@ -44,7 +46,7 @@ __global__ void __launch_bounds__(kAttentionThreads, kForwardBlocks<kD>)
     T::template load<kKeys>(tile, from + j0 * stride, stride, end - j0, D, vector);
   };
 
-  // The first key that each row sees; the last one is its own. Rows beyond the end are computed and not stored.
+  // The first key that each row sees. The last one is its own. Rows beyond the end are computed and not stored.
   __shared__ int first[T::kOwn];
   for (int i = static_cast<int>(threadIdx.x); i < T::kOwn; i += kAttentionThreads)
     first[i] = i < rows ? documents.first_key(i0 + i) : begin;
@@ -61,7 +63,7 @@ __global__ void __launch_bounds__(kAttentionThreads, kForwardBlocks<kD>)
     cp_async_wait_group<1>();
     __syncthreads();  // the keys are there
     float s[kScores];
-    T::template products<kKeys>(s, q_tile, k_tile);
+    T::template matmul_nt<kKeys>(s, q_tile, k_tile);
     __syncthreads();  // nobody reads the keys any more
     if (j0 + kKeys < end) load(k_tile, k, j0 + kKeys);
     cp_async_commit();

@@ -1,4 +1,4 @@
-// Causal grouped-query attention over packed documents, in tiles, without ever forming the (T, T) matrix
+// Causal grouped-query attention over packed documents, in tiles with an online softmax: the (N, N) scores are never stored
 // (FlashAttention: Dao et al. 2022; FlashAttention-2: Dao 2023).
 //
 // Query head h reads key/value head g = h / (H/G). Documents are the ranges cu_seqlens[i] … cu_seqlens[i+1] of the N rows;
@@ -17,8 +17,7 @@
 
 namespace tll {
 
-// Tiles of the CPU implementation, here because scratch sizes follow from them; all are float and padded to kAttentionPad
-// columns.
+// Tiles of the CPU implementation, which give the sizes of its scratch. All are float, padded to kAttentionPad columns.
 inline constexpr int kQueryTile = 48, kKeyTile = 64, kAttentionPad = 16;
 constexpr int attention_pad(int d) { return (d + kAttentionPad - 1) / kAttentionPad * kAttentionPad; }
 constexpr int64_t attention_forward_tiles(int D) {
@@ -28,7 +27,7 @@ constexpr int64_t attention_backward_tiles(int D) {
   return static_cast<int64_t>(attention_pad(D)) * (5 * kQueryTile + 2 * kKeyTile) + 2 * kKeyTile * kQueryTile + 2 * kQueryTile;
 }
 
-// The (query, key) pairs that one head sees: what the arithmetic is proportional to.
+// The visible (query, key) pairs of one head, which the arithmetic is proportional to.
 inline double visible_pairs(const int32_t* cu_seqlens, int docs, int window) {
   double pairs = 0;
   for (int d = 0; d < docs; d++) {
@@ -102,8 +101,8 @@ struct AttentionBackward {
   void cuda(const Device&) const;
 };
 
-// Keys and values of N new tokens, as they lie in qkv, to the cache of their sequences: row n to place positions[n] of slot
-// slots[n]. A negative slot is none: padding.
+// Writes keys and values of N new tokens, as they lie in qkv, to the KV cache: row n to place positions[n] of slot slots[n]. A
+// negative slot is padding and not written.
 template <class Float>
 struct CacheWrite {
   using Scalar = Float;
@@ -123,7 +122,7 @@ struct CacheWrite {
   void cuda(const Device&) const;
 };
 
-// One new token for each of B sequences against its cache of keys and values: generation.
+// Generation: one new token of each of B sequences attends to the KV cache of its sequence.
 template <class Float>
 struct AttentionDecode {
   using Scalar = Float;

@@ -1,8 +1,8 @@
-// Three launches, none of which adds to what another block writes:
+// Three launches. No two blocks write to one place:
 //   delta_kernel    a warp owns one row of one head: dout·out
-//   keys_kernel     a block owns a tile of keys of one key/value head and walks the queries of all heads of the group: dk, dv
-//   queries_kernel  a block owns a tile of queries of one head and walks its keys: dq
-// Scores are formed again in both. Threads own rows as attention_tiles.cuh says; tiles come one ahead, in two stages.
+//   keys_kernel     a block owns a tile of keys of one key/value head and streams the queries of all heads of the group: dk, dv
+//   queries_kernel  a block owns a tile of queries of one head and streams its keys: dq
+// The last two recompute the scores. Tiles that stream are double-buffered; attention_tiles.cuh says which thread owns what.
 #include "kernels/attention.h"
 #include "kernels/attention_tiles.cuh"
 
@@ -23,8 +23,8 @@ __global__ void __launch_bounds__(kDeltaThreads) delta_kernel(const __grid_const
   if (lane_id() == 0) op.scratch[task % op.sizes.H * op.sizes.N + task / op.sizes.H] = sum;  // (H, N), as lse
 }
 
-// What the two kernels below have in common. A block owns rows row0 … row0+rows-1 of one side, whose two tiles stay, and walks
-// the rows of the other side, whose two tiles stream by, each in two stages.
+// What keys_kernel and queries_kernel have in common. A block owns rows row0 … row0+rows-1 of one side: the two tiles own(0) and
+// own(1). The rows of the other side stream by in the tiles stream(0) and stream(1), each with two stages.
 template <class Float, int kD>
 struct BackwardBlock {
   using T = Tile<Float, kD>;
@@ -109,8 +109,8 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
     cp_async_commit();
     const Float *q_tile = q_tiles + stage * kStage, *dout_tile = dout_tiles + stage * kStage;
     float p[kScores], ds[kScores];
-    T::template products<kStream>(p, k_tile, q_tile);
-    T::template products<kStream>(ds, v_tile, dout_tile);
+    T::template matmul_nt<kStream>(p, k_tile, q_tile);
+    T::template matmul_nt<kStream>(ds, v_tile, dout_tile);
 #pragma unroll
     for (int e = 0; e < kScores; e++) {
       const int column = T::template score_column<kStream>(e), i = i0 + column, r = T::template score_row<kStream>(e);
@@ -163,8 +163,8 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
     if (j0 + kStream < end) load(j0 + kStream, stage ^ 1);
     cp_async_commit();
     float p[kScores], ds[kScores];
-    T::template products<kStream>(p, q_tile, k_tiles + stage * kStage);
-    T::template products<kStream>(ds, dout_tile, v_tiles + stage * kStage);
+    T::template matmul_nt<kStream>(p, q_tile, k_tiles + stage * kStage);
+    T::template matmul_nt<kStream>(ds, dout_tile, v_tiles + stage * kStage);
 #pragma unroll
     for (int e = 0; e < kScores; e++) {
       const int j = j0 + T::template score_column<kStream>(e), r = T::template score_row<kStream>(e);

@@ -1,16 +1,15 @@
-// What the kernels of attention are made of: tiles of rows in shared memory, products of two tiles, and who sees whom.
+// What the attention kernels share: tiles of rows in shared memory, matmuls of two tiles, and which query sees which key.
 //
-// A block of four warps owns a tile of rows X; tiles Y of the other side stream by. Tile<Float, kD> gives, for head sizes up to
-// kD:
-//   load(tile, …)          rows from global to shared memory, asynchronously; what is missing in rows or columns becomes 0
-//   products(s, X, Y)      s[x, y] = Σ_d X[x, d] · Y[y, d]
-//   accumulate(a, s, Y)    a[x, d] += Σ_y s[x, y] · Y[y, d]
-// A thread holds some elements of s and of the accumulators; the four lanes of a quad hold all of a row, so that sums and maxima
-// over a row are warp_sum<4> and warp_max<4>. score_row/score_column say which those of s are; rows are numbered within the
-// thread, row(r) within the block's tile.
+// A block of four warps owns a tile of rows X. Tiles Y of the other side stream by. Tile<Float, kD> serves head sizes up to kD:
+//   load(tile, …)          rows from global to shared memory by cp.async; missing rows and columns become 0
+//   matmul_nt(s, X, Y)     s = X·Yᵀ
+//   accumulate(a, s, Y)    a += s·Y
+// s and a lie in registers, spread over the lanes as accumulators of mma are: the four lanes of a quad hold a row, so warp_sum<4>
+// and warp_max<4> reduce it. score_row(e) and score_column(e) locate element e of a thread's s. Rows are numbered within the
+// thread; row(r) is the number within the block's tile.
 //
-// bf16 and fp16: tensor cores; a warp owns 16·kSlabs rows, a thread two of each 16, and s is rounded to the storage type before
-// it is multiplied. float: a warp owns 8 rows, a quad one, everything in fma.
+// bf16 and fp16: tensor cores. A warp owns 16·kSlabs rows, a thread two of each 16, and s is rounded to the storage type before
+// it is multiplied. float: fma. A warp owns 8 rows, a quad one.
 #pragma once
 
 #include "kernels/attention.h"
@@ -51,12 +50,12 @@ struct TileRows {
   }
 };
 
-// kSlabs: m16 tiles of rows that a warp owns. Two halve what is read of Y from shared memory for each product.
+// kSlabs: m16 tiles of rows that a warp owns. Two halve the reads of Y from shared memory for each mma.
 template <class Float, int kD_, int kSlabs_ = 1>
 struct Tile : TileRows<Float, kD_> {
   static constexpr int kD = kD_, kPitch = TileRows<Float, kD_>::kPitch, kSlabs = kSlabs_;
   static constexpr int kOwn = 64 * kSlabs, kMine = 2 * kSlabs;  // rows of the block, of a thread
-  // Rows that stream by, forward and backward: as many as registers allow, and the 64 KiB of shared memory of sm_75.
+  // Rows of a tile that streams by, forward and backward: as many as registers and the 64 KiB of shared memory of sm_75 allow.
   static constexpr int kKeys = kSlabs > 1 ? 48 : 64, kStream = kD > 96 ? 16 : 32;
   static constexpr int kSums = kSlabs * kD / 2;  // accumulators of a thread
   template <int kY>
@@ -75,7 +74,7 @@ struct Tile : TileRows<Float, kD_> {
   }
 
   template <int kY>
-  TLL_DEVICE static void products(float (&s)[kSlabs * kY / 2], const Float* x, const Float* y) {
+  TLL_DEVICE static void matmul_nt(float (&s)[kSlabs * kY / 2], const Float* x, const Float* y) {
     const int lane = static_cast<int>(lane_id());
     const Float* a_row = x + (static_cast<int>(warp_id()) * 16 * kSlabs + (lane & 15)) * kPitch + 8 * (lane >> 4);
     const Float* b_row = y + ((lane & 7) + 8 * (lane >> 4)) * kPitch + 8 * ((lane >> 3) & 1);
@@ -134,8 +133,8 @@ struct Tile : TileRows<Float, kD_> {
     }
   }
 
-  // Accumulators to global memory, times factor(r), by way of the warp's own rows of a tile that no other warp reads: a lane then
-  // writes 16 bytes at a time.
+  // Epilogue: accumulators times factor(r) to global memory. They are staged in the warp's own rows of a tile that no other warp
+  // reads, so that a lane writes 16 bytes at a time.
   template <class Factor>
   TLL_DEVICE static void store(Float* to, int64_t stride, int rows, int D, const float (&sums)[kSums], Float* tile, bool vector,
                                const Factor& factor) {
@@ -184,7 +183,7 @@ struct Tile<float, kD_, 1> : TileRows<float, kD_> {
   }
 
   template <int kY>
-  TLL_DEVICE static void products(float (&s)[kY / 4], const float* x, const float* y) {
+  TLL_DEVICE static void matmul_nt(float (&s)[kY / 4], const float* x, const float* y) {
     const float* mine = x + row(0) * kPitch;
     const float* other = y + static_cast<int>(lane_id() % 4) * kPitch;
 #pragma unroll
@@ -234,15 +233,14 @@ struct Tile<float, kD_, 1> : TileRows<float, kD_> {
   }
 };
 
-// ---- who sees whom
-// -------------------------------------------------------------------------------------------------------------- Query i sees the
-// keys first_key(i) … i, key j is seen by the queries j … query_end(j)-1. Both rise with their argument, so a tile's bounds are
-// those of its first and last row.
-
+// ---- which query sees which key --------------------------------------------------------------------------------------------
+//
+// Query i sees the keys first_key(i) … i. Key j is seen by the queries j … query_end(j)-1. Both bounds are monotone, so those of
+// a tile are those of its first and last row.
 struct Documents {
   const int32_t* bounds;  // (docs + 1)
   int docs, window;
-  // The last document that begins at or before row i: empty ones are passed over.
+  // The last document that begins at or before row i, so never an empty one.
   TLL_DEVICE int document(int i) const {
     int low = 0, high = docs - 1;
     while (low < high) {
@@ -264,8 +262,7 @@ struct Documents {
   }
 };
 
-// ---- launching
-// ------------------------------------------------------------------------------------------------------------------
+// ---- launching -------------------------------------------------------------------------------------------------------------
 
 inline constexpr float kLog2e = 1.4426950408889634f;
 

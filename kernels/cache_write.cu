@@ -13,6 +13,7 @@ __global__ void __launch_bounds__(kThreads) cache_write_kernel(const __grid_cons
   if (slot < 0) return;  // the whole block
   const int64_t to = (static_cast<int64_t>(slot) * op.capacity + op.positions[n]) * op.W,
                 from = static_cast<int64_t>(n) * op.stride;
+#pragma unroll 1
   for (int c = threadIdx.x * kVec<Float>; c < op.W; c += kThreads * kVec<Float>) {
     if (vector) {  // W is a multiple of kVec
       store_vec(op.keys + to + c, load_vec<kVec<Float>>(op.k + from + c));

@@ -1,9 +1,9 @@
-// The library is column-major. A row-major matrix read by columns is its transpose, so the library is asked for
+// The library is column-major. A row-major matrix read by columns is its transpose, so the library computes
 //
 //   outᵀ (cols, rows) = alpha · Bᵀ (cols, inner) · Aᵀ (inner, rows)  [+ outᵀ]
 //
-// in which its first operand is our b and its second our a. Of an operand that is stored as its name says, reading by columns is
-// the transpose already; one that is stored transposed is to be transposed by the library.
+// Its first operand is our b, its second our a. Reading by columns transposes an operand; the library transposes again what is
+// stored transposed.
 #include <cublasLt.h>
 #include <cuda_runtime.h>
 #include <dlfcn.h>
@@ -43,11 +43,11 @@ bool load(Library& library, std::string&) {
   return true;
 }
 #else
-// Of these versions the functions below have the same parameters and constants.
+// These versions have the same functions and constants.
 constexpr const char* kFiles[] = {"libcublasLt.so.13", "/usr/local/cuda/lib64/libcublasLt.so.13", "libcublasLt.so.12",
                                   "/usr/local/cuda/lib64/libcublasLt.so.12"};
 
-// It is never unloaded: other libraries may have loaded it too, and it has work of its own to do when the program exits.
+// Never unloaded: other libraries may have loaded it too, and it has work to do when the program exits.
 bool load(Library& library, std::string& why_not) {
   void* file = nullptr;
   const char* found = nullptr;
@@ -68,8 +68,7 @@ bool load(Library& library, std::string& why_not) {
 }
 #endif
 
-// ---- products that were seen
-// ----------------------------------------------------------------------------------------------------
+// ---- matmuls seen before ----------------------------------------------------------------------------------------------------
 
 // All that the choice of an algorithm depends on.
 struct Shape {
@@ -84,7 +83,7 @@ struct Shape {
 template <class T>
 using Owned = std::unique_ptr<std::remove_pointer_t<T>, cublasStatus_t (*)(T)>;
 
-struct Product {
+struct Prepared {
   Owned<cublasLtMatmulDesc_t> desc;
   Owned<cublasLtMatrixLayout_t> b, a, out;  // in the library's order
   bool served = false;                      // false: it has no algorithm
@@ -96,7 +95,7 @@ cudaDataType_t data_type(DType type) { return type == DType::f32 ? CUDA_R_32F : 
 struct Blas {
   Library library;
   cublasLtHandle_t handle = nullptr;
-  std::map<Shape, Product> products;
+  std::map<Shape, Prepared> prepared;
 
   void check(cublasStatus_t status, const char* what) const {
     if (status != CUBLAS_STATUS_SUCCESS)
@@ -121,7 +120,7 @@ struct Blas {
     transpose(CUBLASLT_MATMUL_DESC_TRANSB, s.a_transposed);
     return desc;
   }
-  void choose(const Shape& s, Product& product) const {
+  void choose(const Shape& s, Prepared& op) const {
     cublasLtMatmulPreference_t made = nullptr;
     check(library.MatmulPreferenceCreate(&made), "MatmulPreferenceCreate");
     const Owned<cublasLtMatmulPreference_t> preference{made, library.MatmulPreferenceDestroy};
@@ -136,26 +135,24 @@ struct Blas {
     constexpr int kMost = 8;
     cublasLtMatmulHeuristicResult_t results[kMost];
     int count = 0;
-    const cublasStatus_t status =
-        library.MatmulAlgoGetHeuristic(handle, product.desc.get(), product.b.get(), product.a.get(), product.out.get(),
-                                       product.out.get(), made, kMost, results, &count);
+    const cublasStatus_t status = library.MatmulAlgoGetHeuristic(handle, op.desc.get(), op.b.get(), op.a.get(), op.out.get(),
+                                                                 op.out.get(), made, kMost, results, &count);
     if (status == CUBLAS_STATUS_NOT_SUPPORTED) return;
     check(status, "MatmulAlgoGetHeuristic");
-    for (int i = 0; i < count && !product.served; i++) {  // the fastest first
-      product.served = results[i].state == CUBLAS_STATUS_SUCCESS && results[i].workspaceSize <= s.workspace;
-      product.algo = results[i].algo;
+    for (int i = 0; i < count && !op.served; i++) {  // the fastest first
+      op.served = results[i].state == CUBLAS_STATUS_SUCCESS && results[i].workspaceSize <= s.workspace;
+      op.algo = results[i].algo;
     }
   }
-  const Product& find(const Shape& s) {
-    const auto seen = products.find(s);
-    if (seen != products.end()) return seen->second;
+  const Prepared& find(const Shape& s) {
+    const auto seen = prepared.find(s);
+    if (seen != prepared.end()) return seen->second;
     const DType t = s.type;
-    Product product{description(s),
-                    s.b_transposed ? layout(t, s.cols, s.inner, s.b_stride) : layout(t, s.inner, s.cols, s.b_stride),
-                    s.a_transposed ? layout(t, s.inner, s.rows, s.a_stride) : layout(t, s.rows, s.inner, s.a_stride),
-                    layout(s.out_dtype, s.rows, s.cols, s.out_stride)};
-    choose(s, product);
-    return products.emplace(s, std::move(product)).first->second;
+    Prepared op{description(s), s.b_transposed ? layout(t, s.cols, s.inner, s.b_stride) : layout(t, s.inner, s.cols, s.b_stride),
+                s.a_transposed ? layout(t, s.inner, s.rows, s.a_stride) : layout(t, s.rows, s.inner, s.a_stride),
+                layout(s.out_dtype, s.rows, s.cols, s.out_stride)};
+    choose(s, op);
+    return prepared.emplace(s, std::move(op)).first->second;
   }
 };
 
@@ -176,7 +173,7 @@ void* open_cublas(std::string& why_not) {
 void close_cublas(void* opened) {
   const std::unique_ptr<Blas> blas(static_cast<Blas*>(opened));
   if (!blas) return;
-  blas->products.clear();
+  blas->prepared.clear();
   blas->check(blas->library.Destroy(blas->handle), "Destroy");
 }
 
@@ -186,8 +183,9 @@ std::string cublas_version(const void* opened) {
 }
 
 bool cublas_matmul(const Device& device, const Matmul<float>& op) {
-  if (!cublas_serves(op) || !aligned(op.a.data) || !aligned(op.b.data) || !aligned(op.out.data) || !aligned(op.addend)) return false;
-  // The workspace begins at a multiple of 256 bytes, and its size is what is left where that is farthest.
+  if (!cublas_serves(op) || !aligned(op.a.data) || !aligned(op.b.data) || !aligned(op.out.data) || !aligned(op.addend))
+    return false;
+  // The workspace begins at a multiple of 256 bytes. Its size is what is left in the worst case.
   constexpr size_t kUnit = 256;
   const size_t scratch = op.scratch.data ? static_cast<size_t>(op.scratch.size) * sizeof(float) : 0;
   const size_t workspace = scratch < kUnit ? 0 : (scratch - (kUnit - sizeof(float))) / kUnit * kUnit;
@@ -195,17 +193,17 @@ bool cublas_matmul(const Device& device, const Matmul<float>& op) {
   const size_t skipped = (kUnit - reinterpret_cast<uintptr_t>(begin) % kUnit) % kUnit;
 
   Blas& blas = *static_cast<Blas*>(device.blas);
-  const Product& product = blas.find({op.rows(), op.cols(), op.inner(), op.a.dtype, op.out.dtype, op.a.transposed, op.b.transposed,
-                                      op.a.stride, op.b.stride, op.out.stride, workspace});
-  if (!product.served) return false;
+  const Prepared& prepared = blas.find({op.rows(), op.cols(), op.inner(), op.a.dtype, op.out.dtype, op.a.transposed,
+                                        op.b.transposed, op.a.stride, op.b.stride, op.out.stride, workspace});
+  if (!prepared.served) return false;
   const float alpha = static_cast<float>(op.alpha), beta = op.accumulate ? 1.0f : 0.0f;
   const cublasStatus_t status = blas.library.Matmul(
-      blas.handle, product.desc.get(), &alpha, op.b.data, product.b.get(), op.a.data, product.a.get(), &beta,
-      op.accumulate && op.addend ? op.addend : op.out.data, product.out.get(), op.out.data, product.out.get(), &product.algo,
+      blas.handle, prepared.desc.get(), &alpha, op.b.data, prepared.b.get(), op.a.data, prepared.a.get(), &beta,
+      op.accumulate && op.addend ? op.addend : op.out.data, prepared.out.get(), op.out.data, prepared.out.get(), &prepared.algo,
       workspace ? begin + skipped : nullptr, workspace, static_cast<cudaStream_t>(device.stream));
   if (status != CUBLAS_STATUS_SUCCESS)
-    fail(kExitFault, "the GPU failed: a product of {} x {} x {} by {} ({})", op.rows(), op.cols(), op.inner(), cublas_version(&blas),
-         blas.library.GetStatusName(status));
+    fail(kExitFault, "the GPU failed: a product of {} x {} x {} by {} ({})", op.rows(), op.cols(), op.inner(),
+         cublas_version(&blas), blas.library.GetStatusName(status));
   return true;
 }
 

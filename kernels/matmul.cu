@@ -1,15 +1,16 @@
-// Large products go to cuBLASLt where it is installed (cublas_lt.h). Of the four kernels for all others, which one runs depends
-// on sizes and types alone, so that a product has the same bits wherever its operands lie.
+// Large matmuls go to cuBLASLt where it is installed (cublas_lt.h). Which of the four kernels here runs depends on sizes and
+// types alone, so the bits do not depend on where operands lie.
 //
-//   dot_rows_kernel        up to 8 rows (generation): a warp owns one column of the result, that is one row of the weight, and
-//                          reads it once, 8 elements a lane at a time.
-//   matmul_mma_kernel      both operands bf16 or both fp16. A block owns a tile of the result, a warp 64 x 32 or 32 x 32 of it,
-//                          in the accumulators of m16n8k16; tiles of 32 of the inner dimension come by cp.async, one ahead.
-//   matmul_fma_kernel      all other types, and bf16 before sm_80: a block owns 64 x 64, a thread 4 x 4; operands become float in
-//                          shared memory.
-//   add_splits_kernel      where tiles are few and the sum is long, the sum is cut; a thread adds four results' parts, in order.
+//   dot_rows_kernel     up to 8 rows (generation). A warp owns one column of the result, which is one row of the weight. It reads
+//                       that row once, 8 elements a lane at a time.
+//   matmul_mma_kernel   both operands bf16, or both fp16: tensor cores. A block owns a tile of the result, a warp 64 x 32 or
+//                       32 x 32 of it, in the accumulators of m16n8k16. Tiles of 32 along inner are double-buffered by cp.async.
+//   matmul_fma_kernel   all other types, and bf16 before sm_80. A block owns 64 x 64, a thread 4 x 4. Operands become float in
+//                       shared memory.
+//   add_splits_kernel   the reduction of split-K, which is used where tiles are few and inner is long. A thread adds the parts
+//                       of four results, in order.
 //
-// Operands lie in shared memory as they lie in global memory; it is ldmatrix that transposes.
+// A tile lies in shared memory as it lies in global memory; ldmatrix transposes it.
 #include <algorithm>
 
 #include "kernels/cublas_lt.h"
@@ -20,11 +21,10 @@ namespace {
 
 constexpr int kInnerTile = 32;
 
-// One launch's share of a product: part blockIdx.z of `splits` of the sum, to `partial` (splits, rows, cols) if there are
-// several.
+// A launch with split-K: blocks of blockIdx.z sum that part of inner, to `partial` (splits, rows, cols) if there are several.
 struct Part {
   Matmul<float> op;
-  int splits, inner_split;  // elements of the sum in a part
+  int splits, inner_split;  // elements of inner in a part
   float* partial;
   bool vector_out, vector_partial;  // rows are aligned for 128-bit accesses
 };
@@ -40,7 +40,7 @@ TLL_DEVICE float load_any(const void* data, DType dtype, int64_t i) {
   }
 }
 
-// out[row, col …] = or += sums, rounded once; what lies beyond the last column is left out.
+// Epilogue: out[row, col …] = or += alpha · sums, rounded once. Columns beyond the last are left out.
 template <class Out, int kCount>
 TLL_DEVICE void store_as(const Matmul<float>& op, int64_t row, int64_t col, const float (&sums)[kCount], bool vector) {
   const int64_t place = row * op.out.stride + col;
@@ -76,7 +76,7 @@ TLL_DEVICE void store_part(const Part& part, int64_t row, int64_t col, const flo
 
 constexpr int kAddThreads = 256, kAddOwn = 4;
 
-// A thread owns four neighbouring results of a row.
+// A thread owns four neighbours of a row.
 __global__ void __launch_bounds__(kAddThreads) add_splits_kernel(const __grid_constant__ Part part) {
   const int64_t rows = part.op.rows(), cols = part.op.cols(), chunks = ceil_div<int64_t>(cols, kAddOwn);
   const int64_t i = int64_t{blockIdx.x} * kAddThreads + threadIdx.x;
@@ -137,14 +137,14 @@ using Small = Tiling<64, 64, 2, 2>;
 using Narrow = Tiling<128, 32, 4, 1>;  // LoRA: x·Aᵀ, dy·B, dB
 using Flat = Tiling<32, 128, 1, 4>;    // LoRA: dA
 
-// An operand's tile in shared memory: `kLines` stored rows of kWidth elements, padded so that ldmatrix meets no bank conflict.
+// An operand's tile in shared memory: kLines stored rows of kWidth elements, padded against bank conflicts of ldmatrix.
 template <int kSize, bool kAlongInner>
 struct OperandTile {
   static constexpr int kLines = kAlongInner ? kSize : kInnerTile, kWidth = kAlongInner ? kInnerTile : kSize;
   static constexpr int kPitch = kWidth + 8;
 };
 
-// Elements (first … first+kSize-1) x (k … k+31) of an operand to shared memory; what lies outside (size, inner) becomes 0.
+// Elements (first … first+kSize-1) x (k … k+31) of an operand to shared memory. What lies outside of (size, inner) becomes 0.
 template <class Float, int kSize, bool kAlongInner, int kThreads>
 TLL_DEVICE void load_tile(Float* tile, const Float* __restrict__ data, int64_t stride, int first, int size, int k, int inner,
                           bool vector) {
@@ -162,7 +162,7 @@ TLL_DEVICE void load_tile(Float* tile, const Float* __restrict__ data, int64_t s
   }
 }
 
-// A warp's 16 rows of results on their way through shared memory, in floats.
+// The epilogue stages 16 rows of a warp's results in shared memory, as floats.
 constexpr int kStoreCols = 32, kStorePitch = kStoreCols + 8;
 
 template <class Float, class Shape, bool kTransA, bool kTransB>
@@ -254,7 +254,7 @@ __global__ void __launch_bounds__(Shape::kThreads)
 
 constexpr int kFmaTile = 64, kFmaInner = 16, kFmaThreads = 256, kFmaPitch = kFmaTile + 4;
 
-// tile[k][line] of m (lines, inner); neighbouring threads read what lies side by side in memory.
+// tile[k][line] of m (lines, inner). Neighbouring threads read neighbouring elements.
 TLL_DEVICE void load_fma_tile(float* tile, const ConstMatrix& m, int first, int k0, int end) {
   const bool along_inner = !m.transposed;
 #pragma unroll
@@ -309,9 +309,9 @@ bool vector_results(const Matmul<float>& op) {
          vec_aligned<16>(static_cast<const char*>(op.addend), stride);
 }
 
-// Cuts a long sum where a launch would have fewer than this many blocks. The number does not follow the GPU: the bits would.
+// Split-K where a launch would have fewer than kEnoughBlocks blocks. The number does not follow the GPU, since the bits would.
 constexpr int kEnoughBlocks = 128, kLeastInner = 256;
-Part divide(const Matmul<float>& op, int blocks) {
+Part split_inner(const Matmul<float>& op, int blocks) {
   int splits = 1;
   const int64_t results = static_cast<int64_t>(op.rows()) * op.cols();
   if (blocks < kEnoughBlocks && op.inner() >= 2 * kLeastInner && op.scratch.data)
@@ -334,7 +334,7 @@ void finish(const Device& device, const Part& part) {
 template <class Float, class Shape, bool kTransA, bool kTransB>
 void launch_mma(const Device& device, const Matmul<float>& op) {
   const int m = tiles(op.rows(), Shape::kRows), n = tiles(op.cols(), Shape::kCols);
-  const Part part = divide(op, m * n);
+  const Part part = split_inner(op, m * n);
   const dim3 grid(static_cast<unsigned>(m), static_cast<unsigned>(n), static_cast<unsigned>(part.splits));
   launch<matmul_mma_kernel<Float, Shape, kTransA, kTransB>>(grid, Shape::kThreads, 0, stream_of(device), part,
                                                             vector_rows<Float>(op.a), vector_rows<Float>(op.b));
@@ -376,7 +376,7 @@ void Matmul<Acc>::cuda(const Device& device) const {
   if (same && a.dtype == DType::bf16 && tensor_cores_multiply<bf16>(device.arch)) return tensor_core_matmul<bf16>(device, *this);
   if (same && a.dtype == DType::f16) return tensor_core_matmul<half>(device, *this);
   const int m = tiles(rows(), kFmaTile), n = tiles(cols(), kFmaTile);
-  const Part part = divide(*this, m * n);
+  const Part part = split_inner(*this, m * n);
   const dim3 grid(static_cast<unsigned>(m), static_cast<unsigned>(n), static_cast<unsigned>(part.splits));
   launch<matmul_fma_kernel>(grid, kFmaThreads, 0, stream_of(device), part);
   finish(device, part);

@@ -1,9 +1,9 @@
-// A small matrix product for tiles that lie in the first two levels of cache: what attention is made of on a CPU.
+// A GEMM for tiles in the first two levels of cache: what attention on a CPU is made of.
 //
 //   C (M, N) = or += A (M, K) · B (K, N)
 //
-// A has any strides (so it may be transposed), B and C are row-major, N is a multiple of kLanes. A block of C is held in
-// registers; each step loads a few vectors of B and broadcasts single elements of A, which needs no packing.
+// A has any strides (so it may be transposed), B and C are row-major, N is a multiple of kLanes. The micro-kernel holds a block
+// of C in registers; each step loads a few vectors of B and broadcasts single elements of A, so nothing is packed.
 #pragma once
 
 #include <cstddef>

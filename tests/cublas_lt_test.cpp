@@ -1,4 +1,4 @@
-// Which products cuBLASLt serves: a rule of sizes, types and strides.
+// Which matmuls cuBLASLt serves: a rule of sizes, types and strides.
 #include "kernels/cublas_lt.h"
 
 #include <gtest/gtest.h>
@@ -11,7 +11,7 @@ Matmul<float> linear(int N, int out, int in, DType type = DType::bf16) {
   return {.out = {nullptr, type, N, out, out}, .a = {nullptr, type, N, in, in}, .b = ConstMatrix{nullptr, type, out, in, in}.t()};
 }
 
-TEST(CublasLt, ServesLargeProductsAlone) {
+TEST(CublasLt, ServesLargeMatmulsAlone) {
   // Llama-3.1-8B: query and output, key and value, gate and up, down, and the head.
   for (const auto& [out, in] : {std::pair{4096, 4096}, {1024, 4096}, {14336, 4096}, {4096, 14336}, {128256, 4096}}) {
     EXPECT_TRUE(cublas_serves(linear(4096, out, in))) << out << " " << in;

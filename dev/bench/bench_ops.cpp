@@ -178,16 +178,16 @@ double median_seconds(const Device& device, const BenchCase& c, const Effort& ef
 // ---- results ------------------------------------------------------------------------------------------------------------------
 
 struct Ceilings {
-  double copy = 0;                  // bytes a second
-  std::map<DType, double> product;  // flops a second
+  double copy = 0;                 // bytes a second
+  std::map<DType, double> matmul;  // flops a second
 };
 struct Result {
   BenchCase op;
   double seconds;
   double roof_share(const Ceilings& c) const {
-    return std::max(op.cost.bytes / c.copy, op.cost.flops / c.product.at(op.dtype)) / seconds;
+    return std::max(op.cost.bytes / c.copy, op.cost.flops / c.matmul.at(op.dtype)) / seconds;
   }
-  bool memory_bound(const Ceilings& c) const { return op.cost.bytes / c.copy >= op.cost.flops / c.product.at(op.dtype); }
+  bool memory_bound(const Ceilings& c) const { return op.cost.bytes / c.copy >= op.cost.flops / c.matmul.at(op.dtype); }
   double tflops() const { return op.cost.flops / seconds / 1e12; }
 };
 
@@ -261,23 +261,23 @@ int bench(Options options) {
   std::set<std::string> seen;  // what is float whatever the type is timed once
   for (DType dtype : options.dtypes) {
     if (!gpu && dtype == DType::f16) fail(kExitUsage, "--dtype fp16 runs on CUDA only");
-    const BenchCase product = matmul_ceiling(sizes, dtype);
-    ceilings.product[dtype] = product.cost.flops / median_seconds(device, product, effort);
+    const BenchCase largest = matmul_ceiling(sizes, dtype);
+    ceilings.matmul[dtype] = largest.cost.flops / median_seconds(device, largest, effort);
     for (BenchCase& c : all_cases(sizes, dtype))
       if ((options.ops.empty() || options.ops.contains(c.op)) && seen.insert(c.op + c.shape + dtype_name(c.dtype)).second)
         cases.push_back(std::move(c));
   }
   if (cases.empty()) fail(kExitUsage, "no op has a name given with --op");
-  // What is bound by memory needs no rate of products; this keeps the roof of float ops defined where only bf16 was measured.
-  for (const BenchCase& c : cases) ceilings.product.try_emplace(c.dtype, ceilings.product.begin()->second);
+  // What is bound by memory needs no rate of matmuls; this keeps the roof of float ops defined where only bf16 was measured.
+  for (const BenchCase& c : cases) ceilings.matmul.try_emplace(c.dtype, ceilings.matmul.begin()->second);
 
   nlohmann::ordered_json json{
       {"device", name}, {"arch", device.arch}, {"rows", sizes.N}, {"copy_gb_per_second", ceilings.copy / 1e9}};
-  for (DType dtype : options.dtypes) json["matmul_tflops"][dtype_name(dtype)] = ceilings.product[dtype] / 1e12;
+  for (DType dtype : options.dtypes) json["matmul_tflops"][dtype_name(dtype)] = ceilings.matmul[dtype] / 1e12;
   if (!options.json) {
     fmt::print("{}: copy {:.0f} GB/s", name, ceilings.copy / 1e9);
     for (DType dtype : options.dtypes)
-      fmt::print(", product {} {:.2f} TFLOP/s", dtype_name(dtype), ceilings.product[dtype] / 1e12);
+      fmt::print(", product {} {:.2f} TFLOP/s", dtype_name(dtype), ceilings.matmul[dtype] / 1e12);
     fmt::print("\n{:<19} {:<46} {:<5} {:>10} {:>9} {:>9} {:>7}  {}\n", "op", "shape", "dtype", "us", "GB/s", "TFLOP/s", "of roof",
                "target");
   }
