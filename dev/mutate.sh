@@ -155,7 +155,7 @@ build() {
   command=${link/-o test_gradients/"-o $dir/test_gradients"}
   ${command/build\/tests\/test_gradients.o/"build/tests/test_gradients.o$objects"}
 }
-# Whether bf16 can be built alone: the types of a product are no template's, and an op without types would be there twice.
+# Whether bf16 can be built alone: matmul has no instantiation for bf16, and an op without types would be there twice.
 has_types() {
   local source
   for source in "$@"; do

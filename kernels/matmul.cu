@@ -306,7 +306,7 @@ int tiles(int size, int tile) { return (size + tile - 1) / tile; }
 bool vector_results(const Matmul<float>& op) {
   const int64_t stride = op.out.stride * static_cast<int64_t>(dtype_bytes(op.out.dtype));
   return vec_aligned<16>(static_cast<const char*>(op.out.data), stride) &&
-         vec_aligned<16>(static_cast<const char*>(op.addend), stride);
+         vec_aligned<16>(static_cast<const char*>(op.addend), 0);  // its stride is out's
 }
 
 // Split-K where a launch would have fewer than kEnoughBlocks blocks. The number does not follow the GPU, since the bits would.
