@@ -75,6 +75,15 @@ struct ProfileScope {
   std::chrono::steady_clock::time_point start;
 };
 
+// f(float{}), f(bf16{}) or f(half{}): the type of an operand that is known at run time.
+template <class F>
+TLL_INLINE decltype(auto) with_storage_type(DType type, const F& f) {
+  TLL_CHECK(type == DType::f32 || type == DType::bf16 || type == DType::f16, "an operand in {}", dtype_name(type));
+  if (type == DType::f32) return f(float{});
+  if (type == DType::bf16) return f(bf16{});
+  return f(half{});
+}
+
 template <class Op>
 void run(const Device& device, const Op& op) {
   op.check();

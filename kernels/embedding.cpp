@@ -21,16 +21,7 @@ void EmbeddingForward<Float>::cpu() const {
   if constexpr (is_oracle<Float>) {
     look_up<Float, Float>(*this);
   } else {
-    switch (table_dtype) {
-      case DType::f32:
-        return look_up<Float, float>(*this);
-      case DType::bf16:
-        return look_up<Float, bf16>(*this);
-      case DType::f16:
-        return look_up<Float, half>(*this);
-      default:
-        TLL_CHECK(false, "table of {}", dtype_name(table_dtype));
-    }
+    with_storage_type(table_dtype, [&](auto type) { look_up<Float, decltype(type)>(*this); });
   }
 }
 

@@ -63,16 +63,7 @@ void look_up(const Device& device, const EmbeddingForward<Float>& op) {
 template <class Float>
 void EmbeddingForward<Float>::cuda(const Device& device) const {
   if (N == 0) return;
-  switch (table_dtype) {
-    case DType::f32:
-      return look_up<Float, float>(device, *this);
-    case DType::bf16:
-      return look_up<Float, bf16>(device, *this);
-    case DType::f16:
-      return look_up<Float, half>(device, *this);
-    default:
-      TLL_CHECK(false, "table of {}", dtype_name(table_dtype));
-  }
+  with_storage_type(table_dtype, [&](auto type) { look_up<Float, decltype(type)>(device, *this); });
 }
 
 template <class Float>

@@ -32,21 +32,13 @@ void dot_rows(const Matmul<float>& op) {
     }
   }
 }
-template <class A, class B>
-void dot_rows_any_out(const Matmul<float>& op) {
-  if (op.out.dtype == DType::f32) return dot_rows<A, B, float>(op);
-  return dot_rows<A, B, bf16>(op);
-}
-template <class A>
-void dot_rows_any_weight(const Matmul<float>& op) {
-  switch (op.b.dtype) {
-    case DType::f32:
-      return dot_rows_any_out<A, float>(op);
-    case DType::bf16:
-      return dot_rows_any_out<A, bf16>(op);
-    default:
-      return dot_rows_any_out<A, half>(op);
-  }
+void dot_rows_any(const Matmul<float>& op) {
+  with_storage_type(op.b.dtype, [&](auto b) {
+    using B = decltype(b);
+    const bool a_float = op.a.dtype == DType::f32, out_float = op.out.dtype == DType::f32;
+    if (a_float) return out_float ? dot_rows<float, B, float>(op) : dot_rows<float, B, bf16>(op);
+    out_float ? dot_rows<bf16, B, float>(op) : dot_rows<bf16, B, bf16>(op);
+  });
 }
 
 // bf16 results of a long sum, which must be rounded once: some rows at a time, first in float.
@@ -91,10 +83,7 @@ void matmul_float(const Matmul<float>& op) {
     if (!op.accumulate) set_rows(op.out, nullptr);
     return;
   }
-  if (op.rows() <= kFewRows && !op.a.transposed && op.b.transposed && (op.a.dtype == DType::f32 || op.a.dtype == DType::bf16)) {
-    if (op.a.dtype == DType::f32) return dot_rows_any_weight<float>(op);
-    return dot_rows_any_weight<bf16>(op);
-  }
+  if (op.rows() <= kFewRows && !op.a.transposed && op.b.transposed && op.a.dtype != DType::f16) return dot_rows_any(op);
   if (matmul_bf16(op)) return;
   TLL_CHECK(op.scratch.data && op.scratch.size >= Matmul<float>::scratch_floats(1), "{} floats of scratch", op.scratch.size);
   if (op.out.dtype == DType::f32 || op.inner() <= kInnerOnce) return packed_gemm(op);

@@ -2,9 +2,9 @@
 
 #include <cstring>
 #include <dnnl.hpp>
+#include <map>
 #include <memory>
 #include <optional>
-#include <unordered_map>
 
 namespace tll {
 namespace {
@@ -20,25 +20,12 @@ dnnl::stream& stream() {
   return s;
 }
 
-// All that a primitive is made for. Compared and hashed as bytes, so padding is zeroed.
+// All that a primitive is made for.
 struct Key {
   int64_t rows, cols, inner, stride_a, stride_b, stride_out;
   double alpha;
-  uint8_t transposed_a, transposed_b, out_float, accumulate;
-  uint8_t unused[4];
-  bool operator==(const Key& o) const { return std::memcmp(this, &o, sizeof(Key)) == 0; }
-};
-struct KeyHash {
-  size_t operator()(const Key& k) const {
-    uint64_t words[sizeof(Key) / 8], h = 0;
-    std::memcpy(words, &k, sizeof(Key));
-    for (uint64_t w : words) h = mix(h ^ w);
-    return h;
-  }
-  static uint64_t mix(uint64_t x) {
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
-    return x ^ (x >> 31);
-  }
+  bool transposed_a, transposed_b, out_float, accumulate;
+  auto operator<=>(const Key&) const = default;
 };
 
 struct CachedMatmul {
@@ -96,16 +83,16 @@ std::optional<CachedMatmul> make_matmul(const Key& k) {
 }  // namespace
 
 bool cpu_has_bf16_matmul() {
-  static const bool has = make_matmul(Key{64, 64, 64, 64, 64, 64, 1.0, 0, 1, 0, 0, {}}).has_value();
+  static const bool has = make_matmul(Key{64, 64, 64, 64, 64, 64, 1.0, false, true, false, false}).has_value();
   return has;
 }
 
 bool matmul_bf16(const Matmul<float>& op) {
   if (op.a.dtype != DType::bf16 || op.b.dtype != DType::bf16 || !cpu_has_bf16_matmul()) return false;
-  static std::unordered_map<Key, std::optional<CachedMatmul>, KeyHash> made;
+  static std::map<Key, std::optional<CachedMatmul>> made;
   const Key key{op.rows(),     op.cols(), op.inner(),      op.a.stride,     op.b.stride,
                 op.out.stride, op.alpha,  op.a.transposed, op.b.transposed, op.out.dtype == DType::f32,
-                op.accumulate, {}};
+                op.accumulate};
   auto found = made.find(key);
   if (found == made.end()) found = made.emplace(key, make_matmul(key)).first;
   if (!found->second) return false;

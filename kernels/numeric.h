@@ -13,6 +13,7 @@
 #include <complex>
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #define TLL_INLINE static inline __attribute__((always_inline))
 #ifdef __CUDACC__
@@ -35,37 +36,17 @@ struct half {
 enum class DType : uint8_t { f32, bf16, f16, f64, c128, i32, u8 };
 
 template <class T>
-struct dtype_traits;
-template <>
-struct dtype_traits<float> {
-  static constexpr DType value = DType::f32;
-};
-template <>
-struct dtype_traits<bf16> {
-  static constexpr DType value = DType::bf16;
-};
-template <>
-struct dtype_traits<half> {
-  static constexpr DType value = DType::f16;
-};
-template <>
-struct dtype_traits<double> {
-  static constexpr DType value = DType::f64;
-};
-template <>
-struct dtype_traits<complex> {
-  static constexpr DType value = DType::c128;
-};
-template <>
-struct dtype_traits<int32_t> {
-  static constexpr DType value = DType::i32;
-};
-template <>
-struct dtype_traits<uint8_t> {
-  static constexpr DType value = DType::u8;
-};
+constexpr DType find_dtype() {
+  if constexpr (std::is_same_v<T, float>) return DType::f32;
+  if constexpr (std::is_same_v<T, bf16>) return DType::bf16;
+  if constexpr (std::is_same_v<T, half>) return DType::f16;
+  if constexpr (std::is_same_v<T, double>) return DType::f64;
+  if constexpr (std::is_same_v<T, complex>) return DType::c128;
+  if constexpr (std::is_same_v<T, int32_t>) return DType::i32;
+  if constexpr (std::is_same_v<T, uint8_t>) return DType::u8;
+}
 template <class T>
-inline constexpr DType dtype_of = dtype_traits<T>::value;
+inline constexpr DType dtype_of = find_dtype<T>();  // of another type: does not compile
 
 TLL_INLINE size_t dtype_bytes(DType t) {
   constexpr size_t bytes[] = {4, 2, 2, 8, 16, 4, 1};
@@ -76,32 +57,16 @@ TLL_INLINE const char* dtype_name(DType t) {
   return names[static_cast<int>(t)];
 }
 
+// Oracle types: plain loops, base instruction set.
 template <class Float>
-struct acc_of {
-  using type = float;
-};
-template <>
-struct acc_of<double> {
-  using type = double;
-};
-template <>
-struct acc_of<complex> {
-  using type = complex;
-};
+inline constexpr bool is_oracle = std::is_same_v<Float, double> || std::is_same_v<Float, complex>;
+
+// Ops of this type have a cpu().
 template <class Float>
-using acc_t = typename acc_of<Float>::type;
+inline constexpr bool has_cpu = !std::is_same_v<Float, half>;
 
 template <class Float>
-inline constexpr bool is_oracle = false;  // plain loops, base instruction set
-template <>
-inline constexpr bool is_oracle<double> = true;
-template <>
-inline constexpr bool is_oracle<complex> = true;
-
-template <class Float>
-inline constexpr bool has_cpu = true;  // ops of this type have a cpu()
-template <>
-inline constexpr bool has_cpu<half> = false;
+using acc_t = std::conditional_t<is_oracle<Float>, Float, float>;
 
 // ---- conversions: round to nearest, ties to even ------------------------------------------------------------------------------
 

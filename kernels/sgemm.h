@@ -115,17 +115,10 @@ void pack(float* out, const In* in, int64_t stride, bool along, int first_line, 
 // The lines are rows of m.
 template <int kPanel>
 void pack_any(float* out, const ConstMatrix& m, int first_line, int lines, int first, int inner, float alpha) {
-  const bool along = !m.transposed;
-  switch (m.dtype) {
-    case DType::f32:
-      return pack<kPanel>(out, static_cast<const float*>(m.data), m.stride, along, first_line, lines, first, inner, alpha);
-    case DType::bf16:
-      return pack<kPanel>(out, static_cast<const bf16*>(m.data), m.stride, along, first_line, lines, first, inner, alpha);
-    case DType::f16:
-      return pack<kPanel>(out, static_cast<const half*>(m.data), m.stride, along, first_line, lines, first, inner, alpha);
-    default:
-      TLL_CHECK(false, "matmul of {}", dtype_name(m.dtype));
-  }
+  with_storage_type(m.dtype, [&](auto type) {
+    pack<kPanel>(out, static_cast<const decltype(type)*>(m.data), m.stride, !m.transposed, first_line, lines, first, inner,
+                 alpha);
+  });
 }
 
 // out = or += a finished tile, in fp32 or bf16.

@@ -22,22 +22,6 @@ double normal(uint64_t key, uint64_t i) {
   return std::sqrt(-2 * std::log(u)) * std::cos(2 * std::numbers::pi * v);
 }
 
-void store(void* data, DType dtype, int64_t i, float value) {
-  switch (dtype) {
-    case DType::f32:
-      static_cast<float*>(data)[i] = value;
-      break;
-    case DType::bf16:
-      static_cast<bf16*>(data)[i] = round_to_bf16(value);
-      break;
-    case DType::f16:
-      static_cast<half*>(data)[i] = round_to_half(value);
-      break;
-    default:
-      TLL_CHECK(false, "weights of {}", dtype_name(dtype));
-  }
-}
-
 }  // namespace
 
 void load_weights(const Device& device, WeightStream& stream, const ModelFiles& files, const std::vector<Weight>& weights) {
@@ -83,7 +67,8 @@ void initialize_weights(const Device& device, WeightStream& stream, const std::v
         for (int64_t i = 0; i < n; i++) {
           const double value =
               weight.is_vector() ? (weight.is_bias ? 0 : 1) : 0.02 * normal(key, static_cast<uint64_t>(first + i));
-          store(to, as, i, static_cast<float>(value));
+          with_storage_type(
+              as, [&](auto type) { static_cast<decltype(type)*>(to)[i] = from_acc<decltype(type)>(static_cast<float>(value)); });
         }
       });
     }
