@@ -104,9 +104,9 @@ struct Dropout {
   const Float* x;  // (N, C)
   int N, C;
   double p;      // in [0, 1)
-  uint64_t key;  // from dropout_key(seed, step, micro-batch, layer, input)
+  uint64_t key;  // the layer's id
   bool accumulate;
-  // (1)  device memory, or null. The part of the key that changes every step: the mask's key is then mix64(*step_key + key).
+  // (1)  device memory, or null. dropout_key() of the step and micro-batch: the mask's key is then mix64(*step_key + key).
   const uint64_t* step_key = nullptr;
   void check() const { TLL_CHECK(out && x && N >= 0 && C > 0 && p >= 0 && p < 1, "N {} C {} p {}", N, C, p); }
   Cost cost() const { return {(accumulate ? 3.0 : 2.0) * N * C * sizeof(Float), 2.0 * N * C}; }

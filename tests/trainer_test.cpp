@@ -26,7 +26,7 @@ TEST(BatchBuffers, KeepTheDocumentsAndAtMostOneOfPadding) {
       buffers.place(arena, nullptr, kRows * kSeqLen);
       const int64_t tokens = loader.next_step().tokens;
       loader.micro_batch(0, buffers.view);
-      const Batch batch = buffers.used(Device{}, kRows * kSeqLen);
+      const Batch batch = buffers.upload(Device{}, kRows * kSeqLen);
       ASSERT_GE(batch.N, tokens);
       ASSERT_LT(batch.N, tokens + 64);
       ASSERT_EQ(batch.docs, documents + (batch.N > tokens ? 1 : 0)) << tokens << " tokens";

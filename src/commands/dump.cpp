@@ -48,7 +48,7 @@ Dump run_documents(Session<Float>& session, const Dataset& data, int64_t longest
     buffers.wait(session.device);
     loader.next_step();
     loader.micro_batch(0, buffers.view);
-    const Batch batch = buffers.used(session.device, model.options().max_tokens);
+    const Batch batch = buffers.upload(session.device, model.options().max_tokens);
     model.forward(session.device, batch);
     std::vector<float>& logits = dump.logits.emplace_back();
     for (int first = 0; first < d.length; first += model.logit_rows()) {

@@ -63,7 +63,7 @@ void Activations<Float>::place(Arena& arena, const Parameters<Float>& parameters
   place(losses, "losses", {chunk});
   place(rows, "target_rows", {N});
   place(row_targets, "row_targets", {N});
-  loss = static_cast<loss_t<Float>*>(arena.place_bytes("loss", {1}, dtype_of<loss_t<Float>>, Category::activations));
+  place(loss, "loss", {1});
   place(loss_scale, "loss_scale", {1});
   if (options_.gradients) {
     place(dhead_in, "dhead_in", {chunk, C});

@@ -80,8 +80,9 @@ void Arena::allocate(const Device& device, bool pinned) {
 }
 
 void Arena::seal() {
-  TLL_CHECK(base_ && next_ == tensors_.size() && (cursor_ == capacity_ || cursor_ == 0),
-            "planned {} tensors in {} bytes, placed {} in {}", tensors_.size(), capacity_, next_, cursor_);
+  const bool whole = cursor_ == capacity_ || cursor_ == 0;  // an empty arena has allocated one byte
+  TLL_CHECK(base_ && next_ == tensors_.size() && whole, "planned {} tensors in {} bytes, placed {} in {}", tensors_.size(),
+            capacity_, next_, cursor_);
 }
 
 std::array<int64_t, kCategories> Arena::bytes_by_category() const {

@@ -43,7 +43,7 @@ class Arena {
   void place(T*& pointer, const std::string& name, const std::vector<int64_t>& shape, Category category) {
     pointer = static_cast<T*>(place_bytes(name, shape, dtype_of<T>, category));
   }
-  // For weights, whose type is only known at run time. Error (kExitDoesNotFit) above 2^56 bytes.
+  // The same where the type is known at run time only. Error (kExitDoesNotFit) above 2^56 bytes.
   void* place_bytes(const std::string& name, const std::vector<int64_t>& shape, DType dtype, Category category);
 
   // Between the walks: allocates what the first one measured, on the device. `pinned`: in pinned memory of the host, for

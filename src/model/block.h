@@ -12,7 +12,8 @@
 
 namespace tll {
 
-// A block during one pass over a batch. It holds only references, so it is cheap to make. They must stay valid during the pass.
+// A block during one pass over a batch. It holds references and a few small structs, so it is cheap to make. What it refers to
+// must outlive the pass.
 template <class Float>
 class Block {
  public:

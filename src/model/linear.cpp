@@ -6,8 +6,8 @@ namespace tll {
 
 template <class Float>
 void Linear<Float>::forward(const Pass& p, Float* y, Float* u, const Float* x, const Float* residual) const {
-  const Matrix out_ = matrix(y, p.N, out());
-  run(p.device, Matmul<Acc>{.out = out_,
+  const Matrix y_matrix = matrix(y, p.N, out());
+  run(p.device, Matmul<Acc>{.out = y_matrix,
                             .a = matrix(x, p.N, in()),
                             .b = weight->matrix().t(),
                             .accumulate = residual != nullptr,
@@ -16,7 +16,7 @@ void Linear<Float>::forward(const Pass& p, Float* y, Float* u, const Float* x, c
   if (bias) run(p.device, BiasForward<Float>{.out = y, .bias = static_cast<const Float*>(bias->data), .N = p.N, .C = out()});
   low_rank(p, u, x);
   for (const LoraRange<Float>& r : ranges)
-    run(p.device, Matmul<Acc>{.out = out_.cols(r.first_row, r.rows),
+    run(p.device, Matmul<Acc>{.out = y_matrix.cols(r.first_row, r.rows),
                               .a = matrix(u, p.N, rank).cols(r.first_rank, r.rank),
                               .b = matrix(r.b, r.rows, r.rank).t(),
                               .alpha = r.scale,

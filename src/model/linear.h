@@ -6,7 +6,7 @@
 //   u   = d(x) · Aᵀ                                   (N, R)    saved; d = dropout, the identity by default
 //   y   = x · Wᵀ + bias;   y_i += s_i · u_i · B_iᵀ    (N, out)  i over the adapted row ranges; s = alpha/r or alpha/√r
 // backward, dy given:
-//   z_i = s_i · dy_i · B_i                            (N, R)
+//   z_i = s_i · dy_i · B_i                            (N, R)    z: the gradient of u
 //   dB_i += s_i · dy_iᵀ · u_i        dA += zᵀ · d(x)        dW += dyᵀ · x  and  dbias += Σ_n dy   only if the weight is trained
 //   dx  = dy · W + d'(z · A)
 //

@@ -33,7 +33,7 @@ void BatchBuffers::wait(const Device& device) {
   if (copied_) cuda_wait_event(device, copied_);
 }
 
-Batch BatchBuffers::used(const Device& device, int64_t capacity, uint64_t dropout_key) {
+Batch BatchBuffers::upload(const Device& device, int64_t capacity, uint64_t dropout_key) {
   constexpr int64_t kMultiple = 64;
   const auto round_up = [&](int64_t n) {
     return static_cast<int>(std::min(capacity, (n + kMultiple - 1) / kMultiple * kMultiple));
@@ -53,11 +53,11 @@ Batch BatchBuffers::used(const Device& device, int64_t capacity, uint64_t dropou
   batch.docs = documents;
   if (!copied_) device_ = device, copied_ = cuda_open_event(device);
   const size_t bytes = static_cast<size_t>(n) * sizeof(int32_t);
-  upload(device, tokens_, view.tokens, bytes);
-  upload(device, targets_, view.targets, bytes);
-  upload(device, positions_, view.positions, bytes);
-  upload(device, cu_seqlens_, view.cu_seqlens, (static_cast<size_t>(documents) + 1) * sizeof(int32_t));
-  upload(device, key_, host_key_, sizeof(uint64_t));
+  tll::upload(device, tokens_, view.tokens, bytes);
+  tll::upload(device, targets_, view.targets, bytes);
+  tll::upload(device, positions_, view.positions, bytes);
+  tll::upload(device, cu_seqlens_, view.cu_seqlens, (static_cast<size_t>(documents) + 1) * sizeof(int32_t));
+  tll::upload(device, key_, host_key_, sizeof(uint64_t));
   cuda_record_event(device, copied_);
   return batch;
 }

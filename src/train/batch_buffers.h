@@ -19,7 +19,7 @@ class BatchBuffers {
   void wait(const Device& device);
   // The batch on the device (enqueued). N is the number of real tokens, rounded up to a multiple of 64 but at most `capacity`:
   // most of the padding is cut off, and the shapes of GEMMs repeat from step to step. dropout_key 0: no dropout.
-  Batch used(const Device& device, int64_t capacity, uint64_t dropout_key = 0);
+  Batch upload(const Device& device, int64_t capacity, uint64_t dropout_key = 0);
 
  private:
   int32_t *tokens_ = nullptr, *targets_ = nullptr, *positions_ = nullptr, *cu_seqlens_ = nullptr;  // of the device

@@ -1,6 +1,5 @@
 #include "src/train/schedule.h"
 
-#include <algorithm>
 #include <cmath>
 #include <numbers>
 

@@ -74,8 +74,8 @@ StepResult Trainer<Float>::step(const Device& device, Loader& loader) {
     buffers_.wait(device);
     loader.micro_batch(m, buffers_.view);
     if (buffers_.view.target_count == 0) continue;
-    const uint64_t key = dropout_key(options_.seed, step, static_cast<uint64_t>(m), 0, 0) | 1;
-    const Batch batch = buffers_.used(device, model_.options().max_tokens, key);
+    const uint64_t key = dropout_key(options_.seed, step, static_cast<uint64_t>(m), 0, 0) | 1;  // 0 would mean no dropout
+    const Batch batch = buffers_.upload(device, model_.options().max_tokens, key);
     const StepPart part = whole ? StepPart::whole : StepPart::micro_batch;
     graphs_.run(device, {part, batch.N, batch.docs, batch.target_rows}, [&] {
       if (whole) model_.trained().clear_gradients(device);
@@ -108,7 +108,7 @@ typename Trainer<Float>::Evaluation Trainer<Float>::evaluate(const Device& devic
     buffers_.wait(device);
     loader.micro_batch(0, buffers_.view);
     if (buffers_.view.target_count == 0) continue;
-    const Batch batch = buffers_.used(device, model_.options().max_tokens);
+    const Batch batch = buffers_.upload(device, model_.options().max_tokens);
     model_.forward(device, batch);
     model_.add_loss(device, batch, &step_->loss, nullptr);
   }
