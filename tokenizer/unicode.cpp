@@ -30,11 +30,11 @@ struct ClassTable {
     mark(kSpaces, CharClass::kSpace);
     for (size_t p = 0; p < page_of.size(); ++p) {
       std::array<CharClass, 256> page;
-      std::copy_n(all.begin() + static_cast<std::ptrdiff_t>(p * 256), 256, page.begin());
+      std::copy_n(all.begin() + std::ptrdiff_t(p * 256), 256, page.begin());
       size_t same = 0;
       while (same < pages.size() && pages[same] != page) ++same;
       if (same == pages.size()) pages.push_back(page);
-      page_of[p] = static_cast<uint8_t>(same);  // 140 distinct pages
+      page_of[p] = uint8_t(same);  // 140 distinct pages
     }
   }
 };
