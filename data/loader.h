@@ -92,9 +92,8 @@ class Loader {
   const Dataset& data_;
   LoaderOptions options_;
   int64_t rows_per_epoch_ = 0;
-  int64_t planned_epoch_ = -1, epoch_ = 0;  // the epoch in order_ and row_begin_, and that of the current step
-  int64_t step_row_ = 0, step_rows_ = 0;    // rows of the current step
-  int64_t next_row_ = 0;
+  int64_t epoch_ = 0;                    // of the current step, and of order_ and row_begin_
+  int64_t step_row_ = 0, next_row_ = 0;  // the current step takes the rows from the first to before the second
 
   std::vector<int32_t> members_;    // documents of the split, in file order
   std::vector<int32_t> order_;      // the epoch's documents, row after row

@@ -1,9 +1,13 @@
-// From a file to a Dataset. A squad.bin is opened. Of any other file the format reads the samples, of which a Dataset is built.
-#include "data/lines.h"
+// From a file to a Dataset. A squad.bin is opened. Of any other file the format reads the samples, of which a Dataset is built:
+// some are held out, long ones are cut, and some are refused.
+#include <algorithm>
+#include <cmath>
+
 #include "data/squad.h"
-#include "data/token_rows.h"
+#include "data/tokenize.h"
 #include "src/base/check.h"
 #include "src/base/file.h"
+#include "tokenizer/utf8.h"
 
 namespace tll {
 namespace {
@@ -61,7 +65,174 @@ SampleSet read_samples(std::string_view text, const std::filesystem::path& path,
   return squad_samples(one_line ? read_squad(first, file) : parse_squad_json(text, file), options);
 }
 
+// Holds out a share of the groups, those with the smallest keys. If the share is less than half a group, subgroups are held out
+// instead. If there is only one of those, nothing is.
+std::vector<Split> split_samples(const std::vector<Sample>& samples, double share) {
+  const auto distinct = [&](uint64_t Sample::*key) {
+    std::vector<uint64_t> keys;
+    for (const Sample& s : samples) keys.push_back(s.*key);
+    std::sort(keys.begin(), keys.end());
+    keys.erase(std::unique(keys.begin(), keys.end()), keys.end());
+    return keys;
+  };
+  uint64_t Sample::*key = &Sample::group;
+  std::vector<uint64_t> keys = distinct(key);
+  if (keys.size() < 2 || std::llround(share * double(keys.size())) < 1) keys = distinct(key = &Sample::subgroup);
+  std::vector<Split> split(samples.size(), Split::kTrain);
+  if (share <= 0 || keys.size() < 2) return split;
+  const size_t held_out = std::clamp<size_t>(size_t(std::llround(share * double(keys.size()))), 1, keys.size() - 1);
+  for (size_t i = 0; i < split.size(); ++i) {
+    if (samples[i].*key < keys[held_out]) split[i] = Split::kValidation;
+  }
+  return split;
+}
+
+// Whether the trained answer stands in the text that may be shortened.
+bool shows_answer(const Sample& sample) {
+  return !sample.answers.empty() && std::any_of(sample.spans.begin(), sample.spans.end(), [&](const Span& s) {
+    return s.may_shorten && s.text.find(sample.answers[0]) != std::string::npos;
+  });
+}
+
+// Where each code point of the text begins, and the text's end.
+std::vector<size_t> code_point_begins(std::string_view text) {
+  std::vector<size_t> begins;
+  begins.reserve(text.size() + 1);
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (!is_continuation(text[i])) begins.push_back(i);
+  }
+  begins.push_back(text.size());
+  return begins;
+}
+
+// `cut` is the one of `spans` that may be shortened.
+Tokens shorten_text(std::vector<Span>& spans, Span& cut, const Tokens& whole, const Tokenizer* tokenizer, int64_t max_tokens) {
+  const std::string text = std::move(cut.text);
+  const std::vector<size_t> begins = code_point_begins(text);
+  const auto keep = [&](int64_t code_points) { cut.text.assign(text, 0, begins[size_t(code_points)]); };
+  keep(0);
+  Tokens best = tokenize(tokenizer, spans);
+  // `low` code points fit, and `high` do not. The share of the tokens that are still free says where to look between them.
+  constexpr int64_t kSlack = 3;  // the search ends when no more tokens are free
+  int64_t low = 0, low_length = int64_t(best.ids.size());
+  int64_t high = int64_t(begins.size()) - 1, high_length = int64_t(whole.ids.size());
+  for (int tries = 1; high - low > 1 && low_length + kSlack < max_tokens; ++tries) {
+    // Every third try is in the middle: the density of tokens can mislead.
+    const int64_t step = tries % 3 == 0
+                             ? (high - low) / 2
+                             : (max_tokens - low_length) * (high - low) / std::max<int64_t>(1, high_length - low_length);
+    const int64_t middle = low + std::clamp<int64_t>(step, 1, high - low - 1);
+    keep(middle);
+    Tokens tried = tokenize(tokenizer, spans);
+    const int64_t length = int64_t(tried.ids.size());
+    (length <= max_tokens ? low : high) = middle;
+    (length <= max_tokens ? low_length : high_length) = length;
+    if (length <= max_tokens) best = std::move(tried);
+  }
+  keep(low);
+  return best;
+}
+
+// Cuts the end of the span that may be shortened, so that the tokens are no more than max_tokens. If the other spans alone have
+// more, so has the result. `whole` are the tokens before the cut.
+Tokens shorten(std::vector<Span>& spans, Tokens whole, const Tokenizer* tokenizer, int32_t max_tokens) {
+  const auto cut = std::find_if(spans.begin(), spans.end(), [](const Span& s) { return s.may_shorten; });
+  if (cut == spans.end()) return whole;
+  if (cut->is_text()) return shorten_text(spans, *cut, whole, tokenizer, max_tokens);
+  const size_t size = cut->ids.size(), kept = size - std::min(size, whole.ids.size() - size_t(max_tokens));
+  cut->ids.resize(kept);
+  cut->labels.resize(kept);
+  return tokenize(tokenizer, spans);
+}
+
+class Builder {
+ public:
+  Builder(const std::string& file, const Tokenizer* tokenizer, const PrepareOptions& options, const SampleSet& set)
+      : file_(file), tokenizer_(tokenizer), options_(options), of_text_(set.of_text), data_(set.known) {
+    if (of_text_ && !tokenizer) {
+      bad_file("{}: questions need a tokenizer, and the model has none; give a directory with one by --model", file);
+    }
+    if (of_text_) data_.tokenizer_fingerprint = tokenizer->fingerprint();
+    data_.vocab_size = options.vocab_size;
+    data_.max_tokens = options.max_tokens;
+  }
+
+  void add(Sample sample, Split split) {
+    PrepareReport& r = data_.report;
+    if (sample.left_out) return void(++r.unanswerable_left_out);
+    Tokens tokens = tokenize(tokenizer_, sample.spans);
+    const bool empty = count_targets(tokens.labels) == 0;
+    if (empty && !options_.allow_empty) {
+      bad_file("{}: {} trains nothing: {}; mend or remove it, or keep such samples with --allow-empty", file_,
+               of_text_ ? fmt::format("{} (id {})", sample.where, in_quotes(sample.id)) : sample.where,
+               of_text_ ? "its answer is empty" : "no label behind the first token is trained");
+    }
+    r.empty += empty;
+    const bool cut = too_long(tokens) && options_.long_samples == LongSamples::kTruncate;
+    const bool shown = cut && shows_answer(sample);
+    if (cut) tokens = shorten(sample.spans, std::move(tokens), tokenizer_, options_.max_tokens);
+    if (too_long(tokens)) return void(++r.refused["too long"]);
+    // A question without its evidence would teach the model to invent. For the score every question counts.
+    const bool evidence_lost = split == Split::kTrain && shown && !shows_answer(sample);
+    if (evidence_lost || (!empty && count_targets(tokens.labels) == 0)) return void(++r.refused["answer cut off"]);
+    r.truncated += cut;
+    append(std::move(sample), tokens, split);
+  }
+
+  Dataset finish() {
+    const PrepareReport& r = data_.report;
+    if (data_.documents.empty() && !options_.allow_empty) {
+      if (r.refused_total() + r.unanswerable_left_out == 0) bad_file("{}: there is no sample in this file", file_);
+      bad_file("{}: no sample is left to train on: {} refused, {} unanswerable left out{}", file_, r.refused_total(),
+               r.unanswerable_left_out, r.unanswerable_left_out ? " (train those too with --unanswerable train)" : "");
+    }
+    if (data_.vocab_size == 0 && !data_.tokens.empty()) {
+      data_.vocab_size = 1 + std::max(*std::max_element(data_.tokens.begin(), data_.tokens.end()),
+                                      *std::max_element(data_.labels.begin(), data_.labels.end()));
+    }
+    data_.count_documents();
+    return std::move(data_);
+  }
+
+ private:
+  bool too_long(const Tokens& tokens) const { return int64_t(tokens.ids.size()) > options_.max_tokens; }
+
+  void append(Sample sample, const Tokens& tokens, Split split) {
+    // Ids of the tokenizer. Formats check the ids that they read.
+    const int32_t largest = *std::max_element(tokens.ids.begin(), tokens.ids.end());
+    if (of_text_ && largest >= data_.vocab_size) {
+      bad_file("{}: {}: the tokenizer makes token id {}, and the model has ids below {}; they do not belong together", file_,
+               sample.where, largest, data_.vocab_size);
+    }
+    Document d{.begin = int64_t(data_.tokens.size()),
+               .length = int32_t(tokens.ids.size()),
+               .prompt_tokens = tokens.prompt_tokens,
+               .target_tokens = count_targets(tokens.labels),
+               .split = split,
+               .id = std::move(sample.id),
+               .title = std::move(sample.title),
+               .answers = std::move(sample.answers)};
+    data_.tokens.insert(data_.tokens.end(), tokens.ids.begin(), tokens.ids.end());
+    data_.labels.insert(data_.labels.end(), tokens.labels.begin(), tokens.labels.end());
+    data_.report.unanswerable_trained += data_.unanswerable_trained && d.answers.empty();
+    data_.documents.push_back(std::move(d));
+  }
+
+  const std::string& file_;
+  const Tokenizer* tokenizer_;
+  const PrepareOptions& options_;
+  bool of_text_;
+  Dataset data_;
+};
+
 }  // namespace
+
+Dataset build_dataset(SampleSet set, const std::string& file, const Tokenizer* tokenizer, const PrepareOptions& options) {
+  Builder builder(file, tokenizer, options, set);
+  const std::vector<Split> split = split_samples(set.samples, options.valid_split);
+  for (size_t i = 0; i < split.size(); ++i) builder.add(std::move(set.samples[i]), split[i]);
+  return builder.finish();
+}
 
 Dataset load_dataset(const std::filesystem::path& path, const Tokenizer* tokenizer, const PrepareOptions& options) {
   const std::string text = read_file(path), file = path.string();

@@ -34,7 +34,6 @@ static_assert(std::endian::native == std::endian::little, "squad.bin is written 
 
 constexpr std::string_view kMagic = "TLLSQUAD";
 constexpr uint32_t kVersion = 1;
-constexpr size_t kFileStrings = 3;  // fingerprint, template, report
 
 struct FileHeader {
   char magic[8];
@@ -115,11 +114,7 @@ void restore_report(Dataset& data, const std::string& text, const std::string& f
   for (const auto& item : json["refused_by_reason"].items()) {
     r.refused[item.key()] = report_count(json["refused_by_reason"], item.key().c_str(), file);
   }
-  r.samples = int64_t(data.documents.size());
-  r.tokens = int64_t(data.tokens.size());
-  for (const Document& d : data.documents) r.target_tokens += d.target_tokens;
-  r.train_samples = data.count(Split::kTrain);
-  r.validation_samples = r.samples - r.train_samples;
+  data.count_documents();
 }
 
 }  // namespace
@@ -199,7 +194,6 @@ Dataset parse_dataset(std::string_view bytes, const std::string& file) {
     require(find_invalid_utf8(s) == std::string::npos, "a string is not UTF-8");
     return s;
   };
-  require(lengths.size() >= kFileStrings, "the strings do not add up");
   data.tokenizer_fingerprint = next_string();
   data.template_name = next_string();
   const std::string report = next_string();

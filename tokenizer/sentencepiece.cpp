@@ -9,6 +9,7 @@
 #include "tokenizer/bpe.h"
 #include "tokenizer/fingerprint.h"
 #include "tokenizer/formats.h"
+#include "tokenizer/pipeline_steps.h"
 #include "tokenizer/sentencepiece_model.h"
 #include "tokenizer/spaces.h"
 #include "tokenizer/utf8.h"
@@ -77,7 +78,7 @@ class SentencePieceTokenizer : public Tokenizer {
         at_start = model_.remove_extra_whitespaces;  // then every space in front is removed
       }
       at_start = at_start && rest.empty();
-      append_with_spaces(rest, out);
+      out += replace_all(rest, kSpaceMark, " ", rest.size());
     }
     flush();
     return out;

@@ -1,17 +1,10 @@
 #include "tokenizer/unicode.h"
 
-#include <algorithm>
 #include <array>
-#include <cstddef>
-#include <iterator>
 #include <vector>
 
 namespace tll {
 namespace {
-
-struct CodePointRange {
-  char32_t first, last;
-};
 
 #include "tokenizer/unicode_tables.inc"
 
@@ -50,11 +43,6 @@ bool is_digit(char32_t c) {
   return char_class(c) == CharClass::kNumber || (c >= 0x11DE0 && c <= 0x11DE9) || (c >= 0x16FF4 && c <= 0x16FF6);
 }
 
-bool is_word_character(char32_t c) {
-  if (char_class(c) == CharClass::kLetter) return true;
-  const auto* behind = std::upper_bound(std::begin(kWordsButLetters), std::end(kWordsButLetters), c,
-                                        [](char32_t value, const CodePointRange& range) { return value < range.first; });
-  return behind != std::begin(kWordsButLetters) && c <= behind[-1].last;
-}
+bool is_word_character(char32_t c) { return char_class(c) == CharClass::kLetter || range_at(kWordsButLetters, c); }
 
 }  // namespace tll
