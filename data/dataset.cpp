@@ -13,17 +13,13 @@
 namespace tll {
 namespace {
 
-struct Segment {
-  std::string text;
-  bool trained;
-};
-
-// Runs of trained and untrained tokens. A run's text is what the tokens up to its end decode to, without what the tokens before
-// it decode to. Decoded alone, a run would lose the space that SentencePiece drops at the start of a text.
-std::vector<Segment> segments(const Dataset& data, const Document& document, const Tokenizer& tokenizer) {
+// Runs of trained and untrained tokens: text, and whether it is trained. A run's text is what the tokens up to its end decode to,
+// without what the tokens before it decode to. Decoded alone, a run would lose the space that SentencePiece drops at the start of
+// a text.
+std::vector<std::pair<std::string, bool>> segments(const Dataset& data, const Document& document, const Tokenizer& tokenizer) {
   const std::span<const int32_t> tokens = data.tokens_of(document), labels = data.labels_of(document);
   const auto trained = [&](size_t t) { return t > 0 && labels[t] != kNotTrained; };
-  std::vector<Segment> out;
+  std::vector<std::pair<std::string, bool>> out;
   std::string before;
   for (size_t begin = 0, end; begin < tokens.size(); begin = end) {
     for (end = begin + 1; end < tokens.size() && trained(end) == trained(begin);) ++end;
@@ -137,10 +133,10 @@ std::string show_text(const Dataset& data, int64_t index, const Tokenizer& token
   const Document& d = document_at(data, index);
   std::string out = fmt::format("sample {} ({}{}{}): {} tokens, {} trained\n", index, split_name(d.split),
                                 d.id.empty() ? "" : ", ", visible(d.id), d.length, d.target_tokens);
-  for (const Segment& s : segments(data, d, tokenizer)) {
-    if (s.trained) out += color ? "\x1b[1;32m«" : "«";
-    out += visible(s.text);
-    if (s.trained) out += color ? "»\x1b[0m" : "»";
+  for (const auto& [text, trained] : segments(data, d, tokenizer)) {
+    if (trained) out += color ? "\x1b[1;32m«" : "«";
+    out += visible(text);
+    if (trained) out += color ? "»\x1b[0m" : "»";
   }
   return out + "\n";
 }
@@ -148,14 +144,13 @@ std::string show_text(const Dataset& data, int64_t index, const Tokenizer& token
 Json show_json(const Dataset& data, int64_t index, const Tokenizer& tokenizer) {
   const Document& d = document_at(data, index);
   Json parts = Json::array();
-  for (const Segment& s : segments(data, d, tokenizer)) parts.push_back({{"text", s.text}, {"trained", s.trained}});
-  const std::span<const int32_t> tokens = data.tokens_of(d), labels = data.labels_of(d);
+  for (const auto& [text, trained] : segments(data, d, tokenizer)) parts.push_back({{"text", text}, {"trained", trained}});
   return {{"index", index},
           {"id", d.id},
           {"title", d.title},
           {"split", split_name(d.split)},
-          {"tokens", std::vector<int32_t>(tokens.begin(), tokens.end())},
-          {"labels", std::vector<int32_t>(labels.begin(), labels.end())},
+          {"tokens", data.tokens_of(d)},
+          {"labels", data.labels_of(d)},
           {"target_tokens", d.target_tokens},
           {"prompt_tokens", d.prompt_tokens},
           {"answers", d.answers},

@@ -64,25 +64,20 @@ Loader::Loader(const Dataset& dataset, const LoaderOptions& options) : data_(dat
   plan_epoch();
 }
 
-int64_t Loader::steps_per_epoch() const { return (rows_per_epoch_ + rows_per_step() - 1) / rows_per_step(); }
-
 void Loader::plan_epoch() {
   Shuffler shuffler(options_.seed, uint64_t(epoch_));
   std::copy(members_.begin(), members_.end(), order_.begin());
   if (options_.shuffle) shuffler.shuffle(order_, order_.size());
-  if (options_.packing && options_.shuffle) {
-    pack_best_fit(shuffler);
-  } else {
-    pack_in_order(!options_.packing);
-  }
+  if (!options_.packing || !options_.shuffle) return pack_in_order();
+  pack_best_fit(shuffler);
 }
 
-void Loader::pack_in_order(bool one_a_row) {
+void Loader::pack_in_order() {
   rows_per_epoch_ = 0;
   int64_t used = 0;
   for (size_t i = 0; i < order_.size(); ++i) {
     const int32_t length = length_of(order_[i]);
-    if (i == 0 || one_a_row || used + length > options_.seq_len) {
+    if (i == 0 || !options_.packing || used + length > options_.seq_len) {
       row_begin_[size_t(rows_per_epoch_++)] = int64_t(i);
       used = 0;
     }

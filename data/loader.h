@@ -72,7 +72,7 @@ class Loader {
   Loader(const Dataset& dataset, const LoaderOptions& options);
 
   int64_t rows_per_epoch() const { return rows_per_epoch_; }
-  int64_t steps_per_epoch() const;
+  int64_t steps_per_epoch() const { return (rows_per_epoch_ + rows_per_step() - 1) / rows_per_step(); }
 
   // Moves to the next step (to the next epoch if this one has ended). No allocation.
   StepInfo next_step();
@@ -85,7 +85,7 @@ class Loader {
  private:
   void plan_epoch();
   void pack_best_fit(Shuffler& shuffler);
-  void pack_in_order(bool one_a_row);
+  void pack_in_order();
   int32_t length_of(int32_t document) const { return data_.documents[size_t(document)].length; }
   int64_t rows_per_step() const { return int64_t(options_.rows) * options_.grad_accum * options_.world; }
 

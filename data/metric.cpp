@@ -134,10 +134,6 @@ std::string squad_normalize(std::string_view text) {
   return out;
 }
 
-SquadScore score_pair(std::string_view prediction, std::string_view gold, SquadRules rules) {
-  return score_tokens(normalized_tokens(prediction), normalized_tokens(gold), rules);
-}
-
 SquadScore score_question(std::string_view prediction, std::span<const std::string> gold, SquadRules rules) {
   const std::vector<std::u32string> predicted = normalized_tokens(prediction);
   std::vector<std::vector<std::u32string>> answers;

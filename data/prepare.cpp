@@ -12,13 +12,6 @@
 namespace tll {
 namespace {
 
-void check_options(const PrepareOptions& options) {
-  if (options.max_tokens < 2) fail(kExitUsage, "--seq-len must be at least 2, not {}", options.max_tokens);
-  if (!(options.valid_split >= 0 && options.valid_split < 1)) {
-    fail(kExitUsage, "--valid-split must be at least 0 and below 1, not {}", options.valid_split);
-  }
-}
-
 Dataset open_prepared(std::string_view bytes, const std::string& file, const Tokenizer* tokenizer,
                       const PrepareOptions& options) {
   Dataset data = parse_dataset(bytes, file);
@@ -42,9 +35,9 @@ Dataset open_prepared(std::string_view bytes, const std::string& file, const Tok
 }
 
 // The object that `line` is, or null. A format's own reader says what is wrong with a line that is no JSON.
-Json parse_object(std::string_view line, const std::string& file) {
+Json parse_object(std::string_view line) {
   try {
-    return line.starts_with('{') ? parse_json(line, file) : nullptr;
+    return line.starts_with('{') ? parse_json(line, "") : nullptr;
   } catch (const Error&) {
     return nullptr;
   }
@@ -58,7 +51,7 @@ SampleSet read_samples(std::string_view text, const std::filesystem::path& path,
   std::string_view rest = without_byte_order_mark(text);
   rest.remove_prefix(std::min(rest.find_first_not_of(kBlanks), rest.size()));
   const std::string_view line = rest.substr(0, rest.find('\n'));
-  const Json first = parse_object(line, file);
+  const Json first = parse_object(line);
   if (is_squad_row(first)) return squad_samples(parse_squad_lines(text, file), options);
   if (is_token_row(first) || path.extension() == ".jsonl") return read_token_rows(text, file, options);
   const bool one_line = first.is_object() && rest.find_first_not_of(kBlanks, line.size()) == std::string_view::npos;
@@ -145,99 +138,85 @@ Tokens shorten(std::vector<Span>& spans, Tokens whole, const Tokenizer* tokenize
   return tokenize(tokenizer, spans);
 }
 
-class Builder {
- public:
-  Builder(const std::string& file, const Tokenizer* tokenizer, const PrepareOptions& options, const SampleSet& set)
-      : file_(file), tokenizer_(tokenizer), options_(options), of_text_(set.of_text), data_(set.known) {
-    if (of_text_ && !tokenizer) {
-      bad_file("{}: questions need a tokenizer, and the model has none; give a directory with one by --model", file);
-    }
-    if (of_text_) data_.tokenizer_fingerprint = tokenizer->fingerprint();
-    data_.vocab_size = options.vocab_size;
-    data_.max_tokens = options.max_tokens;
-  }
-
-  void add(Sample sample, Split split) {
-    PrepareReport& r = data_.report;
-    if (sample.left_out) return void(++r.unanswerable_left_out);
-    Tokens tokens = tokenize(tokenizer_, sample.spans);
-    const bool empty = count_targets(tokens.labels) == 0;
-    if (empty && !options_.allow_empty) {
-      bad_file("{}: {} trains nothing: {}; mend or remove it, or keep such samples with --allow-empty", file_,
-               of_text_ ? fmt::format("{} (id {})", sample.where, in_quotes(sample.id)) : sample.where,
-               of_text_ ? "its answer is empty" : "no label behind the first token is trained");
-    }
-    r.empty += empty;
-    const bool cut = too_long(tokens) && options_.long_samples == LongSamples::kTruncate;
-    const bool shown = cut && shows_answer(sample);
-    if (cut) tokens = shorten(sample.spans, std::move(tokens), tokenizer_, options_.max_tokens);
-    if (too_long(tokens)) return void(++r.refused["too long"]);
-    // A question without its evidence would teach the model to invent. For the score every question counts.
-    const bool evidence_lost = split == Split::kTrain && shown && !shows_answer(sample);
-    if (evidence_lost || (!empty && count_targets(tokens.labels) == 0)) return void(++r.refused["answer cut off"]);
-    r.truncated += cut;
-    append(std::move(sample), tokens, split);
-  }
-
-  Dataset finish() {
-    const PrepareReport& r = data_.report;
-    if (data_.documents.empty() && !options_.allow_empty) {
-      if (r.refused_total() + r.unanswerable_left_out == 0) bad_file("{}: there is no sample in this file", file_);
-      bad_file("{}: no sample is left to train on: {} refused, {} unanswerable left out{}", file_, r.refused_total(),
-               r.unanswerable_left_out, r.unanswerable_left_out ? " (train those too with --unanswerable train)" : "");
-    }
-    if (data_.vocab_size == 0 && !data_.tokens.empty()) {
-      data_.vocab_size = 1 + std::max(*std::max_element(data_.tokens.begin(), data_.tokens.end()),
-                                      *std::max_element(data_.labels.begin(), data_.labels.end()));
-    }
-    data_.count_documents();
-    return std::move(data_);
-  }
-
- private:
-  bool too_long(const Tokens& tokens) const { return int64_t(tokens.ids.size()) > options_.max_tokens; }
-
-  void append(Sample sample, const Tokens& tokens, Split split) {
-    // Ids of the tokenizer. Formats check the ids that they read.
-    const int32_t largest = *std::max_element(tokens.ids.begin(), tokens.ids.end());
-    if (of_text_ && largest >= data_.vocab_size) {
-      bad_file("{}: {}: the tokenizer makes token id {}, and the model has ids below {}; they do not belong together", file_,
-               sample.where, largest, data_.vocab_size);
-    }
-    Document d{.begin = int64_t(data_.tokens.size()),
-               .length = int32_t(tokens.ids.size()),
-               .prompt_tokens = tokens.prompt_tokens,
-               .target_tokens = count_targets(tokens.labels),
-               .split = split,
-               .id = std::move(sample.id),
-               .title = std::move(sample.title),
-               .answers = std::move(sample.answers)};
-    data_.tokens.insert(data_.tokens.end(), tokens.ids.begin(), tokens.ids.end());
-    data_.labels.insert(data_.labels.end(), tokens.labels.begin(), tokens.labels.end());
-    data_.report.unanswerable_trained += data_.unanswerable_trained && d.answers.empty();
-    data_.documents.push_back(std::move(d));
-  }
-
-  const std::string& file_;
-  const Tokenizer* tokenizer_;
-  const PrepareOptions& options_;
-  bool of_text_;
-  Dataset data_;
-};
+void append(Dataset& data, Sample sample, const Tokens& tokens, Split split) {
+  Document d{.begin = int64_t(data.tokens.size()),
+             .length = int32_t(tokens.ids.size()),
+             .prompt_tokens = tokens.prompt_tokens,
+             .target_tokens = count_targets(tokens.labels),
+             .split = split,
+             .id = std::move(sample.id),
+             .title = std::move(sample.title),
+             .answers = std::move(sample.answers)};
+  data.tokens.insert(data.tokens.end(), tokens.ids.begin(), tokens.ids.end());
+  data.labels.insert(data.labels.end(), tokens.labels.begin(), tokens.labels.end());
+  data.report.unanswerable_trained += data.unanswerable_trained && d.answers.empty();
+  data.documents.push_back(std::move(d));
+}
 
 }  // namespace
 
 Dataset build_dataset(SampleSet set, const std::string& file, const Tokenizer* tokenizer, const PrepareOptions& options) {
-  Builder builder(file, tokenizer, options, set);
-  const std::vector<Split> split = split_samples(set.samples, options.valid_split);
-  for (size_t i = 0; i < split.size(); ++i) builder.add(std::move(set.samples[i]), split[i]);
-  return builder.finish();
+  if (set.of_text && !tokenizer) {
+    bad_file("{}: questions need a tokenizer, and the model has none; give a directory with one by --model", file);
+  }
+  Dataset data = std::move(set.known);
+  if (set.of_text) data.tokenizer_fingerprint = tokenizer->fingerprint();
+  data.vocab_size = options.vocab_size;
+  data.max_tokens = options.max_tokens;
+  PrepareReport& r = data.report;
+  const auto too_long = [&](const Tokens& tokens) { return int64_t(tokens.ids.size()) > options.max_tokens; };
+  const std::vector<Split> splits = split_samples(set.samples, options.valid_split);
+  for (size_t i = 0; i < splits.size(); ++i) {
+    Sample& sample = set.samples[i];
+    r.unanswerable_left_out += sample.left_out;
+    if (sample.left_out) continue;
+    Tokens tokens = tokenize(tokenizer, sample.spans);
+    const bool empty = count_targets(tokens.labels) == 0;
+    if (empty && !options.allow_empty) {
+      bad_file("{}: {} trains nothing: {}; mend or remove it, or keep such samples with --allow-empty", file,
+               set.of_text ? fmt::format("{} (id {})", sample.where, in_quotes(sample.id)) : sample.where,
+               set.of_text ? "its answer is empty" : "no label behind the first token is trained");
+    }
+    r.empty += empty;
+    const bool cut = too_long(tokens) && options.long_samples == LongSamples::kTruncate;
+    const bool shown = cut && shows_answer(sample);
+    if (cut) tokens = shorten(sample.spans, std::move(tokens), tokenizer, options.max_tokens);
+    // A question without its evidence would teach the model to invent. For the score every question counts.
+    const bool evidence_lost = splits[i] == Split::kTrain && shown && !shows_answer(sample);
+    const bool answer_lost = evidence_lost || (!empty && count_targets(tokens.labels) == 0);
+    if (too_long(tokens) || answer_lost) {
+      ++r.refused[too_long(tokens) ? "too long" : "answer cut off"];
+      continue;
+    }
+    // Ids of the tokenizer. Formats check the ids that they read.
+    const int32_t largest = *std::max_element(tokens.ids.begin(), tokens.ids.end());
+    if (set.of_text && largest >= data.vocab_size) {
+      bad_file("{}: {}: the tokenizer makes token id {}, and the model has ids below {}; they do not belong together", file,
+               sample.where, largest, data.vocab_size);
+    }
+    r.truncated += cut;
+    append(data, std::move(sample), tokens, splits[i]);
+  }
+  if (data.documents.empty() && !options.allow_empty) {
+    if (r.refused_total() + r.unanswerable_left_out == 0) bad_file("{}: there is no sample in this file", file);
+    bad_file("{}: no sample is left to train on: {} refused, {} unanswerable left out{}", file, r.refused_total(),
+             r.unanswerable_left_out, r.unanswerable_left_out ? " (train those too with --unanswerable train)" : "");
+  }
+  if (data.vocab_size == 0 && !data.tokens.empty()) {
+    data.vocab_size = 1 + std::max(*std::max_element(data.tokens.begin(), data.tokens.end()),
+                                   *std::max_element(data.labels.begin(), data.labels.end()));
+  }
+  data.count_documents();
+  return data;
 }
 
 Dataset load_dataset(const std::filesystem::path& path, const Tokenizer* tokenizer, const PrepareOptions& options) {
   const std::string text = read_file(path), file = path.string();
   if (is_prepared(text)) return open_prepared(text, file, tokenizer, options);
-  check_options(options);
+  if (options.max_tokens < 2) fail(kExitUsage, "--seq-len must be at least 2, not {}", options.max_tokens);
+  if (!(options.valid_split >= 0 && options.valid_split < 1)) {
+    fail(kExitUsage, "--valid-split must be at least 0 and below 1, not {}", options.valid_split);
+  }
   PrepareOptions known = options;
   if (known.vocab_size <= 0) known.vocab_size = tokenizer ? tokenizer->vocab_size() : 0;
   return build_dataset(read_samples(text, path, known), file, tokenizer, known);

@@ -19,9 +19,9 @@ struct Node {
              value.is_string()   ? "a string"
              : value.is_object() ? "an object"
              : value.is_null()   ? "null"
-                                 : fmt::format("{} ({})", value.type_name(), shown()));
+             : value.is_array()  ? fmt::format("array ({} elements)", value.size())
+                                 : fmt::format("{} ({})", value.type_name(), value.dump()));
   }
-  std::string shown() const { return value.is_array() ? fmt::format("{} elements", value.size()) : value.dump(); }
   Node at(const char* key) const {
     if (!value.is_object()) refuse("an object");
     const std::string path = where.empty() ? key : where + "." + key;
@@ -127,8 +127,6 @@ std::string answer_from_generation(std::string_view generated, bool unanswerable
   answer = trimmed(answer.substr(0, answer.find('\n')));
   return unanswerable_trained && answer == kNoAnswer ? "" : std::string(answer);
 }
-
-bool is_squad_row(const Json& row) { return row.is_object() && row.contains("context") && row.contains("question"); }
 
 SquadFile read_squad(const Json& json, const std::string& name) {
   const Node root{json, name, ""};

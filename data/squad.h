@@ -55,7 +55,7 @@ const PromptTemplate& find_prompt_template(std::string_view name);
 std::string answer_from_generation(std::string_view generated, bool unanswerable_trained);
 
 // Whether a line or an element of an array is a flattened row.
-bool is_squad_row(const Json& row);
+inline bool is_squad_row(const Json& row) { return row.is_object() && row.contains("context") && row.contains("question"); }
 
 // The questions in the prompt template of the options. An article is a group and a context a subgroup. The first answer is
 // trained. A question without one is left out, or trained as kNoAnswer. Error (kExitUsage) if there is no such template.
