@@ -1,4 +1,4 @@
-// The data set in memory, and its report.
+// The data set in memory, its report, and one document for people: its text with the trained part marked, and the same as JSON.
 #include "data/dataset.h"
 
 #include <xxhash.h>
@@ -6,10 +6,60 @@
 #include <algorithm>
 #include <numeric>
 
-#include "data/prompt.h"
+#include "data/squad.h"
 #include "src/base/check.h"
+#include "tokenizer/utf8.h"
 
 namespace tll {
+namespace {
+
+// Runs of trained and untrained tokens: text, and whether it is trained. A run's text is what the tokens up to its end decode to,
+// without what the tokens before it decode to. Decoded alone, a run would lose the space that SentencePiece drops at the start of
+// a text.
+std::vector<std::pair<std::string, bool>> segments(const Dataset& data, const Document& document, const Tokenizer& tokenizer) {
+  const std::span<const int32_t> tokens = data.tokens_of(document), labels = data.labels_of(document);
+  const auto trained = [&](size_t t) { return t > 0 && labels[t] != kNotTrained; };
+  std::vector<std::pair<std::string, bool>> out;
+  std::string before;
+  for (size_t begin = 0, end; begin < tokens.size(); begin = end) {
+    for (end = begin + 1; end < tokens.size() && trained(end) == trained(begin);) ++end;
+    std::string text = tokenizer.decode(tokens.first(end), false);
+    // A run that ends inside a character changes the text before it as well.
+    size_t same = 0;
+    while (same < before.size() && same < text.size() && before[same] == text[same]) ++same;
+    while (same > 0 && same < text.size() && is_continuation(text[same])) --same;
+    out.push_back({text.substr(same), trained(begin)});
+    before = std::move(text);
+  }
+  return out;
+}
+
+// Control characters, except newline and tab, would act on the terminal: they become \xNN.
+std::string visible(const std::string& text) {
+  std::string out;
+  for (size_t i = 0; i < text.size();) {
+    const CodePoint c = read_code_point(text, i);
+    const bool control = (c.value < 0x20 && c.value != '\n' && c.value != '\t') || (c.value >= 0x7F && c.value < 0xA0);
+    if (control) {
+      out += fmt::format("\\x{:02x}", uint32_t(c.value));
+    } else {
+      append_utf8(out, c.value);
+    }
+    i += c.bytes;
+  }
+  return out;
+}
+
+const Document& document_at(const Dataset& data, int64_t index) {
+  if (index < 0 || index >= int64_t(data.documents.size())) {
+    fail(kExitUsage, "there is no sample {}: the data set has {}, counted from 0", index, data.documents.size());
+  }
+  return data.documents[size_t(index)];
+}
+
+const char* split_name(Split split) { return split == Split::kTrain ? "train" : "validation"; }
+
+}  // namespace
 
 int64_t PrepareReport::refused_total() const {
   return std::accumulate(refused.begin(), refused.end(), int64_t(0), [](int64_t sum, const auto& r) { return sum + r.second; });
@@ -60,6 +110,15 @@ int64_t Dataset::count(Split split) const {
   return std::count_if(documents.begin(), documents.end(), [&](const Document& d) { return d.split == split; });
 }
 
+void Dataset::count_documents() {
+  report.samples = int64_t(documents.size());
+  report.tokens = int64_t(tokens.size());
+  report.target_tokens = 0;
+  for (const Document& d : documents) report.target_tokens += d.target_tokens;
+  report.train_samples = count(Split::kTrain);
+  report.validation_samples = report.samples - report.train_samples;
+}
+
 uint64_t Dataset::content_hash() const {
   uint64_t hash = XXH3_64bits(tokens.data(), tokens.size() * sizeof(int32_t));
   hash = XXH3_64bits_withSeed(labels.data(), labels.size() * sizeof(int32_t), hash);
@@ -68,6 +127,34 @@ uint64_t Dataset::content_hash() const {
     hash = XXH3_64bits_withSeed(shape, sizeof shape, hash);
   }
   return hash;
+}
+
+std::string show_text(const Dataset& data, int64_t index, const Tokenizer& tokenizer, bool color) {
+  const Document& d = document_at(data, index);
+  std::string out = fmt::format("sample {} ({}{}{}): {} tokens, {} trained\n", index, split_name(d.split),
+                                d.id.empty() ? "" : ", ", visible(d.id), d.length, d.target_tokens);
+  for (const auto& [text, trained] : segments(data, d, tokenizer)) {
+    if (trained) out += color ? "\x1b[1;32m«" : "«";
+    out += visible(text);
+    if (trained) out += color ? "»\x1b[0m" : "»";
+  }
+  return out + "\n";
+}
+
+Json show_json(const Dataset& data, int64_t index, const Tokenizer& tokenizer) {
+  const Document& d = document_at(data, index);
+  Json parts = Json::array();
+  for (const auto& [text, trained] : segments(data, d, tokenizer)) parts.push_back({{"text", text}, {"trained", trained}});
+  return {{"index", index},
+          {"id", d.id},
+          {"title", d.title},
+          {"split", split_name(d.split)},
+          {"tokens", data.tokens_of(d)},
+          {"labels", data.labels_of(d)},
+          {"target_tokens", d.target_tokens},
+          {"prompt_tokens", d.prompt_tokens},
+          {"answers", d.answers},
+          {"segments", parts}};
 }
 
 }  // namespace tll

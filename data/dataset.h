@@ -75,6 +75,7 @@ struct Dataset {
   std::span<const int32_t> labels_of(const Document& d) const { return {labels.data() + d.begin, size_t(d.length)}; }
   std::span<const int32_t> prompt_of(const Document& d) const { return {tokens.data() + d.begin, size_t(d.prompt_tokens)}; }
   int64_t count(Split split) const;
+  void count_documents();         // sets the report's samples, tokens and target_tokens, and the samples of each split
   uint64_t content_hash() const;  // XXH3-64 of tokens, labels, lengths and splits: a resumed run checks it
 };
 

@@ -56,11 +56,7 @@ Loader::Loader(const Dataset& dataset, const LoaderOptions& options) : data_(dat
   order_.resize(n);
   row_begin_.resize(n + 1);
   if (options.packing && options.shuffle) {
-    sorted_.resize(n);
-    row_of_.resize(n);
-    row_rank_.resize(n);
-    row_free_.resize(n);
-    next_in_bucket_.resize(n);
+    for (auto* one_each : {&sorted_, &row_of_, &row_rank_, &row_free_, &next_in_bucket_}) one_each->resize(n);
     bucket_.resize(t + 1);
     bucket_bits_.resize(t / 64 + 1);
     count_.resize(std::max(n, t) + 2);
@@ -68,26 +64,20 @@ Loader::Loader(const Dataset& dataset, const LoaderOptions& options) : data_(dat
   plan_epoch();
 }
 
-int64_t Loader::steps_per_epoch() const { return (rows_per_epoch_ + rows_per_step() - 1) / rows_per_step(); }
-
 void Loader::plan_epoch() {
   Shuffler shuffler(options_.seed, uint64_t(epoch_));
   std::copy(members_.begin(), members_.end(), order_.begin());
   if (options_.shuffle) shuffler.shuffle(order_, order_.size());
-  if (options_.packing && options_.shuffle) {
-    pack_best_fit(shuffler);
-  } else {
-    pack_in_order(!options_.packing);
-  }
-  planned_epoch_ = epoch_;
+  if (!options_.packing || !options_.shuffle) return pack_in_order();
+  pack_best_fit(shuffler);
 }
 
-void Loader::pack_in_order(bool one_a_row) {
+void Loader::pack_in_order() {
   rows_per_epoch_ = 0;
   int64_t used = 0;
   for (size_t i = 0; i < order_.size(); ++i) {
     const int32_t length = length_of(order_[i]);
-    if (i == 0 || one_a_row || used + length > options_.seq_len) {
+    if (i == 0 || !options_.packing || used + length > options_.seq_len) {
       row_begin_[size_t(rows_per_epoch_++)] = int64_t(i);
       used = 0;
     }
@@ -146,11 +136,10 @@ StepInfo Loader::next_step() {
   if (next_row_ >= rows_per_epoch_) {
     ++epoch_;
     next_row_ = 0;
+    plan_epoch();
   }
-  if (planned_epoch_ != epoch_) plan_epoch();
   step_row_ = next_row_;
-  step_rows_ = std::min(rows_per_step(), rows_per_epoch_ - step_row_);
-  next_row_ = step_row_ + step_rows_;
+  next_row_ = std::min(step_row_ + rows_per_step(), rows_per_epoch_);
   StepInfo info{epoch_, 0, 0, 0};
   for (int64_t i = row_begin_[size_t(step_row_)]; i < row_begin_[size_t(next_row_)]; ++i) {
     const Document& d = data_.documents[size_t(order_[size_t(i)])];
@@ -163,24 +152,23 @@ StepInfo Loader::next_step() {
 
 void Loader::micro_batch(int m, BatchView& batch) const {
   TLL_CHECK(m >= 0 && m < options_.grad_accum, "micro-batch {} of {}", m, options_.grad_accum);
-  const int64_t first = step_row_ + (int64_t(m) * options_.world + options_.rank) * options_.rows;
-  const int64_t end = std::min<int64_t>(first + options_.rows, step_row_ + step_rows_);
+  const int64_t rows_before = (int64_t(m) * options_.world + options_.rank) * options_.rows;
+  const int64_t first = std::min(step_row_ + rows_before, next_row_);
+  const int64_t end = std::min(first + options_.rows, next_row_);
   const int32_t size = options_.rows * options_.seq_len;
   batch.documents = batch.token_count = batch.target_count = 0;
   int32_t at = 0;
-  if (first < end) {
-    for (int64_t i = row_begin_[size_t(first)]; i < row_begin_[size_t(end)]; ++i) {
-      const Document& d = data_.documents[size_t(order_[size_t(i)])];
-      const std::span<const int32_t> tokens = data_.tokens_of(d), labels = data_.labels_of(d);
-      batch.cu_seqlens[batch.documents++] = at;
-      for (int32_t t = 0; t < d.length; ++t, ++at) {
-        const bool trained = t + 1 < d.length && labels[size_t(t) + 1] != kNotTrained;
-        batch.tokens[at] = tokens[size_t(t)];
-        batch.targets[at] = trained ? labels[size_t(t) + 1] : kNoTarget;
-        batch.positions[at] = t;
-      }
-      batch.target_count += d.target_tokens;
+  for (int64_t i = row_begin_[size_t(first)]; i < row_begin_[size_t(end)]; ++i) {
+    const Document& d = data_.documents[size_t(order_[size_t(i)])];
+    const std::span<const int32_t> tokens = data_.tokens_of(d), labels = data_.labels_of(d);
+    batch.cu_seqlens[batch.documents++] = at;
+    for (int32_t t = 0; t < d.length; ++t, ++at) {
+      const bool trained = t + 1 < d.length && labels[size_t(t) + 1] != kNotTrained;
+      batch.tokens[at] = tokens[size_t(t)];
+      batch.targets[at] = trained ? labels[size_t(t) + 1] : kNoTarget;
+      batch.positions[at] = t;
     }
+    batch.target_count += d.target_tokens;
   }
   batch.token_count = at;
   std::fill(batch.tokens + at, batch.tokens + size, 0);
@@ -201,9 +189,8 @@ void Loader::restore(const LoaderState& state) {
         state.seed, state.epoch, state.row, options_.seed, rows_per_epoch_);
   }
   epoch_ = state.epoch;
-  next_row_ = state.row;
-  step_row_ = state.row;
-  step_rows_ = 0;
+  step_row_ = next_row_ = state.row;
+  plan_epoch();
 }
 
 }  // namespace tll

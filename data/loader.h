@@ -72,7 +72,7 @@ class Loader {
   Loader(const Dataset& dataset, const LoaderOptions& options);
 
   int64_t rows_per_epoch() const { return rows_per_epoch_; }
-  int64_t steps_per_epoch() const;
+  int64_t steps_per_epoch() const { return (rows_per_epoch_ + rows_per_step() - 1) / rows_per_step(); }
 
   // Moves to the next step (to the next epoch if this one has ended). No allocation.
   StepInfo next_step();
@@ -85,16 +85,15 @@ class Loader {
  private:
   void plan_epoch();
   void pack_best_fit(Shuffler& shuffler);
-  void pack_in_order(bool one_a_row);
+  void pack_in_order();
   int32_t length_of(int32_t document) const { return data_.documents[size_t(document)].length; }
   int64_t rows_per_step() const { return int64_t(options_.rows) * options_.grad_accum * options_.world; }
 
   const Dataset& data_;
   LoaderOptions options_;
   int64_t rows_per_epoch_ = 0;
-  int64_t planned_epoch_ = -1, epoch_ = 0;  // the epoch in order_ and row_begin_, and that of the current step
-  int64_t step_row_ = 0, step_rows_ = 0;    // rows of the current step
-  int64_t next_row_ = 0;
+  int64_t epoch_ = 0;                    // of the current step, and of order_ and row_begin_
+  int64_t step_row_ = 0, next_row_ = 0;  // the current step takes the rows from the first to before the second
 
   std::vector<int32_t> members_;    // documents of the split, in file order
   std::vector<int32_t> order_;      // the epoch's documents, row after row

@@ -14,19 +14,9 @@ struct LowerRange {
   uint32_t first, last;
   int32_t stride, delta;
 };
-struct PointRange {
-  uint32_t first, last;
-};
 #include "data/lowercase_table.inc"
 
 constexpr uint32_t kCapitalSigma = 0x3A3, kSmallSigma = 0x3C3, kFinalSigma = 0x3C2, kCapitalIDot = 0x130;
-
-// The last range that begins at or before c, or null.
-template <class Range, size_t N>
-const Range* range_at(const Range (&table)[N], uint32_t c) {
-  const Range* next = std::upper_bound(table, table + N, c, [](uint32_t x, const Range& r) { return x < r.first; });
-  return next == table || c > next[-1].last ? nullptr : next - 1;
-}
 
 // A byte outside a valid sequence counts as U+FFFD, so that any text can be scored.
 std::u32string decode_utf8(std::string_view s) {
@@ -144,24 +134,19 @@ std::string squad_normalize(std::string_view text) {
   return out;
 }
 
-SquadScore score_pair(std::string_view prediction, std::string_view gold, SquadRules rules) {
-  return score_tokens(normalized_tokens(prediction), normalized_tokens(gold), rules);
-}
-
 SquadScore score_question(std::string_view prediction, std::span<const std::string> gold, SquadRules rules) {
   const std::vector<std::u32string> predicted = normalized_tokens(prediction);
+  std::vector<std::vector<std::u32string>> answers;
+  for (const std::string& answer : gold) answers.push_back(normalized_tokens(answer));
+  if (rules == SquadRules::kV2) {
+    std::erase_if(answers, [](const auto& tokens) { return tokens.empty(); });
+    if (answers.empty()) answers.emplace_back();
+  }
   SquadScore best;
-  bool compared = false;
-  const auto compare = [&](const std::vector<std::u32string>& tokens) {
+  for (const std::vector<std::u32string>& tokens : answers) {
     const SquadScore score = score_tokens(predicted, tokens, rules);
     best = {std::max(best.exact_match, score.exact_match), std::max(best.f1, score.f1)};
-    compared = true;
-  };
-  for (const std::string& answer : gold) {
-    const std::vector<std::u32string> tokens = normalized_tokens(answer);
-    if (rules == SquadRules::kV1 || !tokens.empty()) compare(tokens);
   }
-  if (rules == SquadRules::kV2 && !compared) compare({});
   return best;
 }
 

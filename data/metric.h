@@ -26,8 +26,6 @@ struct SquadScore {
 std::string squad_normalize(std::string_view text);
 std::string python_lower(std::string_view utf8);
 
-SquadScore score_pair(std::string_view prediction, std::string_view gold, SquadRules rules);
-
 // An unanswerable question has no gold answers, and scores 1 exactly for a prediction that normalises to nothing.
 SquadScore score_question(std::string_view prediction, std::span<const std::string> gold, SquadRules rules);
 

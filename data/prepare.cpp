@@ -1,19 +1,16 @@
-// From a file to a Dataset. A squad.bin is opened. Of any other file the format reads the samples, of which a Dataset is built.
-#include "data/lines.h"
+// From a file to a Dataset. A squad.bin is opened. Of any other file the format reads the samples, of which a Dataset is built:
+// some are held out, long ones are cut, and some are refused.
+#include <algorithm>
+#include <cmath>
+
 #include "data/squad.h"
-#include "data/token_rows.h"
+#include "data/tokenize.h"
 #include "src/base/check.h"
 #include "src/base/file.h"
+#include "tokenizer/utf8.h"
 
 namespace tll {
 namespace {
-
-void check_options(const PrepareOptions& options) {
-  if (options.max_tokens < 2) fail(kExitUsage, "--seq-len must be at least 2, not {}", options.max_tokens);
-  if (!(options.valid_split >= 0 && options.valid_split < 1)) {
-    fail(kExitUsage, "--valid-split must be at least 0 and below 1, not {}", options.valid_split);
-  }
-}
 
 Dataset open_prepared(std::string_view bytes, const std::string& file, const Tokenizer* tokenizer,
                       const PrepareOptions& options) {
@@ -38,9 +35,9 @@ Dataset open_prepared(std::string_view bytes, const std::string& file, const Tok
 }
 
 // The object that `line` is, or null. A format's own reader says what is wrong with a line that is no JSON.
-Json parse_object(std::string_view line, const std::string& file) {
+Json parse_object(std::string_view line) {
   try {
-    return line.starts_with('{') ? parse_json(line, file) : nullptr;
+    return line.starts_with('{') ? parse_json(line, "") : nullptr;
   } catch (const Error&) {
     return nullptr;
   }
@@ -54,19 +51,172 @@ SampleSet read_samples(std::string_view text, const std::filesystem::path& path,
   std::string_view rest = without_byte_order_mark(text);
   rest.remove_prefix(std::min(rest.find_first_not_of(kBlanks), rest.size()));
   const std::string_view line = rest.substr(0, rest.find('\n'));
-  const Json first = parse_object(line, file);
+  const Json first = parse_object(line);
   if (is_squad_row(first)) return squad_samples(parse_squad_lines(text, file), options);
   if (is_token_row(first) || path.extension() == ".jsonl") return read_token_rows(text, file, options);
   const bool one_line = first.is_object() && rest.find_first_not_of(kBlanks, line.size()) == std::string_view::npos;
   return squad_samples(one_line ? read_squad(first, file) : parse_squad_json(text, file), options);
 }
 
+// Holds out a share of the groups, those with the smallest keys. If the share is less than half a group, subgroups are held out
+// instead. If there is only one of those, nothing is.
+std::vector<Split> split_samples(const std::vector<Sample>& samples, double share) {
+  const auto distinct = [&](uint64_t Sample::*key) {
+    std::vector<uint64_t> keys;
+    for (const Sample& s : samples) keys.push_back(s.*key);
+    std::sort(keys.begin(), keys.end());
+    keys.erase(std::unique(keys.begin(), keys.end()), keys.end());
+    return keys;
+  };
+  uint64_t Sample::*key = &Sample::group;
+  std::vector<uint64_t> keys = distinct(key);
+  if (keys.size() < 2 || std::llround(share * double(keys.size())) < 1) keys = distinct(key = &Sample::subgroup);
+  std::vector<Split> split(samples.size(), Split::kTrain);
+  if (share <= 0 || keys.size() < 2) return split;
+  const size_t held_out = std::clamp<size_t>(size_t(std::llround(share * double(keys.size()))), 1, keys.size() - 1);
+  for (size_t i = 0; i < split.size(); ++i) {
+    if (samples[i].*key < keys[held_out]) split[i] = Split::kValidation;
+  }
+  return split;
+}
+
+// Whether the trained answer stands in the text that may be shortened.
+bool shows_answer(const Sample& sample) {
+  return !sample.answers.empty() && std::any_of(sample.spans.begin(), sample.spans.end(), [&](const Span& s) {
+    return s.may_shorten && s.text.find(sample.answers[0]) != std::string::npos;
+  });
+}
+
+// Where each code point of the text begins, and the text's end.
+std::vector<size_t> code_point_begins(std::string_view text) {
+  std::vector<size_t> begins;
+  begins.reserve(text.size() + 1);
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (!is_continuation(text[i])) begins.push_back(i);
+  }
+  begins.push_back(text.size());
+  return begins;
+}
+
+// `cut` is the one of `spans` that may be shortened.
+Tokens shorten_text(std::vector<Span>& spans, Span& cut, const Tokens& whole, const Tokenizer* tokenizer, int64_t max_tokens) {
+  const std::string text = std::move(cut.text);
+  const std::vector<size_t> begins = code_point_begins(text);
+  const auto keep = [&](int64_t code_points) { cut.text.assign(text, 0, begins[size_t(code_points)]); };
+  keep(0);
+  Tokens best = tokenize(tokenizer, spans);
+  // `low` code points fit, and `high` do not. The share of the tokens that are still free says where to look between them.
+  constexpr int64_t kSlack = 3;  // the search ends when no more tokens are free
+  int64_t low = 0, low_length = int64_t(best.ids.size());
+  int64_t high = int64_t(begins.size()) - 1, high_length = int64_t(whole.ids.size());
+  for (int tries = 1; high - low > 1 && low_length + kSlack < max_tokens; ++tries) {
+    // Every third try is in the middle: the density of tokens can mislead.
+    const int64_t step = tries % 3 == 0
+                             ? (high - low) / 2
+                             : (max_tokens - low_length) * (high - low) / std::max<int64_t>(1, high_length - low_length);
+    const int64_t middle = low + std::clamp<int64_t>(step, 1, high - low - 1);
+    keep(middle);
+    Tokens tried = tokenize(tokenizer, spans);
+    const int64_t length = int64_t(tried.ids.size());
+    (length <= max_tokens ? low : high) = middle;
+    (length <= max_tokens ? low_length : high_length) = length;
+    if (length <= max_tokens) best = std::move(tried);
+  }
+  keep(low);
+  return best;
+}
+
+// Cuts the end of the span that may be shortened, so that the tokens are no more than max_tokens. If the other spans alone have
+// more, so has the result. `whole` are the tokens before the cut.
+Tokens shorten(std::vector<Span>& spans, Tokens whole, const Tokenizer* tokenizer, int32_t max_tokens) {
+  const auto cut = std::find_if(spans.begin(), spans.end(), [](const Span& s) { return s.may_shorten; });
+  if (cut == spans.end()) return whole;
+  if (cut->is_text()) return shorten_text(spans, *cut, whole, tokenizer, max_tokens);
+  const size_t size = cut->ids.size(), kept = size - std::min(size, whole.ids.size() - size_t(max_tokens));
+  cut->ids.resize(kept);
+  cut->labels.resize(kept);
+  return tokenize(tokenizer, spans);
+}
+
+void append(Dataset& data, Sample sample, const Tokens& tokens, Split split) {
+  Document d{.begin = int64_t(data.tokens.size()),
+             .length = int32_t(tokens.ids.size()),
+             .prompt_tokens = tokens.prompt_tokens,
+             .target_tokens = count_targets(tokens.labels),
+             .split = split,
+             .id = std::move(sample.id),
+             .title = std::move(sample.title),
+             .answers = std::move(sample.answers)};
+  data.tokens.insert(data.tokens.end(), tokens.ids.begin(), tokens.ids.end());
+  data.labels.insert(data.labels.end(), tokens.labels.begin(), tokens.labels.end());
+  data.report.unanswerable_trained += data.unanswerable_trained && d.answers.empty();
+  data.documents.push_back(std::move(d));
+}
+
 }  // namespace
+
+Dataset build_dataset(SampleSet set, const std::string& file, const Tokenizer* tokenizer, const PrepareOptions& options) {
+  if (set.of_text && !tokenizer) {
+    bad_file("{}: questions need a tokenizer, and the model has none; give a directory with one by --model", file);
+  }
+  Dataset data = std::move(set.known);
+  if (set.of_text) data.tokenizer_fingerprint = tokenizer->fingerprint();
+  data.vocab_size = options.vocab_size;
+  data.max_tokens = options.max_tokens;
+  PrepareReport& r = data.report;
+  const auto too_long = [&](const Tokens& tokens) { return int64_t(tokens.ids.size()) > options.max_tokens; };
+  const std::vector<Split> splits = split_samples(set.samples, options.valid_split);
+  for (size_t i = 0; i < splits.size(); ++i) {
+    Sample& sample = set.samples[i];
+    r.unanswerable_left_out += sample.left_out;
+    if (sample.left_out) continue;
+    Tokens tokens = tokenize(tokenizer, sample.spans);
+    const bool empty = count_targets(tokens.labels) == 0;
+    if (empty && !options.allow_empty) {
+      bad_file("{}: {} trains nothing: {}; mend or remove it, or keep such samples with --allow-empty", file,
+               set.of_text ? fmt::format("{} (id {})", sample.where, in_quotes(sample.id)) : sample.where,
+               set.of_text ? "its answer is empty" : "no label behind the first token is trained");
+    }
+    r.empty += empty;
+    const bool cut = too_long(tokens) && options.long_samples == LongSamples::kTruncate;
+    const bool shown = cut && shows_answer(sample);
+    if (cut) tokens = shorten(sample.spans, std::move(tokens), tokenizer, options.max_tokens);
+    // A question without its evidence would teach the model to invent. For the score every question counts.
+    const bool evidence_lost = splits[i] == Split::kTrain && shown && !shows_answer(sample);
+    const bool answer_lost = evidence_lost || (!empty && count_targets(tokens.labels) == 0);
+    if (too_long(tokens) || answer_lost) {
+      ++r.refused[too_long(tokens) ? "too long" : "answer cut off"];
+      continue;
+    }
+    // Ids of the tokenizer. Formats check the ids that they read.
+    const int32_t largest = *std::max_element(tokens.ids.begin(), tokens.ids.end());
+    if (set.of_text && largest >= data.vocab_size) {
+      bad_file("{}: {}: the tokenizer makes token id {}, and the model has ids below {}; they do not belong together", file,
+               sample.where, largest, data.vocab_size);
+    }
+    r.truncated += cut;
+    append(data, std::move(sample), tokens, splits[i]);
+  }
+  if (data.documents.empty() && !options.allow_empty) {
+    if (r.refused_total() + r.unanswerable_left_out == 0) bad_file("{}: there is no sample in this file", file);
+    bad_file("{}: no sample is left to train on: {} refused, {} unanswerable left out{}", file, r.refused_total(),
+             r.unanswerable_left_out, r.unanswerable_left_out ? " (train those too with --unanswerable train)" : "");
+  }
+  if (data.vocab_size == 0 && !data.tokens.empty()) {
+    data.vocab_size = 1 + std::max(*std::max_element(data.tokens.begin(), data.tokens.end()),
+                                   *std::max_element(data.labels.begin(), data.labels.end()));
+  }
+  data.count_documents();
+  return data;
+}
 
 Dataset load_dataset(const std::filesystem::path& path, const Tokenizer* tokenizer, const PrepareOptions& options) {
   const std::string text = read_file(path), file = path.string();
   if (is_prepared(text)) return open_prepared(text, file, tokenizer, options);
-  check_options(options);
+  if (options.max_tokens < 2) fail(kExitUsage, "--seq-len must be at least 2, not {}", options.max_tokens);
+  if (!(options.valid_split >= 0 && options.valid_split < 1)) {
+    fail(kExitUsage, "--valid-split must be at least 0 and below 1, not {}", options.valid_split);
+  }
   PrepareOptions known = options;
   if (known.vocab_size <= 0) known.vocab_size = tokenizer ? tokenizer->vocab_size() : 0;
   return build_dataset(read_samples(text, path, known), file, tokenizer, known);

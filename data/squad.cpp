@@ -2,9 +2,8 @@
 
 #include <algorithm>
 
-#include "data/lines.h"
-#include "data/prompt.h"
 #include "src/base/check.h"
+#include "tokenizer/utf8.h"
 
 namespace tll {
 namespace {
@@ -20,19 +19,20 @@ struct Node {
              value.is_string()   ? "a string"
              : value.is_object() ? "an object"
              : value.is_null()   ? "null"
-                                 : fmt::format("{} ({})", value.type_name(), shown()));
+             : value.is_array()  ? fmt::format("array ({} elements)", value.size())
+                                 : fmt::format("{} ({})", value.type_name(), value.dump()));
   }
-  std::string shown() const { return value.is_array() ? fmt::format("{} elements", value.size()) : value.dump(); }
   Node at(const char* key) const {
     if (!value.is_object()) refuse("an object");
     const std::string path = where.empty() ? key : where + "." + key;
     if (!value.contains(key)) bad_file("{}: {}: this field is missing; it is needed in SQuAD data", file, path);
     return {value[key], file, path};
   }
-  Node at(size_t i) const { return {value[i], file, fmt::format("{}[{}]", where, i)}; }
-  size_t array_size() const {
+  std::vector<Node> elements() const {
     if (!value.is_array()) refuse("an array");
-    return value.size();
+    std::vector<Node> out;
+    for (size_t i = 0; i < value.size(); ++i) out.push_back({value[i], file, fmt::format("{}[{}]", where, i)});
+    return out;
   }
   std::string string() const {
     if (!value.is_string()) refuse("a string");
@@ -45,8 +45,6 @@ struct Node {
   }
 };
 
-bool is_continuation(char c) { return (uint8_t(c) & 0xC0) == 0x80; }
-
 // Whether `answer` stands in `context` at code point `start`.
 bool stands_at(std::string_view context, std::string_view answer, int64_t start) {
   size_t i = 0;
@@ -57,30 +55,25 @@ bool stands_at(std::string_view context, std::string_view answer, int64_t start)
   return start == 0 && context.substr(i).starts_with(answer);
 }
 
+void add_answer(SquadFile& out, SquadQuestion& q, const Node& text, const Node& start) {
+  q.answers.push_back(text.string());
+  q.answer_starts.push_back(start.offset());
+  if (stands_at(q.context, q.answers.back(), q.answer_starts.back())) return;
+  if (out.offset_mismatches++ == 0) out.first_mismatch = fmt::format("{} (id {})", q.where, in_quotes(q.id));
+}
+
 void add_question(SquadFile& out, SquadQuestion q) {
   out.unanswerable += !q.answerable();
-  for (size_t i = 0; i < q.answers.size(); ++i) {
-    if (stands_at(q.context, q.answers[i], q.answer_starts[i])) continue;
-    if (out.offset_mismatches++ == 0) out.first_mismatch = fmt::format("{} (id {})", q.where, in_quotes(q.id));
-  }
   out.questions.push_back(std::move(q));
 }
 
 void read_article(SquadFile& out, const Node& article) {
   const std::string title = article.optional_string("title");
-  const Node paragraphs = article.at("paragraphs");
-  for (size_t p = 0, np = paragraphs.array_size(); p < np; ++p) {
-    const Node paragraph = paragraphs.at(p);
+  for (const Node& paragraph : article.at("paragraphs").elements()) {
     const std::string context = paragraph.at("context").string();
-    const Node qas = paragraph.at("qas");
-    for (size_t i = 0, n = qas.array_size(); i < n; ++i) {
-      const Node qa = qas.at(i);
+    for (const Node& qa : paragraph.at("qas").elements()) {
       SquadQuestion q{qa.at("id").string(), title, context, qa.at("question").string(), qa.where};
-      const Node answers = qa.at("answers");
-      for (size_t a = 0, na = answers.array_size(); a < na; ++a) {
-        q.answers.push_back(answers.at(a).at("text").string());
-        q.answer_starts.push_back(answers.at(a).at("answer_start").offset());
-      }
+      for (const Node& a : qa.at("answers").elements()) add_answer(out, q, a.at("text"), a.at("answer_start"));
       add_question(out, std::move(q));
     }
   }
@@ -89,28 +82,57 @@ void read_article(SquadFile& out, const Node& article) {
 void read_row(SquadFile& out, const Node& row) {
   SquadQuestion q{row.at("id").string(), row.optional_string("title"), row.at("context").string(), row.at("question").string(),
                   row.where};
-  const Node texts = row.at("answers").at("text"), starts = row.at("answers").at("answer_start");
-  if (texts.array_size() != starts.array_size()) {
-    bad_file("{}: {}.answers: text has {} elements and answer_start {}; they must be as many", row.file, row.where,
-             texts.array_size(), starts.array_size());
+  const Node answers = row.at("answers");
+  const Node text = answers.at("text"), start = answers.at("answer_start");
+  const std::vector<Node> texts = text.elements(), starts = start.elements();
+  if (texts.size() != starts.size()) {
+    bad_file("{}: {}.answers: text has {} elements and answer_start {}; they must be as many", row.file, row.where, texts.size(),
+             starts.size());
   }
-  for (size_t a = 0; a < texts.array_size(); ++a) {
-    q.answers.push_back(texts.at(a).string());
-    q.answer_starts.push_back(starts.at(a).offset());
-  }
+  for (size_t a = 0; a < texts.size(); ++a) add_answer(out, q, texts[a], starts[a]);
   add_question(out, std::move(q));
+}
+
+const PromptTemplate kTemplates[] = {
+    {"squad",
+     [](std::string context, std::string_view question, std::string_view answer) {
+       return std::vector<Span>{{.text = "Context: "},
+                                {.text = std::move(context), .may_shorten = true},
+                                {.text = fmt::format("\nQuestion: {}\nAnswer:", question)},
+                                {.text = fmt::format(" {}", answer), .trained = true, .ends_text = true}};
+     }},
+};
+
+constexpr std::string_view kBlanks = " \t\n\v\f\r";
+
+std::string_view trimmed(std::string_view s) {
+  const size_t begin = s.find_first_not_of(kBlanks);
+  return begin == std::string_view::npos ? std::string_view() : s.substr(begin, s.find_last_not_of(kBlanks) - begin + 1);
 }
 
 }  // namespace
 
-bool is_squad_row(const Json& row) { return row.is_object() && row.contains("context") && row.contains("question"); }
+const PromptTemplate& find_prompt_template(std::string_view name) {
+  std::string names;
+  for (const PromptTemplate& t : kTemplates) {
+    if (t.name == name) return t;
+    names += names.empty() ? "" : ", ";
+    names += t.name;
+  }
+  fail(kExitUsage, "unknown prompt template \"{}\"; there are: {}", name, names);
+}
+
+std::string answer_from_generation(std::string_view generated, bool unanswerable_trained) {
+  std::string_view answer = trimmed(generated);
+  answer = trimmed(answer.substr(0, answer.find('\n')));
+  return unanswerable_trained && answer == kNoAnswer ? "" : std::string(answer);
+}
 
 SquadFile read_squad(const Json& json, const std::string& name) {
   const Node root{json, name, ""};
   const Node data = json.is_array() ? root : root.at("data");
   SquadFile out;
-  for (size_t i = 0, n = data.array_size(); i < n; ++i) {
-    const Node element = data.at(i);
+  for (const Node& element : data.elements()) {
     is_squad_row(element.value) ? read_row(out, element) : read_article(out, element);
   }
   return out;
@@ -132,11 +154,11 @@ SquadFile parse_squad_lines(std::string_view text, const std::string& name) {
 
 SampleSet squad_samples(SquadFile file, const PrepareOptions& options) {
   const PromptTemplate& form = find_prompt_template(options.template_name);
-  SampleSet out{.of_text = true,
-                .template_name = std::string(form.name),
-                .rules = file.unanswerable ? SquadRules::kV2 : SquadRules::kV1,
-                .unanswerable_trained = options.unanswerable == Unanswerable::kTrain,
-                .offset_mismatches = file.offset_mismatches};
+  SampleSet out{.of_text = true};
+  out.known.template_name = form.name;
+  out.known.rules = file.unanswerable ? SquadRules::kV2 : SquadRules::kV1;
+  out.known.unanswerable_trained = options.unanswerable == Unanswerable::kTrain;
+  out.known.report.offset_mismatches = file.offset_mismatches;
   out.samples.reserve(file.questions.size());
   for (SquadQuestion& q : file.questions) {
     Sample sample{.id = std::move(q.id),
@@ -144,7 +166,7 @@ SampleSet squad_samples(SquadFile file, const PrepareOptions& options) {
                   .where = std::move(q.where),
                   .group = group_key(q.title, options.seed),
                   .subgroup = group_key(q.context, options.seed),
-                  .left_out = !q.answerable() && !out.unanswerable_trained};
+                  .left_out = !q.answerable() && !out.known.unanswerable_trained};
     if (!sample.left_out) {
       sample.spans = form.spans(std::move(q.context), q.question, q.answerable() ? q.answers[0] : kNoAnswer);
     }

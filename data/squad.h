@@ -1,4 +1,5 @@
-// SQuAD questions, read from the published JSON (v1.1 and v2.0) or from the flattened rows of the Hugging Face hub.
+// SQuAD questions, read from the published JSON (v1.1 and v2.0) or from the flattened rows of the Hugging Face hub; how they
+// become prompts, and how the text that a model writes becomes an answer.
 //
 // Source: the data files' own schema (rajpurkar.github.io/SQuAD-explorer). `answer_start` counts Unicode code points of the
 // context, not bytes. A question is unanswerable when its list of answers is empty; `version` and `is_impossible` decide nothing.
@@ -36,8 +37,25 @@ SquadFile read_squad(const Json& json, const std::string& name);
 SquadFile parse_squad_json(std::string_view text, const std::string& name);
 SquadFile parse_squad_lines(std::string_view text, const std::string& name);
 
+// What an unanswerable question is trained to answer, and what is mapped back to the empty answer for scoring.
+inline constexpr std::string_view kNoAnswer = "no answer";
+
+// How a question becomes text. The context is the span that may be shortened. The answer and EOS behind it are trained.
+struct PromptTemplate {
+  std::string_view name;
+  std::vector<Span> (*spans)(std::string context, std::string_view question, std::string_view answer);
+};
+
+// "squad": `Context: {context}\nQuestion: {question}\nAnswer:` and ` {answer}`.
+// Error (kExitUsage), with the list of names, if there is no such template.
+const PromptTemplate& find_prompt_template(std::string_view name);
+
+// The answer in a generated continuation (EOS already cut off): its first line that is not blank, trimmed; with
+// `unanswerable_trained`, kNoAnswer becomes "".
+std::string answer_from_generation(std::string_view generated, bool unanswerable_trained);
+
 // Whether a line or an element of an array is a flattened row.
-bool is_squad_row(const Json& row);
+inline bool is_squad_row(const Json& row) { return row.is_object() && row.contains("context") && row.contains("question"); }
 
 // The questions in the prompt template of the options. An article is a group and a context a subgroup. The first answer is
 // trained. A question without one is left out, or trained as kNoAnswer. Error (kExitUsage) if there is no such template.

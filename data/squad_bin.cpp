@@ -34,7 +34,6 @@ static_assert(std::endian::native == std::endian::little, "squad.bin is written 
 
 constexpr std::string_view kMagic = "TLLSQUAD";
 constexpr uint32_t kVersion = 1;
-constexpr size_t kFileStrings = 3;  // fingerprint, template, report
 
 struct FileHeader {
   char magic[8];
@@ -102,24 +101,19 @@ int64_t report_count(const Json& report, const char* key, const std::string& fil
 void restore_report(Dataset& data, const std::string& text, const std::string& file) {
   const Json json = parse_json(text, file + ": report");
   PrepareReport& r = data.report;
-  for (const auto& [key, count] : {std::pair{"truncated", &r.truncated},
-                                   {"unanswerable_left_out", &r.unanswerable_left_out},
-                                   {"empty", &r.empty},
-                                   {"unanswerable_trained", &r.unanswerable_trained},
-                                   {"offset_mismatches", &r.offset_mismatches}}) {
-    *count = report_count(json, key, file);
-  }
+  const auto count = [&](const char* key) { return report_count(json, key, file); };
+  r.truncated = count("truncated");
+  r.unanswerable_left_out = count("unanswerable_left_out");
+  r.empty = count("empty");
+  r.unanswerable_trained = count("unanswerable_trained");
+  r.offset_mismatches = count("offset_mismatches");
   if (!json.contains("refused_by_reason") || !json["refused_by_reason"].is_object()) {
     bad_file("{}: the report inside has no \"refused_by_reason\"; run `prepare` again", file);
   }
   for (const auto& item : json["refused_by_reason"].items()) {
     r.refused[item.key()] = report_count(json["refused_by_reason"], item.key().c_str(), file);
   }
-  r.samples = int64_t(data.documents.size());
-  r.tokens = int64_t(data.tokens.size());
-  for (const Document& d : data.documents) r.target_tokens += d.target_tokens;
-  r.train_samples = data.count(Split::kTrain);
-  r.validation_samples = r.samples - r.train_samples;
+  data.count_documents();
 }
 
 }  // namespace
@@ -172,7 +166,6 @@ Dataset parse_dataset(std::string_view bytes, const std::string& file) {
     bad_file("{}: not a prepared data set: it does not begin with {}, or is cut short", file, kMagic);
   }
   Cursor cursor(file, bytes.substr(0, bytes.size() - sizeof(uint64_t)));
-  const auto require = [&](bool good, const char* rule) { cursor.require(good, rule); };
   const FileHeader header = read_header(cursor, bytes, file);
   const std::vector<FileDocument> records = cursor.array<FileDocument>(header.documents, "documents");
   Dataset data;
@@ -180,36 +173,35 @@ Dataset parse_dataset(std::string_view bytes, const std::string& file) {
   data.labels = cursor.array<int32_t>(header.tokens, "labels");
   const std::vector<uint32_t> lengths = cursor.array<uint32_t>(header.strings, "string lengths");
   const std::vector<char> text = cursor.array<char>(header.string_bytes, "bytes of strings");
-  require(cursor.left() == 0, "there are bytes behind the last string");
+  cursor.require(cursor.left() == 0, "there are bytes behind the last string");
 
   data.vocab_size = int32_t(header.vocab_size);
   data.max_tokens = int32_t(header.max_tokens);
   data.rules = SquadRules(header.rules);
   data.unanswerable_trained = header.unanswerable_trained == 1;
   const auto is_id = [&](int32_t id) { return id >= 0 && id < data.vocab_size; };
-  require(std::all_of(data.tokens.begin(), data.tokens.end(), is_id), "a token id is not below vocab_size");
-  require(std::all_of(data.labels.begin(), data.labels.end(), [&](int32_t l) { return l == kNotTrained || is_id(l); }),
-          "a label is neither -100 nor an id below vocab_size");
+  cursor.require(std::all_of(data.tokens.begin(), data.tokens.end(), is_id), "a token id is not below vocab_size");
+  cursor.require(std::all_of(data.labels.begin(), data.labels.end(), [&](int32_t l) { return l == kNotTrained || is_id(l); }),
+                 "a label is neither -100 nor an id below vocab_size");
 
   size_t next = 0, text_at = 0;
   const auto next_string = [&] {
-    require(next < lengths.size() && lengths[next] <= text.size() - text_at, "the strings do not add up");
+    cursor.require(next < lengths.size() && lengths[next] <= text.size() - text_at, "the strings do not add up");
     const std::string s(text.data() + text_at, lengths[next]);
     text_at += lengths[next++];
-    require(find_invalid_utf8(s) == std::string::npos, "a string is not UTF-8");
+    cursor.require(find_invalid_utf8(s) == std::string::npos, "a string is not UTF-8");
     return s;
   };
-  require(lengths.size() >= kFileStrings, "the strings do not add up");
   data.tokenizer_fingerprint = next_string();
   data.template_name = next_string();
   const std::string report = next_string();
   uint64_t begin = 0;
   for (const FileDocument& r : records) {
-    require(r.tokens >= 1 && r.tokens <= header.max_tokens && r.tokens <= header.tokens - begin,
-            "a document's length is out of range");
-    require(r.prompt_tokens <= r.tokens, "a prompt is longer than its document");
-    require(r.split <= 1, "a split must be 0 or 1");
-    require(r.answers <= lengths.size() - next, "the strings do not add up");
+    cursor.require(r.tokens >= 1 && r.tokens <= header.max_tokens && r.tokens <= header.tokens - begin,
+                   "a document's length is out of range");
+    cursor.require(r.prompt_tokens <= r.tokens, "a prompt is longer than its document");
+    cursor.require(r.split <= 1, "a split must be 0 or 1");
+    cursor.require(r.answers <= lengths.size() - next, "the strings do not add up");
     Document d{
         .begin = int64_t(begin), .length = int32_t(r.tokens), .prompt_tokens = int32_t(r.prompt_tokens), .split = Split(r.split)};
     d.id = next_string();
@@ -219,8 +211,8 @@ Dataset parse_dataset(std::string_view bytes, const std::string& file) {
     begin += r.tokens;
     data.documents.push_back(std::move(d));
   }
-  require(begin == header.tokens, "the documents do not cover the tokens");
-  require(next == lengths.size() && text_at == text.size(), "the strings do not add up");
+  cursor.require(begin == header.tokens, "the documents do not cover the tokens");
+  cursor.require(next == lengths.size() && text_at == text.size(), "the strings do not add up");
   restore_report(data, report, file);
   return data;
 }

@@ -1,6 +1,4 @@
-#include "data/token_rows.h"
-
-#include "data/lines.h"
+#include "data/sample.h"
 #include "src/base/check.h"
 
 namespace tll {

@@ -10,8 +10,6 @@ namespace {
 
 using Ids = std::vector<int32_t>;
 
-bool is_blank(std::string_view s) { return s.find_first_not_of(" \t\r\n") == std::string_view::npos; }
-
 // The tokens of `piece`, the end of `text`. `before` are the tokens of the text before it.
 Ids encode_after(const Tokenizer& tokenizer, std::span<const int32_t> before, const std::string& text, std::string_view piece) {
   const Ids whole = tokenizer.encode(text);
@@ -74,7 +72,8 @@ Tokens tokenize(const Tokenizer* tokenizer, std::span<const Span> spans) {
     const std::string_view piece = std::string_view(text).substr(start);
     Ids ids = encode_after(*tokenizer, std::span(out.ids).subspan(begin), text, piece);
     if (ends_text) ids.push_back(*tokenizer->eos());
-    append(out, ids, std::span(ids).first(trained && !is_blank(piece) ? ids.size() : 0));
+    const bool blank = piece.find_first_not_of(" \t\r\n") == std::string_view::npos;
+    append(out, ids, std::span(ids).first(trained && !blank ? ids.size() : 0));
     if (ends_text) end_of_texts();
   }
   return out;

@@ -76,9 +76,9 @@ def main():
     print("// c -> c + delta for each stride-th code point of first..last; U+0130 and the final sigma are in the code.")
     print("inline constexpr LowerRange kLower[] = {")
     rows(lower_ranges(), "{0x%X, 0x%X, %d, %d}")
-    print("};\n// Passed over in the search for a cased letter around a sigma.\ninline constexpr PointRange kCaseIgnorable[] = {")
+    print("};\n// Passed over in the search for a cased letter around a sigma.\ninline constexpr CodePointRange kCaseIgnorable[] = {")
     rows(ranges(case_ignorable), "{0x%X, 0x%X}")
-    print("};\n// Letters with case that are not ignorable.\ninline constexpr PointRange kCased[] = {")
+    print("};\n// Letters with case that are not ignorable.\ninline constexpr CodePointRange kCased[] = {")
     rows(ranges(cased), "{0x%X, 0x%X}")
     print("};")
 

@@ -5,7 +5,7 @@
 
 #include <map>
 
-#include "data/prompt.h"
+#include "data/squad.h"
 #include "tests/fake_tokenizer.h"
 #include "tests/tiny_generator.h"
 

@@ -42,6 +42,10 @@ TEST(Metric, LowerIsThatOfPython) {
             "a");  // no UTF-8: U+FFFD
 }
 
+SquadScore score_pair(std::string_view prediction, const std::string& gold, SquadRules rules) {
+  return score_question(prediction, {&gold, 1}, rules);
+}
+
 TEST(Metric, Pairs) {
   SquadScore s = score_pair("The  Eiffel-Tower.", "Eiffel Tower", SquadRules::kV1);
   EXPECT_EQ(s.exact_match, 0);

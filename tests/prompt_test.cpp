@@ -1,8 +1,7 @@
 // The prompt's text, and the answer in what was generated.
-#include "data/prompt.h"
-
 #include <gtest/gtest.h>
 
+#include "data/squad.h"
 #include "src/base/check.h"
 
 namespace tll {

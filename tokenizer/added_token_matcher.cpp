@@ -10,9 +10,8 @@ namespace {
 
 // Start of the character that ends at `end`, end > 0. The text is valid UTF-8.
 size_t previous(std::string_view text, size_t end) {
-  do {
-    --end;
-  } while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80);
+  do --end;
+  while (end > 0 && is_continuation(text[end]));
   return end;
 }
 
@@ -22,10 +21,10 @@ bool word_at(std::string_view text, size_t at) { return at < text.size() && is_w
 
 void LongestPrefix::add(std::string_view text, int32_t value) {
   if (text.empty()) return;
-  first_[static_cast<unsigned char>(text[0])] = true;
+  first_[uint8_t(text[0])] = true;
   uint32_t node = 0;
   for (const char c : text) {
-    const auto [next, is_new] = edges_.emplace(edge(node, c), static_cast<uint32_t>(values_.size()));
+    const auto [next, is_new] = edges_.emplace(edge(node, c), uint32_t(values_.size()));
     if (is_new) values_.push_back(-1);
     node = next->second;
   }
@@ -34,7 +33,7 @@ void LongestPrefix::add(std::string_view text, int32_t value) {
 
 LongestPrefix::Match LongestPrefix::find(std::string_view text, size_t at) const {
   Match longest = {-1, 0};
-  if (!first_[static_cast<unsigned char>(text[at])]) return longest;
+  if (!first_[uint8_t(text[at])]) return longest;
   uint32_t node = 0;
   for (size_t i = at; i < text.size(); ++i) {
     const auto next = edges_.find(edge(node, text[i]));
@@ -46,7 +45,7 @@ LongestPrefix::Match LongestPrefix::find(std::string_view text, size_t at) const
 }
 
 void AddedTokenMatcher::add(std::string_view pattern, const AddedToken& token) {
-  patterns_.add(pattern, static_cast<int32_t>(tokens_.size()));
+  patterns_.add(pattern, int32_t(tokens_.size()));
   tokens_.push_back(token);
   finds_ = finds_ || !token.special;
 }
@@ -61,7 +60,7 @@ std::vector<AddedTokenMatcher::Part> AddedTokenMatcher::split(std::string_view t
       ++at;
       continue;
     }
-    const AddedToken& token = tokens_[static_cast<size_t>(match.value)];
+    const AddedToken& token = tokens_[size_t(match.value)];
     size_t begin = at;
     size_t end = at + match.bytes;
     at = end;

@@ -22,7 +22,7 @@ class LongestPrefix {
   Match find(std::string_view text, size_t at) const;
 
  private:
-  static uint64_t edge(uint32_t node, char c) { return uint64_t{node} << 8 | static_cast<unsigned char>(c); }
+  static uint64_t edge(uint32_t node, char c) { return uint64_t{node} << 8 | uint8_t(c); }
   std::unordered_map<uint64_t, uint32_t> edges_;
   std::vector<int32_t> values_ = {-1};  // of a node
   bool first_[256] = {};

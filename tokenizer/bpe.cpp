@@ -27,7 +27,7 @@ void merge_short(const MergeTable& merges, std::vector<int32_t>& symbols) {
   };
   for (size_t i = 0; i + 1 < count; ++i) look(i);
   while (count > 1) {
-    const size_t best = static_cast<size_t>(std::min_element(rank, rank + count - 1) - rank);
+    const size_t best = size_t(std::min_element(rank, rank + count - 1) - rank);
     if (rank[best] == kNoMerge) break;
     symbols[best] = result[best];
     --count;
@@ -47,7 +47,7 @@ void merge_long(const MergeTable& merges, std::vector<int32_t>& symbols, UnusedP
     uint32_t rank;  // of the pair (this, next)
     int32_t result;
   };
-  const auto count = static_cast<uint32_t>(symbols.size());
+  const auto count = uint32_t(symbols.size());
   const uint32_t none = count;
   std::vector<Node> nodes(count);
   std::vector<uint64_t> heap;
@@ -59,7 +59,7 @@ void merge_long(const MergeTable& merges, std::vector<int32_t>& symbols, UnusedP
     if (!merge) return false;
     node.result = merge->result;
     heap.push_back(uint64_t{merge->rank} << 32 | i);
-    if (unused && unused->unused[static_cast<size_t>(merge->result)]) {
+    if (unused && unused->unused[size_t(merge->result)]) {
       unused->parts[merge->result] = {symbols[i], symbols[node.next]};
     }
     return true;
@@ -75,8 +75,8 @@ void merge_long(const MergeTable& merges, std::vector<int32_t>& symbols, UnusedP
   std::make_heap(heap.begin(), heap.end(), std::greater<>());
   while (!heap.empty()) {
     std::pop_heap(heap.begin(), heap.end(), std::greater<>());
-    const auto at = static_cast<uint32_t>(heap.back());
-    const auto rank = static_cast<uint32_t>(heap.back() >> 32);
+    const auto at = uint32_t(heap.back());
+    const auto rank = uint32_t(heap.back() >> 32);
     heap.pop_back();
     Node& node = nodes[at];
     if (node.rank != rank) continue;
@@ -106,8 +106,7 @@ void MergeTable::grow(size_t slots) {
   shift_ = 64 - std::countr_zero(slots);
   count_ = 0;
   for (const Merge& m : old) {
-    if (m.key != kEmpty.key)
-      insert(static_cast<int32_t>(m.key >> 32), static_cast<int32_t>(m.key & 0xFFFFFFFFu), m.rank, m.result);
+    if (m.key != kEmpty.key) insert(int32_t(m.key >> 32), int32_t(m.key & 0xFFFFFFFFu), m.rank, m.result);
   }
 }
 

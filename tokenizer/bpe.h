@@ -36,7 +36,7 @@ class MergeTable {
 
  private:
   static constexpr Merge kEmpty = {~uint64_t{0}, 0, 0};
-  static uint64_t key_of(int32_t left, int32_t right) { return static_cast<uint64_t>(left) << 32 | static_cast<uint32_t>(right); }
+  static uint64_t key_of(int32_t left, int32_t right) { return uint64_t(left) << 32 | uint32_t(right); }
   size_t slot_of(uint64_t key) const { return (key * 0x9E3779B97F4A7C15u) >> shift_; }
   void grow(size_t slots);
 
@@ -61,7 +61,7 @@ class CodePointMap {
   int32_t get(char32_t c) const { return pages_[page_of_[c >> 8]][c & 0xFF]; }
   void set(char32_t c, int32_t symbol) {
     if (page_of_[c >> 8] == 0) {
-      page_of_[c >> 8] = static_cast<uint16_t>(pages_.size());
+      page_of_[c >> 8] = uint16_t(pages_.size());
       pages_.emplace_back().fill(-1);
     }
     pages_[page_of_[c >> 8]][c & 0xFF] = symbol;
@@ -87,7 +87,7 @@ class PieceCache {
     if (piece.size() > kMaxBytes || piece.empty()) return encode(piece, out);
     Key key = {};
     std::memcpy(key.words, piece.data(), piece.size());
-    key.words[3] |= static_cast<uint64_t>(piece.size()) << 56;
+    key.words[3] |= uint64_t(piece.size()) << 56;
     Entry& entry = table_[slot_of(key)];
     if (entry.owner == owner_ && entry.key == key) {
       const size_t size = out.size();
@@ -99,7 +99,7 @@ class PieceCache {
     encode(piece, out);
     const size_t count = out.size() - size;
     if (count == 0 || count > kMaxIds) return;
-    entry = {key, owner_, static_cast<uint32_t>(count), {}};
+    entry = {key, owner_, uint32_t(count), {}};
     std::memcpy(entry.ids, out.data() + size, count * sizeof(int32_t));
   }
 

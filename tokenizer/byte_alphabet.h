@@ -23,13 +23,13 @@ struct ByteAlphabet {
     for (char32_t b = 0; b < 256; ++b) {
       const bool printable = (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174;
       character[b] = printable ? b : next++;
-      byte[character[b]] = static_cast<int16_t>(b);
+      byte[character[b]] = int16_t(b);
     }
   }
 
   std::string spell(std::string_view bytes) const {
     std::string out;
-    for (const char b : bytes) append_utf8(out, character[static_cast<unsigned char>(b)]);
+    for (const char b : bytes) append_utf8(out, character[uint8_t(b)]);
     return out;
   }
 
@@ -39,7 +39,7 @@ struct ByteAlphabet {
     for (size_t at = 0; at < token.size();) {
       const CodePoint c = read_code_point(token, at);
       if (!c.valid || c.value >= byte.size() || byte[c.value] < 0) return std::nullopt;
-      out += static_cast<char>(byte[c.value]);
+      out += char(byte[c.value]);
       at += c.bytes;
     }
     return out;

@@ -29,9 +29,9 @@ class Fingerprint {
   requires std::is_arithmetic_v<Number> || std::is_enum_v<Number> Fingerprint& add(Number value) {
     uint64_t bits;
     if constexpr (std::is_floating_point_v<Number>) {
-      bits = std::bit_cast<uint64_t>(static_cast<double>(value));
+      bits = std::bit_cast<uint64_t>(double(value));
     } else {
-      bits = static_cast<uint64_t>(value);
+      bits = uint64_t(value);
     }
     XXH3_128bits_update(state_.get(), &bits, sizeof bits);
     return *this;

@@ -21,4 +21,9 @@ std::unique_ptr<Tokenizer> read_sentencepiece(std::string_view content, const st
 std::unique_ptr<Tokenizer> read_tiktoken(std::string_view content, const std::string& where);
 std::unique_ptr<Tokenizer> read_tokenizer_json(std::string_view content, const std::string& where);
 
+// Takes the special tokens that the other files in the directory name. A tokenizer.json says itself which tokens come before and
+// after a text. add_bos_token (default true) and add_eos_token (default false) in tokenizer_config.json apply only to a
+// tokenizer.model.
+void apply_side_files(Tokenizer& tokenizer, const std::filesystem::path& directory, bool has_tokenizer_json);
+
 }  // namespace tll

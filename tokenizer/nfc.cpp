@@ -74,8 +74,7 @@ struct Tables {
 
 std::string nfc(std::string_view utf8) {
   // Text below U+0300 (bytes up to CB BF) does not change, and most text is.
-  if (std::all_of(utf8.begin(), utf8.end(), [](char c) { return static_cast<unsigned char>(c) < 0xCC; }))
-    return std::string(utf8);
+  if (std::all_of(utf8.begin(), utf8.end(), [](char c) { return uint8_t(c) < 0xCC; })) return std::string(utf8);
 
   static const Tables tables;
   std::vector<char32_t> text;
@@ -106,15 +105,15 @@ std::string nfc(std::string_view utf8) {
   int last_class = 0;  // of the last character kept after the starter
   for (size_t i = 0; i < text.size(); ++i) {
     if (starter >= 0) {
-      const bool adjacent = composed.size() == static_cast<size_t>(starter) + 1;
+      const bool adjacent = composed.size() == size_t(starter) + 1;
       const bool free = adjacent || (last_class != 0 && last_class < classes[i]);
-      const char32_t both = free ? tables.compose(composed[static_cast<size_t>(starter)], text[i]) : 0;
+      const char32_t both = free ? tables.compose(composed[size_t(starter)], text[i]) : 0;
       if (both) {
-        composed[static_cast<size_t>(starter)] = both;
+        composed[size_t(starter)] = both;
         continue;
       }
     }
-    if (classes[i] == 0) starter = static_cast<std::ptrdiff_t>(composed.size());
+    if (classes[i] == 0) starter = std::ptrdiff_t(composed.size());
     last_class = classes[i];
     composed.push_back(text[i]);
   }

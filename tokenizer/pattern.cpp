@@ -19,7 +19,7 @@ Char char_at(std::string_view text, size_t at) {
     for (char32_t c = 0; c < 128; ++c) out[c] = char_class(c);
     return out;
   }();
-  const auto byte = static_cast<unsigned char>(text[at]);
+  const auto byte = uint8_t(text[at]);
   if (byte < 128) return {ascii[byte], 1};
   const CodePoint c = read_code_point(text, at);
   return {char_class(c.value), c.bytes};
@@ -41,29 +41,19 @@ size_t contraction(std::string_view text, size_t at, bool any_case) {
   const std::string_view rest = text.substr(at + 1);
   const auto letter = [&](size_t i) -> char {
     if (i >= rest.size()) return 0;
-    return any_case && rest[i] >= 'A' && rest[i] <= 'Z' ? static_cast<char>(rest[i] + 32) : rest[i];
+    return any_case && rest[i] >= 'A' && rest[i] <= 'Z' ? char(rest[i] + 32) : rest[i];
   };
-  switch (letter(0)) {
-    case 's':
-    case 't':
-    case 'm':
-    case 'd':
-      return 2;
-    case 'r':
-    case 'v':
-      return letter(1) == 'e' ? 3 : 0;
-    case 'l':
-      return letter(1) == 'l' ? 3 : 0;
-    default:
-      return any_case && rest.starts_with("\u017F") ? 3 : 0;
-  }
+  const char first = letter(0), second = letter(1);
+  if (first == 's' || first == 't' || first == 'm' || first == 'd') return 2;
+  if (((first == 'r' || first == 'v') && second == 'e') || (first == 'l' && second == 'l')) return 3;
+  return any_case && rest.starts_with("\u017F") ? 3 : 0;
 }
 
 // \s+(?!\S)|\s+ : the run of white space without its last character, which goes with what follows; at the end of the text, all.
 size_t space_end(std::string_view text, size_t begin, size_t end) {
   if (end == text.size()) return end;
   size_t last = end - 1;
-  while ((static_cast<unsigned char>(text[last]) & 0xC0) == 0x80) --last;
+  while (is_continuation(text[last])) --last;
   return last > begin ? last : end;
 }
 
@@ -119,15 +109,8 @@ std::optional<SplitPattern> known_pattern(std::string_view regex) {
 }
 
 size_t match_end(SplitPattern pattern, std::string_view text, size_t begin) {
-  switch (pattern) {
-    case SplitPattern::kGpt2:
-      return match_gpt2(text, begin);
-    case SplitPattern::kLlama3:
-      return match_llama3(text, begin, 3);
-    case SplitPattern::kQwen2:
-      return match_llama3(text, begin, 1);
-  }
-  return text.size();
+  if (pattern == SplitPattern::kGpt2) return match_gpt2(text, begin);
+  return match_llama3(text, begin, pattern == SplitPattern::kLlama3 ? 3 : 1);
 }
 
 }  // namespace tll

@@ -21,17 +21,17 @@ namespace {
 class PipelineTokenizer : public Tokenizer {
  public:
   explicit PipelineTokenizer(PipelineParts parts) : parts_(std::move(parts)) {
-    vocab_size_ = static_cast<int32_t>(parts_.tokens.size());
+    vocab_size_ = int32_t(parts_.tokens.size());
     for (const AddedToken& t : parts_.added_tokens) vocab_size_ = std::max(vocab_size_, t.id + 1);
-    parts_.tokens.resize(static_cast<size_t>(vocab_size_));
-    is_special_.resize(static_cast<size_t>(vocab_size_));
+    parts_.tokens.resize(size_t(vocab_size_));
+    is_special_.resize(size_t(vocab_size_));
     take_fingerprint();
     index_vocabulary();
     add_merges();
     for (const AddedToken& t : parts_.added_tokens) {
       // As in the reference, a normalized token decodes to its normalized content.
-      parts_.tokens[static_cast<size_t>(t.id)] = t.normalized ? normalize(parts_.normalizers, t.content) : t.content;
-      is_special_[static_cast<size_t>(t.id)] = t.special;
+      parts_.tokens[size_t(t.id)] = t.normalized ? normalize(parts_.normalizers, t.content) : t.content;
+      is_special_[size_t(t.id)] = t.special;
     }
     std::swap(added_tokens_, parts_.added_tokens);
     index_added_tokens();
@@ -46,24 +46,13 @@ class PipelineTokenizer : public Tokenizer {
 
   std::vector<int32_t> encode(std::string_view text) const override {
     if (const size_t bad = find_invalid_utf8(text); bad != std::string_view::npos) {
-      bad_file("the text is not UTF-8: byte {} (0x{:02x}) begins no character; convert it first", bad,
-               static_cast<unsigned char>(text[bad]));
+      bad_file("the text is not UTF-8: byte {} (0x{:02x}) begins no character; convert it first", bad, uint8_t(text[bad]));
     }
     std::vector<int32_t> out;
     if (text.empty()) return out;
     out.reserve(text.size() / 4 + 8);
     Output output{out, PieceCache(cache_owner_)};
-    if (!raw_added_.finds()) {
-      encode_segment(text, true, output);
-      return out;
-    }
-    for (const AddedTokenMatcher::Part& part : raw_added_.split(text)) {
-      if (part.id >= 0) {
-        out.push_back(part.id);
-      } else {
-        encode_segment(text.substr(part.begin, part.end - part.begin), part.begin == 0, output);
-      }
-    }
+    split_at_added(raw_added_, text, output, [&](std::string_view part, bool first) { encode_segment(part, first, output); });
     return out;
   }
 
@@ -72,19 +61,19 @@ class PipelineTokenizer : public Tokenizer {
     std::vector<std::string> tokens;
     tokens.reserve(ids.size());
     for (const int32_t id : ids) {
-      if (is_shown(id, skip_special)) tokens.push_back(parts_.tokens[static_cast<size_t>(id)]);
+      if (is_shown(id, skip_special)) tokens.push_back(parts_.tokens[size_t(id)]);
     }
     return decode_tokens(parts_.decoders, std::move(tokens));
   }
 
   bool ends_in_bytes(std::span<const int32_t> ids, bool skip_special) const override {
     while (!ids.empty() && !is_shown(ids.back(), skip_special)) ids = ids.first(ids.size() - 1);
-    return decodes_bytes_ && !ids.empty() && fallback_byte(parts_.tokens[static_cast<size_t>(ids.back())]) >= 0;
+    return decodes_bytes_ && !ids.empty() && fallback_byte(parts_.tokens[size_t(ids.back())]) >= 0;
   }
 
  private:
   bool is_shown(int32_t id, bool skip_special) const {
-    return !parts_.tokens[static_cast<size_t>(id)].empty() && !(skip_special && is_special_[static_cast<size_t>(id)]);
+    return !parts_.tokens[size_t(id)].empty() && !(skip_special && is_special_[size_t(id)]);
   }
 
   struct Output {
@@ -96,7 +85,7 @@ class PipelineTokenizer : public Tokenizer {
     if (const auto added = special_id(content)) return added;
     const auto found = std::find(parts_.tokens.begin(), parts_.tokens.end(), content);
     if (content.empty() || found == parts_.tokens.end()) return std::nullopt;
-    return static_cast<int32_t>(found - parts_.tokens.begin());
+    return int32_t(found - parts_.tokens.begin());
   }
 
   void index_added_tokens() {
@@ -113,29 +102,34 @@ class PipelineTokenizer : public Tokenizer {
     }
   }
 
+  // Appends the ids of the added tokens in the text. Calls visit(part, first) for what lies between them; first: at its
+  // beginning.
+  template <class Visit>
+  static void split_at_added(const AddedTokenMatcher& added, std::string_view text, Output& out, Visit&& visit) {
+    if (!added.finds()) return visit(text, true);
+    for (const AddedTokenMatcher::Part& part : added.split(text)) {
+      if (part.id >= 0) {
+        out.ids.push_back(part.id);
+      } else {
+        visit(text.substr(part.begin, part.end - part.begin), part.begin == 0);
+      }
+    }
+  }
+
   // Encodes the text between added tokens that are not normalized. `first`: it is the beginning of the input.
   void encode_segment(std::string_view text, bool first, Output& out) const {
     const std::string normalized = parts_.normalizers.empty() ? std::string() : normalize(parts_.normalizers, text);
     if (!parts_.normalizers.empty()) text = normalized;
-    if (!normalized_added_.finds()) {
-      if (!text.empty()) pre_tokenize(0, text, first, out);
-      return;
-    }
-    for (const AddedTokenMatcher::Part& part : normalized_added_.split(text)) {
-      if (part.id >= 0) {
-        out.ids.push_back(part.id);
-      } else {
-        pre_tokenize(0, text.substr(part.begin, part.end - part.begin), first && part.begin == 0, out);
-      }
-    }
+    split_at_added(normalized_added_, text, out, [&](std::string_view part, bool first_part) {
+      if (!part.empty()) pre_tokenize(0, part, first && first_part, out);
+    });
   }
 
   // Tokens by their text, and the symbol of each byte or character.
   void index_vocabulary() {
     std::fill(std::begin(fallback_ids_), std::end(fallback_ids_), -1);
-    std::fill(std::begin(byte_symbols_), std::end(byte_symbols_), -1);
     for (int32_t id = 0; id < vocab_size_; ++id) {
-      const std::string& token = parts_.tokens[static_cast<size_t>(id)];
+      const std::string& token = parts_.tokens[size_t(id)];
       if (token.empty()) continue;
       if (const int byte = fallback_byte(token); byte >= 0 && parts_.byte_fallback && token == fmt::format("<0x{:02X}>", byte)) {
         fallback_ids_[byte] = id;
@@ -147,8 +141,6 @@ class PipelineTokenizer : public Tokenizer {
         if (auto bytes = kByteAlphabet.bytes(token)) whole_.emplace(std::move(*bytes), id);
       }
     }
-    if (!parts_.byte_level) return;
-    for (size_t b = 0; b < 256; ++b) byte_symbols_[b] = characters_.get(kByteAlphabet.character[b]);
   }
 
   void add_merges() {
@@ -158,7 +150,7 @@ class PipelineTokenizer : public Tokenizer {
         parts_.unk && !parts_.byte_level && !parts_.ignore_merges && characters_.get(read_code_point(kSpaceMark, 0).value) >= 0;
     for (const PipelineParts::Merge& m : parts_.merges) {
       merges_.insert(m.left, m.right, m.rank, m.result);
-      cuts_at_spaces_ = cuts_at_spaces_ && !has_space_inside(parts_.tokens[static_cast<size_t>(m.result)]);
+      cuts_at_spaces_ = cuts_at_spaces_ && !has_space_inside(parts_.tokens[size_t(m.result)]);
     }
     parts_.merges = {};
   }
@@ -170,8 +162,10 @@ class PipelineTokenizer : public Tokenizer {
     const PreTokenizerStep& s = parts_.pre_tokenizers[step];
     switch (s.kind) {
       case PreTokenizerStep::kPattern:
+      case PreTokenizerStep::kDigits:
         for (size_t begin = 0; begin < text.size();) {
-          const size_t end = match_end(s.pattern, text, begin);
+          const bool digits = s.kind == PreTokenizerStep::kDigits;
+          const size_t end = digits ? digits_end(text, begin, s.individual) : match_end(s.pattern, text, begin);
           pre_tokenize(step + 1, text.substr(begin, end - begin), first && begin == 0, out);
           begin = end;
         }
@@ -179,13 +173,6 @@ class PipelineTokenizer : public Tokenizer {
       case PreTokenizerStep::kString:
         for (const std::string_view piece : split_at_string(s, text)) {
           pre_tokenize(step + 1, piece, first && piece.data() == text.data(), out);
-        }
-        break;
-      case PreTokenizerStep::kDigits:
-        for (size_t begin = 0; begin < text.size();) {
-          const size_t end = digits_end(text, begin, s.individual);
-          pre_tokenize(step + 1, text.substr(begin, end - begin), first && begin == 0, out);
-          begin = end;
         }
         break;
       case PreTokenizerStep::kMetaspace:
@@ -204,7 +191,7 @@ class PipelineTokenizer : public Tokenizer {
   // End of a run of digits (of one digit with `individual`), or of a run of other characters.
   static size_t digits_end(std::string_view text, size_t begin, bool individual) {
     const auto digit_at = [&](size_t at) {
-      const auto byte = static_cast<unsigned char>(text[at]);
+      const auto byte = uint8_t(text[at]);
       if (byte < 0x80) return std::pair<bool, size_t>(byte >= '0' && byte <= '9', 1);
       const CodePoint c = read_code_point(text, at);
       return std::pair<bool, size_t>(is_digit(c.value), c.bytes);
@@ -221,44 +208,26 @@ class PipelineTokenizer : public Tokenizer {
   }
 
   void encode_piece(std::string_view piece, Output& out) const {
+    const auto encode = [this](std::string_view p, std::vector<int32_t>& ids) { merge_piece(p, ids); };
     if (parts_.byte_level) {
-      out.cache.append(piece, out.ids, [this](std::string_view p, std::vector<int32_t>& ids) { encode_bytes(p, ids); });
+      out.cache.append(piece, out.ids, encode);
     } else if (cuts_at_spaces_) {
-      for_each_word(piece, [&](std::string_view word) {
-        out.cache.append(word, out.ids, [this](std::string_view p, std::vector<int32_t>& ids) { encode_characters(p, ids); });
-      });
+      for_each_word(piece, [&](std::string_view word) { out.cache.append(word, out.ids, encode); });
     } else {
-      encode_characters(piece, out.ids);
+      merge_piece(piece, out.ids);
     }
   }
 
-  void encode_bytes(std::string_view piece, std::vector<int32_t>& out) const {
-    if (emit_whole(piece, out)) return;
-    Symbols symbols(*this);
-    for (const char c : piece) {
-      const auto byte = static_cast<unsigned char>(c);
-      symbols.push(byte_symbols_[byte], kByteAlphabet.character[byte]);
-    }
-    symbols.merge(out);
-  }
-
-  void encode_characters(std::string_view piece, std::vector<int32_t>& out) const {
-    if (emit_whole(piece, out)) return;
+  void merge_piece(std::string_view piece, std::vector<int32_t>& out) const {
+    if (const auto whole = whole_.find(piece); whole != whole_.end()) return out.push_back(whole->second);
     Symbols symbols(*this);
     for (size_t at = 0; at < piece.size();) {
-      const CodePoint c = read_code_point(piece, at);
+      const auto byte = uint8_t(piece[at]);
+      const CodePoint c = parts_.byte_level ? CodePoint{kByteAlphabet.character[byte], 1, true} : read_code_point(piece, at);
       symbols.push(characters_.get(c.value), c.value);
       at += c.bytes;
     }
     symbols.merge(out);
-  }
-
-  bool emit_whole(std::string_view piece, std::vector<int32_t>& out) const {
-    if (!parts_.ignore_merges) return false;
-    const auto found = whole_.find(piece);
-    if (found == whole_.end()) return false;
-    out.push_back(found->second);
-    return true;
   }
 
   // The symbols of a piece. A character that is not a token is replaced by its bytes, by unk, or by nothing. In the last case its
@@ -286,7 +255,7 @@ class PipelineTokenizer : public Tokenizer {
       if (!of.parts_.byte_fallback) return false;
       std::string bytes;
       append_utf8(bytes, c);
-      const auto id = [&](char b) { return of.fallback_ids_[static_cast<unsigned char>(b)]; };
+      const auto id = [&](char b) { return of.fallback_ids_[uint8_t(b)]; };
       if (std::any_of(bytes.begin(), bytes.end(), [&](char b) { return id(b) < 0; })) return false;
       for (const char b : bytes) list().push_back(id(b));  // a pending unk comes after them, as in the reference
       return true;
@@ -333,7 +302,6 @@ class PipelineTokenizer : public Tokenizer {
   std::unordered_map<std::string, int32_t, TextHash, std::equal_to<>> whole_;  // with ignore_merges
   AddedTokenMatcher raw_added_, normalized_added_;
   CodePointMap characters_;
-  int32_t byte_symbols_[256];
   int32_t fallback_ids_[256];
   MergeTable merges_;
   bool cuts_at_spaces_ = false;

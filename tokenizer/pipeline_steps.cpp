@@ -58,7 +58,7 @@ std::vector<std::string> decode_byte_fallback(std::vector<std::string> tokens) {
   };
   for (std::string& token : tokens) {
     if (const int byte = fallback_byte(token); byte >= 0) {
-      bytes += static_cast<char>(byte);
+      bytes += char(byte);
     } else {
       flush();
       out.push_back(std::move(token));

@@ -9,6 +9,7 @@
 #include "tokenizer/bpe.h"
 #include "tokenizer/fingerprint.h"
 #include "tokenizer/formats.h"
+#include "tokenizer/pipeline_steps.h"
 #include "tokenizer/sentencepiece_model.h"
 #include "tokenizer/spaces.h"
 #include "tokenizer/utf8.h"
@@ -21,7 +22,7 @@ using Model = SentencePieceModel;
 class SentencePieceTokenizer : public Tokenizer {
  public:
   SentencePieceTokenizer(Model model, const std::string& where) : model_(std::move(model)) {
-    vocab_size_ = static_cast<int32_t>(model_.pieces.size());
+    vocab_size_ = int32_t(model_.pieces.size());
     add_symbols();
     add_merges();
     find_specials(where);
@@ -58,7 +59,7 @@ class SentencePieceTokenizer : public Tokenizer {
     };
     for (const int32_t id : ids) {
       if (is_byte_piece(id)) {
-        bytes += static_cast<char>(piece(id).byte);
+        bytes += char(piece(id).byte);
         continue;
       }
       flush();
@@ -77,7 +78,7 @@ class SentencePieceTokenizer : public Tokenizer {
         at_start = model_.remove_extra_whitespaces;  // then every space in front is removed
       }
       at_start = at_start && rest.empty();
-      append_with_spaces(rest, out);
+      out += replace_all(rest, kSpaceMark, " ", rest.size());
     }
     flush();
     return out;
@@ -87,20 +88,18 @@ class SentencePieceTokenizer : public Tokenizer {
 
  private:
   std::optional<int32_t> token_id(std::string_view content) const override {
-    for (int32_t id = 0; id < static_cast<int32_t>(model_.pieces.size()); ++id) {
+    for (int32_t id = 0; id < int32_t(model_.pieces.size()); ++id) {
       if (piece(id).text == content) return id;
     }
     return special_id(content);
   }
 
-  bool is_byte_piece(int32_t id) const {
-    return static_cast<size_t>(id) < model_.pieces.size() && piece(id).type == Model::kByte;
-  }
+  bool is_byte_piece(int32_t id) const { return size_t(id) < model_.pieces.size() && piece(id).type == Model::kByte; }
 
-  const Model::Piece& piece(int32_t id) const { return model_.pieces[static_cast<size_t>(id)]; }
+  const Model::Piece& piece(int32_t id) const { return model_.pieces[size_t(id)]; }
 
   const std::string* added_content(int32_t id) const {
-    if (static_cast<size_t>(id) < model_.pieces.size() && piece(id).type != Model::kControl) return nullptr;
+    if (size_t(id) < model_.pieces.size() && piece(id).type != Model::kControl) return nullptr;
     const auto found = std::find_if(added_tokens_.begin(), added_tokens_.end(), [&](const AddedToken& t) { return t.id == id; });
     static const std::string kNothing;  // an id without a token
     return found == added_tokens_.end() ? &kNothing : &found->content;
@@ -155,8 +154,8 @@ class SentencePieceTokenizer : public Tokenizer {
     scores.erase(std::unique(scores.begin(), scores.end()), scores.end());
     merges_.reserve(mergeable_.size() * 2);
     for (const auto& [text, id] : mergeable_) {
-      const auto rank = static_cast<uint32_t>(std::lower_bound(scores.begin(), scores.end(), piece(id).score, std::greater<>()) -
-                                              scores.begin());
+      const auto rank =
+          uint32_t(std::lower_bound(scores.begin(), scores.end(), piece(id).score, std::greater<>()) - scores.begin());
       for (size_t cut = read_code_point(text, 0).bytes; cut < text.size(); cut += read_code_point(text, cut).bytes) {
         const int32_t left = part_symbol(text.substr(0, cut));
         const int32_t right = left < 0 ? -1 : part_symbol(text.substr(cut));
@@ -223,8 +222,8 @@ class SentencePieceTokenizer : public Tokenizer {
       at += c.bytes;
     }
     if (has_unused_) {
-      UnusedPieces unused{std::vector<bool>(static_cast<size_t>(symbol_count_)), {}};
-      for (int32_t id = 0; id < vocab_size_; ++id) unused.unused[static_cast<size_t>(id)] = piece(id).type == Model::kUnused;
+      UnusedPieces unused{std::vector<bool>(size_t(symbol_count_)), {}};
+      for (int32_t id = 0; id < vocab_size_; ++id) unused.unused[size_t(id)] = piece(id).type == Model::kUnused;
       merge_symbols(merges_, symbols, &unused);
       for (const int32_t symbol : symbols) split_unused(symbol, unused, out);
       return;
@@ -239,7 +238,7 @@ class SentencePieceTokenizer : public Tokenizer {
 
   void push_unknown(std::string_view character, std::vector<int32_t>& out) const {
     if (model_.byte_fallback) {
-      for (const char c : character) out.push_back(byte_ids_[static_cast<unsigned char>(c)]);
+      for (const char c : character) out.push_back(byte_ids_[uint8_t(c)]);
     } else if (out.empty() || out.back() != unk_piece_) {
       out.push_back(unk_piece_);
     }

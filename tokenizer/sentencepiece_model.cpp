@@ -19,10 +19,12 @@ class Message {
  public:
   Message(std::string_view bytes, size_t offset, const std::string& where) : bytes_(bytes), offset_(offset), where_(where) {}
 
-  // Moves to the next field; false at the end. Its value must then be taken by one of the functions below.
+  // Moves to the next field; false at the end. Its value can be taken once, by one of the functions below.
   bool next() {
+    if (!taken_) skip();
     if (at_ == bytes_.size()) return false;
     start_ = at_;
+    taken_ = false;
     const uint64_t tag = varint();
     field_ = tag >> 3;
     type_ = static_cast<int>(tag & 7);
@@ -33,7 +35,7 @@ class Message {
 
   int32_t integer() {
     expect(0);
-    return static_cast<int32_t>(varint());
+    return int32_t(varint());
   }
   bool boolean() {
     expect(0);
@@ -43,7 +45,7 @@ class Message {
     expect(5);
     const std::string_view four = take(4);
     uint32_t bits = 0;
-    for (int i = 3; i >= 0; --i) bits = bits << 8 | static_cast<unsigned char>(four[static_cast<size_t>(i)]);
+    for (int i = 3; i >= 0; --i) bits = bits << 8 | uint8_t(four[size_t(i)]);
     return std::bit_cast<float>(bits);
   }
   std::string_view bytes() {
@@ -54,37 +56,25 @@ class Message {
     const std::string_view inside = bytes();
     return {inside, offset_ + at_ - inside.size(), where_};
   }
-  void skip() {
-    switch (type_) {
-      case 0:
-        varint();
-        break;
-      case 1:
-        take(8);
-        break;
-      case 2:
-        take(varint());
-        break;
-      case 5:
-        take(4);
-        break;
-      default:
-        refuse(fmt::format("wire type {}", type_));
-    }
-  }
   [[noreturn]] void refuse(const std::string& found) const {
     bad_file("{}: not a sentencepiece model: {} at byte {}; copy the file again", where_, found, offset_ + start_);
   }
 
  private:
-  void expect(int type) const {
+  void expect(int type) {
     if (type_ != type) refuse(fmt::format("field {} with wire type {} instead of {}", field_, type_, type));
+    taken_ = true;
+  }
+  void skip() {
+    if (type_ == 0) return void(varint());
+    if (type_ != 1 && type_ != 2 && type_ != 5) refuse(fmt::format("wire type {}", type_));
+    take(type_ == 1 ? 8 : type_ == 2 ? varint() : 4);
   }
   uint64_t varint() {
     uint64_t value = 0;
     for (int shift = 0; shift < 70; shift += 7) {
-      const auto byte = static_cast<unsigned char>(take(1)[0]);
-      value |= static_cast<uint64_t>(byte & 0x7F) << (shift & 63);
+      const auto byte = uint8_t(take(1)[0]);
+      value |= uint64_t(byte & 0x7F) << (shift & 63);
       if (byte < 0x80) return value;
     }
     refuse("a number of more than ten bytes");
@@ -101,26 +91,18 @@ class Message {
   size_t at_ = 0, start_ = 0;
   uint64_t field_ = 0;
   int type_ = 0;
+  bool taken_ = true;
 };
 
 SentencePieceModel::Piece read_piece(Message in) {
   SentencePieceModel::Piece piece;
   while (in.next()) {
-    switch (in.field()) {
-      case 1:
-        piece.text = in.bytes();
-        break;
-      case 2:
-        piece.score = in.number();
-        break;
-      case 3: {
-        const int32_t type = in.integer();
-        if (type < SentencePieceModel::kNormal || type > SentencePieceModel::kByte) in.refuse(fmt::format("piece type {}", type));
-        piece.type = static_cast<SentencePieceModel::Type>(type);
-        break;
-      }
-      default:
-        in.skip();
+    if (in.field() == 1) piece.text = in.bytes();
+    if (in.field() == 2) piece.score = in.number();
+    if (in.field() == 3) {
+      const int32_t type = in.integer();
+      if (type < SentencePieceModel::kNormal || type > SentencePieceModel::kByte) in.refuse(fmt::format("piece type {}", type));
+      piece.type = SentencePieceModel::Type(type);
     }
   }
   if (piece.text.empty()) in.refuse("an empty piece");
@@ -133,33 +115,15 @@ void read_trainer(Message in, SentencePieceModel& model, const std::string& wher
   static constexpr const char* kModelTypes[] = {"", "UNIGRAM", "BPE", "WORD", "CHAR"};
   int32_t model_type = 1;
   while (in.next()) {
-    switch (in.field()) {
-      case 3:
-        model_type = in.integer();
-        if (model_type < 1 || model_type > 4) in.refuse(fmt::format("model type {}", model_type));
-        break;
-      case 24:
-        if (in.boolean()) bad_file("{}: treat_whitespace_as_suffix is not supported", where);
-        break;
-      case 35:
-        model.byte_fallback = in.boolean();
-        break;
-      case 41:
-        model.bos_id = in.integer();
-        break;
-      case 42:
-        model.eos_id = in.integer();
-        break;
-      case 43:
-        model.pad_id = in.integer();
-        break;
-      case 44:
-        model.unk_surface = in.bytes();
-        if (model.unk_surface.size() > kMaxPieceBytes) in.refuse("an unk_surface that is too long");
-        break;
-      default:
-        in.skip();
-    }
+    if (in.field() == 3) model_type = in.integer();
+    if (model_type < 1 || model_type > 4) in.refuse(fmt::format("model type {}", model_type));
+    if (in.field() == 24 && in.boolean()) bad_file("{}: treat_whitespace_as_suffix is not supported", where);
+    if (in.field() == 35) model.byte_fallback = in.boolean();
+    if (in.field() == 41) model.bos_id = in.integer();
+    if (in.field() == 42) model.eos_id = in.integer();
+    if (in.field() == 43) model.pad_id = in.integer();
+    if (in.field() == 44) model.unk_surface = in.bytes();
+    if (model.unk_surface.size() > kMaxPieceBytes) in.refuse("an unk_surface that is too long");
   }
   if (model_type != 2) bad_file("{}: expected a sentencepiece model of type BPE, found {}", where, kModelTypes[model_type]);
 }
@@ -167,27 +131,13 @@ void read_trainer(Message in, SentencePieceModel& model, const std::string& wher
 void read_normalizer(Message in, SentencePieceModel& model, const std::string& where) {
   std::string name;
   while (in.next()) {
-    switch (in.field()) {
-      case 1:
-        name = in.bytes();
-        break;
-      case 2:
-        if (!in.bytes().empty()) {
-          bad_file("{}: the normalizer {} has a table of replacements; only 'identity' is supported", where, in_quotes(name));
-        }
-        break;
-      case 3:
-        model.add_dummy_prefix = in.boolean();
-        break;
-      case 4:
-        model.remove_extra_whitespaces = in.boolean();
-        break;
-      case 5:
-        if (!in.boolean()) bad_file("{}: escape_whitespaces = false is not supported", where);
-        break;
-      default:
-        in.skip();
+    if (in.field() == 1) name = in.bytes();
+    if (in.field() == 2 && !in.bytes().empty()) {
+      bad_file("{}: the normalizer {} has a table of replacements; only 'identity' is supported", where, in_quotes(name));
     }
+    if (in.field() == 3) model.add_dummy_prefix = in.boolean();
+    if (in.field() == 4) model.remove_extra_whitespaces = in.boolean();
+    if (in.field() == 5 && !in.boolean()) bad_file("{}: escape_whitespaces = false is not supported", where);
   }
 }
 
@@ -206,7 +156,7 @@ void check_pieces(SentencePieceModel& model, const std::string& where) {
     const int byte = fallback_byte(piece.text);
     if (byte < 0 || piece.text != fmt::format("<0x{:02X}>", byte))
       bad_file("{}: piece {} is of type BYTE but reads {} instead of <0x00> ... <0xFF>", where, id, in_quotes(piece.text));
-    piece.byte = static_cast<uint8_t>(byte);
+    piece.byte = uint8_t(byte);
     ++bytes;
   }
   if (unknown != 1) bad_file("{}: expected one piece of type UNKNOWN, found {}", where, unknown);
@@ -222,21 +172,15 @@ SentencePieceModel parse_sentencepiece(std::string_view content, const std::stri
   Message in(content, 0, where);
   bool has_trainer = false;
   while (in.next()) {
-    switch (in.field()) {
-      case 1:
-        if (model.pieces.size() == kMaxVocabulary) bad_file("{}: more than {} pieces", where, kMaxVocabulary);
-        model.pieces.push_back(read_piece(in.message()));
-        break;
-      case 2:
-        read_trainer(in.message(), model, where);
-        has_trainer = true;
-        break;
-      case 3:
-        read_normalizer(in.message(), model, where);
-        break;
-      default:
-        in.skip();
+    if (in.field() == 1) {
+      if (model.pieces.size() == kMaxVocabulary) bad_file("{}: more than {} pieces", where, kMaxVocabulary);
+      model.pieces.push_back(read_piece(in.message()));
     }
+    if (in.field() == 2) {
+      read_trainer(in.message(), model, where);
+      has_trainer = true;
+    }
+    if (in.field() == 3) read_normalizer(in.message(), model, where);
   }
   if (!has_trainer || model.pieces.empty())
     bad_file("{}: not a sentencepiece model: {} pieces, {} trainer_spec", where, model.pieces.size(), has_trainer ? "a" : "no");

@@ -2,8 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cstring>
-#include <string>
 #include <string_view>
 
 namespace tll {
@@ -27,17 +25,6 @@ void for_each_word(std::string_view text, Visit&& visit) {
     at = std::min(text.find(kSpaceMark, at), text.size());
     visit(text.substr(begin, at - begin));
     begin = at;
-  }
-}
-
-inline void append_with_spaces(std::string_view piece, std::string& out) {
-  for (size_t at = 0; at < piece.size();) {
-    if (piece.substr(at).starts_with(kSpaceMark)) {
-      out += ' ';
-      at += kSpaceMark.size();
-    } else {
-      out += piece[at++];
-    }
   }
 }
 

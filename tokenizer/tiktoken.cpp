@@ -17,28 +17,18 @@ constexpr int32_t kSpecialTokens = 256;
 
 // Names of the special tokens of Llama 3.1 and later, as in Hugging Face's files. The n-th of the others is
 // <|reserved_special_token_n|>.
+constexpr std::pair<int32_t, const char*> kNamedTokens[] = {
+    {0, "<|begin_of_text|>"},   {1, "<|end_of_text|>"},   {4, "<|finetune_right_pad_id|>"},
+    {6, "<|start_header_id|>"}, {7, "<|end_header_id|>"}, {8, "<|eom_id|>"},
+    {9, "<|eot_id|>"},          {10, "<|python_tag|>"},
+};
+
 std::string special_name(int32_t index) {
-  switch (index) {
-    case 0:
-      return "<|begin_of_text|>";
-    case 1:
-      return "<|end_of_text|>";
-    case 4:
-      return "<|finetune_right_pad_id|>";
-    case 6:
-      return "<|start_header_id|>";
-    case 7:
-      return "<|end_header_id|>";
-    case 8:
-      return "<|eom_id|>";
-    case 9:
-      return "<|eot_id|>";
-    case 10:
-      return "<|python_tag|>";
-    default:
-      break;
+  int32_t named_before = 0;
+  for (const auto& [named, name] : kNamedTokens) {
+    if (named == index) return name;
+    named_before += named < index;
   }
-  const int32_t named_before = index < 4 ? 2 : index == 5 ? 3 : 8;
   return fmt::format("<|reserved_special_token_{}|>", index - named_before);
 }
 
@@ -48,7 +38,7 @@ std::optional<std::string> decode_base64(std::string_view text) {
   static constexpr auto kValues = [] {
     std::array<int8_t, 256> values = {};
     values.fill(-1);
-    for (size_t i = 0; i < kDigits.size(); ++i) values[static_cast<unsigned char>(kDigits[i])] = static_cast<int8_t>(i);
+    for (size_t i = 0; i < kDigits.size(); ++i) values[uint8_t(kDigits[i])] = int8_t(i);
     return values;
   }();
   if (text.empty() || text.size() % 4 != 0) return std::nullopt;
@@ -56,11 +46,11 @@ std::optional<std::string> decode_base64(std::string_view text) {
   std::string out;
   uint32_t bits = 0;
   for (size_t i = 0; i < text.size(); ++i) {
-    const int8_t value = i < text.size() - padding ? kValues[static_cast<unsigned char>(text[i])] : int8_t{0};
+    const int8_t value = i < text.size() - padding ? kValues[uint8_t(text[i])] : int8_t{0};
     if (value < 0) return std::nullopt;
-    bits = bits << 6 | static_cast<uint32_t>(value);
+    bits = bits << 6 | uint32_t(value);
     if (i % 4 != 3) continue;
-    for (const int shift : {16, 8, 0}) out += static_cast<char>(bits >> shift & 0xFF);
+    for (const int shift : {16, 8, 0}) out += char(bits >> shift & 0xFF);
     bits = 0;
   }
   out.resize(out.size() - padding);
@@ -98,11 +88,11 @@ std::unique_ptr<Tokenizer> read_tiktoken(std::string_view content, const std::st
   const std::vector<std::string> tokens = read_lines(content, where);
   std::unordered_map<std::string_view, int32_t> ids;
   for (size_t id = 0; id < tokens.size(); ++id) {
-    const auto [first, is_new] = ids.emplace(tokens[id], static_cast<int32_t>(id));
+    const auto [first, is_new] = ids.emplace(tokens[id], int32_t(id));
     if (!is_new) bad_file("{}: lines {} and {} are the same token", where, first->second + 1, id + 1);
   }
   for (int b = 0; b < 256; ++b) {
-    const char byte = static_cast<char>(b);
+    const char byte = char(b);
     if (!ids.contains({&byte, 1})) bad_file("{}: expected a token for every byte, found none for 0x{:02x}", where, b);
   }
 
@@ -112,15 +102,15 @@ std::unique_ptr<Tokenizer> read_tiktoken(std::string_view content, const std::st
   parts.pre_tokenizers = {{.kind = PreTokenizerStep::kPattern, .pattern = SplitPattern::kLlama3}};
   parts.decoders = {{DecoderStep{.kind = DecoderStep::kByteLevel}}};
   for (const std::string& token : tokens) {
-    const auto id = static_cast<int32_t>(parts.tokens.size());
+    const auto id = int32_t(parts.tokens.size());
     parts.tokens.push_back(kByteAlphabet.spell(token));
     for (size_t cut = 1; cut < token.size(); ++cut) {
       const auto left = ids.find(std::string_view(token).substr(0, cut));
       const auto right = left == ids.end() ? left : ids.find(std::string_view(token).substr(cut));
-      if (right != ids.end()) parts.merges.push_back({left->second, right->second, id, static_cast<uint32_t>(id)});
+      if (right != ids.end()) parts.merges.push_back({left->second, right->second, id, uint32_t(id)});
     }
   }
-  const auto first_special = static_cast<int32_t>(tokens.size());
+  const auto first_special = int32_t(tokens.size());
   for (int32_t i = 0; i < kSpecialTokens; ++i) {
     parts.added_tokens.push_back({.id = first_special + i, .content = special_name(i), .special = true});
   }

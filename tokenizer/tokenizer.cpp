@@ -5,7 +5,6 @@
 #include "src/base/check.h"
 #include "src/base/file.h"
 #include "tokenizer/formats.h"
-#include "tokenizer/side_files.h"
 
 namespace tll {
 
@@ -28,7 +27,7 @@ std::unique_ptr<Tokenizer> Tokenizer::load(const fs::path& directory_or_file) {
   std::unique_ptr<Tokenizer> tokenizer = is_json            ? read_tokenizer_json(content, where)
                                          : is_sentencepiece ? read_sentencepiece(content, where)
                                                             : read_tiktoken(content, where);
-  SideFiles(*tokenizer, file.parent_path()).apply(is_json);
+  apply_side_files(*tokenizer, file.parent_path(), is_json);
   return tokenizer;
 }
 
@@ -64,7 +63,7 @@ std::string StreamDecoder::push(int32_t id) {
   const std::string alone = tokenizer_.decode(fresh, skip_special_);
   shown_bytes_ = text.size();
   if (!alone.empty()) {
-    window_.erase(window_.begin(), window_.begin() + static_cast<std::ptrdiff_t>(shown_ids_));
+    window_.erase(window_.begin(), window_.begin() + std::ptrdiff_t(shown_ids_));
     shown_bytes_ = alone.size();
   }
   shown_ids_ = window_.size();

@@ -23,8 +23,8 @@ Vocabulary read_vocabulary(const JsonNode& node, PipelineParts& parts) {
     if (token.empty()) node.refuse(fmt::format("the token {} is empty", id));
     if (token.size() > kMaxPieceBytes)
       node.refuse(fmt::format("the token {} has {} bytes; at most {} are supported", id, token.size(), kMaxPieceBytes));
-    if (parts.tokens.size() <= static_cast<size_t>(id)) parts.tokens.resize(static_cast<size_t>(id) + 1);
-    std::string& place = parts.tokens[static_cast<size_t>(id)];
+    if (parts.tokens.size() <= size_t(id)) parts.tokens.resize(size_t(id) + 1);
+    std::string& place = parts.tokens[size_t(id)];
     if (!place.empty())
       node.refuse(fmt::format("the tokens {} and {} have the same id {}", in_quotes(place), in_quotes(token), id));
     place = token;
@@ -61,7 +61,7 @@ void read_merges(const JsonNode& list, const Vocabulary& ids, PipelineParts& par
     const int32_t left_id = id_of(std::string(left), rank);
     const int32_t right_id = id_of(std::string(right), rank);
     const int32_t result = id_of(std::string(left).append(right), rank);
-    parts.merges.push_back({left_id, right_id, result, static_cast<uint32_t>(rank)});
+    parts.merges.push_back({left_id, right_id, result, uint32_t(rank)});
   }
 }
 
@@ -93,24 +93,15 @@ void read_model(const JsonNode& model, PipelineParts& parts) {
 void read_added_tokens(const JsonNode& list, PipelineParts& parts) {
   std::unordered_map<int32_t, size_t> by_id;
   std::unordered_map<std::string_view, int32_t> by_content;
-  for (size_t id = 0; id < parts.tokens.size(); ++id) by_content.emplace(parts.tokens[id], static_cast<int32_t>(id));
+  for (size_t id = 0; id < parts.tokens.size(); ++id) by_content.emplace(parts.tokens[id], int32_t(id));
   for (const JsonNode& item : list.items()) {
-    AddedToken token;
-    token.id = item.at("id").id(kMaxVocabulary);
-    token.content = item.at("content").string();
-    token.special = item.boolean_or("special", false);
-    token.normalized = item.boolean_or("normalized", !token.special);
-    token.single_word = item.boolean_or("single_word", false);
-    token.lstrip = item.boolean_or("lstrip", false);
-    token.rstrip = item.boolean_or("rstrip", false);
+    AddedToken token = read_added_token(item, item.at("id").id(kMaxVocabulary));
     if (token.content.empty()) item.refuse("an empty token");
     if (token.content.size() > kMaxPieceBytes)
       item.refuse(fmt::format("a token of {} bytes; at most {} are supported", token.content.size(), kMaxPieceBytes));
-    const bool in_vocabulary =
-        static_cast<size_t>(token.id) < parts.tokens.size() && !parts.tokens[static_cast<size_t>(token.id)].empty();
-    if (in_vocabulary && parts.tokens[static_cast<size_t>(token.id)] != token.content) {
-      item.refuse(
-          fmt::format("the id {} is {} in the vocabulary", token.id, in_quotes(parts.tokens[static_cast<size_t>(token.id)])));
+    const bool in_vocabulary = size_t(token.id) < parts.tokens.size() && !parts.tokens[size_t(token.id)].empty();
+    if (in_vocabulary && parts.tokens[size_t(token.id)] != token.content) {
+      item.refuse(fmt::format("the id {} is {} in the vocabulary", token.id, in_quotes(parts.tokens[size_t(token.id)])));
     }
     if (!by_id.emplace(token.id, by_id.size()).second) item.refuse(fmt::format("the id {} is added twice", token.id));
     parts.added_tokens.push_back(std::move(token));
@@ -129,7 +120,7 @@ void warn_of_lost_digits(const std::string& where, PipelineParts& parts) {
   if (std::any_of(parts.pre_tokenizers.begin(), parts.pre_tokenizers.end(), is_digits)) return;
   Fingerprint hash("merges");
   for (const PipelineParts::Merge& m : parts.merges) {
-    hash.add(parts.tokens[static_cast<size_t>(m.left)]).add(parts.tokens[static_cast<size_t>(m.right)]).add(m.result);
+    hash.add(parts.tokens[size_t(m.left)]).add(parts.tokens[size_t(m.right)]).add(m.result);
   }
   if (hash.hex() != kSmolLm2) return;
   parts.warnings.push_back(fmt::format(
@@ -139,6 +130,15 @@ void warn_of_lost_digits(const std::string& where, PipelineParts& parts) {
 }
 
 }  // namespace
+
+AddedToken read_added_token(const JsonNode& node, int32_t id) {
+  AddedToken token{.id = id, .content = node.at("content").string(), .special = node.boolean_or("special", false)};
+  token.normalized = node.boolean_or("normalized", !token.special);
+  token.single_word = node.boolean_or("single_word", false);
+  token.lstrip = node.boolean_or("lstrip", false);
+  token.rstrip = node.boolean_or("rstrip", false);
+  return token;
+}
 
 std::unique_ptr<Tokenizer> read_tokenizer_json(std::string_view content, const std::string& where) {
   const Json json = parse_json(content, where);

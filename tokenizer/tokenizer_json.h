@@ -7,6 +7,7 @@
 
 namespace tll {
 
+AddedToken read_added_token(const JsonNode& node, int32_t id);  // content and flags
 void read_normalizer(const JsonNode& node, PipelineParts& parts);
 void read_pre_tokenizer(const JsonNode& node, PipelineParts& parts);
 void read_decoder(const JsonNode& node, std::vector<DecoderStep>& steps);

@@ -176,8 +176,7 @@ void read_decoder(const JsonNode& node, std::vector<DecoderStep>& steps) {
   } else if (type == "Strip") {
     if (node.at("stop").id(kMaxPieceBytes) != 0) node.at("stop").refuse("Strip at the end (stop > 0) is not supported");
     const int32_t start = node.at("start").id(kMaxPieceBytes);
-    steps.push_back(
-        {.kind = DecoderStep::kStrip, .from = one_character(node.at("content")), .count = static_cast<size_t>(start)});
+    steps.push_back({.kind = DecoderStep::kStrip, .from = one_character(node.at("content")), .count = size_t(start)});
   } else if (type == "Metaspace") {
     const bool drops = prepend_scheme(node) != PreTokenizerStep::kNever;
     steps.push_back({.kind = DecoderStep::kMetaspace, .from = one_character(node.at("replacement")), .drop_first = drops});

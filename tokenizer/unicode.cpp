@@ -1,17 +1,10 @@
 #include "tokenizer/unicode.h"
 
-#include <algorithm>
 #include <array>
-#include <cstddef>
-#include <iterator>
 #include <vector>
 
 namespace tll {
 namespace {
-
-struct CodePointRange {
-  char32_t first, last;
-};
 
 #include "tokenizer/unicode_tables.inc"
 
@@ -30,11 +23,11 @@ struct ClassTable {
     mark(kSpaces, CharClass::kSpace);
     for (size_t p = 0; p < page_of.size(); ++p) {
       std::array<CharClass, 256> page;
-      std::copy_n(all.begin() + static_cast<std::ptrdiff_t>(p * 256), 256, page.begin());
+      std::copy_n(all.begin() + std::ptrdiff_t(p * 256), 256, page.begin());
       size_t same = 0;
       while (same < pages.size() && pages[same] != page) ++same;
       if (same == pages.size()) pages.push_back(page);
-      page_of[p] = static_cast<uint8_t>(same);  // 140 distinct pages
+      page_of[p] = uint8_t(same);  // 140 distinct pages
     }
   }
 };
@@ -50,11 +43,6 @@ bool is_digit(char32_t c) {
   return char_class(c) == CharClass::kNumber || (c >= 0x11DE0 && c <= 0x11DE9) || (c >= 0x16FF4 && c <= 0x16FF6);
 }
 
-bool is_word_character(char32_t c) {
-  if (char_class(c) == CharClass::kLetter) return true;
-  const auto* behind = std::upper_bound(std::begin(kWordsButLetters), std::end(kWordsButLetters), c,
-                                        [](char32_t value, const CodePointRange& range) { return value < range.first; });
-  return behind != std::begin(kWordsButLetters) && c <= behind[-1].last;
-}
+bool is_word_character(char32_t c) { return char_class(c) == CharClass::kLetter || range_at(kWordsButLetters, c); }
 
 }  // namespace tll

@@ -1,6 +1,8 @@
 // The Unicode data that pre-tokenizers need, as in the reference libraries: classes of Unicode 16, NFC of Unicode 9.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -17,6 +19,17 @@ bool is_digit(char32_t c);
 
 // Part of a word, for single_word of added tokens: letters, marks, digits, connectors, join controls.
 bool is_word_character(char32_t c);
+
+struct CodePointRange {
+  char32_t first, last;
+};
+
+// The range of a sorted table that holds c; null if none does.
+template <class Range, size_t N>
+const Range* range_at(const Range (&table)[N], char32_t c) {
+  const Range* next = std::upper_bound(table, table + N, c, [](char32_t x, const Range& r) { return x < r.first; });
+  return next == table || c > next[-1].last ? nullptr : next - 1;
+}
 
 // Canonical composition (UAX #15) of valid UTF-8.
 std::string nfc(std::string_view utf8);

@@ -7,7 +7,7 @@ namespace {
 
 // How many bytes at text[at] could be the start of a valid sequence, at least 1: one U+FFFD replaces them.
 size_t maximal_part(std::string_view text, size_t at) {
-  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[at + i]); };
+  const auto byte = [&](size_t i) { return uint8_t(text[at + i]); };
   const size_t left = text.size() - at;
   const unsigned char first = byte(0);
   const size_t whole = first >= 0xF0 && first < 0xF5 ? 4 : first >= 0xE0 && first < 0xF0 ? 3 : 1;
@@ -15,11 +15,11 @@ size_t maximal_part(std::string_view text, size_t at) {
   const unsigned char low = first == 0xE0 ? 0xA0 : first == 0xF0 ? 0x90 : 0x80;
   const unsigned char high = first == 0xED ? 0x9F : first == 0xF4 ? 0x8F : 0xBF;
   if (byte(1) < low || byte(1) > high) return 1;
-  return whole == 4 && left >= 3 && (byte(2) & 0xC0) == 0x80 ? 3 : 2;
+  return whole == 4 && left >= 3 && is_continuation(text[at + 2]) ? 3 : 2;
 }
 
-template <class Skip>
-std::string replace_invalid(std::string_view text, Skip skip) {
+// part(text, at): how many bytes at text[at], where no valid sequence begins, become one U+FFFD.
+std::string replace_invalid(std::string_view text, size_t (*part)(std::string_view, size_t)) {
   std::string out;
   out.reserve(text.size());
   for (size_t at = 0; at < text.size();) {
@@ -29,7 +29,7 @@ std::string replace_invalid(std::string_view text, Skip skip) {
       at += c.bytes;
     } else {
       append_utf8(out, kReplacement);
-      at += skip(at);
+      at += part(text, at);
     }
   }
   return out;
@@ -38,21 +38,10 @@ std::string replace_invalid(std::string_view text, Skip skip) {
 }  // namespace
 
 void append_utf8(std::string& out, char32_t c) {
-  if (c < 0x80) {
-    out += static_cast<char>(c);
-  } else if (c < 0x800) {
-    out += static_cast<char>(0xC0 | c >> 6);
-    out += static_cast<char>(0x80 | (c & 0x3F));
-  } else if (c < 0x10000) {
-    out += static_cast<char>(0xE0 | c >> 12);
-    out += static_cast<char>(0x80 | (c >> 6 & 0x3F));
-    out += static_cast<char>(0x80 | (c & 0x3F));
-  } else {
-    out += static_cast<char>(0xF0 | c >> 18);
-    out += static_cast<char>(0x80 | (c >> 12 & 0x3F));
-    out += static_cast<char>(0x80 | (c >> 6 & 0x3F));
-    out += static_cast<char>(0x80 | (c & 0x3F));
-  }
+  constexpr uint8_t kLead[] = {0, 0xC0, 0xE0, 0xF0};
+  int more = c < 0x80 ? 0 : c < 0x800 ? 1 : c < 0x10000 ? 2 : 3;  // bytes of six bits after the first
+  out += char(kLead[more] | c >> 6 * more);
+  while (more-- > 0) out += char(0x80 | (c >> 6 * more & 0x3F));
 }
 
 size_t find_invalid_utf8(std::string_view text) {
@@ -73,11 +62,9 @@ size_t find_invalid_utf8(std::string_view text) {
 }
 
 std::string replace_invalid_bytes(std::string_view text) {
-  return replace_invalid(text, [](size_t) { return size_t{1}; });
+  return replace_invalid(text, [](std::string_view, size_t) { return size_t{1}; });
 }
 
-std::string replace_invalid_sequences(std::string_view text) {
-  return replace_invalid(text, [&](size_t at) { return maximal_part(text, at); });
-}
+std::string replace_invalid_sequences(std::string_view text) { return replace_invalid(text, maximal_part); }
 
 }  // namespace tll

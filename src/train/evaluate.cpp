@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
-#include "data/prompt.h"
+#include "data/squad.h"
 
 namespace tll {
 namespace {
