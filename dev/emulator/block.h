@@ -37,7 +37,7 @@ struct Launch {
 };
 void run_launch(Launch& launch);  // reports its first fault
 
-enum class Wait : uint8_t { none, block_barrier, warp_barrier, shuffle, ballot, reduce, mma, ldmatrix, exited };
+enum class Wait : uint8_t { none, block_barrier, warp_barrier, shuffle, ballot, add, mma, ldmatrix, exited };
 const char* wait_name(Wait wait);
 
 struct PendingCopy {
@@ -153,7 +153,6 @@ struct Worker {
   uint32_t lane() const { return current->id % 32u; }
 
   // Suspends the current thread until all lanes of the mask that exist have reached the same call. The last one completes it.
-  using Complete = void (*)(Worker&, Warp&, uint32_t lanes);
   void collective(Wait wait, const void* site, uint32_t mask, void* payload);
   void complete_groups(Warp& warp);
   [[noreturn]] void missing_lane(const WarpGroup& group, uint32_t lane);
@@ -170,13 +169,9 @@ struct Worker {
 extern thread_local constinit Worker* running;
 Worker& this_worker();
 
-// Complete a collective. Each lane's payload is at threads[…].payload.
-void finish_shuffle(Worker& worker, Warp& warp, uint32_t lanes);
-void finish_ballot(Worker& worker, Warp& warp, uint32_t lanes);
-void finish_reduce(Worker& worker, Warp& warp, uint32_t lanes);
-void finish_mma(Worker& worker, Warp& warp, uint32_t lanes);
-void finish_ldmatrix(Worker& worker, Warp& warp, uint32_t lanes);
-void finish_warp_barrier(Worker& worker, Warp& warp, uint32_t lanes);
+// Complete a collective of these lanes. Each lane's payload is at threads[…].payload.
+using Finish = void(Worker& worker, Warp& warp, uint32_t lanes);
+Finish finish_shuffle, finish_ballot, finish_add, finish_mma, finish_ldmatrix, finish_warp_barrier;
 
 inline Thread& lane_thread(Worker& worker, const Warp& warp, uint32_t lane) {
   return worker.threads[static_cast<size_t>(&warp - worker.warps) * 32 + lane];

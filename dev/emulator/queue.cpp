@@ -26,7 +26,7 @@ size_t Runtime::pick(size_t n) {
   return (random >> 33) % n;
 }
 CUstream_st* Runtime::find(cudaStream_t handle) {
-  if (!handle || handle == cudaStreamLegacy) return &default_stream;
+  if (!handle) return &default_stream;
   return std::find(streams.begin(), streams.end(), handle) == streams.end() ? nullptr : handle;
 }
 
@@ -253,8 +253,4 @@ cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute
 cudaError_t cudaGetLastError() {
   EMULATOR_LOCKED;
   return std::exchange(r.last, cudaSuccess);
-}
-cudaError_t cudaPeekAtLastError() {
-  EMULATOR_LOCKED;
-  return r.last;
 }

@@ -34,9 +34,8 @@ struct BallotArguments {
   bool predicate;
   uint32_t result;
 };
-struct ReduceArguments {
-  Reduce kind;
-  int64_t value, result;
+struct AddArguments {
+  unsigned value, result;
 };
 
 template <class T>
@@ -46,11 +45,14 @@ T& payload(Worker& worker, Warp& warp, uint32_t lane) {
 
 }  // namespace
 
-const char* wait_name(Wait wait) {
-  constexpr const char* names[] = {"nothing",       "__syncthreads", "__syncwarp", "a shuffle", "a vote",
-                                   "__reduce_sync", "mma",           "ldmatrix",   "its end"};
-  return names[static_cast<int>(wait)];
-}
+// In the order of Wait: its name, and what completes it when it is a collective.
+constexpr struct {
+  const char* name;
+  Finish* finish;
+} kWaits[] = {{"nothing", nullptr},          {"__syncthreads", nullptr},    {"__syncwarp", finish_warp_barrier},
+              {"a shuffle", finish_shuffle}, {"a vote", finish_ballot},     {"__reduce_sync", finish_add},
+              {"mma", finish_mma},           {"ldmatrix", finish_ldmatrix}, {"its end", nullptr}};
+const char* wait_name(Wait wait) { return kWaits[static_cast<int>(wait)].name; }
 
 void Worker::collective(Wait wait, const void* site, uint32_t mask, void* payload) {
   Thread& self = *current;
@@ -86,25 +88,7 @@ void Worker::complete_groups(Warp& w) {
 }
 
 void Worker::complete(Warp& w, const WarpGroup& g) {
-  switch (g.wait) {
-    case Wait::shuffle:
-      finish_shuffle(*this, w, g.arrived);
-      break;
-    case Wait::ballot:
-      finish_ballot(*this, w, g.arrived);
-      break;
-    case Wait::reduce:
-      finish_reduce(*this, w, g.arrived);
-      break;
-    case Wait::mma:
-      finish_mma(*this, w, g.arrived);
-      break;
-    case Wait::ldmatrix:
-      finish_ldmatrix(*this, w, g.arrived);
-      break;
-    default:
-      finish_warp_barrier(*this, w, g.arrived);
-  }
+  kWaits[static_cast<int>(g.wait)].finish(*this, w, g.arrived);
   for (uint32_t i = 0; i < 32; i++)
     if (g.arrived >> i & 1u) {
       Thread& t = lane_thread(*this, w, i);
@@ -164,21 +148,12 @@ void finish_shuffle(Worker& worker, Warp& warp, uint32_t lanes) {
     if (!(lanes >> lane & 1u)) continue;
     auto& p = payload<ShuffleArguments>(worker, warp, lane);
     const uint32_t width = static_cast<uint32_t>(p.width), base = lane - lane % width, operand = p.operand % 32;
+    const uint32_t last = base + width - 1;
     uint32_t from = lane;
-    switch (p.kind) {
-      case Shuffle::index:
-        from = base + operand % width;
-        break;
-      case Shuffle::up:
-        if (lane >= base + operand) from = lane - operand;
-        break;
-      case Shuffle::down:
-        if (lane + operand <= base + width - 1) from = lane + operand;
-        break;
-      case Shuffle::exclusive_or:
-        if ((lane ^ operand) <= base + width - 1) from = lane ^ operand;
-        break;
-    }
+    if (p.kind == Shuffle::index) from = base + operand % width;
+    if (p.kind == Shuffle::up && lane >= base + operand) from = lane - operand;
+    if (p.kind == Shuffle::down && lane + operand <= last) from = lane + operand;
+    if (p.kind == Shuffle::exclusive_or && (lane ^ operand) <= last) from = lane ^ operand;
     if (!(lanes >> from & 1u)) {
       const Thread& self = lane_thread(worker, warp, lane);
       const char* why = !(warp.present >> from & 1u) ? ", which does not exist in this warp"
@@ -219,49 +194,20 @@ uint32_t warp_ballot(uint32_t mask, bool predicate) {
   return arguments.result;
 }
 
-void finish_reduce(Worker& worker, Warp& warp, uint32_t lanes) {
-  int64_t r = 0;
-  bool first = true;
-  for (uint32_t i = 0; i < 32; i++) {
-    if (!(lanes >> i & 1u)) continue;
-    const auto& p = payload<ReduceArguments>(worker, warp, i);
-    const int64_t v = p.value;
-    if (first) {
-      r = v;
-    } else {
-      switch (p.kind) {
-        case Reduce::add:
-          r += v;
-          break;
-        case Reduce::min:
-          r = std::min(r, v);
-          break;
-        case Reduce::max:
-          r = std::max(r, v);
-          break;
-        case Reduce::bit_and:
-          r &= v;
-          break;
-        case Reduce::bit_or:
-          r |= v;
-          break;
-        case Reduce::bit_xor:
-          r ^= v;
-          break;
-      }
-    }
-    first = false;
-  }
+void finish_add(Worker& worker, Warp& warp, uint32_t lanes) {
+  unsigned sum = 0;
   for (uint32_t i = 0; i < 32; i++)
-    if (lanes >> i & 1u) payload<ReduceArguments>(worker, warp, i).result = r;
+    if (lanes >> i & 1u) sum += payload<AddArguments>(worker, warp, i).value;
+  for (uint32_t i = 0; i < 32; i++)
+    if (lanes >> i & 1u) payload<AddArguments>(worker, warp, i).result = sum;
 }
-int64_t warp_reduce(uint32_t mask, Reduce kind, int64_t value) {
+int warp_add(uint32_t mask, int value) {
   Worker& w = *running;
   if (arch() < 800)
     w.fail({.fault = Fault::launch, .text = "calls __reduce_sync, which begins with sm_80", .site = __builtin_return_address(0)});
-  ReduceArguments arguments{kind, value, 0};
-  w.collective(Wait::reduce, __builtin_return_address(0), mask, &arguments);
-  return arguments.result;
+  AddArguments arguments{static_cast<unsigned>(value), 0};
+  w.collective(Wait::add, __builtin_return_address(0), mask, &arguments);
+  return static_cast<int>(arguments.result);
 }
 
 void finish_warp_barrier(Worker&, Warp& warp, uint32_t lanes) {
