@@ -1,5 +1,7 @@
 // The calls that -fsanitize=thread and -fsanitize=undefined insert into the code of kernels. They replace the sanitizers' own
 // runtimes, which must not be linked.
+#include <fmt/format.h>
+
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -145,18 +147,16 @@ static void undefined(const UbsanLocation& at, const void* site, Fault fault, co
 
 void __ubsan_handle_out_of_bounds(UbsanBounds* data, unsigned long index) {
   undefined(data->at, SITE, Fault::out_of_bounds,
-            "uses index " + std::to_string(static_cast<long>(index)) + " of an array of type " + data->array->name);
+            fmt::format("uses index {} of an array of type {}", static_cast<long>(index), data->array->name));
 }
 void __ubsan_handle_type_mismatch_v1(UbsanMismatch* data, unsigned long p) {
   const unsigned long alignment = 1ul << data->log_alignment;
-  std::string tensor, place = running ? emulator::describe_address(*running, p, &tensor) : "host memory";
+  const auto [place, tensor] = running ? emulator::describe_address(*running, p) : emulator::Address{"host memory", ""};
   undefined(data->at, SITE, Fault::misaligned,
-            std::string("uses ") + place + " as " + data->type->name + ", which needs an alignment of " +
-                std::to_string(alignment) + " bytes",
-            tensor);
+            fmt::format("uses {} as {}, which needs an alignment of {} bytes", place, data->type->name, alignment), tensor);
 }
 void __ubsan_handle_shift_out_of_bounds(UbsanLocation* at, unsigned long, unsigned long by) {
-  undefined(*at, SITE, Fault::arithmetic, "shifts by " + std::to_string(static_cast<long>(by)) + ", or shifts a negative value");
+  undefined(*at, SITE, Fault::arithmetic, fmt::format("shifts by {}, or shifts a negative value", static_cast<long>(by)));
 }
 void __ubsan_handle_divrem_overflow(UbsanLocation* at, unsigned long, unsigned long) {
   undefined(*at, SITE, Fault::arithmetic, "divides an integer by 0, or the smallest one by -1");

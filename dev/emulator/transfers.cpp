@@ -1,4 +1,6 @@
 // Runtime calls for memory: allocation, copies and fills.
+#include <fmt/format.h>
+
 #include <cstdlib>
 #include <cstring>
 #include <set>
@@ -21,7 +23,7 @@ cudaError_t copy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, 
                         from_device != (kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice)))
     wrong = "memory of another side than the direction says";
   if (!wrong.empty()) {
-    misuse("a copy of " + std::to_string(bytes) + " bytes uses " + wrong, site);
+    misuse(fmt::format("a copy of {} bytes uses {}", bytes, wrong), site);
     return cudaErrorInvalidValue;
   }
   std::memmove(to, from, bytes);
@@ -32,7 +34,7 @@ cudaError_t copy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, 
 cudaError_t fill(void* p, int value, size_t bytes, const void* site) {
   const std::string wrong = bytes == 0 ? std::string() : emulator::check_device_range(p, bytes, false);
   if (!wrong.empty()) {
-    misuse("a fill of " + std::to_string(bytes) + " bytes uses " + wrong, site);
+    misuse(fmt::format("a fill of {} bytes uses {}", bytes, wrong), site);
     return cudaErrorInvalidValue;
   }
   std::memset(p, value, bytes);

@@ -1,4 +1,6 @@
 // Warp collectives: lanes wait until all lanes of the mask are at the same call.
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "dev/emulator/block.h"
@@ -13,17 +15,11 @@ std::string lanes_text(uint32_t lanes) {
     if (lanes >> i & 1u) {
       uint32_t last = i;
       while (last + 1 < 32 && lanes >> (last + 1) & 1u) last++;
-      text += (text.empty() ? "" : ",") + std::to_string(i) + (last > i ? "-" + std::to_string(last) : "");
+      text += fmt::format("{}{}{}", text.empty() ? "" : ",", i, last > i ? fmt::format("-{}", last) : "");
       i = last;
     }
   return text;
 }
-std::string mask_text(uint32_t mask) {
-  char text[16];
-  std::snprintf(text, sizeof(text), "0x%08x", mask);
-  return text;
-}
-
 struct ShuffleArguments {
   uint64_t value, result;
   Shuffle kind;
@@ -59,8 +55,7 @@ void Worker::collective(Wait wait, const void* site, uint32_t mask, void* payloa
   const uint32_t bit = 1u << lane();
   if (!(mask & bit))
     fail({.fault = Fault::collective,
-          .text = std::string("calls ") + wait_name(wait) + " with mask " + mask_text(mask) + ", which lacks its own lane " +
-                  std::to_string(lane()),
+          .text = fmt::format("calls {} with mask {:#010x}, which lacks its own lane {}", wait_name(wait), mask, lane()),
           .thread = &self,
           .site = site});
   if (const uint32_t gone = mask & warp->exited)
@@ -101,18 +96,18 @@ void Worker::complete(Warp& w, const WarpGroup& g) {
 // guarantees that order.)
 void Worker::missing_lane(const WarpGroup& g, uint32_t lane) {
   const Thread& waiting = lane_thread(*this, *warp, static_cast<uint32_t>(std::countr_zero(g.arrived)));
-  fail({.fault = Fault::collective,
-        .text = std::string("calls ") + wait_name(g.wait) + " with mask " + mask_text(g.mask) + ", whose lane " +
-                std::to_string(lane) + " has returned without it",
-        .thread = &waiting,
-        .site = g.site});
+  fail(
+      {.fault = Fault::collective,
+       .text = fmt::format("calls {} with mask {:#010x}, whose lane {} has returned without it", wait_name(g.wait), g.mask, lane),
+       .thread = &waiting,
+       .site = g.site});
 }
 
 // Deadlock: a barrier or collective waits for threads that will not arrive.
 void Worker::diagnose() {
   const auto where = [](const Thread& t) {
-    const SourceLine line = source_line(t.site);
-    return line.line ? " (" + line.file + ":" + std::to_string(line.line) + ")" : std::string();
+    const SourceLine at = source_line(t.site);
+    return at.line ? fmt::format(" ({}:{})", at.file, at.line) : "";
   };
   for (uint32_t i = 0; i < (thread_count + 31) / 32; i++) {
     Warp& w = warps[i];
@@ -121,11 +116,11 @@ void Worker::diagnose() {
     const uint32_t missing = g.mask & w.present & ~g.arrived;
     const Thread& first = lane_thread(*this, w, static_cast<uint32_t>(std::countr_zero(g.arrived)));
     const Thread& other = lane_thread(*this, w, static_cast<uint32_t>(std::countr_zero(missing)));
+    const std::string its_mask = other.wait == g.wait ? fmt::format(" with mask {:#010x}", other.mask) : "";
     failure = std::make_unique<Failure>(
         Failure{.fault = Fault::collective,
-                .text = std::string("waits at ") + wait_name(g.wait) + " with mask " + mask_text(g.mask) + " for lanes " +
-                        lanes_text(missing) + "; lane " + std::to_string(other.id % 32) + " waits at " + wait_name(other.wait) +
-                        (other.wait == g.wait ? " with mask " + mask_text(other.mask) : "") + where(other),
+                .text = fmt::format("waits at {} with mask {:#010x} for lanes {}; lane {} waits at {}{}{}", wait_name(g.wait),
+                                    g.mask, lanes_text(missing), other.id % 32, wait_name(other.wait), its_mask, where(other)),
                 .thread = &first,
                 .site = first.site,
                 .other_site = other.site});
@@ -134,12 +129,12 @@ void Worker::diagnose() {
   const Thread* gone = nullptr;
   for (uint32_t i = 0; i < thread_count && !gone; i++)
     if (threads[i].wait == Wait::exited) gone = &threads[i];
-  failure = std::make_unique<Failure>(Failure{.fault = Fault::barrier,
-                                              .text = "exited while " + std::to_string(barrier_waiting) +
-                                                      " threads of its block wait at __syncthreads" + where(*barrier_first) +
-                                                      ", " + std::to_string(exited) + " have exited",
-                                              .thread = gone,
-                                              .site = barrier_first->site});
+  failure = std::make_unique<Failure>(
+      Failure{.fault = Fault::barrier,
+              .text = fmt::format("exited while {} threads of its block wait at __syncthreads{}, {} have exited", barrier_waiting,
+                                  where(*barrier_first), exited),
+              .thread = gone,
+              .site = barrier_first->site});
 }
 
 // ---- shuffles -----------------------------------------------------------------------------------------------------------------
@@ -160,7 +155,7 @@ void finish_shuffle(Worker& worker, Warp& warp, uint32_t lanes) {
                         : warp.exited >> from & 1u   ? ", which has exited"
                                                      : ", which the mask does not name";
       worker.fail({.fault = Fault::collective,
-                   .text = "shuffles from lane " + std::to_string(from) + why + " (mask " + mask_text(self.mask) + ")",
+                   .text = fmt::format("shuffles from lane {}{} (mask {:#010x})", from, why, self.mask),
                    .thread = &self,
                    .site = self.site});
     }
@@ -173,7 +168,7 @@ uint64_t shuffle(Shuffle kind, uint32_t mask, uint64_t value, unsigned operand, 
   const void* site = __builtin_return_address(0);
   if (width < 1 || width > 32 || (width & (width - 1)) || bytes == 1)
     w.fail({.fault = Fault::collective,
-            .text = "shuffles with width " + std::to_string(width) + " and values of " + std::to_string(bytes) + " bytes",
+            .text = fmt::format("shuffles with width {} and values of {} bytes", width, bytes),
             .site = site});
   ShuffleArguments arguments{value, 0, kind, operand, width};
   w.collective(Wait::shuffle, site, mask, &arguments);
