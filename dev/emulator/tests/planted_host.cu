@@ -100,22 +100,28 @@ struct TwoStreams {
     TLL_CUDA(cudaStreamCreateWithFlags(&b, cudaStreamNonBlocking));
     TLL_CUDA(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
   }
-  void finish() {
+  ~TwoStreams() {
     (void)cudaDeviceSynchronize();
     (void)cudaStreamDestroy(a);
     (void)cudaStreamDestroy(b);
     (void)cudaEventDestroy(event);
   }
+  // Lets b wait for what is in a, and forgets it in the bug.
+  void order(bool bug) {
+    TLL_CUDA(cudaEventRecord(event, a));
+    if (!bug) TLL_CUDA(cudaStreamWaitEvent(b, event, 0));
+  }
 };
+void enqueue_double(cudaStream_t stream, float* out, const float* in) {
+  tll::launch(double_kernel, 4, 64, 0, stream, out, in, 256);
+}
 
 // One stream doubles what another has just doubled.
 void missing_event(bool bug, Memory& m) {
   TwoStreams s;
-  tll::launch(double_kernel, 4, 64, 0, s.a, m.in + 256, m.in, 256);
-  TLL_CUDA(cudaEventRecord(s.event, s.a));
-  if (!bug) TLL_CUDA(cudaStreamWaitEvent(s.b, s.event, 0));
-  tll::launch(double_kernel, 4, 64, 0, s.b, m.out, m.in + 256, 256);
-  s.finish();
+  enqueue_double(s.a, m.in + 256, m.in);
+  s.order(bug);
+  enqueue_double(s.b, m.out, m.in + 256);
 }
 TLL_HOST_CASE(missing_event, 750, kRace)
 
@@ -123,22 +129,19 @@ TLL_HOST_CASE(missing_event, 750, kRace)
 void early_event(bool bug, Memory& m) {
   TwoStreams s;
   if (bug) TLL_CUDA(cudaEventRecord(s.event, s.a));
-  tll::launch(double_kernel, 4, 64, 0, s.a, m.in + 256, m.in, 256);
+  enqueue_double(s.a, m.in + 256, m.in);
   if (!bug) TLL_CUDA(cudaEventRecord(s.event, s.a));
   TLL_CUDA(cudaStreamWaitEvent(s.b, s.event, 0));
-  tll::launch(double_kernel, 4, 64, 0, s.b, m.in + 256, m.in, 256);
-  s.finish();
+  enqueue_double(s.b, m.in + 256, m.in);
 }
 TLL_HOST_CASE(early_event, 750, kRace)
 
 // A tensor is overwritten in one stream while another still reads it.
 void reused_tensor(bool bug, Memory& m) {
   TwoStreams s;
-  tll::launch(double_kernel, 4, 64, 0, s.a, m.out, m.in, 256);
-  TLL_CUDA(cudaEventRecord(s.event, s.a));
-  if (!bug) TLL_CUDA(cudaStreamWaitEvent(s.b, s.event, 0));
+  enqueue_double(s.a, m.out, m.in);
+  s.order(bug);
   TLL_CUDA(cudaMemsetAsync(m.in, 0, 1024, s.b));
-  s.finish();
 }
 TLL_HOST_CASE(reused_tensor, 750, kRace)
 
@@ -146,20 +149,16 @@ TLL_HOST_CASE(reused_tensor, 750, kRace)
 void upload_elsewhere(bool bug, Memory& m) {
   TwoStreams s;
   TLL_CUDA(cudaMemcpyAsync(m.in, m.pinned, 1024, cudaMemcpyHostToDevice, s.a));
-  TLL_CUDA(cudaEventRecord(s.event, s.a));
-  if (!bug) TLL_CUDA(cudaStreamWaitEvent(s.b, s.event, 0));
-  tll::launch(double_kernel, 4, 64, 0, s.b, m.out, m.in, 256);
-  s.finish();
+  s.order(bug);
+  enqueue_double(s.b, m.out, m.in);
 }
 TLL_HOST_CASE(upload_elsewhere, 750, kRace)
 
 void download_elsewhere(bool bug, Memory& m) {
   TwoStreams s;
-  tll::launch(double_kernel, 4, 64, 0, s.a, m.in, m.in, 256);
-  TLL_CUDA(cudaEventRecord(s.event, s.a));
-  if (!bug) TLL_CUDA(cudaStreamWaitEvent(s.b, s.event, 0));
+  enqueue_double(s.a, m.in, m.in);
+  s.order(bug);
   TLL_CUDA(cudaMemcpyAsync(m.result, m.in, 1024, cudaMemcpyDeviceToHost, s.b));
-  s.finish();
 }
 TLL_HOST_CASE(download_elsewhere, 750, kRace)
 
@@ -172,30 +171,27 @@ void reused_staging(bool bug, Memory& m) {
     TLL_CUDA(cudaMemcpyAsync(m.out + 256 * i, m.pinned, 1024, cudaMemcpyHostToDevice, s.a));
     TLL_CUDA(cudaEventRecord(s.event, s.a));
   }
-  s.finish();
 }
 TLL_HOST_CASE(reused_staging, 750, kHost)
 
 // Results are read before the stream is waited for.
 void early_read(bool bug, Memory& m) {
   TwoStreams s;
-  tll::launch(double_kernel, 4, 64, 0, s.a, m.out, m.in, 256);
+  enqueue_double(s.a, m.out, m.in);
   TLL_CUDA(cudaMemcpyAsync(m.pinned, m.out, 1024, cudaMemcpyDeviceToHost, s.a));
   if (!bug) TLL_CUDA(cudaStreamSynchronize(s.a));
   m.result[0] = m.pinned[7] + 1.0f;
-  s.finish();
 }
 TLL_HOST_CASE(early_read, 750, kHost)
 
 // The same, with a wait for an event of another stream.
 void wrong_event(bool bug, Memory& m) {
   TwoStreams s;
-  tll::launch(double_kernel, 4, 64, 0, s.a, m.out, m.in, 256);
+  enqueue_double(s.a, m.out, m.in);
   TLL_CUDA(cudaMemcpyAsync(m.pinned, m.out, 1024, cudaMemcpyDeviceToHost, s.a));
   TLL_CUDA(cudaEventRecord(s.event, bug ? s.b : s.a));
   TLL_CUDA(cudaEventSynchronize(s.event));
   m.result[0] = m.pinned[7] + 1.0f;
-  s.finish();
 }
 TLL_HOST_CASE(wrong_event, 750, kHost)
 
@@ -241,15 +237,15 @@ void graph_branches(bool bug, Memory& m) {
   TLL_CUDA(cudaStreamBeginCapture(s.a, cudaStreamCaptureModeGlobal));
   TLL_CUDA(cudaEventRecord(s.event, s.a));
   TLL_CUDA(cudaStreamWaitEvent(s.b, s.event, 0));
-  tll::launch(double_kernel, 4, 64, 0, s.a, m.out, m.in, 256);
-  tll::launch(double_kernel, 4, 64, 0, s.b, m.out + (bug ? 255 : 256), m.in, 256);
+  enqueue_double(s.a, m.out, m.in);
+  enqueue_double(s.b, m.out + (bug ? 255 : 256), m.in);
   TLL_CUDA(cudaEventRecord(joined, s.b));
   TLL_CUDA(cudaStreamWaitEvent(s.a, joined, 0));
-  tll::launch(double_kernel, 4, 64, 0, s.a, m.in, m.out, 256);
+  enqueue_double(s.a, m.in, m.out);
   TLL_CUDA(cudaStreamEndCapture(s.a, &graph));
   TLL_CUDA(cudaGraphInstantiate(&executable, graph, 0));
   for (int i = 0; i < 2; i++) TLL_CUDA(cudaGraphLaunch(executable, s.a));
-  s.finish();
+  (void)cudaDeviceSynchronize();
   TLL_CUDA(cudaGraphExecDestroy(executable));
   TLL_CUDA(cudaGraphDestroy(graph));
   TLL_CUDA(cudaEventDestroy(joined));
