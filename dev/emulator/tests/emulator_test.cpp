@@ -273,21 +273,8 @@ TEST_F(Emulator, LdmatrixAgreesWithTheTable) {
   EXPECT_EQ(compared, 2432);
 }
 
-// Sums that tell the hardware models apart (products, and at which k; c is 0 unless given).
 TEST_F(Emulator, MmaCutsTowardZeroAsTheHardwareDoes) {
-  struct Vector {
-    std::vector<std::pair<int, float>> products;
-    float c, before_sm90, from_sm90;
-  };
-  const float tiny24 = 0x1p-24f, tiny25 = 0x1p-25f, up = 1 + 0x1p-23f;
-  const Vector vectors[] = {
-      {{{0, 1}, {1, tiny24}, {2, tiny24}}, 0, up, up},
-      {{{0, 1}, {1, tiny25}, {2, tiny25}, {3, tiny25}, {4, tiny25}}, 0, 1, up},
-      {{{0, 1}, {8, tiny25}, {9, tiny25}, {10, tiny25}, {11, tiny25}}, 0, 1, up},
-      {{{0, 1}, {1, 3 * tiny25}}, 0, 1, 1},
-      {{{0, -1}, {1, 0x1p-30f}}, 1, 0, 0},
-  };
-  for (const Vector& v : vectors) {
+  for (const tll::probe::ProbeSum& v : tll::probe::kProbeSums) {
     float a[16] = {}, b[16] = {};
     for (const auto& [k, product] : v.products) {
       a[k] = product;

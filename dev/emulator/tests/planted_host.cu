@@ -61,15 +61,22 @@ __global__ void dynamic_kernel(float* out, int n) {
   s[0] = 1.0f;
   if (n > 0) out[0] = s[0];
 }
-void architecture_limit(bool bug, Memory& m) {
-  int limit = 0;
-  TLL_CUDA(cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0));
-  const int bytes = limit + (bug ? 16 : 0);
+void opt_in_and_launch(int bytes, Memory& m) {
   auto kernel = dynamic_kernel<false>;
   if (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes) == cudaSuccess)
     (void)try_launch(kernel, 1, 1, static_cast<size_t>(bytes), m);
 }
+void architecture_limit(bool bug, Memory& m) {
+  int limit = 0;
+  TLL_CUDA(cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0));
+  opt_in_and_launch(limit + (bug ? 16 : 0), m);
+}
 TLL_HOST_CASE(architecture_limit, 750, kLaunch)
+// More than any architecture grants (64 KiB at least, 227 at most); then more than 48 KiB without the opt-in.
+void too_much_shared(bool bug, Memory& m) { opt_in_and_launch((bug ? 228 : 64) * 1024, m); }
+TLL_HOST_CASE(too_much_shared, 750, kLaunch)
+void no_opt_in(bool bug, Memory& m) { (void)try_launch(dynamic_kernel<true>, 1, 1, 48 * 1024 + (bug ? 16 : 0), m); }
+TLL_HOST_CASE(no_opt_in, 750, kLaunch)
 
 // The opt-in is for another instantiation of the kernel.
 template <class Float, int kTile>
