@@ -59,18 +59,12 @@ void hook_range(const void* p, size_t size, Access access, const void* site) {
     hook<n, false, Access::write>(p, SITE);                                                    \
   }
 
-// Atomics of host code in the same file (reference counts of shared_ptr). Kernels use atomicAdd and its like instead.
-#define ATOMIC_UPDATE(n, T, op) \
-  T __tsan_atomic##n##_fetch_##op(volatile T* p, T v, int) { return __atomic_fetch_##op(p, v, __ATOMIC_SEQ_CST); }
+// What atomicAdd and its like end in, and atomics of host code in the same file (reference counts of shared_ptr, static
+// variables).
 #define ATOMICS(n, T)                                                                                            \
   T __tsan_atomic##n##_load(const volatile T* p, int) { return __atomic_load_n(p, __ATOMIC_SEQ_CST); }           \
   void __tsan_atomic##n##_store(volatile T* p, T v, int) { __atomic_store_n(p, v, __ATOMIC_SEQ_CST); }           \
-  T __tsan_atomic##n##_exchange(volatile T* p, T v, int) { return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST); } \
-  ATOMIC_UPDATE(n, T, add)                                                                                       \
-  ATOMIC_UPDATE(n, T, sub)                                                                                       \
-  ATOMIC_UPDATE(n, T, and)                                                                                       \
-  ATOMIC_UPDATE(n, T, or)                                                                                        \
-  ATOMIC_UPDATE(n, T, xor)                                                                                       \
+  T __tsan_atomic##n##_fetch_add(volatile T* p, T v, int) { return __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST); } \
   int __tsan_atomic##n##_compare_exchange_strong(volatile T* p, T* expected, T v, int, int) {                    \
     return __atomic_compare_exchange_n(p, expected, v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);               \
   }                                                                                                              \
@@ -111,7 +105,6 @@ void* __tsan_memset(void* to, int value, unsigned long size) {
   return std::memset(to, value, size);
 }
 ATOMICS(8, unsigned char)
-ATOMICS(16, unsigned short)
 ATOMICS(32, unsigned)
 ATOMICS(64, unsigned long)
 void __tsan_atomic_thread_fence(int) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
