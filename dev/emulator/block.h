@@ -4,7 +4,6 @@
 #include <atomic>
 #include <boost/context/detail/fcontext.hpp>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 

@@ -1,6 +1,5 @@
 // The emulated GPU's properties, and the names of errors.
 #include <cstdio>
-#include <cstring>
 
 #include "dev/emulator/block.h"
 #include "dev/emulator/memory.h"

@@ -3,7 +3,6 @@
 #include <bit>
 #include <climits>
 #include <cmath>
-#include <cstring>
 #include <random>
 
 #include "dev/gpu/probe.h"

@@ -8,9 +8,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <cstring>
 #include <fstream>
-#include <iterator>
 #include <numeric>
 #include <random>
 #include <sstream>

@@ -69,7 +69,6 @@ EMULATOR_DEVICE T atomic_update(T* p, F&& update) {
 // Of the block that this OS thread runs. Not macros, because cudaLaunchConfig_t has fields of these names.
 extern constinit thread_local const dim3 blockDim __asm__("emulator_block_size");
 extern constinit thread_local const dim3 gridDim __asm__("emulator_grid_size");
-inline constexpr int warpSize = 32;
 
 EMULATOR_DEVICE void __syncthreads() { ::emulator::block_barrier(::emulator::Vote::count, true); }
 EMULATOR_DEVICE int __syncthreads_count(int p) { return ::emulator::block_barrier(::emulator::Vote::count, p != 0); }
