@@ -16,12 +16,10 @@ import statistics
 import sys
 import time
 
-import peft
 import torch
 import transformers
 
-TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+from reference import DTYPES, training_step, versions, with_lora
 
 
 def arguments() -> argparse.Namespace:
@@ -79,16 +77,12 @@ def ceilings(device: str, dtype: torch.dtype) -> dict:
 
 def make_model(options: argparse.Namespace):
     config = transformers.AutoConfig.from_pretrained(options.config)
-    config.use_cache = False
     # transformers reads the dtype of random weights from the default; torch makes them on the device at once.
     torch.set_default_dtype(DTYPES[options.dtype])
     with torch.device(options.device):
         model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
     torch.set_default_dtype(torch.float32)
-    settings = peft.LoraConfig(r=options.rank, lora_alpha=options.alpha, target_modules=TARGETS, task_type="CAUSAL_LM")
-    model = peft.get_peft_model(model, settings)
-    model.train()
-    return model
+    return with_lora(model, options)
 
 
 def measure(model, options: argparse.Namespace, seq_len: int, recompute: str) -> dict:
@@ -110,13 +104,9 @@ def measure(model, options: argparse.Namespace, seq_len: int, recompute: str) ->
         ids = torch.randint(0, model.config.vocab_size, (batch, seq_len), generator=generator).to(device)
         synchronize(device)
         start = time.perf_counter()
-        loss = step_model(input_ids=ids, labels=ids).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        loss = training_step(step_model, {"input_ids": ids, "labels": ids}, parameters, optimizer)
         synchronize(device)
-        losses.append(float(loss.detach()))
+        losses.append(float(loss))
         if step >= options.warmup_steps:
             seconds.append(time.perf_counter() - start)
     median = statistics.median(seconds)
@@ -143,9 +133,7 @@ def main() -> int:
         "rank": options.rank,
         "dtype": options.dtype,
         "compiled": options.compile,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "peft": peft.__version__,
+        **versions(),
     }
     failed = 0
     model = make_model(options)

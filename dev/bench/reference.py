@@ -21,6 +21,28 @@ TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
+def with_lora(model, options: argparse.Namespace):
+    settings = peft.LoraConfig(r=options.rank, lora_alpha=options.alpha, target_modules=TARGETS, task_type="CAUSAL_LM")
+    model = peft.get_peft_model(model, settings)
+    model.config.use_cache = False
+    model.train()
+    return model
+
+
+def training_step(model, batch: dict, parameters: list, optimizer) -> torch.Tensor:
+    """Forward, backward and update; returns the loss."""
+    loss = model(**batch).loss
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return loss.detach()
+
+
+def versions() -> dict:
+    return {"torch": torch.__version__, "transformers": transformers.__version__, "peft": peft.__version__}
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True)
@@ -54,11 +76,7 @@ def main() -> None:
     options = arguments()
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    model = transformers.AutoModelForCausalLM.from_pretrained(options.model, dtype=DTYPES[options.dtype])
-    settings = peft.LoraConfig(r=options.rank, lora_alpha=options.alpha, target_modules=TARGETS, task_type="CAUSAL_LM")
-    model = peft.get_peft_model(model, settings)
-    model.config.use_cache = False
-    model.train()
+    model = with_lora(transformers.AutoModelForCausalLM.from_pretrained(options.model, dtype=DTYPES[options.dtype]), options)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=2e-4, weight_decay=0.0)
     batches = rows(options, model.config.vocab_size)
@@ -68,12 +86,7 @@ def main() -> None:
     begin = time.perf_counter()
     for i, batch in enumerate(batches):
         start, processor_start = time.perf_counter(), time.process_time()
-        loss = step_model(input_ids=batch, labels=batch).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        losses.append(float(loss.detach()))
+        losses.append(float(training_step(step_model, {"input_ids": batch, "labels": batch}, parameters, optimizer)))
         if i >= options.warmup_steps:
             seconds.append(time.perf_counter() - start)
             processor_seconds.append(time.process_time() - processor_start)
@@ -97,9 +110,7 @@ def main() -> None:
         "first_loss": losses[0],
         "last_loss": losses[-1],
         "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "peft": peft.__version__,
+        **versions(),
     }
     print(json.dumps(result))
 

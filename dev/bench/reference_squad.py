@@ -14,11 +14,10 @@ import random
 import statistics
 import time
 
-import peft
 import torch
 import transformers
 
-from reference import DTYPES, TARGETS
+from reference import DTYPES, training_step, versions, with_lora
 
 
 def arguments() -> argparse.Namespace:
@@ -81,11 +80,7 @@ def main() -> None:
     torch.manual_seed(options.seed)
     tokenizer = transformers.AutoTokenizer.from_pretrained(options.model)
     samples, too_long = read_samples(options, tokenizer)
-    model = transformers.AutoModelForCausalLM.from_pretrained(options.model, dtype=DTYPES[options.dtype])
-    settings = peft.LoraConfig(r=options.rank, lora_alpha=options.alpha, target_modules=TARGETS, task_type="CAUSAL_LM")
-    model = peft.get_peft_model(model, settings)
-    model.config.use_cache = False
-    model.train()
+    model = with_lora(transformers.AutoModelForCausalLM.from_pretrained(options.model, dtype=DTYPES[options.dtype]), options)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=options.lr, weight_decay=0.0)
     total = options.schedule_steps or options.steps
@@ -100,13 +95,8 @@ def main() -> None:
         chosen = [samples[order.pop()] for _ in range(options.batch_size)]
         batch = collate(chosen, options.pad_to or max(len(s["ids"]) for s in chosen), tokenizer.pad_token_id)
         start = time.perf_counter()
-        loss = model(**batch).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
+        losses.append(float(training_step(model, batch, parameters, optimizer)))
         schedule.step()
-        optimizer.zero_grad(set_to_none=True)
-        losses.append(float(loss.detach()))
         seconds.append(time.perf_counter() - start)
         real.append(int(batch["attention_mask"].sum()))
         computed.append(batch["input_ids"].numel())
@@ -133,9 +123,7 @@ def main() -> None:
         "threads": torch.get_num_threads(),
         "first_loss": losses[0],
         "last_loss": losses[-1],
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "peft": peft.__version__,
+        **versions(),
     }
     print(json.dumps(result))
 

@@ -1,4 +1,5 @@
 // Checks of one access: is it in bounds, is what it reads written, and does it race with another access?
+#include <fmt/format.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -64,33 +65,24 @@ struct Earlier {  // the access that the current one races with
 };
 constexpr const char* kLdg = "__ldg";
 [[noreturn, gnu::noinline]] void race(Worker& w, uintptr_t a, Access access, const void* site, Earlier e) {
-  std::string tensor;
-  const std::string place = describe_address(w, a, &tensor);
-  std::string text = access == Access::write ? "writes " : access == Access::atomic ? "changes " : "reads ";
-  text += place + ", which ";
+  const char* verb = access == Access::write ? "writes " : access == Access::atomic ? "changes " : "reads ";
+  std::string after;
   if (e.did == kLdg) {
-    text = access == Access::constant ? "reads " + place + " through __ldg, though the same launch writes it"
-                                      : "writes " + place + ", though the same launch reads it through __ldg";
+    verb = access == Access::constant ? "reads " : "writes ";
+    after = access == Access::constant ? " through __ldg, though the same launch writes it"
+                                       : ", though the same launch reads it through __ldg";
   } else if (!e.thread_known) {
-    text += std::string("other threads ") + e.did + " with no barrier between";
+    after = fmt::format(", which other threads {} with no barrier between", e.did);
   } else if (e.stamp == w.stamp) {
-    const uint3 t = w.threads[e.thread].index;
-    text += "thread (" + std::to_string(t.x) + "," + std::to_string(t.y) + "," + std::to_string(t.z) + ") " + e.did +
-            " with no barrier between";
+    after = fmt::format(", which thread {} {} with no barrier between", index_text(w.threads[e.thread].index), e.did);
   } else if (const Ran* ran = e.block_known ? unordered_launch(w, e.stamp) : nullptr) {
-    text += launch_name(ran->kernel) + " " + e.did + " in another stream, and nothing orders the two launches";
-  } else if (e.block_known) {
-    const uint3 b = w.launch->block_index(e.stamp);
-    text += "block (" + std::to_string(b.x) + "," + std::to_string(b.y) + "," + std::to_string(b.z) + ") " + e.did +
-            " in the same launch";
+    after = fmt::format(", which {} {} in another stream, and nothing orders the two launches", launch_name(ran->kernel), e.did);
   } else {
-    text += std::string("another block ") + e.did + " in the same launch";
+    const std::string block = e.block_known ? "block " + index_text(w.launch->block_index(e.stamp)) : "another block";
+    after = fmt::format(", which {} {} in the same launch", block, e.did);
   }
-  w.fail({.fault = Fault::race,
-          .text = text,
-          .site = site,
-          .other_site = reinterpret_cast<const void*>(program_base() + e.pc),
-          .tensor = tensor});
+  fail_at(w, Fault::race, reinterpret_cast<const void*>(a), verb, after, site,
+          reinterpret_cast<const void*>(program_base() + e.pc));
 }
 
 // Of several unordered atomics the cell holds the latest. Flags keep what is known of the others, until a barrier.
@@ -263,9 +255,9 @@ bool wake_static(Worker& w, uintptr_t a) {
   const size_t statics = total - w.launch->dynamic_bytes, granted = std::max<size_t>(48 * 1024, w.launch->opt_in + statics);
   if (statics > 48 * 1024 || total > static_cast<size_t>(shared_limit(arch())) || total > granted)
     w.fail({.fault = Fault::launch,
-            .text = "uses " + std::to_string(statics) + " bytes of static and " + std::to_string(w.launch->dynamic_bytes) +
-                    " of dynamic shared memory: more than 48 KiB without cudaFuncSetAttribute, or more than sm_" +
-                    std::to_string(arch() / 10) + "'s " + std::to_string(shared_limit(arch()))});
+            .text = fmt::format("uses {} bytes of static and {} of dynamic shared memory: more than 48 KiB without "
+                                "cudaFuncSetAttribute, or more than sm_{}'s {}",
+                                statics, w.launch->dynamic_bytes, arch() / 10, shared_limit(arch()))});
   return true;
 }
 
@@ -282,12 +274,8 @@ bool wake_static(Worker& w, uintptr_t a) {
       fault = Fault::uninitialised;
       what = ", which nobody has written";
     }
-    std::string tensor;
-    const std::string place = describe_address(w, r.base + i, &tensor);
-    w.fail({.fault = fault,
-            .text = std::string(write ? "writes " : "reads ") + std::to_string(size) + " bytes at " + place + what,
-            .site = site,
-            .tensor = tensor});
+    fail_at(w, fault, reinterpret_cast<const void*>(r.base + i), fmt::format("{} {} bytes at ", write ? "writes" : "reads", size),
+            what, site);
   }
   std::abort();
 }
@@ -333,28 +321,19 @@ template <bool kWrite>
   const uintptr_t arguments = reinterpret_cast<uintptr_t>(w.launch->arguments.get());
   if (!write && a - arguments < w.launch->argument_bytes) return;  // the kernel's parameters
   if (!write && is_constant(a)) return;                            // a table of constants
-  std::string tensor;
-  const std::string place = describe_address(w, a, &tensor);
-  w.fail({.fault = Fault::out_of_bounds,
-          .text = std::string(write ? "writes " : "reads ") + std::to_string(size) + " bytes at " + place,
-          .site = site,
-          .tensor = tensor});
+  fail_at(w, Fault::out_of_bounds, reinterpret_cast<const void*>(a),
+          fmt::format("{} {} bytes at ", write ? "writes" : "reads", size), "", site);
 }
 
 [[gnu::noinline]] void copied_elsewhere(Worker& w, uintptr_t a, size_t size, Access access, const void* site) {
   const bool write = access == Access::write || access == Access::atomic;
   for (const Ran& ran : w.launch->unordered)
     for (const MemoryUse& use : ran.uses)
-      if ((write || use.write) && use.overlaps(reinterpret_cast<const void*>(a), size)) {
-        std::string tensor;
-        const std::string place = describe_address(w, a, &tensor);
-        w.fail({.fault = Fault::race,
-                .text = std::string(write ? "writes " : "reads ") + place + ", which a copy or fill " +
-                        (use.write ? "wrote" : "read") + " in another stream, and nothing orders the two",
-                .site = site,
-                .other_site = ran.site,
-                .tensor = tensor});
-      }
+      if ((write || use.write) && use.overlaps(reinterpret_cast<const void*>(a), size))
+        fail_at(
+            w, Fault::race, reinterpret_cast<const void*>(a), write ? "writes " : "reads ",
+            fmt::format(", which a copy or fill {} in another stream, and nothing orders the two", use.write ? "wrote" : "read"),
+            site, ran.site);
 }
 
 template <Access kAccess>

@@ -4,7 +4,6 @@
 #include <atomic>
 #include <boost/context/detail/fcontext.hpp>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
@@ -37,8 +36,7 @@ struct Launch {
 };
 void run_launch(Launch& launch);  // reports its first fault
 
-enum class Wait : uint8_t { none, block_barrier, warp_barrier, shuffle, ballot, reduce, mma, ldmatrix, exited };
-const char* wait_name(Wait wait);
+enum class Wait : uint8_t { none, block_barrier, warp_barrier, shuffle, ballot, add, mma, ldmatrix, exited };
 
 struct PendingCopy {
   uint8_t* to;
@@ -153,7 +151,6 @@ struct Worker {
   uint32_t lane() const { return current->id % 32u; }
 
   // Suspends the current thread until all lanes of the mask that exist have reached the same call. The last one completes it.
-  using Complete = void (*)(Worker&, Warp&, uint32_t lanes);
   void collective(Wait wait, const void* site, uint32_t mask, void* payload);
   void complete_groups(Warp& warp);
   [[noreturn]] void missing_lane(const WarpGroup& group, uint32_t lane);
@@ -170,13 +167,9 @@ struct Worker {
 extern thread_local constinit Worker* running;
 Worker& this_worker();
 
-// Complete a collective. Each lane's payload is at threads[…].payload.
-void finish_shuffle(Worker& worker, Warp& warp, uint32_t lanes);
-void finish_ballot(Worker& worker, Warp& warp, uint32_t lanes);
-void finish_reduce(Worker& worker, Warp& warp, uint32_t lanes);
-void finish_mma(Worker& worker, Warp& warp, uint32_t lanes);
-void finish_ldmatrix(Worker& worker, Warp& warp, uint32_t lanes);
-void finish_warp_barrier(Worker& worker, Warp& warp, uint32_t lanes);
+// Complete a collective of these lanes. Each lane's payload is at threads[…].payload.
+using Finish = void(Worker& worker, Warp& warp, uint32_t lanes);
+Finish finish_shuffle, finish_ballot, finish_add, finish_mma, finish_ldmatrix, finish_warp_barrier;
 
 inline Thread& lane_thread(Worker& worker, const Warp& warp, uint32_t lane) {
   return worker.threads[static_cast<size_t>(&warp - worker.warps) * 32 + lane];
@@ -190,11 +183,17 @@ template <Access kAccess, size_t kSize>
 void check_sized(Worker& worker, const void* p, const void* site);
 void check_aligned(Worker& worker, const void* p, size_t alignment, const char* what, const void* site);
 void set_in_flight(Worker& worker, const void* p, size_t size, bool in_flight);
-std::string describe_address(Worker& worker, uintptr_t a, std::string* tensor);
+struct Address {
+  std::string place, tensor;  // "byte 4 of x", "x"
+};
+Address describe_address(Worker& worker, uintptr_t a);
+// A fault at an address. The text is that of `before`, the address, and `after`.
+[[noreturn]] void fail_at(Worker& worker, Fault fault, const void* p, const std::string& before, const std::string& after,
+                          const void* site, const void* other_site = nullptr);
 
 // Device memory (memory.cpp).
 extern Region device_memory;
-std::string describe_device_address(uintptr_t a, std::string* tensor);
+Address describe_device_address(uintptr_t a);
 // Empty if all bytes are addressable and, with needs_value, written; else what is wrong.
 std::string check_device_range(const void* p, size_t bytes, bool needs_value);
 bool in_device_memory(const void* p);
@@ -202,6 +201,9 @@ void acquire_release(Worker& worker, const void* p);
 void forget_releases();
 
 void add_report(Report report);
+std::string index_text(uint3 i);            // "(0,1,2)"
+std::string line_text(const Place& place);  // "kernel.cu:12"; "?" if it is unknown
+Place place_of(const void* site);
 constexpr size_t kSharedWithoutOptIn = 48 * 1024;
 int registers_of(const void* kernel);  // from Options::registers; 0: unknown
 int shared_limit(int arch);            // bytes of shared memory that a block may use

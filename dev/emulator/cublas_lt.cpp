@@ -6,6 +6,8 @@
 //   D may not overlap a matrix that is read, except C in place with the same layout
 //
 // CUBLAS_STATUS_NOT_SUPPORTED is no fault of the program and is not reported. Every other refusal is.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <bit>
 #include <cstring>
@@ -69,39 +71,39 @@ cublasStatus_t destroy(T* object, const char* what) {
       return CUBLAS_STATUS_SUCCESS;
     }
   }
-  return refuse(std::string("destroys ") + what + " that does not exist");
+  return refuse(fmt::format("destroys {} that does not exist", what));
 }
 template <class T>
 cublasStatus_t set_value(T& field, const void* value, size_t bytes) {
-  if (!value || bytes != sizeof(T))
-    return refuse("an attribute of " + std::to_string(sizeof(T)) + " bytes is set from " + std::to_string(bytes));
+  if (!value || bytes != sizeof(T)) return refuse(fmt::format("an attribute of {} bytes is set from {}", sizeof(T), bytes));
   std::memcpy(&field, value, sizeof(T));
   return CUBLAS_STATUS_SUCCESS;
 }
 
 // ---- elements -----------------------------------------------------------------------------------------------------------------
 size_t bytes_of(cudaDataType_t type) { return type == CUDA_R_64F ? 8 : type == CUDA_R_32F ? 4 : type == CUDA_R_8I ? 1 : 2; }
+uint16_t bits_of(cudaDataType_t type, float x) {
+  return type == CUDA_R_16BF ? emulator::bf16_from_float(x) : emulator::f16_from_float(x);
+}
+float value_of(cudaDataType_t type, uint16_t bits) {
+  return type == CUDA_R_16BF ? emulator::bf16_to_float(bits) : emulator::f16_to_float(bits);
+}
+float rounded(cudaDataType_t type, float x) { return type == CUDA_R_32F ? x : value_of(type, bits_of(type, x)); }
 
 float load(const Layout& m, const void* p, uint64_t row, uint64_t col) {
   const uint64_t i = row + col * static_cast<uint64_t>(m.ld);
-  if (m.type == CUDA_R_32F) return static_cast<const float*>(p)[i];
-  const uint16_t bits = static_cast<const uint16_t*>(p)[i];
-  return m.type == CUDA_R_16BF ? emulator::bf16_to_float(bits) : emulator::f16_to_float(bits);
-}
-float rounded(cudaDataType_t type, float x) {
-  if (type == CUDA_R_16BF) return emulator::bf16_to_float(emulator::bf16_from_float(x));
-  return type == CUDA_R_16F ? emulator::f16_to_float(emulator::f16_from_float(x)) : x;
+  return m.type == CUDA_R_32F ? static_cast<const float*>(p)[i] : value_of(m.type, static_cast<const uint16_t*>(p)[i]);
 }
 void store(const Layout& m, void* p, uint64_t row, uint64_t col, float x) {
   const uint64_t i = row + col * static_cast<uint64_t>(m.ld);
   if (m.type == CUDA_R_32F)
     static_cast<float*>(p)[i] = x;
   else
-    static_cast<uint16_t*>(p)[i] = m.type == CUDA_R_16BF ? emulator::bf16_from_float(x) : emulator::f16_from_float(x);
+    static_cast<uint16_t*>(p)[i] = bits_of(m.type, x);
 }
 
 // ---- a GEMM -------------------------------------------------------------------------------------------------------------------
-struct Product {
+struct Gemm {
   cublasLtMatmulDescOpaque_t desc;
   Layout a, b, c, d;
   uint64_t m() const { return d.rows; }
@@ -129,7 +131,7 @@ constexpr uint64_t kMagic = 0x6c61746c62757563ull;
 const char* const kNames[] = {"A", "B", "C", "D"};
 
 cublasStatus_t collect(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
-                       cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d, Product& p) {
+                       cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d, Gemm& p) {
   if (!exists(handle)) {
     refuse("a handle that does not exist");
     return CUBLAS_STATUS_NOT_INITIALIZED;
@@ -137,23 +139,23 @@ cublasStatus_t collect(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc, cubla
   if (!exists(desc) || !exists(a) || !exists(b) || !exists(c) || !exists(d))
     return refuse("a description or a layout that does not exist");
   p = {*desc, *a, *b, *c, *d};
-  const auto size = [](const Layout& l) { return std::to_string(l.rows) + " x " + std::to_string(l.cols); };
+  const auto size = [](const Layout& l) { return fmt::format("{} x {}", l.rows, l.cols); };
   int i = 0;
   for (const Layout* l : {&p.a, &p.b, &p.c, &p.d}) {
     if (l->ld < static_cast<int64_t>(l->rows))
-      return refuse(std::string(kNames[i]) + " (" + size(*l) + ") has a leading dimension of " + std::to_string(l->ld));
+      return refuse(fmt::format("{} ({}) has a leading dimension of {}", kNames[i], size(*l), l->ld));
     i++;
   }
   const bool ta = p.desc.trans_a == CUBLAS_OP_T, tb = p.desc.trans_b == CUBLAS_OP_T;
   if ((ta ? a->cols : a->rows) != p.m() || (tb ? b->rows : b->cols) != p.n() || (tb ? b->cols : b->rows) != p.k() ||
       c->rows != p.m() || c->cols != p.n())
-    return refuse(std::string("sizes do not match: op ") + (ta ? "T" : "N") + (tb ? "T" : "N") + " of A " + size(p.a) + ", B " +
-                  size(p.b) + ", C " + size(p.c) + ", D " + size(p.d));
+    return refuse(fmt::format("sizes do not match: op {}{} of A {}, B {}, C {}, D {}", ta ? "T" : "N", tb ? "T" : "N", size(p.a),
+                              size(p.b), size(p.c), size(p.d)));
   if (p.m() == 0 || p.n() == 0 || p.k() == 0) return refuse("a product of no elements");
   return CUBLAS_STATUS_SUCCESS;
 }
 
-bool supported(const Product& p) {
+bool supported(const Gemm& p) {
   if (p.desc.compute != CUBLAS_COMPUTE_32F || p.desc.scale != CUDA_R_32F) return false;
   const cudaDataType_t type = p.a.type;
   if (type != CUDA_R_32F && type != CUDA_R_16F && type != CUDA_R_16BF) return false;
@@ -167,20 +169,19 @@ std::string check(const Layout& l, const void* p, int which, bool needs_value) {
     const auto* from = static_cast<const char*>(p) + col * static_cast<uint64_t>(l.ld) * bytes_of(l.type);
     const std::string wrong = emulator::check_device_range(from, l.rows * bytes_of(l.type), needs_value);
     if (!wrong.empty())
-      return std::string(kNames[which]) + " (" + std::to_string(l.rows) + " x " + std::to_string(l.cols) +
-             ", leading dimension " + std::to_string(l.ld) + "), column " + std::to_string(col) + ", uses " + wrong;
+      return fmt::format("{} ({} x {}, leading dimension {}), column {}, uses {}", kNames[which], l.rows, l.cols, l.ld, col,
+                         wrong);
   }
   return "";
 }
 
 size_t extent(const Layout& l) { return ((l.cols - 1) * static_cast<uint64_t>(l.ld) + l.rows) * bytes_of(l.type); }
 bool overlap(const void* p, size_t p_bytes, const void* q, size_t q_bytes) {
-  const auto a = reinterpret_cast<uintptr_t>(p), b = reinterpret_cast<uintptr_t>(q);
-  return a < b + q_bytes && b < a + p_bytes;
+  return emulator::MemoryUse{p, p_bytes, false}.overlaps(q, q_bytes);
 }
 
 struct Call {
-  Product product;
+  Gemm product;
   Algorithm algorithm;
   float alpha, beta;
   const void *a, *b, *c;
@@ -189,7 +190,7 @@ struct Call {
 };
 
 cudaError_t run(const Call& call) {
-  const Product& p = call.product;
+  const Gemm& p = call.product;
   std::string wrong = check(p.a, call.a, 0, true);
   if (wrong.empty()) wrong = check(p.b, call.b, 1, true);
   if (wrong.empty() && call.beta != 0) wrong = check(p.c, call.c, 2, true);
@@ -265,7 +266,7 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc, cublasL
   if (!exists(desc)) return refuse("a description that does not exist");
   int32_t op = 0;
   if (const cublasStatus_t status = set_value(op, value, bytes)) return status;
-  if (op != CUBLAS_OP_N && op != CUBLAS_OP_T) return refuse("a transposition of " + std::to_string(op));
+  if (op != CUBLAS_OP_N && op != CUBLAS_OP_T) return refuse(fmt::format("a transposition of {}", op));
   (attribute == CUBLASLT_MATMUL_DESC_TRANSA ? desc->trans_a : desc->trans_b) = op;
   return CUBLAS_STATUS_SUCCESS;
 }
@@ -287,7 +288,7 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p
   if (attribute == CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK) return set_value(preference->reductions, value, bytes);
   uint32_t alignment = 0;
   if (const cublasStatus_t status = set_value(alignment, value, bytes)) return status;
-  if (!std::has_single_bit(alignment) || alignment > 256) return refuse("an alignment of " + std::to_string(alignment));
+  if (!std::has_single_bit(alignment) || alignment > 256) return refuse(fmt::format("an alignment of {}", alignment));
   preference->alignment[attribute - CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES] = alignment;
   return CUBLAS_STATUS_SUCCESS;
 }
@@ -296,20 +297,15 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
                                               cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
                                               cublasLtMatmulPreference_t preference, int most,
                                               cublasLtMatmulHeuristicResult_t results[], int* count) {
-  Product product;
+  Gemm product;
   if (const cublasStatus_t status = collect(handle, desc, a, b, c, d, product)) return status;
   if (!exists(preference)) return refuse("a preference that does not exist");
-  if (most <= 0 || !results || !count) return refuse("room for " + std::to_string(most) + " algorithms");
+  if (most <= 0 || !results || !count) return refuse(fmt::format("room for {} algorithms", most));
   *count = 0;
   if (!supported(product)) return CUBLAS_STATUS_NOT_SUPPORTED;
   // The least accurate algorithm that is allowed: parts added in the result's type; else in fp32, if the workspace holds them.
-  Algorithm algorithm{.magic = kMagic,
-                      .fingerprint = product.fingerprint(),
-                      .workspace = 0,
-                      .parts = 1,
-                      .rounds_parts = 0,
-                      .alignment = {},
-                      .reserved = {}};
+  Algorithm algorithm{};
+  algorithm.magic = kMagic, algorithm.fingerprint = product.fingerprint(), algorithm.parts = 1;
   for (int i = 0; i < 4; i++) algorithm.alignment[i] = static_cast<uint16_t>(preference->alignment[i]);
   const uint64_t needed = product.m() * product.n() * sizeof(float);
   if (preference->reductions & (CUBLASLT_REDUCTION_SCHEME_INPLACE | CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE)) {
@@ -329,7 +325,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
                               const void* c, cublasLtMatrixLayout_t c_layout, void* d, cublasLtMatrixLayout_t d_layout,
                               const cublasLtMatmulAlgo_t* algo, void* workspace, size_t workspace_bytes, cudaStream_t stream) {
   Call call{{}, {}, 0, 0, a, b, c, d, workspace, workspace_bytes};
-  Product& product = call.product;
+  Gemm& product = call.product;
   if (const cublasStatus_t status = collect(handle, desc, a_layout, b_layout, c_layout, d_layout, product)) return status;
   if (!algo) return refuse("no algorithm is given: the library would choose one, perhaps another one each time");
   std::memcpy(&call.algorithm, algo, sizeof(Algorithm));
@@ -341,14 +337,14 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
   std::memcpy(&call.beta, beta, sizeof(float));
   const void* const matrices[] = {a, b, c, d};
   for (int i = 0; i < 4; i++) {
-    if (!matrices[i]) return refuse(std::string(kNames[i]) + " is null");
+    if (!matrices[i]) return refuse(fmt::format("{} is null", kNames[i]));
     if (reinterpret_cast<uintptr_t>(matrices[i]) % call.algorithm.alignment[i] != 0)
-      return refuse(std::string(kNames[i]) + " is not aligned to " + std::to_string(call.algorithm.alignment[i]) +
-                    " bytes, which the preference stated");
+      return refuse(
+          fmt::format("{} is not aligned to {} bytes, which the preference stated", kNames[i], call.algorithm.alignment[i]));
   }
   if (workspace_bytes < call.algorithm.workspace || (!workspace && workspace_bytes > 0))
-    return refuse("the algorithm needs a workspace of " + std::to_string(call.algorithm.workspace) + " bytes, there are " +
-                  std::to_string(workspace ? workspace_bytes : 0));
+    return refuse(fmt::format("the algorithm needs a workspace of {} bytes, there are {}", call.algorithm.workspace,
+                              workspace ? workspace_bytes : 0));
   if (reinterpret_cast<uintptr_t>(workspace) % 256 != 0) return refuse("the workspace is not aligned to 256 bytes");
   const bool in_place = c == d && product.c == product.d;
   const size_t written = extent(product.d);
@@ -358,7 +354,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
   for (int i = 0; i < 4; i++) {
     const Layout* const layouts[] = {&product.a, &product.b, &product.c, &product.d};
     if (overlap(workspace, workspace_bytes, matrices[i], extent(*layouts[i])))
-      return refuse(std::string("the workspace overlaps ") + kNames[i]);
+      return refuse(fmt::format("the workspace overlaps {}", kNames[i]));
   }
   return emulator::enqueue_work(stream, [call] { return run(call); }) == cudaSuccess ? CUBLAS_STATUS_SUCCESS
                                                                                      : CUBLAS_STATUS_INVALID_VALUE;

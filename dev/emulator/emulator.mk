@@ -6,7 +6,7 @@
 # its flags, is left out here: the emulator checks these files.
 EMULATOR       := $(wildcard dev/emulator/*.cpp)
 EMULATOR_TESTS := $(wildcard dev/emulator/tests/*.cpp)
-EMULATED       := $(wildcard dev/emulator/tests/*.cu)
+EMULATED       := $(wildcard dev/emulator/tests/*.cu) dev/gpu/probe_kernels.cu
 EMULATED_FLAGS = -Idev/emulator/include -fsanitize=thread -fsanitize=bounds,alignment,shift,integer-divide-by-zero,signed-integer-overflow,float-cast-overflow \
   -fno-strict-aliasing -fno-optimize-sibling-calls $(CONTRACT) -Wno-unknown-pragmas -Wno-tsan \
   $(if $(CLANG),-gdwarf-4 -mllvm -tsan-instrument-func-entry-exit=0 -mllvm -tsan-instrument-read-before-write=1 \

@@ -1,5 +1,7 @@
 // The calls that -fsanitize=thread and -fsanitize=undefined insert into the code of kernels. They replace the sanitizers' own
 // runtimes, which must not be linked.
+#include <fmt/format.h>
+
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -57,18 +59,12 @@ void hook_range(const void* p, size_t size, Access access, const void* site) {
     hook<n, false, Access::write>(p, SITE);                                                    \
   }
 
-// Atomics of host code in the same file (reference counts of shared_ptr). Kernels use atomicAdd and its like instead.
-#define ATOMIC_UPDATE(n, T, op) \
-  T __tsan_atomic##n##_fetch_##op(volatile T* p, T v, int) { return __atomic_fetch_##op(p, v, __ATOMIC_SEQ_CST); }
+// What atomicAdd and its like end in, and atomics of host code in the same file (reference counts of shared_ptr, static
+// variables).
 #define ATOMICS(n, T)                                                                                            \
   T __tsan_atomic##n##_load(const volatile T* p, int) { return __atomic_load_n(p, __ATOMIC_SEQ_CST); }           \
   void __tsan_atomic##n##_store(volatile T* p, T v, int) { __atomic_store_n(p, v, __ATOMIC_SEQ_CST); }           \
-  T __tsan_atomic##n##_exchange(volatile T* p, T v, int) { return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST); } \
-  ATOMIC_UPDATE(n, T, add)                                                                                       \
-  ATOMIC_UPDATE(n, T, sub)                                                                                       \
-  ATOMIC_UPDATE(n, T, and)                                                                                       \
-  ATOMIC_UPDATE(n, T, or)                                                                                        \
-  ATOMIC_UPDATE(n, T, xor)                                                                                       \
+  T __tsan_atomic##n##_fetch_add(volatile T* p, T v, int) { return __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST); } \
   int __tsan_atomic##n##_compare_exchange_strong(volatile T* p, T* expected, T v, int, int) {                    \
     return __atomic_compare_exchange_n(p, expected, v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);               \
   }                                                                                                              \
@@ -109,7 +105,6 @@ void* __tsan_memset(void* to, int value, unsigned long size) {
   return std::memset(to, value, size);
 }
 ATOMICS(8, unsigned char)
-ATOMICS(16, unsigned short)
 ATOMICS(32, unsigned)
 ATOMICS(64, unsigned long)
 void __tsan_atomic_thread_fence(int) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
@@ -145,18 +140,16 @@ static void undefined(const UbsanLocation& at, const void* site, Fault fault, co
 
 void __ubsan_handle_out_of_bounds(UbsanBounds* data, unsigned long index) {
   undefined(data->at, SITE, Fault::out_of_bounds,
-            "uses index " + std::to_string(static_cast<long>(index)) + " of an array of type " + data->array->name);
+            fmt::format("uses index {} of an array of type {}", static_cast<long>(index), data->array->name));
 }
 void __ubsan_handle_type_mismatch_v1(UbsanMismatch* data, unsigned long p) {
   const unsigned long alignment = 1ul << data->log_alignment;
-  std::string tensor, place = running ? emulator::describe_address(*running, p, &tensor) : "host memory";
+  const auto [place, tensor] = running ? emulator::describe_address(*running, p) : emulator::Address{"host memory", ""};
   undefined(data->at, SITE, Fault::misaligned,
-            std::string("uses ") + place + " as " + data->type->name + ", which needs an alignment of " +
-                std::to_string(alignment) + " bytes",
-            tensor);
+            fmt::format("uses {} as {}, which needs an alignment of {} bytes", place, data->type->name, alignment), tensor);
 }
 void __ubsan_handle_shift_out_of_bounds(UbsanLocation* at, unsigned long, unsigned long by) {
-  undefined(*at, SITE, Fault::arithmetic, "shifts by " + std::to_string(static_cast<long>(by)) + ", or shifts a negative value");
+  undefined(*at, SITE, Fault::arithmetic, fmt::format("shifts by {}, or shifts a negative value", static_cast<long>(by)));
 }
 void __ubsan_handle_divrem_overflow(UbsanLocation* at, unsigned long, unsigned long) {
   undefined(*at, SITE, Fault::arithmetic, "divides an integer by 0, or the smallest one by -1");

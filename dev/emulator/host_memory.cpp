@@ -1,11 +1,11 @@
 // What host code must not touch: the memory of pending copies, and device memory.
+#include <fmt/format.h>
+
 #include <cstring>
-#include <set>
 
 #include "dev/emulator/block.h"
 #include "dev/emulator/memory.h"
 #include "dev/emulator/queue.h"
-#include "dev/emulator/symbols.h"
 
 namespace emulator {
 
@@ -56,9 +56,9 @@ void Runtime::check_host_sources(const Operation& op) {
   if (op.host_reported) return;
   for (const Operation::HostUse& h : op.host)
     if (!h.use.write && h.hash && hash_bytes(h.use.p, h.use.bytes) != h.hash)
-      misuse("the host changed the " + std::to_string(h.use.bytes) +
-                 " bytes that this asynchronous copy reads, which was not waited for",
-             h.site);
+      misuse(
+          fmt::format("the host changed the {} bytes that this asynchronous copy reads, which was not waited for", h.use.bytes),
+          h.site);
 }
 
 void check_host_access(const void* p, size_t size, bool write, const void* site) {
@@ -68,19 +68,18 @@ void check_host_access(const void* p, size_t size, bool write, const void* site)
       for (const Operation::HostUse& h : op->host)
         if (!op->host_reported && (write || h.use.write) && h.use.overlaps(p, size)) {
           op->host_reported = true;
-          const SourceLine at = kernel_line(h.site);
-          misuse(std::string("the host ") + (write ? "writes" : "reads") + " memory that an asynchronous copy " +
-                     (h.use.write ? "writes" : "reads") + ", which was not waited for" +
-                     (at.line ? "; the copy: " + at.file + ":" + std::to_string(at.line) : ""),
+          const Place at = place_of(h.site);
+          misuse(fmt::format("the host {} memory that an asynchronous copy {}, which was not waited for{}",
+                             write ? "writes" : "reads", h.use.write ? "writes" : "reads",
+                             at.line ? "; the copy: " + line_text(at) : ""),
                  site);
         }
 }
 void host_touches_device(const void* p, bool write, const void* site) {
   EMULATOR_LOCKED;
-  std::string tensor;
   if (r.host_sites.insert(site).second)
-    misuse(std::string("the host ") + (write ? "writes " : "reads ") +
-               describe_device_address(reinterpret_cast<uintptr_t>(p), &tensor) + ", which is device memory",
+    misuse(fmt::format("the host {} {}, which is device memory", write ? "writes" : "reads",
+                       describe_device_address(reinterpret_cast<uintptr_t>(p)).place),
            site);
 }
 

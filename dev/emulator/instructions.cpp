@@ -1,6 +1,6 @@
 // Emulated mma, ldmatrix and cp.async, and the checks of atomics and of __ldg.
-#include <algorithm>
-#include <cmath>
+#include <fmt/format.h>
+
 #include <cstring>
 
 #include "cuda_bf16.h"
@@ -40,15 +40,13 @@ struct ActAs {
 
 void need_whole_warp(Worker& w, const void* site, const char* name) {
   if (w.warp->present != 0xffffffffu || w.warp->exited != 0)
-    w.fail({.fault = Fault::collective,
-            .text = std::string("calls ") + name + ", which needs all 32 lanes of the warp",
-            .site = site});
+    w.fail(
+        {.fault = Fault::collective, .text = fmt::format("calls {}, which needs all 32 lanes of the warp", name), .site = site});
 }
 void need_arch(Worker& w, int first, const char* name, const void* site) {
   if (arch() < first)
     w.fail({.fault = Fault::launch,
-            .text = std::string("uses ") + name + ", which begins with sm_" + std::to_string(first / 10) +
-                    ", the architecture is sm_" + std::to_string(arch() / 10),
+            .text = fmt::format("uses {}, which begins with sm_{}, the architecture is sm_{}", name, first / 10, arch() / 10),
             .site = site});
 }
 bool in_shared(const Worker& w, const void* p) {
@@ -56,13 +54,8 @@ bool in_shared(const Worker& w, const void* p) {
   return w.dynamic.contains(a) || w.statics.contains(a);
 }
 void need_shared(Worker& w, const void* p, const char* name, const void* site) {
-  if (in_shared(w, p)) return;
-  std::string tensor;
-  const std::string place = describe_address(w, reinterpret_cast<uintptr_t>(p), &tensor);
-  w.fail({.fault = Fault::out_of_bounds,
-          .text = std::string(name) + " addresses " + place + ", which is not shared memory",
-          .site = site,
-          .tensor = tensor});
+  if (!in_shared(w, p))
+    fail_at(w, Fault::out_of_bounds, p, fmt::format("{} addresses ", name), ", which is not shared memory", site);
 }
 
 float operand(uint32_t reg, int half, Operand type) {
@@ -157,9 +150,8 @@ void cp_async(void* shared, const void* global, int size, int bytes) {
   need_shared(w, shared, "cp.async", site);
   check_aligned(w, shared, static_cast<size_t>(size), "the destination of cp.async", site);
   if (bytes < 0 || bytes > size)
-    w.fail({.fault = Fault::out_of_bounds,
-            .text = "copies " + std::to_string(bytes) + " of " + std::to_string(size) + " bytes with cp.async",
-            .site = site});
+    w.fail(
+        {.fault = Fault::out_of_bounds, .text = fmt::format("copies {} of {} bytes with cp.async", bytes, size), .site = site});
   if (bytes > 0) {
     check_aligned(w, global, static_cast<size_t>(size), "the source of cp.async", site);
     if (in_shared(w, global))
@@ -194,11 +186,7 @@ void cp_async_wait_group(int unfinished) {
 void read_only(const void* p, int size) {
   const void* site = __builtin_return_address(0);
   check_aligned(*running, p, static_cast<size_t>(size & -size), "__ldg", site);
-  if (!device_memory.contains(reinterpret_cast<uintptr_t>(p))) {
-    std::string tensor;
-    const std::string place = describe_address(*running, reinterpret_cast<uintptr_t>(p), &tensor);
-    running->fail({.fault = Fault::out_of_bounds, .text = "reads " + place + " through __ldg", .site = site, .tensor = tensor});
-  }
+  if (!in_device_memory(p)) fail_at(*running, Fault::out_of_bounds, p, "reads ", " through __ldg", site);
   check_access(*running, p, static_cast<size_t>(size), Access::constant, site);
 }
 void atomic_access(const void* p, int size) {

@@ -1,10 +1,13 @@
 // Runs the blocks of a launch on several OS threads, and reports faults.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
 #include <functional>
+#include <mutex>
 #include <sstream>
 #include <thread>
 
@@ -20,20 +23,11 @@ std::vector<Report> reports;
 std::mutex counters_mutex;
 Counters totals;
 
-std::string index_text(uint3 i) {
-  return "(" + std::to_string(i.x) + "," + std::to_string(i.y) + "," + std::to_string(i.z) + ")";
-}
-Place place_of(const void* site) {
-  if (!site) return {};
-  const SourceLine line = kernel_line(site);
-  return {line.file, line.line};
-}
-// "kernel.cu:12", and the line of the header if a function of a header makes the access.
-std::string place_text(const Place& p, const void* site) {
-  if (!p.line) return "?";
-  const std::string text = p.file + ":" + std::to_string(p.line);
-  const SourceLine inner = site ? source_line(site) : SourceLine{p.file, p.file, p.line};
-  return inner.file == p.file ? text : text + " (by " + inner.file + ":" + std::to_string(inner.line) + ")";
+// And the line of the header if a function of a header makes the access.
+std::string both_lines(const Place& p, const void* site) {
+  if (!p.line) return line_text(p);
+  const SourceLine inner = source_line(site);
+  return inner.file == p.file ? line_text(p) : fmt::format("{} (by {}:{})", line_text(p), inner.file, inner.line);
 }
 
 void report_failure(const Launch& launch, const Worker& worker) {
@@ -42,9 +36,9 @@ void report_failure(const Launch& launch, const Worker& worker) {
   r.block = worker.block_index;
   if (f.thread) r.thread = f.thread->index;
   r.place = place_of(f.site);
-  r.message = std::string(fault_name(f.fault)) + ": " + place_text(r.place, f.site) + ": " + r.kernel + " block " +
-              index_text(r.block) + " thread " + index_text(r.thread) + " " + f.text;
-  if (r.other.line) r.message += "; the other place: " + place_text(r.other, f.other_site);
+  r.message = fmt::format("{}: {}: {} block {} thread {} {}", fault_name(f.fault), both_lines(r.place, f.site), r.kernel,
+                          index_text(r.block), index_text(r.thread), f.text);
+  if (r.other.line) r.message += "; the other place: " + both_lines(r.other, f.other_site);
   add_report(r);
 }
 
@@ -97,12 +91,9 @@ class Pool {
   bool stop_ = false;
 };
 
-}  // namespace
-
-namespace {
 // A kernel's name in a form that does not depend on the compiler.
 std::string short_name(std::string name) {
-  for (const std::string& part : {std::string("tll::"), std::string("(anonymous namespace)::"), std::string(" ")})
+  for (const std::string_view part : {"tll::", "(anonymous namespace)::", " "})
     for (size_t at; (at = name.find(part)) != std::string::npos;) name.erase(at, part.size());
   return name;
 }
@@ -110,7 +101,7 @@ size_t read_registers(const std::string& file, Options& o) {
   std::ifstream lines(file);
   size_t found = 0;
   std::string ptxas;  // the kernel that the following lines of nvcc's report describe
-  const std::string sm = "sm_" + std::to_string(o.arch / 10);
+  const std::string sm = fmt::format("sm_{}", o.arch / 10);
   for (std::string line; std::getline(lines, line);) {
     // ptxas info : Compiling entry function 'void kernel<float>(…)' for 'sm_80', and Used 40 registers, … below it
     if (const size_t at = line.find("entry function '"); at != std::string::npos) {
@@ -181,7 +172,16 @@ Options initial_options() {
   }
   return o;
 }
+
 }  // namespace
+
+std::string index_text(uint3 i) { return fmt::format("({},{},{})", i.x, i.y, i.z); }
+std::string line_text(const Place& p) { return p.line ? fmt::format("{}:{}", p.file, p.line) : "?"; }
+Place place_of(const void* site) {
+  if (!site) return {};
+  const SourceLine line = kernel_line(site);
+  return {line.file, line.line};
+}
 
 size_t read_registers(const std::string& file) { return read_registers(file, options()); }
 int registers_of(const void* kernel) {

@@ -1,6 +1,7 @@
 // Device memory: one address range, allocations with gaps between them, and the tensors that a program names in them.
 #include "dev/emulator/memory.h"
 
+#include <fmt/format.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -54,7 +55,7 @@ uint8_t* state_of(uintptr_t a) { return device_memory.state + (a - device_memory
 
 bool in_device_memory(const void* p) { return device_memory.contains(reinterpret_cast<uintptr_t>(p)); }
 
-std::string describe_device_address(uintptr_t a, std::string* tensor) {
+Address describe_device_address(uintptr_t a) {
   DeviceHeap& h = heap();
   const std::lock_guard lock(h.mutex);
   uintptr_t base = 0;
@@ -62,25 +63,24 @@ std::string describe_device_address(uintptr_t a, std::string* tensor) {
     auto it = allocation->tensors.upper_bound(a);
     if (it != allocation->tensors.begin()) {
       --it;
+      const auto& [bytes, name] = it->second;
       const size_t offset = a - it->first;
-      *tensor = it->second.name;
-      if (offset < it->second.bytes) return "byte " + std::to_string(offset) + " of " + *tensor;
-      return "byte " + std::to_string(offset - it->second.bytes) + " behind " + *tensor;
+      return {
+          offset < bytes ? fmt::format("byte {} of {}", offset, name) : fmt::format("byte {} behind {}", offset - bytes, name),
+          name};
     }
-    *tensor = "allocation " + std::to_string(allocation->number);
-    return "byte " + std::to_string(a - base) + " of " + *tensor + " (" + std::to_string(allocation->bytes) + " bytes)";
+    const std::string name = fmt::format("allocation {}", allocation->number);
+    return {fmt::format("byte {} of {} ({} bytes)", a - base, name, allocation->bytes), name};
   }
   auto it = h.allocations.upper_bound(a);
   if (it != h.allocations.begin()) {
-    --it;
-    const size_t behind = a - it->first - it->second.bytes;
-    if (behind < 4 * kGap) {
-      *tensor = it->second.tensors.empty() ? "allocation " + std::to_string(it->second.number)
-                                           : it->second.tensors.rbegin()->second.name;
-      return "byte " + std::to_string(behind) + " behind " + *tensor;
-    }
+    const auto& [begin, allocation] = *--it;
+    const size_t behind = a - begin - allocation.bytes;
+    const std::string name =
+        allocation.tensors.empty() ? fmt::format("allocation {}", allocation.number) : allocation.tensors.rbegin()->second.name;
+    if (behind < 4 * kGap) return {fmt::format("byte {} behind {}", behind, name), name};
   }
-  return "device memory that is not allocated";
+  return {"device memory that is not allocated", ""};
 }
 
 std::string check_device_range(const void* p, size_t bytes, bool needs_value) {
@@ -88,8 +88,7 @@ std::string check_device_range(const void* p, size_t bytes, bool needs_value) {
   for (size_t i = 0; i < bytes; i++) {
     const uint8_t s = device_memory.contains(a + i) ? *state_of(a + i) : 0;
     if ((s & kAddressable) && (!needs_value || (s & kWritten))) continue;
-    std::string tensor;
-    return describe_device_address(a + i, &tensor) +
+    return describe_device_address(a + i).place +
            (s & kAddressable ? ", which nobody has written" : ", which is outside every tensor");
   }
   return "";
@@ -204,12 +203,12 @@ void copy_written(const void* to, const void* from, size_t bytes) {
 }
 
 // ---- addresses of a block -----------------------------------------------------------------------------------------------------
-std::string describe_address(Worker& w, uintptr_t a, std::string* tensor) {
+Address describe_address(Worker& w, uintptr_t a) {
   if (w.dynamic.contains(a)) {
-    *tensor = "dynamic shared memory";
-    return "byte " + std::to_string(a - w.dynamic.base) + " of " + *tensor + " (" + std::to_string(w.dynamic_bytes) + " bytes)";
+    const std::string name = "dynamic shared memory";
+    return {fmt::format("byte {} of {} ({} bytes)", a - w.dynamic.base, name, w.dynamic_bytes), name};
   }
-  if (device_memory.contains(a)) return describe_device_address(a, tensor);
+  if (device_memory.contains(a)) return describe_device_address(a);
   if (w.statics.contains(a)) {
     const size_t offset = a - w.statics.base;
     const ThreadLocalSymbol* before = nullptr;
@@ -218,25 +217,25 @@ std::string describe_address(Worker& w, uintptr_t a, std::string* tensor) {
     if (before) {
       std::string name = demangle(before->mangled);
       name = name.substr(name.rfind("::") == std::string::npos ? 0 : name.rfind("::") + 2);
-      *tensor = name;
-      const size_t at = offset - before->offset;
-      if (at < before->bytes) return "byte " + std::to_string(at) + " of shared " + name;
-      return "byte " + std::to_string(at - before->bytes) + " behind shared " + name;
+      const size_t at = offset - before->offset, bytes = before->bytes;
+      return {
+          at < bytes ? fmt::format("byte {} of shared {}", at, name) : fmt::format("byte {} behind shared {}", at - bytes, name),
+          name};
     }
   }
-  if (a - w.stacks < kStackBytes * kMaxThreads) return "a local variable of another thread";
-  return a < 4096 ? "a null pointer" : "host memory";
+  if (a - w.stacks < kStackBytes * kMaxThreads) return {"a local variable of another thread", ""};
+  return {a < 4096 ? "a null pointer" : "host memory", ""};
+}
+
+void fail_at(Worker& w, Fault fault, const void* p, const std::string& before, const std::string& after, const void* site,
+             const void* other_site) {
+  const auto [place, tensor] = describe_address(w, reinterpret_cast<uintptr_t>(p));
+  w.fail({.fault = fault, .text = before + place + after, .site = site, .other_site = other_site, .tensor = tensor});
 }
 
 void check_aligned(Worker& w, const void* p, size_t alignment, const char* what, const void* site) {
-  const uintptr_t a = reinterpret_cast<uintptr_t>(p);
-  if (a % alignment == 0) return;
-  std::string tensor;
-  const std::string place = describe_address(w, a, &tensor);
-  w.fail({.fault = Fault::misaligned,
-          .text = std::string(what) + " at " + place + " must be aligned to " + std::to_string(alignment) + " bytes",
-          .site = site,
-          .tensor = tensor});
+  if (reinterpret_cast<uintptr_t>(p) % alignment != 0)
+    fail_at(w, Fault::misaligned, p, fmt::format("{} at ", what), fmt::format(" must be aligned to {} bytes", alignment), site);
 }
 
 void set_in_flight(Worker& w, const void* p, size_t size, bool in_flight) {

@@ -1,5 +1,7 @@
 #include "dev/emulator/order.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "dev/emulator/block.h"
@@ -38,19 +40,18 @@ void History::forget(const Clock& known) {
 namespace {
 
 void report(const std::string& text, const void* site, const void* other_site, const void* kernel, const std::string& tensor) {
-  const SourceLine at = kernel_line(site), other = other_site ? kernel_line(other_site) : SourceLine{};
-  Report r{.fault = Fault::race,
-           .message = std::string(fault_name(Fault::race)) + ": " + (at.line ? at.file + ":" + std::to_string(at.line) : "?") +
-                      ": " + text + ", and nothing orders the two",
-           .kernel = kernel ? function_name(kernel) : "",
-           .tensor = tensor,
-           .place = {at.file, at.line},
-           .other = {other.file, other.line}};
-  if (other.line) r.message += "; the other place: " + other.file + ":" + std::to_string(other.line);
-  add_report(std::move(r));
+  const Place at = place_of(site), other = place_of(other_site);
+  const std::string second = other.line ? "; the other place: " + line_text(other) : "";
+  add_report(
+      {.fault = Fault::race,
+       .message = fmt::format("{}: {}: {}, and nothing orders the two{}", fault_name(Fault::race), line_text(at), text, second),
+       .kernel = kernel ? function_name(kernel) : "",
+       .tensor = tensor,
+       .place = at,
+       .other = other});
 }
-std::string place_of(const void* p, std::string* tensor) {
-  return in_device_memory(p) ? describe_device_address(reinterpret_cast<uintptr_t>(p), tensor) : "host memory";
+Address address_of(const void* p) {
+  return in_device_memory(p) ? describe_device_address(reinterpret_cast<uintptr_t>(p)) : Address{"host memory", ""};
 }
 
 // Whether a launch touched the range, as far as the shadow cells still tell; reports it.
@@ -68,11 +69,10 @@ bool touched_by_launch(const MemoryUse& use, const std::vector<Ran>& unordered, 
     const Ran* wrote = ran(c.write_stamp);
     const Ran* read = use.write ? ran(c.read_stamp) : nullptr;
     if (wrote || read) {
-      std::string tensor;
-      const std::string place = place_of(static_cast<const char*>(use.p) + (i - begin), &tensor);
+      const auto [place, tensor] = address_of(static_cast<const char*>(use.p) + (i - begin));
       const void* kernel = (wrote ? wrote : read)->kernel;
-      report(std::string("a copy or fill ") + (use.write ? "writes " : "reads ") + place + ", which " + function_name(kernel) +
-                 (wrote ? " wrote" : " read") + " in another stream",
+      report(fmt::format("a copy or fill {} {}, which {} {} in another stream", use.write ? "writes" : "reads", place,
+                         function_name(kernel), wrote ? "wrote" : "read"),
              site, reinterpret_cast<const void*>(program_base() + (wrote ? c.write_pc : c.read_pc)), kernel, tensor);
       return true;
     }
@@ -88,10 +88,9 @@ void check_order(const std::vector<MemoryUse>& uses, const std::vector<Ran>& uno
     for (const Ran& ran : unordered)
       for (const MemoryUse& other : ran.uses)
         if ((use.write || other.write) && use.overlaps(other.p, other.bytes)) {
-          std::string tensor;
-          const std::string place = place_of(std::max(use.p, other.p), &tensor);
-          return report(std::string("a copy or fill ") + (use.write ? "writes " : "reads ") + place + ", which another one " +
-                            (other.write ? "wrote" : "read") + " in another stream",
+          const auto [place, tensor] = address_of(std::max(use.p, other.p));
+          return report(fmt::format("a copy or fill {} {}, which another one {} in another stream",
+                                    use.write ? "writes" : "reads", place, other.write ? "wrote" : "read"),
                         site, ran.site, nullptr, tensor);
         }
   if (std::none_of(unordered.begin(), unordered.end(), [](const Ran& ran) { return ran.kernel; }) || !options().races) return;

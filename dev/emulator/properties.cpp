@@ -1,6 +1,5 @@
 // The emulated GPU's properties, and the names of errors.
 #include <cstdio>
-#include <cstring>
 
 #include "dev/emulator/block.h"
 #include "dev/emulator/memory.h"
@@ -25,7 +24,6 @@ constexpr ErrorName kErrors[] = {
     {cudaErrorInvalidValue, "cudaErrorInvalidValue", "invalid argument"},
     {cudaErrorMemoryAllocation, "cudaErrorMemoryAllocation", "out of memory"},
     {cudaErrorInvalidConfiguration, "cudaErrorInvalidConfiguration", "invalid configuration argument"},
-    {cudaErrorInvalidMemcpyDirection, "cudaErrorInvalidMemcpyDirection", "invalid copy direction for memcpy"},
     {cudaErrorInsufficientDriver, "cudaErrorInsufficientDriver", "CUDA driver version is insufficient for CUDA runtime version"},
     {cudaErrorInvalidDeviceFunction, "cudaErrorInvalidDeviceFunction", "invalid device function"},
     {cudaErrorNoDevice, "cudaErrorNoDevice", "no CUDA-capable device is detected"},
@@ -35,7 +33,6 @@ constexpr ErrorName kErrors[] = {
     {cudaErrorNotReady, "cudaErrorNotReady", "device not ready"},
     {cudaErrorIllegalAddress, "cudaErrorIllegalAddress", "an illegal memory access was encountered"},
     {cudaErrorLaunchOutOfResources, "cudaErrorLaunchOutOfResources", "too many resources requested for launch"},
-    {cudaErrorMisalignedAddress, "cudaErrorMisalignedAddress", "misaligned address"},
     {cudaErrorLaunchFailure, "cudaErrorLaunchFailure", "unspecified launch failure"},
     {cudaErrorStreamCaptureUnsupported, "cudaErrorStreamCaptureUnsupported", "operation not permitted when stream is capturing"},
     {cudaErrorStreamCaptureInvalidated, "cudaErrorStreamCaptureInvalidated",
@@ -77,7 +74,6 @@ cudaError_t cudaGetDevice(int* device) {
   return cudaSuccess;
 }
 cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : cudaErrorInvalidDevice; }
-cudaError_t cudaDeviceReset() { return cudaDeviceSynchronize(); }
 cudaError_t cudaRuntimeGetVersion(int* version) {
   *version = 13000;
   return cudaSuccess;
@@ -87,13 +83,8 @@ cudaError_t cudaDriverGetVersion(int* version) { return cudaRuntimeGetVersion(ve
 // What only nvcc knows has plausible values here.
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* kernel) {
   if (!attributes || !kernel) return cudaErrorInvalidDeviceFunction;
-  *attributes = {};
-  attributes->maxThreadsPerBlock = 1024;
   attributes->numRegs = emulator::registers_of(kernel) ? emulator::registers_of(kernel) : 32;
   attributes->sharedSizeBytes = emulator::static_shared_bytes(kernel);
-  attributes->ptxVersion = attributes->binaryVersion = arch() / 10;
-  attributes->maxDynamicSharedSizeBytes = 48 * 1024;
-  attributes->preferredShmemCarveout = -1;
   return cudaSuccess;
 }
 
@@ -106,75 +97,32 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int device) {
   p->sharedMemPerBlockOptin = static_cast<size_t>(emulator::shared_limit(arch()));
   p->sharedMemPerMultiprocessor = static_cast<size_t>(shared_per_multiprocessor());
   p->reservedSharedMemPerBlock = arch() < 800 ? 0 : 1024;
-  p->regsPerBlock = p->regsPerMultiprocessor = 65536;
-  p->warpSize = 32;
-  p->maxThreadsPerBlock = 1024;
+  p->regsPerMultiprocessor = 65536;
   p->maxThreadsPerMultiProcessor = threads_per_multiprocessor();
   p->maxBlocksPerMultiProcessor = blocks_per_multiprocessor();
-  const int threads[3] = {1024, 1024, 64}, blocks[3] = {0x7fffffff, 65535, 65535};
-  std::memcpy(p->maxThreadsDim, threads, sizeof(threads));
-  std::memcpy(p->maxGridSize, blocks, sizeof(blocks));
   p->major = arch() / 100;
   p->minor = arch() / 10 % 10;
   p->multiProcessorCount = kMultiprocessors;
   p->l2CacheSize = 4 << 20;
   p->memoryBusWidth = 256;
-  p->asyncEngineCount = 2;
-  p->concurrentKernels = p->unifiedAddressing = p->canMapHostMemory = p->streamPrioritiesSupported = 1;
   return cudaSuccess;
 }
 
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
-  cudaDeviceProp p;
-  const cudaError_t error = cudaGetDeviceProperties(&p, device);
-  if (error != cudaSuccess) return error;
+  if (device != 0) return cudaErrorInvalidDevice;
   switch (attribute) {
-    case cudaDevAttrMaxThreadsPerBlock:
-      *value = p.maxThreadsPerBlock;
-      break;
-    case cudaDevAttrMaxSharedMemoryPerBlock:
-      *value = static_cast<int>(p.sharedMemPerBlock);
-      break;
-    case cudaDevAttrWarpSize:
-      *value = p.warpSize;
-      break;
-    case cudaDevAttrMaxRegistersPerBlock:
-    case cudaDevAttrMaxRegistersPerMultiprocessor:
-      *value = p.regsPerBlock;
-      break;
-    case cudaDevAttrClockRate:
     case cudaDevAttrMemoryClockRate:
       *value = 1000000;
       break;
-    case cudaDevAttrMultiProcessorCount:
-      *value = p.multiProcessorCount;
-      break;
-    case cudaDevAttrGlobalMemoryBusWidth:
-      *value = p.memoryBusWidth;
-      break;
-    case cudaDevAttrL2CacheSize:
-      *value = p.l2CacheSize;
-      break;
-    case cudaDevAttrMaxThreadsPerMultiProcessor:
-      *value = p.maxThreadsPerMultiProcessor;
-      break;
     case cudaDevAttrComputeCapabilityMajor:
-      *value = p.major;
+      *value = arch() / 100;
       break;
     case cudaDevAttrComputeCapabilityMinor:
-      *value = p.minor;
-      break;
-    case cudaDevAttrMaxSharedMemoryPerMultiprocessor:
-      *value = static_cast<int>(p.sharedMemPerMultiprocessor);
+      *value = arch() / 10 % 10;
       break;
     case cudaDevAttrMaxSharedMemoryPerBlockOptin:
-      *value = static_cast<int>(p.sharedMemPerBlockOptin);
+      *value = emulator::shared_limit(arch());
       break;
-    case cudaDevAttrReservedSharedMemoryPerBlock:
-      *value = static_cast<int>(p.reservedSharedMemPerBlock);
-      break;
-    default:
-      return cudaErrorInvalidValue;
   }
   return cudaSuccess;
 }

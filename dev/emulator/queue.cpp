@@ -1,6 +1,8 @@
 // Enqueues operations and runs them.
 #include "dev/emulator/queue.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -15,10 +17,9 @@ Runtime& runtime() {
   return instance;
 }
 void misuse(const std::string& text, const void* site) {
-  const SourceLine at = site ? kernel_line(site) : SourceLine{};
-  add_report({.fault = Fault::host,
-              .message = "runtime call: " + (at.line ? at.file + ":" + std::to_string(at.line) + ": " : "") + text,
-              .place = {at.file, at.line}});
+  const Place at = place_of(site);
+  const std::string line = at.line ? line_text(at) + ": " : "";
+  add_report({.fault = Fault::host, .message = fmt::format("runtime call: {}{}", line, text), .place = at});
 }
 
 size_t Runtime::pick(size_t n) {
@@ -26,7 +27,7 @@ size_t Runtime::pick(size_t n) {
   return (random >> 33) % n;
 }
 CUstream_st* Runtime::find(cudaStream_t handle) {
-  if (!handle || handle == cudaStreamLegacy) return &default_stream;
+  if (!handle) return &default_stream;
   return std::find(streams.begin(), streams.end(), handle) == streams.end() ? nullptr : handle;
 }
 
@@ -174,35 +175,32 @@ cudaError_t enqueue_launch(const cudaLaunchConfig_t& config, const void* kernel,
   const dim3 grid = config.gridDim, block = config.blockDim;
   const size_t opt_in = r.opt_ins.count(kernel) ? r.opt_ins[kernel] : 0;
   const auto refuse = [&](cudaError_t error, const std::string& text) {
-    add_report(
-        {.fault = Fault::launch, .message = "launch: " + launch_name(kernel) + ": " + text, .kernel = launch_name(kernel)});
+    const std::string name = launch_name(kernel);
+    add_report({.fault = Fault::launch, .message = fmt::format("launch: {}: {}", name, text), .kernel = name});
     return r.remember(error);
   };
   if (!grid.x || !grid.y || !grid.z || grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535)
-    return refuse(cudaErrorInvalidConfiguration, "a grid of " + std::to_string(grid.x) + " × " + std::to_string(grid.y) + " × " +
-                                                     std::to_string(grid.z) + " blocks");
-  if (!block.x || !block.y || !block.z || block.x > 1024 || block.y > 1024 || block.z > 64 ||
-      uint64_t{block.x} * block.y * block.z > 1024)
-    return refuse(cudaErrorInvalidConfiguration, "a block of " + std::to_string(block.x) + " × " + std::to_string(block.y) +
-                                                     " × " + std::to_string(block.z) + " threads");
+    return refuse(cudaErrorInvalidConfiguration, fmt::format("a grid of {} × {} × {} blocks", grid.x, grid.y, grid.z));
+  const uint64_t threads = uint64_t{block.x} * block.y * block.z;
+  if (!block.x || !block.y || !block.z || block.x > 1024 || block.y > 1024 || block.z > 64 || threads > 1024)
+    return refuse(cudaErrorInvalidConfiguration, fmt::format("a block of {} × {} × {} threads", block.x, block.y, block.z));
   const size_t limit = static_cast<size_t>(shared_limit(arch())), statics = static_shared_bytes(kernel),
                total = statics + config.dynamicSmemBytes;
   if (statics > kSharedWithoutOptIn || total > limit || total > std::max(kSharedWithoutOptIn, opt_in + statics))
-    return refuse(cudaErrorInvalidValue,
-                  std::to_string(statics) + " bytes of static and " + std::to_string(config.dynamicSmemBytes) +
-                      " of dynamic shared memory: sm_" + std::to_string(arch() / 10) + " grants " + std::to_string(limit) +
-                      " in all, 49152 of them static, and more than 49152 after cudaFuncSetAttribute only" +
-                      (opt_in ? ", which was called for " + std::to_string(opt_in) : ""));
+    return refuse(
+        cudaErrorInvalidValue,
+        fmt::format("{} bytes of static and {} of dynamic shared memory: sm_{} grants {} in all, 49152 of them static, and "
+                    "more than 49152 after cudaFuncSetAttribute only{}",
+                    statics, config.dynamicSmemBytes, arch() / 10, limit,
+                    opt_in ? fmt::format(", which was called for {}", opt_in) : ""));
   if (const int registers = registers_of(kernel)) {
     // Registers are allocated to warps in units of 256, and a block's warps are rounded up to a multiple of 4.
-    const uint64_t warps = (uint64_t{block.x} * block.y * block.z + 127) / 128 * 4,
-                   all = warps * 256 * static_cast<uint64_t>((registers + 7) / 8);
+    const uint64_t warps = (threads + 127) / 128 * 4, all = warps * 256 * static_cast<uint64_t>((registers + 7) / 8);
     if (all > 65536)
-      return refuse(cudaErrorLaunchOutOfResources, std::to_string(registers) + " registers for each of " +
-                                                       std::to_string(block.x * block.y * block.z) + " threads take " +
-                                                       std::to_string(all) + " of a block's 65536");
+      return refuse(cudaErrorLaunchOutOfResources,
+                    fmt::format("{} registers for each of {} threads take {} of a block's 65536", registers, threads, all));
   }
-  if (argument_bytes > 32764) return refuse(cudaErrorInvalidValue, std::to_string(argument_bytes) + " bytes of arguments");
+  if (argument_bytes > 32764) return refuse(cudaErrorInvalidValue, fmt::format("{} bytes of arguments", argument_bytes));
   return r.enqueue(config.stream, {[=, arguments = std::move(arguments), smem = config.dynamicSmemBytes](
                                        uint64_t number, const Position& position) {
                      Runtime& self = runtime();
@@ -239,11 +237,11 @@ cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute
   EMULATOR_LOCKED;
   if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;
   if (value < 0 || value > emulator::shared_limit(emulator::arch())) {
+    const std::string name = emulator::launch_name(kernel);
     emulator::add_report({.fault = Fault::launch,
-                          .message = "launch: " + emulator::launch_name(kernel) + ": asks for " + std::to_string(value) +
-                                     " bytes of dynamic shared memory, sm_" + std::to_string(emulator::arch() / 10) + " grants " +
-                                     std::to_string(emulator::shared_limit(emulator::arch())),
-                          .kernel = emulator::launch_name(kernel)});
+                          .message = fmt::format("launch: {}: asks for {} bytes of dynamic shared memory, sm_{} grants {}", name,
+                                                 value, emulator::arch() / 10, emulator::shared_limit(emulator::arch())),
+                          .kernel = name});
     return r.remember(cudaErrorInvalidValue);
   }
   r.opt_ins[kernel] = static_cast<size_t>(value);
@@ -253,8 +251,4 @@ cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute
 cudaError_t cudaGetLastError() {
   EMULATOR_LOCKED;
   return std::exchange(r.last, cudaSuccess);
-}
-cudaError_t cudaPeekAtLastError() {
-  EMULATOR_LOCKED;
-  return r.last;
 }

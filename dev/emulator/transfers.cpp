@@ -1,4 +1,6 @@
 // Runtime calls for memory: allocation, copies and fills.
+#include <fmt/format.h>
+
 #include <cstdlib>
 #include <cstring>
 #include <set>
@@ -17,12 +19,11 @@ cudaError_t copy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, 
   std::string wrong;
   if (to_device) wrong = emulator::check_device_range(to, bytes, false);
   if (wrong.empty() && from_device) wrong = emulator::check_device_range(from, bytes, kind != cudaMemcpyDeviceToDevice);
-  if (kind != cudaMemcpyDefault && wrong.empty() &&
-      (to_device != (kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice) ||
-       from_device != (kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice)))
+  if (wrong.empty() && (to_device != (kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice) ||
+                        from_device != (kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice)))
     wrong = "memory of another side than the direction says";
   if (!wrong.empty()) {
-    misuse("a copy of " + std::to_string(bytes) + " bytes uses " + wrong, site);
+    misuse(fmt::format("a copy of {} bytes uses {}", bytes, wrong), site);
     return cudaErrorInvalidValue;
   }
   std::memmove(to, from, bytes);
@@ -33,7 +34,7 @@ cudaError_t copy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, 
 cudaError_t fill(void* p, int value, size_t bytes, const void* site) {
   const std::string wrong = bytes == 0 ? std::string() : emulator::check_device_range(p, bytes, false);
   if (!wrong.empty()) {
-    misuse("a fill of " + std::to_string(bytes) + " bytes uses " + wrong, site);
+    misuse(fmt::format("a fill of {} bytes uses {}", bytes, wrong), site);
     return cudaErrorInvalidValue;
   }
   std::memset(p, value, bytes);
@@ -52,13 +53,6 @@ cudaError_t cudaMalloc(void** p, size_t bytes) {
   *p = emulator::allocate_device(bytes);
   return r.remember(*p ? cudaSuccess : cudaErrorMemoryAllocation);
 }
-cudaError_t cudaMallocAsync(void** p, size_t bytes, cudaStream_t stream) {
-  EMULATOR_LOCKED;
-  const CUstream_st* s = r.find(stream);
-  if (s && s->capture)
-    return r.invalidate(*s->capture, cudaErrorStreamCaptureUnsupported, "cudaMallocAsync, which is not emulated");
-  return cudaMalloc(p, bytes);
-}
 cudaError_t cudaFree(void* p) {
   EMULATOR_LOCKED;
   if (const cudaError_t error = r.unsafe("cudaFree")) return error;
@@ -68,14 +62,6 @@ cudaError_t cudaFree(void* p) {
     return r.remember(cudaErrorInvalidValue);
   }
   return r.take();
-}
-cudaError_t cudaFreeAsync(void* p, cudaStream_t stream) {
-  EMULATOR_LOCKED;
-  const CUstream_st* s = r.find(stream);
-  if (s && s->capture)
-    return r.invalidate(*s->capture, cudaErrorStreamCaptureUnsupported, "cudaFreeAsync, which is not emulated");
-  return r.enqueue(
-      stream, {[p](uint64_t, const Position&) { return !p || emulator::free_device(p) ? cudaSuccess : cudaErrorInvalidValue; }});
 }
 
 namespace {

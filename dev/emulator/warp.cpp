@@ -1,4 +1,6 @@
 // Warp collectives: lanes wait until all lanes of the mask are at the same call.
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "dev/emulator/block.h"
@@ -13,17 +15,11 @@ std::string lanes_text(uint32_t lanes) {
     if (lanes >> i & 1u) {
       uint32_t last = i;
       while (last + 1 < 32 && lanes >> (last + 1) & 1u) last++;
-      text += (text.empty() ? "" : ",") + std::to_string(i) + (last > i ? "-" + std::to_string(last) : "");
+      text += fmt::format("{}{}{}", text.empty() ? "" : ",", i, last > i ? fmt::format("-{}", last) : "");
       i = last;
     }
   return text;
 }
-std::string mask_text(uint32_t mask) {
-  char text[16];
-  std::snprintf(text, sizeof(text), "0x%08x", mask);
-  return text;
-}
-
 struct ShuffleArguments {
   uint64_t value, result;
   Shuffle kind;
@@ -34,9 +30,8 @@ struct BallotArguments {
   bool predicate;
   uint32_t result;
 };
-struct ReduceArguments {
-  Reduce kind;
-  int64_t value, result;
+struct AddArguments {
+  unsigned value, result;
 };
 
 template <class T>
@@ -46,19 +41,21 @@ T& payload(Worker& worker, Warp& warp, uint32_t lane) {
 
 }  // namespace
 
-const char* wait_name(Wait wait) {
-  constexpr const char* names[] = {"nothing",       "__syncthreads", "__syncwarp", "a shuffle", "a vote",
-                                   "__reduce_sync", "mma",           "ldmatrix",   "its end"};
-  return names[static_cast<int>(wait)];
-}
+// In the order of Wait: its name, and what completes it when it is a collective.
+constexpr struct {
+  const char* name;
+  Finish* finish;
+} kWaits[] = {{"nothing", nullptr},          {"__syncthreads", nullptr},    {"__syncwarp", finish_warp_barrier},
+              {"a shuffle", finish_shuffle}, {"a vote", finish_ballot},     {"__reduce_sync", finish_add},
+              {"mma", finish_mma},           {"ldmatrix", finish_ldmatrix}, {"its end", nullptr}};
+const char* wait_name(Wait wait) { return kWaits[static_cast<int>(wait)].name; }
 
 void Worker::collective(Wait wait, const void* site, uint32_t mask, void* payload) {
   Thread& self = *current;
   const uint32_t bit = 1u << lane();
   if (!(mask & bit))
     fail({.fault = Fault::collective,
-          .text = std::string("calls ") + wait_name(wait) + " with mask " + mask_text(mask) + ", which lacks its own lane " +
-                  std::to_string(lane()),
+          .text = fmt::format("calls {} with mask {:#010x}, which lacks its own lane {}", wait_name(wait), mask, lane()),
           .thread = &self,
           .site = site});
   if (const uint32_t gone = mask & warp->exited)
@@ -86,25 +83,7 @@ void Worker::complete_groups(Warp& w) {
 }
 
 void Worker::complete(Warp& w, const WarpGroup& g) {
-  switch (g.wait) {
-    case Wait::shuffle:
-      finish_shuffle(*this, w, g.arrived);
-      break;
-    case Wait::ballot:
-      finish_ballot(*this, w, g.arrived);
-      break;
-    case Wait::reduce:
-      finish_reduce(*this, w, g.arrived);
-      break;
-    case Wait::mma:
-      finish_mma(*this, w, g.arrived);
-      break;
-    case Wait::ldmatrix:
-      finish_ldmatrix(*this, w, g.arrived);
-      break;
-    default:
-      finish_warp_barrier(*this, w, g.arrived);
-  }
+  kWaits[static_cast<int>(g.wait)].finish(*this, w, g.arrived);
   for (uint32_t i = 0; i < 32; i++)
     if (g.arrived >> i & 1u) {
       Thread& t = lane_thread(*this, w, i);
@@ -117,18 +96,18 @@ void Worker::complete(Warp& w, const WarpGroup& g) {
 // guarantees that order.)
 void Worker::missing_lane(const WarpGroup& g, uint32_t lane) {
   const Thread& waiting = lane_thread(*this, *warp, static_cast<uint32_t>(std::countr_zero(g.arrived)));
-  fail({.fault = Fault::collective,
-        .text = std::string("calls ") + wait_name(g.wait) + " with mask " + mask_text(g.mask) + ", whose lane " +
-                std::to_string(lane) + " has returned without it",
-        .thread = &waiting,
-        .site = g.site});
+  fail(
+      {.fault = Fault::collective,
+       .text = fmt::format("calls {} with mask {:#010x}, whose lane {} has returned without it", wait_name(g.wait), g.mask, lane),
+       .thread = &waiting,
+       .site = g.site});
 }
 
 // Deadlock: a barrier or collective waits for threads that will not arrive.
 void Worker::diagnose() {
   const auto where = [](const Thread& t) {
-    const SourceLine line = source_line(t.site);
-    return line.line ? " (" + line.file + ":" + std::to_string(line.line) + ")" : std::string();
+    const SourceLine at = source_line(t.site);
+    return at.line ? fmt::format(" ({}:{})", at.file, at.line) : "";
   };
   for (uint32_t i = 0; i < (thread_count + 31) / 32; i++) {
     Warp& w = warps[i];
@@ -137,11 +116,11 @@ void Worker::diagnose() {
     const uint32_t missing = g.mask & w.present & ~g.arrived;
     const Thread& first = lane_thread(*this, w, static_cast<uint32_t>(std::countr_zero(g.arrived)));
     const Thread& other = lane_thread(*this, w, static_cast<uint32_t>(std::countr_zero(missing)));
+    const std::string its_mask = other.wait == g.wait ? fmt::format(" with mask {:#010x}", other.mask) : "";
     failure = std::make_unique<Failure>(
         Failure{.fault = Fault::collective,
-                .text = std::string("waits at ") + wait_name(g.wait) + " with mask " + mask_text(g.mask) + " for lanes " +
-                        lanes_text(missing) + "; lane " + std::to_string(other.id % 32) + " waits at " + wait_name(other.wait) +
-                        (other.wait == g.wait ? " with mask " + mask_text(other.mask) : "") + where(other),
+                .text = fmt::format("waits at {} with mask {:#010x} for lanes {}; lane {} waits at {}{}{}", wait_name(g.wait),
+                                    g.mask, lanes_text(missing), other.id % 32, wait_name(other.wait), its_mask, where(other)),
                 .thread = &first,
                 .site = first.site,
                 .other_site = other.site});
@@ -150,12 +129,12 @@ void Worker::diagnose() {
   const Thread* gone = nullptr;
   for (uint32_t i = 0; i < thread_count && !gone; i++)
     if (threads[i].wait == Wait::exited) gone = &threads[i];
-  failure = std::make_unique<Failure>(Failure{.fault = Fault::barrier,
-                                              .text = "exited while " + std::to_string(barrier_waiting) +
-                                                      " threads of its block wait at __syncthreads" + where(*barrier_first) +
-                                                      ", " + std::to_string(exited) + " have exited",
-                                              .thread = gone,
-                                              .site = barrier_first->site});
+  failure = std::make_unique<Failure>(
+      Failure{.fault = Fault::barrier,
+              .text = fmt::format("exited while {} threads of its block wait at __syncthreads{}, {} have exited", barrier_waiting,
+                                  where(*barrier_first), exited),
+              .thread = gone,
+              .site = barrier_first->site});
 }
 
 // ---- shuffles -----------------------------------------------------------------------------------------------------------------
@@ -164,28 +143,19 @@ void finish_shuffle(Worker& worker, Warp& warp, uint32_t lanes) {
     if (!(lanes >> lane & 1u)) continue;
     auto& p = payload<ShuffleArguments>(worker, warp, lane);
     const uint32_t width = static_cast<uint32_t>(p.width), base = lane - lane % width, operand = p.operand % 32;
+    const uint32_t last = base + width - 1;
     uint32_t from = lane;
-    switch (p.kind) {
-      case Shuffle::index:
-        from = base + operand % width;
-        break;
-      case Shuffle::up:
-        if (lane >= base + operand) from = lane - operand;
-        break;
-      case Shuffle::down:
-        if (lane + operand <= base + width - 1) from = lane + operand;
-        break;
-      case Shuffle::exclusive_or:
-        if ((lane ^ operand) <= base + width - 1) from = lane ^ operand;
-        break;
-    }
+    if (p.kind == Shuffle::index) from = base + operand % width;
+    if (p.kind == Shuffle::up && lane >= base + operand) from = lane - operand;
+    if (p.kind == Shuffle::down && lane + operand <= last) from = lane + operand;
+    if (p.kind == Shuffle::exclusive_or && (lane ^ operand) <= last) from = lane ^ operand;
     if (!(lanes >> from & 1u)) {
       const Thread& self = lane_thread(worker, warp, lane);
       const char* why = !(warp.present >> from & 1u) ? ", which does not exist in this warp"
                         : warp.exited >> from & 1u   ? ", which has exited"
                                                      : ", which the mask does not name";
       worker.fail({.fault = Fault::collective,
-                   .text = "shuffles from lane " + std::to_string(from) + why + " (mask " + mask_text(self.mask) + ")",
+                   .text = fmt::format("shuffles from lane {}{} (mask {:#010x})", from, why, self.mask),
                    .thread = &self,
                    .site = self.site});
     }
@@ -198,7 +168,7 @@ uint64_t shuffle(Shuffle kind, uint32_t mask, uint64_t value, unsigned operand, 
   const void* site = __builtin_return_address(0);
   if (width < 1 || width > 32 || (width & (width - 1)) || bytes == 1)
     w.fail({.fault = Fault::collective,
-            .text = "shuffles with width " + std::to_string(width) + " and values of " + std::to_string(bytes) + " bytes",
+            .text = fmt::format("shuffles with width {} and values of {} bytes", width, bytes),
             .site = site});
   ShuffleArguments arguments{value, 0, kind, operand, width};
   w.collective(Wait::shuffle, site, mask, &arguments);
@@ -219,49 +189,20 @@ uint32_t warp_ballot(uint32_t mask, bool predicate) {
   return arguments.result;
 }
 
-void finish_reduce(Worker& worker, Warp& warp, uint32_t lanes) {
-  int64_t r = 0;
-  bool first = true;
-  for (uint32_t i = 0; i < 32; i++) {
-    if (!(lanes >> i & 1u)) continue;
-    const auto& p = payload<ReduceArguments>(worker, warp, i);
-    const int64_t v = p.value;
-    if (first) {
-      r = v;
-    } else {
-      switch (p.kind) {
-        case Reduce::add:
-          r += v;
-          break;
-        case Reduce::min:
-          r = std::min(r, v);
-          break;
-        case Reduce::max:
-          r = std::max(r, v);
-          break;
-        case Reduce::bit_and:
-          r &= v;
-          break;
-        case Reduce::bit_or:
-          r |= v;
-          break;
-        case Reduce::bit_xor:
-          r ^= v;
-          break;
-      }
-    }
-    first = false;
-  }
+void finish_add(Worker& worker, Warp& warp, uint32_t lanes) {
+  unsigned sum = 0;
   for (uint32_t i = 0; i < 32; i++)
-    if (lanes >> i & 1u) payload<ReduceArguments>(worker, warp, i).result = r;
+    if (lanes >> i & 1u) sum += payload<AddArguments>(worker, warp, i).value;
+  for (uint32_t i = 0; i < 32; i++)
+    if (lanes >> i & 1u) payload<AddArguments>(worker, warp, i).result = sum;
 }
-int64_t warp_reduce(uint32_t mask, Reduce kind, int64_t value) {
+int warp_add(uint32_t mask, int value) {
   Worker& w = *running;
   if (arch() < 800)
     w.fail({.fault = Fault::launch, .text = "calls __reduce_sync, which begins with sm_80", .site = __builtin_return_address(0)});
-  ReduceArguments arguments{kind, value, 0};
-  w.collective(Wait::reduce, __builtin_return_address(0), mask, &arguments);
-  return arguments.result;
+  AddArguments arguments{static_cast<unsigned>(value), 0};
+  w.collective(Wait::add, __builtin_return_address(0), mask, &arguments);
+  return static_cast<int>(arguments.result);
 }
 
 void finish_warp_barrier(Worker&, Warp& warp, uint32_t lanes) {

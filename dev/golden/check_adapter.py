@@ -56,10 +56,6 @@ def key_differences(model: torch.nn.Module, path: str) -> tuple[list[str], list[
     return sorted(wanted - found), sorted(found - wanted)
 
 
-def relative(ours: torch.Tensor, reference: torch.Tensor) -> float:
-    return float((ours.double() - reference.double()).norm() / reference.double().norm().clamp_min(1e-300))
-
-
 def main() -> None:
     options = arguments()
     torch.set_num_threads(options.threads)
@@ -94,12 +90,12 @@ def main() -> None:
         }
         good = good and report["max_logit_difference"] <= options.tolerance
         if options.grads:
-            worst = {name: relative(dump[f"grad.{name}"], g) for name, g in gradients.items()}
+            worst = {name: exact.relative(dump[f"grad.{name}"], g) for name, g in gradients.items()}
             name = max(worst, key=worst.get)
             every = [torch.cat([x.flatten().double() for x in xs]) for xs in zip(*((dump[f"grad.{n}"], g) for n, g in gradients.items()))]
             report |= {
-                "loss_difference": relative(dump["loss"].reshape(()), loss),
-                "gradient_difference": relative(*every),
+                "loss_difference": exact.relative(dump["loss"].reshape(()), loss),
+                "gradient_difference": exact.relative(*every),
                 "worst_gradient": name,
                 "worst_gradient_difference": worst[name],
             }

@@ -27,6 +27,11 @@ def make_exact(model: torch.nn.Module) -> None:
         parameter.data = parameter.data.double()
 
 
+def relative(ours: torch.Tensor, reference: torch.Tensor) -> float:
+    """The 2-norm of the difference, relative to that of the reference."""
+    return float((ours.double() - reference.double()).norm() / reference.double().norm().clamp_min(1e-300))
+
+
 def logits_of(model: torch.nn.Module, ids: list[int]) -> torch.Tensor:
     """(tokens, vocabulary) of one document, positions from 0."""
     return model(input_ids=torch.tensor([ids]), use_cache=False).logits[0]

@@ -228,10 +228,6 @@ def make_files(root: pathlib.Path, name: str) -> list[dict]:
     return documents
 
 
-def relative(a: torch.Tensor, b: torch.Tensor) -> float:
-    return float((a.double() - b.double()).norm() / b.double().norm())
-
-
 def main() -> None:
     root = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parents[2] / "tests/goldens")
     torch.use_deterministic_algorithms(True)
@@ -243,7 +239,7 @@ def main() -> None:
         save_file({k: v.float().contiguous() for k, v in golden.items()}, root / name / "golden.safetensors", {"format": "pt"})
         print(f"{name}: loss {golden['losses'][0]:.4f} -> {golden['losses'][-1]:.4f}; largest difference of transformers + peft in fp32:")
         for kind in ("logits.", "loss", "grad.", "losses", "grad_norms", "adapter_after."):
-            worst = max(relative(shipped[name][k], v) for k, v in golden.items() if k == kind or (kind[-1] == "." and k.startswith(kind)))
+            worst = max(exact.relative(shipped[name][k], v) for k, v in golden.items() if k == kind or (kind[-1] == "." and k.startswith(kind)))
             print(f"  {kind:15} {worst:.1e}")
             assert worst < 1e-5, (name, kind, worst)
 

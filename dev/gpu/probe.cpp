@@ -121,9 +121,8 @@ Line check_misaligned(const Properties& p) {
   std::vector<uint8_t> expected(16, 0);
   for (size_t i = 0; i < 12; i++) expected[i] = static_cast<uint8_t>(i + 1);
   const std::vector<uint8_t> found = cp_async(16, false, 4);
-  std::string text;
-  for (uint8_t b : found) text += fmt::format("{:02x}", b);
-  return line("4 cp.async misaligned", found == expected, text + ": 12 bytes from the multiple of 16 below expected");
+  return line("4 cp.async misaligned", found == expected,
+              hexadecimal(found) + ": 12 bytes from the multiple of 16 below expected");
 }
 
 int run(const Settings& settings, bool misaligned, bool json) {

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "dev/gpu/probe_kernels.h"
@@ -19,6 +20,8 @@ struct Line {
 inline Line line(std::string point, bool ok, std::string text) {
   return {std::move(point), ok ? Verdict::ok : Verdict::differs, std::move(text)};
 }
+
+inline std::string hexadecimal(const std::vector<uint8_t>& bytes) { return fmt::format("{:02x}", fmt::join(bytes, "")); }
 
 struct Settings {
   bool quick = false;     // samples instead of all 2^32 floats, and fewer random tiles
@@ -42,6 +45,21 @@ inline Place place_a(int lane, int value) {
 }
 inline Place place_b(int lane, int value) { return {lane / 4, 2 * (lane % 4) + value % 2 + 8 * (value / 2)}; }
 inline Place place_c(int lane, int value) { return {lane / 4 + 8 * (value >> 1), 2 * (lane % 4) + (value & 1)}; }
+
+// A sum of 16 products in bf16 that tells ways of accumulating apart, and the results of the two ways that were measured.
+struct ProbeSum {
+  const char* what;
+  float c;
+  std::vector<std::pair<int, float>> products;  // at k
+  float before_sm90, from_sm90;
+};
+inline const ProbeSum kProbeSums[] = {
+    {"1, 2 x 2^-24", 0, {{0, 1}, {1, 0x1p-24f}, {2, 0x1p-24f}}, 1 + 0x1p-23f, 1 + 0x1p-23f},
+    {"1, 4 x 2^-25", 0, {{0, 1}, {1, 0x1p-25f}, {2, 0x1p-25f}, {3, 0x1p-25f}, {4, 0x1p-25f}}, 1, 1 + 0x1p-23f},
+    {"1, 4 x 2^-25 at k 8", 0, {{0, 1}, {8, 0x1p-25f}, {9, 0x1p-25f}, {10, 0x1p-25f}, {11, 0x1p-25f}}, 1, 1 + 0x1p-23f},
+    {"1, 3 x 2^-25", 0, {{0, 1}, {1, 3 * 0x1p-25f}}, 1, 1},
+    {"c 1, -1, 2^-30", 1, {{0, -1}, {1, 0x1p-30f}}, 0, 0},
+};
 
 // The matrices of one mma.
 struct Tile {

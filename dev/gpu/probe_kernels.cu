@@ -98,27 +98,16 @@ __global__ void function_kernel(int function, const float* x, float* y, size_t c
   }
 }
 
-__global__ void convert_kernel(uint32_t first, uint32_t count, uint16_t* to_bf16, uint16_t* to_half, int32_t* to_int) {
+__global__ void convert_kernel(uint32_t first, uint32_t count, Conversion* out) {
   const uint32_t i = blockIdx.x * kThreads + threadIdx.x;
   if (i >= count) return;
   const float x = __uint_as_float(first + i);
-  to_bf16[i] = from_float<bf16>(x).bits;
-  to_half[i] = from_float<half>(x).bits;
-  to_int[i] = __float2int_rz(x);
-}
-
-template <class T>
-T* allocate(size_t count, bool on_host) {
-  void* memory = nullptr;
-  TLL_CUDA(on_host ? cudaMallocHost(&memory, count * sizeof(T)) : cudaMalloc(&memory, count * sizeof(T)));
-  return static_cast<T*>(memory);
+  out[i] = {from_float<bf16>(x).bits, from_float<half>(x).bits, __float2int_rz(x)};
 }
 
 template <bool kTrans>
-void launch_ldmatrix(int matrices, const uint16_t* values, const int* row, uint32_t* out) {
-  if (matrices == 1) return launch(ldmatrix_kernel<kTrans, 1>, 1, kWarp, 0, nullptr, values, row, out);
-  if (matrices == 2) return launch(ldmatrix_kernel<kTrans, 2>, 1, kWarp, 0, nullptr, values, row, out);
-  launch(ldmatrix_kernel<kTrans, 4>, 1, kWarp, 0, nullptr, values, row, out);
+auto ldmatrix_of(int matrices) {
+  return matrices == 1 ? ldmatrix_kernel<kTrans, 1> : matrices == 2 ? ldmatrix_kernel<kTrans, 2> : ldmatrix_kernel<kTrans, 4>;
 }
 
 }  // namespace
@@ -164,12 +153,10 @@ std::vector<float> mma(Form form, const Registers& tiles) {
   const Buffer<uint32_t> a(tiles.a), b(tiles.b);
   const Buffer<float> c(tiles.c);
   const unsigned grid = static_cast<unsigned>(tiles.c.size() / (kWarp * 4));
-  if (form == Form::half_k8)
-    launch(mma_kernel<Form::half_k8>, grid, kWarp, 0, nullptr, a.data(), b.data(), c.data());
-  else if (form == Form::half_k16)
-    launch(mma_kernel<Form::half_k16>, grid, kWarp, 0, nullptr, a.data(), b.data(), c.data());
-  else
-    launch(mma_kernel<Form::bf16_k16>, grid, kWarp, 0, nullptr, a.data(), b.data(), c.data());
+  const auto kernel = form == Form::half_k8    ? mma_kernel<Form::half_k8>
+                      : form == Form::half_k16 ? mma_kernel<Form::half_k16>
+                                               : mma_kernel<Form::bf16_k16>;
+  launch(kernel, grid, kWarp, 0, nullptr, a.data(), b.data(), c.data());
   return c.download();
 }
 
@@ -177,8 +164,8 @@ std::vector<uint32_t> ldmatrix(int matrices, bool transposed, const std::vector<
   const Buffer<uint16_t> from(values);
   const Buffer<int> rows(row);
   const Buffer<uint32_t> out(static_cast<size_t>(kWarp * matrices));
-  transposed ? launch_ldmatrix<true>(matrices, from.data(), rows.data(), out.data())
-             : launch_ldmatrix<false>(matrices, from.data(), rows.data(), out.data());
+  const auto kernel = transposed ? ldmatrix_of<true>(matrices) : ldmatrix_of<false>(matrices);
+  launch(kernel, 1, kWarp, 0, nullptr, from.data(), rows.data(), out.data());
   return out.download();
 }
 
@@ -203,23 +190,17 @@ std::vector<float> function_of(int function, const std::vector<float>& x) {
   return out.download();
 }
 
-Converter::Converter(uint32_t count)
-    : count_(count),
-      device_{allocate<uint16_t>(count, false), allocate<uint16_t>(count, false), allocate<int32_t>(count, false)},
-      host_{allocate<uint16_t>(count, true), allocate<uint16_t>(count, true), allocate<int32_t>(count, true)} {}
-Converter::~Converter() {
-  for (void* memory :
-       {static_cast<void*>(device_.to_bf16), static_cast<void*>(device_.to_half), static_cast<void*>(device_.to_int)})
-    cudaFree(memory);
-  for (void* memory : {static_cast<void*>(host_.to_bf16), static_cast<void*>(host_.to_half), static_cast<void*>(host_.to_int)})
-    cudaFreeHost(memory);
+Converter::Converter(uint32_t count) : count_(count) {
+  TLL_CUDA(cudaMalloc(reinterpret_cast<void**>(&device_), count * sizeof(Conversion)));
+  TLL_CUDA(cudaMallocHost(reinterpret_cast<void**>(&host_), count * sizeof(Conversion)));
 }
-const Conversions& Converter::run(uint32_t first) {
-  launch(convert_kernel, ceil_div<unsigned>(count_, kThreads), kThreads, 0, nullptr, first, count_, device_.to_bf16,
-         device_.to_half, device_.to_int);
-  TLL_CUDA(cudaMemcpyAsync(host_.to_bf16, device_.to_bf16, count_ * sizeof(uint16_t), cudaMemcpyDeviceToHost));
-  TLL_CUDA(cudaMemcpyAsync(host_.to_half, device_.to_half, count_ * sizeof(uint16_t), cudaMemcpyDeviceToHost));
-  TLL_CUDA(cudaMemcpyAsync(host_.to_int, device_.to_int, count_ * sizeof(int32_t), cudaMemcpyDeviceToHost));
+Converter::~Converter() {
+  cudaFree(device_);
+  cudaFreeHost(host_);
+}
+const Conversion* Converter::run(uint32_t first) {
+  launch(convert_kernel, ceil_div<unsigned>(count_, kThreads), kThreads, 0, nullptr, first, count_, device_);
+  TLL_CUDA(cudaMemcpyAsync(host_, device_, count_ * sizeof(Conversion), cudaMemcpyDeviceToHost));
   TLL_CUDA(cudaDeviceSynchronize());
   return host_;
 }

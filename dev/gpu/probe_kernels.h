@@ -42,9 +42,9 @@ inline constexpr const char* kFunctions[] = {"expf", "exp2f", "logf", "rsqrtf", 
 std::vector<float> function_of(int function, const std::vector<float>& x);
 
 // Conversions of `count` floats whose bits are first, first + 1, …
-struct Conversions {
-  uint16_t *to_bf16, *to_half;
-  int32_t* to_int;  // toward zero
+struct Conversion {
+  uint16_t to_bf16, to_half;
+  int32_t to_int;  // toward zero
 };
 class Converter {
  public:
@@ -52,11 +52,11 @@ class Converter {
   ~Converter();
   Converter(const Converter&) = delete;
   Converter& operator=(const Converter&) = delete;
-  const Conversions& run(uint32_t first);
+  const Conversion* run(uint32_t first);
 
  private:
   uint32_t count_;
-  Conversions device_, host_;
+  Conversion *device_ = nullptr, *host_ = nullptr;
 };
 
 }  // namespace tll::probe

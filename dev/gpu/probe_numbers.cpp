@@ -3,7 +3,6 @@
 #include <bit>
 #include <climits>
 #include <cmath>
-#include <cstring>
 #include <random>
 
 #include "dev/gpu/probe.h"
@@ -12,18 +11,12 @@
 namespace tll::probe {
 namespace {
 
-std::string listed(const std::vector<uint8_t>& bytes) {
-  std::string text;
-  for (uint8_t b : bytes) text += fmt::format("{:02x}", b);
-  return text;
-}
-
 Line check_copy(int bytes, bool null_source) {
   std::vector<uint8_t> expected(16, 0);
   for (int i = 0; i < bytes; i++) expected[static_cast<size_t>(i)] = static_cast<uint8_t>(i + 1);
   const std::vector<uint8_t> found = cp_async(bytes, null_source, 0);
   return line(fmt::format("4 cp.async n = {}", bytes), found == expected,
-              fmt::format("{}{}, the rest zeros expected", listed(found), null_source ? " from a null source" : ""));
+              fmt::format("{}{}, the rest zeros expected", hexadecimal(found), null_source ? " from a null source" : ""));
 }
 
 Line check_fmaxf() {
@@ -60,7 +53,7 @@ std::vector<Line> check_conversions(bool quick) {
   uint64_t floats = 0;
   for (uint64_t begin = 0; begin + chunk <= uint64_t{1} << 32; begin += step, floats += chunk) {
     const uint32_t first = static_cast<uint32_t>(begin);
-    const Conversions& found = converter.run(first);
+    const Conversion* found = converter.run(first);
 #pragma omp parallel
     {
       Differences mine[3];
@@ -68,9 +61,9 @@ std::vector<Line> check_conversions(bool quick) {
       for (int64_t i = 0; i < chunk; i++) {
         const uint32_t bits = first + static_cast<uint32_t>(i);
         const float x = std::bit_cast<float>(bits);
-        if (found.to_bf16[i] != bf16_of(x)) mine[0].add(bits);
-        if (found.to_half[i] != half_of(x)) mine[1].add(bits);
-        if (found.to_int[i] != int_of(x)) mine[2].add(bits);
+        if (found[i].to_bf16 != bf16_of(x)) mine[0].add(bits);
+        if (found[i].to_half != half_of(x)) mine[1].add(bits);
+        if (found[i].to_int != int_of(x)) mine[2].add(bits);
       }
 #pragma omp critical
       for (int k = 0; k < 3; k++)

@@ -144,23 +144,9 @@ Line check_tables(const std::string& folder) {
   return line("2 tables of fragments", true, fmt::format("{} rows agree with the formulae", rows));
 }
 
-struct Vector {
-  const char* what;
-  float c;
-  std::vector<std::pair<int, float>> products;  // at k
-  float before_sm90, from_sm90;
-};
-
-// Sums that tell ways of accumulating apart.
 Line check_vectors(const Properties& p) {
-  const float one = 1 + 0x1p-23f, u24 = 0x1p-24f, u25 = 0x1p-25f;
-  const Vector vectors[] = {{"1, 2 x 2^-24", 0, {{0, 1}, {1, u24}, {2, u24}}, one, one},
-                            {"1, 4 x 2^-25", 0, {{0, 1}, {1, u25}, {2, u25}, {3, u25}, {4, u25}}, 1, one},
-                            {"1, 4 x 2^-25 at k 8", 0, {{0, 1}, {8, u25}, {9, u25}, {10, u25}, {11, u25}}, 1, one},
-                            {"1, 3 x 2^-25", 0, {{0, 1}, {1, 3 * u25}}, 1, 1},
-                            {"c 1, -1, 2^-30", 1, {{0, -1}, {1, 0x1p-30f}}, 0, 0}};
   Registers registers;
-  for (const Vector& v : vectors) {
+  for (const ProbeSum& v : kProbeSums) {
     Tile tile;
     for (auto& row : tile.c) std::fill(std::begin(row), std::end(row), v.c);
     for (const auto& [k, x] : v.products) {
@@ -171,11 +157,11 @@ Line check_vectors(const Properties& p) {
   }
   const std::vector<float> c = mma(Form::bf16_k16, registers);
   for (size_t i = 0; i < c.size(); i++) {
-    const Vector& v = vectors[i / 128];
+    const ProbeSum& v = kProbeSums[i / 128];
     const float expected = p.arch >= 900 ? v.from_sm90 : v.before_sm90;
     if (c[i] != expected) return line("3 vectors", false, fmt::format("{}: {:.9g}, not {:.9g}", v.what, c[i], expected));
   }
-  return line("3 vectors", true, fmt::format("{} sums that tell one way of adding from another", std::size(vectors)));
+  return line("3 vectors", true, fmt::format("{} sums that tell one way of adding from another", std::size(kProbeSums)));
 }
 
 Tile random_tile(Form form, std::mt19937& random) {

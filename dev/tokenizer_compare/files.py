@@ -145,18 +145,19 @@ def altered_sentencepiece(path, directory):
             f.write(model.SerializeToString())
         return name, out
 
-    def drop_bytes(model):
-        kept = [p for p in model.pieces if p.type != BYTE]
+    def keep(model, wanted):
+        """Without the pieces of bytes and what else is not wanted."""
+        kept = [p for p in model.pieces if p.type != BYTE and wanted(p)]
         del model.pieces[:]
         model.pieces.extend(kept)
         model.trainer_spec.byte_fallback = False
 
+    def drop_bytes(model):
+        keep(model, lambda p: True)
+
     def drop_characters(model):
         """Some characters are in pieces without being pieces; with the bytes gone they become unk."""
-        kept = [p for p in model.pieces if p.type != BYTE and (p.type != NORMAL or len(p.piece) > 1 or p.piece not in "etaoin▁" or r.random() < 0.5)]
-        del model.pieces[:]
-        model.pieces.extend(kept)
-        model.trainer_spec.byte_fallback = False
+        keep(model, lambda p: p.type != NORMAL or len(p.piece) > 1 or p.piece not in "etaoin▁" or r.random() < 0.5)
 
     def retype(kind, share):
         def change(model):

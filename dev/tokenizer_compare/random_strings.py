@@ -32,18 +32,6 @@ class Strings:
             return "".join(chr(r.randint(a, b)) for _ in range(r.randint(1, 8)))
         if kind == 1:
             return self.anything()
-        if kind == 2:
-            return r.choice(LITERALS)
-        if kind == 3:
-            return r.choice(BITS)
-        if kind in (4, 5):
-            return r.choice(WORDS)
-        if kind == 6:
-            return r.choice(CODE)
-        if kind == 7:
-            return r.choice(EMOJI)
-        if kind == 8:
-            return r.choice(DIGITS)
         if kind == 9:
             return chr(r.randrange(0x20)) if r.random() < 0.7 else "\x7f"
         if kind == 10:
@@ -55,7 +43,8 @@ class Strings:
             line = r.choice(self.lines)
             at = r.randrange(len(line) + 1)
             return line[at:at + r.randint(1, 60)]
-        return r.choice(SPACES)
+        lists = {2: LITERALS, 3: BITS, 4: WORDS, 5: WORDS, 6: CODE, 7: EMOJI, 8: DIGITS}
+        return r.choice(lists.get(kind, SPACES))
 
     def anything(self):
         """Any code points, from every plane."""

@@ -1,26 +1,17 @@
-// __half and __half2: the conversions and arithmetic of CUDA's header of this name, on the host.
+// __half: the conversions and the arithmetic of CUDA's header of this name that kernels and tests use, on the host. An operation
+// is computed in float, exactly or correctly rounded, and then rounded to the type. A fused operation rounds only once, because
+// its sum is first rounded to odd.
 #pragma once
 
 #include "emulator/half_types.h"
 
-EMULATOR_HALF_TYPE(__half, __half2, __half_raw, f16)
+using __half = emulator::Float16<emulator::f16_from_float, emulator::f16_to_float>;
 
-#ifndef CUDA_NO_HALF
-using half = __half;
-using half2 = __half2;
-#endif
+EMULATOR_DEVICE __half operator+(__half a, __half b) { return __half(static_cast<float>(a) + static_cast<float>(b)); }
+EMULATOR_DEVICE __half operator*(__half a, __half b) { return __half(static_cast<float>(a) * static_cast<float>(b)); }
+EMULATOR_DEVICE __half __hfma(__half a, __half b, __half c) { return __half(emulator::fma_to_odd(a, b, c)); }
 
-EMULATOR_DEVICE __half __float2half(float x) { return __half(x); }
 EMULATOR_DEVICE __half __float2half_rn(float x) { return __half(x); }
-EMULATOR_DEVICE float __half2float(__half x) { return static_cast<float>(x); }
-EMULATOR_DEVICE __half2 __floats2half2_rn(float low, float high) { return {low, high}; }
-EMULATOR_DEVICE __half2 __float22half2_rn(float2 x) { return {x.x, x.y}; }
-EMULATOR_DEVICE __half2 __float2half2_rn(float x) { return {x, x}; }
-EMULATOR_DEVICE float2 __half22float2(__half2 x) { return {static_cast<float>(x.x), static_cast<float>(x.y)}; }
-EMULATOR_DEVICE __half2 __halves2half2(__half low, __half high) { return {low, high}; }
-EMULATOR_DEVICE __half2 __half2half2(__half x) { return {x, x}; }
-EMULATOR_DEVICE __half __low2half(__half2 x) { return x.x; }
-EMULATOR_DEVICE __half __high2half(__half2 x) { return x.y; }
+EMULATOR_DEVICE float __half2float(__half x) { return x; }
 EMULATOR_DEVICE unsigned short __half_as_ushort(__half x) { return x.__x; }
-EMULATOR_DEVICE short __half_as_short(__half x) { return static_cast<short>(x.__x); }
-EMULATOR_DEVICE __half __ushort_as_half(unsigned short x) { return __half(__half_raw{x}); }
+EMULATOR_DEVICE __half __ushort_as_half(unsigned short x) { return std::bit_cast<__half>(x); }

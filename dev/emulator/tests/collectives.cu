@@ -44,42 +44,6 @@ __global__ void __launch_bounds__(256) reduction_kernel(float* out, const float*
 }
 void reductions(float* out, const float* in) { launch(reduction_kernel, 1, 256, 0, nullptr, out, in); }
 
-template <int kType>
-__global__ void mma_kernel(float* c, const uint32_t* a, const uint32_t* b) {
-  const unsigned lane = threadIdx.x;
-  float rc[4];
-  for (unsigned i = 0; i < 4; i++) rc[i] = c[4 * lane + i];
-  if constexpr (kType == 2) {
-    const uint32_t ra[2] = {a[2 * lane], a[2 * lane + 1]}, rb[1] = {b[lane]};
-    tll::mma_m16n8k8_half(rc, ra, rb);
-  } else {
-    const uint32_t ra[4] = {a[4 * lane], a[4 * lane + 1], a[4 * lane + 2], a[4 * lane + 3]};
-    const uint32_t rb[2] = {b[2 * lane], b[2 * lane + 1]};
-    tll::mma_m16n8k16<std::conditional_t<kType == 0, tll::half, tll::bf16>>(rc, ra, rb);
-  }
-  for (unsigned i = 0; i < 4; i++) c[4 * lane + i] = rc[i];
-}
-void mma(int type, float* c, const uint32_t* a, const uint32_t* b) {
-  launch(type == 0 ? mma_kernel<0> : type == 1 ? mma_kernel<1> : mma_kernel<2>, 1, 32, 0, nullptr, c, a, b);
-}
-
-template <int kMatrices, bool kTrans>
-__global__ void ldmatrix_kernel(uint32_t* out, const int* row) {
-  __shared__ __align__(16) uint16_t s[256];
-  for (unsigned i = threadIdx.x; i < 256; i += 32) s[i] = static_cast<uint16_t>(i);
-  __syncwarp();
-  uint32_t r[kMatrices];
-  tll::ldmatrix_form<kTrans>(r, s + row[threadIdx.x]);
-  for (int i = 0; i < kMatrices; i++) out[kMatrices * static_cast<int>(threadIdx.x) + i] = r[i];
-}
-template <int kMatrices>
-void ldmatrix_of(bool transposed, uint32_t* r, const int* row) {
-  launch(transposed ? ldmatrix_kernel<kMatrices, true> : ldmatrix_kernel<kMatrices, false>, 1, 32, 0, nullptr, r, row);
-}
-void ldmatrix(int matrices, bool transposed, uint32_t* r, const int* row) {
-  (matrices == 1 ? ldmatrix_of<1> : matrices == 2 ? ldmatrix_of<2> : ldmatrix_of<4>)(transposed, r, row);
-}
-
 __global__ void atomic_kernel(int* sum, int* largest, unsigned long long* bits) {
   const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
   atomicAdd(sum, i);

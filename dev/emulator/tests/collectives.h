@@ -1,4 +1,4 @@
-// Kernels that record what every collective and instruction gives each lane.
+// Kernels that record what every collective gives each lane. (Those of mma and ldmatrix are in dev/gpu/probe_kernels.h.)
 #pragma once
 
 #include <cuda_runtime.h>
@@ -19,13 +19,6 @@ void block_votes(int* out, int threshold);
 
 // out[i] = the block's sum, out[256 + i] its maximum, out[512 + i] the warp's sum, over in[256].
 void reductions(float* out, const float* in);
-
-// c (32 lanes · 4) += a (32 · 4 or 2 registers) times b (32 · 2 or 1); type 0: half k16, 1: bf16 k16, 2: half k8.
-void mma(int type, float* c, const uint32_t* a, const uint32_t* b);
-
-// r[lane · matrices + i]: register i that ldmatrix gives of shared memory holding 0, 1, 2, … as 16-bit values. Lane L passes the
-// address of value row[L].
-void ldmatrix(int matrices, bool transposed, uint32_t* r, const int* row);
 
 // Integer atomics of `blocks` blocks of 64 threads.
 void atomics(int* sum, int* largest, unsigned long long* bits, int blocks);

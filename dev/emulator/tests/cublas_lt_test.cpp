@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <string>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -14,11 +13,6 @@
 #include "kernels/numeric.h"
 
 namespace {
-
-template <class T>
-constexpr cudaDataType_t type_of = std::is_same_v<T, float>       ? CUDA_R_32F
-                                   : std::is_same_v<T, tll::bf16> ? CUDA_R_16BF
-                                                                  : CUDA_R_16F;
 
 // Small integers, so that every product and sum is exact.
 double element(int matrix, int64_t row, int64_t col) { return static_cast<double>((row * 7 + col * 3 + matrix * 5) % 9 - 4); }

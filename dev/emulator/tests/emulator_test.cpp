@@ -8,14 +8,14 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <cstring>
 #include <fstream>
-#include <iterator>
+#include <numeric>
 #include <random>
 #include <sstream>
 #include <string>
 
 #include "dev/emulator/tests/collectives.h"
+#include "dev/gpu/probe.h"
 #include "kernels/numeric.h"
 
 namespace emulator {
@@ -136,32 +136,32 @@ TEST_F(Emulator, IntegerAtomicsCountEveryThread) {
 }
 
 // ---- tensor cores -------------------------------------------------------------------------------------------------------------
-struct Fragment {  // where an element of a lane's registers lies in the matrix
-  int row, column;
-};
-using Layout = std::vector<Fragment>;  // [lane · elements + element]
+using tll::probe::Form;
+using tll::probe::Place;
+using Layout = std::vector<Place>;  // [lane · elements + element]
+
+constexpr Form kForms[] = {Form::half_k16, Form::bf16_k16, Form::half_k8};
+int inner_of(Form form) { return form == Form::half_k8 ? 8 : 16; }
+int elements_of(char matrix, int inner) { return matrix == 'A' ? inner / 2 : matrix == 'B' ? inner / 4 : 4; }
 
 Layout formula(char matrix, int inner) {
+  const auto place = matrix == 'A' ? tll::probe::place_a : matrix == 'B' ? tll::probe::place_b : tll::probe::place_c;
   Layout layout;
-  const int elements = matrix == 'A' ? inner / 2 : matrix == 'B' ? inner / 4 : 4;
   for (int lane = 0; lane < 32; lane++)
-    for (int e = 0; e < elements; e++) {
-      const int g = lane >> 2, t = lane & 3, r = e / 2, p = e % 2;
-      if (matrix == 'A') layout.push_back({g + 8 * (r & 1), 2 * t + p + 8 * (r >> 1)});
-      if (matrix == 'B') layout.push_back({g, 2 * t + p + 8 * r});
-      if (matrix == 'C') layout.push_back({g + 8 * (e >> 1), 2 * t + (e & 1)});
-    }
+    for (int e = 0; e < elements_of(matrix, inner); e++) layout.push_back(place(lane, e));
   return layout;
 }
 
 // Integer matrices, with registers filled as the layouts say. The result is exact, so one wrong index shows.
-void check_mma(int type, int inner, const Layout& a, const Layout& b, const Layout& c) {
+void check_mma(Form form, const Layout& a, const Layout& b, const Layout& c) {
   std::mt19937 random(11);
   const auto small = [&] { return static_cast<float>(static_cast<int>(random() % 17) - 8); };
   std::vector<float> A(16 * 16), B(8 * 16), C(16 * 8);
   for (auto* m : {&A, &B, &C})
     for (float& x : *m) x = small();
-  const auto bits = [&](float x) -> uint32_t { return type == 1 ? tll::round_to_bf16(x).bits : tll::round_to_half(x).bits; };
+  const auto bits = [&](float x) -> uint32_t {
+    return form == Form::bf16_k16 ? tll::round_to_bf16(x).bits : tll::round_to_half(x).bits;
+  };
   const auto pack = [&](const Layout& layout, const std::vector<float>& m) {
     std::vector<uint32_t> registers(layout.size() / 2);
     for (size_t i = 0; i < layout.size(); i++)
@@ -169,15 +169,13 @@ void check_mma(int type, int inner, const Layout& a, const Layout& b, const Layo
     return registers;
   };
   std::vector<float> accumulators;
-  for (const Fragment& f : c) accumulators.push_back(C[static_cast<size_t>(8 * f.row + f.column)]);
-  DeviceArray<uint32_t> da(pack(a, A)), db(pack(b, B));
-  DeviceArray<float> dc(accumulators);
-  collectives::mma(type, dc.p, da.p, db.p);
-  const std::vector<float> got = dc.host();
+  for (const Place& f : c) accumulators.push_back(C[static_cast<size_t>(8 * f.row + f.column)]);
+  const std::vector<float> got = tll::probe::mma(form, {pack(a, A), pack(b, B), accumulators});
   for (size_t i = 0; i < c.size(); i++) {
     const auto [row, column] = c[i];
     float expected = C[static_cast<size_t>(8 * row + column)];
-    for (int k = 0; k < inner; k++) expected += A[static_cast<size_t>(16 * row + k)] * B[static_cast<size_t>(16 * column + k)];
+    for (int k = 0; k < inner_of(form); k++)
+      expected += A[static_cast<size_t>(16 * row + k)] * B[static_cast<size_t>(16 * column + k)];
     ASSERT_EQ(got[i], expected) << "row " << row << " column " << column;
   }
 }
@@ -187,10 +185,10 @@ TEST_F(Emulator, MmaFragmentsFollowTheFormula) {
     for (auto mode : {emulator::MmaSum::exact, emulator::MmaSum::hardware}) {
       emulator::options().arch = arch;
       emulator::options().mma = mode;
-      for (int type = 0; type < 3; type++) {
-        if (arch == 750 && type == 1) continue;
-        const int inner = type == 2 ? 8 : 16;
-        check_mma(type, inner, formula('A', inner), formula('B', inner), formula('C', inner));
+      for (Form form : kForms) {
+        if (arch == 750 && form == Form::bf16_k16) continue;
+        const int inner = inner_of(form);
+        check_mma(form, formula('A', inner), formula('B', inner), formula('C', inner));
       }
     }
 }
@@ -213,28 +211,26 @@ TEST_F(Emulator, MmaFragmentsAgreeWithTheTable) {
   if (rows.empty()) GTEST_SKIP() << kTables << "mma-fragments.csv is not there";
   const char* names[] = {"mma.m16n8k16.f32.f16", "mma.m16n8k16.f32.bf16", "mma.m16n8k8.f32.f16"};
   for (int type = 0; type < 3; type++) {
-    const int inner = type == 2 ? 8 : 16;
     Layout layouts[3];
     for (int m = 0; m < 3; m++) {
-      const int elements = m == 0 ? inner / 2 : m == 1 ? inner / 4 : 4;
+      const int elements = elements_of("ABC"[m], inner_of(kForms[type]));
       layouts[m].resize(static_cast<size_t>(32 * elements), {-1, -1});
       for (const auto& row : rows)
         if (row[0] == names[type] && row[1][0] == "ABC"[m])
           layouts[m].at(static_cast<size_t>(std::stoi(row[2]) * elements + std::stoi(row[3]))) = {std::stoi(row[4]),
                                                                                                   std::stoi(row[5])};
-      for (const Fragment& f : layouts[m]) ASSERT_GE(f.row, 0) << names[type] << " lacks an element";
+      for (const Place& f : layouts[m]) ASSERT_GE(f.row, 0) << names[type] << " lacks an element";
     }
-    check_mma(type, inner, layouts[0], layouts[1], layouts[2]);
+    check_mma(kForms[type], layouts[0], layouts[1], layouts[2]);
   }
 }
 
 std::vector<uint32_t> run_ldmatrix(int matrices, bool transposed) {
+  std::vector<uint16_t> values(256);
+  std::iota(values.begin(), values.end(), uint16_t{0});
   std::vector<int> row(32);
   for (int lane = 0; lane < 32; lane++) row[static_cast<size_t>(lane)] = 8 * (lane % (8 * matrices));
-  DeviceArray<int> rows(row);
-  DeviceArray<uint32_t> r(static_cast<size_t>(32 * matrices));
-  collectives::ldmatrix(matrices, transposed, r.p, rows.p);
-  return r.host();
+  return tll::probe::ldmatrix(matrices, transposed, values, row);
 }
 uint32_t half_of(const std::vector<uint32_t>& r, int matrices, int lane, int half) {
   return r[static_cast<size_t>(lane * matrices + half / 2)] >> (16 * (half % 2)) & 0xffffu;
@@ -275,21 +271,8 @@ TEST_F(Emulator, LdmatrixAgreesWithTheTable) {
   EXPECT_EQ(compared, 2432);
 }
 
-// Sums that tell the hardware models apart (products, and at which k; c is 0 unless given).
 TEST_F(Emulator, MmaCutsTowardZeroAsTheHardwareDoes) {
-  struct Vector {
-    std::vector<std::pair<int, float>> products;
-    float c, before_sm90, from_sm90;
-  };
-  const float tiny24 = 0x1p-24f, tiny25 = 0x1p-25f, up = 1 + 0x1p-23f;
-  const Vector vectors[] = {
-      {{{0, 1}, {1, tiny24}, {2, tiny24}}, 0, up, up},
-      {{{0, 1}, {1, tiny25}, {2, tiny25}, {3, tiny25}, {4, tiny25}}, 0, 1, up},
-      {{{0, 1}, {8, tiny25}, {9, tiny25}, {10, tiny25}, {11, tiny25}}, 0, 1, up},
-      {{{0, 1}, {1, 3 * tiny25}}, 0, 1, 1},
-      {{{0, -1}, {1, 0x1p-30f}}, 1, 0, 0},
-  };
-  for (const Vector& v : vectors) {
+  for (const tll::probe::ProbeSum& v : tll::probe::kProbeSums) {
     float a[16] = {}, b[16] = {};
     for (const auto& [k, product] : v.products) {
       a[k] = product;

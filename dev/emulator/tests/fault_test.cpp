@@ -49,6 +49,9 @@ Outcome run(const Case& c, bool bug) {
   cudaMemset(m.counter, 0, 64 * sizeof(int));
   emulator::take_reports();
   c.run(bug, m);
+  if (c.faults.empty()) {
+    EXPECT_EQ(cudaMemcpy(m.result, m.out, 256 * sizeof(float), cudaMemcpyDeviceToHost), cudaSuccess);
+  }
   Outcome outcome;
   outcome.error = cudaDeviceSynchronize();
   outcome.reports = emulator::take_reports();

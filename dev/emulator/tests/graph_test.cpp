@@ -146,63 +146,58 @@ TEST_F(Graphs, WhatACaptureForbids) {
     EXPECT_EQ(cudaEventRecord(forked, stream), cudaSuccess);
     return forked;
   };
+  constexpr auto kGlobal = cudaStreamCaptureModeGlobal;
+  constexpr auto kThread = cudaStreamCaptureModeThreadLocal;
+  constexpr auto kRelaxed = cudaStreamCaptureModeRelaxed;
+  constexpr auto kUnsupported = cudaErrorStreamCaptureUnsupported;
   struct Violation {
     const char* name;
     cudaStreamCaptureMode mode;
-    bool blocking;  // the stream that captures
     cudaError_t code;
     std::function<cudaError_t()> call;
+    bool blocking = false;  // the stream that captures
   };
   const Violation violations[] = {
-      {"cudaMalloc", cudaStreamCaptureModeGlobal, false, cudaErrorStreamCaptureUnsupported, [&] { return cudaMalloc(&p, 4); }},
-      {"cudaMalloc, thread", cudaStreamCaptureModeThreadLocal, false, cudaErrorStreamCaptureUnsupported,
-       [&] { return cudaMalloc(&p, 4); }},
-      {"cudaMalloc of another thread", cudaStreamCaptureModeGlobal, false, cudaErrorStreamCaptureUnsupported,
+      {"cudaMalloc", kGlobal, kUnsupported, [&] { return cudaMalloc(&p, 4); }},
+      {"cudaMalloc, thread", kThread, kUnsupported, [&] { return cudaMalloc(&p, 4); }},
+      {"cudaMalloc of another thread", kGlobal, kUnsupported,
        [&] {
          cudaError_t error = cudaSuccess;
          std::thread([&] { error = cudaMalloc(&p, 4); }).join();
          return error;
        }},
-      {"cudaHostAlloc", cudaStreamCaptureModeGlobal, false, cudaErrorStreamCaptureUnsupported,
-       [&] { return cudaHostAlloc(&p, 4, cudaHostAllocDefault); }},
-      {"cudaFree", cudaStreamCaptureModeGlobal, false, cudaErrorStreamCaptureUnsupported, [&] { return cudaFree(nullptr); }},
-      {"synchronise", cudaStreamCaptureModeRelaxed, false, cudaErrorStreamCaptureUnsupported,
-       [&] { return cudaStreamSynchronize(stream); }},
-      {"query", cudaStreamCaptureModeRelaxed, false, cudaErrorStreamCaptureUnsupported, [&] { return cudaStreamQuery(stream); }},
-      {"device", cudaStreamCaptureModeRelaxed, false, cudaErrorStreamCaptureUnsupported, [&] { return cudaDeviceSynchronize(); }},
-      {"cudaMemcpy", cudaStreamCaptureModeGlobal, false, cudaErrorStreamCaptureUnsupported,
-       [&] { return cudaMemcpy(a, &host, 4, cudaMemcpyHostToDevice); }},
-      {"cudaMemcpy, blocking", cudaStreamCaptureModeRelaxed, true, cudaErrorStreamCaptureImplicit,
-       [&] { return cudaMemcpy(a, &host, 4, cudaMemcpyHostToDevice); }},
-      {"default stream", cudaStreamCaptureModeRelaxed, true, cudaErrorStreamCaptureImplicit,
-       [&] { return cudaMemsetAsync(a, 0, 4, nullptr); }},
-      {"event outside", cudaStreamCaptureModeRelaxed, false, cudaErrorStreamCaptureIsolation,
-       [&] { return cudaStreamWaitEvent(stream, outside); }},
-      {"captured event", cudaStreamCaptureModeRelaxed, false, cudaErrorCapturedEvent,
-       [&] { return cudaEventSynchronize(record()); }},
-      {"captured event query", cudaStreamCaptureModeRelaxed, false, cudaErrorCapturedEvent,
-       [&] { return cudaEventQuery(record()); }},
-      {"ended elsewhere", cudaStreamCaptureModeRelaxed, false, cudaErrorStreamCaptureUnmatched,
+      {"cudaHostAlloc", kGlobal, kUnsupported, [&] { return cudaHostAlloc(&p, 4, cudaHostAllocDefault); }},
+      {"cudaFree", kGlobal, kUnsupported, [&] { return cudaFree(nullptr); }},
+      {"synchronise", kRelaxed, kUnsupported, [&] { return cudaStreamSynchronize(stream); }},
+      {"query", kRelaxed, kUnsupported, [&] { return cudaStreamQuery(stream); }},
+      {"device", kRelaxed, kUnsupported, [&] { return cudaDeviceSynchronize(); }},
+      {"cudaMemcpy", kGlobal, kUnsupported, [&] { return cudaMemcpy(a, &host, 4, cudaMemcpyHostToDevice); }},
+      {"cudaMemcpy, blocking", kRelaxed, cudaErrorStreamCaptureImplicit,
+       [&] { return cudaMemcpy(a, &host, 4, cudaMemcpyHostToDevice); }, true},
+      {"default stream", kRelaxed, cudaErrorStreamCaptureImplicit, [&] { return cudaMemsetAsync(a, 0, 4, nullptr); }, true},
+      {"event outside", kRelaxed, cudaErrorStreamCaptureIsolation, [&] { return cudaStreamWaitEvent(stream, outside); }},
+      {"captured event", kRelaxed, cudaErrorCapturedEvent, [&] { return cudaEventSynchronize(record()); }},
+      {"captured event query", kRelaxed, cudaErrorCapturedEvent, [&] { return cudaEventQuery(record()); }},
+      {"ended elsewhere", kRelaxed, cudaErrorStreamCaptureUnmatched,
        [&] {
          EXPECT_EQ(cudaStreamWaitEvent(side, record()), cudaSuccess);
          return cudaStreamEndCapture(side, &graph);
        }},
-      {"other thread", cudaStreamCaptureModeGlobal, false, cudaErrorStreamCaptureWrongThread,
+      {"other thread", kGlobal, cudaErrorStreamCaptureWrongThread,
        [&] {
          cudaError_t error = cudaSuccess;
          std::thread([&] { error = cudaStreamEndCapture(stream, &graph); }).join();
          return error;
        }},
-      {"two captures", cudaStreamCaptureModeRelaxed, false, cudaErrorStreamCaptureMerge,
+      {"two captures", kRelaxed, cudaErrorStreamCaptureMerge,
        [&] {
-         EXPECT_EQ(cudaStreamBeginCapture(side, cudaStreamCaptureModeRelaxed), cudaSuccess);
+         EXPECT_EQ(cudaStreamBeginCapture(side, kRelaxed), cudaSuccess);
          const cudaError_t error = cudaStreamWaitEvent(side, record());
          EXPECT_EQ(cudaStreamEndCapture(side, &graph), cudaErrorStreamCaptureInvalidated);
          EXPECT_EQ(emulator::take_reports().size(), 2u);
          return error;
        }},
-      {"begun twice", cudaStreamCaptureModeRelaxed, false, cudaErrorIllegalState,
-       [&] { return cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed); }},
+      {"begun twice", kRelaxed, cudaErrorIllegalState, [&] { return cudaStreamBeginCapture(stream, kRelaxed); }},
   };
   for (const Violation& v : violations) {
     SCOPED_TRACE(v.name);

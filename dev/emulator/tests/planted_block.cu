@@ -172,33 +172,6 @@ void host_pointer(bool bug, Memory& m) {
 }
 TLL_HOST_CASE(host_pointer, 750, kOutside)
 
-template <bool kBug>
-__global__ void large_shared_kernel(float* out) {
-  float* s = tll::dynamic_shared<float>();
-  s[threadIdx.x] = 1.0f;
-  out[threadIdx.x] = s[threadIdx.x];
-}
-// More than any architecture grants (64 KiB at least, 227 at most); then more than 48 KiB without the opt-in.
-void too_much_shared(bool bug, Memory& m) {
-  cudaLaunchConfig_t config = {};
-  config.gridDim = 1;
-  config.blockDim = 32;
-  config.dynamicSmemBytes = bug ? 228 * 1024 : 64 * 1024;
-  auto kernel = large_shared_kernel<false>;
-  if (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(config.dynamicSmemBytes)) ==
-      cudaSuccess)
-    (void)cudaLaunchKernelEx(&config, kernel, m.out);
-}
-TLL_HOST_CASE(too_much_shared, 750, kLaunch)
-void no_opt_in(bool bug, Memory& m) {
-  cudaLaunchConfig_t config = {};
-  config.gridDim = 1;
-  config.blockDim = 32;
-  config.dynamicSmemBytes = bug ? 48 * 1024 + 16 : 48 * 1024;
-  (void)cudaLaunchKernelEx(&config, large_shared_kernel<true>, m.out);
-}
-TLL_HOST_CASE(no_opt_in, 750, kLaunch)
-
 // A copy in the default stream does not wait for a non-blocking stream.
 void unordered_copy(bool bug, Memory& m) {
   cudaStream_t stream;

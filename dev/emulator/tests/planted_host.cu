@@ -61,15 +61,22 @@ __global__ void dynamic_kernel(float* out, int n) {
   s[0] = 1.0f;
   if (n > 0) out[0] = s[0];
 }
-void architecture_limit(bool bug, Memory& m) {
-  int limit = 0;
-  TLL_CUDA(cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0));
-  const int bytes = limit + (bug ? 16 : 0);
+void opt_in_and_launch(int bytes, Memory& m) {
   auto kernel = dynamic_kernel<false>;
   if (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes) == cudaSuccess)
     (void)try_launch(kernel, 1, 1, static_cast<size_t>(bytes), m);
 }
+void architecture_limit(bool bug, Memory& m) {
+  int limit = 0;
+  TLL_CUDA(cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0));
+  opt_in_and_launch(limit + (bug ? 16 : 0), m);
+}
 TLL_HOST_CASE(architecture_limit, 750, kLaunch)
+// More than any architecture grants (64 KiB at least, 227 at most); then more than 48 KiB without the opt-in.
+void too_much_shared(bool bug, Memory& m) { opt_in_and_launch((bug ? 228 : 64) * 1024, m); }
+TLL_HOST_CASE(too_much_shared, 750, kLaunch)
+void no_opt_in(bool bug, Memory& m) { (void)try_launch(dynamic_kernel<true>, 1, 1, 48 * 1024 + (bug ? 16 : 0), m); }
+TLL_HOST_CASE(no_opt_in, 750, kLaunch)
 
 // The opt-in is for another instantiation of the kernel.
 template <class Float, int kTile>
@@ -100,22 +107,28 @@ struct TwoStreams {
     TLL_CUDA(cudaStreamCreateWithFlags(&b, cudaStreamNonBlocking));
     TLL_CUDA(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
   }
-  void finish() {
+  ~TwoStreams() {
     (void)cudaDeviceSynchronize();
     (void)cudaStreamDestroy(a);
     (void)cudaStreamDestroy(b);
     (void)cudaEventDestroy(event);
   }
+  // Lets b wait for what is in a, and forgets it in the bug.
+  void order(bool bug) {
+    TLL_CUDA(cudaEventRecord(event, a));
+    if (!bug) TLL_CUDA(cudaStreamWaitEvent(b, event, 0));
+  }
 };
+void enqueue_double(cudaStream_t stream, float* out, const float* in) {
+  tll::launch(double_kernel, 4, 64, 0, stream, out, in, 256);
+}
 
 // One stream doubles what another has just doubled.
 void missing_event(bool bug, Memory& m) {
   TwoStreams s;
-  tll::launch(double_kernel, 4, 64, 0, s.a, m.in + 256, m.in, 256);
-  TLL_CUDA(cudaEventRecord(s.event, s.a));
-  if (!bug) TLL_CUDA(cudaStreamWaitEvent(s.b, s.event, 0));
-  tll::launch(double_kernel, 4, 64, 0, s.b, m.out, m.in + 256, 256);
-  s.finish();
+  enqueue_double(s.a, m.in + 256, m.in);
+  s.order(bug);
+  enqueue_double(s.b, m.out, m.in + 256);
 }
 TLL_HOST_CASE(missing_event, 750, kRace)
 
@@ -123,22 +136,19 @@ TLL_HOST_CASE(missing_event, 750, kRace)
 void early_event(bool bug, Memory& m) {
   TwoStreams s;
   if (bug) TLL_CUDA(cudaEventRecord(s.event, s.a));
-  tll::launch(double_kernel, 4, 64, 0, s.a, m.in + 256, m.in, 256);
+  enqueue_double(s.a, m.in + 256, m.in);
   if (!bug) TLL_CUDA(cudaEventRecord(s.event, s.a));
   TLL_CUDA(cudaStreamWaitEvent(s.b, s.event, 0));
-  tll::launch(double_kernel, 4, 64, 0, s.b, m.in + 256, m.in, 256);
-  s.finish();
+  enqueue_double(s.b, m.in + 256, m.in);
 }
 TLL_HOST_CASE(early_event, 750, kRace)
 
 // A tensor is overwritten in one stream while another still reads it.
 void reused_tensor(bool bug, Memory& m) {
   TwoStreams s;
-  tll::launch(double_kernel, 4, 64, 0, s.a, m.out, m.in, 256);
-  TLL_CUDA(cudaEventRecord(s.event, s.a));
-  if (!bug) TLL_CUDA(cudaStreamWaitEvent(s.b, s.event, 0));
+  enqueue_double(s.a, m.out, m.in);
+  s.order(bug);
   TLL_CUDA(cudaMemsetAsync(m.in, 0, 1024, s.b));
-  s.finish();
 }
 TLL_HOST_CASE(reused_tensor, 750, kRace)
 
@@ -146,20 +156,16 @@ TLL_HOST_CASE(reused_tensor, 750, kRace)
 void upload_elsewhere(bool bug, Memory& m) {
   TwoStreams s;
   TLL_CUDA(cudaMemcpyAsync(m.in, m.pinned, 1024, cudaMemcpyHostToDevice, s.a));
-  TLL_CUDA(cudaEventRecord(s.event, s.a));
-  if (!bug) TLL_CUDA(cudaStreamWaitEvent(s.b, s.event, 0));
-  tll::launch(double_kernel, 4, 64, 0, s.b, m.out, m.in, 256);
-  s.finish();
+  s.order(bug);
+  enqueue_double(s.b, m.out, m.in);
 }
 TLL_HOST_CASE(upload_elsewhere, 750, kRace)
 
 void download_elsewhere(bool bug, Memory& m) {
   TwoStreams s;
-  tll::launch(double_kernel, 4, 64, 0, s.a, m.in, m.in, 256);
-  TLL_CUDA(cudaEventRecord(s.event, s.a));
-  if (!bug) TLL_CUDA(cudaStreamWaitEvent(s.b, s.event, 0));
+  enqueue_double(s.a, m.in, m.in);
+  s.order(bug);
   TLL_CUDA(cudaMemcpyAsync(m.result, m.in, 1024, cudaMemcpyDeviceToHost, s.b));
-  s.finish();
 }
 TLL_HOST_CASE(download_elsewhere, 750, kRace)
 
@@ -172,30 +178,27 @@ void reused_staging(bool bug, Memory& m) {
     TLL_CUDA(cudaMemcpyAsync(m.out + 256 * i, m.pinned, 1024, cudaMemcpyHostToDevice, s.a));
     TLL_CUDA(cudaEventRecord(s.event, s.a));
   }
-  s.finish();
 }
 TLL_HOST_CASE(reused_staging, 750, kHost)
 
 // Results are read before the stream is waited for.
 void early_read(bool bug, Memory& m) {
   TwoStreams s;
-  tll::launch(double_kernel, 4, 64, 0, s.a, m.out, m.in, 256);
+  enqueue_double(s.a, m.out, m.in);
   TLL_CUDA(cudaMemcpyAsync(m.pinned, m.out, 1024, cudaMemcpyDeviceToHost, s.a));
   if (!bug) TLL_CUDA(cudaStreamSynchronize(s.a));
   m.result[0] = m.pinned[7] + 1.0f;
-  s.finish();
 }
 TLL_HOST_CASE(early_read, 750, kHost)
 
 // The same, with a wait for an event of another stream.
 void wrong_event(bool bug, Memory& m) {
   TwoStreams s;
-  tll::launch(double_kernel, 4, 64, 0, s.a, m.out, m.in, 256);
+  enqueue_double(s.a, m.out, m.in);
   TLL_CUDA(cudaMemcpyAsync(m.pinned, m.out, 1024, cudaMemcpyDeviceToHost, s.a));
   TLL_CUDA(cudaEventRecord(s.event, bug ? s.b : s.a));
   TLL_CUDA(cudaEventSynchronize(s.event));
   m.result[0] = m.pinned[7] + 1.0f;
-  s.finish();
 }
 TLL_HOST_CASE(wrong_event, 750, kHost)
 
@@ -241,15 +244,15 @@ void graph_branches(bool bug, Memory& m) {
   TLL_CUDA(cudaStreamBeginCapture(s.a, cudaStreamCaptureModeGlobal));
   TLL_CUDA(cudaEventRecord(s.event, s.a));
   TLL_CUDA(cudaStreamWaitEvent(s.b, s.event, 0));
-  tll::launch(double_kernel, 4, 64, 0, s.a, m.out, m.in, 256);
-  tll::launch(double_kernel, 4, 64, 0, s.b, m.out + (bug ? 255 : 256), m.in, 256);
+  enqueue_double(s.a, m.out, m.in);
+  enqueue_double(s.b, m.out + (bug ? 255 : 256), m.in);
   TLL_CUDA(cudaEventRecord(joined, s.b));
   TLL_CUDA(cudaStreamWaitEvent(s.a, joined, 0));
-  tll::launch(double_kernel, 4, 64, 0, s.a, m.in, m.out, 256);
+  enqueue_double(s.a, m.in, m.out);
   TLL_CUDA(cudaStreamEndCapture(s.a, &graph));
   TLL_CUDA(cudaGraphInstantiate(&executable, graph, 0));
   for (int i = 0; i < 2; i++) TLL_CUDA(cudaGraphLaunch(executable, s.a));
-  s.finish();
+  (void)cudaDeviceSynchronize();
   TLL_CUDA(cudaGraphExecDestroy(executable));
   TLL_CUDA(cudaGraphDestroy(graph));
   TLL_CUDA(cudaEventDestroy(joined));

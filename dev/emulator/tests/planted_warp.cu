@@ -128,7 +128,7 @@ __global__ void copy_source_misaligned_kernel(float* out, const float* in) {
 TLL_CASE(copy_source_misaligned, 800, kMisaligned, 1, 32, 0, m.out, m.in)
 
 // ---- tensor cores -------------------------------------------------------------------------------------------------------------
-// out = A · I with A (16, 16) of small integers: result[i] == i where nothing is wrong. As halves, 0 … 255 are exact.
+// out = A · I with A (16, 16) of small integers: out[i] == i where nothing is wrong. As halves, 0 … 255 are exact.
 template <bool kBug>
 __global__ void fragment_index_kernel(float* out) {
   __shared__ __align__(16) tll::half a[16][24], b[8][24];
@@ -150,11 +150,7 @@ __global__ void fragment_index_kernel(float* out) {
     __syncwarp();
   }
 }
-void fragment_index(bool bug, Memory& m) {
-  tll::launch(bug ? fragment_index_kernel<true> : fragment_index_kernel<false>, 1, 32, 0, nullptr, m.out);
-  TLL_CUDA(cudaMemcpy(m.result, m.out, 256 * sizeof(float), cudaMemcpyDeviceToHost));
-}
-TLL_HOST_CASE(fragment_index, 750, kWrongValues)
+TLL_CASE(fragment_index, 750, kWrongValues, 1, 32, 0, m.out)
 
 template <bool kBug>
 __global__ void ldmatrix_without_barrier_kernel(float* out) {

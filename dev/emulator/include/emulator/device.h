@@ -3,7 +3,6 @@
 #pragma once
 
 #include <atomic>
-#include <bit>
 #include <cstring>
 #include <type_traits>
 
@@ -26,8 +25,7 @@ enum class Shuffle { index, up, down, exclusive_or };
 uint64_t shuffle(Shuffle kind, uint32_t mask, uint64_t value, unsigned operand, int width, int bytes);
 void warp_barrier(uint32_t mask);
 uint32_t warp_ballot(uint32_t mask, bool predicate);
-enum class Reduce { add, min, max, bit_and, bit_or, bit_xor };
-int64_t warp_reduce(uint32_t mask, Reduce kind, int64_t value);
+int warp_add(uint32_t mask, int value);
 
 void thread_fence();
 [[noreturn]] void trap();
@@ -71,7 +69,6 @@ EMULATOR_DEVICE T atomic_update(T* p, F&& update) {
 // Of the block that this OS thread runs. Not macros, because cudaLaunchConfig_t has fields of these names.
 extern constinit thread_local const dim3 blockDim __asm__("emulator_block_size");
 extern constinit thread_local const dim3 gridDim __asm__("emulator_grid_size");
-inline constexpr int warpSize = 32;
 
 EMULATOR_DEVICE void __syncthreads() { ::emulator::block_barrier(::emulator::Vote::count, true); }
 EMULATOR_DEVICE int __syncthreads_count(int p) { return ::emulator::block_barrier(::emulator::Vote::count, p != 0); }
@@ -79,8 +76,6 @@ EMULATOR_DEVICE int __syncthreads_and(int p) { return ::emulator::block_barrier(
 EMULATOR_DEVICE int __syncthreads_or(int p) { return ::emulator::block_barrier(::emulator::Vote::any, p != 0); }
 EMULATOR_DEVICE void __syncwarp(unsigned mask = 0xffffffffu) { ::emulator::warp_barrier(mask); }
 EMULATOR_DEVICE void __threadfence() { ::emulator::thread_fence(); }
-EMULATOR_DEVICE void __threadfence_block() {}
-EMULATOR_DEVICE void __threadfence_system() { ::emulator::thread_fence(); }
 [[noreturn]] EMULATOR_DEVICE void __trap() { ::emulator::trap(); }
 
 template <class T>
@@ -109,33 +104,7 @@ EMULATOR_DEVICE unsigned __activemask() {
   return 1u << ((i.x + n.x * (i.y + n.y * i.z)) % 32);
 }
 
-EMULATOR_DEVICE int __reduce_add_sync(unsigned mask, int v) {
-  return static_cast<int>(::emulator::warp_reduce(mask, ::emulator::Reduce::add, v));
-}
-EMULATOR_DEVICE unsigned __reduce_add_sync(unsigned mask, unsigned v) {
-  return static_cast<unsigned>(::emulator::warp_reduce(mask, ::emulator::Reduce::add, v));
-}
-EMULATOR_DEVICE int __reduce_min_sync(unsigned mask, int v) {
-  return static_cast<int>(::emulator::warp_reduce(mask, ::emulator::Reduce::min, v));
-}
-EMULATOR_DEVICE unsigned __reduce_min_sync(unsigned mask, unsigned v) {
-  return static_cast<unsigned>(::emulator::warp_reduce(mask, ::emulator::Reduce::min, v));
-}
-EMULATOR_DEVICE int __reduce_max_sync(unsigned mask, int v) {
-  return static_cast<int>(::emulator::warp_reduce(mask, ::emulator::Reduce::max, v));
-}
-EMULATOR_DEVICE unsigned __reduce_max_sync(unsigned mask, unsigned v) {
-  return static_cast<unsigned>(::emulator::warp_reduce(mask, ::emulator::Reduce::max, v));
-}
-EMULATOR_DEVICE unsigned __reduce_and_sync(unsigned mask, unsigned v) {
-  return static_cast<unsigned>(::emulator::warp_reduce(mask, ::emulator::Reduce::bit_and, v));
-}
-EMULATOR_DEVICE unsigned __reduce_or_sync(unsigned mask, unsigned v) {
-  return static_cast<unsigned>(::emulator::warp_reduce(mask, ::emulator::Reduce::bit_or, v));
-}
-EMULATOR_DEVICE unsigned __reduce_xor_sync(unsigned mask, unsigned v) {
-  return static_cast<unsigned>(::emulator::warp_reduce(mask, ::emulator::Reduce::bit_xor, v));
-}
+EMULATOR_DEVICE int __reduce_add_sync(unsigned mask, int v) { return ::emulator::warp_add(mask, v); }
 
 template <class T>
 EMULATOR_DEVICE T atomicAdd(T* p, std::type_identity_t<T> v) {
@@ -143,37 +112,12 @@ EMULATOR_DEVICE T atomicAdd(T* p, std::type_identity_t<T> v) {
       p, [v](T old) { return static_cast<T>(std::make_unsigned_t<T>(old) + std::make_unsigned_t<T>(v)); });
 }
 template <class T>
-EMULATOR_DEVICE T atomicSub(T* p, std::type_identity_t<T> v) {
-  return ::emulator::atomic_update(
-      p, [v](T old) { return static_cast<T>(std::make_unsigned_t<T>(old) - std::make_unsigned_t<T>(v)); });
-}
-template <class T>
 EMULATOR_DEVICE T atomicMax(T* p, std::type_identity_t<T> v) {
   return ::emulator::atomic_update(p, [v](T old) { return old > v ? old : v; });
 }
 template <class T>
-EMULATOR_DEVICE T atomicMin(T* p, std::type_identity_t<T> v) {
-  return ::emulator::atomic_update(p, [v](T old) { return old < v ? old : v; });
-}
-template <class T>
-EMULATOR_DEVICE T atomicAnd(T* p, std::type_identity_t<T> v) {
-  return ::emulator::atomic_update(p, [v](T old) { return old & v; });
-}
-template <class T>
 EMULATOR_DEVICE T atomicOr(T* p, std::type_identity_t<T> v) {
   return ::emulator::atomic_update(p, [v](T old) { return old | v; });
-}
-template <class T>
-EMULATOR_DEVICE T atomicXor(T* p, std::type_identity_t<T> v) {
-  return ::emulator::atomic_update(p, [v](T old) { return old ^ v; });
-}
-template <class T>
-EMULATOR_DEVICE T atomicExch(T* p, std::type_identity_t<T> v) {
-  return ::emulator::atomic_update(p, [v](T) { return v; });
-}
-template <class T>
-EMULATOR_DEVICE T atomicCAS(T* p, std::type_identity_t<T> compare, std::type_identity_t<T> v) {
-  return ::emulator::atomic_update(p, [compare, v](T old) { return old == compare ? v : old; });
 }
 
 template <class T>
@@ -181,24 +125,5 @@ EMULATOR_DEVICE T __ldg(const T* p) {
   ::emulator::read_only(p, sizeof(T));
   return *p;
 }
-#define EMULATOR_LOAD(name)            \
-  template <class T>                   \
-  EMULATOR_DEVICE T name(const T* p) { \
-    return *p;                         \
-  }
-EMULATOR_LOAD(__ldcs)
-EMULATOR_LOAD(__ldcg)
-EMULATOR_LOAD(__ldca)
-EMULATOR_LOAD(__ldlu)
-EMULATOR_LOAD(__ldcv)
-#define EMULATOR_STORE(name)                                   \
-  template <class T>                                           \
-  EMULATOR_DEVICE void name(T* p, std::type_identity_t<T> v) { \
-    *p = v;                                                    \
-  }
-EMULATOR_STORE(__stcs)
-EMULATOR_STORE(__stcg)
-EMULATOR_STORE(__stwb)
-EMULATOR_STORE(__stwt)
 
 EMULATOR_DEVICE size_t __cvta_generic_to_shared(const void* p) { return reinterpret_cast<size_t>(p); }
