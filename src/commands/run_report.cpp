@@ -32,7 +32,7 @@ RunReport<Float>::RunReport(const Options& options, const ModelSource& source, c
 
 template <class Float>
 void RunReport<Float>::say(const std::string& line) const {
-  if (!silent()) write_to_reader(STDOUT_FILENO, line + "\n");
+  if (!silent()) write_all(STDOUT_FILENO, line + "\n");  // a closed terminal or pipe does not end a run
 }
 
 template <class Float>
