@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "src/base/check.h"
+#include "src/base/file.h"
 
 namespace tll {
 namespace {
@@ -157,6 +158,10 @@ Json parse_json(std::string_view text, const std::string& where, int max_depth) 
 
 OrderedJson parse_ordered_json(std::string_view text, const std::string& where, int max_depth) {
   return TreeBuilder<OrderedJson>(text, where, max_depth).root;
+}
+
+void write_json(const std::filesystem::path& path, const Json& value) {
+  write_file_atomic(path, value.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
 std::string in_quotes(std::string_view text, size_t max_bytes) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
@@ -53,6 +54,9 @@ class JsonEvents : public nlohmann::json_sax<Json> {
   int max_depth_, depth_ = 0;
   const char* next_ = nullptr;  // in text_: the first byte not read yet
 };
+
+// Writes the value, indented, atomically. Bytes that are not UTF-8, which a path may have, become U+FFFD.
+void write_json(const std::filesystem::path& path, const Json& value);
 
 // The text in quotes, for a message: one line, cut after max_bytes. Control characters and bytes that are not UTF-8 are escaped.
 std::string in_quotes(std::string_view text, size_t max_bytes = 100);

@@ -6,7 +6,6 @@
 #include "src/commands/session.h"
 #include "src/files/safetensors.h"
 #include "src/options/resolve.h"
-#include "src/report/profile.h"
 
 namespace tll {
 namespace {

@@ -8,7 +8,6 @@
 #include "src/commands/score.h"
 #include "src/commands/session.h"
 #include "src/options/resolve.h"
-#include "src/report/profile.h"
 
 namespace tll {
 namespace {
@@ -54,14 +53,10 @@ int evaluate_with(const Options& options) {
   Loader loader(data, loader_options(options, Split::kValidation));
   const auto result = session.trainer.evaluate(session.device, loader);
   Score score{result.loss, std::nullopt};
-  std::string answered;
   if (!questions.empty()) {
     EvaluationOptions e;
     e.max_new_tokens = static_cast<int>(options.max_new_tokens), e.eos = source.eos;
     score.answers = evaluate_questions(session.device, *session.generator, data, questions, *source.tokenizer, e);
-    const SquadTotals& totals = score.answers->totals;
-    answered =
-        fmt::format(", exact match {:.2f}, F1 {:.2f} on {} questions", totals.exact_match(), totals.f1(), totals.questions);
     if (!options.output.empty()) write_predictions(options.output, *score.answers);
   }
   const int64_t samples = data.count(Split::kValidation);
@@ -71,7 +66,7 @@ int evaluate_with(const Options& options) {
     fmt::print("{}\n", json.dump());
   } else {
     fmt::print("loss {:.4f}, perplexity {:.3f} over {} targets of {} samples{}\n", result.loss, score.perplexity(),
-               result.target_tokens, samples, answered);
+               result.target_tokens, samples, score.answered(2));
   }
   print_profile(session.device, session.ceilings);
   return kExitDone;

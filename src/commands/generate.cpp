@@ -3,7 +3,6 @@
 #include "src/commands/commands.h"
 #include "src/commands/session.h"
 #include "src/options/resolve.h"
-#include "src/report/profile.h"
 
 namespace tll {
 namespace {

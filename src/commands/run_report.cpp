@@ -8,7 +8,6 @@
 #include "src/model/initialize.h"
 #include "src/model/plan.h"
 #include "src/report/memory_probe.h"
-#include "src/report/profile.h"
 
 namespace tll {
 namespace {
@@ -79,13 +78,7 @@ void RunReport<Float>::before(const Score& score) {
   progress_->start_clock();
   if (!score.loss) return;
   metrics_->evaluation(0, *score.loss);
-  std::string answered;
-  if (score.answers) {
-    const SquadTotals& totals = score.answers->totals;
-    answered =
-        fmt::format(", exact match {:.1f}, F1 {:.1f} on {} questions", totals.exact_match(), totals.f1(), totals.questions);
-  }
-  say(fmt::format("before   validation loss {:.4f}{}", *score.loss, answered));
+  say(fmt::format("before   validation loss {:.4f}{}", *score.loss, score.answered(1)));
 }
 
 template <class Float>
@@ -237,11 +230,11 @@ Json RunReport<Float>::measured_json() const {
 
 template <class Float>
 void RunReport<Float>::write_run_json(const Json& result) const {
-  write_run_record(options_.output / "run.json", {.options = options_json(options_),
-                                                  .plan = session_.plan_json(),
-                                                  .device = device_json(),
-                                                  .measured = result.is_null() ? Json() : measured_json(),
-                                                  .result = result});
+  write_json(options_.output / "run.json", {{"options", options_json(options_)},
+                                            {"plan", session_.plan_json()},
+                                            {"device", device_json()},
+                                            {"measured", result.is_null() ? Json() : measured_json()},
+                                            {"result", result}});
 }
 
 template class RunReport<float>;

@@ -44,7 +44,7 @@ class RunReport {
   bool silent() const { return options_.quiet || options_.json; }
   Json device_json() const;
   Json measured_json() const;
-  void write_run_json(const Json& result) const;
+  void write_run_json(const Json& result) const;  // null: there is none yet
   void say_memory() const;
   void say_learned() const;
   void say_next() const;

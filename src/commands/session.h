@@ -5,15 +5,14 @@
 #include <string>
 #include <vector>
 
-#include "src/commands/adapter_source.h"
 #include "src/commands/from_options.h"
-#include "src/commands/model_source.h"
+#include "src/commands/source.h"
 #include "src/model/device_memory.h"
 #include "src/model/generator.h"
 #include "src/model/llama.h"
 #include "src/model/weight_stream.h"
 #include "src/options/options.h"
-#include "src/report/peak.h"
+#include "src/report/profile.h"
 #include "src/train/trainer.h"
 
 namespace tll {

@@ -49,54 +49,42 @@ struct Pair {
   const TensorInfo *a = nullptr, *b = nullptr;
 };
 
-// Sorts the tensors of the file by module. Only A and B of linear layers are accepted. PEFT may add copies of the embedding and
-// the head: these cause a warning, anything else is an error.
-class TensorSorter {
- public:
-  TensorSorter(const SafetensorsFile& file, const std::vector<Module>& modules, std::vector<std::string>& warnings)
-      : where_(file.path().string()), warnings_(warnings) {
-    for (size_t i = 0; i < modules.size(); i++) index_of_.emplace(modules[i].name, i);
-    for (const TensorInfo& tensor : file.tensors()) add(tensor);
-  }
-  std::map<size_t, Pair> pairs;  // by index of the module
-
- private:
-  void add(const TensorInfo& tensor) {
+// Sorts the tensors of the file by module, named by its index. Only A and B of linear layers are accepted. PEFT may add copies of
+// the embedding and the head: these cause a warning, anything else is an error.
+std::map<size_t, Pair> sort_tensors(const SafetensorsFile& file, const std::vector<Module>& modules,
+                                    std::vector<std::string>& warnings) {
+  const std::string where = file.path().string();
+  std::unordered_map<std::string, size_t> index_of;
+  for (size_t i = 0; i < modules.size(); i++) index_of.emplace(modules[i].name, i);
+  std::map<size_t, Pair> pairs;
+  for (const TensorInfo& tensor : file.tensors()) {
     const std::string name = in_quotes(tensor.name);
     if (!tensor.name.starts_with(kPrefix))
-      bad_file("{}: tensor {} does not begin with \"{}\", as PEFT's do", where_, name, kPrefix);
+      bad_file("{}: tensor {} does not begin with \"{}\", as PEFT's do", where, name, kPrefix);
     const std::string rest = tensor.name.substr(kPrefix.size());
     if (rest == "model.embed_tokens.weight" || rest == "lm_head.weight" || rest == "model.embed_tokens.base_layer.weight" ||
         rest == "lm_head.base_layer.weight") {
-      warnings_.push_back(fmt::format("{}: {} is not part of the adapter: not used; the base model's own is", where_, name));
-      return;
+      warnings.push_back(fmt::format("{}: {} is not part of the adapter: not used; the base model's own is", where, name));
+      continue;
     }
     for (const char* other : {".lora_magnitude_vector", ".lora_embedding_", ".lora_B.bias"}) {
-      if (rest.find(other) != std::string::npos) {
-        bad_file("{}: tensor {}: adapters with \"{}\" are not implemented", where_, name, other + 1);
-      }
+      if (rest.find(other) != std::string::npos)
+        bad_file("{}: tensor {}: adapters with \"{}\" are not implemented", where, name, other + 1);
     }
-    const size_t at = std::max(find_last(rest, ".lora_A."), find_last(rest, ".lora_B."));
+    const auto last = [&](const char* part) { return std::ptrdiff_t(rest.rfind(part)); };  // -1: nowhere
+    const size_t at = size_t(std::max<std::ptrdiff_t>({last(".lora_A."), last(".lora_B."), 0}));
     const std::string module = rest.substr(0, at), tail = at ? rest.substr(at + 8) : "";  // "weight" or "default.weight"
     const bool weight = tail == "weight" || (tail.ends_with(".weight") && std::count(tail.begin(), tail.end(), '.') == 1);
-    const auto found = index_of_.find(module);
-    if (!weight || found == index_of_.end()) {
-      bad_file("{}: tensor {} is no lora_A or lora_B of a linear layer of this model", where_, name);
-    }
+    const auto found = index_of.find(module);
+    if (!weight || found == index_of.end())
+      bad_file("{}: tensor {} is no lora_A or lora_B of a linear layer of this model", where, name);
     Pair& pair = pairs[found->second];
     const TensorInfo*& slot = rest[at + 6] == 'A' ? pair.a : pair.b;
-    if (slot) bad_file("{}: tensors {} and {} are for the same place", where_, in_quotes(slot->name), name);
+    if (slot) bad_file("{}: tensors {} and {} are for the same place", where, in_quotes(slot->name), name);
     slot = &tensor;
   }
-  static size_t find_last(const std::string& text, const char* part) {
-    const size_t at = text.rfind(part);
-    return at == std::string::npos ? 0 : at;
-  }
-
-  std::string where_;
-  std::vector<std::string>& warnings_;
-  std::unordered_map<std::string, size_t> index_of_;
-};
+  return pairs;
+}
 
 std::vector<float> read_floats(const SafetensorsFile& file, const TensorInfo& tensor) {
   const std::string what = fmt::format("{}: tensor {}", file.path().string(), in_quotes(tensor.name));
@@ -125,7 +113,7 @@ void check_shapes(const SafetensorsFile& file, const Pair& pair, const Module& m
 void read_modules(Adapter& adapter, const SafetensorsFile& file, const LlamaConfig& model, const std::string& config_name) {
   const std::string where = file.path().string();
   const std::vector<Module> all = adaptable_modules(model);
-  const std::map<size_t, Pair> pairs = TensorSorter(file, all, adapter.warnings).pairs;
+  const std::map<size_t, Pair> pairs = sort_tensors(file, all, adapter.warnings);
   const std::vector<bool> named = targets_among(all, adapter.config, config_name);
   const PatternTable ranks(adapter.config.rank_pattern, adapter.config.rank, config_name);
   const PatternTable alphas(adapter.config.alpha_pattern, adapter.config.alpha, config_name);
@@ -218,7 +206,6 @@ Json config_json(const AdapterHeader& header, const std::vector<AdapterPart>& pa
 
 void write_adapter(const fs::path& directory, const AdapterHeader& header, const std::vector<AdapterPart>& parts) {
   TLL_CHECK(!parts.empty(), "an adapter without modules");
-  const Json config = config_json(header, parts);
   std::vector<TensorEntry> entries;
   for (const AdapterPart& part : parts) {
     const auto bytes = [](const float* data, int64_t count) { return std::as_bytes(std::span(data, size_t(count))); };
@@ -227,7 +214,7 @@ void write_adapter(const fs::path& directory, const AdapterHeader& header, const
     entries.push_back({{peft_name(part.module, true), FileDtype::F32, {out, rank}}, bytes(part.b, out * rank)});
   }
   write_safetensors(directory / "adapter_model.safetensors", entries);
-  write_file_atomic(directory / "adapter_config.json", config.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+  write_json(directory / "adapter_config.json", config_json(header, parts));
 }
 
 }  // namespace tll

@@ -12,20 +12,11 @@ namespace tll {
 namespace {
 
 // Settings that change what the tensors mean.
-constexpr RefusedKey kRefused[] = {{"fan_in_fan_out", "false"},
-                                   {"modules_to_save", "[]"},
-                                   {"layer_replication", "[]"},
-                                   {"target_parameters", "[]"},
-                                   {"lora_bias", "false"},
-                                   {"use_dora", "false"},
-                                   {"use_qalora", "false"},
-                                   {"alora_invocation_tokens", "[]"},
-                                   {"trainable_token_indices", "[]"},
-                                   {"arrow_config", "{}"},
-                                   {"use_bdlora", "null"},
-                                   {"monteclora_config", "{}"},
-                                   {"kasa_config", "{}"},
-                                   {"megatron_config", "{}"}};
+const RefusedKeys kRefused[] = {
+    {"false", {"fan_in_fan_out", "lora_bias", "use_dora", "use_qalora"}},
+    {"[]", {"modules_to_save", "layer_replication", "target_parameters", "alora_invocation_tokens", "trainable_token_indices"}},
+    {"{}", {"arrow_config", "monteclora_config", "kasa_config", "megatron_config"}},
+    {"null", {"use_bdlora"}}};
 
 // How the adapter was initialised, how it was trained, what it is called.
 constexpr std::string_view kHarmless[] = {"task_type",           "revision",      "inference_mode",    "auto_mapping",
@@ -68,19 +59,12 @@ std::vector<std::pair<std::string, double>> read_patterns(const OrderedJson& roo
 
 void read_layers(JsonObject& object, AdapterConfig& config) {
   config.layers_pattern = object.strings("layers_pattern");
-  const Json* value = object.find("layers_to_transform");
-  if (!value) return;
-  std::set<int64_t> layers;
-  for (const Json& item : value->is_array() ? *value : Json::array({*value})) {
-    const std::optional<int64_t> layer = as_integer(item);
-    if (!layer || *layer < 0) object.wrong("layers_to_transform", "a layer number or a list of them", item);
-    layers.insert(*layer);
-  }
+  const std::vector<int64_t> layers = object.integers("layers_to_transform", 0, "a layer number or a list of them");
   if (layers.empty()) return;  // no restriction
   if (!config.target_pattern.empty()) {
     bad_file("{}: key \"layers_to_transform\" needs a list of target_modules, not a pattern", object.where());
   }
-  config.layers = std::move(layers);
+  config.layers.emplace(layers.begin(), layers.end());
 }
 
 // Whether layers_to_transform and layers_pattern admit the layer. If they restrict, a module without a layer is not admitted.

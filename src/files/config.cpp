@@ -36,43 +36,22 @@ constexpr std::string_view kHarmless[] = {
 // clang-format on
 
 // Keys that change the mathematics, and the values that do not.
-constexpr RefusedKey kRefused[] = {{"quantization_config", "null"},
-                                   {"partial_rotary_factor", "1"},
-                                   {"rotary_pct", "1"},
-                                   {"rope_interleaved", "false"},
-                                   {"no_rope_layers", "[]"},
-                                   {"attn_logit_softcapping", "null"},
-                                   {"final_logit_softcapping", "null"},
-                                   {"logit_softcapping", "null"},
-                                   {"attention_multiplier", "null"},
-                                   {"embedding_multiplier", "1"},
-                                   {"residual_multiplier", "1"},
-                                   {"logits_scaling", "1"},
-                                   {"logit_scale", "1"},
-                                   {"scale_emb", "1"},
-                                   {"scale_depth", "null"},
-                                   {"query_pre_attn_scalar", "null"},
-                                   {"use_qk_norm", "false"},
-                                   {"qk_norm", "false"},
-                                   {"qk_layernorm", "false"},
-                                   {"clip_qkv", "null"},
-                                   {"alibi", "false"},
-                                   {"parallel_residual", "false"},
-                                   {"use_parallel_residual", "false"},
-                                   {"num_local_experts", "null"},
-                                   {"num_experts", "null"},
-                                   {"per_layer_config", "null"},
-                                   {"pruned_layers", "null"}};
+const RefusedKeys kRefused[] = {
+    {"null",
+     {"quantization_config", "attn_logit_softcapping", "final_logit_softcapping", "logit_softcapping", "attention_multiplier",
+      "scale_depth", "query_pre_attn_scalar", "clip_qkv", "num_local_experts", "num_experts", "per_layer_config",
+      "pruned_layers"}},
+    {"1",
+     {"partial_rotary_factor", "rotary_pct", "embedding_multiplier", "residual_multiplier", "logits_scaling", "logit_scale",
+      "scale_emb"}},
+    {"false",
+     {"rope_interleaved", "use_qk_norm", "qk_norm", "qk_layernorm", "alibi", "parallel_residual", "use_parallel_residual"}},
+    {"[]", {"no_rope_layers"}}};
 
 // Token ids: an integer or a list of them. -1 means none. An id outside the vocabulary is left out with a warning.
 std::vector<int32_t> read_ids(JsonObject& object, const char* key, int32_t vocab_size, std::vector<std::string>& warnings) {
   std::vector<int32_t> result;
-  const Json* value = object.find(key);
-  if (!value) return result;
-  const Json list = value->is_array() ? *value : Json::array({*value});
-  for (const Json& item : list) {
-    const int64_t id = as_integer(item).value_or(-2);
-    if (id < -1) object.wrong(key, "a token id or a list of them", item);
+  for (const int64_t id : object.integers(key, -1, "a token id or a list of them")) {
     if (id >= vocab_size) {
       warnings.push_back(fmt::format("{}: key \"{}\": id {} is outside the vocabulary of {} and is not used", object.where(), key,
                                      id, vocab_size));

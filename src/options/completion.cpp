@@ -14,11 +14,7 @@ bool is_path(const OptionRow& row) {
          std::holds_alternative<std::optional<std::filesystem::path> Options::*>(row.member);
 }
 
-std::string commands() {
-  Words names;
-  for (const CommandRow& row : command_rows()) names.push_back(row.name);
-  return fmt::format("{}", fmt::join(names, " "));
-}
+std::string commands() { return fmt::format("{}", fmt::join(command_names(), " ")); }
 
 std::string shells() {
   std::string names(command_row(Command::kCompletion).topic);
@@ -28,15 +24,8 @@ std::string shells() {
 
 // `text` inside single quotes; the characters of `special` get a backslash.
 std::string quoted(std::string_view text, std::string_view special) {
-  std::string out;
-  for (char c : text) {
-    if (c == '\'') {
-      out += "'\\''";
-      continue;
-    }
-    if (special.find(c) != std::string_view::npos) out += '\\';
-    out += c;
-  }
+  std::string out = escaped(text, special);
+  for (size_t at = 0; (at = out.find('\'', at)) != std::string::npos; at += 4) out.replace(at, 1, "'\\''");
   return out;
 }
 
@@ -116,10 +105,7 @@ std::string fish_completion() {
   for (const OptionRow& row : option_rows()) {
     // Without a command it trains, so an option of train is offered unless a command that lacks it was typed.
     const bool trains = row.taken_by(Command::kTrain);
-    Words named;
-    for (const CommandRow& command : command_rows()) {
-      if (row.taken_by(command.command) != trains) named.push_back(command.name);
-    }
+    const Words named = command_names(trains ? ~row.commands : row.commands);
     std::string condition;
     if (!named.empty()) {
       condition = fmt::format(" -n '{}__fish_seen_subcommand_from {}'", trains ? "not " : "", fmt::join(named, " "));

@@ -1,6 +1,7 @@
 #include "src/options/help.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "src/base/check.h"
 #include "src/options/option_table.h"
@@ -83,16 +84,18 @@ std::string example(const CommandRow& row) {
   return fmt::format("\nExample: ./{} {}\n         {}\n", kProgram, row.example, row.example_says);
 }
 
-std::string escaped_roff(std::string_view text) {
+std::string escaped_roff(std::string_view text) { return escaped(text, "\\-"); }
+
+}  // namespace
+
+std::string escaped(std::string_view text, std::string_view special) {
   std::string out;
   for (char c : text) {
-    if (c == '\\' || c == '-') out += '\\';
+    if (special.find(c) != std::string_view::npos) out += '\\';
     out += c;
   }
   return out;
 }
-
-}  // namespace
 
 std::string overview() {
   std::string out = fmt::format("{}: {}\n\nUsage: {} [COMMAND] [OPTIONS]; without a command it trains.\n\nCommands:\n", kProgram,
@@ -132,15 +135,9 @@ std::string man_page() {
     out += fmt::format(".SS {}\n", section);
     for (const OptionRow& option : option_rows()) {
       if (option.section != section) continue;
-      Command first = command_rows()[0].command;
-      Words takers;
-      for (const CommandRow& row : command_rows()) {
-        if (!option.taken_by(row.command)) continue;
-        if (takers.empty()) first = row.command;
-        takers.push_back(row.name);
-      }
+      const auto first = static_cast<Command>(std::countr_zero(option.commands));
       out += fmt::format(".TP\n.B {}\n{}\n.br\nCommands: {}.\n", escaped_roff(signature(option)),
-                         escaped_roff(explanation(option, first)), fmt::join(takers, ", "));
+                         escaped_roff(explanation(option, first)), fmt::join(command_names(option.commands), ", "));
     }
   }
   out += ".SH EXAMPLES\n";

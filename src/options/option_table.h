@@ -14,6 +14,7 @@
 
 namespace tll {
 
+// A command; its row is at its place in the enum.
 struct CommandRow {
   Command command;
   std::string_view name;
@@ -73,6 +74,7 @@ struct OptionRow {
 const std::vector<CommandRow>& command_rows();
 const std::vector<OptionRow>& option_rows();
 const CommandRow& command_row(Command);
+Words command_names(unsigned commands = ~0u);  // of these bits of command_bit
 
 // The order in which help shows them.
 const Words& option_sections();

@@ -81,14 +81,4 @@ void MetricsLog::evaluation(int64_t step, double loss) {
   write_line("{{\"step\":{},\"eval_loss\":{},\"eval_perplexity\":{}}}\n", step, JsonNumber{loss}, JsonNumber{std::exp(loss)});
 }
 
-void write_run_record(const std::filesystem::path& file, const RunRecord& record) {
-  const Json json = {{"options", record.options},
-                     {"plan", record.plan},
-                     {"device", record.device},
-                     {"measured", record.measured},
-                     {"result", record.result}};
-  // A path need not be UTF-8; invalid bytes become U+FFFD.
-  write_file_atomic(file, json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
-}
-
 }  // namespace tll
