@@ -37,14 +37,12 @@ ModelOptions model_options(const Options& options, std::vector<LoraTarget> lora,
 }
 
 PrepareOptions prepare_options(const Options& o, const LlamaConfig& config) {
-  PrepareOptions p;
-  p.max_tokens = static_cast<int32_t>(o.seq_len);
-  p.unanswerable = o.unanswerable == UnanswerableOption::kTrain ? Unanswerable::kTrain : Unanswerable::kSkip;
-  p.valid_split = o.valid_split;
-  p.seed = static_cast<uint64_t>(o.seed);
-  p.allow_empty = o.allow_empty;
-  p.vocab_size = config.vocab_size;
-  return p;
+  return {.max_tokens = static_cast<int32_t>(o.seq_len),
+          .unanswerable = o.unanswerable == UnanswerableOption::kTrain ? Unanswerable::kTrain : Unanswerable::kSkip,
+          .valid_split = o.valid_split,
+          .seed = static_cast<uint64_t>(o.seed),
+          .allow_empty = o.allow_empty,
+          .vocab_size = config.vocab_size};
 }
 
 LoaderOptions loader_options(const Options& o, Split split) {

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <optional>
 
+#include "src/base/signals.h"
 #include "src/commands/run_report.h"
 #include "src/commands/session.h"
 #include "src/files/safetensors.h"
@@ -21,7 +22,7 @@ class TrainingRun {
   void evaluate_before();
   void step();
   bool finished() const { return session_.trainer.state.step >= total_steps_; }
-  bool stop_requested() const;
+  bool stop_requested() const { return tll::stop_requested() && !finished(); }
   int interrupt();  // writes a checkpoint and says how to go on; returns the exit code
   void evaluate_after();
   void save();
@@ -41,7 +42,7 @@ class TrainingRun {
   std::optional<std::filesystem::path> resume_from_;
   AdapterSource adapter_;
   Session<Float> session_;
-  RunReport<Float> report_;
+  RunReport report_;
   Loader loader_;
   std::optional<Loader> validation_loader_;
   int64_t total_steps_ = 0;
