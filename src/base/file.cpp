@@ -20,34 +20,28 @@ namespace fs = std::filesystem;
 
 // Closes the descriptor, also when an error is thrown.
 struct Descriptor {
-  int number = -1;
+  int number;
   ~Descriptor() {
     if (number >= 0) ::close(number);
   }
 };
 
-// Opens for reading. Error (kExitBadFile) with the reason.
-int open_to_read(const fs::path& path, struct stat* status, int flags = 0) {
-  const int number = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | flags);
-  if (number < 0) {
-    if (errno == ENOENT) bad_file("{}: no such file", path.string());
-    bad_file("{}: cannot be opened: {}", path.string(), std::strerror(errno));
+// Opened for reading, and no directory. Error (kExitBadFile) with the reason.
+struct Opened : Descriptor {
+  explicit Opened(const fs::path& path, int flags = 0) : Descriptor{::open(path.c_str(), O_RDONLY | O_CLOEXEC | flags)} {
+    if (number < 0 && errno == ENOENT) bad_file("{}: no such file", path.string());
+    if (number < 0) bad_file("{}: cannot be opened: {}", path.string(), std::strerror(errno));
+    if (::fstat(number, &status) != 0) bad_file("{}: cannot be examined: {}", path.string(), std::strerror(errno));
+    if (S_ISDIR(status.st_mode)) bad_file("{}: expected a file, found a directory", path.string());
   }
-  if (::fstat(number, status) != 0) {
-    const int reason = errno;
-    ::close(number);
-    bad_file("{}: cannot be examined: {}", path.string(), std::strerror(reason));
-  }
-  return number;
-}
+  struct stat status;
+};
 
 }  // namespace
 
 std::string read_file(const fs::path& path) {
-  struct stat status;
-  const Descriptor file{open_to_read(path, &status)};
-  if (S_ISDIR(status.st_mode)) bad_file("{}: expected a file, found a directory", path.string());
-  if (!S_ISREG(status.st_mode) && !S_ISFIFO(status.st_mode)) {
+  const Opened file(path);
+  if (!S_ISREG(file.status.st_mode) && !S_ISFIFO(file.status.st_mode)) {
     bad_file("{}: expected a regular file or a pipe, found a device or socket", path.string());
   }
   constexpr size_t kChunk = size_t(1) << 20;
@@ -66,15 +60,13 @@ std::string read_file(const fs::path& path) {
 }
 
 MappedFile::MappedFile(const fs::path& path) {
-  struct stat status;
-  const Descriptor file{open_to_read(path, &status, O_NONBLOCK)};  // without O_NONBLOCK, opening a pipe waits for a writer
-  if (S_ISDIR(status.st_mode)) bad_file("{}: expected a file, found a directory", path.string());
-  if (!S_ISREG(status.st_mode)) bad_file("{}: expected a regular file, found a pipe, device or socket", path.string());
-  const size_t size = size_t(status.st_size);
+  const Opened file(path, O_NONBLOCK);  // without O_NONBLOCK, opening a pipe waits for a writer
+  if (!S_ISREG(file.status.st_mode)) bad_file("{}: expected a regular file, found a pipe, device or socket", path.string());
+  const size_t size = size_t(file.status.st_size);
   if (size == 0) return;  // mmap refuses a length of 0
   void* mapped = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.number, 0);
   if (mapped == MAP_FAILED) {
-    fail(kExitFault, "{}: cannot be mapped ({} bytes): {}", path.string(), status.st_size, std::strerror(errno));
+    fail(kExitFault, "{}: cannot be mapped ({} bytes): {}", path.string(), size, std::strerror(errno));
   }
   data_ = {static_cast<std::byte*>(mapped), Unmap{size}};
 }

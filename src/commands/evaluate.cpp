@@ -31,13 +31,6 @@ Dataset load_chosen(const Options& options, const ModelSource& source) {
   return data;
 }
 
-// The answers as the official scoring scripts read them: {id: text}.
-void write_predictions(const std::filesystem::path& file, const EvaluationResult& answers) {
-  Json predictions = Json::object();
-  for (const QuestionResult& q : answers.questions) predictions[q.id] = q.prediction;
-  write_file_atomic(file, predictions.dump(1) + "\n");
-}
-
 }  // namespace
 
 int command_evaluate(Options& options) {
@@ -60,7 +53,11 @@ int command_evaluate(Options& options) {
       EvaluationOptions e;
       e.max_new_tokens = static_cast<int>(options.max_new_tokens), e.eos = source.eos;
       score.answers = evaluate_questions(session.device, *session.generator, data, questions, *source.tokenizer, e);
-      if (!options.output.empty()) write_predictions(options.output, *score.answers);
+      if (!options.output.empty()) {
+        Json predictions = Json::object();  // as the official scoring scripts read them: {id: text}
+        for (const QuestionResult& q : score.answers->questions) predictions[q.id] = q.prediction;
+        write_file_atomic(options.output, predictions.dump(1) + "\n");
+      }
     }
     const int64_t samples = data.count(Split::kValidation);
     if (options.json) {

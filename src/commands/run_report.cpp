@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "src/base/units.h"
-#include "src/model/initialize.h"
 #include "src/model/plan.h"
 #include "src/report/memory_probe.h"
 

@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <optional>
-#include <string>
 #include <utility>
 
 #include "src/commands/score.h"

@@ -129,11 +129,6 @@ Score TrainingRun<Float>::evaluate(bool questions) {
 }
 
 template <class Float>
-void TrainingRun<Float>::evaluate_before() {
-  if (session_.trainer.state.step == 0) report_.before(evaluate(true));  // else resumed: that was done before
-}
-
-template <class Float>
 void TrainingRun<Float>::step() {
   using Clock = std::chrono::steady_clock;
   const auto begin = Clock::now();
@@ -159,12 +154,6 @@ int TrainingRun<Float>::interrupt() {
   write_checkpoint_here();
   report_.interrupted();
   return kExitInterrupted;
-}
-
-template <class Float>
-void TrainingRun<Float>::evaluate_after() {
-  report_.end_of_steps();
-  report_.after(evaluate(true));
 }
 
 template <class Float>

@@ -4,7 +4,7 @@
 #include <filesystem>
 #include <optional>
 
-#include "src/base/signals.h"
+#include "src/base/process.h"
 #include "src/commands/run_report.h"
 #include "src/commands/session.h"
 #include "src/files/safetensors.h"
@@ -19,12 +19,17 @@ class TrainingRun {
   explicit TrainingRun(const Options& options);
 
   void start();
-  void evaluate_before();
+  void evaluate_before() {
+    if (session_.trainer.state.step == 0) report_.before(evaluate(true));  // else resumed: that was done before
+  }
   void step();
   bool finished() const { return session_.trainer.state.step >= total_steps_; }
   bool stop_requested() const { return tll::stop_requested() && !finished(); }
   int interrupt();  // writes a checkpoint and says how to go on; returns the exit code
-  void evaluate_after();
+  void evaluate_after() {
+    report_.end_of_steps();
+    report_.after(evaluate(true));
+  }
   void save();
 
   Session<Float>& session() { return session_; }

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <map>
+#include <set>
 
 #include "src/base/check.h"
 #include "src/base/json.h"
@@ -55,16 +55,10 @@ bool convert(const std::byte* from, To* to, size_t count) {
 
 template <class From>
 bool convert_from(const std::byte* from, void* to, DType dtype, size_t count) {
-  switch (dtype) {
-    case DType::f32:
-      return convert<From>(from, static_cast<float*>(to), count);
-    case DType::bf16:
-      return convert<From>(from, static_cast<bf16*>(to), count);
-    case DType::f16:
-      return convert<From>(from, static_cast<half*>(to), count);
-    default:
-      check_failed("a type of weights", __FILE__, __LINE__, dtype_name(dtype));
-  }
+  if (dtype == DType::f32) return convert<From>(from, static_cast<float*>(to), count);
+  if (dtype == DType::bf16) return convert<From>(from, static_cast<bf16*>(to), count);
+  TLL_CHECK(dtype == DType::f16, "weights of {}", dtype_name(dtype));
+  return convert<From>(from, static_cast<half*>(to), count);
 }
 
 bool floating(FileDtype dtype) { return dtype == FileDtype::F32 || dtype == FileDtype::BF16 || dtype == FileDtype::F16; }
@@ -183,13 +177,12 @@ void ModelFiles::check(const LlamaConfig& config) {
                shape_text(p.info->shape));
     }
   }
-  std::unordered_map<std::string_view, bool> expected;
-  for (const WeightSpec& spec : specs) expected.emplace(spec.name, true);
+  std::set<std::string_view> expected;
+  for (const WeightSpec& spec : specs) expected.insert(spec.name);
   std::vector<std::string> unused;
   for (const auto& [name, place] : places_) {
     if (!expected.contains(name) && !name.ends_with("rotary_emb.inv_freq")) unused.push_back(name);
   }
-  std::sort(unused.begin(), unused.end());
   constexpr size_t kShown = 5;
   for (size_t i = 0; i < std::min(unused.size(), kShown); i++) {
     warnings_.push_back(

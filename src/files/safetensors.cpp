@@ -36,19 +36,9 @@ class HeaderReader : public JsonEvents {
 
   bool open_object() override {
     if (ignore(+1)) return true;
-    switch (state_) {
-      case State::outside:
-        state_ = State::root;
-        return true;
-      case State::metadata_value:
-        state_ = State::metadata;
-        return true;
-      case State::entry_value:
-        state_ = State::entry;
-        return true;
-      default:
-        unexpected("an object");
-    }
+    if (state_ != State::outside && state_ != State::metadata_value && state_ != State::entry_value) unexpected("an object");
+    state_ = state_ == State::outside ? State::root : state_ == State::metadata_value ? State::metadata : State::entry;
+    return true;
   }
   bool close_object() override {
     if (ignore(-1)) return true;

@@ -14,17 +14,13 @@ struct Match {
   std::string_view shorthand;
 };
 
-std::string normalized(std::string_view typed) {
-  std::string name(typed);
-  std::replace(name.begin(), name.end(), '_', '-');
+std::string replaced(std::string_view text, char from, char to) {
+  std::string name(text);
+  std::replace(name.begin(), name.end(), from, to);
   return name;
 }
-
-std::string snake_case(const OptionRow& row) {
-  std::string name(row.name);
-  std::replace(name.begin(), name.end(), '-', '_');
-  return name;
-}
+std::string normalized(std::string_view typed) { return replaced(typed, '_', '-'); }
+std::string snake_case(const OptionRow& row) { return replaced(row.name, '-', '_'); }
 
 Match find_option(const std::string& name) {
   for (const OptionRow& row : option_rows()) {
