@@ -29,8 +29,9 @@ RunReport::RunReport(const Options& options, const ModelSource& source, const Ru
       flops_(step_flops(source.config, model)) {}
 
 void RunReport::say_plan(int64_t total_steps, int64_t trained) const {
-  say("model    {}, {} parameters, {} trained", source_.random ? "random weights" : source_.directory.string(),
-      parameter_count(source_.config), trained);
+  say("model    {}, {} parameters, {} trained",
+      options_.init == InitOption::kRandom ? "random weights" : source_.directory.string(), parameter_count(source_.config),
+      trained);
   say("data     {}: {} documents to train on, {} to validate on, {} steps of {} x {} tokens", options_.data.string(),
       data_.train.count(Split::kTrain), data_.validation().count(Split::kValidation), total_steps,
       options_.batch_size * options_.grad_accum, options_.seq_len);

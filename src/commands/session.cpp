@@ -90,7 +90,7 @@ void Session<Float>::start(const ModelSource& source, const AdapterSource& adapt
   model.initialize(device);
   if (needs_.training) optimizer.clear(device);
   const uint64_t seed = static_cast<uint64_t>(options.seed);
-  if (source.random || source.directory.empty())
+  if (options.init == InitOption::kRandom || source.directory.empty())
     initialize_weights(device, weight_stream, model.weights(), seed);
   else
     load_weights(device, weight_stream, ModelFiles(source.directory, source.config), model.weights());

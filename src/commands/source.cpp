@@ -17,7 +17,6 @@ std::filesystem::path demo_directory() {
 
 ModelSource open_model(const Options& options, TokenizerNeed need) {
   ModelSource source;
-  source.random = options.init == InitOption::kRandom;
   const bool bare = options.model.empty() && !options.config.empty();
   if (!bare) {
     source.directory = options.model.empty() ? demo_directory() : options.model;

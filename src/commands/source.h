@@ -17,7 +17,6 @@ namespace tll {
 struct ModelSource {
   std::filesystem::path directory;  // empty: there is only a config.json
   std::filesystem::path config_file;
-  bool random = false;  // random weights: nothing is loaded
   LlamaConfig config;
   std::unique_ptr<Tokenizer> tokenizer;  // null: the directory has none, or it is not needed
   std::vector<int32_t> eos;              // ids that end a generated text

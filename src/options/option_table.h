@@ -48,9 +48,9 @@ using WordPairs = std::vector<std::pair<std::string_view, std::string_view>>;
 constexpr unsigned command_bit(Command command) { return 1u << static_cast<int>(command); }
 
 struct OptionRow {
-  std::string_view name;  // words joined by '-'
-  std::string_view section;
-  unsigned commands;  // the commands that take it: bits of command_bit
+  std::string_view name;     // words joined by '-'
+  std::string_view section;  // of help; its rows stand together
+  unsigned commands;         // the commands that take it: bits of command_bit
   Member member;
   std::string_view value = {};  // what stands for the value in help; nothing for flags and choices
   std::string_view help;
@@ -75,9 +75,6 @@ const std::vector<CommandRow>& command_rows();
 const std::vector<OptionRow>& option_rows();
 const CommandRow& command_row(Command);
 Words command_names(unsigned commands = ~0u);  // of these bits of command_bit
-
-// The order in which help shows them.
-const Words& option_sections();
 
 // The row's help, with its demo_default.
 std::string description(const OptionRow&);
