@@ -41,9 +41,8 @@ struct Opened : Descriptor {
 
 std::string read_file(const fs::path& path) {
   const Opened file(path);
-  if (!S_ISREG(file.status.st_mode) && !S_ISFIFO(file.status.st_mode)) {
+  if (!S_ISREG(file.status.st_mode) && !S_ISFIFO(file.status.st_mode))
     bad_file("{}: expected a regular file or a pipe, found a device or socket", path.string());
-  }
   constexpr size_t kChunk = size_t(1) << 20;
   std::string content;
   size_t used = 0;
@@ -65,9 +64,7 @@ MappedFile::MappedFile(const fs::path& path) {
   const size_t size = size_t(file.status.st_size);
   if (size == 0) return;  // mmap refuses a length of 0
   void* mapped = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.number, 0);
-  if (mapped == MAP_FAILED) {
-    fail(kExitFault, "{}: cannot be mapped ({} bytes): {}", path.string(), size, std::strerror(errno));
-  }
+  if (mapped == MAP_FAILED) fail(kExitFault, "{}: cannot be mapped ({} bytes): {}", path.string(), size, std::strerror(errno));
   data_ = {static_cast<std::byte*>(mapped), Unmap{size}};
 }
 
@@ -115,12 +112,10 @@ void AtomicFile::write(std::string_view text) {
 void AtomicFile::commit() {
   TLL_CHECK(descriptor_ >= 0, "{} committed twice", path_.string());
   const bool direct = temporary_.empty();
-  if (!direct && ::fsync(descriptor_) != 0) {
+  if (!direct && ::fsync(descriptor_) != 0)
     fail(kExitFault, "{}: cannot be flushed to the disk: {}", path_.string(), std::strerror(errno));
-  }
-  if (!direct && ::rename(temporary_.c_str(), path_.c_str()) != 0) {
+  if (!direct && ::rename(temporary_.c_str(), path_.c_str()) != 0)
     fail(kExitFault, "{}: cannot be renamed from {}: {}", path_.string(), temporary_.string(), std::strerror(errno));
-  }
   ::close(std::exchange(descriptor_, -1));
   if (direct) return;
   const fs::path parent = path_.has_parent_path() ? path_.parent_path() : fs::path(".");

@@ -53,9 +53,8 @@ double JsonObject::number(const char* key, double absent, double above, double a
   const Json* value = find(key);
   if (!present(key)) return absent;
   const double number = value && value->is_number() ? value->get<double>() : NAN;
-  if (!(number > above && number <= at_most)) {
+  if (!(number > above && number <= at_most))
     wrong(key, fmt::format("a number above {:g} and at most {:g}", above, at_most), value ? *value : Json());
-  }
   return number;
 }
 
@@ -106,9 +105,8 @@ void JsonObject::warn_unknown(std::span<const std::string_view> harmless, std::v
   for (const auto& [key, value] : object_.items()) {
     const bool nothing =
         value.is_null() || value == false || value == 0 || ((value.is_structured() || value.is_string()) && value.size() == 0);
-    if (!nothing && !known_.contains(key) && std::find(harmless.begin(), harmless.end(), key) == harmless.end()) {
+    if (!nothing && !known_.contains(key) && std::find(harmless.begin(), harmless.end(), key) == harmless.end())
       warnings.push_back(fmt::format("{}: key {} is not known and is ignored", where_, in_quotes(key)));
-    }
   }
 }
 

@@ -27,9 +27,8 @@ class PatternTable {
     int regexes = 0;
     for (const auto& [key, value] : patterns) {
       entries_.emplace_back(ModuleSuffix(key, where), value);
-      if (!entries_.back().first.plain() && ++regexes > kMaxRegexes) {
+      if (!entries_.back().first.plain() && ++regexes > kMaxRegexes)
         bad_file("{}: more than {} regular expressions in a rank or alpha pattern", where, kMaxRegexes);
-      }
     }
   }
   double value(const std::string& module) const {
@@ -88,9 +87,8 @@ std::map<size_t, Pair> sort_tensors(const SafetensorsFile& file, const std::vect
 
 std::vector<float> read_floats(const SafetensorsFile& file, const TensorInfo& tensor) {
   const std::string what = fmt::format("{}: tensor {}", file.path().string(), in_quotes(tensor.name));
-  if (tensor.dtype != FileDtype::F32 && tensor.dtype != FileDtype::BF16 && tensor.dtype != FileDtype::F16) {
+  if (tensor.dtype != FileDtype::F32 && tensor.dtype != FileDtype::BF16 && tensor.dtype != FileDtype::F16)
     bad_file("{}: expected F32, BF16 or F16, found {}", what, file_dtype_name(tensor.dtype));
-  }
   std::vector<float> values(size_t(element_count(tensor.shape)));
   convert_tensor({tensor.dtype, tensor.shape, file.bytes(tensor)}, values.data(), DType::f32, what);
   const auto bad = std::find_if(values.begin(), values.end(), [](float x) { return !std::isfinite(x); });
@@ -101,13 +99,11 @@ std::vector<float> read_floats(const SafetensorsFile& file, const TensorInfo& te
 void check_shapes(const SafetensorsFile& file, const Pair& pair, const Module& module) {
   const std::string where = file.path().string();
   const auto &a = pair.a->shape, &b = pair.b->shape;
-  if (a.size() != 2 || a[0] < 1 || a[0] > INT32_MAX || a[1] != module.cols) {
+  if (a.size() != 2 || a[0] < 1 || a[0] > INT32_MAX || a[1] != module.cols)
     bad_file("{}: tensor {}: expected shape [r, {}], found {}", where, in_quotes(pair.a->name), module.cols, shape_text(a));
-  }
-  if (b.size() != 2 || b[0] != module.rows || b[1] != a[0]) {
+  if (b.size() != 2 || b[0] != module.rows || b[1] != a[0])
     bad_file("{}: tensor {}: expected shape [{}, {}], found {}", where, in_quotes(pair.b->name), module.rows, a[0],
              shape_text(b));
-  }
 }
 
 void read_modules(Adapter& adapter, const SafetensorsFile& file, const LlamaConfig& model, const std::string& config_name) {
@@ -118,9 +114,8 @@ void read_modules(Adapter& adapter, const SafetensorsFile& file, const LlamaConf
   const PatternTable ranks(adapter.config.rank_pattern, adapter.config.rank, config_name);
   const PatternTable alphas(adapter.config.alpha_pattern, adapter.config.alpha, config_name);
   for (const auto& [i, pair] : pairs) {
-    if (!named[i]) {
+    if (!named[i])
       bad_file("{}: there is an adapter for {}, which target_modules of {} does not name", where, all[i].name, config_name);
-    }
   }
   int contradictions = 0;
   for (size_t i = 0; i < all.size(); i++) {
@@ -128,16 +123,14 @@ void read_modules(Adapter& adapter, const SafetensorsFile& file, const LlamaConf
     const Module& module = all[i];
     const auto found = pairs.find(i);
     const bool has_a = found != pairs.end() && found->second.a, has_b = found != pairs.end() && found->second.b;
-    if (!has_a || !has_b) {
+    if (!has_a || !has_b)
       bad_file("{}: tensor \"{}\" is missing, but {} names its module", where, peft_name(module, has_a), config_name);
-    }
     const Pair& pair = found->second;
     check_shapes(file, pair, module);
     const int rank = int(pair.a->shape[0]);
-    if (rank != ranks.value(module.name) && contradictions++ == 0) {
+    if (rank != ranks.value(module.name) && contradictions++ == 0)
       adapter.warnings.push_back(fmt::format("{}: {} has rank {}, but {} says {:g}: the tensors' rank is used", where,
                                              module.name, rank, config_name, ranks.value(module.name)));
-    }
     const double alpha = alphas.value(module.name);
     adapter.modules.push_back({module, rank, alpha, lora_scale(alpha, rank, adapter.config.rslora), read_floats(file, *pair.a),
                                read_floats(file, *pair.b)});
@@ -158,9 +151,8 @@ Adapter read_adapter(const fs::path& directory, const LlamaConfig& model) {
   Adapter adapter;
   adapter.config = parse_adapter_config(read_file(config), config.string());
   adapter.warnings = adapter.config.warnings;
-  if (!fs::exists(tensors) && fs::exists(directory / "adapter_model.bin")) {
+  if (!fs::exists(tensors) && fs::exists(directory / "adapter_model.bin"))
     bad_file("{}: expected adapter_model.safetensors, found adapter_model.bin: convert it with PEFT", directory.string());
-  }
   read_modules(adapter, SafetensorsFile(tensors), model, config.string());
   return adapter;
 }

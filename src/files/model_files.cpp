@@ -114,10 +114,9 @@ void ModelFiles::open_index(const fs::path& index) {
     const SafetensorsFile& file = files_.emplace_back(path);
     for (const TensorInfo& info : file.tensors()) {
       const auto [other, added] = places_.emplace(info.name, Place{&file, &info});
-      if (!added) {
+      if (!added)
         bad_file("{}: tensor {} is in two files, {} and {}", where, in_quotes(info.name),
                  other->second.file->path().filename().string(), in_quotes(name));
-      }
       if (!map->contains(info.name)) unmapped.push_back(info.name);
     }
     for (const std::string& tensor : tensors) {
@@ -148,12 +147,11 @@ void ModelFiles::check_tied_head(const LlamaConfig& config) {
       embedding->second.file->forget(a);
       head->second.file->forget(b);
     }
-    if (!equal) {
+    if (!equal)
       bad_file(
           "{}: tie_word_embeddings is true, but {} differs from {}: set it to false in config.json to use both, or remove the "
           "head",
           directory_.string(), kHead, kEmbedding);
-    }
   }
   places_.erase(kHead);
 }
@@ -161,21 +159,18 @@ void ModelFiles::check_tied_head(const LlamaConfig& config) {
 void ModelFiles::check(const LlamaConfig& config) {
   const std::vector<WeightSpec> specs = weight_specs(config);
   for (const auto& [name, place] : places_) {
-    if (quantised_name(name)) {
+    if (quantised_name(name))
       bad_file("{}: tensor {} belongs to quantised weights, which cannot be read; give the original model",
                place.file->path().string(), in_quotes(name));
-    }
   }
   for (const WeightSpec& spec : specs) {
     const Place& p = place(spec.name);
     const std::string file = p.file->path().string();
-    if (!floating(p.info->dtype)) {
+    if (!floating(p.info->dtype))
       bad_file("{}: tensor {}: expected BF16, F16 or F32, found {}", file, spec.name, file_dtype_name(p.info->dtype));
-    }
-    if (p.info->shape != spec.shape) {
+    if (p.info->shape != spec.shape)
       bad_file("{}: tensor {}: expected shape {} by config.json, found {}", file, spec.name, shape_text(spec.shape),
                shape_text(p.info->shape));
-    }
   }
   std::set<std::string_view> expected;
   for (const WeightSpec& spec : specs) expected.insert(spec.name);
@@ -184,10 +179,9 @@ void ModelFiles::check(const LlamaConfig& config) {
     if (!expected.contains(name) && !name.ends_with("rotary_emb.inv_freq")) unused.push_back(name);
   }
   constexpr size_t kShown = 5;
-  for (size_t i = 0; i < std::min(unused.size(), kShown); i++) {
+  for (size_t i = 0; i < std::min(unused.size(), kShown); i++)
     warnings_.push_back(
         fmt::format("{}: tensor {} is not part of the model: not used", directory_.string(), in_quotes(unused[i])));
-  }
   if (unused.size() > kShown)
     warnings_.push_back(fmt::format("{}: and {} more such tensors", directory_.string(), unused.size() - kShown));
 }

@@ -42,9 +42,8 @@ class HeaderReader : public JsonEvents {
   }
   bool close_object() override {
     if (ignore(-1)) return true;
-    if (state_ == State::entry && seen_ != kAllFields) {
+    if (state_ == State::entry && seen_ != kAllFields)
       wrong(fmt::format("\"{}\" is missing", !(seen_ & kDtype) ? "dtype" : !(seen_ & kShape) ? "shape" : "data_offsets"));
-    }
     state_ = state_ == State::root ? State::outside : State::root;
     return true;
   }
@@ -93,9 +92,8 @@ class HeaderReader : public JsonEvents {
   bool string(std::string& value) override {
     if (ignore(0)) return true;
     if (state_ == State::metadata) {
-      if (!metadata_.emplace(metadata_key_, std::move(value)).second) {
+      if (!metadata_.emplace(metadata_key_, std::move(value)).second)
         refuse(fmt::format("the key {} of {} appears twice", in_quotes(metadata_key_), kMetadata));
-      }
     } else if (state_ == State::entry && field_ == kDtype) {
       const auto row = std::find_if(std::begin(kDtypes), std::end(kDtypes), [&](const DtypeRow& r) { return value == r.name; });
       if (row == std::end(kDtypes)) wrong(fmt::format("unknown dtype {}", in_quotes(value)));
@@ -202,12 +200,10 @@ SafetensorsFile::SafetensorsFile(const fs::path& path) : path_(path), file_(path
   if (all.size() < 8) bad_file("{}: {} bytes are too few for a safetensors file", path.string(), all.size());
   uint64_t header = 0;
   for (size_t i = 0; i < 8; i++) header |= uint64_t(all[i]) << (8 * i);
-  if (header > kMaxHeader) {
+  if (header > kMaxHeader)
     bad_file("{}: byte 0: header length {} is above {}: not a safetensors file", path.string(), header, kMaxHeader);
-  }
-  if (header > all.size() - 8) {
+  if (header > all.size() - 8)
     bad_file("{}: byte 0: header length {} exceeds the file of {} bytes: truncated?", path.string(), header, all.size());
-  }
   data_begin_ = 8 + size_t(header);
   HeaderReader({reinterpret_cast<const char*>(all.data()) + 8, size_t(header)}, path, tensors_, metadata_);
 
@@ -220,20 +216,17 @@ SafetensorsFile::SafetensorsFile(const fs::path& path) : path_(path), file_(path
   for (size_t i = 0; i < tensors_.size(); i++) {
     const TensorInfo& t = tensors_[i];
     if (!by_name_.emplace(t.name, i).second) bad_file("{}: tensor {} appears twice", path.string(), in_quotes(t.name));
-    if (t.begin != expected || t.end < t.begin) {
+    if (t.begin != expected || t.end < t.begin)
       bad_file("{}: tensor {}: data_offsets [{}, {}], but the data before it ends at {}: a hole or an overlap", path.string(),
                in_quotes(t.name), t.begin, t.end, expected);
-    }
-    if (const uint64_t size = byte_size(t, path); t.end - t.begin != size) {
+    if (const uint64_t size = byte_size(t, path); t.end - t.begin != size)
       bad_file("{}: tensor {}: {} of {} takes {} bytes, but data_offsets [{}, {}] hold {}", path.string(), in_quotes(t.name),
                shape_text(t.shape), file_dtype_name(t.dtype), size, t.begin, t.end, t.end - t.begin);
-    }
     expected = t.end;
   }
-  if (const uint64_t data = all.size() - data_begin_; data != expected) {
+  if (const uint64_t data = all.size() - data_begin_; data != expected)
     bad_file("{}: the tensors end at byte {} of the data, but the file has {} bytes of data: {}", path.string(), expected, data,
              data < expected ? "truncated" : "trailing bytes");
-  }
 }
 
 const TensorInfo* SafetensorsFile::find(std::string_view name) const {
@@ -259,9 +252,8 @@ SafetensorsWriter::SafetensorsWriter(const fs::path& path, const std::vector<Ten
             [](const TensorInfo& a, const TensorInfo& b) { return a.dtype != b.dtype ? a.dtype > b.dtype : a.name < b.name; });
   const auto text = [](const std::string& s) { return Json(s).dump(-1, ' ', false, Json::error_handler_t::replace); };
   std::string header = "{";
-  for (const auto& [key, value] : metadata) {
+  for (const auto& [key, value] : metadata)
     header += fmt::format("{}{}:{}", header.size() == 1 ? fmt::format("\"{}\":{{", kMetadata) : ",", text(key), text(value));
-  }
   if (!metadata.empty()) header += '}';
   std::unordered_set<std::string_view> names;
   for (TensorInfo& t : order_) {

@@ -96,10 +96,9 @@ if [[ $funcstack[1] == _train_llama_lora ]]; then _train_llama_lora "$@"; else c
 
 std::string fish_completion() {
   std::string out = "complete -c train_llama_lora -f\n";
-  for (const CommandRow& row : command_rows()) {
+  for (const CommandRow& row : command_rows())
     out +=
         fmt::format("complete -c train_llama_lora -n __fish_use_subcommand -a {} -d '{}'\n", row.name, quoted(row.summary, "\\"));
-  }
   out += fmt::format("complete -c train_llama_lora -n '__fish_seen_subcommand_from help' -a '{}'\n", commands());
   out += fmt::format("complete -c train_llama_lora -n '__fish_seen_subcommand_from completion' -a '{}'\n", shells());
   for (const OptionRow& row : option_rows()) {
@@ -107,9 +106,8 @@ std::string fish_completion() {
     const bool trains = row.taken_by(Command::kTrain);
     const Words named = command_names(trains ? ~row.commands : row.commands);
     std::string condition;
-    if (!named.empty()) {
+    if (!named.empty())
       condition = fmt::format(" -n '{}__fish_seen_subcommand_from {}'", trains ? "not " : "", fmt::join(named, " "));
-    }
     std::string argument;
     if (is_path(row)) argument = row.bare.empty() ? " -r -F" : " -F";
     if (!is_path(row) && !row.is_flag()) argument = fmt::format(" -x -a '{}'", fmt::join(row.choices, " "));

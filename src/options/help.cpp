@@ -119,9 +119,8 @@ std::string man_page() {
   std::string out = fmt::format(".TH TRAIN_LLAMA_LORA 1\n.SH NAME\n{} \\- {}\n.SH SYNOPSIS\n.B {}\n[COMMAND] [OPTIONS]\n",
                                 kProgram, escaped_roff(kTagline), kProgram);
   out += fmt::format(".SH DESCRIPTION\nWithout a command it trains. {}\n.SH COMMANDS\n", escaped_roff(kSpelling));
-  for (const CommandRow& row : command_rows()) {
+  for (const CommandRow& row : command_rows())
     out += fmt::format(".TP\n.B {} {}\n{}\n", row.name, escaped_roff(row.topic), escaped_roff(row.summary));
-  }
   out += ".SH OPTIONS\n";
   std::string_view section;
   for (const OptionRow& option : option_rows()) {
@@ -131,9 +130,8 @@ std::string man_page() {
                        escaped_roff(explanation(option, first)), fmt::join(command_names(option.commands), ", "));
   }
   out += ".SH EXAMPLES\n";
-  for (const CommandRow& row : command_rows()) {
+  for (const CommandRow& row : command_rows())
     out += fmt::format(".TP\n.B {} {}\n{}\n", kProgram, escaped_roff(row.example), escaped_roff(row.example_says));
-  }
   return out + fmt::format(".SH EXIT STATUS\n{}\n", escaped_roff(kExitCodes));
 }
 

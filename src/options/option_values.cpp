@@ -174,9 +174,8 @@ bool accepts_value(const OptionRow& row, std::string_view text) {
 }
 
 void set_value(const OptionRow& row, Options& options, std::string_view text, std::string_view typed) {
-  if (std::find(row.later.begin(), row.later.end(), canonical(row, text)) != row.later.end()) {
+  if (std::find(row.later.begin(), row.later.end(), canonical(row, text)) != row.later.end())
     fail(kExitUsage, "{} {} is not in this version; expected {}", typed, text, expected_value(row));
-  }
   if (!read_value(row, options, text)) fail(kExitUsage, "{} expects {}, found '{}'", typed, expected_value(row), text);
 }
 

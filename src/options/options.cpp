@@ -124,9 +124,8 @@ class Parser {
 
   void read_option() {
     const std::string& argument = arguments_[next_++];
-    if (argument.empty() || argument[0] != '-') {
+    if (argument.empty() || argument[0] != '-')
       fail(kExitUsage, "found '{}' where an option was expected; options begin with --, and the command comes first", argument);
-    }
     const size_t equals = argument.find('=');
     const std::string typed = argument.substr(0, equals);
     const size_t dashes = std::min(typed.size(), typed.find_first_not_of('-'));
@@ -134,10 +133,9 @@ class Parser {
     const Match match = dashes == 2 || typed == "-h" ? find_option(name) : Match{};
     if (match.row == nullptr) unknown_option(typed, name, options_.command);
     const OptionRow& row = *match.row;
-    if (!row.taken_by(options_.command)) {
+    if (!row.taken_by(options_.command))
       fail(kExitUsage, "{} is not an option of {}; it is one of {}", typed, command_name(options_.command),
            fmt::join(command_names(row.commands), ", "));
-    }
 
     std::optional<std::string> value;
     if (equals != std::string::npos) value = argument.substr(equals + 1);
@@ -172,13 +170,11 @@ class Parser {
 
   void require_options() const {
     for (const OptionRow& row : option_rows()) {
-      if ((row.required & command_bit(options_.command)) && !options_.given(row.name)) {
+      if ((row.required & command_bit(options_.command)) && !options_.given(row.name))
         fail(kExitUsage, "{} needs --{} {}: {}", command_name(options_.command), row.name, row.value, description(row));
-      }
     }
-    if (options_.command == Command::kCompletion && options_.topic.empty()) {
+    if (options_.command == Command::kCompletion && options_.topic.empty())
       fail(kExitUsage, "completion needs a shell: {}", command_row(Command::kCompletion).topic);
-    }
   }
 
   const std::vector<std::string>& arguments_;
