@@ -7,7 +7,7 @@
 #include <filesystem>
 #include <new>
 
-#include "src/base/standard_streams.h"
+#include "src/base/process.h"
 #include "src/commands/commands.h"
 #include "src/commands/training_run.h"
 #include "src/options/help.h"

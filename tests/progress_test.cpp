@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "src/base/check.h"
-#include "src/base/signals.h"
+#include "src/base/process.h"
 #include "src/base/units.h"
 #include "tests/allocations.h"
 

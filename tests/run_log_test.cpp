@@ -152,8 +152,8 @@ TEST_F(MetricsLogTest, AFullDiskIsSaid) {
 
 TEST_F(MetricsLogTest, RunRecord) {
   const fs::path path = path_ / "run.json";
-  write_run_record(
-      path, {.options = {{"lr", 0.5}, {"model", "caf\xe9"}}, .plan = {{"total", 7}}, .device = {}, .measured = {}, .result = {}});
+  const Json options = {{"lr", 0.5}, {"model", "caf\xe9"}}, plan = {{"total", 7}};
+  write_json(path, {{"options", options}, {"plan", plan}, {"device", nullptr}, {"measured", nullptr}, {"result", nullptr}});
   const Json json = Json::parse(read_file(path));
   EXPECT_EQ(json.at("options").at("lr"), 0.5);
   EXPECT_EQ(json.at("options").at("model"), "caf\xef\xbf\xbd");
@@ -177,9 +177,7 @@ TEST_F(MemoryProbe, ThisMachine) {
   const MachineMemory memory = machine_memory();
   EXPECT_GT(memory.available, 64 << 20);
   EXPECT_LE(memory.available, memory.total);
-  const Processor found = processor();
-  EXPECT_GE(found.cores, 1);
-  EXPECT_GE(found.threads, found.cores);
+  EXPECT_GE(processor().threads, 1);
 }
 
 TEST_F(MemoryProbe, ControlGroups) {
@@ -216,10 +214,7 @@ TEST_F(MemoryProbe, ProcessorAndQuota) {
   const Processor found = processor(path_);
   EXPECT_EQ(found.model, "A CPU @ 2 GHz");
   EXPECT_EQ(found.features, "avx2 avx512f avx512_bf16 amx_tile");
-  EXPECT_TRUE(found.has("avx512f"));
-  EXPECT_FALSE(found.has("avx512"));
   EXPECT_EQ(found.threads, processor().threads) << "as many as this process may use";
-  EXPECT_LE(found.cores, found.threads);
   write("proc/self/cgroup", "0::/\n");
   write("sys/fs/cgroup/cpu.max", "150000 100000\n");
   EXPECT_EQ(processor(path_).threads, std::min(2, found.threads));

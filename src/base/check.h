@@ -26,7 +26,7 @@ enum ExitCode : int {
 };
 
 // The message says what was expected, what was found, where, and what to do. It is one line, without the prefix "error: ", which
-// report() adds (src/base/standard_streams.h).
+// report() adds (src/base/process.h).
 struct Error : std::runtime_error {
   Error(ExitCode code, const std::string& message) : std::runtime_error(message), exit_code(code) {}
   ExitCode exit_code;

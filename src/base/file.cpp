@@ -20,36 +20,29 @@ namespace fs = std::filesystem;
 
 // Closes the descriptor, also when an error is thrown.
 struct Descriptor {
-  int number = -1;
+  int number;
   ~Descriptor() {
     if (number >= 0) ::close(number);
   }
 };
 
-// Opens for reading. Error (kExitBadFile) with the reason.
-int open_to_read(const fs::path& path, struct stat* status, int flags = 0) {
-  const int number = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | flags);
-  if (number < 0) {
-    if (errno == ENOENT) bad_file("{}: no such file", path.string());
-    bad_file("{}: cannot be opened: {}", path.string(), std::strerror(errno));
+// Opened for reading, and no directory. Error (kExitBadFile) with the reason.
+struct Opened : Descriptor {
+  explicit Opened(const fs::path& path, int flags = 0) : Descriptor{::open(path.c_str(), O_RDONLY | O_CLOEXEC | flags)} {
+    if (number < 0 && errno == ENOENT) bad_file("{}: no such file", path.string());
+    if (number < 0) bad_file("{}: cannot be opened: {}", path.string(), std::strerror(errno));
+    if (::fstat(number, &status) != 0) bad_file("{}: cannot be examined: {}", path.string(), std::strerror(errno));
+    if (S_ISDIR(status.st_mode)) bad_file("{}: expected a file, found a directory", path.string());
   }
-  if (::fstat(number, status) != 0) {
-    const int reason = errno;
-    ::close(number);
-    bad_file("{}: cannot be examined: {}", path.string(), std::strerror(reason));
-  }
-  return number;
-}
+  struct stat status;
+};
 
 }  // namespace
 
 std::string read_file(const fs::path& path) {
-  struct stat status;
-  const Descriptor file{open_to_read(path, &status)};
-  if (S_ISDIR(status.st_mode)) bad_file("{}: expected a file, found a directory", path.string());
-  if (!S_ISREG(status.st_mode) && !S_ISFIFO(status.st_mode)) {
+  const Opened file(path);
+  if (!S_ISREG(file.status.st_mode) && !S_ISFIFO(file.status.st_mode))
     bad_file("{}: expected a regular file or a pipe, found a device or socket", path.string());
-  }
   constexpr size_t kChunk = size_t(1) << 20;
   std::string content;
   size_t used = 0;
@@ -66,38 +59,24 @@ std::string read_file(const fs::path& path) {
 }
 
 MappedFile::MappedFile(const fs::path& path) {
-  struct stat status;
-  const Descriptor file{open_to_read(path, &status, O_NONBLOCK)};  // without O_NONBLOCK, opening a pipe waits for a writer
-  if (S_ISDIR(status.st_mode)) bad_file("{}: expected a file, found a directory", path.string());
-  if (!S_ISREG(status.st_mode)) bad_file("{}: expected a regular file, found a pipe, device or socket", path.string());
-  size_ = size_t(status.st_size);
-  if (size_ == 0) return;  // mmap refuses a length of 0
-  void* mapped = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.number, 0);
-  if (mapped == MAP_FAILED) {
-    fail(kExitFault, "{}: cannot be mapped ({} bytes): {}", path.string(), status.st_size, std::strerror(errno));
-  }
-  data_ = static_cast<std::byte*>(mapped);
+  const Opened file(path, O_NONBLOCK);  // without O_NONBLOCK, opening a pipe waits for a writer
+  if (!S_ISREG(file.status.st_mode)) bad_file("{}: expected a regular file, found a pipe, device or socket", path.string());
+  const size_t size = size_t(file.status.st_size);
+  if (size == 0) return;  // mmap refuses a length of 0
+  void* mapped = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.number, 0);
+  if (mapped == MAP_FAILED) fail(kExitFault, "{}: cannot be mapped ({} bytes): {}", path.string(), size, std::strerror(errno));
+  data_ = {static_cast<std::byte*>(mapped), Unmap{size}};
 }
 
-MappedFile::~MappedFile() {
-  if (data_ != nullptr) ::munmap(data_, size_);
-}
-
-MappedFile::MappedFile(MappedFile&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
-
-MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
-  std::swap(data_, other.data_);
-  std::swap(size_, other.size_);
-  return *this;
-}
+void MappedFile::Unmap::operator()(std::byte* data) const { ::munmap(data, size); }
 
 void MappedFile::forget(size_t begin, size_t size) const {
-  TLL_CHECK(begin <= size_ && size <= size_ - begin, "begin {} size {} of {}", begin, size, size_);
+  const size_t all = bytes().size();
+  TLL_CHECK(begin <= all && size <= all - begin, "begin {} size {} of {}", begin, size, all);
   const size_t page = size_t(::sysconf(_SC_PAGESIZE));
   const size_t first = (begin + page - 1) / page * page;
   const size_t last = (begin + size) / page * page;
-  if (first < last) ::madvise(data_ + first, last - first, MADV_DONTNEED);
+  if (first < last) ::madvise(data_.get() + first, last - first, MADV_DONTNEED);
 }
 
 AtomicFile::AtomicFile(const fs::path& path) {
@@ -125,32 +104,33 @@ AtomicFile::~AtomicFile() {
   if (!temporary_.empty()) ::unlink(temporary_.c_str());
 }
 
-void AtomicFile::write(const void* data, size_t size) {
+void AtomicFile::write(std::string_view text) {
   TLL_CHECK(descriptor_ >= 0, "{} written after commit", path_.string());
-  const char* next = static_cast<const char*>(data);
-  while (size > 0) {
-    const ssize_t put = ::write(descriptor_, next, size);
-    if (put < 0 && errno == EINTR) continue;
-    if (put < 0) fail(kExitFault, "{}: cannot be written: {}", path_.string(), std::strerror(errno));
-    next += put;
-    size -= size_t(put);
-  }
+  if (!write_all(descriptor_, text)) fail(kExitFault, "{}: cannot be written: {}", path_.string(), std::strerror(errno));
 }
 
 void AtomicFile::commit() {
   TLL_CHECK(descriptor_ >= 0, "{} committed twice", path_.string());
   const bool direct = temporary_.empty();
-  if (!direct && ::fsync(descriptor_) != 0) {
+  if (!direct && ::fsync(descriptor_) != 0)
     fail(kExitFault, "{}: cannot be flushed to the disk: {}", path_.string(), std::strerror(errno));
-  }
-  if (!direct && ::rename(temporary_.c_str(), path_.c_str()) != 0) {
+  if (!direct && ::rename(temporary_.c_str(), path_.c_str()) != 0)
     fail(kExitFault, "{}: cannot be renamed from {}: {}", path_.string(), temporary_.string(), std::strerror(errno));
-  }
   ::close(std::exchange(descriptor_, -1));
   if (direct) return;
   const fs::path parent = path_.has_parent_path() ? path_.parent_path() : fs::path(".");
   const Descriptor directory{::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
   if (directory.number >= 0) ::fsync(directory.number);  // some file systems cannot; the rename is done anyway
+}
+
+bool write_all(int descriptor, std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t put = ::write(descriptor, text.data(), text.size());
+    if (put < 0 && errno == EINTR) continue;
+    if (put <= 0) return false;
+    text.remove_prefix(size_t(put));
+  }
+  return true;
 }
 
 void write_file_atomic(const fs::path& path, std::string_view content) {

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <filesystem>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -21,21 +22,19 @@ std::string read_file(const std::filesystem::path& path);
 class MappedFile {
  public:
   explicit MappedFile(const std::filesystem::path& path);
-  ~MappedFile();
-  MappedFile(MappedFile&& other) noexcept;
-  MappedFile& operator=(MappedFile&& other) noexcept;
-  MappedFile(const MappedFile&) = delete;
-  MappedFile& operator=(const MappedFile&) = delete;
 
-  std::span<const std::byte> bytes() const { return {data_, size_}; }
+  std::span<const std::byte> bytes() const { return {data_.get(), data_.get_deleter().size}; }
 
   // Removes the whole pages inside [begin, begin + size) from resident memory, for a large file that is read once. The bytes
   // stay valid: the next access reads them again.
   void forget(size_t begin, size_t size) const;
 
  private:
-  std::byte* data_ = nullptr;
-  size_t size_ = 0;
+  struct Unmap {
+    size_t size;  // 0 where nothing is mapped
+    void operator()(std::byte* data) const;
+  };
+  std::unique_ptr<std::byte, Unmap> data_;
 };
 
 // Writes to a temporary file in the same directory. commit() flushes it to the disk, renames it over `path` and flushes the
@@ -48,8 +47,8 @@ class AtomicFile {
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
 
-  void write(const void* data, size_t size);
-  void write(std::string_view text) { write(text.data(), text.size()); }
+  void write(const void* data, size_t size) { write({static_cast<const char*>(data), size}); }
+  void write(std::string_view text);
   void commit();
 
  private:
@@ -58,6 +57,8 @@ class AtomicFile {
   int descriptor_ = -1;
 };
 
+// Writes the whole text, also where signals interrupt it. False, with the reason in errno, if it cannot.
+bool write_all(int descriptor, std::string_view text);
 void write_file_atomic(const std::filesystem::path& path, std::string_view content);
 
 }  // namespace tll

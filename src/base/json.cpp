@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "src/base/check.h"
+#include "src/base/file.h"
 
 namespace tll {
 namespace {
@@ -33,56 +34,28 @@ struct CountingPointer {
 
 }  // namespace
 
-// Sits between nlohmann's parser and a handler. Limits the depth and words the errors.
-class JsonLimits : public nlohmann::json_sax<Json> {
- public:
-  JsonLimits(JsonEvents& events, nlohmann::json_sax<Json>& handler) : events_(events), handler_(handler) {}
-
-  bool null() override { return handler_.null(); }
-  bool boolean(bool value) override { return handler_.boolean(value); }
-  bool number_integer(int64_t value) override { return handler_.number_integer(value); }
-  bool number_unsigned(uint64_t value) override { return handler_.number_unsigned(value); }
-  bool number_float(double value, const std::string& text) override { return handler_.number_float(value, text); }
-  bool string(std::string& value) override { return handler_.string(value); }
-  bool binary(Json::binary_t& value) override { return handler_.binary(value); }
-  bool key(std::string& value) override { return handler_.key(value); }
-  bool start_object(size_t size) override { return deeper() && handler_.start_object(size); }
-  bool start_array(size_t size) override { return deeper() && handler_.start_array(size); }
-  bool end_object() override { return --depth_, handler_.end_object(); }
-  bool end_array() override { return --depth_, handler_.end_array(); }
-
-  bool parse_error(size_t position, const std::string& last_token, const nlohmann::detail::exception& error) override {
-    if (events_.text_.empty()) bad_file("{}: expected JSON, found nothing", events_.where_);
-    std::string reason = error.what();  // "[...] parse error at line 1, column 2: <reason>; last read: '<bytes>'; expected ..."
-    if (const size_t start = reason.find(": "); start != std::string::npos) reason = reason.substr(start + 2);
-    if (const size_t end = reason.find("; last read"); end != std::string::npos) reason.resize(end);
-    if (reason.find("number overflow") != std::string::npos) reason = "number too large";  // the original repeats all digits
-    events_.next_ = events_.text_.data() + std::min(position, events_.text_.size());
-    events_.refuse(fmt::format("not valid JSON: {}, found {}", reason, in_quotes(last_token, 40)));
-  }
-
- private:
-  bool deeper() {
-    if (++depth_ > events_.max_depth_) {
-      events_.refuse(fmt::format("arrays and objects nested deeper than {} levels", events_.max_depth_));
-    }
-    return true;
-  }
-
-  JsonEvents& events_;
-  nlohmann::json_sax<Json>& handler_;
-  int depth_ = 0;
-};
-
-void JsonEvents::read(nlohmann::json_sax<Json>& handler) {
+void JsonEvents::read() {
   next_ = text_.data();
   if (text_.starts_with("\xEF\xBB\xBF")) refuse("expected JSON, found a byte-order mark");
   if (const size_t nul = text_.find('\0'); nul != std::string_view::npos) {  // the parser would take it for the end
     next_ = text_.data() + nul + 1;
     refuse("expected JSON, found a NUL byte");
   }
-  JsonLimits limits(*this, handler);
-  Json::sax_parse(CountingPointer{text_.data(), &next_}, CountingPointer{text_.data() + text_.size(), &next_}, &limits);
+  Json::sax_parse(CountingPointer{text_.data(), &next_}, CountingPointer{text_.data() + text_.size(), &next_}, this);
+}
+
+bool JsonEvents::parse_error(size_t position, const std::string& last_token, const nlohmann::detail::exception& error) {
+  if (text_.empty()) bad_file("{}: expected JSON, found nothing", where_);
+  std::string reason = error.what();  // "[...] parse error at line 1, column 2: <reason>; last read: '<bytes>'; expected ..."
+  if (const size_t start = reason.find(": "); start != std::string::npos) reason = reason.substr(start + 2);
+  if (const size_t end = reason.find("; last read"); end != std::string::npos) reason.resize(end);
+  if (reason.find("number overflow") != std::string::npos) reason = "number too large";  // the original repeats all digits
+  next_ = text_.data() + std::min(position, text_.size());
+  refuse(fmt::format("not valid JSON: {}, found {}", reason, in_quotes(last_token, 40)));
+}
+
+void JsonEvents::deeper() {
+  if (++depth_ > max_depth_) refuse(fmt::format("arrays and objects nested deeper than {} levels", max_depth_));
 }
 
 void JsonEvents::refuse(const std::string& message) const {
@@ -98,9 +71,10 @@ namespace {
 // Builds a tree of either kind. An ordered object is a plain list, to which keys are appended without a search. So each open
 // object has a set of its keys, to find duplicates.
 template <class Tree>
-class TreeBuilder : public nlohmann::json_sax<Json> {
+class TreeBuilder : public JsonEvents {
  public:
-  TreeBuilder(JsonEvents& events, Tree& root) : events_(events), root_(root) {}
+  TreeBuilder(std::string_view text, const std::string& where, int max_depth) : JsonEvents(text, where, 0, max_depth) { read(); }
+  Tree root;
 
   bool null() override { return add(nullptr); }
   bool boolean(bool value) override { return add(value); }
@@ -108,16 +82,13 @@ class TreeBuilder : public nlohmann::json_sax<Json> {
   bool number_unsigned(uint64_t value) override { return add(value); }
   bool number_float(double value, const std::string&) override { return add(value); }
   bool string(std::string& value) override { return add(std::move(value)); }
-  bool binary(Json::binary_t&) override { return false; }  // JSON text has none
-  bool start_object(size_t) override { return open(Tree::object()); }
-  bool start_array(size_t) override { return open(Tree::array()); }
-  bool end_object() override { return close(); }
-  bool end_array() override { return close(); }
-  // Never called: JsonLimits throws.
-  bool parse_error(size_t, const std::string&, const nlohmann::detail::exception&) override { return false; }
+  bool open_object() override { return open(Tree::object()); }
+  bool open_array() override { return open(Tree::array()); }
+  bool close_object() override { return close(); }
+  bool close_array() override { return close(); }
 
   bool key(std::string& name) override {
-    if (!open_.back().keys.insert(name).second) events_.refuse(fmt::format("the key {} appears twice", in_quotes(name)));
+    if (!open_.back().keys.insert(name).second) refuse(fmt::format("the key {} appears twice", in_quotes(name)));
     key_ = std::move(name);
     return true;
   }
@@ -131,8 +102,8 @@ class TreeBuilder : public nlohmann::json_sax<Json> {
   template <class Value>
   Tree* place(Value&& value) {
     if (open_.empty()) {
-      root_ = std::forward<Value>(value);
-      return &root_;
+      root = std::forward<Value>(value);
+      return &root;
     }
     Tree& parent = *open_.back().value;
     if (parent.is_array()) return &parent.emplace_back(std::forward<Value>(value));
@@ -157,20 +128,9 @@ class TreeBuilder : public nlohmann::json_sax<Json> {
     return true;
   }
 
-  JsonEvents& events_;
-  Tree& root_;
   std::vector<Level> open_;
   std::string key_;
 };
-
-template <class Tree>
-Tree parse(std::string_view text, const std::string& where, int max_depth) {
-  Tree root;
-  JsonEvents events(text, where, 0, max_depth);
-  TreeBuilder<Tree> builder(events, root);
-  events.read(builder);
-  return root;
-}
 
 // Length of the UTF-8 sequence at the start of text; 0 if it is not valid (RFC 3629).
 size_t utf8_length(std::string_view text) {
@@ -192,10 +152,16 @@ size_t utf8_length(std::string_view text) {
 
 }  // namespace
 
-Json parse_json(std::string_view text, const std::string& where, int max_depth) { return parse<Json>(text, where, max_depth); }
+Json parse_json(std::string_view text, const std::string& where, int max_depth) {
+  return TreeBuilder<Json>(text, where, max_depth).root;
+}
 
 OrderedJson parse_ordered_json(std::string_view text, const std::string& where, int max_depth) {
-  return parse<OrderedJson>(text, where, max_depth);
+  return TreeBuilder<OrderedJson>(text, where, max_depth).root;
+}
+
+void write_json(const std::filesystem::path& path, const Json& value) {
+  write_file_atomic(path, value.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
 std::string in_quotes(std::string_view text, size_t max_bytes) {

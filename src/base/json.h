@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
@@ -20,25 +21,42 @@ inline constexpr int kMaxJsonDepth = 127;  // arrays and objects inside each oth
 Json parse_json(std::string_view text, const std::string& where, int max_depth = kMaxJsonDepth);
 OrderedJson parse_ordered_json(std::string_view text, const std::string& where, int max_depth = kMaxJsonDepth);
 
-// The same as a sequence of events, for a reader that must not build a tree (a header with a million entries). The same errors,
-// except that the handler itself must look for duplicate keys. It calls refuse() for whatever it does not accept.
-class JsonEvents {
+// Parses with the same errors, but as a sequence of events, for a reader that must not build a tree (a header with a million
+// entries). The reader derives from this class, looks for duplicate keys itself, and calls refuse() for whatever it does not
+// accept.
+class JsonEvents : public nlohmann::json_sax<Json> {
  public:
   // `base`: offset of `text` in the file. If it is above 0, errors name the byte in the file and no line.
   JsonEvents(std::string_view text, std::string where, size_t base = 0, int max_depth = kMaxJsonDepth)
       : text_(text), where_(std::move(where)), base_(base), max_depth_(max_depth) {}
 
-  void read(nlohmann::json_sax<Json>& handler);
+  void read();
   [[noreturn]] void refuse(const std::string& message) const;  // the place is the last byte that was read
 
+  virtual bool open_object() = 0;
+  virtual bool close_object() = 0;
+  virtual bool open_array() = 0;
+  virtual bool close_array() = 0;
+
+  bool start_object(size_t) final { return deeper(), open_object(); }
+  bool start_array(size_t) final { return deeper(), open_array(); }
+  bool end_object() final { return --depth_, close_object(); }
+  bool end_array() final { return --depth_, close_array(); }
+  bool binary(Json::binary_t&) final { return false; }  // JSON text has none
+  bool parse_error(size_t position, const std::string& last_token, const nlohmann::detail::exception& error) final;
+
  private:
-  friend class JsonLimits;
+  void deeper();
+
   std::string_view text_;
   std::string where_;
   size_t base_;
-  int max_depth_;
+  int max_depth_, depth_ = 0;
   const char* next_ = nullptr;  // in text_: the first byte not read yet
 };
+
+// Writes the value, indented, atomically. Bytes that are not UTF-8, which a path may have, become U+FFFD.
+void write_json(const std::filesystem::path& path, const Json& value);
 
 // The text in quotes, for a message: one line, cut after max_bytes. Control characters and bytes that are not UTF-8 are escaped.
 std::string in_quotes(std::string_view text, size_t max_bytes = 100);

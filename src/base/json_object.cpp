@@ -8,10 +8,15 @@
 
 namespace tll {
 
+namespace {
+
+// The value of an integer of at most 64 bits; nothing for other values.
 std::optional<int64_t> as_integer(const Json& value) {
   if (value.is_number_unsigned() && value.get<uint64_t>() > uint64_t(std::numeric_limits<int64_t>::max())) return std::nullopt;
   return value.is_number_integer() ? std::optional(value.get<int64_t>()) : std::nullopt;
 }
+
+}  // namespace
 
 std::string shown(const Json& value) {
   if (value.is_object()) return value.empty() ? "{}" : "an object";
@@ -48,9 +53,8 @@ double JsonObject::number(const char* key, double absent, double above, double a
   const Json* value = find(key);
   if (!present(key)) return absent;
   const double number = value && value->is_number() ? value->get<double>() : NAN;
-  if (!(number > above && number <= at_most)) {
+  if (!(number > above && number <= at_most))
     wrong(key, fmt::format("a number above {:g} and at most {:g}", above, at_most), value ? *value : Json());
-  }
   return number;
 }
 
@@ -76,23 +80,33 @@ std::vector<std::string> JsonObject::strings(const char* key) {
   return value->get<std::vector<std::string>>();
 }
 
-void JsonObject::refuse(std::span<const RefusedKey> keys) {
-  for (const RefusedKey& refused : keys) {
-    const std::string key(refused.key);
-    const Json* value = find(key.c_str());
-    if (value && *value != Json::parse(refused.off)) {
-      bad_file("{}: key \"{}\" is {}: this changes the mathematics, and is not implemented", where_, key, shown(*value));
-    }
+std::vector<int64_t> JsonObject::integers(const char* key, int64_t least, std::string_view expected) {
+  std::vector<int64_t> found;
+  const Json* value = find(key);
+  if (!value) return found;
+  for (const Json& item : value->is_array() ? *value : Json::array({*value})) {
+    const std::optional<int64_t> integer = as_integer(item);
+    if (!integer || *integer < least) wrong(key, expected, item);
+    found.push_back(*integer);
   }
+  return found;
+}
+
+void JsonObject::refuse(std::span<const RefusedKeys> rows) {
+  for (const auto& [off, keys] : rows)
+    for (const char* key : keys) {
+      const Json* value = find(key);
+      if (value && *value != Json::parse(off))
+        bad_file("{}: key \"{}\" is {}: this changes the mathematics, and is not implemented", where_, key, shown(*value));
+    }
 }
 
 void JsonObject::warn_unknown(std::span<const std::string_view> harmless, std::vector<std::string>& warnings) const {
   for (const auto& [key, value] : object_.items()) {
     const bool nothing =
         value.is_null() || value == false || value == 0 || ((value.is_structured() || value.is_string()) && value.size() == 0);
-    if (!nothing && !known_.contains(key) && std::find(harmless.begin(), harmless.end(), key) == harmless.end()) {
+    if (!nothing && !known_.contains(key) && std::find(harmless.begin(), harmless.end(), key) == harmless.end())
       warnings.push_back(fmt::format("{}: key {} is not known and is ignored", where_, in_quotes(key)));
-    }
   }
 }
 

@@ -13,13 +13,12 @@
 
 namespace tll {
 
-// A key whose meaning is not implemented, and the value that switches it off, as JSON text. Null switches it off too.
-struct RefusedKey {
-  std::string_view key, off;
+// Keys whose meaning is not implemented, and the value that switches them off, as JSON text. Null switches them off too.
+struct RefusedKeys {
+  std::string_view off;
+  std::vector<const char*> keys;
 };
 
-// The value of an integer of at most 64 bits; nothing for other values, such as 48.0 and "48".
-std::optional<int64_t> as_integer(const Json& value);
 // The value as it is shown in a message: short, on one line.
 std::string shown(const Json& value);
 
@@ -39,8 +38,11 @@ class JsonObject {
   std::string text(const char* key);                  // absent: ""
   std::vector<std::string> strings(const char* key);  // absent: none; one string stands for a list of one
 
+  // Integers of at least `least`, which are `expected`; one stands for a list of one. 48.0 and "48" are no integers.
+  std::vector<int64_t> integers(const char* key, int64_t least, std::string_view expected);
+
   // Error if one of the keys is there and not switched off.
-  void refuse(std::span<const RefusedKey> keys);
+  void refuse(std::span<const RefusedKeys> rows);
   // Adds a line for each key that was not asked for and is not harmless, unless its value is null, false, 0 or empty.
   void warn_unknown(std::span<const std::string_view> harmless, std::vector<std::string>& warnings) const;
 

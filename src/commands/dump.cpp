@@ -6,7 +6,6 @@
 #include "src/commands/session.h"
 #include "src/files/safetensors.h"
 #include "src/options/resolve.h"
-#include "src/report/profile.h"
 
 namespace tll {
 namespace {
@@ -83,33 +82,31 @@ void write_dump(const std::filesystem::path& file, const Dump& dump, int64_t voc
   write_safetensors(file, entries);
 }
 
-template <class Float>
-int dump_with(const Options& options) {
-  const ModelSource source = open_model(options, TokenizerNeed::wanted);
-  const Dataset data = first_documents(options, source);
-  const AdapterSource adapter =
-      open_adapter(options, source.config, options.adapter.empty() ? options.init_adapter : options.adapter);
-  int64_t longest = 0;
-  for (const Document& d : data.documents) longest = std::max<int64_t>(longest, d.length);
-  Session<Float> session(options, source.config, adapter.targets, {.gradients = true, .tokens = longest, .positions = longest});
-  session.start(source, adapter);
-  const Dump dump = run_documents(session, data, longest);
-  write_dump(options.output, dump, source.config.vocab_size, session.model.trained().tensors);
-  const size_t docs = data.documents.size();
-  const std::string output = options.output.string();
-  if (options.json)
-    fmt::print("{}\n",
-               Json{{"loss", dump.loss}, {"documents", docs}, {"target_tokens", dump.targets}, {"output", output}}.dump());
-  else if (!options.quiet)
-    fmt::print("loss {:.6f} over {} targets of {} documents; wrote {}\n", dump.loss, dump.targets, docs, output);
-  print_profile(session.device, session.ceilings);
-  return kExitDone;
-}
-
 }  // namespace
 
 int command_dump(Options& options) {
-  return with_resolved_type(options, [&](auto type) { return dump_with<decltype(type)>(options); });
+  return with_resolved_type(options, [&](auto type) {
+    using Float = decltype(type);
+    const ModelSource source = open_model(options, TokenizerNeed::wanted);
+    const Dataset data = first_documents(options, source);
+    const AdapterSource adapter =
+        open_adapter(options, source.config, options.adapter.empty() ? options.init_adapter : options.adapter);
+    int64_t longest = 0;
+    for (const Document& d : data.documents) longest = std::max<int64_t>(longest, d.length);
+    Session<Float> session(options, source.config, adapter.targets, {.gradients = true, .tokens = longest, .positions = longest});
+    session.start(source, adapter);
+    const Dump dump = run_documents(session, data, longest);
+    write_dump(options.output, dump, source.config.vocab_size, session.model.trained().tensors);
+    const size_t docs = data.documents.size();
+    const std::string output = options.output.string();
+    if (options.json)
+      fmt::print("{}\n",
+                 Json{{"loss", dump.loss}, {"documents", docs}, {"target_tokens", dump.targets}, {"output", output}}.dump());
+    else if (!options.quiet)
+      fmt::print("loss {:.6f} over {} targets of {} documents; wrote {}\n", dump.loss, dump.targets, docs, output);
+    print_profile(session.device, session.ceilings);
+    return kExitDone;
+  });
 }
 
 }  // namespace tll

@@ -8,7 +8,6 @@
 #include "src/commands/score.h"
 #include "src/commands/session.h"
 #include "src/options/resolve.h"
-#include "src/report/profile.h"
 
 namespace tll {
 namespace {
@@ -32,55 +31,46 @@ Dataset load_chosen(const Options& options, const ModelSource& source) {
   return data;
 }
 
-// The answers as the official scoring scripts read them: {id: text}.
-void write_predictions(const std::filesystem::path& file, const EvaluationResult& answers) {
-  Json predictions = Json::object();
-  for (const QuestionResult& q : answers.questions) predictions[q.id] = q.prediction;
-  write_file_atomic(file, predictions.dump(1) + "\n");
-}
-
-template <class Float>
-int evaluate_with(const Options& options) {
-  const ModelSource source = open_model(options, TokenizerNeed::wanted);
-  const Dataset data = load_chosen(options, source);
-  const std::vector<int64_t> questions = source.tokenizer ? question_indices(data, Split::kValidation) : std::vector<int64_t>();
-  const AdapterSource adapter = open_named_adapter(options, source.config);
-  const SessionNeeds needs{.sequences = questions.empty() ? 0 : kSequences,
-                           .tokens = options.batch_size * options.seq_len,
-                           .positions = options.seq_len + (questions.empty() ? 0 : options.max_new_tokens)};
-  Session<Float> session(options, source.config, adapter.targets, needs);
-  session.start(source, adapter);
-
-  Loader loader(data, loader_options(options, Split::kValidation));
-  const auto result = session.trainer.evaluate(session.device, loader);
-  Score score{result.loss, std::nullopt};
-  std::string answered;
-  if (!questions.empty()) {
-    EvaluationOptions e;
-    e.max_new_tokens = static_cast<int>(options.max_new_tokens), e.eos = source.eos;
-    score.answers = evaluate_questions(session.device, *session.generator, data, questions, *source.tokenizer, e);
-    const SquadTotals& totals = score.answers->totals;
-    answered =
-        fmt::format(", exact match {:.2f}, F1 {:.2f} on {} questions", totals.exact_match(), totals.f1(), totals.questions);
-    if (!options.output.empty()) write_predictions(options.output, *score.answers);
-  }
-  const int64_t samples = data.count(Split::kValidation);
-  if (options.json) {
-    Json json = {{"exact_match", nullptr}, {"f1", nullptr}, {"samples", samples}, {"target_tokens", result.target_tokens}};
-    json.update(score.json());
-    fmt::print("{}\n", json.dump());
-  } else {
-    fmt::print("loss {:.4f}, perplexity {:.3f} over {} targets of {} samples{}\n", result.loss, score.perplexity(),
-               result.target_tokens, samples, answered);
-  }
-  print_profile(session.device, session.ceilings);
-  return kExitDone;
-}
-
 }  // namespace
 
 int command_evaluate(Options& options) {
-  return with_resolved_type(options, [&](auto type) { return evaluate_with<decltype(type)>(options); });
+  return with_resolved_type(options, [&](auto type) {
+    using Float = decltype(type);
+    const ModelSource source = open_model(options, TokenizerNeed::wanted);
+    const Dataset data = load_chosen(options, source);
+    const std::vector<int64_t> questions = source.tokenizer ? question_indices(data, Split::kValidation) : std::vector<int64_t>();
+    const AdapterSource adapter = open_named_adapter(options, source.config);
+    const SessionNeeds needs{.sequences = questions.empty() ? 0 : kSequences,
+                             .tokens = options.batch_size * options.seq_len,
+                             .positions = options.seq_len + (questions.empty() ? 0 : options.max_new_tokens)};
+    Session<Float> session(options, source.config, adapter.targets, needs);
+    session.start(source, adapter);
+
+    Loader loader(data, loader_options(options, Split::kValidation));
+    const auto result = session.trainer.evaluate(session.device, loader);
+    Score score{result.loss, std::nullopt};
+    if (!questions.empty()) {
+      EvaluationOptions e;
+      e.max_new_tokens = static_cast<int>(options.max_new_tokens), e.eos = source.eos;
+      score.answers = evaluate_questions(session.device, *session.generator, data, questions, *source.tokenizer, e);
+      if (!options.output.empty()) {
+        Json predictions = Json::object();  // as the official scoring scripts read them: {id: text}
+        for (const QuestionResult& q : score.answers->questions) predictions[q.id] = q.prediction;
+        write_file_atomic(options.output, predictions.dump(1) + "\n");
+      }
+    }
+    const int64_t samples = data.count(Split::kValidation);
+    if (options.json) {
+      Json json = {{"exact_match", nullptr}, {"f1", nullptr}, {"samples", samples}, {"target_tokens", result.target_tokens}};
+      json.update(score.json());
+      fmt::print("{}\n", json.dump());
+    } else {
+      fmt::print("loss {:.4f}, perplexity {:.3f} over {} targets of {} samples{}\n", result.loss, score.perplexity(),
+                 result.target_tokens, samples, score.answered(2));
+    }
+    print_profile(session.device, session.ceilings);
+    return kExitDone;
+  });
 }
 
 }  // namespace tll

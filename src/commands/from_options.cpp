@@ -9,12 +9,10 @@ namespace tll {
 
 SessionNeeds training_needs(const Options& options) {
   constexpr int kAnsweredAtOnce = 4;
-  SessionNeeds needs;
-  needs.training = true;
-  needs.tokens = options.batch_size * options.seq_len;
-  needs.positions = options.seq_len;
-  needs.sequences = options.eval_samples > 0 ? kAnsweredAtOnce : 0;
-  return needs;
+  return {.training = true,
+          .sequences = options.eval_samples > 0 ? kAnsweredAtOnce : 0,
+          .tokens = options.batch_size * options.seq_len,
+          .positions = options.seq_len};
 }
 
 ModelOptions model_options(const Options& options, std::vector<LoraTarget> lora, const SessionNeeds& needs) {
@@ -39,26 +37,23 @@ ModelOptions model_options(const Options& options, std::vector<LoraTarget> lora,
 }
 
 PrepareOptions prepare_options(const Options& o, const LlamaConfig& config) {
-  PrepareOptions p;
-  p.max_tokens = static_cast<int32_t>(o.seq_len);
-  p.unanswerable = o.unanswerable == UnanswerableOption::kTrain ? Unanswerable::kTrain : Unanswerable::kSkip;
-  p.valid_split = o.valid_split;
-  p.seed = static_cast<uint64_t>(o.seed);
-  p.allow_empty = o.allow_empty;
-  p.vocab_size = config.vocab_size;
-  return p;
+  return {.max_tokens = static_cast<int32_t>(o.seq_len),
+          .unanswerable = o.unanswerable == UnanswerableOption::kTrain ? Unanswerable::kTrain : Unanswerable::kSkip,
+          .valid_split = o.valid_split,
+          .seed = static_cast<uint64_t>(o.seed),
+          .allow_empty = o.allow_empty,
+          .vocab_size = config.vocab_size};
 }
 
 LoaderOptions loader_options(const Options& o, Split split) {
-  LoaderOptions l;
-  l.rows = static_cast<int32_t>(o.batch_size);
-  l.seq_len = static_cast<int32_t>(o.seq_len);
-  l.split = split;
-  l.seed = static_cast<uint64_t>(o.seed);
-  l.packing = o.packing;
-  l.shuffle = split == Split::kTrain && o.shuffle;
-  if (split == Split::kTrain) l.grad_accum = static_cast<int32_t>(o.grad_accum);
-  return l;
+  const bool training = split == Split::kTrain;
+  return {.rows = static_cast<int32_t>(o.batch_size),
+          .seq_len = static_cast<int32_t>(o.seq_len),
+          .grad_accum = training ? static_cast<int32_t>(o.grad_accum) : 1,
+          .packing = o.packing,
+          .shuffle = training && o.shuffle,
+          .seed = static_cast<uint64_t>(o.seed),
+          .split = split};
 }
 
 OptimizerOptions optimizer_options(const Options& o) { return {o.optimizer, o.beta1, o.beta2, o.eps, o.weight_decay}; }
@@ -68,11 +63,10 @@ Schedule schedule(const Options& o, int64_t total_steps) {
 }
 
 TrainerOptions trainer_options(const Options& options) {
-  TrainerOptions t;
-  t.clip = options.clip;
-  t.seed = static_cast<uint64_t>(options.seed);
-  t.grad_accum = static_cast<int>(options.grad_accum);
-  return t;
+  return {.schedule = {},
+          .clip = options.clip,
+          .seed = static_cast<uint64_t>(options.seed),
+          .grad_accum = static_cast<int>(options.grad_accum)};
 }
 
 }  // namespace tll

@@ -3,47 +3,41 @@
 #include "src/commands/commands.h"
 #include "src/commands/session.h"
 #include "src/options/resolve.h"
-#include "src/report/profile.h"
 
 namespace tll {
-namespace {
-
-template <class Float>
-int generate_with(const Options& options) {
-  const ModelSource source = open_model(options, TokenizerNeed::required);
-  const std::vector<int32_t> prompt = tokenize_prompt(*source.tokenizer, options.prompt);
-  if (prompt.empty()) fail(kExitUsage, "--prompt is empty, and this model has no token that begins a text");
-  const int64_t positions = static_cast<int64_t>(prompt.size()) + options.max_new_tokens;
-  if (positions > source.config.max_positions)
-    fail(kExitUsage, "the prompt has {} tokens and --max-new-tokens is {}, but the model has {} positions", prompt.size(),
-         options.max_new_tokens, source.config.max_positions);
-  const AdapterSource adapter = open_named_adapter(options, source.config);
-  const SessionNeeds needs{.sequences = 1, .tokens = static_cast<int64_t>(prompt.size()), .positions = positions};
-  Session<Float> session(options, source.config, adapter.targets, needs);
-  session.start(source, adapter);
-
-  const GenerateRequest request{prompt, static_cast<int>(options.max_new_tokens)};
-  const SamplingOptions sampling{options.temperature, static_cast<uint64_t>(options.seed), source.eos,
-                                 source.tokenizer->vocab_size()};
-  StreamDecoder stream(*source.tokenizer);
-  const auto show = [&](size_t, int32_t token) {
-    const std::string text = stream.push(token);
-    if (!options.json) std::fwrite(text.data(), 1, text.size(), stdout), std::fflush(stdout);
-    return true;
-  };
-  const auto ids = session.generator->generate(session.device, {&request, 1}, sampling, show);
-  if (options.json)
-    fmt::print("{}\n", Json{{"ids", ids[0]}, {"text", source.tokenizer->decode(ids[0])}}.dump());
-  else
-    fmt::print("{}\n", stream.finish());
-  print_profile(session.device, session.ceilings);
-  return kExitDone;
-}
-
-}  // namespace
 
 int command_generate(Options& options) {
-  return with_resolved_type(options, [&](auto type) { return generate_with<decltype(type)>(options); });
+  return with_resolved_type(options, [&](auto type) {
+    using Float = decltype(type);
+    const ModelSource source = open_model(options, TokenizerNeed::required);
+    const std::vector<int32_t> prompt = tokenize_prompt(*source.tokenizer, options.prompt);
+    if (prompt.empty()) fail(kExitUsage, "--prompt is empty, and this model has no token that begins a text");
+    const int64_t positions = static_cast<int64_t>(prompt.size()) + options.max_new_tokens;
+    if (positions > source.config.max_positions)
+      fail(kExitUsage, "the prompt has {} tokens and --max-new-tokens is {}, but the model has {} positions", prompt.size(),
+           options.max_new_tokens, source.config.max_positions);
+    const AdapterSource adapter = open_named_adapter(options, source.config);
+    const SessionNeeds needs{.sequences = 1, .tokens = static_cast<int64_t>(prompt.size()), .positions = positions};
+    Session<Float> session(options, source.config, adapter.targets, needs);
+    session.start(source, adapter);
+
+    const GenerateRequest request{prompt, static_cast<int>(options.max_new_tokens)};
+    const SamplingOptions sampling{options.temperature, static_cast<uint64_t>(options.seed), source.eos,
+                                   source.tokenizer->vocab_size()};
+    StreamDecoder stream(*source.tokenizer);
+    const auto show = [&](size_t, int32_t token) {
+      const std::string text = stream.push(token);
+      if (!options.json) std::fwrite(text.data(), 1, text.size(), stdout), std::fflush(stdout);
+      return true;
+    };
+    const auto ids = session.generator->generate(session.device, {&request, 1}, sampling, show);
+    if (options.json)
+      fmt::print("{}\n", Json{{"ids", ids[0]}, {"text", source.tokenizer->decode(ids[0])}}.dump());
+    else
+      fmt::print("{}\n", stream.finish());
+    print_profile(session.device, session.ceilings);
+    return kExitDone;
+  });
 }
 
 }  // namespace tll

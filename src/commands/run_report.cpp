@@ -1,14 +1,10 @@
 #include "src/commands/run_report.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 
 #include "src/base/units.h"
-#include "src/model/initialize.h"
 #include "src/model/plan.h"
 #include "src/report/memory_probe.h"
-#include "src/report/profile.h"
 
 namespace tll {
 namespace {
@@ -22,76 +18,62 @@ const QuestionResult* telling_answer(const EvaluationResult& before, const Evalu
 
 }  // namespace
 
-template <class Float>
-RunReport<Float>::RunReport(const Options& options, const ModelSource& source, const RunData& data, const Session<Float>& session)
+RunReport::RunReport(const Options& options, const ModelSource& source, const RunData& data, const SessionBase& session,
+                     const ModelOptions& model, const TrainerState& state)
     : options_(options),
       source_(source),
       data_(data),
       session_(session),
-      flops_(step_flops(source.config, session.model.options())) {}
+      model_(model),
+      state_(state),
+      flops_(step_flops(source.config, model)) {}
 
-template <class Float>
-void RunReport<Float>::say(const std::string& line) const {
-  if (!silent()) write_to_reader(STDOUT_FILENO, line + "\n");
-}
-
-template <class Float>
-void RunReport<Float>::say_plan(int64_t total_steps) const {
-  say(fmt::format("model    {}, {} parameters, {} trained", source_.random ? "random weights" : source_.directory.string(),
-                  parameter_count(source_.config), session_.model.trained().count));
-  say(fmt::format("data     {}: {} documents to train on, {} to validate on, {} steps of {} x {} tokens", options_.data.string(),
-                  data_.train.count(Split::kTrain), data_.validation().count(Split::kValidation), total_steps,
-                  options_.batch_size * options_.grad_accum, options_.seq_len));
-  for (const std::string& note : data_.train.report.notes()) say("         " + note);
+void RunReport::say_plan(int64_t total_steps, int64_t trained) const {
+  say("model    {}, {} parameters, {} trained",
+      options_.init == InitOption::kRandom ? "random weights" : source_.directory.string(), parameter_count(source_.config),
+      trained);
+  say("data     {}: {} documents to train on, {} to validate on, {} steps of {} x {} tokens", options_.data.string(),
+      data_.train.count(Split::kTrain), data_.validation().count(Split::kValidation), total_steps,
+      options_.batch_size * options_.grad_accum, options_.seq_len);
+  for (const std::string& note : data_.train.report.notes()) say("         {}", note);
   int32_t longest = 0;
   for (const Document& d : data_.train.documents) longest = std::max(longest, d.length);
   if (longest > source_.config.max_positions)
     fmt::print(stderr, "note: the longest document has {} tokens, and the model was made for {} (max_position_embeddings)\n",
                longest, source_.config.max_positions);
-  say(fmt::format("plan     {}", plan_line(session_.arena)));
+  say("plan     {}", plan_line(session_.arena));
 }
 
-template <class Float>
-void RunReport<Float>::say_device() const {
-  const Session<Float>& s = session_;
+void RunReport::say_device(DType activations) const {
+  const SessionBase& s = session_;
   if (on_host(s.device))
-    say(fmt::format("device   {} ({}), {} threads, {} activations; product of this type {:.0f} GFLOP/s", processor().model,
-                    isa_name(s.device.isa), options_.threads, dtype_name(dtype_of<Float>), s.ceilings.flops / 1e9));
+    say("device   {} ({}), {} threads, {} activations; product of this type {:.0f} GFLOP/s", processor().model,
+        isa_name(s.device.isa), options_.threads, dtype_name(activations), s.ceilings.flops / 1e9);
   else
-    say(
-        fmt::format("device   {} (sm_{}, {} multiprocessors, {}; {}), {} activations; product of this type {:.1f} TFLOP/s\n"
-                    "         besides the plan: {} of kernels and libraries, {} of the driver's context and other programs",
-                    s.gpu.name, s.device.arch / 10, s.gpu.multiprocessors, Bytes{s.gpu.memory}, s.gpu.libraries,
-                    dtype_name(dtype_of<Float>), s.ceilings.flops / 1e12, Bytes{s.gpu.loaded}, Bytes{s.gpu.in_use}));
+    say("device   {} (sm_{}, {} multiprocessors, {}; {}), {} activations; product of this type {:.1f} TFLOP/s\n"
+        "         besides the plan: {} of kernels and libraries, {} of the driver's context and other programs",
+        s.gpu.name, s.device.arch / 10, s.gpu.multiprocessors, Bytes{s.gpu.memory}, s.gpu.libraries, dtype_name(activations),
+        s.ceilings.flops / 1e12, Bytes{s.gpu.loaded}, Bytes{s.gpu.in_use});
 }
 
-template <class Float>
-void RunReport<Float>::begin(int64_t total_steps) {
-  first_step_ = session_.trainer.state.step;
+void RunReport::begin(int64_t total_steps) {
+  first_step_ = state_.step;
   metrics_.emplace(options_.output / "metrics.jsonl", first_step_);
   progress_.emplace(first_step_ + 1, total_steps, silent());
   write_run_json(nullptr);
 }
 
-template <class Float>
-void RunReport<Float>::before(const Score& score) {
+void RunReport::before(const Score& score) {
   before_ = score;
   progress_->start_clock();
   if (!score.loss) return;
   metrics_->evaluation(0, *score.loss);
-  std::string answered;
-  if (score.answers) {
-    const SquadTotals& totals = score.answers->totals;
-    answered =
-        fmt::format(", exact match {:.1f}, F1 {:.1f} on {} questions", totals.exact_match(), totals.f1(), totals.questions);
-  }
-  say(fmt::format("before   validation loss {:.4f}{}", *score.loss, answered));
+  say("before   validation loss {:.4f}{}", *score.loss, score.answered(1));
 }
 
-template <class Float>
-void RunReport<Float>::step(const StepResult& r, double seconds) {
-  const Session<Float>& s = session_;
-  const int64_t step = s.trainer.state.step;
+void RunReport::step(const StepResult& r, double seconds) {
+  const SessionBase& s = session_;
+  const int64_t step = state_.step;
   metrics_->step({step, r.loss, r.grad_norm, r.lr, r.tokens, r.target_tokens, seconds});
   if (r.skipped && r.target_tokens > 0) progress_->note("this step was not finite and was skipped");
   const double flops = flops_.of(r.tokens, r.target_tokens);
@@ -102,103 +84,89 @@ void RunReport<Float>::step(const StepResult& r, double seconds) {
   last_loss_ = r.loss;
 }
 
-template <class Float>
-void RunReport<Float>::validated(double loss) {
-  metrics_->evaluation(session_.trainer.state.step, loss);
-  progress_->note(fmt::format("step {}: validation loss {:.4f}", session_.trainer.state.step, loss));
+void RunReport::validated(double loss) {
+  metrics_->evaluation(state_.step, loss);
+  progress_->note(fmt::format("step {}: validation loss {:.4f}", state_.step, loss));
 }
 
-template <class Float>
-void RunReport<Float>::end_of_steps() {
+void RunReport::end_of_steps() {
   progress_->finish();
   peak_resident_ = process_memory().peak;
 }
 
-template <class Float>
-void RunReport<Float>::after(const Score& score) {
+void RunReport::after(const Score& score) {
   after_ = score;
-  if (score.loss) metrics_->evaluation(session_.trainer.state.step, *score.loss);
+  if (score.loss) metrics_->evaluation(state_.step, *score.loss);
 }
 
-template <class Float>
-void RunReport<Float>::interrupted() {
+void RunReport::interrupted() {
   peak_resident_ = process_memory().peak;  // with the checkpoint
-  write_run_json({{"steps", session_.trainer.state.step}, {"interrupted", true}});
-  say(fmt::format("stopped after step {}; go on with the same command and --resume", session_.trainer.state.step));
+  write_run_json({{"steps", state_.step}, {"interrupted", true}});
+  say("stopped after step {}; go on with the same command and --resume", state_.step);
 }
 
-template <class Float>
-void RunReport<Float>::finish() {
-  const Json result = {{"steps", session_.trainer.state.step},
-                       {"updates", session_.trainer.state.updates},
-                       {"first_loss", first_loss_},
-                       {"last_loss", last_loss_},
-                       {"before", before_.json()},
-                       {"after", after_.json()},
-                       {"output", options_.output.string()}};
+void RunReport::finish() {
+  const Json result = {
+      {"steps", state_.step},     {"updates", state_.updates}, {"first_loss", first_loss_},         {"last_loss", last_loss_},
+      {"before", before_.json()}, {"after", after_.json()},    {"output", options_.output.string()}};
   write_run_json(result);
   if (options_.json) fmt::print("{}\n", result.dump());
-  say(fmt::format("trained  {} steps in {:.1f} s: {:.0f} tokens/s; loss {:.4f} in the first step, {:.4f} in the last",
-                  session_.trainer.state.step - first_step_, seconds_, tokens_per_second(), first_loss_, last_loss_));
+  say("trained  {} steps in {:.1f} s: {:.0f} tokens/s; loss {:.4f} in the first step, {:.4f} in the last",
+      state_.step - first_step_, seconds_, tokens_per_second(), first_loss_, last_loss_);
   say_memory();
   say_learned();
   say_next();
   print_profile(session_.device, session_.ceilings);
 }
 
-template <class Float>
-void RunReport<Float>::say_memory() const {
-  const Session<Float>& s = session_;
+void RunReport::say_memory() const {
+  const SessionBase& s = session_;
   if (on_host(s.device))
-    say(fmt::format("memory   {} planned; the process grew by {} at most, from the {} that it had before", Bytes{s.arena.total()},
-                    Bytes{peak_resident_ - s.resident_before}, Bytes{s.resident_before}));
+    say("memory   {} planned; the process grew by {} at most, from the {} that it had before", Bytes{s.arena.total()},
+        Bytes{peak_resident_ - s.resident_before}, Bytes{s.resident_before});
   else
-    say(fmt::format("memory   {} planned; the GPU has {} less free than before (the plan and the graphs of steps)",
-                    Bytes{s.arena.total()}, Bytes{s.gpu_free_before - cuda_free_memory(s.device)}));
+    say("memory   {} planned; the GPU has {} less free than before (the plan and the graphs of steps)", Bytes{s.arena.total()},
+        Bytes{s.gpu_free_before - cuda_free_memory(s.device)});
 }
 
-template <class Float>
-void RunReport<Float>::say_learned() const {
+void RunReport::say_learned() const {
   if (after_.loss)
-    say(fmt::format("learned  validation loss {}{:.4f}", before_.loss ? fmt::format("{:.4f} -> ", *before_.loss) : "",
-                    *after_.loss));
+    say("learned  validation loss {}{:.4f}", before_.loss ? fmt::format("{:.4f} -> ", *before_.loss) : "", *after_.loss);
   if (!after_.answers) return;
   const EvaluationResult before = before_.answers.value_or(EvaluationResult{});
   const SquadTotals &was = before.totals, &is = after_.answers->totals;
   const auto arrow = [&](double value) { return before_.answers ? fmt::format("{:.1f} -> ", value) : std::string(); };
-  say(fmt::format("         exact match {}{:.1f}, F1 {}{:.1f} on {} questions about contexts that were not trained on",
-                  arrow(was.exact_match()), is.exact_match(), arrow(was.f1()), is.f1(), is.questions));
+  say("         exact match {}{:.1f}, F1 {}{:.1f} on {} questions about contexts that were not trained on",
+      arrow(was.exact_match()), is.exact_match(), arrow(was.f1()), is.f1(), is.questions);
   const QuestionResult* q = telling_answer(before, *after_.answers);
   if (!q) return;
   const Dataset& data = data_.validation();
-  say("example  " + source_.tokenizer->decode(data.prompt_of(data.documents[static_cast<size_t>(q->document)])));
+  say("example  {}", source_.tokenizer->decode(data.prompt_of(data.documents[static_cast<size_t>(q->document)])));
   for (const QuestionResult& b : before.questions)
-    if (b.document == q->document) say("before   " + b.prediction);
-  say("after    " + q->prediction);
-  say(fmt::format("correct  {}", q->gold.empty() ? "(no answer)" : q->gold[0]));
+    if (b.document == q->document) say("before   {}", b.prediction);
+  say("after    {}", q->prediction);
+  say("correct  {}", q->gold.empty() ? "(no answer)" : q->gold[0]);
 }
 
-template <class Float>
-void RunReport<Float>::say_next() const {
+void RunReport::say_next() const {
   const std::string output = options_.output.string();
-  if (session_.model.options().train_all) {
-    say(fmt::format("model    {}", (options_.output / "model.safetensors").string()));
-    say(fmt::format("next     ./train_llama_lora --model {} --data {}", output, options_.data.string()));
+  if (model_.train_all) {
+    say("model    {}", (options_.output / "model.safetensors").string());
+    say("next     ./train_llama_lora --model {} --data {}", output, options_.data.string());
     return;
   }
-  say(fmt::format("adapter  {}", (options_.output / "adapter_model.safetensors").string()));
+  say("adapter  {}", (options_.output / "adapter_model.safetensors").string());
   const std::string model = options_.model.empty() ? "" : fmt::format(" --model {}", options_.model.string());
   // A prepared file knows its split; of any other the same share has to be held out again.
   const std::filesystem::path& data = data_.separate_validation ? options_.valid_data : options_.data;
   std::string split;
   if (!data_.separate_validation && data_.train.count(Split::kValidation) > 0 && data.extension() != ".bin")
     split = fmt::format(" --valid-split {} --seed {}", options_.valid_split, options_.seed);
-  say(fmt::format("next     ./train_llama_lora evaluate{} --adapter {} --data {}{}", model, output, data.string(), split));
+  say("next     ./train_llama_lora evaluate{} --adapter {} --data {}{}", model, output, data.string(), split);
 }
 
-template <class Float>
-Json RunReport<Float>::device_json() const {
-  const Session<Float>& s = session_;
+Json RunReport::device_json() const {
+  const SessionBase& s = session_;
   if (!on_host(s.device))
     return {{"kind", cuda_backend()},
             {"name", s.gpu.name},
@@ -220,9 +188,8 @@ Json RunReport<Float>::device_json() const {
           {"peak_flops", s.ceilings.flops}};
 }
 
-template <class Float>
-Json RunReport<Float>::measured_json() const {
-  const Session<Float>& s = session_;
+Json RunReport::measured_json() const {
+  const SessionBase& s = session_;
   Json measured = {{"planned_bytes", s.arena.total()},
                    {"resident_before_arena", s.resident_before},
                    {"peak_resident", peak_resident_},
@@ -235,17 +202,12 @@ Json RunReport<Float>::measured_json() const {
   return measured;
 }
 
-template <class Float>
-void RunReport<Float>::write_run_json(const Json& result) const {
-  write_run_record(options_.output / "run.json", {.options = options_json(options_),
-                                                  .plan = session_.plan_json(),
-                                                  .device = device_json(),
-                                                  .measured = result.is_null() ? Json() : measured_json(),
-                                                  .result = result});
+void RunReport::write_run_json(const Json& result) const {
+  write_json(options_.output / "run.json", {{"options", options_json(options_)},
+                                            {"plan", session_.plan_json()},
+                                            {"device", device_json()},
+                                            {"measured", result.is_null() ? Json() : measured_json()},
+                                            {"result", result}});
 }
-
-template class RunReport<float>;
-template class RunReport<bf16>;
-template class RunReport<half>;
 
 }  // namespace tll

@@ -1,8 +1,10 @@
 // What a training run tells: to people on standard output, to other programs in metrics.jsonl and run.json.
 #pragma once
 
+#include <unistd.h>
+
 #include <optional>
-#include <string>
+#include <utility>
 
 #include "src/commands/score.h"
 #include "src/commands/session.h"
@@ -19,16 +21,22 @@ struct RunData {
   const Dataset& validation() const { return separate_validation ? *separate_validation : train; }
 };
 
-// Keeps references to its arguments. The step that the run is at is that of the session's trainer.
-template <class Float>
+// Keeps references to its arguments. `state` is that of the trainer: the step that the run is at.
 class RunReport {
  public:
-  RunReport(const Options& options, const ModelSource& source, const RunData& data, const Session<Float>& session);
+  RunReport(const Options& options, const ModelSource& source, const RunData& data, const SessionBase& session,
+            const ModelOptions& model, const TrainerState& state);
 
   // A line on standard output: nothing with --quiet, and with --json the result alone goes there.
-  void say(const std::string& line) const;
-  void say_plan(int64_t total_steps) const;  // before anything is allocated: model, data, plan
-  void say_device() const;
+  template <class... Args>
+  void say(fmt::format_string<Args...> format, Args&&... args) const {
+    if (silent()) return;
+    // A closed terminal or pipe does not end a run.
+    write_all(STDOUT_FILENO, fmt::format(format, std::forward<Args>(args)...) + "\n");
+  }
+  // Before anything is allocated: model, data, plan. `trained` is a number of parameters.
+  void say_plan(int64_t total_steps, int64_t trained) const;
+  void say_device(DType activations) const;
 
   // Opens metrics.jsonl and writes run.json without a result. The trainer's state is that of the step to go on from.
   void begin(int64_t total_steps);
@@ -44,7 +52,7 @@ class RunReport {
   bool silent() const { return options_.quiet || options_.json; }
   Json device_json() const;
   Json measured_json() const;
-  void write_run_json(const Json& result) const;
+  void write_run_json(const Json& result) const;  // null: there is none yet
   void say_memory() const;
   void say_learned() const;
   void say_next() const;
@@ -53,7 +61,9 @@ class RunReport {
   const Options& options_;
   const ModelSource& source_;
   const RunData& data_;
-  const Session<Float>& session_;
+  const SessionBase& session_;
+  const ModelOptions& model_;
+  const TrainerState& state_;
   const StepFlops flops_;
   std::optional<MetricsLog> metrics_;
   std::optional<Progress> progress_;

@@ -29,6 +29,27 @@ void write_both_generations(Json& config, const RopeConfig& rope, const char* dt
 
 }  // namespace
 
+void save_adapter(const std::filesystem::path& directory, const Options& options, const AdapterSource& source,
+                  const LlamaConfig& config, const std::vector<NamedTensor>& tensors, const float* values) {
+  const auto find = [&](const LoraTarget& t, bool is_b) {
+    const std::string name = peft_name(t.module, is_b);
+    const auto tensor = std::find_if(tensors.begin(), tensors.end(), [&](const NamedTensor& n) { return n.name == name; });
+    TLL_CHECK(tensor != tensors.end(), "{} is not trained", name);
+    return values + tensor->offset;
+  };
+  std::vector<AdapterPart> parts;
+  for (size_t i = 0; i < source.targets.size(); i++) {
+    const LoraTarget& t = source.targets[i];
+    const double alpha = source.loaded ? source.loaded->modules[i].alpha : options.alpha;
+    parts.push_back({t.module, t.rank, alpha, find(t, false), find(t, true)});
+  }
+  const AdapterHeader header = {.base_model = (options.model.empty() ? demo_directory() : options.model).string(),
+                                .dropout = options.dropout,
+                                .rslora = source.loaded ? source.loaded->config.rslora : options.rslora,
+                                .layers = config.layers};
+  write_adapter(directory, header, parts);
+}
+
 void save_model(const std::filesystem::path& directory, const std::filesystem::path& config_file,
                 const std::vector<NamedTensor>& tensors, const float* values, FileDtype dtype) {
   TLL_CHECK(dtype == FileDtype::F32 || dtype == FileDtype::BF16, "models are written in F32 or BF16");
@@ -51,7 +72,7 @@ void save_model(const std::filesystem::path& directory, const std::filesystem::p
   const std::string text = read_file(config_file);
   Json config = parse_json(text, config_file.string());
   write_both_generations(config, parse_config(text, config_file.string()).rope, dtype == FileDtype::F32 ? "float32" : "bfloat16");
-  write_file_atomic(directory / "config.json", config.dump(2) + "\n");
+  write_json(directory / "config.json", config);
 }
 
 void copy_tokenizer(const std::filesystem::path& from, const std::filesystem::path& to) {

@@ -1,12 +1,18 @@
-// What `--train full` leaves for other programs: a whole model that transformers loads.
+// What training leaves for other programs: an adapter that PEFT loads, or a whole model that transformers loads.
 #pragma once
 
 #include <filesystem>
 
+#include "src/commands/source.h"
 #include "src/files/safetensors.h"
 #include "src/model/llama.h"
 
 namespace tll {
+
+// adapter_model.safetensors (float) and adapter_config.json, as PEFT loads them. An adapter that was loaded keeps its own ranks
+// and scales.
+void save_adapter(const std::filesystem::path& directory, const Options& options, const AdapterSource& source,
+                  const LlamaConfig& config, const std::vector<NamedTensor>& tensors, const float* values);
 
 // model.safetensors in this type, and config.json with that type named.
 void save_model(const std::filesystem::path& directory, const std::filesystem::path& config_file,

@@ -1,6 +1,8 @@
 // How good a model is on validation data: the loss, and what its answers to questions score.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <cmath>
 #include <optional>
 
@@ -14,6 +16,13 @@ struct Score {
   std::optional<EvaluationResult> answers;  // nothing: no questions were asked
 
   double perplexity() const { return std::exp(*loss); }
+  // ", exact match 12.3, F1 45.6 on 78 questions", or nothing where none were asked.
+  std::string answered(int decimals) const {
+    if (!answers) return "";
+    const SquadTotals& totals = answers->totals;
+    return fmt::format(", exact match {:.{}f}, F1 {:.{}f} on {} questions", totals.exact_match(), decimals, totals.f1(), decimals,
+                       totals.questions);
+  }
   // "loss" and "perplexity", "exact_match", "f1" and "questions", as far as they are known.
   Json json() const {
     Json j = Json::object();

@@ -10,9 +10,34 @@
 
 namespace tll {
 
+int64_t SessionBase::memory_limit() const {
+  // What the driver calls free is no promise: other programs take memory as well.
+  constexpr int64_t kMargin = 256 << 20;
+  if (options.memory > 0) return options.memory;
+  if (has_gpu()) return std::max<int64_t>(0, cuda_free_memory(device) - kMargin);
+  return machine_memory().available;
+}
+
+std::string SessionBase::memory_owner() const {
+  if (options.memory > 0) return "--memory";
+  return has_gpu() ? "the GPU" : "the machine";
+}
+
+void SessionBase::require_fit() const {
+  if (!fits())
+    fail(kExitDoesNotFit, "this run needs {} ({} bytes) and {} has {}; lower --seq-len or --batch-size, or use --recompute full",
+         Bytes{arena.total()}, arena.total(), memory_owner(), Bytes{memory_limit()});
+}
+
+Json SessionBase::plan_json() const {
+  Json plan = arena.json();
+  plan["fits"] = fits();
+  return plan;
+}
+
 template <class Float>
 Session<Float>::Session(const Options& o, const LlamaConfig& config, std::vector<LoraTarget> lora, const SessionNeeds& needs)
-    : options(o),
+    : SessionBase(o),
       model(config, model_options(o, std::move(lora), needs)),
       optimizer(optimizer_options(o)),
       trainer(model, optimizer, trainer_options(o)),
@@ -36,28 +61,6 @@ void Session<Float>::place() {
   trainer.place(arena, beside, needs_.training);
   if (generator) generator->place(arena, beside);
   if (beside) weight_stream.place(staging);
-}
-
-template <class Float>
-int64_t Session<Float>::memory_limit() const {
-  // What the driver calls free is no promise: other programs take memory as well.
-  constexpr int64_t kMargin = 256 << 20;
-  if (options.memory > 0) return options.memory;
-  if (has_gpu()) return std::max<int64_t>(0, cuda_free_memory(device) - kMargin);
-  return machine_memory().available;
-}
-
-template <class Float>
-std::string Session<Float>::memory_owner() const {
-  if (options.memory > 0) return "--memory";
-  return has_gpu() ? "the GPU" : "the machine";
-}
-
-template <class Float>
-void Session<Float>::require_fit() const {
-  if (!fits())
-    fail(kExitDoesNotFit, "this run needs {} ({} bytes) and {} has {}; lower --seq-len or --batch-size, or use --recompute full",
-         Bytes{arena.total()}, arena.total(), memory_owner(), Bytes{memory_limit()});
 }
 
 template <class Float>
@@ -87,7 +90,7 @@ void Session<Float>::start(const ModelSource& source, const AdapterSource& adapt
   model.initialize(device);
   if (needs_.training) optimizer.clear(device);
   const uint64_t seed = static_cast<uint64_t>(options.seed);
-  if (source.random || source.directory.empty())
+  if (options.init == InitOption::kRandom || source.directory.empty())
     initialize_weights(device, weight_stream, model.weights(), seed);
   else
     load_weights(device, weight_stream, ModelFiles(source.directory, source.config), model.weights());
@@ -99,13 +102,6 @@ void Session<Float>::start(const ModelSource& source, const AdapterSource& adapt
       initialize_adapter(device, trained.tensors, trained.values, seed);
   }
   trained.refresh_compute_copy(device);
-}
-
-template <class Float>
-Json Session<Float>::plan_json() const {
-  Json plan = arena.json();
-  plan["fits"] = fits();
-  return plan;
 }
 
 template class Session<float>;

@@ -5,27 +5,22 @@
 #include <string>
 #include <vector>
 
-#include "src/commands/adapter_source.h"
 #include "src/commands/from_options.h"
-#include "src/commands/model_source.h"
+#include "src/commands/source.h"
 #include "src/model/device_memory.h"
 #include "src/model/generator.h"
 #include "src/model/llama.h"
 #include "src/model/weight_stream.h"
 #include "src/options/options.h"
-#include "src/report/peak.h"
+#include "src/report/profile.h"
 #include "src/train/trainer.h"
 
 namespace tll {
 
-template <class Float>
-class Session {
- public:
-  Session(const Options& options, const LlamaConfig& config, std::vector<LoraTarget> lora, const SessionNeeds& needs);
+// What does not depend on the type of activations.
+struct SessionBase {
+  explicit SessionBase(const Options& o) : options(o) {}
 
-  // The constructor plans the memory; this allocates it, and loads the weights and the adapter. Error (kExitDoesNotFit) if the
-  // plan is larger than what --memory, or the machine, has.
-  void start(const ModelSource& source, const AdapterSource& adapter);
   bool fits() const { return arena.total() <= memory_limit(); }
   void require_fit() const;  // Error (kExitDoesNotFit) that says what to do
   int64_t memory_limit() const;
@@ -34,14 +29,9 @@ class Session {
 
   const Options& options;
   OpenDevice device;
-  Arena arena;         // on the device
-  Arena staging;       // of the host beside a CUDA device, pinned: batches, weights on their way; empty on the CPU
-  CudaProperties gpu;  // with a CUDA device, once it was opened
-  Llama<Float> model;
-  Optimizer optimizer;
-  Trainer<Float> trainer;
-  std::optional<Generator<Float>> generator;
-  WeightStream weight_stream;
+  Arena arena;                  // on the device
+  Arena staging;                // of the host beside a CUDA device, pinned: batches, weights on their way; empty on the CPU
+  CudaProperties gpu;           // with a CUDA device, once it was opened
   Profile profile;              // filled with --profile
   Ceilings ceilings;            // measured at start: of matmuls for training or --profile, of copying for --profile
   int64_t resident_before = 0;  // bytes of the process, before the arena was allocated
@@ -50,6 +40,24 @@ class Session {
  private:
   // Not where a run on a GPU is planned on a machine without one.
   bool has_gpu() const { return device.kind == DeviceKind::cuda && cuda_device_count() > 0; }
+};
+
+template <class Float>
+class Session : public SessionBase {
+ public:
+  Session(const Options& options, const LlamaConfig& config, std::vector<LoraTarget> lora, const SessionNeeds& needs);
+
+  // The constructor plans the memory; this allocates it, and loads the weights and the adapter. Error (kExitDoesNotFit) if the
+  // plan is larger than what --memory, or the machine, has.
+  void start(const ModelSource& source, const AdapterSource& adapter);
+
+  Llama<Float> model;
+  Optimizer optimizer;
+  Trainer<Float> trainer;
+  std::optional<Generator<Float>> generator;
+  WeightStream weight_stream;
+
+ private:
   void place();
   SessionNeeds needs_;
 };

@@ -3,7 +3,7 @@
 
 #include "src/commands/commands.h"
 #include "src/commands/from_options.h"
-#include "src/commands/model_source.h"
+#include "src/commands/source.h"
 #include "src/options/resolve.h"
 
 namespace tll {

@@ -4,7 +4,7 @@
 #include "src/base/check.h"
 #include "src/base/json.h"
 #include "src/commands/commands.h"
-#include "src/commands/model_source.h"
+#include "src/commands/source.h"
 
 namespace tll {
 

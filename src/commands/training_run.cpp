@@ -5,7 +5,6 @@
 #include <cmath>
 
 #include "src/base/check.h"
-#include "src/base/signals.h"
 #include "src/commands/save.h"
 #include "src/files/model_files.h"
 #include "src/model/initialize.h"
@@ -47,7 +46,7 @@ TrainingRun<Float>::TrainingRun(const Options& options)
       adapter_(open_adapter(options_, source_.config,
                             resume_from_ && options.train == TrainMode::kLora ? *resume_from_ : options.init_adapter)),
       session_(options_, source_.config, adapter_.targets, training_needs(options_)),
-      report_(options_, source_, data_, session_),
+      report_(options_, source_, data_, session_, session_.model.options(), session_.trainer.state),
       loader_(data_.train, loader_options(options_, Split::kTrain)) {
   if (data_.validation().count(Split::kValidation) > 0)
     validation_loader_.emplace(data_.validation(), loader_options(options_, Split::kValidation));
@@ -76,13 +75,13 @@ Json TrainingRun<Float>::settings() const {
 template <class Float>
 void TrainingRun<Float>::start() {
   catch_stop_signals();
-  report_.say_plan(total_steps_);
+  report_.say_plan(total_steps_, session_.model.trained().count);
   std::error_code failed;
   std::filesystem::create_directories(options_.output, failed);
   if (failed) fail(kExitFault, "{}: cannot make this directory: {}", options_.output.string(), failed.message());
   lock_.emplace(options_.output);
   session_.start(source_, adapter_);
-  report_.say_device();
+  report_.say_device(dtype_of<Float>);
   remove_old_checkpoints(options_.output, 0, 0);
   if (const auto older = newest_checkpoint(options_.output); older && !options_.resume)
     fmt::print(stderr, "note: {} is of an earlier run, and this one starts anew; --resume would go on from it\n",
@@ -94,7 +93,7 @@ void TrainingRun<Float>::start() {
 template <class Float>
 void TrainingRun<Float>::resume() {
   if (!resume_from_) {
-    report_.say(fmt::format("resume   no checkpoint in {}: starting from the beginning", options_.output.string()));
+    report_.say("resume   no checkpoint in {}: starting from the beginning", options_.output.string());
     return;
   }
   Session<Float>& s = session_;
@@ -104,7 +103,7 @@ void TrainingRun<Float>::resume() {
   s.model.trained().refresh_compute_copy(s.device);
   s.trainer.state = position.trainer;
   loader_.restore(position.loader);
-  report_.say(fmt::format("resume   {}: {} of {} steps are done", resume_from_->string(), position.trainer.step, total_steps_));
+  report_.say("resume   {}: {} of {} steps are done", resume_from_->string(), position.trainer.step, total_steps_);
 }
 
 template <class Float>
@@ -130,11 +129,6 @@ Score TrainingRun<Float>::evaluate(bool questions) {
 }
 
 template <class Float>
-void TrainingRun<Float>::evaluate_before() {
-  if (session_.trainer.state.step == 0) report_.before(evaluate(true));  // else resumed: that was done before
-}
-
-template <class Float>
 void TrainingRun<Float>::step() {
   using Clock = std::chrono::steady_clock;
   const auto begin = Clock::now();
@@ -155,22 +149,11 @@ void TrainingRun<Float>::step() {
 }
 
 template <class Float>
-bool TrainingRun<Float>::stop_requested() const {
-  return tll::stop_requested() && !finished();
-}
-
-template <class Float>
 int TrainingRun<Float>::interrupt() {
   report_.end_of_steps();
   write_checkpoint_here();
   report_.interrupted();
   return kExitInterrupted;
-}
-
-template <class Float>
-void TrainingRun<Float>::evaluate_after() {
-  report_.end_of_steps();
-  report_.after(evaluate(true));
 }
 
 template <class Float>

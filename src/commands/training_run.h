@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <optional>
 
+#include "src/base/process.h"
 #include "src/commands/run_report.h"
 #include "src/commands/session.h"
 #include "src/files/safetensors.h"
@@ -18,12 +19,17 @@ class TrainingRun {
   explicit TrainingRun(const Options& options);
 
   void start();
-  void evaluate_before();
+  void evaluate_before() {
+    if (session_.trainer.state.step == 0) report_.before(evaluate(true));  // else resumed: that was done before
+  }
   void step();
   bool finished() const { return session_.trainer.state.step >= total_steps_; }
-  bool stop_requested() const;
+  bool stop_requested() const { return tll::stop_requested() && !finished(); }
   int interrupt();  // writes a checkpoint and says how to go on; returns the exit code
-  void evaluate_after();
+  void evaluate_after() {
+    report_.end_of_steps();
+    report_.after(evaluate(true));
+  }
   void save();
 
   Session<Float>& session() { return session_; }
@@ -41,7 +47,7 @@ class TrainingRun {
   std::optional<std::filesystem::path> resume_from_;
   AdapterSource adapter_;
   Session<Float> session_;
-  RunReport<Float> report_;
+  RunReport report_;
   Loader loader_;
   std::optional<Loader> validation_loader_;
   int64_t total_steps_ = 0;

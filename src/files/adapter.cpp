@@ -27,9 +27,8 @@ class PatternTable {
     int regexes = 0;
     for (const auto& [key, value] : patterns) {
       entries_.emplace_back(ModuleSuffix(key, where), value);
-      if (!entries_.back().first.plain() && ++regexes > kMaxRegexes) {
+      if (!entries_.back().first.plain() && ++regexes > kMaxRegexes)
         bad_file("{}: more than {} regular expressions in a rank or alpha pattern", where, kMaxRegexes);
-      }
     }
   }
   double value(const std::string& module) const {
@@ -49,60 +48,47 @@ struct Pair {
   const TensorInfo *a = nullptr, *b = nullptr;
 };
 
-// Sorts the tensors of the file by module. Only A and B of linear layers are accepted. PEFT may add copies of the embedding and
-// the head: these cause a warning, anything else is an error.
-class TensorSorter {
- public:
-  TensorSorter(const SafetensorsFile& file, const std::vector<Module>& modules, std::vector<std::string>& warnings)
-      : where_(file.path().string()), warnings_(warnings) {
-    for (size_t i = 0; i < modules.size(); i++) index_of_.emplace(modules[i].name, i);
-    for (const TensorInfo& tensor : file.tensors()) add(tensor);
-  }
-  std::map<size_t, Pair> pairs;  // by index of the module
-
- private:
-  void add(const TensorInfo& tensor) {
+// Sorts the tensors of the file by module, named by its index. Only A and B of linear layers are accepted. PEFT may add copies of
+// the embedding and the head: these cause a warning, anything else is an error.
+std::map<size_t, Pair> sort_tensors(const SafetensorsFile& file, const std::vector<Module>& modules,
+                                    std::vector<std::string>& warnings) {
+  const std::string where = file.path().string();
+  std::unordered_map<std::string, size_t> index_of;
+  for (size_t i = 0; i < modules.size(); i++) index_of.emplace(modules[i].name, i);
+  std::map<size_t, Pair> pairs;
+  for (const TensorInfo& tensor : file.tensors()) {
     const std::string name = in_quotes(tensor.name);
     if (!tensor.name.starts_with(kPrefix))
-      bad_file("{}: tensor {} does not begin with \"{}\", as PEFT's do", where_, name, kPrefix);
+      bad_file("{}: tensor {} does not begin with \"{}\", as PEFT's do", where, name, kPrefix);
     const std::string rest = tensor.name.substr(kPrefix.size());
     if (rest == "model.embed_tokens.weight" || rest == "lm_head.weight" || rest == "model.embed_tokens.base_layer.weight" ||
         rest == "lm_head.base_layer.weight") {
-      warnings_.push_back(fmt::format("{}: {} is not part of the adapter: not used; the base model's own is", where_, name));
-      return;
+      warnings.push_back(fmt::format("{}: {} is not part of the adapter: not used; the base model's own is", where, name));
+      continue;
     }
     for (const char* other : {".lora_magnitude_vector", ".lora_embedding_", ".lora_B.bias"}) {
-      if (rest.find(other) != std::string::npos) {
-        bad_file("{}: tensor {}: adapters with \"{}\" are not implemented", where_, name, other + 1);
-      }
+      if (rest.find(other) != std::string::npos)
+        bad_file("{}: tensor {}: adapters with \"{}\" are not implemented", where, name, other + 1);
     }
-    const size_t at = std::max(find_last(rest, ".lora_A."), find_last(rest, ".lora_B."));
+    const auto last = [&](const char* part) { return std::ptrdiff_t(rest.rfind(part)); };  // -1: nowhere
+    const size_t at = size_t(std::max<std::ptrdiff_t>({last(".lora_A."), last(".lora_B."), 0}));
     const std::string module = rest.substr(0, at), tail = at ? rest.substr(at + 8) : "";  // "weight" or "default.weight"
     const bool weight = tail == "weight" || (tail.ends_with(".weight") && std::count(tail.begin(), tail.end(), '.') == 1);
-    const auto found = index_of_.find(module);
-    if (!weight || found == index_of_.end()) {
-      bad_file("{}: tensor {} is no lora_A or lora_B of a linear layer of this model", where_, name);
-    }
+    const auto found = index_of.find(module);
+    if (!weight || found == index_of.end())
+      bad_file("{}: tensor {} is no lora_A or lora_B of a linear layer of this model", where, name);
     Pair& pair = pairs[found->second];
     const TensorInfo*& slot = rest[at + 6] == 'A' ? pair.a : pair.b;
-    if (slot) bad_file("{}: tensors {} and {} are for the same place", where_, in_quotes(slot->name), name);
+    if (slot) bad_file("{}: tensors {} and {} are for the same place", where, in_quotes(slot->name), name);
     slot = &tensor;
   }
-  static size_t find_last(const std::string& text, const char* part) {
-    const size_t at = text.rfind(part);
-    return at == std::string::npos ? 0 : at;
-  }
-
-  std::string where_;
-  std::vector<std::string>& warnings_;
-  std::unordered_map<std::string, size_t> index_of_;
-};
+  return pairs;
+}
 
 std::vector<float> read_floats(const SafetensorsFile& file, const TensorInfo& tensor) {
   const std::string what = fmt::format("{}: tensor {}", file.path().string(), in_quotes(tensor.name));
-  if (tensor.dtype != FileDtype::F32 && tensor.dtype != FileDtype::BF16 && tensor.dtype != FileDtype::F16) {
+  if (tensor.dtype != FileDtype::F32 && tensor.dtype != FileDtype::BF16 && tensor.dtype != FileDtype::F16)
     bad_file("{}: expected F32, BF16 or F16, found {}", what, file_dtype_name(tensor.dtype));
-  }
   std::vector<float> values(size_t(element_count(tensor.shape)));
   convert_tensor({tensor.dtype, tensor.shape, file.bytes(tensor)}, values.data(), DType::f32, what);
   const auto bad = std::find_if(values.begin(), values.end(), [](float x) { return !std::isfinite(x); });
@@ -113,26 +99,23 @@ std::vector<float> read_floats(const SafetensorsFile& file, const TensorInfo& te
 void check_shapes(const SafetensorsFile& file, const Pair& pair, const Module& module) {
   const std::string where = file.path().string();
   const auto &a = pair.a->shape, &b = pair.b->shape;
-  if (a.size() != 2 || a[0] < 1 || a[0] > INT32_MAX || a[1] != module.cols) {
+  if (a.size() != 2 || a[0] < 1 || a[0] > INT32_MAX || a[1] != module.cols)
     bad_file("{}: tensor {}: expected shape [r, {}], found {}", where, in_quotes(pair.a->name), module.cols, shape_text(a));
-  }
-  if (b.size() != 2 || b[0] != module.rows || b[1] != a[0]) {
+  if (b.size() != 2 || b[0] != module.rows || b[1] != a[0])
     bad_file("{}: tensor {}: expected shape [{}, {}], found {}", where, in_quotes(pair.b->name), module.rows, a[0],
              shape_text(b));
-  }
 }
 
 void read_modules(Adapter& adapter, const SafetensorsFile& file, const LlamaConfig& model, const std::string& config_name) {
   const std::string where = file.path().string();
   const std::vector<Module> all = adaptable_modules(model);
-  const std::map<size_t, Pair> pairs = TensorSorter(file, all, adapter.warnings).pairs;
+  const std::map<size_t, Pair> pairs = sort_tensors(file, all, adapter.warnings);
   const std::vector<bool> named = targets_among(all, adapter.config, config_name);
   const PatternTable ranks(adapter.config.rank_pattern, adapter.config.rank, config_name);
   const PatternTable alphas(adapter.config.alpha_pattern, adapter.config.alpha, config_name);
   for (const auto& [i, pair] : pairs) {
-    if (!named[i]) {
+    if (!named[i])
       bad_file("{}: there is an adapter for {}, which target_modules of {} does not name", where, all[i].name, config_name);
-    }
   }
   int contradictions = 0;
   for (size_t i = 0; i < all.size(); i++) {
@@ -140,16 +123,14 @@ void read_modules(Adapter& adapter, const SafetensorsFile& file, const LlamaConf
     const Module& module = all[i];
     const auto found = pairs.find(i);
     const bool has_a = found != pairs.end() && found->second.a, has_b = found != pairs.end() && found->second.b;
-    if (!has_a || !has_b) {
+    if (!has_a || !has_b)
       bad_file("{}: tensor \"{}\" is missing, but {} names its module", where, peft_name(module, has_a), config_name);
-    }
     const Pair& pair = found->second;
     check_shapes(file, pair, module);
     const int rank = int(pair.a->shape[0]);
-    if (rank != ranks.value(module.name) && contradictions++ == 0) {
+    if (rank != ranks.value(module.name) && contradictions++ == 0)
       adapter.warnings.push_back(fmt::format("{}: {} has rank {}, but {} says {:g}: the tensors' rank is used", where,
                                              module.name, rank, config_name, ranks.value(module.name)));
-    }
     const double alpha = alphas.value(module.name);
     adapter.modules.push_back({module, rank, alpha, lora_scale(alpha, rank, adapter.config.rslora), read_floats(file, *pair.a),
                                read_floats(file, *pair.b)});
@@ -170,9 +151,8 @@ Adapter read_adapter(const fs::path& directory, const LlamaConfig& model) {
   Adapter adapter;
   adapter.config = parse_adapter_config(read_file(config), config.string());
   adapter.warnings = adapter.config.warnings;
-  if (!fs::exists(tensors) && fs::exists(directory / "adapter_model.bin")) {
+  if (!fs::exists(tensors) && fs::exists(directory / "adapter_model.bin"))
     bad_file("{}: expected adapter_model.safetensors, found adapter_model.bin: convert it with PEFT", directory.string());
-  }
   read_modules(adapter, SafetensorsFile(tensors), model, config.string());
   return adapter;
 }
@@ -218,7 +198,6 @@ Json config_json(const AdapterHeader& header, const std::vector<AdapterPart>& pa
 
 void write_adapter(const fs::path& directory, const AdapterHeader& header, const std::vector<AdapterPart>& parts) {
   TLL_CHECK(!parts.empty(), "an adapter without modules");
-  const Json config = config_json(header, parts);
   std::vector<TensorEntry> entries;
   for (const AdapterPart& part : parts) {
     const auto bytes = [](const float* data, int64_t count) { return std::as_bytes(std::span(data, size_t(count))); };
@@ -227,7 +206,7 @@ void write_adapter(const fs::path& directory, const AdapterHeader& header, const
     entries.push_back({{peft_name(part.module, true), FileDtype::F32, {out, rank}}, bytes(part.b, out * rank)});
   }
   write_safetensors(directory / "adapter_model.safetensors", entries);
-  write_file_atomic(directory / "adapter_config.json", config.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+  write_json(directory / "adapter_config.json", config_json(header, parts));
 }
 
 }  // namespace tll

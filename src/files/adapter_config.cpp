@@ -12,20 +12,11 @@ namespace tll {
 namespace {
 
 // Settings that change what the tensors mean.
-constexpr RefusedKey kRefused[] = {{"fan_in_fan_out", "false"},
-                                   {"modules_to_save", "[]"},
-                                   {"layer_replication", "[]"},
-                                   {"target_parameters", "[]"},
-                                   {"lora_bias", "false"},
-                                   {"use_dora", "false"},
-                                   {"use_qalora", "false"},
-                                   {"alora_invocation_tokens", "[]"},
-                                   {"trainable_token_indices", "[]"},
-                                   {"arrow_config", "{}"},
-                                   {"use_bdlora", "null"},
-                                   {"monteclora_config", "{}"},
-                                   {"kasa_config", "{}"},
-                                   {"megatron_config", "{}"}};
+const RefusedKeys kRefused[] = {
+    {"false", {"fan_in_fan_out", "lora_bias", "use_dora", "use_qalora"}},
+    {"[]", {"modules_to_save", "layer_replication", "target_parameters", "alora_invocation_tokens", "trainable_token_indices"}},
+    {"{}", {"arrow_config", "monteclora_config", "kasa_config", "megatron_config"}},
+    {"null", {"use_bdlora"}}};
 
 // How the adapter was initialised, how it was trained, what it is called.
 constexpr std::string_view kHarmless[] = {"task_type",           "revision",      "inference_mode",    "auto_mapping",
@@ -55,9 +46,8 @@ std::vector<std::pair<std::string, double>> read_patterns(const OrderedJson& roo
   std::vector<std::pair<std::string, double>> patterns;
   const auto found = root.find(key);
   if (found == root.end() || found->is_null()) return patterns;
-  if (!found->is_object() || found->size() > kMaxPatterns) {
+  if (!found->is_object() || found->size() > kMaxPatterns)
     bad_file("{}: key \"{}\": expected an object of at most {} patterns", where, key, kMaxPatterns);
-  }
   for (const auto& [pattern, value] : found->items()) {
     const double number = value.is_number() ? value.get<double>() : NAN;
     if (!(number > 0 && number <= 1e9)) bad_file("{}: key \"{}\": {}: expected a number above 0", where, key, in_quotes(pattern));
@@ -68,19 +58,11 @@ std::vector<std::pair<std::string, double>> read_patterns(const OrderedJson& roo
 
 void read_layers(JsonObject& object, AdapterConfig& config) {
   config.layers_pattern = object.strings("layers_pattern");
-  const Json* value = object.find("layers_to_transform");
-  if (!value) return;
-  std::set<int64_t> layers;
-  for (const Json& item : value->is_array() ? *value : Json::array({*value})) {
-    const std::optional<int64_t> layer = as_integer(item);
-    if (!layer || *layer < 0) object.wrong("layers_to_transform", "a layer number or a list of them", item);
-    layers.insert(*layer);
-  }
+  const std::vector<int64_t> layers = object.integers("layers_to_transform", 0, "a layer number or a list of them");
   if (layers.empty()) return;  // no restriction
-  if (!config.target_pattern.empty()) {
+  if (!config.target_pattern.empty())
     bad_file("{}: key \"layers_to_transform\" needs a list of target_modules, not a pattern", object.where());
-  }
-  config.layers = std::move(layers);
+  config.layers.emplace(layers.begin(), layers.end());
 }
 
 // Whether layers_to_transform and layers_pattern admit the layer. If they restrict, a module without a layer is not admitted.
@@ -108,13 +90,11 @@ bool listed(const std::set<std::string, std::less<>>& names, std::string_view mo
 AdapterConfig parse_adapter_config(std::string_view text, const std::string& where) {
   const Json root = parse_json(text, where);
   JsonObject object(root, where);
-  if (const std::string type = object.text("peft_type"); type != "LORA") {
+  if (const std::string type = object.text("peft_type"); type != "LORA")
     bad_file("{}: key \"peft_type\": expected \"LORA\", found {}", where, type.empty() ? "nothing" : in_quotes(type));
-  }
   object.refuse(kRefused);
-  if (const std::string bias = object.text("bias"); !bias.empty() && bias != "none") {
+  if (const std::string bias = object.text("bias"); !bias.empty() && bias != "none")
     bad_file("{}: key \"bias\": expected \"none\", found {}: trained biases are not implemented", where, in_quotes(bias));
-  }
   AdapterConfig c;
   c.rank = object.size("r", c.rank);
   c.alpha = object.number("lora_alpha", c.alpha, 0, 1e9);
@@ -133,10 +113,9 @@ AdapterConfig parse_adapter_config(std::string_view text, const std::string& whe
   c.alpha_pattern = read_patterns(ordered, "alpha_pattern", where);
   if (const Json* start = object.find("init_lora_weights"); start && start->is_string()) {
     const auto& name = start->get_ref<const std::string&>();
-    if (std::any_of(std::begin(kChangedBase), std::end(kChangedBase), [&](std::string_view k) { return name.starts_with(k); })) {
+    if (std::any_of(std::begin(kChangedBase), std::end(kChangedBase), [&](std::string_view k) { return name.starts_with(k); }))
       c.warnings.push_back(fmt::format("{}: init_lora_weights {} changes the base weights: this adapter fits only such a base",
                                        where, in_quotes(name)));
-    }
   }
   object.warn_unknown(kHarmless, c.warnings);
   return c;

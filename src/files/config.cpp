@@ -36,43 +36,22 @@ constexpr std::string_view kHarmless[] = {
 // clang-format on
 
 // Keys that change the mathematics, and the values that do not.
-constexpr RefusedKey kRefused[] = {{"quantization_config", "null"},
-                                   {"partial_rotary_factor", "1"},
-                                   {"rotary_pct", "1"},
-                                   {"rope_interleaved", "false"},
-                                   {"no_rope_layers", "[]"},
-                                   {"attn_logit_softcapping", "null"},
-                                   {"final_logit_softcapping", "null"},
-                                   {"logit_softcapping", "null"},
-                                   {"attention_multiplier", "null"},
-                                   {"embedding_multiplier", "1"},
-                                   {"residual_multiplier", "1"},
-                                   {"logits_scaling", "1"},
-                                   {"logit_scale", "1"},
-                                   {"scale_emb", "1"},
-                                   {"scale_depth", "null"},
-                                   {"query_pre_attn_scalar", "null"},
-                                   {"use_qk_norm", "false"},
-                                   {"qk_norm", "false"},
-                                   {"qk_layernorm", "false"},
-                                   {"clip_qkv", "null"},
-                                   {"alibi", "false"},
-                                   {"parallel_residual", "false"},
-                                   {"use_parallel_residual", "false"},
-                                   {"num_local_experts", "null"},
-                                   {"num_experts", "null"},
-                                   {"per_layer_config", "null"},
-                                   {"pruned_layers", "null"}};
+const RefusedKeys kRefused[] = {
+    {"null",
+     {"quantization_config", "attn_logit_softcapping", "final_logit_softcapping", "logit_softcapping", "attention_multiplier",
+      "scale_depth", "query_pre_attn_scalar", "clip_qkv", "num_local_experts", "num_experts", "per_layer_config",
+      "pruned_layers"}},
+    {"1",
+     {"partial_rotary_factor", "rotary_pct", "embedding_multiplier", "residual_multiplier", "logits_scaling", "logit_scale",
+      "scale_emb"}},
+    {"false",
+     {"rope_interleaved", "use_qk_norm", "qk_norm", "qk_layernorm", "alibi", "parallel_residual", "use_parallel_residual"}},
+    {"[]", {"no_rope_layers"}}};
 
 // Token ids: an integer or a list of them. -1 means none. An id outside the vocabulary is left out with a warning.
 std::vector<int32_t> read_ids(JsonObject& object, const char* key, int32_t vocab_size, std::vector<std::string>& warnings) {
   std::vector<int32_t> result;
-  const Json* value = object.find(key);
-  if (!value) return result;
-  const Json list = value->is_array() ? *value : Json::array({*value});
-  for (const Json& item : list) {
-    const int64_t id = as_integer(item).value_or(-2);
-    if (id < -1) object.wrong(key, "a token id or a list of them", item);
+  for (const int64_t id : object.integers(key, -1, "a token id or a list of them")) {
     if (id >= vocab_size) {
       warnings.push_back(fmt::format("{}: key \"{}\": id {} is outside the vocabulary of {} and is not used", object.where(), key,
                                      id, vocab_size));
@@ -92,17 +71,15 @@ std::optional<int32_t> read_id(JsonObject& object, const char* key, int32_t voca
 void check_model_type(JsonObject& reader, const Architecture& architecture) {
   const std::string type = reader.text("model_type");
   const bool later = std::find(std::begin(kLaterModels), std::end(kLaterModels), type) != std::end(kLaterModels);
-  if (type != architecture.model_type) {
+  if (type != architecture.model_type)
     bad_file("{}: key \"model_type\": expected \"{}\", found {}{}", reader.where(), architecture.model_type,
              type.empty() ? "nothing" : in_quotes(type), later ? ": this family is not supported yet" : "");
-  }
   const Json* architectures = reader.find("architectures");
   if (!architectures) return;
   if (!architectures->is_array()) reader.wrong("architectures", "a list", *architectures);
-  if (!architectures->empty() && architectures->at(0) != architecture.causal_lm) {
+  if (!architectures->empty() && architectures->at(0) != architecture.causal_lm)
     bad_file("{}: key \"architectures\": expected {}, found {}", reader.where(), architecture.causal_lm,
              shown(architectures->at(0)));
-  }
 }
 
 // A rope_scaling that is not empty takes precedence over rope_parameters; inside, rope_type over type (transformers 5).
@@ -136,9 +113,8 @@ RopeConfig read_rope(JsonObject& reader, int32_t max_positions, std::vector<std:
     rope.low = required("low_freq_factor");
     rope.high = required("high_freq_factor");
     rope.original_max = inner.size("original_max_position_embeddings", max_positions);
-    if (rope.low >= rope.high) {
+    if (rope.low >= rope.high)
       bad_file("{}: low_freq_factor {:g} must be below high_freq_factor {:g}", inner.where(), rope.low, rope.high);
-    }
   } else if (type != "default") {
     bad_file("{}: rope type {} is not supported (default, linear, llama3 are)", inner.where(), in_quotes(type));
   }
@@ -148,13 +124,11 @@ RopeConfig read_rope(JsonObject& reader, int32_t max_positions, std::vector<std:
 }
 
 void check_sizes(const LlamaConfig& c, bool head_dim_given, const std::string& where) {
-  if (c.hidden % c.heads != 0) {
+  if (c.hidden % c.heads != 0)
     bad_file("{}: hidden_size {} is not a multiple of num_attention_heads {}{}", where, c.hidden, c.heads,
              head_dim_given ? " (transformers refuses this even with head_dim)" : "");
-  }
-  if (c.heads % c.kv_heads != 0) {
+  if (c.heads % c.kv_heads != 0)
     bad_file("{}: num_attention_heads {} is not a multiple of num_key_value_heads {}", where, c.heads, c.kv_heads);
-  }
   if (c.head_dim % 2 != 0) bad_file("{}: head_dim {} is odd: rotary embedding turns pairs", where, c.head_dim);
   if (c.layers > kMaxLayers) bad_file("{}: num_hidden_layers {} is above {}", where, c.layers, kMaxLayers);
   // Each factor is below 2^31, so these products fit in 64 bits.
@@ -191,12 +165,10 @@ LlamaConfig parse_config(std::string_view text, const std::string& where) {
   c.mlp_bias = reader.flag("mlp_bias");
   check_sizes(c, head_dim_given, where);
 
-  if (const std::string act = reader.text("hidden_act"); !act.empty() && act != "silu") {
+  if (const std::string act = reader.text("hidden_act"); !act.empty() && act != "silu")
     bad_file("{}: key \"hidden_act\": expected \"silu\", found {}", where, in_quotes(act));
-  }
-  if (const Json* dropout = reader.find("attention_dropout"); dropout && *dropout != 0) {
+  if (const Json* dropout = reader.find("attention_dropout"); dropout && *dropout != 0)
     c.warnings.push_back(fmt::format("{}: attention_dropout {} is not applied", where, shown(*dropout)));
-  }
   c.rope = read_rope(reader, c.max_positions, c.warnings);
   if (reader.present("bos_token_id")) c.bos = read_id(reader, "bos_token_id", c.vocab_size, c.warnings);
   if (reader.present("eos_token_id")) c.eos = read_ids(reader, "eos_token_id", c.vocab_size, c.warnings);

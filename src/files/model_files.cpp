@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <map>
+#include <set>
 
 #include "src/base/check.h"
 #include "src/base/json.h"
@@ -55,16 +55,10 @@ bool convert(const std::byte* from, To* to, size_t count) {
 
 template <class From>
 bool convert_from(const std::byte* from, void* to, DType dtype, size_t count) {
-  switch (dtype) {
-    case DType::f32:
-      return convert<From>(from, static_cast<float*>(to), count);
-    case DType::bf16:
-      return convert<From>(from, static_cast<bf16*>(to), count);
-    case DType::f16:
-      return convert<From>(from, static_cast<half*>(to), count);
-    default:
-      check_failed("a type of weights", __FILE__, __LINE__, dtype_name(dtype));
-  }
+  if (dtype == DType::f32) return convert<From>(from, static_cast<float*>(to), count);
+  if (dtype == DType::bf16) return convert<From>(from, static_cast<bf16*>(to), count);
+  TLL_CHECK(dtype == DType::f16, "weights of {}", dtype_name(dtype));
+  return convert<From>(from, static_cast<half*>(to), count);
 }
 
 bool floating(FileDtype dtype) { return dtype == FileDtype::F32 || dtype == FileDtype::BF16 || dtype == FileDtype::F16; }
@@ -120,10 +114,9 @@ void ModelFiles::open_index(const fs::path& index) {
     const SafetensorsFile& file = files_.emplace_back(path);
     for (const TensorInfo& info : file.tensors()) {
       const auto [other, added] = places_.emplace(info.name, Place{&file, &info});
-      if (!added) {
+      if (!added)
         bad_file("{}: tensor {} is in two files, {} and {}", where, in_quotes(info.name),
                  other->second.file->path().filename().string(), in_quotes(name));
-      }
       if (!map->contains(info.name)) unmapped.push_back(info.name);
     }
     for (const std::string& tensor : tensors) {
@@ -154,12 +147,11 @@ void ModelFiles::check_tied_head(const LlamaConfig& config) {
       embedding->second.file->forget(a);
       head->second.file->forget(b);
     }
-    if (!equal) {
+    if (!equal)
       bad_file(
           "{}: tie_word_embeddings is true, but {} differs from {}: set it to false in config.json to use both, or remove the "
           "head",
           directory_.string(), kHead, kEmbedding);
-    }
   }
   places_.erase(kHead);
 }
@@ -167,34 +159,29 @@ void ModelFiles::check_tied_head(const LlamaConfig& config) {
 void ModelFiles::check(const LlamaConfig& config) {
   const std::vector<WeightSpec> specs = weight_specs(config);
   for (const auto& [name, place] : places_) {
-    if (quantised_name(name)) {
+    if (quantised_name(name))
       bad_file("{}: tensor {} belongs to quantised weights, which cannot be read; give the original model",
                place.file->path().string(), in_quotes(name));
-    }
   }
   for (const WeightSpec& spec : specs) {
     const Place& p = place(spec.name);
     const std::string file = p.file->path().string();
-    if (!floating(p.info->dtype)) {
+    if (!floating(p.info->dtype))
       bad_file("{}: tensor {}: expected BF16, F16 or F32, found {}", file, spec.name, file_dtype_name(p.info->dtype));
-    }
-    if (p.info->shape != spec.shape) {
+    if (p.info->shape != spec.shape)
       bad_file("{}: tensor {}: expected shape {} by config.json, found {}", file, spec.name, shape_text(spec.shape),
                shape_text(p.info->shape));
-    }
   }
-  std::unordered_map<std::string_view, bool> expected;
-  for (const WeightSpec& spec : specs) expected.emplace(spec.name, true);
+  std::set<std::string_view> expected;
+  for (const WeightSpec& spec : specs) expected.insert(spec.name);
   std::vector<std::string> unused;
   for (const auto& [name, place] : places_) {
     if (!expected.contains(name) && !name.ends_with("rotary_emb.inv_freq")) unused.push_back(name);
   }
-  std::sort(unused.begin(), unused.end());
   constexpr size_t kShown = 5;
-  for (size_t i = 0; i < std::min(unused.size(), kShown); i++) {
+  for (size_t i = 0; i < std::min(unused.size(), kShown); i++)
     warnings_.push_back(
         fmt::format("{}: tensor {} is not part of the model: not used", directory_.string(), in_quotes(unused[i])));
-  }
   if (unused.size() > kShown)
     warnings_.push_back(fmt::format("{}: and {} more such tensors", directory_.string(), unused.size() - kShown));
 }

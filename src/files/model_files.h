@@ -5,9 +5,9 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <span>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "kernels/numeric.h"
@@ -52,7 +52,7 @@ class ModelFiles {
 
   std::filesystem::path directory_;
   std::vector<SafetensorsFile> files_;
-  std::unordered_map<std::string, Place> places_;
+  std::map<std::string, Place> places_;
   std::vector<std::string> warnings_;
 };
 

@@ -5,7 +5,6 @@
 #include <memory>
 #include <regex>
 #include <string>
-#include <string_view>
 
 namespace tll {
 

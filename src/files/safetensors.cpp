@@ -26,36 +26,28 @@ constexpr DtypeRow kDtypes[] = {  // in the order of FileDtype
     {"C64", 64},    {"F64", 64},    {"I64", 64},    {"U64", 64}};
 
 // Turns the header's events into tensors without building a tree, because a header may have a million entries.
-class HeaderReader : public nlohmann::json_sax<Json> {
+class HeaderReader : public JsonEvents {
  public:
-  HeaderReader(JsonEvents& events, std::vector<TensorInfo>& tensors, std::map<std::string, std::string>& metadata)
-      : events_(events), tensors_(tensors), metadata_(metadata) {}
-
-  bool start_object(size_t) override {
-    if (ignore(+1)) return true;
-    switch (state_) {
-      case State::outside:
-        state_ = State::root;
-        return true;
-      case State::metadata_value:
-        state_ = State::metadata;
-        return true;
-      case State::entry_value:
-        state_ = State::entry;
-        return true;
-      default:
-        unexpected("an object");
-    }
+  HeaderReader(std::string_view text, const fs::path& path, std::vector<TensorInfo>& tensors,
+               std::map<std::string, std::string>& metadata)
+      : JsonEvents(text, path.string(), 8), tensors_(tensors), metadata_(metadata) {
+    read();
   }
-  bool end_object() override {
+
+  bool open_object() override {
+    if (ignore(+1)) return true;
+    if (state_ != State::outside && state_ != State::metadata_value && state_ != State::entry_value) unexpected("an object");
+    state_ = state_ == State::outside ? State::root : state_ == State::metadata_value ? State::metadata : State::entry;
+    return true;
+  }
+  bool close_object() override {
     if (ignore(-1)) return true;
-    if (state_ == State::entry && seen_ != kAllFields) {
-      refuse(fmt::format("\"{}\" is missing", !(seen_ & kDtype) ? "dtype" : !(seen_ & kShape) ? "shape" : "data_offsets"));
-    }
+    if (state_ == State::entry && seen_ != kAllFields)
+      wrong(fmt::format("\"{}\" is missing", !(seen_ & kDtype) ? "dtype" : !(seen_ & kShape) ? "shape" : "data_offsets"));
     state_ = state_ == State::root ? State::outside : State::root;
     return true;
   }
-  bool start_array(size_t) override {
+  bool open_array() override {
     if (ignore(+1)) return true;
     if (state_ == State::entry && field_ == kShape) {
       state_ = State::shape;
@@ -66,9 +58,9 @@ class HeaderReader : public nlohmann::json_sax<Json> {
     }
     return true;
   }
-  bool end_array() override {
+  bool close_array() override {
     if (ignore(-1)) return true;
-    if (state_ == State::offsets && offsets_ != 2) refuse("expected two data_offsets, found fewer");
+    if (state_ == State::offsets && offsets_ != 2) wrong("expected two data_offsets, found fewer");
     state_ = State::entry;
     return true;
   }
@@ -80,17 +72,17 @@ class HeaderReader : public nlohmann::json_sax<Json> {
       return true;
     }
     field_ = name == "dtype" ? kDtype : name == "shape" ? kShape : name == "data_offsets" ? kOffsets : kOther;
-    if (field_ != kOther && (seen_ & field_)) refuse(fmt::format("\"{}\" appears twice", name));
+    if (field_ != kOther && (seen_ & field_)) wrong(fmt::format("\"{}\" appears twice", name));
     seen_ |= field_ & kAllFields;
     return true;
   }
   bool number_unsigned(uint64_t value) override {
     if (ignore(0)) return true;
     if (state_ == State::shape) {
-      if (value > uint64_t(std::numeric_limits<int64_t>::max())) refuse(fmt::format("size {} is too large", value));
+      if (value > uint64_t(std::numeric_limits<int64_t>::max())) wrong(fmt::format("size {} is too large", value));
       tensors_.back().shape.push_back(int64_t(value));
     } else if (state_ == State::offsets) {
-      if (offsets_ == 2) refuse("expected two data_offsets, found more");
+      if (offsets_ == 2) wrong("expected two data_offsets, found more");
       (offsets_++ == 0 ? tensors_.back().begin : tensors_.back().end) = value;
     } else {
       unexpected("a number");
@@ -100,12 +92,11 @@ class HeaderReader : public nlohmann::json_sax<Json> {
   bool string(std::string& value) override {
     if (ignore(0)) return true;
     if (state_ == State::metadata) {
-      if (!metadata_.emplace(metadata_key_, std::move(value)).second) {
-        events_.refuse(fmt::format("the key {} of {} appears twice", in_quotes(metadata_key_), kMetadata));
-      }
+      if (!metadata_.emplace(metadata_key_, std::move(value)).second)
+        refuse(fmt::format("the key {} of {} appears twice", in_quotes(metadata_key_), kMetadata));
     } else if (state_ == State::entry && field_ == kDtype) {
       const auto row = std::find_if(std::begin(kDtypes), std::end(kDtypes), [&](const DtypeRow& r) { return value == r.name; });
-      if (row == std::end(kDtypes)) refuse(fmt::format("unknown dtype {}", in_quotes(value)));
+      if (row == std::end(kDtypes)) wrong(fmt::format("unknown dtype {}", in_quotes(value)));
       tensors_.back().dtype = FileDtype(row - std::begin(kDtypes));
     } else {
       unexpected("a string");
@@ -121,8 +112,6 @@ class HeaderReader : public nlohmann::json_sax<Json> {
   bool number_float(double, const std::string& text) override {
     return ignore(0) || (unexpected(fmt::format("{}, which is no 64-bit integer", in_quotes(text, 40))), false);
   }
-  bool binary(Json::binary_t&) override { return false; }  // JSON text has none
-  bool parse_error(size_t, const std::string&, const nlohmann::detail::exception&) override { return false; }  // never called
 
  private:
   enum class State { outside, root, metadata_value, metadata, entry_value, entry, shape, offsets };
@@ -138,7 +127,7 @@ class HeaderReader : public nlohmann::json_sax<Json> {
   }
   bool root_key(std::string& name) {
     if (name == kMetadata) {
-      if (has_metadata_) events_.refuse(fmt::format("{} appears twice", kMetadata));
+      if (has_metadata_) refuse(fmt::format("{} appears twice", kMetadata));
       has_metadata_ = true;
       state_ = State::metadata_value;
       return true;
@@ -148,29 +137,28 @@ class HeaderReader : public nlohmann::json_sax<Json> {
     field_ = seen_ = offsets_ = 0;
     return true;
   }
-  [[noreturn]] void refuse(const std::string& message) const {
-    events_.refuse(fmt::format("tensor {}: {}", in_quotes(tensors_.back().name), message));
+  [[noreturn]] void wrong(const std::string& message) const {
+    refuse(fmt::format("tensor {}: {}", in_quotes(tensors_.back().name), message));
   }
   [[noreturn]] void unexpected(const std::string& found) const {
     switch (state_) {
       case State::outside:
-        events_.refuse("the header is not a JSON object, but " + found);
+        refuse("the header is not a JSON object, but " + found);
       case State::metadata_value:
-        events_.refuse(fmt::format("{} is not an object, but {}", kMetadata, found));
+        refuse(fmt::format("{} is not an object, but {}", kMetadata, found));
       case State::metadata:
-        events_.refuse(fmt::format("{}: {} is not a string, but {}", kMetadata, in_quotes(metadata_key_), found));
+        refuse(fmt::format("{}: {} is not a string, but {}", kMetadata, in_quotes(metadata_key_), found));
       case State::shape:
       case State::offsets:
-        refuse(fmt::format("expected integers of at least 0, found {}", found));
+        wrong(fmt::format("expected integers of at least 0, found {}", found));
       case State::entry:
-        if (field_ == kDtype) refuse("\"dtype\": expected a string, found " + found);
-        refuse(fmt::format("\"{}\": expected a list of integers, found {}", field_ == kShape ? "shape" : "data_offsets", found));
+        if (field_ == kDtype) wrong("\"dtype\": expected a string, found " + found);
+        wrong(fmt::format("\"{}\": expected a list of integers, found {}", field_ == kShape ? "shape" : "data_offsets", found));
       default:
-        refuse(fmt::format("expected an object with dtype, shape and data_offsets, found {}", found));
+        wrong(fmt::format("expected an object with dtype, shape and data_offsets, found {}", found));
     }
   }
 
-  JsonEvents& events_;
   std::vector<TensorInfo>& tensors_;
   std::map<std::string, std::string>& metadata_;
   State state_ = State::outside;
@@ -212,16 +200,12 @@ SafetensorsFile::SafetensorsFile(const fs::path& path) : path_(path), file_(path
   if (all.size() < 8) bad_file("{}: {} bytes are too few for a safetensors file", path.string(), all.size());
   uint64_t header = 0;
   for (size_t i = 0; i < 8; i++) header |= uint64_t(all[i]) << (8 * i);
-  if (header > kMaxHeader) {
+  if (header > kMaxHeader)
     bad_file("{}: byte 0: header length {} is above {}: not a safetensors file", path.string(), header, kMaxHeader);
-  }
-  if (header > all.size() - 8) {
+  if (header > all.size() - 8)
     bad_file("{}: byte 0: header length {} exceeds the file of {} bytes: truncated?", path.string(), header, all.size());
-  }
   data_begin_ = 8 + size_t(header);
-  JsonEvents events({reinterpret_cast<const char*>(all.data()) + 8, size_t(header)}, path.string(), 8);
-  HeaderReader reader(events, tensors_, metadata_);
-  events.read(reader);
+  HeaderReader({reinterpret_cast<const char*>(all.data()) + 8, size_t(header)}, path, tensors_, metadata_);
 
   const auto by_place = [](const TensorInfo& a, const TensorInfo& b) {
     return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
@@ -232,20 +216,17 @@ SafetensorsFile::SafetensorsFile(const fs::path& path) : path_(path), file_(path
   for (size_t i = 0; i < tensors_.size(); i++) {
     const TensorInfo& t = tensors_[i];
     if (!by_name_.emplace(t.name, i).second) bad_file("{}: tensor {} appears twice", path.string(), in_quotes(t.name));
-    if (t.begin != expected || t.end < t.begin) {
+    if (t.begin != expected || t.end < t.begin)
       bad_file("{}: tensor {}: data_offsets [{}, {}], but the data before it ends at {}: a hole or an overlap", path.string(),
                in_quotes(t.name), t.begin, t.end, expected);
-    }
-    if (const uint64_t size = byte_size(t, path); t.end - t.begin != size) {
+    if (const uint64_t size = byte_size(t, path); t.end - t.begin != size)
       bad_file("{}: tensor {}: {} of {} takes {} bytes, but data_offsets [{}, {}] hold {}", path.string(), in_quotes(t.name),
                shape_text(t.shape), file_dtype_name(t.dtype), size, t.begin, t.end, t.end - t.begin);
-    }
     expected = t.end;
   }
-  if (const uint64_t data = all.size() - data_begin_; data != expected) {
+  if (const uint64_t data = all.size() - data_begin_; data != expected)
     bad_file("{}: the tensors end at byte {} of the data, but the file has {} bytes of data: {}", path.string(), expected, data,
              data < expected ? "truncated" : "trailing bytes");
-  }
 }
 
 const TensorInfo* SafetensorsFile::find(std::string_view name) const {
@@ -271,9 +252,8 @@ SafetensorsWriter::SafetensorsWriter(const fs::path& path, const std::vector<Ten
             [](const TensorInfo& a, const TensorInfo& b) { return a.dtype != b.dtype ? a.dtype > b.dtype : a.name < b.name; });
   const auto text = [](const std::string& s) { return Json(s).dump(-1, ' ', false, Json::error_handler_t::replace); };
   std::string header = "{";
-  for (const auto& [key, value] : metadata) {
+  for (const auto& [key, value] : metadata)
     header += fmt::format("{}{}:{}", header.size() == 1 ? fmt::format("\"{}\":{{", kMetadata) : ",", text(key), text(value));
-  }
   if (!metadata.empty()) header += '}';
   std::unordered_set<std::string_view> names;
   for (TensorInfo& t : order_) {

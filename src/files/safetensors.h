@@ -22,30 +22,12 @@
 namespace tll {
 
 // The complete list, in the order of the reference, roughly by width. Written files have their tensors in descending order.
+// clang-format off
 enum class FileDtype : uint8_t {
-  BOOL,
-  F4,
-  F6_E2M3,
-  F6_E3M2,
-  U8,
-  I8,
-  F8_E5M2,
-  F8_E4M3,
-  F8_E8M0,
-  F8_E4M3FNUZ,
-  F8_E5M2FNUZ,
-  I16,
-  U16,
-  F16,
-  BF16,
-  I32,
-  U32,
-  F32,
-  C64,
-  F64,
-  I64,
-  U64
+    BOOL, F4, F6_E2M3, F6_E3M2, U8, I8, F8_E5M2, F8_E4M3, F8_E8M0, F8_E4M3FNUZ, F8_E5M2FNUZ, I16, U16, F16,
+    BF16, I32, U32, F32, C64, F64, I64, U64
 };
+// clang-format on
 const char* file_dtype_name(FileDtype dtype);
 int file_dtype_bits(FileDtype dtype);
 

@@ -14,11 +14,7 @@ bool is_path(const OptionRow& row) {
          std::holds_alternative<std::optional<std::filesystem::path> Options::*>(row.member);
 }
 
-std::string commands() {
-  Words names;
-  for (const CommandRow& row : command_rows()) names.push_back(row.name);
-  return fmt::format("{}", fmt::join(names, " "));
-}
+std::string commands() { return fmt::format("{}", fmt::join(command_names(), " ")); }
 
 std::string shells() {
   std::string names(command_row(Command::kCompletion).topic);
@@ -28,15 +24,8 @@ std::string shells() {
 
 // `text` inside single quotes; the characters of `special` get a backslash.
 std::string quoted(std::string_view text, std::string_view special) {
-  std::string out;
-  for (char c : text) {
-    if (c == '\'') {
-      out += "'\\''";
-      continue;
-    }
-    if (special.find(c) != std::string_view::npos) out += '\\';
-    out += c;
-  }
+  std::string out = escaped(text, special);
+  for (size_t at = 0; (at = out.find('\'', at)) != std::string::npos; at += 4) out.replace(at, 1, "'\\''");
   return out;
 }
 
@@ -107,23 +96,18 @@ if [[ $funcstack[1] == _train_llama_lora ]]; then _train_llama_lora "$@"; else c
 
 std::string fish_completion() {
   std::string out = "complete -c train_llama_lora -f\n";
-  for (const CommandRow& row : command_rows()) {
+  for (const CommandRow& row : command_rows())
     out +=
         fmt::format("complete -c train_llama_lora -n __fish_use_subcommand -a {} -d '{}'\n", row.name, quoted(row.summary, "\\"));
-  }
   out += fmt::format("complete -c train_llama_lora -n '__fish_seen_subcommand_from help' -a '{}'\n", commands());
   out += fmt::format("complete -c train_llama_lora -n '__fish_seen_subcommand_from completion' -a '{}'\n", shells());
   for (const OptionRow& row : option_rows()) {
     // Without a command it trains, so an option of train is offered unless a command that lacks it was typed.
     const bool trains = row.taken_by(Command::kTrain);
-    Words named;
-    for (const CommandRow& command : command_rows()) {
-      if (row.taken_by(command.command) != trains) named.push_back(command.name);
-    }
+    const Words named = command_names(trains ? ~row.commands : row.commands);
     std::string condition;
-    if (!named.empty()) {
+    if (!named.empty())
       condition = fmt::format(" -n '{}__fish_seen_subcommand_from {}'", trains ? "not " : "", fmt::join(named, " "));
-    }
     std::string argument;
     if (is_path(row)) argument = row.bare.empty() ? " -r -F" : " -F";
     if (!is_path(row) && !row.is_flag()) argument = fmt::format(" -x -a '{}'", fmt::join(row.choices, " "));

@@ -1,6 +1,7 @@
 #include "src/options/help.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "src/base/check.h"
 #include "src/options/option_table.h"
@@ -58,19 +59,13 @@ std::string explanation(const OptionRow& row, Command command) {
   } else if (!value.empty() && !(row.is_flag() && value == "off")) {
     text += fmt::format(" (default {})", value);
   }
-  Words names = row.aliases;
-  for (const auto& shorthand : row.shorthands) {
-    const bool known = std::find(row.later.begin(), row.later.end(), shorthand.second) == row.later.end();
-    if (known) names.push_back(shorthand.first);
+  std::vector<std::string> names;
+  for (std::string_view alias : row.aliases) names.push_back(fmt::format("{}{}", alias == "h" ? "-" : "--", alias));
+  for (const auto& [name, meaning] : row.shorthands) {
+    const bool known = std::find(row.later.begin(), row.later.end(), meaning) == row.later.end();
+    if (known) names.push_back(fmt::format("--{}", name));
   }
-  if (!names.empty()) {
-    text += " [";
-    for (size_t i = 0; i < names.size(); ++i) {
-      text += fmt::format("{}{}{}", i > 0 ? ", " : "", names[i].size() == 1 && names[i] == "h" ? "-" : "--", names[i]);
-    }
-    text += "]";
-  }
-  return text;
+  return names.empty() ? text : fmt::format("{} [{}]", text, fmt::join(names, ", "));
 }
 
 std::string entry(std::string_view left, std::string_view right, size_t column) {
@@ -83,16 +78,18 @@ std::string example(const CommandRow& row) {
   return fmt::format("\nExample: ./{} {}\n         {}\n", kProgram, row.example, row.example_says);
 }
 
-std::string escaped_roff(std::string_view text) {
+std::string escaped_roff(std::string_view text) { return escaped(text, "\\-"); }
+
+}  // namespace
+
+std::string escaped(std::string_view text, std::string_view special) {
   std::string out;
   for (char c : text) {
-    if (c == '\\' || c == '-') out += '\\';
+    if (special.find(c) != std::string_view::npos) out += '\\';
     out += c;
   }
   return out;
 }
-
-}  // namespace
 
 std::string overview() {
   std::string out = fmt::format("{}: {}\n\nUsage: {} [COMMAND] [OPTIONS]; without a command it trains.\n\nCommands:\n", kProgram,
@@ -109,13 +106,11 @@ std::string command_help(Command command) {
   std::string out = wrapped(fmt::format("{} {}: {}", kProgram, row.name, row.summary), 0) + "\n\n";
   out += fmt::format("Usage: {} {}{}{} [OPTIONS]\n", kProgram, row.name, row.topic.empty() ? "" : " ", row.topic);
   out += example(row);
-  for (std::string_view section : option_sections()) {
-    std::string entries;
-    for (const OptionRow& option : option_rows()) {
-      if (option.section == section && option.taken_by(command))
-        entries += entry(signature(option), explanation(option, command), kOptionColumn);
-    }
-    if (!entries.empty()) out += fmt::format("\n{}:\n{}", section, entries);
+  std::string_view section;
+  for (const OptionRow& option : option_rows()) {
+    if (!option.taken_by(command)) continue;
+    if (option.section != section) out += fmt::format("\n{}:\n", section = option.section);
+    out += entry(signature(option), explanation(option, command), kOptionColumn);
   }
   return out + '\n' + wrapped(kSpelling, 0) + '\n';
 }
@@ -124,29 +119,19 @@ std::string man_page() {
   std::string out = fmt::format(".TH TRAIN_LLAMA_LORA 1\n.SH NAME\n{} \\- {}\n.SH SYNOPSIS\n.B {}\n[COMMAND] [OPTIONS]\n",
                                 kProgram, escaped_roff(kTagline), kProgram);
   out += fmt::format(".SH DESCRIPTION\nWithout a command it trains. {}\n.SH COMMANDS\n", escaped_roff(kSpelling));
-  for (const CommandRow& row : command_rows()) {
+  for (const CommandRow& row : command_rows())
     out += fmt::format(".TP\n.B {} {}\n{}\n", row.name, escaped_roff(row.topic), escaped_roff(row.summary));
-  }
   out += ".SH OPTIONS\n";
-  for (std::string_view section : option_sections()) {
-    out += fmt::format(".SS {}\n", section);
-    for (const OptionRow& option : option_rows()) {
-      if (option.section != section) continue;
-      Command first = command_rows()[0].command;
-      Words takers;
-      for (const CommandRow& row : command_rows()) {
-        if (!option.taken_by(row.command)) continue;
-        if (takers.empty()) first = row.command;
-        takers.push_back(row.name);
-      }
-      out += fmt::format(".TP\n.B {}\n{}\n.br\nCommands: {}.\n", escaped_roff(signature(option)),
-                         escaped_roff(explanation(option, first)), fmt::join(takers, ", "));
-    }
+  std::string_view section;
+  for (const OptionRow& option : option_rows()) {
+    if (option.section != section) out += fmt::format(".SS {}\n", section = option.section);
+    const auto first = static_cast<Command>(std::countr_zero(option.commands));
+    out += fmt::format(".TP\n.B {}\n{}\n.br\nCommands: {}.\n", escaped_roff(signature(option)),
+                       escaped_roff(explanation(option, first)), fmt::join(command_names(option.commands), ", "));
   }
   out += ".SH EXAMPLES\n";
-  for (const CommandRow& row : command_rows()) {
+  for (const CommandRow& row : command_rows())
     out += fmt::format(".TP\n.B {} {}\n{}\n", kProgram, escaped_roff(row.example), escaped_roff(row.example_says));
-  }
   return out + fmt::format(".SH EXIT STATUS\n{}\n", escaped_roff(kExitCodes));
 }
 

@@ -12,6 +12,9 @@ namespace tll {
 // output and the program is done. Error with exit code 2 for a shell that is not known.
 std::optional<std::string> help_text(const Options&);
 
+// `text` with a backslash before each of the special characters.
+std::string escaped(std::string_view text, std::string_view special);
+
 std::string overview();                            // the commands
 std::string command_help(Command);                 // one command, its options by section, one worked example
 std::string man_page();                            // roff, for man(1)

@@ -85,11 +85,6 @@ const std::vector<CommandRow>& command_rows() {
   return rows;
 }
 
-const Words& option_sections() {
-  static const Words sections = {kFiles, kMachine, kAdapter, kSteps, kData, kCheckpoints, kText, kOutput};
-  return sections;
-}
-
 const std::vector<OptionRow>& option_rows() {
   static const std::string targets_help = help_of_targets();
   // clang-format off

@@ -14,6 +14,7 @@
 
 namespace tll {
 
+// A command; its row is at its place in the enum.
 struct CommandRow {
   Command command;
   std::string_view name;
@@ -47,9 +48,9 @@ using WordPairs = std::vector<std::pair<std::string_view, std::string_view>>;
 constexpr unsigned command_bit(Command command) { return 1u << static_cast<int>(command); }
 
 struct OptionRow {
-  std::string_view name;  // words joined by '-'
-  std::string_view section;
-  unsigned commands;  // the commands that take it: bits of command_bit
+  std::string_view name;     // words joined by '-'
+  std::string_view section;  // of help; its rows stand together
+  unsigned commands;         // the commands that take it: bits of command_bit
   Member member;
   std::string_view value = {};  // what stands for the value in help; nothing for flags and choices
   std::string_view help;
@@ -73,9 +74,7 @@ struct OptionRow {
 const std::vector<CommandRow>& command_rows();
 const std::vector<OptionRow>& option_rows();
 const CommandRow& command_row(Command);
-
-// The order in which help shows them.
-const Words& option_sections();
+Words command_names(unsigned commands = ~0u);  // of these bits of command_bit
 
 // The row's help, with its demo_default.
 std::string description(const OptionRow&);

@@ -147,26 +147,25 @@ bool read_value(const OptionRow& row, Options& options, std::string_view typed_t
 }  // namespace
 
 std::string expected_value(const OptionRow& row) {
-  return std::visit(Overloaded{[](bool Options::*) -> std::string { return "true or false (on or off)"; },
-                               [&](int64_t Options::*) -> std::string {
-                                 if (row.size) return "a size such as 8GiB, 1.5G, 500MB or a number of bytes";
-                                 return "a whole number, " + range_text(row.range);
-                               },
-                               [&](double Options::*) -> std::string { return "a number, " + range_text(row.range); },
-                               [](std::string Options::*) -> std::string { return "a text"; },
-                               [](std::filesystem::path Options::*) -> std::string { return "a path"; },
-                               [](OptionalPath) -> std::string { return "a directory, or nothing"; },
-                               [&](WordList) -> std::string {
-                                 Words names;
-                                 for (const auto& [word, meaning] : row.synonyms) names.push_back(word);
-                                 return fmt::format("a list, joined by commas, of {} (short: {}), or all-linear",
-                                                    fmt::join(row.choices, ", "), fmt::join(names, ", "));
-                               },
-                               [&](const EnumMember&) -> std::string {
-                                 return fmt::format("{}{}", row.choices.size() > 1 ? "one of " : "",
-                                                    fmt::join(row.choices, ", "));
-                               }},
-                    row.member);
+  return std::visit<std::string>(
+      Overloaded{[](bool Options::*) { return "true or false (on or off)"; },
+                 [&](int64_t Options::*) {
+                   return row.size ? "a size such as 8GiB, 1.5G, 500MB or a number of bytes"
+                                   : "a whole number, " + range_text(row.range);
+                 },
+                 [&](double Options::*) { return "a number, " + range_text(row.range); },
+                 [](std::string Options::*) { return "a text"; }, [](std::filesystem::path Options::*) { return "a path"; },
+                 [](OptionalPath) { return "a directory, or nothing"; },
+                 [&](WordList) {
+                   Words names;
+                   for (const auto& [word, meaning] : row.synonyms) names.push_back(word);
+                   return fmt::format("a list, joined by commas, of {} (short: {}), or all-linear", fmt::join(row.choices, ", "),
+                                      fmt::join(names, ", "));
+                 },
+                 [&](const EnumMember&) {
+                   return fmt::format("{}{}", row.choices.size() > 1 ? "one of " : "", fmt::join(row.choices, ", "));
+                 }},
+      row.member);
 }
 
 bool accepts_value(const OptionRow& row, std::string_view text) {
@@ -175,9 +174,8 @@ bool accepts_value(const OptionRow& row, std::string_view text) {
 }
 
 void set_value(const OptionRow& row, Options& options, std::string_view text, std::string_view typed) {
-  if (std::find(row.later.begin(), row.later.end(), canonical(row, text)) != row.later.end()) {
+  if (std::find(row.later.begin(), row.later.end(), canonical(row, text)) != row.later.end())
     fail(kExitUsage, "{} {} is not in this version; expected {}", typed, text, expected_value(row));
-  }
   if (!read_value(row, options, text)) fail(kExitUsage, "{} expects {}, found '{}'", typed, expected_value(row), text);
 }
 

@@ -14,17 +14,13 @@ struct Match {
   std::string_view shorthand;
 };
 
-std::string normalized(std::string_view typed) {
-  std::string name(typed);
-  std::replace(name.begin(), name.end(), '_', '-');
+std::string replaced(std::string_view text, char from, char to) {
+  std::string name(text);
+  std::replace(name.begin(), name.end(), from, to);
   return name;
 }
-
-std::string snake_case(const OptionRow& row) {
-  std::string name(row.name);
-  std::replace(name.begin(), name.end(), '-', '_');
-  return name;
-}
+std::string normalized(std::string_view typed) { return replaced(typed, '_', '-'); }
+std::string snake_case(const OptionRow& row) { return replaced(row.name, '-', '_'); }
 
 Match find_option(const std::string& name) {
   for (const OptionRow& row : option_rows()) {
@@ -65,11 +61,10 @@ std::string_view nearest(std::string_view typed, const Words& words) {
 }
 
 Command read_command(const std::string& word) {
-  Words names;
   for (const CommandRow& row : command_rows()) {
     if (row.name == word) return row.command;
-    names.push_back(row.name);
   }
+  const Words names = command_names();
   if (word == "export") fail(kExitUsage, "export is not in this version; expected one of {}", fmt::join(names, ", "));
   const std::string_view near = nearest(word, names);
   std::error_code none;
@@ -94,24 +89,10 @@ Command read_command(const std::string& word) {
   fail(kExitUsage, "unknown option {}; `train_llama_lora {} --help` lists the options", typed, command_name(command));
 }
 
-[[noreturn]] void not_of_this_command(const std::string& typed, const OptionRow& option, Command command) {
-  Words takers;
-  for (const CommandRow& row : command_rows()) {
-    if (option.taken_by(row.command)) takers.push_back(row.name);
-  }
-  fail(kExitUsage, "{} is not an option of {}; it is one of {}", typed, command_name(command), fmt::join(takers, ", "));
-}
-
 bool is_option(const std::string& argument) {
   if (argument == "-h") return true;
   if (argument.rfind("--", 0) != 0) return false;
   return find_option(normalized(argument.substr(2, argument.find('=') - 2))).row != nullptr;
-}
-
-// Whether the argument after an option whose value may be left out is that value.
-bool is_optional_value(const OptionRow& row, const std::string& next) {
-  if (!next.empty() && next[0] == '-') return false;
-  return accepts_value(row, next);
 }
 
 class Parser {
@@ -143,9 +124,8 @@ class Parser {
 
   void read_option() {
     const std::string& argument = arguments_[next_++];
-    if (argument.empty() || argument[0] != '-') {
+    if (argument.empty() || argument[0] != '-')
       fail(kExitUsage, "found '{}' where an option was expected; options begin with --, and the command comes first", argument);
-    }
     const size_t equals = argument.find('=');
     const std::string typed = argument.substr(0, equals);
     const size_t dashes = std::min(typed.size(), typed.find_first_not_of('-'));
@@ -153,7 +133,9 @@ class Parser {
     const Match match = dashes == 2 || typed == "-h" ? find_option(name) : Match{};
     if (match.row == nullptr) unknown_option(typed, name, options_.command);
     const OptionRow& row = *match.row;
-    if (!row.taken_by(options_.command)) not_of_this_command(typed, row, options_.command);
+    if (!row.taken_by(options_.command))
+      fail(kExitUsage, "{} is not an option of {}; it is one of {}", typed, command_name(options_.command),
+           fmt::join(command_names(row.commands), ", "));
 
     std::optional<std::string> value;
     if (equals != std::string::npos) value = argument.substr(equals + 1);
@@ -171,16 +153,16 @@ class Parser {
   std::string following_value(const OptionRow& row, const std::string& typed) {
     const bool more = next_ < arguments_.size();
     if (!row.bare.empty()) {
-      return more && is_optional_value(row, arguments_[next_]) ? arguments_[next_++] : std::string(row.bare);
+      const bool given = more && !arguments_[next_].starts_with('-') && accepts_value(row, arguments_[next_]);
+      return given ? arguments_[next_++] : std::string(row.bare);
     }
     if (!more || is_option(arguments_[next_])) fail(kExitUsage, "{} needs a value: {}", typed, expected_value(row));
     return arguments_[next_++];
   }
 
-  // A shorthand is a flag: `--bf16`, `--bf16 true`, `--bf16 false`. It is read as any flag is.
+  // A shorthand is a flag: `--bf16`, `--bf16 true`, `--bf16 false`. It is read as the flag --plan is.
   bool wanted(const std::optional<std::string>& value, const std::string& typed) {
-    static const OptionRow flag = {
-        .name = "", .section = "", .commands = 0, .member = &Options::plan, .help = "", .bare = "true"};
+    const OptionRow& flag = *find_option("plan").row;
     Options scratch;
     set_value(flag, scratch, value ? *value : following_value(flag, typed), typed);
     return scratch.plan;
@@ -188,13 +170,11 @@ class Parser {
 
   void require_options() const {
     for (const OptionRow& row : option_rows()) {
-      if ((row.required & command_bit(options_.command)) && !options_.given(row.name)) {
+      if ((row.required & command_bit(options_.command)) && !options_.given(row.name))
         fail(kExitUsage, "{} needs --{} {}: {}", command_name(options_.command), row.name, row.value, description(row));
-      }
     }
-    if (options_.command == Command::kCompletion && options_.topic.empty()) {
+    if (options_.command == Command::kCompletion && options_.topic.empty())
       fail(kExitUsage, "completion needs a shell: {}", command_row(Command::kCompletion).topic);
-    }
   }
 
   const std::vector<std::string>& arguments_;
@@ -232,10 +212,17 @@ Json resume_settings_json(const Options& options) {
 }
 
 const CommandRow& command_row(Command command) {
+  const CommandRow& row = command_rows().at(static_cast<size_t>(command));
+  TLL_CHECK(row.command == command, "{} is out of order", row.name);
+  return row;
+}
+
+Words command_names(unsigned commands) {
+  Words names;
   for (const CommandRow& row : command_rows()) {
-    if (row.command == command) return row;
+    if (commands & command_bit(row.command)) names.push_back(row.name);
   }
-  check_failed("every command has a row", __FILE__, __LINE__, fmt::format("command {}", static_cast<int>(command)));
+  return names;
 }
 
 const char* command_name(Command command) { return command_row(command).name.data(); }

@@ -12,10 +12,8 @@
 #include <iterator>
 #include <limits>
 #include <optional>
-#include <set>
 #include <sstream>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 namespace tll {
@@ -128,19 +126,11 @@ MachineMemory machine_memory(const fs::path& root) {
   return memory;
 }
 
-bool Processor::has(std::string_view feature) const {
-  std::istringstream words(features);
-  return std::find(std::istream_iterator<std::string>(words), {}, feature) != std::istream_iterator<std::string>();
-}
-
 Processor processor(const fs::path& root) {
   cpu_set_t allowed;
   const bool affinity_known = sched_getaffinity(0, sizeof allowed, &allowed) == 0;
   Processor found;
-  std::set<std::pair<std::string, std::string>> cores;  // (package, core) of the threads that may be used
   int threads = 0;
-  bool usable = true;  // the thread that the following lines are about
-  std::string package;
   std::istringstream lines(read_virtual_file(root / "proc/cpuinfo"));
   for (std::string line; std::getline(lines, line);) {
     const size_t colon = line.find(':');
@@ -149,12 +139,9 @@ Processor processor(const fs::path& root) {
     const std::string value = colon + 2 <= line.size() ? line.substr(colon + 2) : "";
     if (key == "processor") {
       const int number = std::atoi(value.c_str());
-      usable = !affinity_known || (number < CPU_SETSIZE && CPU_ISSET(number, &allowed));
-      threads += usable;
+      threads += !affinity_known || (number < CPU_SETSIZE && CPU_ISSET(number, &allowed));
     }
     if (key == "model name") found.model = value;
-    if (key == "physical id") package = value;
-    if (key == "core id" && usable) cores.emplace(package, value);
     if (key == "flags" && found.features.empty()) {
       static constexpr std::string_view kFeatures[] = {"avx2",     "fma",         "f16c",        "avx512f",
                                                        "avx512bw", "avx512_vnni", "avx512_bf16", "avx512_fp16",
@@ -169,7 +156,6 @@ Processor processor(const fs::path& root) {
   }
   found.threads = std::max(1, threads);
   if (const auto share = quota(root)) found.threads = std::clamp(static_cast<int>(std::ceil(*share)), 1, found.threads);
-  found.cores = cores.empty() ? found.threads : std::min(found.threads, static_cast<int>(cores.size()));
   return found;
 }
 

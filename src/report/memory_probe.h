@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
-#include <string_view>
 
 namespace tll {
 
@@ -26,10 +25,7 @@ MachineMemory machine_memory(const std::filesystem::path& root = "/");  // a roo
 struct Processor {
   std::string model;     // as the processor calls itself
   std::string features;  // of those that matter here, joined by spaces, e.g. "avx2 fma f16c avx512f avx512_bf16 amx_bf16"
-  int cores = 1;         // physical cores that this process may run on
-  int threads = 1;       // hardware threads that it may run on: its affinity, and the control group's quota rounded up
-
-  bool has(std::string_view feature) const;  // one of `features`
+  int threads = 1;       // hardware threads that this process may run on: its affinity, and the control group's quota rounded up
 };
 Processor processor(const std::filesystem::path& root = "/");
 

@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <string_view>
 #include <utility>
 
@@ -116,15 +115,6 @@ void Progress::finish() {
   if (pending_) draw(latest_);
   if (drawn_) write("\n");
   drawn_ = false;
-}
-
-void write_to_reader(int output, std::string_view text) {
-  while (!text.empty()) {
-    const ssize_t written = ::write(output, text.data(), text.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written <= 0) return;
-    text.remove_prefix(static_cast<size_t>(written));
-  }
 }
 
 }  // namespace tll

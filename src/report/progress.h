@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "src/base/file.h"
+
 namespace tll {
 
 struct ProgressLine {
@@ -16,9 +18,6 @@ struct ProgressLine {
   double peak_share = 0;  // flops done, as a share of the ceiling measured on this machine; 0 if not known
   int64_t bytes = 0;      // of the plan
 };
-
-// Writes `text`. Stops without an error if nobody reads it: a closed terminal or pipe does not end a run.
-void write_to_reader(int output, std::string_view text);
 
 class Progress {
  public:
@@ -43,7 +42,7 @@ class Progress {
   using Clock = std::chrono::steady_clock;
 
   void draw(const ProgressLine&);
-  void write(std::string_view text) const { write_to_reader(output_, text); }
+  void write(std::string_view text) const { write_all(output_, text); }  // a closed terminal or pipe does not end a run
 
   int64_t first_, last_, every_;
   int output_;

@@ -66,11 +66,7 @@ void MetricsLog::write_line(fmt::format_string<Args...> format, Args&&... args) 
   char line[512];
   const auto end = fmt::format_to_n(line, sizeof line, format, std::forward<Args>(args)...);
   TLL_CHECK(end.size <= sizeof line, "a line of {} characters", end.size);
-  for (const char* rest = line; rest < end.out;) {
-    const ssize_t written = write(file_, rest, static_cast<size_t>(end.out - rest));
-    if (written < 0 && errno != EINTR) fail(kExitFault, "{}: cannot be written: {}", path_.string(), std::strerror(errno));
-    if (written > 0) rest += written;
-  }
+  if (!write_all(file_, {line, end.size})) fail(kExitFault, "{}: cannot be written: {}", path_.string(), std::strerror(errno));
 }
 
 void MetricsLog::step(const StepMetrics& m) {
@@ -83,16 +79,6 @@ void MetricsLog::step(const StepMetrics& m) {
 
 void MetricsLog::evaluation(int64_t step, double loss) {
   write_line("{{\"step\":{},\"eval_loss\":{},\"eval_perplexity\":{}}}\n", step, JsonNumber{loss}, JsonNumber{std::exp(loss)});
-}
-
-void write_run_record(const std::filesystem::path& file, const RunRecord& record) {
-  const Json json = {{"options", record.options},
-                     {"plan", record.plan},
-                     {"device", record.device},
-                     {"measured", record.measured},
-                     {"result", record.result}};
-  // A path need not be UTF-8; invalid bytes become U+FFFD.
-  write_file_atomic(file, json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
 }  // namespace tll

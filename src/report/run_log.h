@@ -1,4 +1,4 @@
-// What a run writes for other programs: metrics.jsonl, one JSON object per line, and run.json.
+// What a run writes for other programs at every step: metrics.jsonl, one JSON object per line.
 #pragma once
 
 #include <cstdint>
@@ -43,15 +43,5 @@ class MetricsLog {
   std::filesystem::path path_;
   int file_ = -1;
 };
-
-// run.json. Each part is an object; a part that is not known yet (the result, at the start) is null.
-struct RunRecord {
-  Json options;   // options_json
-  Json plan;      // planned bytes by category
-  Json device;    // processor, threads, memory, ceilings
-  Json measured;  // bytes and seconds of this run
-  Json result;    // losses, metrics, where the adapter is
-};
-void write_run_record(const std::filesystem::path& file, const RunRecord&);
 
 }  // namespace tll

@@ -1,4 +1,4 @@
-// The three standard streams: open at the start, flushed at the end, and one line per error.
+// The process among others: the signals that stop it, its three standard streams, and one line for an error.
 #pragma once
 
 #include <filesystem>
@@ -7,6 +7,15 @@
 #include "src/base/check.h"
 
 namespace tll {
+
+// Ctrl-C, `kill`, and a terminal that is closed (SIGINT, SIGTERM and SIGHUP): the first signal asks the program to stop at the
+// next safe place, the second ends it at once with exit code 130. This installs the handlers. System calls that a signal
+// interrupts are restarted. If SIGHUP is ignored (nohup), it stays ignored. SIGPIPE is ignored from now on, so a write to a pipe
+// that nobody reads fails instead of ending the program.
+void catch_stop_signals();
+
+// Whether a first signal has come.
+bool stop_requested();
 
 // Opens /dev/null for each standard stream that is closed at the start. Otherwise the next file that is opened would get its
 // descriptor, and the program would print into that file.

@@ -1,9 +1,13 @@
-// Which model a command works on: its directory, config and tokenizer.
+// What a command works on: the model with its config and tokenizer, and the adapter.
 #pragma once
 
+#include <filesystem>
 #include <memory>
+#include <optional>
+#include <vector>
 
-#include "src/files/config.h"
+#include "src/files/adapter.h"
+#include "src/model/model_options.h"
 #include "src/options/options.h"
 #include "tokenizer/tokenizer.h"
 
@@ -13,7 +17,6 @@ namespace tll {
 struct ModelSource {
   std::filesystem::path directory;  // empty: there is only a config.json
   std::filesystem::path config_file;
-  bool random = false;  // random weights: nothing is loaded
   LlamaConfig config;
   std::unique_ptr<Tokenizer> tokenizer;  // null: the directory has none, or it is not needed
   std::vector<int32_t> eos;              // ids that end a generated text
@@ -23,5 +26,15 @@ ModelSource open_model(const Options& options, TokenizerNeed need);
 
 // data/demo beside the working directory or beside the program. Error (kExitBadFile) if it is in neither.
 std::filesystem::path demo_directory();
+
+// The adapter that the options name (--adapter, --init-adapter) or describe (--rank, --targets, …).
+struct AdapterSource {
+  std::optional<Adapter> loaded;
+  std::vector<LoraTarget> targets;
+};
+// The adapter in this directory, or, where it is empty, a fresh one as the options describe it.
+AdapterSource open_adapter(const Options& options, const LlamaConfig& config, const std::filesystem::path& directory);
+// The adapter that --adapter names, or none at all: unlike in training, there is no fresh one.
+AdapterSource open_named_adapter(const Options& options, const LlamaConfig& config);
 
 }  // namespace tll

@@ -1,4 +1,4 @@
-#include "src/commands/model_source.h"
+#include "src/commands/source.h"
 
 #include <algorithm>
 
@@ -17,7 +17,6 @@ std::filesystem::path demo_directory() {
 
 ModelSource open_model(const Options& options, TokenizerNeed need) {
   ModelSource source;
-  source.random = options.init == InitOption::kRandom;
   const bool bare = options.model.empty() && !options.config.empty();
   if (!bare) {
     source.directory = options.model.empty() ? demo_directory() : options.model;
@@ -41,6 +40,24 @@ ModelSource open_model(const Options& options, TokenizerNeed need) {
   for (const int32_t id : source.tokenizer->end_ids())
     if (std::find(source.eos.begin(), source.eos.end(), id) == source.eos.end()) source.eos.push_back(id);
   return source;
+}
+
+AdapterSource open_adapter(const Options& options, const LlamaConfig& config, const std::filesystem::path& directory) {
+  AdapterSource source;
+  if (!directory.empty()) {
+    source.loaded = read_adapter(directory, config);
+    for (const AdapterModule& m : source.loaded->modules) source.targets.push_back({m.module, m.rank, m.scale});
+    return source;
+  }
+  const double scale = lora_scale(options.alpha, static_cast<int>(options.rank), options.rslora);
+  for (const Module& module : adaptable_modules(config))
+    if (std::find(options.targets.begin(), options.targets.end(), module.short_name()) != options.targets.end())
+      source.targets.push_back({module, static_cast<int>(options.rank), scale});
+  return source;
+}
+
+AdapterSource open_named_adapter(const Options& options, const LlamaConfig& config) {
+  return options.adapter.empty() ? AdapterSource{} : open_adapter(options, config, options.adapter);
 }
 
 }  // namespace tll
