@@ -12,7 +12,7 @@ data:         src/base tokenizer
 src/files:    src/base kernels
 src/model:    src/base kernels src/files
 src/train:    src/base kernels tokenizer data src/files src/model
-src/report:   src/base kernels
+src/report:   src/base kernels src/files src/model
 src/options:  src/base kernels src/files src/model src/train src/report
 src/commands: src/base kernels tokenizer data src/files src/model src/train src/report src/options
 .:            src/base src/options src/commands
