@@ -13,6 +13,8 @@
 #include "src/base/json.h"
 #include "src/files/module_pattern.h"
 #include "src/files/safetensors.h"
+#include "tests/refusal.h"
+#include "tests/temporary_directory.h"
 
 namespace tll {
 namespace {
@@ -29,16 +31,6 @@ LlamaConfig tiny() {
 AdapterConfig parse(Json config) {
   config.emplace("peft_type", "LORA");
   return parse_adapter_config(config.dump(), "adapter_config.json");
-}
-std::string message_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.exit_code, kExitBadFile);
-    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos) << error.what();
-    return error.what();
-  }
-  return "";
 }
 std::string refusal(const Json& config) {
   return message_of([&] { parse(config); });
@@ -201,13 +193,6 @@ class AdapterTest : public testing::Test {
  protected:
   using Tensors = std::map<std::string, std::vector<int64_t>>;
 
-  void SetUp() override {
-    std::string name = (fs::temp_directory_path() / "tll_adapter_XXXXXX").string();
-    ASSERT_NE(::mkdtemp(name.data()), nullptr);
-    dir = name;
-  }
-  void TearDown() override { fs::remove_all(dir); }
-
   void write_config(const Json& config) const { std::ofstream(dir / "adapter_config.json") << config.dump(); }
   void write_tensors(const Tensors& tensors, FileDtype dtype = FileDtype::F32) const {
     std::vector<TensorEntry> entries;
@@ -239,7 +224,8 @@ class AdapterTest : public testing::Test {
                  {"layers_to_transform", {3}},
                  {"rank_pattern", {{"down_proj", 5}}},
                  {"alpha_pattern", {{"layers.3.mlp.down_proj", 20}}}};
-  fs::path dir;
+  const TemporaryDirectory directory;
+  const fs::path& dir = directory.path();
 };
 
 TEST_F(AdapterTest, ReadsWithItsOwnRanksAndScales) {

@@ -9,6 +9,8 @@
 
 #include "src/base/check.h"
 #include "src/base/file.h"
+#include "tests/refusal.h"
+#include "tests/temporary_directory.h"
 
 namespace tll {
 namespace {
@@ -17,12 +19,6 @@ namespace fs = std::filesystem;
 
 class CheckpointTest : public testing::Test {
  protected:
-  CheckpointTest() : output_(fs::temp_directory_path() / ("tll_checkpoint_" + std::to_string(getpid()))) {
-    fs::remove_all(output_);
-    fs::create_directories(output_);
-  }
-  ~CheckpointTest() override { fs::remove_all(output_); }
-
   // AdamW's state of three values.
   static std::vector<StateTensor> state(float* m, float* v) { return {{"m", DType::f32, 3, m}, {"v", DType::f32, 3, v}}; }
   void write(int64_t step) const {
@@ -33,18 +29,15 @@ class CheckpointTest : public testing::Test {
   }
   // The message that the checkpoint is refused with; empty if it is accepted.
   std::string refusal(const Json& settings) const {
-    try {
+    return message_of([&] {
       check_checkpoint(output_ / "checkpoint-5");
       float m[3], v[3];
       read_checkpoint(output_ / "checkpoint-5", settings, Device{}, state(m, v));
-    } catch (const Error& error) {
-      EXPECT_EQ(error.exit_code, kExitBadFile);
-      return error.what();
-    }
-    return "";
+    });
   }
 
-  const fs::path output_;
+  const TemporaryDirectory directory_;
+  const fs::path& output_ = directory_.path();
   const Json settings_ = {{"lr", 1e-3}, {"seed", 42}, {"adapters", {{0, "q_proj", 4, 0.5}}}};
 };
 

@@ -11,6 +11,8 @@
 #include "src/base/file.h"
 #include "src/base/json.h"
 #include "src/model/rope_frequencies.h"
+#include "tests/refusal.h"
+#include "tests/temporary_directory.h"
 
 namespace tll {
 namespace {
@@ -28,14 +30,7 @@ Json with(const Json& changes) {
 }
 LlamaConfig parse(const Json& config) { return parse_config(config.dump(), "config.json"); }
 std::string refusal_of_text(const std::string& text) {
-  try {
-    parse_config(text, "config.json");
-  } catch (const Error& error) {
-    EXPECT_EQ(error.exit_code, kExitBadFile);
-    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos) << error.what();
-    return error.what();
-  }
-  return "";
+  return message_of([&] { parse_config(text, "config.json"); });
 }
 std::string refusal(const Json& changes) { return refusal_of_text(with(changes).dump()); }
 
@@ -205,9 +200,8 @@ TEST(Config, TokenIds) {
 }
 
 TEST(Config, GenerationEosIsMerged) {
-  std::string name = (fs::temp_directory_path() / "tll_config_XXXXXX").string();
-  ASSERT_NE(::mkdtemp(name.data()), nullptr);
-  const fs::path dir = name;
+  const TemporaryDirectory directory;
+  const fs::path& dir = directory.path();
   write_file_atomic(dir / "config.json", with({{"eos_token_id", 9}}).dump());
   const LlamaConfig config = load_config(dir);
   EXPECT_EQ(load_config(dir / "config.json").eos, config.eos);
@@ -217,7 +211,6 @@ TEST(Config, GenerationEosIsMerged) {
   write_file_atomic(dir / "generation_config.json", R"({"eos_token_id": "x"})");
   EXPECT_THROW(load_generation_eos(dir, config), Error);
   EXPECT_THROW(load_config(dir / "none"), Error);
-  fs::remove_all(dir);
 }
 
 LlamaConfig rope_config(int32_t head_dim, double theta, RopeType type, double factor) {

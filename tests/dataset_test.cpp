@@ -13,34 +13,26 @@
 #include "src/base/check.h"
 #include "src/base/file.h"
 #include "tests/fake_tokenizer.h"
+#include "tests/refusal.h"
+#include "tests/temporary_directory.h"
 
 namespace tll {
 namespace {
 
 class DatasetTest : public testing::Test {
  protected:
-  void SetUp() override {
-    directory_ = std::filesystem::temp_directory_path() / fmt::format("tll_dataset_{}", getpid());
-    std::filesystem::create_directories(directory_);
-  }
-  void TearDown() override { std::filesystem::remove_all(directory_); }
-
   Dataset prepare(const Json& json) {
     std::ofstream(directory_ / "squad.json") << json;
     return load_dataset(directory_ / "squad.json", &tokenizer_, options_);
   }
   template <class F>
   std::string error(F&& f, ExitCode code = kExitBadFile) {
-    try {
-      f();
-    } catch (const Error& e) {
-      EXPECT_EQ(e.exit_code, code) << e.what();
-      return e.what();
-    }
-    ADD_FAILURE() << "no error";
-    return "";
+    const std::string message = message_of(f, code);
+    EXPECT_NE(message, "") << "no error";
+    return message;
   }
-  std::filesystem::path directory_;
+  const TemporaryDirectory temporary_;
+  const std::filesystem::path& directory_ = temporary_.path();
   FakeTokenizer tokenizer_;
   PrepareOptions options_;
 };

@@ -9,6 +9,8 @@
 #include <thread>
 
 #include "src/base/check.h"
+#include "tests/refusal.h"
+#include "tests/temporary_directory.h"
 
 namespace tll {
 namespace {
@@ -17,28 +19,11 @@ namespace fs = std::filesystem;
 
 class FileTest : public testing::Test {
  protected:
-  void SetUp() override {
-    std::string name = (fs::temp_directory_path() / "tll_file_XXXXXX").string();
-    ASSERT_NE(::mkdtemp(name.data()), nullptr);
-    dir = name;
-  }
-  void TearDown() override { fs::remove_all(dir); }
   size_t entries() const { return size_t(std::distance(fs::directory_iterator(dir), fs::directory_iterator())); }
 
-  fs::path dir;
+  const TemporaryDirectory directory;
+  const fs::path& dir = directory.path();
 };
-
-// The message and the exit code of what `action` throws.
-template <class Action>
-std::string refusal(Action action, ExitCode code) {
-  try {
-    action();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.exit_code, code);
-    return error.what();
-  }
-  return "";
-}
 
 std::string as_text(std::span<const std::byte> bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
 
@@ -68,12 +53,12 @@ TEST_F(FileTest, MappingMoves) {
 
 TEST_F(FileTest, SaysWhyItCannotRead) {
   for (auto open : {+[](const fs::path& path) { read_file(path); }, +[](const fs::path& path) { MappedFile mapped(path); }}) {
-    EXPECT_EQ(refusal([&] { open(dir / "none"); }, kExitBadFile), (dir / "none").string() + ": no such file");
-    EXPECT_EQ(refusal([&] { open(dir); }, kExitBadFile), dir.string() + ": expected a file, found a directory");
-    EXPECT_NE(refusal([&] { open("/dev/zero"); }, kExitBadFile), "");
+    EXPECT_EQ(message_of([&] { open(dir / "none"); }, kExitBadFile), (dir / "none").string() + ": no such file");
+    EXPECT_EQ(message_of([&] { open(dir); }, kExitBadFile), dir.string() + ": expected a file, found a directory");
+    EXPECT_NE(message_of([&] { open("/dev/zero"); }, kExitBadFile), "");
   }
   write_file_atomic(dir / "file", "x");
-  EXPECT_NE(refusal([&] { read_file(dir / "file" / "below"); }, kExitBadFile), "");
+  EXPECT_NE(message_of([&] { read_file(dir / "file" / "below"); }, kExitBadFile), "");
 }
 
 TEST_F(FileTest, ReadsAPipe) {
@@ -85,7 +70,8 @@ TEST_F(FileTest, ReadsAPipe) {
 
 TEST_F(FileTest, DoesNotWaitForAPipeThatItCannotMap) {
   ASSERT_EQ(::mkfifo((dir / "pipe").c_str(), 0600), 0);
-  EXPECT_NE(refusal([&] { MappedFile mapped(dir / "pipe"); }, kExitBadFile).find("expected a regular file"), std::string::npos);
+  EXPECT_NE(message_of([&] { MappedFile mapped(dir / "pipe"); }, kExitBadFile).find("expected a regular file"),
+            std::string::npos);
 }
 
 TEST_F(FileTest, NothingIsSeenBeforeCommit) {
@@ -127,9 +113,9 @@ TEST_F(FileTest, WritesThroughLinksAndDevices) {
 }
 
 TEST_F(FileTest, SaysWhyItCannotWrite) {
-  EXPECT_NE(refusal([&] { write_file_atomic(dir / "no" / "a", "x"); }, kExitBadFile), "");
-  EXPECT_NE(refusal([&] { write_file_atomic(dir, "x"); }, kExitBadFile), "");
-  EXPECT_NE(refusal([&] { write_file_atomic("/dev/full", "x"); }, kExitFault), "");
+  EXPECT_NE(message_of([&] { write_file_atomic(dir / "no" / "a", "x"); }, kExitBadFile), "");
+  EXPECT_NE(message_of([&] { write_file_atomic(dir, "x"); }, kExitBadFile), "");
+  EXPECT_NE(message_of([&] { write_file_atomic("/dev/full", "x"); }, kExitFault), "");
 }
 
 TEST_F(FileTest, RelativePathsWork) {

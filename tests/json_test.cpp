@@ -5,20 +5,14 @@
 #include <string>
 
 #include "src/base/check.h"
+#include "tests/refusal.h"
 
 namespace tll {
 namespace {
 
 // The message of the Error that `text` is refused with; empty if it is accepted.
 std::string refusal(const std::string& text) {
-  try {
-    parse_json(text, "f.json");
-  } catch (const Error& error) {
-    EXPECT_EQ(error.exit_code, kExitBadFile);
-    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos) << error.what();
-    return error.what();
-  }
-  return "";
+  return message_of([&] { parse_json(text, "f.json"); });
 }
 
 std::string nested(int depth) { return std::string(size_t(depth), '[') + std::string(size_t(depth), ']'); }

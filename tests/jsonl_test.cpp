@@ -5,6 +5,7 @@
 
 #include "data/dataset.h"
 #include "src/base/check.h"
+#include "tests/refusal.h"
 
 namespace tll {
 namespace {
@@ -21,15 +22,9 @@ class Jsonl : public testing::Test {
     return load_dataset(path_, nullptr, options_);
   }
   std::string error(const std::string& text) {
-    try {
-      load(text);
-    } catch (const Error& e) {
-      EXPECT_EQ(e.exit_code, kExitBadFile);
-      EXPECT_EQ(std::string(e.what()).find('\n'), std::string::npos);
-      return e.what();
-    }
-    ADD_FAILURE() << "accepted: " << text;
-    return "";
+    const std::string message = message_of([&] { load(text); });
+    EXPECT_NE(message, "") << "accepted: " << text;
+    return message;
   }
   std::filesystem::path path_;
   PrepareOptions options_;

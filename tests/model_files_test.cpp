@@ -9,6 +9,8 @@
 
 #include "src/base/check.h"
 #include "src/base/json.h"
+#include "tests/refusal.h"
+#include "tests/temporary_directory.h"
 
 namespace tll {
 namespace {
@@ -25,13 +27,6 @@ LlamaConfig tiny(bool tied) {
 class ModelFilesTest : public testing::Test {
  protected:
   using Tensors = std::map<std::string, TensorSpec>;
-
-  void SetUp() override {
-    std::string name = (fs::temp_directory_path() / "tll_model_XXXXXX").string();
-    ASSERT_NE(::mkdtemp(name.data()), nullptr);
-    dir = name;
-  }
-  void TearDown() override { fs::remove_all(dir); }
 
   static Tensors all_of(const LlamaConfig& config) {
     Tensors tensors;
@@ -55,21 +50,15 @@ class ModelFilesTest : public testing::Test {
                       Json{{"metadata", {{"total_size", 1}}}, {"weight_map", weight_map}}.dump());
   }
   std::string refusal(const LlamaConfig& config) const {
-    try {
-      ModelFiles files(dir, config);
-    } catch (const Error& error) {
-      EXPECT_EQ(error.exit_code, kExitBadFile);
-      EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos) << error.what();
-      return error.what();
-    }
-    return "";
+    return message_of([&] { ModelFiles(dir, config); });
   }
   void expect_refused(const LlamaConfig& config, const std::string& why) const {
     const std::string message = refusal(config);
     EXPECT_NE(message.find(why), std::string::npos) << "message: " << message << "\nexpected: " << why;
   }
 
-  fs::path dir;
+  const TemporaryDirectory directory;
+  const fs::path& dir = directory.path();
 };
 
 TEST_F(ModelFilesTest, OneFile) {

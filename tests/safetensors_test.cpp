@@ -8,6 +8,8 @@
 #include <random>
 
 #include "src/base/check.h"
+#include "tests/refusal.h"
+#include "tests/temporary_directory.h"
 
 namespace tll {
 namespace {
@@ -31,26 +33,12 @@ std::string entry(const std::string& name, const std::string& dtype, const std::
 
 class SafetensorsTest : public testing::Test {
  protected:
-  void SetUp() override {
-    std::string name = (fs::temp_directory_path() / "tll_st_XXXXXX").string();
-    ASSERT_NE(::mkdtemp(name.data()), nullptr);
-    dir = name;
-    path = dir / "f.safetensors";
-  }
-  void TearDown() override { fs::remove_all(dir); }
-
   // The message that a file with these bytes is refused with; empty if it is accepted.
   std::string refusal(const std::string& bytes) const {
     std::ofstream(path, std::ios::binary) << bytes;
-    try {
-      SafetensorsFile file(path);
-    } catch (const Error& error) {
-      EXPECT_EQ(error.exit_code, kExitBadFile) << error.what();
-      EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos) << error.what();
-      EXPECT_EQ(std::string(error.what()).find(path.string()), 0u) << error.what();
-      return error.what();
-    }
-    return "";
+    const std::string message = message_of([&] { SafetensorsFile file(path); });
+    EXPECT_TRUE(message.empty() || message.starts_with(path.string())) << message;
+    return message;
   }
   // Refused, and the message says `why`.
   void expect_refused(const std::string& bytes, const std::string& why) const {
@@ -58,7 +46,8 @@ class SafetensorsTest : public testing::Test {
     EXPECT_NE(message.find(why), std::string::npos) << "message: " << message << "\nexpected: " << why;
   }
 
-  fs::path dir, path;
+  const TemporaryDirectory directory;
+  const fs::path &dir = directory.path(), path = dir / "f.safetensors";
 };
 
 template <class T>

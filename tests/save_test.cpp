@@ -6,6 +6,7 @@
 
 #include "src/base/file.h"
 #include "src/base/json.h"
+#include "tests/temporary_directory.h"
 
 namespace tll {
 namespace {
@@ -14,12 +15,6 @@ namespace fs = std::filesystem;
 
 class SaveTest : public testing::Test {
  protected:
-  SaveTest() : directory_(fs::temp_directory_path() / ("tll_save_" + std::to_string(getpid()))) {
-    fs::remove_all(directory_);
-    fs::create_directories(directory_);
-  }
-  ~SaveTest() override { fs::remove_all(directory_); }
-
   // The config.json of a model saved with these keys about the rotary embedding in the one it came from.
   Json saved(const Json& rope, FileDtype dtype = FileDtype::F32) const {
     Json config = {{"model_type", "llama"},  {"vocab_size", 8},        {"hidden_size", 4},
@@ -33,7 +28,8 @@ class SaveTest : public testing::Test {
     return parse_json(read_file(directory_ / "config.json"), "config.json");
   }
 
-  const fs::path directory_;
+  const TemporaryDirectory temporary_;
+  const fs::path& directory_ = temporary_.path();
 };
 
 TEST_F(SaveTest, BothGenerationsOfConfigSayTheSame) {

@@ -14,6 +14,7 @@
 
 #include "src/base/check.h"
 #include "src/base/json.h"
+#include "tests/refusal.h"
 #include "tokenizer/tokenizer.h"
 
 namespace tll {
@@ -48,14 +49,7 @@ inline std::unique_ptr<Tokenizer> load_json(const Json& json) { return load_as("
 
 // The message of the Error that loading throws; "" when it throws none.
 inline std::string refusal(const std::string& name, std::string_view content) {
-  try {
-    load_as(name, content);
-  } catch (const Error& e) {
-    EXPECT_EQ(e.exit_code, kExitBadFile);
-    EXPECT_EQ(std::string(e.what()).find('\n'), std::string::npos) << e.what();
-    return e.what();
-  }
-  return "";
+  return message_of([&] { load_as(name, content); });
 }
 
 // Protobuf, by hand.
