@@ -21,8 +21,8 @@ class FileTest : public testing::Test {
  protected:
   size_t entries() const { return size_t(std::distance(fs::directory_iterator(dir), fs::directory_iterator())); }
 
-  const TemporaryDirectory directory;
-  const fs::path& dir = directory.path();
+  const TemporaryDirectory temporary;
+  const fs::path& dir = temporary.path();
 };
 
 std::string as_text(std::span<const std::byte> bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
@@ -70,8 +70,7 @@ TEST_F(FileTest, ReadsAPipe) {
 
 TEST_F(FileTest, DoesNotWaitForAPipeThatItCannotMap) {
   ASSERT_EQ(::mkfifo((dir / "pipe").c_str(), 0600), 0);
-  EXPECT_NE(message_of([&] { MappedFile mapped(dir / "pipe"); }, kExitBadFile).find("expected a regular file"),
-            std::string::npos);
+  EXPECT_TRUE(says(message_of([&] { MappedFile mapped(dir / "pipe"); }, kExitBadFile), "expected a regular file"));
 }
 
 TEST_F(FileTest, NothingIsSeenBeforeCommit) {

@@ -39,12 +39,12 @@ TEST(Json, RefusesWithFileLineAndByte) {
   EXPECT_EQ(refusal("{\"a\": 1,\n \"b\" 2}").find("f.json: line 2, byte 14: not valid JSON: "), 0u)
       << refusal("{\"a\": 1,\n \"b\" 2}");
   EXPECT_EQ(refusal("{\"a\": 1} x").find("f.json: line 1, byte 9: not valid JSON"), 0u) << refusal("{\"a\": 1} x");
-  EXPECT_NE(refusal("{\"a\": ").find("unexpected end of input"), std::string::npos) << refusal("{\"a\": ");
+  EXPECT_TRUE(says(refusal("{\"a\": "), "unexpected end of input"));
 }
 
 TEST(Json, MessagesAreShort) {
   EXPECT_EQ(refusal(""), "f.json: expected JSON, found nothing");
-  EXPECT_NE(refusal("{\"a\": 1e999}").find("number too large"), std::string::npos) << refusal("{\"a\": 1e999}");
+  EXPECT_TRUE(says(refusal("{\"a\": 1e999}"), "number too large"));
   EXPECT_LT(refusal(std::string(1'000'000, '9')).size(), 200u);
 }
 
@@ -88,7 +88,7 @@ TEST(Json, RefusesWhatIsNotStrictJson) {
 
 TEST(Json, LimitsDepth) {
   EXPECT_EQ(refusal(nested(127)), "");
-  EXPECT_NE(refusal(nested(128)).find("nested deeper than 127"), std::string::npos);
+  EXPECT_TRUE(says(refusal(nested(128)), "nested deeper than 127"));
   EXPECT_NE(refusal(std::string(2'000'000, '[')), "");
   std::string objects;
   for (int i = 0; i < 100'000; ++i) objects += "{\"a\":";

@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
 #include <map>
 
@@ -14,8 +13,6 @@
 
 namespace tll {
 namespace {
-
-namespace fs = std::filesystem;
 
 LlamaConfig tiny(bool tied) {
   LlamaConfig c;
@@ -52,13 +49,13 @@ class ModelFilesTest : public testing::Test {
   std::string refusal(const LlamaConfig& config) const {
     return message_of([&] { ModelFiles(dir, config); });
   }
-  void expect_refused(const LlamaConfig& config, const std::string& why) const {
-    const std::string message = refusal(config);
-    EXPECT_NE(message.find(why), std::string::npos) << "message: " << message << "\nexpected: " << why;
+  void expect_refused(const LlamaConfig& config, const std::string& why) const { EXPECT_TRUE(says(refusal(config), why)); }
+  void expect_refused(const Tensors& tensors, const LlamaConfig& config, const std::string& why) const {
+    write("model.safetensors", tensors);
+    expect_refused(config, why);
   }
 
-  const TemporaryDirectory directory;
-  const fs::path& dir = directory.path();
+  const TemporaryDirectory dir;
 };
 
 TEST_F(ModelFilesTest, OneFile) {
@@ -79,48 +76,42 @@ TEST_F(ModelFilesTest, MissingWrongAndUnexpectedTensors) {
   write_file_atomic(dir / "pytorch_model.bin", "x");
   expect_refused(tiny(true), "converted to safetensors");
 
-  Tensors tensors = all_of(tiny(true));
+  const Tensors good = all_of(tiny(true));
+  Tensors tensors = good;
   tensors.erase("model.layers.1.mlp.up_proj.weight");
-  write("model.safetensors", tensors);
-  expect_refused(tiny(true), "\"model.layers.1.mlp.up_proj.weight\" is missing");
+  expect_refused(tensors, tiny(true), "\"model.layers.1.mlp.up_proj.weight\" is missing");
 
-  tensors = all_of(tiny(true));
+  tensors = good;
   tensors["model.norm.weight"].shape = {5};
-  write("model.safetensors", tensors);
-  expect_refused(tiny(true), "model.norm.weight: expected shape [4] by config.json, found [5]");
+  expect_refused(tensors, tiny(true), "model.norm.weight: expected shape [4] by config.json, found [5]");
 
-  tensors = all_of(tiny(true));
+  tensors = good;
   tensors["model.norm.weight"].dtype = FileDtype::U8;
-  write("model.safetensors", tensors);
-  expect_refused(tiny(true), "expected BF16, F16 or F32, found U8");
+  expect_refused(tensors, tiny(true), "expected BF16, F16 or F32, found U8");
 
-  tensors = all_of(tiny(true));
-  write("model.safetensors", tensors);
-  expect_refused(tiny(false), "\"lm_head.weight\" is missing");  // transformers would invent one
+  expect_refused(good, tiny(false), "\"lm_head.weight\" is missing");  // transformers would invent one
 
-  for (const char* name : {"model.layers.0.self_attn.rotary_emb.inv_freq", "model.layers.0.self_attn.q_proj.bias"}) {
+  tensors = good;
+  for (const char* name : {"model.layers.0.self_attn.rotary_emb.inv_freq", "model.layers.0.self_attn.q_proj.bias"})
     tensors[name] = {name, FileDtype::F32, {1}};
-  }
   write("model.safetensors", tensors);
   const ModelFiles files(dir, tiny(true));
   ASSERT_EQ(files.warnings().size(), 1u);
-  EXPECT_NE(files.warnings()[0].find("q_proj.bias"), std::string::npos);
+  EXPECT_TRUE(says(files.warnings()[0], "q_proj.bias"));
 
   for (const char* name :
        {"model.layers.0.mlp.up_proj.weight.absmax", "model.layers.0.mlp.up_proj.weight.quant_state.bitsandbytes__nf4",
         "model.layers.0.mlp.up_proj.SCB", "model.layers.0.mlp.up_proj.qweight"}) {
-    tensors = all_of(tiny(true));
+    tensors = good;
     tensors[name] = {name, FileDtype::U8, {4}};
-    write("model.safetensors", tensors);
-    expect_refused(tiny(true), "quantised");
+    expect_refused(tensors, tiny(true), "quantised");
   }
   tensors.clear();
-  for (auto [name, spec] : all_of(tiny(true))) {
+  for (auto [name, spec] : good) {
     spec.name = name.substr(6);
     tensors[spec.name] = spec;
   }
-  write("model.safetensors", tensors);
-  expect_refused(tiny(true), "without \"model.\"");
+  expect_refused(tensors, tiny(true), "without \"model.\"");
 }
 
 TEST_F(ModelFilesTest, TiedHead) {
@@ -153,18 +144,18 @@ TEST_F(ModelFilesTest, Shards) {
   EXPECT_EQ(refusal(tiny(false)), "");
   EXPECT_EQ(ModelFiles(dir, tiny(false)).tensor("model.norm.weight").data[0], std::byte{7});
 
+  const auto write_index_with_norm_in = [&](const std::string& file) {
+    auto changed = map;
+    changed["model.norm.weight"] = file;
+    write_index(changed);
+  };
   for (const char* name : {"../model-00001-of-00002.safetensors", "/etc/passwd", "a/b", "..", ".", "", "a\\b"}) {
-    auto bad = map;
-    bad["model.norm.weight"] = name;
-    write_index(bad);
+    write_index_with_norm_in(name);
     expect_refused(tiny(false), "not a plain file name");
   }
-  auto wrong = map;
-  wrong["model.norm.weight"] = one;
-  write_index(wrong);
+  write_index_with_norm_in(one);
   expect_refused(tiny(false), "is not in \"" + one);
-  wrong["model.norm.weight"] = "model-00003-of-00003.safetensors";
-  write_index(wrong);
+  write_index_with_norm_in("model-00003-of-00003.safetensors");
   expect_refused(tiny(false), "no such file");
   auto unmapped = map;
   unmapped.erase("model.norm.weight");

@@ -3,8 +3,6 @@
 
 #include <gtest/gtest.h>
 
-#include "src/base/check.h"
-
 namespace tll {
 namespace {
 

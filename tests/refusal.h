@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <string_view>
 
 #include "src/base/check.h"
 
@@ -20,6 +21,20 @@ std::string message_of(const Action& action, ExitCode code = kExitBadFile) {
     return error.what();
   }
   return "";
+}
+
+// The same of an action that must throw.
+template <class Action>
+std::string refusal_of(const Action& action, ExitCode code = kExitBadFile) {
+  const std::string message = message_of(action, code);
+  EXPECT_NE(message, "") << "accepted";
+  return message;
+}
+
+// Whether the text has this part.
+inline testing::AssertionResult says(std::string_view text, std::string_view part) {
+  if (text.find(part) != text.npos) return testing::AssertionSuccess();
+  return testing::AssertionFailure() << "'" << text << "' does not say '" << part << "'";
 }
 
 }  // namespace tll

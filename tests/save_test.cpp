@@ -2,7 +2,6 @@
 #include "src/commands/save.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include "src/base/file.h"
 #include "src/base/json.h"
@@ -10,8 +9,6 @@
 
 namespace tll {
 namespace {
-
-namespace fs = std::filesystem;
 
 class SaveTest : public testing::Test {
  protected:
@@ -28,8 +25,7 @@ class SaveTest : public testing::Test {
     return parse_json(read_file(directory_ / "config.json"), "config.json");
   }
 
-  const TemporaryDirectory temporary_;
-  const fs::path& directory_ = temporary_.path();
+  const TemporaryDirectory directory_;
 };
 
 TEST_F(SaveTest, BothGenerationsOfConfigSayTheSame) {
