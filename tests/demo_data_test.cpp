@@ -8,7 +8,6 @@
 #include <set>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include "data/squad.h"
 #include "src/base/file.h"
@@ -69,9 +68,8 @@ TEST(DemoData, EveryAnswerStandsInItsContext) {
 
 TEST(DemoData, NoArticleSharesANameWithAnother) {
   std::map<std::string, std::set<std::string>> articles_of;
-  for (const SquadQuestion& s : squad().questions) {
+  for (const SquadQuestion& s : squad().questions)
     for (const std::string& name : names_in(s.context)) articles_of[name].insert(s.title);
-  }
   EXPECT_GE(articles_of.size(), 400u);
   for (const auto& [name, articles] : articles_of) EXPECT_EQ(articles.size(), 1u) << name;
 }
@@ -88,9 +86,8 @@ TEST(DemoData, TheTokenizerIsOfTheLlama2Kind) {
 
 TEST(DemoData, NamesOutsideTheCorpusAreSpelledFromKnownParts) {
   for (const SquadQuestion& s : squad().questions) {
-    for (const std::string& name : names_in(s.context)) {
+    for (const std::string& name : names_in(s.context))
       for (const int32_t id : tokenizer().encode(name)) EXPECT_GT(id, 2 + 256) << name << " needs a byte piece";
-    }
     EXPECT_EQ(tokenizer().decode(tokenizer().encode(s.context)), s.context);
   }
 }

@@ -1,32 +1,26 @@
 // Rows that carry token ids: {"input_ids": [...], "labels": [...]}.
 #include <gtest/gtest.h>
 
-#include <fstream>
-
 #include "data/dataset.h"
-#include "src/base/check.h"
 #include "tests/refusal.h"
+#include "tests/temporary_directory.h"
 
 namespace tll {
 namespace {
 
 class Jsonl : public testing::Test {
  protected:
-  void SetUp() override {
-    path_ = std::filesystem::temp_directory_path() / fmt::format("tll_jsonl_{}.jsonl", getpid());
-    options_.vocab_size = 100;
-  }
-  void TearDown() override { std::filesystem::remove(path_); }
+  Jsonl() { options_.vocab_size = 100; }
   Dataset load(const std::string& text) {
-    std::ofstream(path_, std::ios::binary) << text;
-    return load_dataset(path_, nullptr, options_);
+    directory_.write("rows.jsonl", text);
+    return load_dataset(directory_ / "rows.jsonl", nullptr, options_);
   }
   std::string error(const std::string& text) {
-    const std::string message = message_of([&] { load(text); });
-    EXPECT_NE(message, "") << "accepted: " << text;
-    return message;
+    SCOPED_TRACE(text);
+    return refusal_of([&] { load(text); });
   }
-  std::filesystem::path path_;
+
+  const TemporaryDirectory directory_;
   PrepareOptions options_;
 };
 
@@ -46,8 +40,8 @@ TEST_F(Jsonl, LabelsAsHuggingFace) {
 }
 
 TEST_F(Jsonl, FirstLabelIsNeverATarget) {
-  EXPECT_NE(error("{\"input_ids\":[1,2],\"labels\":[1,-100]}").find("line 1 trains nothing"), std::string::npos);
-  EXPECT_NE(error("{\"input_ids\":[7]}").find("--allow-empty"), std::string::npos);
+  EXPECT_TRUE(says(error("{\"input_ids\":[1,2],\"labels\":[1,-100]}"), "line 1 trains nothing"));
+  EXPECT_TRUE(says(error("{\"input_ids\":[7]}"), "--allow-empty"));
   options_.allow_empty = true;
   const Dataset d = load("{\"input_ids\":[7]}\n{\"input_ids\":[1,2],\"labels\":[1,-100]}\n");
   EXPECT_EQ(d.report.empty, 2);
@@ -75,11 +69,11 @@ TEST_F(Jsonl, ErrorsNameTheLine) {
   };
   for (const auto& [row, part] : cases) {
     const std::string message = error(good + row);
-    EXPECT_NE(message.find("line 3"), std::string::npos) << message;
-    EXPECT_NE(message.find(part), std::string::npos) << message;
-    EXPECT_NE(message.find(path_.filename().string()), std::string::npos) << message;
+    EXPECT_TRUE(says(message, "line 3"));
+    EXPECT_TRUE(says(message, part));
+    EXPECT_TRUE(says(message, "rows.jsonl"));
   }
-  EXPECT_NE(error("").find("no sample"), std::string::npos);
+  EXPECT_TRUE(says(error(""), "no sample"));
 }
 
 TEST_F(Jsonl, LongRowsAreCutOrRefused) {

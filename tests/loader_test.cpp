@@ -3,8 +3,6 @@
 
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <map>
 #include <random>
 #include <set>
 
@@ -161,9 +159,8 @@ TEST(Loader, AccumulationRanksAndRowsAreTheSame) {
   const auto steps = [&](int rows, int accum, int world) {
     std::vector<std::vector<int32_t>> out;
     std::vector<Loader> loaders;
-    for (int r = 0; r < world; ++r) {
+    for (int r = 0; r < world; ++r)
       loaders.emplace_back(d, LoaderOptions{.rows = rows, .seq_len = 64, .grad_accum = accum, .rank = r, .world = world});
-    }
     Batch b(rows, 64);
     for (int64_t s = 0; s < 2 * loaders[0].steps_per_epoch(); ++s) {
       std::vector<int32_t> tokens;

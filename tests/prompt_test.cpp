@@ -3,6 +3,7 @@
 
 #include "data/squad.h"
 #include "src/base/check.h"
+#include "tests/refusal.h"
 
 namespace tll {
 namespace {
@@ -18,13 +19,7 @@ TEST(Prompt, SquadTemplate) {
     EXPECT_EQ(s.trained, s.text == " France");
     EXPECT_EQ(s.ends_text, s.trained);
   }
-  try {
-    find_prompt_template("sqad");
-    FAIL();
-  } catch (const Error& e) {
-    EXPECT_EQ(e.exit_code, kExitUsage);
-    EXPECT_NE(std::string(e.what()).find("squad"), std::string::npos);
-  }
+  EXPECT_TRUE(says(refusal_of([] { find_prompt_template("sqad"); }, kExitUsage), "squad"));
 }
 
 TEST(Prompt, AnswerFromGeneration) {

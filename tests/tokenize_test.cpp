@@ -3,12 +3,12 @@
 
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <filesystem>
 
 #include "data/squad.h"
 #include "src/base/file.h"
 #include "tests/fake_tokenizer.h"
+#include "tests/test_data.h"
 
 namespace tll {
 namespace {
@@ -47,15 +47,13 @@ TEST(Tokenize, TokenizerThatMergesAcrossTheBoundary) {
 
 // The whole text's own encoding is what is trained, with the tokenizers of Llama 2 and 3 on real questions.
 TEST(Tokenize, RealTokenizersDoNotMergeAcrossTheBoundary) {
-  const char* from = std::getenv("TLL_TEST_DATA");
-  const std::filesystem::path directory = from ? from : "../shared/data";
-  const std::filesystem::path questions = directory / "squad-v2.0-dev-5-articles.json";
+  const std::filesystem::path questions = test_data("squad-v2.0-dev-5-articles.json");
   if (!std::filesystem::exists(questions)) GTEST_SKIP() << questions << " is missing (set TLL_TEST_DATA)";
   const SquadFile squad = parse_squad_json(read_file(questions), questions.string());
   const SampleSet set = squad_samples(squad, {.unanswerable = Unanswerable::kTrain});
   for (const char* name : {"llama2-tokenizer.model", "llama3-tokenizer.model"}) {
-    if (!std::filesystem::exists(directory / name)) GTEST_SKIP() << directory / name << " is missing (set TLL_TEST_DATA)";
-    const std::unique_ptr<Tokenizer> tokenizer = Tokenizer::load(directory / name);
+    if (!std::filesystem::exists(test_data(name))) GTEST_SKIP() << test_data(name) << " is missing (set TLL_TEST_DATA)";
+    const std::unique_ptr<Tokenizer> tokenizer = Tokenizer::load(test_data(name));
     for (size_t i = 0; i < set.samples.size(); i += 7) {
       const Sample& sample = set.samples[i];
       std::string prompt;

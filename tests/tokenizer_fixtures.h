@@ -4,46 +4,20 @@
 #include <gtest/gtest.h>
 
 #include <bit>
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "src/base/check.h"
 #include "src/base/json.h"
 #include "tests/refusal.h"
+#include "tests/temporary_directory.h"
 #include "tokenizer/tokenizer.h"
 
 namespace tll {
 
-// A directory that exists while the object does.
-class TokenizerDirectory {
- public:
-  TokenizerDirectory() {
-    std::string name = (std::filesystem::path(testing::TempDir()) / "tokenizer_XXXXXX").string();
-    if (!mkdtemp(name.data())) throw std::runtime_error("no temporary directory");
-    path_ = name;
-  }
-  ~TokenizerDirectory() { std::filesystem::remove_all(path_); }
-  TokenizerDirectory(const TokenizerDirectory&) = delete;
-  TokenizerDirectory& operator=(const TokenizerDirectory&) = delete;
-
-  const TokenizerDirectory& write(const std::string& name, std::string_view content) const {
-    std::ofstream(path_ / name, std::ios::binary).write(content.data(), static_cast<std::streamsize>(content.size()));
-    return *this;
-  }
-  const std::filesystem::path& path() const { return path_; }
-  std::unique_ptr<Tokenizer> load() const { return Tokenizer::load(path_); }
-
- private:
-  std::filesystem::path path_;
-};
-
 inline std::unique_ptr<Tokenizer> load_as(const std::string& name, std::string_view content) {
-  return TokenizerDirectory().write(name, content).load();
+  return Tokenizer::load(TemporaryDirectory().write(name, content));
 }
 inline std::unique_ptr<Tokenizer> load_json(const Json& json) { return load_as("tokenizer.json", json.dump()); }
 
@@ -131,11 +105,5 @@ inline Json small_json() {
 }
 
 using Ids = std::vector<int32_t>;
-
-// The optional real files.
-inline std::filesystem::path test_data(const std::string& name) {
-  const char* directory = std::getenv("TLL_TEST_DATA");
-  return std::filesystem::path(directory ? directory : "../shared/data") / name;
-}
 
 }  // namespace tll
