@@ -1,7 +1,6 @@
 // The trainer on a CUDA device, which in `make test` is the emulator: beside the CPU, and beside itself.
-#include <sstream>
-
 #include "kernels/cuda_device.h"
+#include "tests/json_lines.h"
 #include "tests/tiny_run.h"
 
 namespace tll {
@@ -12,33 +11,28 @@ using CudaRun = Run;
 // On a CUDA device: the same as on the CPU, from data to adapter.
 TEST_F(CudaRun, ResumesWithTheSameBytesAndTrainsAsTheCpuDoes) {
   if (cuda_device_count() == 0) GTEST_SKIP() << "no CUDA device";
-  const std::vector<std::string> settings = {"--dropout", "0.1", "--max-steps", "4", "--eval-samples", "0"};
-  std::vector<std::string> cuda = settings;
-  cuda.insert(cuda.end(), {"--device", "cuda"});
-  std::vector<std::string> again = cuda;
-  again.push_back("--resume");
+  const std::string settings = "--dropout 0.1 --max-steps 4 --eval-samples 0", cuda = settings + " --device cuda";
   train(parse("cpu", settings));
   train(parse("whole", cuda));
   train(parse("parts", cuda), 2);
-  train(parse("parts", again));
+  train(parse("parts", cuda + " --resume"));
   EXPECT_EQ(bytes("whole", "adapter_model.safetensors"), bytes("parts", "adapter_model.safetensors"));
-  std::istringstream on_cpu(bytes("cpu", "metrics.jsonl")), on_cuda(bytes("whole", "metrics.jsonl"));
-  std::string a, b;
-  int lines = 0;
-  for (; std::getline(on_cpu, a); lines++) {
-    ASSERT_TRUE(std::getline(on_cuda, b));
-    const Json left = Json::parse(a), right = Json::parse(b);
+  const std::vector<Json> on_cpu = json_lines(directory_ / "cpu/metrics.jsonl");
+  const std::vector<Json> on_cuda = json_lines(directory_ / "whole/metrics.jsonl");
+  ASSERT_LE(on_cpu.size(), on_cuda.size());
+  for (size_t i = 0; i < on_cpu.size(); i++) {
+    const Json &left = on_cpu[i], &right = on_cuda[i];
     // Sums of at most 64 terms through 2 layers: some 10 ulp of 6e-8, which four steps of AdamW may enlarge tenfold.
     const char* key = left.contains("loss") ? "loss" : "eval_loss";
     EXPECT_NEAR(left.at(key).get<double>(), right.at(key).get<double>(), 1e-5 * left.at(key).get<double>());
   }
-  EXPECT_GE(lines, 5);
+  EXPECT_GE(on_cpu.size(), 5u);
 }
 
 // fp16: the loss scale is too large at first, so steps are skipped until it fits; it is part of the checkpoint.
 TEST_F(CudaRun, LossScalingFindsItsPlaceAndIsResumed) {
   if (cuda_device_count() == 0) GTEST_SKIP() << "no CUDA device";
-  const std::vector<std::string> settings = {"--device", "cuda", "--dtype", "fp16", "--max-steps", "6", "--eval-samples", "0"};
+  const std::string settings = "--device cuda --dtype fp16 --max-steps 6 --eval-samples 0";
   TrainerState state;
   {
     TrainingRun<half> run(parse("fp16", settings));
@@ -53,9 +47,7 @@ TEST_F(CudaRun, LossScalingFindsItsPlaceAndIsResumed) {
   EXPECT_LT(state.updates, state.step);
   EXPECT_GT(state.updates, 0);
   EXPECT_EQ(state.skipped_in_a_row, 0);
-  std::vector<std::string> longer = settings;
-  longer.push_back("--resume");
-  TrainingRun<half> resumed(parse("fp16", longer));
+  TrainingRun<half> resumed(parse("fp16", settings + " --resume"));
   resumed.start();
   EXPECT_EQ(resumed.session().trainer.state.loss_scale, state.loss_scale);
   EXPECT_EQ(resumed.session().trainer.state.steady, state.steady);
@@ -66,7 +58,7 @@ TEST_F(CudaRun, GeneratesWhatTheCpuGenerates) {
   if (cuda_device_count() == 0) GTEST_SKIP() << "no CUDA device";
   std::vector<std::vector<int32_t>> answers[2];
   for (const bool cuda : {false, true}) {
-    const Options options = parse(cuda ? "g" : "c", {"--device", cuda ? "cuda" : "cpu"});
+    const Options options = parse(cuda ? "g" : "c", cuda ? "--device cuda" : "--device cpu");
     const ModelSource source = open_model(options, TokenizerNeed::none);
     SessionNeeds needs;
     needs.tokens = 32, needs.positions = 24, needs.sequences = 3;

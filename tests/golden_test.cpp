@@ -1,11 +1,9 @@
 // The whole program against transformers + peft: logits, loss, every adapter gradient, and ten steps of training, on the tiny
 // models of tests/goldens (made by dev/golden/make_golden.py, in double precision).
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <cstring>
-#include <fstream>
 
 #include "kernels/cuda_device.h"
 #include "src/base/file.h"
@@ -13,6 +11,9 @@
 #include "src/commands/training_run.h"
 #include "src/files/safetensors.h"
 #include "src/options/resolve.h"
+#include "tests/json_lines.h"
+#include "tests/temporary_directory.h"
+#include "tests/words.h"
 
 namespace tll {
 namespace {
@@ -37,14 +38,6 @@ double relative_error(const std::vector<float>& a, const std::vector<float>& b) 
   return std::sqrt(difference / std::max(size, 1e-60));
 }
 
-std::filesystem::path fresh_directory(const std::string& name) {
-  const std::filesystem::path directory =
-      std::filesystem::temp_directory_path() / ("tll_golden_" + std::to_string(getpid())) / name;
-  std::filesystem::remove_all(directory);
-  std::filesystem::create_directories(directory);
-  return directory;
-}
-
 struct Where {
   const char *model, *device;
 };
@@ -64,23 +57,19 @@ class Golden : public testing::TestWithParam<Where> {
  protected:
   const bool cuda_ = std::string_view(GetParam().device) == "cuda";
   const std::filesystem::path model_ = std::filesystem::path("tests/goldens") / GetParam().model;
-  const std::filesystem::path output_ = fresh_directory(GetParam().model);
+  const TemporaryDirectory output_;
   const SafetensorsFile golden_{model_ / "golden.safetensors"};
-  ~Golden() override { std::filesystem::remove_all(output_); }
 
-  Options parse(std::vector<std::string> arguments) const {
-    for (const char* more : {"--dtype", "fp32", "--quiet", "--seq-len", "64", "--data"}) arguments.push_back(more);
-    arguments.push_back((model_ / "data.jsonl").string());
-    arguments.insert(arguments.end(), {"--model", model_.string(), "--device", GetParam().device});
-    return parse_options(arguments);
+  Options parse(const std::string& command, const std::filesystem::path& data, const std::string& output) const {
+    return parse_options(words(fmt::format("{} --dtype fp32 --quiet --data {} --output {} --model {} --device {}", command,
+                                           data.string(), (output_ / output).string(), model_.string(), GetParam().device)));
   }
 };
 
 // In float the sums of at most 64 terms through 2 layers are some 10 ulp off (1 ulp = 6e-8); transformers itself, in float, is
 // up to 3e-6 away from these values in a gradient. 1e-5 is what the comparison promises.
 TEST_P(Golden, DumpEqualsTransformersAndPeft) {
-  Options options =
-      parse({"dump", "--docs", "6", "--adapter", (model_ / "adapter").string(), "--output", (output_ / "dump").string()});
+  Options options = parse("dump --docs 6 --seq-len 64 --adapter " + (model_ / "adapter").string(), model_ / "data.jsonl", "dump");
   ASSERT_EQ(command_dump(options), kExitDone);
   const SafetensorsFile dump(output_ / "dump");
   int gradients = 0;
@@ -102,9 +91,7 @@ TEST_P(Golden, DumpTakesEveryDocumentWhole) {
   for (int t = 1; t < longest; t++) long_line += "," + std::to_string(t % 60);
   write_file_atomic(output_ / "data.jsonl",
                     "{\"input_ids\": [5]}\n{\"input_ids\": [5, 6], \"labels\": [5, -100]}\n" + long_line + "]}\n");
-  Options options =
-      parse_options({"dump", "--model", model_.string(), "--data", (output_ / "data.jsonl").string(), "--docs", "3", "--dtype",
-                     "fp32", "--quiet", "--output", (output_ / "dump").string(), "--device", GetParam().device});
+  Options options = parse("dump --docs 3", output_ / "data.jsonl", "dump");
   ASSERT_EQ(command_dump(options), kExitDone);
   const SafetensorsFile dump(output_ / "dump");
   const int64_t lengths[] = {1, 2, longest};
@@ -118,42 +105,23 @@ TEST_P(Golden, DumpTakesEveryDocumentWhole) {
 
 TEST_P(Golden, TenStepsEqualTransformersAndPeft) {
   // Once with each on the CPU; on the emulator one of them for each model.
-  const std::vector<const char*> both = {"none", "full"}, one = {GetParam().model[0] % 2 ? "none" : "full"};
-  for (const char* recompute : cuda_ ? one : both) {
-    Options options = parse({"train",
-                             "--init-adapter",
-                             (model_ / "adapter").string(),
-                             "--batch-size",
-                             "6",
-                             "--packing",
-                             "off",
-                             "--shuffle",
-                             "off",
-                             "--lr",
-                             "1e-2",
-                             "--schedule",
-                             "constant",
-                             "--warmup-ratio",
-                             "0",
-                             "--max-steps",
-                             "10",
-                             "--valid-split",
-                             "0",
-                             "--recompute",
-                             recompute,
-                             "--output",
-                             (output_ / recompute).string()});
+  const std::vector<std::string> both = {"none", "full"}, one = {GetParam().model[0] % 2 ? "none" : "full"};
+  for (const std::string& recompute : cuda_ ? one : both) {
+    const std::string settings =
+        "train --seq-len 64 --batch-size 6 --packing off --shuffle off --lr 1e-2 --schedule constant --warmup-ratio 0 "
+        "--max-steps 10 --valid-split 0 --recompute " +
+        recompute + " --init-adapter " + (model_ / "adapter").string();
+    Options options = parse(settings, model_ / "data.jsonl", recompute);
     resolve_options(options);
     TrainingRun<float> run(options);
     run.start();
     while (!run.finished()) run.step();
     run.save();
     const std::vector<float> losses = floats(golden_, "losses"), norms = floats(golden_, "grad_norms");
-    std::ifstream metrics(output_ / recompute / "metrics.jsonl");
-    std::string line;
+    const std::vector<Json> metrics = json_lines(output_ / recompute / "metrics.jsonl");
+    ASSERT_GE(metrics.size(), losses.size());
     for (size_t step = 0; step < losses.size(); step++) {
-      ASSERT_TRUE(std::getline(metrics, line));
-      const Json json = Json::parse(line);
+      const Json& json = metrics[step];
       EXPECT_EQ(json.at("step"), step + 1);
       EXPECT_NEAR(json.at("loss").get<double>(), losses[step], 1e-5 * losses[step]);
       EXPECT_NEAR(json.at("grad_norm").get<double>(), norms[step], 1e-4 * norms[step]);

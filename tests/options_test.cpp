@@ -10,36 +10,18 @@
 #include "src/base/check.h"
 #include "src/options/help.h"
 #include "src/options/option_table.h"
+#include "tests/refusal.h"
+#include "tests/words.h"
 
 namespace tll {
 namespace {
-
-// The arguments, split at spaces.
-std::vector<std::string> words(const std::string& line) {
-  std::vector<std::string> out;
-  std::istringstream in(line);
-  for (std::string word; in >> word;) out.push_back(word);
-  return out;
-}
 
 Options parse(const std::string& line) { return parse_options(words(line)); }
 
 // The message of the usage error that these arguments must give.
 std::string refusal(const std::string& line) {
-  try {
-    parse(line);
-  } catch (const Error& error) {
-    EXPECT_EQ(error.exit_code, kExitUsage) << line;
-    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos) << "one line: " << error.what();
-    return error.what();
-  }
-  ADD_FAILURE() << "accepted: " << line;
-  return "";
-}
-
-::testing::AssertionResult says(const std::string& message, const std::string& part) {
-  if (message.find(part) != std::string::npos) return ::testing::AssertionSuccess();
-  return ::testing::AssertionFailure() << "'" << message << "' does not say '" << part << "'";
+  SCOPED_TRACE(line);
+  return refusal_of([&] { parse(line); }, kExitUsage);
 }
 
 TEST(Options, DefaultsOfTraining) {
@@ -102,9 +84,8 @@ TEST(Options, AliasesOfTheContract) {
     ASSERT_NE(row, option_rows().end()) << name;
     std::string value = value_text(*row, Options{});
     if (value.empty()) value = "x";
-    for (const std::string& other : others) {
+    for (const std::string& other : others)
       EXPECT_TRUE(parse_options({"train", "--data", "x", "--" + other, value}).given(name)) << other;
-    }
   }
 }
 
@@ -175,9 +156,8 @@ TEST(Options, TypesAndShorthands) {
   EXPECT_FALSE(parse("--data x --bf16 false").given("dtype"));
   EXPECT_EQ(parse("--data x --torch_dtype bfloat16").dtype, DtypeOption::kBf16);
   EXPECT_EQ(parse("--data x --weights bf16").weights, DtypeOption::kBf16);
-  for (const char* later : {"--weights int8", "--weights nf4", "--load_in_4bit", "--optim adamw8bit", "--optim adamw_bnb_8bit"}) {
+  for (const char* later : {"--weights int8", "--weights nf4", "--load_in_4bit", "--optim adamw8bit", "--optim adamw_bnb_8bit"})
     EXPECT_TRUE(says(refusal(std::string("--data x ") + later), "is not in this version")) << later;
-  }
   EXPECT_EQ(parse("--data x --load_in_8bit false").weights, DtypeOption::kAuto);
   EXPECT_EQ(parse("--data x --optim adamw_torch").optimizer, OptimizerKind::kAdamw);
 }
@@ -188,9 +168,8 @@ TEST(Options, Targets) {
   EXPECT_EQ(parse("--data x --target_modules q_proj,gate,q").targets, (List{"q_proj", "gate_proj"})) << "each once";
   EXPECT_EQ(parse("--data x --targets all-linear").targets, Options{}.targets);
   EXPECT_EQ(parse("--data x --targets q --lora_target_linear true").targets, Options{}.targets);
-  for (const char* bad : {"q,x", "", "q,,v", "lm_head"}) {
+  for (const char* bad : {"q,x", "", "q,,v", "lm_head"})
     EXPECT_TRUE(says(refusal(std::string("--data x --targets=") + bad), "q_proj, k_proj, v_proj")) << bad;
-  }
 }
 
 TEST(Options, Sizes) {
@@ -199,9 +178,8 @@ TEST(Options, Sizes) {
                                                 {"1e3", 1000},     {"3kb", 3000},  {"0.5 GiB", 1 << 29}, {"7b", 7},
                                                 {"1T", 1LL << 40}};
   for (const auto& [text, bytes] : sizes) EXPECT_EQ(parse_options({"plan", "--memory", text}).memory, bytes) << text;
-  for (const char* bad : {"", "G", "-1", "8GG", "8X", "8Gi", "nan", "inf", "1e30", "8GiBs"}) {
+  for (const char* bad : {"", "G", "-1", "8GG", "8X", "8Gi", "nan", "inf", "1e30", "8GiBs"})
     EXPECT_TRUE(says(refusal(std::string("plan --memory=") + bad), "--memory expects a size such as 8GiB")) << bad;
-  }
 }
 
 TEST(Options, Resume) {
@@ -218,9 +196,8 @@ TEST(Options, ValuesOutsideTheRange) {
   EXPECT_TRUE(says(refusal("--data x --lora_r 1.5"), "--lora_r expects a whole number"));
   EXPECT_TRUE(says(refusal("--data x --dropout 1"), "from 0 to 1 (not included), found '1'"));
   EXPECT_TRUE(says(refusal("--data x --eps 0"), "above 0"));
-  for (const char* bad : {"abc", "nan", "inf", "", "1e999", "2e-4x", "+1", "-1"}) {
+  for (const char* bad : {"abc", "nan", "inf", "", "1e999", "2e-4x", "+1", "-1"})
     EXPECT_TRUE(says(refusal(std::string("--data x --lr=") + bad), "--lr expects a number, from 0 to 10")) << bad;
-  }
   EXPECT_TRUE(says(refusal("--data x --seed 99999999999999999999"), "--seed expects a whole number"));
   EXPECT_TRUE(says(refusal("--data x --schedule step"), "one of constant, linear, cosine"));
   EXPECT_TRUE(says(refusal("--data="), "--data expects a path"));

@@ -1,15 +1,16 @@
 // The program itself, as a shell runs it: what is printed where, exit codes, signals.
 #include <gtest/gtest.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <sstream>
 
 #include "src/base/file.h"
 #include "src/base/json.h"
+#include "tests/json_lines.h"
+#include "tests/refusal.h"
+#include "tests/temporary_directory.h"
 
 namespace tll {
 namespace {
@@ -19,9 +20,7 @@ constexpr const char* kProgram = "./train_llama_lora";
 
 class Program : public testing::Test {
  protected:
-  Program() : directory_(fs::temp_directory_path() / ("tll_program_" + std::to_string(getpid()))) {
-    fs::remove_all(directory_);
-    fs::create_directories(directory_);
+  Program() {
     std::ofstream data(directory_ / "data.jsonl");
     for (int d = 0; d < 20; d++) {
       data << "{\"input_ids\":[";
@@ -37,29 +36,28 @@ class Program : public testing::Test {
   void SetUp() override {
     if (!fs::exists(kProgram)) GTEST_SKIP() << kProgram << " has not been built";
   }
-  ~Program() override { fs::remove_all(directory_); }
 
   // Runs a bash command line in which $p is the program and $d the directory; returns its exit status.
   int shell(const std::string& command) const {
-    const std::string line = "p=" + std::string(kProgram) + " d=" + directory_.string() + "; " + command;
-    std::ofstream(directory_ / "command.sh") << line;
+    const std::string line = "p=" + std::string(kProgram) + " d=" + directory_.path().string() + "; " + command;
+    directory_.write("command.sh", line);
     const int status = std::system(("bash " + (directory_ / "command.sh").string()).c_str());
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
   }
   std::string text(const std::string& file) const { return read_file(directory_ / file); }
+  Json printed() const { return parse_json(text("printed"), "printed"); }
 
   static inline const std::string kTrain =
       "$p train --model tests/goldens/gqa_tied --data $d/data.jsonl --seq-len 32 --threads 1 --dtype fp32 --output $d/out ";
   static inline const std::string kDemo = "--model data/demo --data $d/questions.json ";
-  const fs::path directory_;
+  const TemporaryDirectory directory_;
 };
 
 TEST_F(Program, AClosedStreamIsNoFile) {
   ASSERT_EQ(shell(kTrain + "--max-steps 3 >&- 2>&- <&-"), 0);
-  std::istringstream lines(text("out/metrics.jsonl"));
-  int count = 0;
-  for (std::string line; std::getline(lines, line); count++) EXPECT_TRUE(parse_json(line, "metrics.jsonl").is_object()) << line;
-  EXPECT_EQ(count, 3 + 2) << "three steps, and the evaluations before and after";
+  const std::vector<Json> lines = json_lines(directory_ / "out/metrics.jsonl");
+  for (const Json& line : lines) EXPECT_TRUE(line.is_object()) << line;
+  EXPECT_EQ(lines.size(), 3u + 2) << "three steps, and the evaluations before and after";
 }
 
 TEST_F(Program, AResultThatCannotBePrintedIsAnError) {
@@ -79,7 +77,7 @@ TEST_F(Program, TrainingGoesOnWhenNobodyReads) {
 
 TEST_F(Program, WithJsonTheResultAloneIsOnStandardOutput) {
   ASSERT_EQ(shell(kTrain + "--max-steps 2 --json > $d/printed"), 0);
-  EXPECT_EQ(parse_json(text("printed"), "printed").at("steps"), 2);
+  EXPECT_EQ(printed().at("steps"), 2);
 }
 
 TEST_F(Program, SignalsStopWithACheckpoint) {
@@ -88,7 +86,7 @@ TEST_F(Program, SignalsStopWithACheckpoint) {
         std::string("pid=$!; until grep -q loss $d/out/metrics.jsonl 2> /dev/null; do sleep 0.02; done; kill -") + signal +
         " $pid; wait $pid";
     EXPECT_EQ(shell("rm -rf $d/out; " + kTrain + "--valid-split 0 --max-steps 100000000 > $d/printed & " + stop), 130) << signal;
-    EXPECT_NE(text("printed").find("--resume"), std::string::npos) << signal;
+    EXPECT_TRUE(says(text("printed"), "--resume")) << signal;
     bool found = false;
     for (const auto& entry : fs::directory_iterator(directory_ / "out"))
       found = found || entry.path().filename().string().starts_with("checkpoint-");
@@ -100,7 +98,7 @@ TEST_F(Program, SignalsStopWithACheckpoint) {
 TEST_F(Program, OldCheckpointsAreNotCountedAmongTheNew) {
   ASSERT_EQ(shell(kTrain + "--quiet --max-steps 9 --save-steps 9"), 0);
   ASSERT_EQ(shell(kTrain + "--quiet --max-steps 4 --save-steps 1 --save-total-limit 2 2> $d/notes"), 0);
-  EXPECT_NE(text("notes").find("checkpoint-9 is of an earlier run"), std::string::npos) << text("notes");
+  EXPECT_TRUE(says(text("notes"), "checkpoint-9 is of an earlier run"));
   for (const auto& [step, kept] : {std::pair{1, false}, {2, false}, {3, true}, {4, true}, {9, true}})
     EXPECT_EQ(fs::exists(directory_ / ("out/checkpoint-" + std::to_string(step))), kept) << step;
 }
@@ -109,11 +107,10 @@ TEST_F(Program, ShowPrintsTheSplitThatIsAskedFor) {
   for (const char* split : {"train", "validation"}) {
     ASSERT_EQ(shell("$p show --json --docs 10 --valid-split 0.5 --split " + std::string(split) + " " + kDemo + "> $d/printed"),
               0);
-    std::istringstream lines(text("printed"));
-    int count = 0;
-    for (std::string line; std::getline(lines, line); count++) EXPECT_EQ(parse_json(line, "printed").at("split"), split);
-    EXPECT_GT(count, 0);
-    EXPECT_LT(count, 3);
+    const std::vector<Json> lines = json_lines(directory_ / "printed");
+    for (const Json& line : lines) EXPECT_EQ(line.at("split"), split);
+    EXPECT_GT(lines.size(), 0u);
+    EXPECT_LT(lines.size(), 3u);
   }
 }
 
@@ -126,25 +123,25 @@ TEST_F(Program, ShowNeedsNoLimitOfLengthAndNoTargets) {
 TEST_F(Program, EvaluateWritesPredictionsAndTakesSamplesWithoutTargets) {
   std::ofstream(directory_ / "masked.jsonl") << "{\"input_ids\":[1,2,3]}\n{\"input_ids\":[4,5],\"labels\":[-100,-100]}\n";
   ASSERT_EQ(shell("$p evaluate --json --model tests/goldens/gqa_tied --data $d/masked.jsonl > $d/printed 2> $d/notes"), 0);
-  EXPECT_EQ(parse_json(text("printed"), "printed").at("samples"), 2);
-  EXPECT_EQ(parse_json(text("printed"), "printed").at("target_tokens"), 2);
+  EXPECT_EQ(printed().at("samples"), 2);
+  EXPECT_EQ(printed().at("target_tokens"), 2);
   ASSERT_EQ(shell("$p evaluate --json --init random --max-new-tokens 3 --output $d/answers.json " + kDemo + "> $d/printed"), 0);
-  EXPECT_EQ(parse_json(text("printed"), "printed").at("questions"), 3);
+  EXPECT_EQ(printed().at("questions"), 3);
   EXPECT_EQ(parse_json(text("answers.json"), "answers.json").size(), 3u);
 }
 
 TEST_F(Program, GenerateChoosesOnlyIdsOfTheTokenizer) {
-  fs::create_directories(directory_ / "padded");  // a model with more ids than its tokenizer, drawn nearly evenly
+  fs::create_directory(directory_ / "padded");  // a model with more ids than its tokenizer, drawn nearly evenly
   for (const char* file : {"tokenizer.model", "tokenizer_config.json"})
     fs::copy_file(std::string("data/demo/") + file, directory_ / "padded" / file);
   std::string config = read_file("data/demo/config.json");
   const std::string ids = "\"vocab_size\": 1024";
   ASSERT_NE(config.find(ids), std::string::npos);
-  std::ofstream(directory_ / "padded/config.json") << config.replace(config.find(ids), ids.size(), "\"vocab_size\": 4096");
+  directory_.write("padded/config.json", config.replace(config.find(ids), ids.size(), "\"vocab_size\": 4096"));
   const std::string command =
       "$p generate --init random --model $d/padded --prompt 'The cat' --temperature 2 --max-new-tokens 20 --json";
   ASSERT_EQ(shell(command + " > $d/printed"), 0);
-  EXPECT_LE(parse_json(text("printed"), "printed").at("ids").size(), 20u);
+  EXPECT_LE(printed().at("ids").size(), 20u);
 }
 
 TEST_F(Program, DumpTakesWholeDocuments) {
@@ -157,9 +154,8 @@ TEST_F(Program, DumpTakesWholeDocuments) {
       shell(
           "$p dump --json --dtype fp32 --docs 2 --model tests/goldens/gqa_tied --data $d/long.jsonl --output $d/x > $d/printed"),
       0);
-  const Json printed = parse_json(text("printed"), "printed");
-  EXPECT_EQ(printed.at("documents"), 2);
-  EXPECT_EQ(printed.at("target_tokens"), 1500);
+  EXPECT_EQ(printed().at("documents"), 2);
+  EXPECT_EQ(printed().at("target_tokens"), 1500);
 }
 
 }  // namespace

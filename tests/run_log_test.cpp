@@ -1,7 +1,6 @@
 #include "src/report/run_log.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <fstream>
@@ -10,35 +9,23 @@
 #include "src/base/file.h"
 #include "src/report/memory_probe.h"
 #include "tests/allocations.h"
+#include "tests/json_lines.h"
+#include "tests/refusal.h"
+#include "tests/temporary_directory.h"
 
 namespace tll {
 namespace {
 
 namespace fs = std::filesystem;
 
-class Directory : public ::testing::Test {
+class Directory : public testing::Test {
  protected:
-  Directory() : path_(fs::path(::testing::TempDir()) / ("run_log_test." + std::to_string(getpid()))) {
-    fs::create_directories(path_);
-  }
-  ~Directory() override { fs::remove_all(path_); }
-  void write(const fs::path& name, const std::string& text) const {
-    fs::create_directories((path_ / name).parent_path());
-    std::ofstream(path_ / name) << text;
-  }
-  fs::path path_;
+  const TemporaryDirectory path_;
 };
 using MetricsLogTest = Directory;
 using MemoryProbe = Directory;
 
 StepMetrics metrics(int64_t step) { return {step, 2.5 / static_cast<double>(step), 0.1, 2e-4, 300, 100, 0.25}; }
-
-std::vector<Json> lines(const fs::path& path) {
-  std::vector<Json> found;
-  std::ifstream file(path);
-  for (std::string line; std::getline(file, line);) found.push_back(Json::parse(line));
-  return found;
-}
 
 TEST_F(MetricsLogTest, ALineAStep) {
   const fs::path path = path_ / "metrics.jsonl";
@@ -46,7 +33,7 @@ TEST_F(MetricsLogTest, ALineAStep) {
   log.step(metrics(1));
   log.step(metrics(2));
   log.evaluation(2, std::log(8.0));
-  const auto found = lines(path);  // while the log is still open: every line is on its way
+  const auto found = json_lines(path);  // while the log is still open: every line is on its way
   ASSERT_EQ(found.size(), 3u);
   EXPECT_EQ(found[0], Json::parse(R"({"step":1,"loss":2.5,"grad_norm":0.1,"lr":0.0002,"tokens":300,"target_tokens":100,
                                       "seconds":0.25,"tokens_per_second":1200})"));
@@ -62,7 +49,7 @@ TEST_F(MetricsLogTest, NumbersAreExactAndAlwaysJson) {
   log.step(m);
   m.loss = -std::numeric_limits<double>::max(), m.grad_norm = INFINITY;
   log.step(m);
-  const auto found = lines(path_ / "m");
+  const auto found = json_lines(path_ / "m");
   EXPECT_EQ(found[0].at("loss").get<double>(), 1.0 / 3);
   EXPECT_EQ(found[0].at("lr").get<double>(), 5e-324);
   EXPECT_TRUE(found[0].at("grad_norm").is_null());
@@ -90,8 +77,8 @@ TEST_F(MetricsLogTest, AFreshRunStartsAnew) {
   const fs::path path = path_ / "m";
   MetricsLog(path).step(metrics(7));
   MetricsLog(path).step(metrics(1));
-  ASSERT_EQ(lines(path).size(), 1u);
-  EXPECT_EQ(lines(path)[0].at("step"), 1);
+  ASSERT_EQ(json_lines(path).size(), 1u);
+  EXPECT_EQ(json_lines(path)[0].at("step"), 1);
 }
 
 TEST_F(MetricsLogTest, AResumedRunRepeatsNoStep) {
@@ -109,31 +96,25 @@ TEST_F(MetricsLogTest, AResumedRunRepeatsNoStep) {
     log.step(metrics(5));
   }
   std::vector<std::pair<int, bool>> found;
-  for (const Json& line : lines(path)) found.emplace_back(line.at("step"), line.contains("eval_loss"));
+  for (const Json& line : json_lines(path)) found.emplace_back(line.at("step"), line.contains("eval_loss"));
   EXPECT_EQ(found, (std::vector<std::pair<int, bool>>{
                        {1, false}, {2, false}, {2, true}, {3, false}, {4, false}, {4, true}, {5, false}}));
 }
 
 TEST_F(MetricsLogTest, ResumingDropsAnUnfinishedLineOfAKeptStep) {
-  write("m", "{\"step\":1}\n{\"step\":2");
+  path_.write("m", "{\"step\":1}\n{\"step\":2");
   MetricsLog(path_ / "m", 2).step(metrics(3));
-  EXPECT_EQ(lines(path_ / "m").size(), 2u);
+  EXPECT_EQ(json_lines(path_ / "m").size(), 2u);
 }
 
 TEST_F(MetricsLogTest, ResumingWithoutAFileStartsOne) {
   MetricsLog(path_ / "m", 9).step(metrics(10));
-  EXPECT_EQ(lines(path_ / "m").size(), 1u);
+  EXPECT_EQ(json_lines(path_ / "m").size(), 1u);
 }
 
 TEST_F(MetricsLogTest, WhatIsNotALogIsRefused) {
-  write("m", "{\"step\":1}\n{\"stop\":2}\n");
-  try {
-    MetricsLog log(path_ / "m", 2);
-    FAIL();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.exit_code, kExitBadFile);
-    EXPECT_NE(std::string(error.what()).find("line 2"), std::string::npos) << error.what();
-  }
+  path_.write("m", "{\"step\":1}\n{\"stop\":2}\n");
+  EXPECT_TRUE(says(refusal_of([&] { MetricsLog(path_ / "m", 2); }), "line 2"));
   EXPECT_EQ(read_file(path_ / "m"), "{\"step\":1}\n{\"stop\":2}\n") << "and left as it was";
   EXPECT_THROW(MetricsLog(path_ / "absent" / "m"), Error);
 }
@@ -141,13 +122,7 @@ TEST_F(MetricsLogTest, WhatIsNotALogIsRefused) {
 TEST_F(MetricsLogTest, AFullDiskIsSaid) {
   if (!fs::exists("/dev/full")) GTEST_SKIP() << "no /dev/full";
   fs::create_symlink("/dev/full", path_ / "m");
-  try {
-    MetricsLog log(path_ / "m");
-    log.step(metrics(1));
-    FAIL();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.exit_code, kExitFault);
-  }
+  refusal_of([&] { MetricsLog(path_ / "m").step(metrics(1)); }, kExitFault);
 }
 
 TEST_F(MetricsLogTest, RunRecord) {
@@ -160,7 +135,7 @@ TEST_F(MetricsLogTest, RunRecord) {
   EXPECT_EQ(json.at("plan").at("total"), 7);
   EXPECT_TRUE(json.at("result").is_null());
   EXPECT_EQ(json.size(), 5u);
-  EXPECT_EQ(std::distance(fs::directory_iterator(path_), fs::directory_iterator()), 1) << "no temporary file stays";
+  EXPECT_EQ(std::distance(fs::directory_iterator(path_.path()), fs::directory_iterator()), 1) << "no temporary file stays";
 }
 
 TEST_F(MemoryProbe, ThisProcess) {
@@ -181,24 +156,24 @@ TEST_F(MemoryProbe, ThisMachine) {
 }
 
 TEST_F(MemoryProbe, ControlGroups) {
-  write("proc/meminfo", "MemTotal:       16777216 kB\nMemFree: 1 kB\nMemAvailable:    8388608 kB\n");
+  path_.write("proc/meminfo", "MemTotal:       16777216 kB\nMemFree: 1 kB\nMemAvailable:    8388608 kB\n");
   EXPECT_EQ(machine_memory(path_).total, 16LL << 30);
   EXPECT_EQ(machine_memory(path_).available, 8LL << 30);
   // Version 2: the group itself has no limit, the one above it has.
-  write("proc/self/cgroup", "0::/outer/inner\n");
-  write("sys/fs/cgroup/outer/inner/memory.max", "max\n");
-  write("sys/fs/cgroup/outer/memory.max", "4294967296\n");
-  write("sys/fs/cgroup/outer/memory.current", "3221225472\n");
-  write("sys/fs/cgroup/outer/memory.stat", "anon 1\nactive_file 5\ninactive_file 1073741824\n");
+  path_.write("proc/self/cgroup", "0::/outer/inner\n");
+  path_.write("sys/fs/cgroup/outer/inner/memory.max", "max\n");
+  path_.write("sys/fs/cgroup/outer/memory.max", "4294967296\n");
+  path_.write("sys/fs/cgroup/outer/memory.current", "3221225472\n");
+  path_.write("sys/fs/cgroup/outer/memory.stat", "anon 1\nactive_file 5\ninactive_file 1073741824\n");
   EXPECT_EQ(machine_memory(path_).total, 4LL << 30);
   EXPECT_EQ(machine_memory(path_).available, 2LL << 30) << "1 GiB is free and 1 GiB of cache can be";
   // Version 1 in a container: the path is the host's, the limit is at the mount.
-  write("proc/self/cgroup", "4:cpu,cpuacct:/x\n3:memory:/docker/abc\n");
-  write("sys/fs/cgroup/memory/memory.limit_in_bytes", "2147483648\n");
-  write("sys/fs/cgroup/memory/memory.usage_in_bytes", "1073741824\n");
+  path_.write("proc/self/cgroup", "4:cpu,cpuacct:/x\n3:memory:/docker/abc\n");
+  path_.write("sys/fs/cgroup/memory/memory.limit_in_bytes", "2147483648\n");
+  path_.write("sys/fs/cgroup/memory/memory.usage_in_bytes", "1073741824\n");
   EXPECT_EQ(machine_memory(path_).total, 2LL << 30);
   EXPECT_EQ(machine_memory(path_).available, 1LL << 30);
-  write("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n");
+  path_.write("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n");
   EXPECT_EQ(machine_memory(path_).total, 16LL << 30) << "that number means no limit";
 }
 
@@ -210,15 +185,15 @@ TEST_F(MemoryProbe, ProcessorAndQuota) {
         "avx512_bf16 amx_tile\n\n",
         cpu, cpu / 64, cpu / 2);
   }
-  write("proc/cpuinfo", info);
+  path_.write("proc/cpuinfo", info);
   const Processor found = processor(path_);
   EXPECT_EQ(found.model, "A CPU @ 2 GHz");
   EXPECT_EQ(found.features, "avx2 avx512f avx512_bf16 amx_tile");
   EXPECT_EQ(found.threads, processor().threads) << "as many as this process may use";
-  write("proc/self/cgroup", "0::/\n");
-  write("sys/fs/cgroup/cpu.max", "150000 100000\n");
+  path_.write("proc/self/cgroup", "0::/\n");
+  path_.write("sys/fs/cgroup/cpu.max", "150000 100000\n");
   EXPECT_EQ(processor(path_).threads, std::min(2, found.threads));
-  write("sys/fs/cgroup/cpu.max", "max 100000\n");
+  path_.write("sys/fs/cgroup/cpu.max", "max 100000\n");
   EXPECT_EQ(processor(path_).threads, found.threads);
 }
 

@@ -2,13 +2,14 @@
 #pragma once
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <fstream>
 
 #include "src/base/file.h"
 #include "src/commands/training_run.h"
 #include "src/options/resolve.h"
+#include "tests/temporary_directory.h"
+#include "tests/words.h"
 
 namespace tll {
 
@@ -16,9 +17,7 @@ inline const std::string kModel = "tests/goldens/gqa_tied";
 
 class Run : public testing::Test {
  protected:
-  Run() : directory_(std::filesystem::temp_directory_path() / ("tll_run_" + std::to_string(getpid()))) {
-    std::filesystem::remove_all(directory_);
-    std::filesystem::create_directories(directory_);
+  Run() {
     // Forty documents of 5 to 30 tokens.
     std::ofstream data(directory_ / "data.jsonl");
     for (int d = 0; d < 40; d++) {
@@ -27,33 +26,13 @@ class Run : public testing::Test {
       data << "]}\n";
     }
   }
-  ~Run() override { std::filesystem::remove_all(directory_); }
 
-  Options parse(const std::string& output, std::vector<std::string> more = {}) const {
-    std::vector<std::string> arguments = {"train",
-                                          "--model",
-                                          kModel,
-                                          "--data",
-                                          (directory_ / "data.jsonl").string(),
-                                          "--seq-len",
-                                          "32",
-                                          "--batch-size",
-                                          "2",
-                                          "--grad-accum",
-                                          "2",
-                                          "--dtype",
-                                          "fp32",
-                                          "--quiet",
-                                          "--output",
-                                          (directory_ / output).string(),
-                                          "--rank",
-                                          "4",
-                                          "--lr",
-                                          "1e-2",
-                                          "--valid-split",
-                                          "0.1"};
-    arguments.insert(arguments.end(), more.begin(), more.end());
-    Options options = parse_options(arguments);
+  Options parse(const std::string& output, const std::string& more = "") const {
+    const std::string paths = fmt::format("--model {} --data {} --output {} ", kModel, (directory_ / "data.jsonl").string(),
+                                          (directory_ / output).string());
+    const std::string settings =
+        "--seq-len 32 --batch-size 2 --grad-accum 2 --dtype fp32 --quiet --rank 4 --lr 1e-2 --valid-split 0.1 ";
+    Options options = parse_options(words("train " + paths + settings + more));
     resolve_options(options);
     return options;
   }
@@ -72,7 +51,7 @@ class Run : public testing::Test {
   }
   std::string bytes(const std::string& output, const std::string& file) const { return read_file(directory_ / output / file); }
 
-  std::filesystem::path directory_;
+  const TemporaryDirectory directory_;
 };
 
 }  // namespace tll
