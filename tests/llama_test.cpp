@@ -7,40 +7,37 @@
 #include <random>
 
 #include "src/train/optimizer.h"
+#include "tests/tiny_model.h"
 
 namespace tll {
 namespace {
 
-LlamaConfig tiny_config() {
-  LlamaConfig c;
-  c.vocab_size = 37, c.hidden = 24, c.intermediate = 40, c.layers = 3, c.heads = 6, c.kv_heads = 2, c.head_dim = 4;
-  c.max_positions = 64, c.rms_eps = 1e-5, c.tie_embeddings = false, c.attention_bias = c.mlp_bias = false;
-  return c;
-}
-
-std::vector<LoraTarget> all_targets(const LlamaConfig& c, int rank) {
+// Adapters on every linear layer.
+ModelOptions tiny_options(const LlamaConfig& c = tiny_config()) {
+  ModelOptions o;
+  o.max_tokens = 64, o.max_positions = 64;
   const std::vector<Module> modules = adaptable_modules(c);
   const int a_layer = static_cast<int>(modules.size()) / c.layers;
-  std::vector<LoraTarget> targets;
   for (const Module& m : modules) {
-    const int t = static_cast<int>(targets.size()) % a_layer;
-    targets.push_back({m, rank + t % 2, 0.5 + 0.25 * t});
+    const int t = static_cast<int>(o.lora.size()) % a_layer;
+    o.lora.push_back({m, 3 + t % 2, 0.5 + 0.25 * t});
   }
-  return targets;
+  return o;
 }
 
 // A batch of three documents, one of a single token; some targets are left out.
 struct Documents {
   std::vector<int32_t> tokens, targets, positions, cu_seqlens;
   int target_count = 0;
-  Documents(const std::vector<int>& lengths, int vocabulary, unsigned seed) {
+  explicit Documents(const std::vector<int>& lengths = {9, 1, 17}, unsigned seed = 3) {
+    const auto vocabulary = static_cast<unsigned>(tiny_config().vocab_size);
     std::mt19937 random(seed);
     cu_seqlens.push_back(0);
     for (const int length : lengths) {
       for (int i = 0; i < length; i++) {
-        tokens.push_back(static_cast<int32_t>(random() % static_cast<unsigned>(vocabulary)));
+        tokens.push_back(static_cast<int32_t>(random() % vocabulary));
         const bool target = i + 1 < length && random() % 4 != 0;
-        targets.push_back(target ? static_cast<int32_t>(random() % static_cast<unsigned>(vocabulary)) : -1);
+        targets.push_back(target ? static_cast<int32_t>(random() % vocabulary) : -1);
         target_count += target;
         positions.push_back(i);
       }
@@ -63,7 +60,8 @@ struct Tiny {
   Arena arena;
   Llama<Float> model;
   Device device;
-  Tiny(const LlamaConfig& config, ModelOptions options) : model(config, options) {
+  explicit Tiny(const LlamaConfig& config = tiny_config(), const ModelOptions& options = tiny_options())
+      : model(config, options) {
     model.place(arena);
     arena.allocate();
     model.place(arena);
@@ -78,27 +76,16 @@ struct Tiny {
       const bool norm = w.is_vector() && !w.is_bias;
       for (int64_t i = 0; i < w.count(); i++) {
         const double x = norm ? 1 + 0.1 * normal(random) : 0.3 * normal(random);
-        switch (w.stored_dtype) {
-          case DType::f32:
-            static_cast<float*>(w.stored)[i] = static_cast<float>(x);
-            break;
-          case DType::bf16:
-            static_cast<bf16*>(w.stored)[i] = round_to_bf16(static_cast<float>(x));
-            break;
-          case DType::f64:
-            static_cast<double*>(w.stored)[i] = static_cast<float>(x);
-            break;
-          case DType::c128:
-            static_cast<complex*>(w.stored)[i] = static_cast<float>(x);
-            break;
-          default:
-            FAIL();
-        }
+        set_element(w.stored, w.stored_dtype, i, static_cast<float>(x));
       }
     }
     if (!model.options().train_all)
       for (int64_t i = 0; i < model.trained().count; i++) model.trained().values[i] = static_cast<float>(0.2 * normal(random));
     model.trained().refresh_compute_copy(device);
+  }
+  // The mean over the targets.
+  loss_t<Float> loss(const Documents& docs, bool gradient = true, uint64_t dropout_key = 0) {
+    return loss(docs.batch(), 1.0 / docs.target_count, gradient, dropout_key);
   }
   loss_t<Float> loss(Batch batch, double scale, bool gradient, uint64_t dropout_key = 0) {
     if (dropout_key != 0) batch.dropout_key = &dropout_key;
@@ -109,20 +96,13 @@ struct Tiny {
   }
 };
 
-ModelOptions tiny_options(const LlamaConfig& c) {
-  ModelOptions o;
-  o.max_tokens = 64, o.max_positions = 64, o.lora = all_targets(c, 3);
-  return o;
-}
-
 // d/dh of loss(values + i·h·direction) is the imaginary part over h, without cancellation: exact to rounding. The gradient,
 // dotted with the direction, must equal it. Errors are sums of some 10^4 roundings of 1e-16.
-void expect_gradient(const LlamaConfig& config, ModelOptions options, uint64_t dropout_key = 0) {
-  const Documents docs({9, 1, 17}, config.vocab_size, 3);
-  const double scale = 1.0 / docs.target_count;
+void expect_gradient(const LlamaConfig& config, const ModelOptions& options, uint64_t dropout_key = 0) {
+  const Documents docs;
   Tiny<double> real(config, options);
   Tiny<complex> shifted(config, options);
-  const double loss = real.loss(docs.batch(), scale, true, dropout_key);
+  const double loss = real.loss(docs, true, dropout_key);
   const double h = 1e-40;
   for (unsigned trial = 0; trial < 3; trial++) {
     std::mt19937 random(trial + 50);
@@ -135,17 +115,14 @@ void expect_gradient(const LlamaConfig& config, ModelOptions options, uint64_t d
       size += std::abs(real.model.trained().gradients[i] * d);
     }
     shifted.model.trained().refresh_compute_copy(shifted.device);
-    const complex result = shifted.loss(docs.batch(), scale, false, dropout_key);
+    const complex result = shifted.loss(docs, false, dropout_key);
     EXPECT_NEAR(result.real(), loss, 1e-12 * loss);
     EXPECT_NEAR(result.imag() / h, expected, 1e-12 * size);
     EXPECT_GT(size, 1e-3);
   }
 }
 
-TEST(Llama, AdapterGradientsEqualTheComplexStep) {
-  const LlamaConfig c = tiny_config();
-  expect_gradient(c, tiny_options(c));
-}
+TEST(Llama, AdapterGradientsEqualTheComplexStep) { expect_gradient(tiny_config(), tiny_options()); }
 
 TEST(Llama, TiedBiasedRecomputedWithDropout) {
   LlamaConfig c = tiny_config();
@@ -160,7 +137,7 @@ TEST(Llama, SingleTargetsEqualTheComplexStep) {
   const std::vector<Module> modules = adaptable_modules(c);
   for (const Module& m : modules) {
     if (m.layer != 1) continue;
-    ModelOptions o = tiny_options(c);
+    ModelOptions o = tiny_options();
     o.lora = {{m, 4, 2.0}, {modules.back(), 1, 1.0}};  // the last is down of layer 2
     SCOPED_TRACE(m.name);
     expect_gradient(c, o);
@@ -168,17 +145,15 @@ TEST(Llama, SingleTargetsEqualTheComplexStep) {
 }
 
 // A checkpoint that joins q, k, v and gate, up itself, as Phi-3's does: another table of modules, and nothing else.
+constexpr auto hidden = [](const LlamaConfig& c) { return int64_t{c.hidden}; };
 constexpr ModuleRow kFusedBlock[] = {
-    {"input_layernorm", Joint::norm1, [](const LlamaConfig& c) { return int64_t{c.hidden}; }},
+    {"input_layernorm", Joint::norm1, hidden},
     {"self_attn.qkv_proj", Joint::qkv, [](const LlamaConfig& c) { return int64_t{c.heads + 2 * c.kv_heads} * c.head_dim; },
-     [](const LlamaConfig& c) { return int64_t{c.hidden}; }, nullptr, true},
-    {"self_attn.o_proj", Joint::o, [](const LlamaConfig& c) { return int64_t{c.hidden}; },
-     [](const LlamaConfig& c) { return int64_t{c.heads} * c.head_dim; }, nullptr, true},
-    {"post_attention_layernorm", Joint::norm2, [](const LlamaConfig& c) { return int64_t{c.hidden}; }},
-    {"mlp.gate_up_proj", Joint::gate_up, [](const LlamaConfig& c) { return int64_t{2} * c.intermediate; },
-     [](const LlamaConfig& c) { return int64_t{c.hidden}; }, nullptr, true},
-    {"mlp.down_proj", Joint::down, [](const LlamaConfig& c) { return int64_t{c.hidden}; },
-     [](const LlamaConfig& c) { return int64_t{c.intermediate}; }, nullptr, true},
+     hidden, nullptr, true},
+    {"self_attn.o_proj", Joint::o, hidden, [](const LlamaConfig& c) { return int64_t{c.heads} * c.head_dim; }, nullptr, true},
+    {"post_attention_layernorm", Joint::norm2, hidden},
+    {"mlp.gate_up_proj", Joint::gate_up, [](const LlamaConfig& c) { return int64_t{2} * c.intermediate; }, hidden, nullptr, true},
+    {"mlp.down_proj", Joint::down, hidden, [](const LlamaConfig& c) { return int64_t{c.intermediate}; }, nullptr, true},
 };
 const Architecture kFused = {"fused", "FusedForCausalLM", kLlama.outside_first, kFusedBlock, kLlama.outside_last};
 
@@ -192,7 +167,7 @@ TEST(Llama, FusedProjectionsAreRowsOfTheTable) {
   EXPECT_EQ(specs[2].shape, (std::vector<int64_t>{40, 24}));
   EXPECT_EQ(parameter_count(fused), parameter_count(plain));
   // The same numbers in the same joint matrices: the same loss, to the bit.
-  const Documents docs({9, 1, 17}, plain.vocab_size, 3);
+  const Documents docs;
   ModelOptions no_adapters = tiny_options(plain);
   no_adapters.lora.clear();
   EXPECT_EQ(Tiny<float>(fused, no_adapters).loss(docs.batch(), 1, false),
@@ -218,16 +193,14 @@ TEST(Llama, AllWeightsEqualTheComplexStep) {
 
 // Float against double: 3 layers of sums of at most 40 terms, each rounded to 2^-24; a few hundred roundings in a row.
 TEST(Llama, FloatEqualsDouble) {
-  const LlamaConfig c = tiny_config();
-  const Documents docs({9, 1, 17}, c.vocab_size, 3);
-  const double scale = 1.0 / docs.target_count;
-  Tiny<double> exact(c, tiny_options(c));
-  const double expected = exact.loss(docs.batch(), scale, true);
+  const Documents docs;
+  Tiny<double> exact;
+  const double expected = exact.loss(docs);
   for (const bool recompute : {false, true}) {
-    ModelOptions o = tiny_options(c);
+    ModelOptions o = tiny_options();
     o.recompute = recompute;
-    Tiny<float> single(c, o);
-    EXPECT_NEAR(single.loss(docs.batch(), scale, true), expected, 300 * 6e-8 * expected);
+    Tiny<float> single(tiny_config(), o);
+    EXPECT_NEAR(single.loss(docs), expected, 300 * 6e-8 * expected);
     double worst = 0, largest = 0;
     for (int64_t i = 0; i < exact.model.trained().count; i++) {
       worst = std::max(worst, std::abs(exact.model.trained().gradients[i] - single.model.trained().gradients[i]));
@@ -239,15 +212,13 @@ TEST(Llama, FloatEqualsDouble) {
 
 // bf16 keeps 8 bits: one rounding is 2^-9 of a value, and the chain from the loss to a gradient holds some 30 of them.
 TEST(Llama, Bf16IsNearDouble) {
-  const LlamaConfig c = tiny_config();
-  const Documents docs({9, 1, 17}, c.vocab_size, 3);
-  const double scale = 1.0 / docs.target_count;
-  Tiny<double> exact(c, tiny_options(c));
-  const double expected = exact.loss(docs.batch(), scale, true);
-  ModelOptions o = tiny_options(c);
+  const Documents docs;
+  Tiny<double> exact;
+  const double expected = exact.loss(docs);
+  ModelOptions o = tiny_options();
   o.weights = DType::bf16;
-  Tiny<bf16> small(c, o);
-  EXPECT_NEAR(small.loss(docs.batch(), scale, true), expected, 30 * 0.002 * expected);
+  Tiny<bf16> small(tiny_config(), o);
+  EXPECT_NEAR(small.loss(docs), expected, 30 * 0.002 * expected);
   double dot = 0, norm_a = 0, norm_b = 0;
   for (int64_t i = 0; i < exact.model.trained().count; i++) {
     const double a = exact.model.trained().gradients[i], b = small.model.trained().gradients[i];
@@ -257,15 +228,13 @@ TEST(Llama, Bf16IsNearDouble) {
 }
 
 TEST(Llama, PackedEqualsSeparate) {
-  const LlamaConfig c = tiny_config();
-  const std::vector<int> lengths = {9, 1, 17};
-  const Documents together(lengths, c.vocab_size, 3);
+  const Documents together;
   const double scale = 1.0 / together.target_count;
-  Tiny<double> packed(c, tiny_options(c)), separate(c, tiny_options(c));
-  const double loss = packed.loss(together.batch(), scale, true);
+  Tiny<double> packed, separate;
+  const double loss = packed.loss(together);
   double sum = 0;
-  for (size_t d = 0; d < lengths.size(); d++) {
-    const int begin = together.cu_seqlens[d], n = lengths[d];
+  for (int d = 0; d < together.batch().docs; d++) {
+    const int begin = together.cu_seqlens[d], n = together.cu_seqlens[d + 1] - begin;
     const int32_t bounds[] = {0, n};
     const Batch one{.N = n,
                     .docs = 1,
@@ -282,27 +251,25 @@ TEST(Llama, PackedEqualsSeparate) {
 
 // What is masked changes nothing: the logits of earlier positions, and so the loss, do not depend on a last token without target.
 TEST(Llama, MaskedTokensChangeNothing) {
-  const LlamaConfig c = tiny_config();
-  Documents docs({12}, c.vocab_size, 5);
+  Documents docs({12}, 5);
   docs.targets.back() = -1;
-  Tiny<float> tiny(c, tiny_options(c));
+  Tiny<float> tiny;
   const double before = tiny.loss(docs.batch(), 1, false);
-  docs.tokens.back() = (docs.tokens.back() + 1) % c.vocab_size;
+  docs.tokens.back() = (docs.tokens.back() + 1) % tiny_config().vocab_size;
   EXPECT_EQ(tiny.loss(docs.batch(), 1, false), before);
 }
 
 TEST(Llama, PlanGrowsFromLoraToFull) {
-  const LlamaConfig c = tiny_config();
-  const auto planned = [&](ModelOptions o) {
+  const auto planned = [](const ModelOptions& o) {
     Arena arena;
-    Llama<float> model(c, o);
+    Llama<float> model(tiny_config(), o);
     Optimizer optimizer({});
     model.place_parameters(arena);
     if (o.gradients) optimizer.place(arena, model.trained().name, model.trained().count);
     model.place_activations(arena);
     return arena.total();
   };
-  ModelOptions lora = tiny_options(c), recompute = lora, full = lora, inference = lora;
+  ModelOptions lora = tiny_options(), recompute = lora, full = lora, inference = lora;
   recompute.recompute = true, full.train_all = true, inference.gradients = false;
   EXPECT_LT(planned(recompute), planned(lora));
   EXPECT_LT(planned(lora), planned(full));

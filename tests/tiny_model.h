@@ -1,4 +1,4 @@
-// A small model with random weights or weights of a test's choice, and a generator over it, in one arena.
+// Small models: sizes, weights of a test's choice in any type, and a generator over random ones, in one arena.
 #pragma once
 
 #include <random>
@@ -7,7 +7,7 @@
 
 namespace tll {
 
-inline LlamaConfig tiny_generator_config() {
+inline LlamaConfig tiny_config() {
   LlamaConfig c;
   c.vocab_size = 37, c.hidden = 24, c.intermediate = 40, c.layers = 3, c.heads = 6, c.kv_heads = 2, c.head_dim = 4;
   c.max_positions = 64, c.rms_eps = 1e-5;
@@ -18,6 +18,24 @@ inline ModelOptions tiny_generator_options(int max_tokens = 64, int max_position
   ModelOptions o;
   o.max_tokens = max_tokens, o.max_positions = max_positions, o.gradients = false;
   return o;
+}
+
+// Element i of a base weight. The number is a float, the same in every type.
+inline void set_element(void* data, DType dtype, int64_t i, float x) {
+  switch (dtype) {
+    case DType::f32:
+      static_cast<float*>(data)[i] = x;
+      break;
+    case DType::bf16:
+      static_cast<bf16*>(data)[i] = round_to_bf16(x);
+      break;
+    case DType::f64:
+      static_cast<double*>(data)[i] = x;
+      break;
+    default:
+      TLL_CHECK(dtype == DType::c128, "dtype {}", dtype_name(dtype));
+      static_cast<complex*>(data)[i] = x;
+  }
 }
 
 template <class Float>
@@ -43,26 +61,14 @@ struct TinyGenerator {
     model.trained().refresh_compute_copy(device);
   }
 
-  // value(name, row, column) of every base weight; a vector is one row. The numbers are floats, the same in every type.
+  // value(name, row, column) of every base weight; a vector is one row.
   void fill(const std::function<double(const std::string&, int64_t, int64_t)>& value) {
     for (const Weight& w : model.weights())
       for (const WeightPart& part : w.parts) {
         const int64_t cols = part.shape.back();
         void* const data = w.stored_part(part);
-        for (int64_t i = 0; i < part.count(); i++) {
-          const float x = static_cast<float>(value(part.name, i / cols, i % cols));
-          switch (w.stored_dtype) {
-            case DType::f32:
-              static_cast<float*>(data)[i] = x;
-              break;
-            case DType::bf16:
-              static_cast<bf16*>(data)[i] = round_to_bf16(x);
-              break;
-            default:
-              TLL_CHECK(w.stored_dtype == DType::f64, "dtype {}", dtype_name(w.stored_dtype));
-              static_cast<double*>(data)[i] = x;
-          }
-        }
+        for (int64_t i = 0; i < part.count(); i++)
+          set_element(data, w.stored_dtype, i, static_cast<float>(value(part.name, i / cols, i % cols)));
       }
   }
 
