@@ -79,9 +79,8 @@ TEST(AdapterConfig, TypesAreStrict) {
         Json{{"lora_dropout", 1.0}}, Json{{"lora_dropout", -0.1}}, Json{{"use_rslora", 1}}, Json{{"target_modules", 5}},
         Json{{"target_modules", ""}}, Json{{"target_modules", {1}}}, Json{{"layers_to_transform", "1"}},
         Json{{"layers_to_transform", {1.0}}}, Json{{"rank_pattern", {{"q_proj", 0}}}}, Json{{"rank_pattern", {1}}},
-        Json{{"alpha_pattern", {{"q_proj", "x"}}}}, Json{{"layers_to_transform", 1}, {"target_modules", "all-linear"}}}) {
+        Json{{"alpha_pattern", {{"q_proj", "x"}}}}, Json{{"layers_to_transform", 1}, {"target_modules", "all-linear"}}})
     EXPECT_NE(refusal(bad), "") << bad;
-  }
   EXPECT_EQ(parse({{"lora_alpha", 12.5}, {"lora_dropout", 0.05}}).alpha, 12.5);
 }
 
@@ -158,9 +157,8 @@ TEST(ModulePattern, HostilePatternsAreRefusedOrFast) {
   const auto with_pattern = [](const std::string& pattern) { return targets_refusal({{"target_modules", pattern}}); };
   for (const std::string& bad : std::vector<std::string>{"(", "[a", "a{2", "(?P<x>a)", "(?i)q_proj", "(a)\\1", "*",
                                                          std::string(5000, 'a'), "((a{99}){99}){99}", "a{99999999999999999999}",
-                                                         std::string(100'000, '('), "(?=.*(?=.*(?=.*a)))b"}) {
+                                                         std::string(100'000, '('), "(?=.*(?=.*(?=.*a)))b"})
     EXPECT_NE(with_pattern(bad), "") << bad.substr(0, 40);
-  }
   // Escapes of Python's that ECMAScript reads as plain letters.
   EXPECT_THROW(ModulePattern(".*q_proj\\Z", "f"), Error);
   EXPECT_THROW(ModulePattern("\\Amodel.*", "f"), Error);
@@ -168,9 +166,8 @@ TEST(ModulePattern, HostilePatternsAreRefusedOrFast) {
   const std::string name = module(3, "gate_proj").name;
   for (const std::string& slow :
        std::vector<std::string>{"(a*)*b", "(.*.*.*.*.*.*.*.*)*x", "((.|.)*)*x", "(m|(m|(.)*)*)*x",
-                                std::string(450, '(') + "a" + std::string(450, ')'), "(a?){90}x", "(){390}"}) {
+                                std::string(450, '(') + "a" + std::string(450, ')'), "(a?){90}x", "(){390}"})
     EXPECT_FALSE(ModulePattern(slow, "f").matches(name)) << slow;
-  }
 }
 
 TEST(ModuleSuffix, MatchesAsPeftDoes) {

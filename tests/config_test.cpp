@@ -87,10 +87,9 @@ TEST(Config, RopePrecedence) {
     EXPECT_TRUE(says(refusal({{"rope_parameters", incomplete}}), key));
   }
   EXPECT_TRUE(says(refusal({{"rope_scaling", {{"type", "linear"}}}}), "factor"));
-  for (const char* type : {"yarn", "dynamic", "longrope", "su", "none", ""}) {
+  for (const char* type : {"yarn", "dynamic", "longrope", "su", "none", ""})
     EXPECT_TRUE(
         says(refusal({{"rope_scaling", {{"rope_type", type}, {"factor", 2}}}}), "rope type \"" + std::string(type) + "\""));
-  }
   EXPECT_NE(refusal({{"rope_scaling", "linear"}}), "");
   EXPECT_NE(refusal({{"rope_scaling", {{"rope_type", "default"}, {"partial_rotary_factor", 0.5}}}}), "");
   EXPECT_NE(refusal({{"rope_theta", 0}}), "");
@@ -140,12 +139,10 @@ TEST(Config, WarnsOfUnknownKeysOnly) {
 
 TEST(Config, TypesAreStrict) {
   for (const char* key : {"vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-                          "num_key_value_heads", "head_dim", "max_position_embeddings"}) {
+                          "num_key_value_heads", "head_dim", "max_position_embeddings"})
     for (const Json& value : {Json(48.0), Json("48"), Json(0), Json(-48), Json(true), Json::array({48}), Json(2147483648),
-                              Json(UINT64_MAX), Json(UINT64_MAX - 47)}) {
+                              Json(UINT64_MAX), Json(UINT64_MAX - 47)})
       EXPECT_TRUE(says(refusal({{key, value}}), "\"" + std::string(key) + "\"")) << key << " " << value;
-    }
-  }
   for (const char* key : {"vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"}) {
     Json without = kSmall;
     without.erase(key);

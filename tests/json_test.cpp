@@ -76,9 +76,8 @@ TEST(Json, RefusesWhatIsNotStrictJson) {
                            "\xEF\xBB\xBF{}",
                            "[1",
                            "\"",
-                           "\"\\u12"}) {
+                           "\"\\u12"})
     EXPECT_NE(refusal(text), "") << text;
-  }
   EXPECT_NE(refusal(std::string("{}\0x", 4)), "");  // nlohmann alone takes NUL for the end
   EXPECT_NE(refusal(std::string("{\"a\0\":1}", 8)), "");
   EXPECT_NE(refusal(R"({"a": {"b": 1, "c": [{"b": 2, "b": 3}]}})"), "");

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <source_location>
 #include <string>
 #include <string_view>
 
@@ -12,7 +13,9 @@ namespace tll {
 
 // The message of the Error that the action throws, which must be one line and have this exit code; empty if it throws none.
 template <class Action>
-std::string message_of(const Action& action, ExitCode code = kExitBadFile) {
+std::string message_of(const Action& action, ExitCode code = kExitBadFile,
+                       std::source_location from = std::source_location::current()) {
+  const testing::ScopedTrace trace(from.file_name(), static_cast<int>(from.line()), "what must be refused");
   try {
     action();
   } catch (const Error& error) {
@@ -25,9 +28,10 @@ std::string message_of(const Action& action, ExitCode code = kExitBadFile) {
 
 // The same of an action that must throw.
 template <class Action>
-std::string refusal_of(const Action& action, ExitCode code = kExitBadFile) {
-  const std::string message = message_of(action, code);
-  EXPECT_NE(message, "") << "accepted";
+std::string refusal_of(const Action& action, ExitCode code = kExitBadFile,
+                       std::source_location from = std::source_location::current()) {
+  const std::string message = message_of(action, code, from);
+  EXPECT_NE(message, "") << "accepted at line " << from.line();
   return message;
 }
 

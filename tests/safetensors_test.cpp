@@ -133,9 +133,8 @@ TEST_F(SafetensorsTest, RefusesBadHeaders) {
   expect_refused(file_of("{\"__metadata__\":{},\"__metadata__\":{}}", 0), "appears twice");
   expect_refused(file_of("{\"__metadata__\":{\"a\":\"1\",\"a\":\"2\"}}", 0), "appears twice");
   for (const char* text :
-       {"[]", "1", "null", "\"x\"", "", "{", "{}}", "{}x", "{\"a\":}", "\xEF\xBB\xBF{}", "{\"\xff\":1}", "{\"\\ud800\":{}}"}) {
+       {"[]", "1", "null", "\"x\"", "", "{", "{}}", "{}x", "{\"a\":}", "\xEF\xBB\xBF{}", "{\"\xff\":1}", "{\"\\ud800\":{}}"})
     EXPECT_NE(refusal(file_of(text, 0)), "") << text;
-  }
   expect_refused(file_of(std::string("{}\0\0", 4), 0), "NUL");
 }
 

@@ -75,9 +75,8 @@ TEST(TokenizerFuzz, TokenizerJson) {
   metaspace["decoder"] = metaspace["pre_tokenizer"];
   for (const char* token :
        {R"({"id": 11, "content": "ell", "lstrip": true, "rstrip": true})", R"({"id": 12, "content": "12", "single_word": true})",
-        R"({"id": 13, "content": "hello", "normalized": false})"}) {
+        R"({"id": 13, "content": "hello", "normalized": false})"})
     metaspace["added_tokens"].push_back(Json::parse(token));
-  }
   fuzz("tokenizer.json", metaspace.dump(), 900);
 }
 

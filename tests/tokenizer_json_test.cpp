@@ -280,9 +280,7 @@ TEST(TokenizerJson, RefusesByName) {
       {R"({"added_tokens": [{"id": 30, "content": "x"}, {"id": 30, "content": "y"}]})", "twice"},
       {R"({"added_tokens": [{"id": 4294967296, "content": "x"}]})", "4294967296"},
   };
-  for (const auto& [patch, expected] : cases) {
-    EXPECT_TRUE(says(refused(patch), expected)) << patch;
-  }
+  for (const auto& [patch, expected] : cases) EXPECT_TRUE(says(refused(patch), expected)) << patch;
 }
 
 TEST(Tiktoken, WholePiecesThenRanks) {
