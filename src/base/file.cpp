@@ -119,8 +119,12 @@ void AtomicFile::commit() {
   ::close(std::exchange(descriptor_, -1));
   if (direct) return;
   const fs::path parent = path_.has_parent_path() ? path_.parent_path() : fs::path(".");
-  const Descriptor directory{::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
-  if (directory.number >= 0) ::fsync(directory.number);  // some file systems cannot; the rename is done anyway
+  flush_directory(parent);
+}
+
+void flush_directory(const fs::path& directory) {
+  const Descriptor opened{::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+  if (opened.number >= 0) ::fsync(opened.number);  // some file systems cannot; a rename is done anyway
 }
 
 bool write_all(int descriptor, std::string_view text) {

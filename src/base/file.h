@@ -59,6 +59,9 @@ class AtomicFile {
 
 // Writes the whole text, also where signals interrupt it. False, with the reason in errno, if it cannot.
 bool write_all(int descriptor, std::string_view text);
+// Renames inside the directory are on the disk afterwards, where the file system can do that.
+void flush_directory(const std::filesystem::path& directory);
+
 void write_file_atomic(const std::filesystem::path& path, std::string_view content);
 
 }  // namespace tll

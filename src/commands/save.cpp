@@ -1,7 +1,5 @@
 #include "src/commands/save.h"
 
-#include <algorithm>
-
 #include "src/base/check.h"
 #include "src/base/file.h"
 #include "src/base/json.h"
@@ -32,10 +30,7 @@ void write_both_generations(Json& config, const RopeConfig& rope, const char* dt
 void save_adapter(const std::filesystem::path& directory, const Options& options, const AdapterSource& source,
                   const LlamaConfig& config, const std::vector<NamedTensor>& tensors, const float* values) {
   const auto find = [&](const LoraTarget& t, bool is_b) {
-    const std::string name = peft_name(t.module, is_b);
-    const auto tensor = std::find_if(tensors.begin(), tensors.end(), [&](const NamedTensor& n) { return n.name == name; });
-    TLL_CHECK(tensor != tensors.end(), "{} is not trained", name);
-    return values + tensor->offset;
+    return values + find_tensor(tensors, peft_name(t.module, is_b)).offset;
   };
   std::vector<AdapterPart> parts;
   for (size_t i = 0; i < source.targets.size(); i++) {
@@ -58,13 +53,13 @@ void save_model(const std::filesystem::path& directory, const std::filesystem::p
   SafetensorsWriter writer(directory / "model.safetensors", specs);
   std::vector<bf16> rounded;
   for (const TensorInfo& info : writer.order()) {
-    const auto t = std::find_if(tensors.begin(), tensors.end(), [&](const NamedTensor& n) { return n.name == info.name; });
-    const float* from = values + t->offset;
+    const NamedTensor& t = find_tensor(tensors, info.name);
+    const float* from = values + t.offset;
     if (dtype == FileDtype::F32) {
-      writer.append(from, static_cast<size_t>(t->size()) * sizeof(float));
+      writer.append(from, static_cast<size_t>(t.size()) * sizeof(float));
       continue;
     }
-    rounded.resize(static_cast<size_t>(t->size()));
+    rounded.resize(static_cast<size_t>(t.size()));
     for (size_t i = 0; i < rounded.size(); i++) rounded[i] = round_to_bf16(from[i]);
     writer.append(rounded.data(), rounded.size() * sizeof(bf16));
   }

@@ -76,8 +76,10 @@ void Session<Float>::start(const ModelSource& source, const AdapterSource& adapt
     if (needs_.training || options.profile)
       ceilings = measure_ceilings<Float>(device, options.profile, arena.memory(), arena.total());
   };
-  if (on_host(device)) measure();
-  if (!on_host(device)) gpu_free_before = cuda_free_memory(device);
+  if (on_host(device))
+    measure();
+  else
+    gpu_free_before = cuda_free_memory(device);
   arena.allocate(device);
   if (!on_host(device)) staging.allocate(device, true);
   place();

@@ -50,9 +50,9 @@ void load_adapter(const Device& device, const Adapter& adapter, const std::vecto
     for (const bool is_b : {false, true}) {
       const std::string name = peft_name(m.module, is_b);
       const std::vector<float>& from = is_b ? m.b : m.a;
-      const auto t = std::find_if(tensors.begin(), tensors.end(), [&](const NamedTensor& n) { return n.name == name; });
-      TLL_CHECK(t != tensors.end() && t->size() == static_cast<int64_t>(from.size()), "{} of {} values", name, from.size());
-      upload(device, values + t->offset, from.data(), from.size() * sizeof(float));
+      const NamedTensor& t = find_tensor(tensors, name);
+      TLL_CHECK(t.size() == static_cast<int64_t>(from.size()), "{} of {} values", name, from.size());
+      upload(device, values + t.offset, from.data(), from.size() * sizeof(float));
     }
   }
   synchronize(device);

@@ -64,15 +64,7 @@ void Linear<Float>::add_adapter_dx(const Pass& p, Float* dx) const {
                             .b = matrix(a, rank, in()),
                             .accumulate = !dropout,
                             .scratch = p.matmul});
-  if (dropout)
-    run(p.device, Dropout<Float>{.out = dx,
-                                 .x = p.dropped,
-                                 .N = p.N,
-                                 .C = in(),
-                                 .p = p.dropout,
-                                 .key = id,
-                                 .accumulate = true,
-                                 .step_key = p.dropout_key});
+  if (dropout) drop(p, dx, p.dropped, true);
 }
 
 template <class Float>
@@ -95,15 +87,21 @@ void Linear<Float>::backward_weight(const Pass& p, const Float* dy, const Float*
 template <class Float>
 const Float* Linear<Float>::adapter_input(const Pass& p, const Float* x) const {
   if (p.dropout == 0) return x;
-  run(p.device, Dropout<Float>{.out = p.dropped,
-                               .x = x,
+  drop(p, p.dropped, x, false);
+  return p.dropped;
+}
+
+// to = or += the adapter's mask, scaled, times from. The mask is the same in the forward and the backward pass.
+template <class Float>
+void Linear<Float>::drop(const Pass& p, Float* to, const Float* from, bool accumulate) const {
+  run(p.device, Dropout<Float>{.out = to,
+                               .x = from,
                                .N = p.N,
                                .C = in(),
                                .p = p.dropout,
                                .key = id,
-                               .accumulate = false,
+                               .accumulate = accumulate,
                                .step_key = p.dropout_key});
-  return p.dropped;
 }
 
 template struct Linear<float>;

@@ -73,6 +73,7 @@ struct Linear {
  private:
   const Float* adapter_input(const Pass&, const Float* x) const;
   void add_adapter_dx(const Pass&, Float* dx) const;
+  void drop(const Pass&, Float* to, const Float* from, bool accumulate) const;
 };
 
 }  // namespace tll

@@ -1,10 +1,19 @@
 #include "src/model/trained.h"
 
+#include <algorithm>
+
+#include "src/base/check.h"
 #include "src/files/modules.h"
 
 namespace tll {
 
 int64_t NamedTensor::size() const { return element_count(shape); }
+
+const NamedTensor& find_tensor(const std::vector<NamedTensor>& tensors, const std::string& name) {
+  const auto found = std::find_if(tensors.begin(), tensors.end(), [&](const NamedTensor& t) { return t.name == name; });
+  TLL_CHECK(found != tensors.end(), "{} is not trained", name);
+  return *found;
+}
 
 template <class Float>
 void TrainedRange<Float>::add(const std::string& tensor, const std::vector<int64_t>& shape) {

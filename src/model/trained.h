@@ -18,6 +18,8 @@ struct NamedTensor {
   int64_t offset;  // elements from the start of the range
   int64_t size() const;
 };
+// The tensor of this name, which must be there.
+const NamedTensor& find_tensor(const std::vector<NamedTensor>& tensors, const std::string& name);
 
 template <class Float>
 struct TrainedRange {

@@ -49,13 +49,6 @@ std::optional<int64_t> step_of(const std::filesystem::path& directory) {
   return step;
 }
 
-void flush_directory(const std::filesystem::path& directory) {
-  const int fd = open(directory.c_str(), O_RDONLY | O_DIRECTORY);
-  if (fd < 0) return;
-  fsync(fd);
-  close(fd);
-}
-
 std::vector<std::pair<int64_t, std::filesystem::path>> checkpoints(const std::filesystem::path& output) {
   std::vector<std::pair<int64_t, std::filesystem::path>> found;
   std::error_code none;
