@@ -17,6 +17,10 @@ void catch_stop_signals();
 // Whether a first signal has come.
 bool stop_requested();
 
+// What the program is doing, as in "evaluating": the handler of a first signal says on a terminal that this is broken off. Null,
+// as at the start: training steps, of which the present one is broken off. Returns what was set before. See src/base/phase.h.
+const char* set_activity(const char* activity);
+
 // Opens /dev/null for each standard stream that is closed at the start. Otherwise the next file that is opened would get its
 // descriptor, and the program would print into that file.
 void fill_closed_streams();
