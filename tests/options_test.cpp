@@ -182,6 +182,34 @@ TEST(Options, Sizes) {
     EXPECT_TRUE(says(refusal(std::string("plan --memory=") + bad), "--memory expects a size such as 8GiB")) << bad;
 }
 
+TEST(Options, SchedulesAreTransformersWords) {
+  EXPECT_EQ(parse("--data x --schedule constant").schedule, ScheduleKind::kConstant);
+  for (const char* word : {"constant_with_warmup", "constant-with-warmup"})
+    EXPECT_EQ(parse(std::string("--data x --lr_scheduler_type ") + word).schedule, ScheduleKind::kConstantWithWarmup) << word;
+  EXPECT_EQ(options_json(parse("--data x --schedule constant_with_warmup")).at("schedule"), "constant_with_warmup");
+}
+
+TEST(Options, CheckpointsByTheClockUnlessStepsAreGiven) {
+  EXPECT_EQ(parse("--data x").save_steps, kAutomatic);
+  EXPECT_EQ(parse("--data x --save-steps auto").save_steps, kAutomatic);
+  EXPECT_EQ(parse("--data x --save-steps 0").save_steps, 0);
+  EXPECT_EQ(options_json(parse("--data x")).at("save_steps"), "auto");
+  EXPECT_EQ(options_json(parse("--data x --save-steps 7")).at("save_steps"), 7);
+  EXPECT_TRUE(says(refusal("--data x --save-steps=-1"), ", or auto, found '-1'"));
+  EXPECT_TRUE(says(refusal("--data x --eval-steps auto"), "--eval-steps expects a whole number")) << "of this option alone";
+}
+
+TEST(Options, EvaluationsAndWhatAnEarlierRunLeft) {
+  const Options defaults = parse("--data x");
+  EXPECT_TRUE(defaults.eval_on_start);
+  EXPECT_GT(defaults.eval_docs, 0) << "bounded";
+  EXPECT_FALSE(defaults.overwrite || defaults.reschedule);
+  const Options options = parse("--data x --eval_on_start off --eval_docs 0 --overwrite_output_dir --reschedule");
+  EXPECT_FALSE(options.eval_on_start);
+  EXPECT_EQ(options.eval_docs, 0);
+  EXPECT_TRUE(options.overwrite && options.reschedule);
+}
+
 TEST(Options, Resume) {
   EXPECT_EQ(parse("--data x --resume").resume, std::filesystem::path()) << "the newest";
   EXPECT_EQ(parse("--resume --data x").resume, std::filesystem::path());
@@ -199,7 +227,7 @@ TEST(Options, ValuesOutsideTheRange) {
   for (const char* bad : {"abc", "nan", "inf", "", "1e999", "2e-4x", "+1", "-1"})
     EXPECT_TRUE(says(refusal(std::string("--data x --lr=") + bad), "--lr expects a number, from 0 to 10")) << bad;
   EXPECT_TRUE(says(refusal("--data x --seed 99999999999999999999"), "--seed expects a whole number"));
-  EXPECT_TRUE(says(refusal("--data x --schedule step"), "one of constant, linear, cosine"));
+  EXPECT_TRUE(says(refusal("--data x --schedule step"), "one of constant, constant_with_warmup, linear, cosine"));
   EXPECT_TRUE(says(refusal("--data="), "--data expects a path"));
 }
 

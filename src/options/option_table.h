@@ -61,8 +61,9 @@ struct OptionRow {
   Words later = {};            // values that a later version will know
   std::string_view bare = {};  // the value when none follows the name; empty: a value must follow
   Range range = {};
-  bool size = false;      // bytes, with units
-  unsigned required = 0;  // the commands that cannot do without it
+  bool size = false;       // bytes, with units
+  bool automatic = false;  // a whole number that may be the word `auto`, kept as kAutomatic
+  unsigned required = 0;   // the commands that cannot do without it
   std::vector<std::pair<Command, std::string_view>> command_defaults = {};
   std::string_view demo_default = {};  // in place of the default where the demo model is used
   bool fixed_on_resume = false;        // the numbers of a run depend on it: a resumed run must have the same value

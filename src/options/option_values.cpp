@@ -113,6 +113,7 @@ bool read_value(const OptionRow& row, Options& options, std::string_view typed_t
   };
   return std::visit(Overloaded{[&](bool Options::*field) { return keep(field, read_bool(text)); },
                                [&](int64_t Options::*field) {
+                                 if (row.automatic && text == "auto") return keep(field, std::optional(kAutomatic));
                                  const auto value = row.size ? read_size(text) : read_number<int64_t>(text);
                                  return value && in_range(row.range, static_cast<double>(*value)) && keep(field, value);
                                },
@@ -151,7 +152,7 @@ std::string expected_value(const OptionRow& row) {
       Overloaded{[](bool Options::*) { return "true or false (on or off)"; },
                  [&](int64_t Options::*) {
                    return row.size ? "a size such as 8GiB, 1.5G, 500MB or a number of bytes"
-                                   : "a whole number, " + range_text(row.range);
+                                   : fmt::format("a whole number, {}{}", range_text(row.range), row.automatic ? ", or auto" : "");
                  },
                  [&](double Options::*) { return "a number, " + range_text(row.range); },
                  [](std::string Options::*) { return "a text"; }, [](std::filesystem::path Options::*) { return "a path"; },
@@ -182,6 +183,10 @@ void set_value(const OptionRow& row, Options& options, std::string_view text, st
 Json value_json(const OptionRow& row, const Options& options) {
   const auto path_json = [](const std::filesystem::path& path) { return path.empty() ? Json() : Json(path.string()); };
   return std::visit(Overloaded{[&](std::filesystem::path Options::*field) { return path_json(options.*field); },
+                               [&](int64_t Options::*field) {
+                                 const bool chosen = row.automatic && options.*field == kAutomatic;
+                                 return chosen ? Json("auto") : Json(options.*field);
+                               },
                                [&](OptionalPath field) {
                                  if (!(options.*field)) return Json();
                                  return (options.*field)->empty() ? Json(true) : path_json(*(options.*field));

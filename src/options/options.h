@@ -29,6 +29,9 @@ enum class UnanswerableOption { kSkip, kTrain };
 enum class InitOption { kPretrained, kRandom };
 enum class SplitOption { kAuto, kTrain, kValidation, kAll };
 
+// The word `auto` of an option that is a whole number: the program chooses.
+constexpr int64_t kAutomatic = -1;
+
 struct Options {
   Command command = Command::kTrain;
   bool command_named = false;  // false: train, because no command was typed
@@ -73,7 +76,7 @@ struct Options {
   double lr = 2e-4;
   ScheduleKind schedule = ScheduleKind::kCosine;
   double warmup_ratio = 0.03;
-  int64_t warmup_steps = 0;  // above 0: in place of warmup_ratio
+  int64_t warmup_steps = 0;  // where given: in place of warmup_ratio
   OptimizerKind optimizer = OptimizerKind::kAdamw;
   double weight_decay = 0;
   double beta1 = 0.9;
@@ -97,9 +100,13 @@ struct Options {
   // Evaluations and checkpoints.
   int64_t eval_samples = 0;                     // questions answered before and after training; 0: none
   int64_t eval_steps = 0;                       // 0: before and after training only
-  int64_t save_steps = 0;                       // 0: at the end only
+  bool eval_on_start = true;                    // evaluate before the first step
+  int64_t eval_docs = 1000;                     // validation documents evaluated each time, from the first; 0: all
+  int64_t save_steps = kAutomatic;              // about every ten minutes and at the end; 0: at the end only
   int64_t save_total_limit = 0;                 // checkpoints kept; 0: all
   std::optional<std::filesystem::path> resume;  // empty path: the newest checkpoint in output
+  bool reschedule = false;                      // a resumed run lays its learning rates anew
+  bool overwrite = false;                       // what an earlier run left in output is dropped, not kept beside the new
 
   // Text.
   std::string prompt;

@@ -14,6 +14,7 @@ double Schedule::factor(int64_t update) const {
   const double after_warmup = static_cast<double>(updates - warmup_updates);
   switch (kind) {
     case ScheduleKind::kConstant:
+    case ScheduleKind::kConstantWithWarmup:
       return 1;
     case ScheduleKind::kLinear:
       return static_cast<double>(updates - update) / after_warmup;

@@ -12,7 +12,7 @@
 
 namespace tll {
 
-enum class ScheduleKind { kConstant, kLinear, kCosine };
+enum class ScheduleKind { kConstant, kConstantWithWarmup, kLinear, kCosine };
 
 struct Schedule {
   ScheduleKind kind = ScheduleKind::kCosine;
