@@ -39,7 +39,7 @@ TEST_F(CudaRun, LossScalingFindsItsPlaceAndIsResumed) {
     run.start();
     run.session().trainer.state.loss_scale = 16777216;
     for (int step = 0; step < 5; step++) run.step();
-    run.interrupt();
+    run.interrupt(Stopped("training"));
     state = run.session().trainer.state;
   }
   EXPECT_LT(state.loss_scale, 16777216);

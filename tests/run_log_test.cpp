@@ -25,26 +25,29 @@ class Directory : public testing::Test {
 using MetricsLogTest = Directory;
 using MemoryProbe = Directory;
 
+constexpr const char* kRun = "0123456789abcdef";
+
 StepMetrics metrics(int64_t step) { return {step, 2.5 / static_cast<double>(step), 0.1, 2e-4, 300, 100, 0.25}; }
 
 TEST_F(MetricsLogTest, ALineAStep) {
   const fs::path path = path_ / "metrics.jsonl";
-  MetricsLog log(path);
+  MetricsLog log(path, kRun);
   log.step(metrics(1));
   log.step(metrics(2));
   log.evaluation(2, std::log(8.0));
   const auto found = json_lines(path);  // while the log is still open: every line is on its way
   ASSERT_EQ(found.size(), 3u);
   EXPECT_EQ(found[0], Json::parse(R"({"step":1,"loss":2.5,"grad_norm":0.1,"lr":0.0002,"tokens":300,"target_tokens":100,
-                                      "seconds":0.25,"tokens_per_second":1200})"));
+                                      "seconds":0.25,"tokens_per_second":1200,"run":"0123456789abcdef"})"));
   EXPECT_EQ(found[1].at("loss"), 1.25);
   EXPECT_EQ(found[2].at("step"), 2);
   EXPECT_NEAR(found[2].at("eval_perplexity").get<double>(), 8, 1e-12);
-  EXPECT_EQ(found[2].size(), 3u);
+  EXPECT_EQ(found[2].at("run"), kRun);
+  EXPECT_EQ(found[2].size(), 4u);
 }
 
 TEST_F(MetricsLogTest, NumbersAreExactAndAlwaysJson) {
-  MetricsLog log(path_ / "m");
+  MetricsLog log(path_ / "m", kRun);
   StepMetrics m{std::numeric_limits<int64_t>::max(), 1.0 / 3, NAN, 5e-324, 1, 1, 0};
   log.step(m);
   m.loss = -std::numeric_limits<double>::max(), m.grad_norm = INFINITY;
@@ -59,7 +62,7 @@ TEST_F(MetricsLogTest, NumbersAreExactAndAlwaysJson) {
 }
 
 TEST_F(MetricsLogTest, ALineAllocatesNothing) {
-  MetricsLog log(path_ / "m");
+  MetricsLog log(path_ / "m", kRun);
   if (!allocations_are_counted()) GTEST_SKIP() << "the sanitizer's operator new is in place of the counting one";
   const int64_t before = allocations;
   for (int step = 1; step <= 200; ++step) {
@@ -75,8 +78,8 @@ TEST_F(MetricsLogTest, ALineAllocatesNothing) {
 
 TEST_F(MetricsLogTest, AFreshRunStartsAnew) {
   const fs::path path = path_ / "m";
-  MetricsLog(path).step(metrics(7));
-  MetricsLog(path).step(metrics(1));
+  MetricsLog(path, kRun).step(metrics(7));
+  MetricsLog(path, kRun).step(metrics(1));
   ASSERT_EQ(json_lines(path).size(), 1u);
   EXPECT_EQ(json_lines(path)[0].at("step"), 1);
 }
@@ -84,7 +87,7 @@ TEST_F(MetricsLogTest, AFreshRunStartsAnew) {
 TEST_F(MetricsLogTest, AResumedRunRepeatsNoStep) {
   const fs::path path = path_ / "m";
   {
-    MetricsLog log(path);
+    MetricsLog log(path, kRun);
     for (int step = 1; step <= 5; ++step) {
       log.step(metrics(step));
       if (step % 2 == 0) log.evaluation(step, 1);
@@ -92,7 +95,11 @@ TEST_F(MetricsLogTest, AResumedRunRepeatsNoStep) {
   }
   std::ofstream(path, std::ios::app) << R"({"step":6,"lo)";  // killed in a line
   {
-    MetricsLog log(path, 4);
+    MetricsLog log(path, kRun, 4);
+    EXPECT_EQ(log.earlier().first_loss, 2.5);
+    EXPECT_EQ(log.earlier().last_loss, 2.5 / 4);
+    EXPECT_EQ(log.earlier().evaluated_at, 4);
+    EXPECT_EQ(log.earlier().loss_before, std::nullopt);
     log.step(metrics(5));
   }
   std::vector<std::pair<int, bool>> found;
@@ -103,26 +110,26 @@ TEST_F(MetricsLogTest, AResumedRunRepeatsNoStep) {
 
 TEST_F(MetricsLogTest, ResumingDropsAnUnfinishedLineOfAKeptStep) {
   path_.write("m", "{\"step\":1}\n{\"step\":2");
-  MetricsLog(path_ / "m", 2).step(metrics(3));
+  MetricsLog(path_ / "m", kRun, 2).step(metrics(3));
   EXPECT_EQ(json_lines(path_ / "m").size(), 2u);
 }
 
 TEST_F(MetricsLogTest, ResumingWithoutAFileStartsOne) {
-  MetricsLog(path_ / "m", 9).step(metrics(10));
+  MetricsLog(path_ / "m", kRun, 9).step(metrics(10));
   EXPECT_EQ(json_lines(path_ / "m").size(), 1u);
 }
 
 TEST_F(MetricsLogTest, WhatIsNotALogIsRefused) {
   path_.write("m", "{\"step\":1}\n{\"stop\":2}\n");
-  EXPECT_TRUE(says(refusal_of([&] { MetricsLog(path_ / "m", 2); }), "line 2"));
+  EXPECT_TRUE(says(refusal_of([&] { MetricsLog(path_ / "m", kRun, 2); }), "line 2"));
   EXPECT_EQ(read_file(path_ / "m"), "{\"step\":1}\n{\"stop\":2}\n") << "and left as it was";
-  EXPECT_THROW(MetricsLog(path_ / "absent" / "m"), Error);
+  EXPECT_THROW(MetricsLog(path_ / "absent" / "m", kRun), Error);
 }
 
 TEST_F(MetricsLogTest, AFullDiskIsSaid) {
   if (!fs::exists("/dev/full")) GTEST_SKIP() << "no /dev/full";
   fs::create_symlink("/dev/full", path_ / "m");
-  refusal_of([&] { MetricsLog(path_ / "m").step(metrics(1)); }, kExitFault);
+  refusal_of([&] { MetricsLog(path_ / "m", kRun).step(metrics(1)); }, kExitFault);
 }
 
 TEST_F(MetricsLogTest, RunRecord) {

@@ -1,6 +1,7 @@
 // evaluate: loss and perplexity of a data set, and exact match and F1 of the answers to its questions.
 #include "src/train/evaluate.h"
 
+#include <cmath>
 #include <limits>
 
 #include "src/base/file.h"
@@ -48,6 +49,9 @@ int command_evaluate(Options& options) {
 
     Loader loader(data, loader_options(options, Split::kValidation));
     const auto result = session.trainer.evaluate(session.device, loader);
+    if (result.loss && !std::isfinite(*result.loss))
+      fail(kExitCannotTrain, "the loss is {} over {} targets of {}: check the weights and the adapter", std::abs(*result.loss),
+           result.target_tokens, options.data.string());
     Score score{result.loss, std::nullopt};
     if (!questions.empty()) {
       EvaluationOptions e;
@@ -61,12 +65,15 @@ int command_evaluate(Options& options) {
     }
     const int64_t samples = data.count(Split::kValidation);
     if (options.json) {
-      Json json = {{"exact_match", nullptr}, {"f1", nullptr}, {"samples", samples}, {"target_tokens", result.target_tokens}};
+      Json json = {{"loss", nullptr}, {"perplexity", nullptr}, {"exact_match", nullptr},
+                   {"f1", nullptr},   {"samples", samples},    {"target_tokens", result.target_tokens}};
       json.update(score.json());
       fmt::print("{}\n", json.dump());
     } else {
-      fmt::print("loss {:.4f}, perplexity {:.3f} over {} targets of {} samples{}\n", result.loss, score.perplexity(),
-                 result.target_tokens, samples, score.answered(2));
+      const std::string loss = score.loss ? fmt::format("loss {:.4f}, perplexity {:.3f} over {} targets", *score.loss,
+                                                        score.perplexity(), result.target_tokens)
+                                          : std::string("no loss, since there are no targets,");
+      fmt::print("{} of {} samples{}\n", loss, samples, score.answered(2));
     }
     print_profile(session.device, session.ceilings);
     return kExitDone;
