@@ -65,9 +65,11 @@ int command_evaluate(Options& options) {
       json.update(score.json());
       fmt::print("{}\n", json.dump());
     } else {
-      fmt::print("loss {:.4f}, perplexity {:.3f} over {} targets of {} samples{}\n", result.loss, score.perplexity(),
-                 result.target_tokens, samples, score.answered(2));
+      fmt::print("loss {:.4f}, perplexity {:.3f} over {} of {}{}\n", result.loss, score.perplexity(),
+                 Counted{result.target_tokens, "target"}, Counted{samples, "sample"}, score.answered(2));
     }
+    if (!options.quiet && score.answers && score.answers->new_tokens == 0)
+      fmt::print(stderr, "note: every answer is empty: the first token of each was one that ends a text\n");
     print_profile(session.device, session.ceilings);
     return kExitDone;
   });

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "src/base/check.h"
+#include "src/base/phase.h"
 #include "src/commands/save.h"
 #include "src/files/model_files.h"
 #include "src/model/initialize.h"
@@ -115,10 +116,6 @@ Score TrainingRun<Float>::evaluate(bool questions) {
     const std::vector<int64_t> all = question_indices(data_.validation(), Split::kValidation, options_.eval_samples);
     EvaluationOptions e;
     e.max_new_tokens = kAnswerTokens, e.eos = source_.eos;
-    struct Stopped {};
-    e.progress = [](int64_t, int64_t) {
-      if (tll::stop_requested()) throw Stopped();
-    };
     if (all.empty() || tll::stop_requested()) return score;
     try {
       score.answers = evaluate_questions(s.device, *s.generator, data_.validation(), all, *source_.tokenizer, e);
