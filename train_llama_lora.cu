@@ -12,6 +12,7 @@
 #include "src/commands/training_run.h"
 #include "src/options/help.h"
 #include "src/options/resolve.h"
+#include "src/report/phase_line.h"
 
 namespace tll {
 namespace {
@@ -59,6 +60,12 @@ int run_command(Options& options) {
   return kExitDone;
 }
 
+void say_without_effect(const Options& options) {
+  const std::vector<std::string>& names = options.without_effect;
+  if (names.empty() || options.quiet) return;
+  fmt::print(stderr, "note: {} {} nothing here\n", fmt::join(names, ", "), names.size() == 1 ? "changes" : "change");
+}
+
 int run_program(const std::vector<std::string>& arguments) {
   try {
     Options options = parse_options(arguments);
@@ -67,6 +74,8 @@ int run_program(const std::vector<std::string>& arguments) {
       flush_output();
       return kExitDone;
     }
+    say_without_effect(options);
+    const PhaseLine phases(options.progress_output(), options.quiet);
     const int code = run_command(options);
     flush_output();
     return code;

@@ -46,14 +46,12 @@ void handle_stop_signals(void (*handler)(int)) {
 
 void end_on_stop_signals() {
   handle_stop_signals([](int) { _exit(kExitInterrupted); });
-}
-
-void catch_stop_signals() {
-  handle_stop_signals(on_signal);
   struct sigaction action = {};
   action.sa_handler = SIG_IGN;
   TLL_CHECK(sigaction(SIGPIPE, &action, nullptr) == 0, "signal {}", SIGPIPE);
 }
+
+void catch_stop_signals() { handle_stop_signals(on_signal); }
 
 bool stop_requested() { return stop.load(std::memory_order_relaxed); }
 

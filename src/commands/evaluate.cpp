@@ -70,11 +70,13 @@ int command_evaluate(Options& options) {
       json.update(score.json());
       fmt::print("{}\n", json.dump());
     } else {
-      const std::string loss = score.loss ? fmt::format("loss {:.4f}, perplexity {:.3f} over {} targets", *score.loss,
-                                                        score.perplexity(), result.target_tokens)
+      const std::string loss = score.loss ? fmt::format("loss {:.4f}, perplexity {:.3f} over {}", *score.loss, score.perplexity(),
+                                                        Counted{result.target_tokens, "target"})
                                           : std::string("no loss, since there are no targets,");
-      fmt::print("{} of {} samples{}\n", loss, samples, score.answered(2));
+      fmt::print("{} of {}{}\n", loss, Counted{samples, "sample"}, score.answered(2));
     }
+    if (!options.quiet && score.answers && score.answers->new_tokens == 0)
+      fmt::print(stderr, "note: every answer is empty: the first token of each was one that ends a text\n");
     print_profile(session.device, session.ceilings);
     return kExitDone;
   });

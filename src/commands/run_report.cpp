@@ -1,6 +1,7 @@
 #include "src/commands/run_report.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "src/base/units.h"
 #include "src/model/plan.h"
@@ -29,29 +30,28 @@ RunReport::RunReport(const Options& options, const ModelSource& source, const Ru
       flops_(step_flops(source.config, model)) {}
 
 void RunReport::say_plan(int64_t total_steps, int64_t trained) const {
-  say("model    {}, {} parameters, {} trained",
-      options_.init == InitOption::kRandom ? "random weights" : source_.directory.string(), parameter_count(source_.config),
-      trained);
-  say("data     {}: {} documents to train on, {} to validate on, {} steps of {} x {} tokens", options_.data.string(),
-      data_.train.count(Split::kTrain), data_.validation().count(Split::kValidation), total_steps,
-      options_.batch_size * options_.grad_accum, options_.seq_len);
+  say("model    {}, {}, {} trained", options_.init == InitOption::kRandom ? "random weights" : source_.directory.string(),
+      Counted{parameter_count(source_.config), "parameter"}, Count{trained});
+  say("data     {}: {} to train on, {} to validate on, {} of {} x {} tokens", options_.data.string(),
+      Counted{data_.train.count(Split::kTrain), "document"}, Count{data_.validation().count(Split::kValidation)},
+      Counted{total_steps, "step"}, Count{options_.batch_size * options_.grad_accum}, Count{options_.seq_len});
   for (const std::string& note : data_.train.report.notes()) say("         {}", note);
   int32_t longest = 0;
   for (const Document& d : data_.train.documents) longest = std::max(longest, d.length);
   if (longest > source_.config.max_positions)
-    fmt::print(stderr, "note: the longest document has {} tokens, and the model was made for {} (max_position_embeddings)\n",
-               longest, source_.config.max_positions);
+    fmt::print(stderr, "note: the longest document has {}, and the model was made for {} (max_position_embeddings)\n",
+               Counted{longest, "token"}, Count{source_.config.max_positions});
   say("plan     {}", plan_line(session_.arena));
 }
 
 void RunReport::say_device(DType activations) const {
   const SessionBase& s = session_;
   if (on_host(s.device))
-    say("device   {} ({}), {} threads, {} activations; product of this type {:.0f} GFLOP/s", processor().model,
-        isa_name(s.device.isa), options_.threads, dtype_name(activations), s.ceilings.flops / 1e9);
+    say("device   {} ({}), {}, {} activations; matmul of this type {} GFLOP/s", processor().model, isa_name(s.device.isa),
+        Counted{options_.threads, "thread"}, dtype_name(activations), Count{std::llround(s.ceilings.flops / 1e9)});
   else
-    say("device   {} (sm_{}, {} multiprocessors, {}; {}), {} activations; product of this type {:.1f} TFLOP/s\n"
-        "         besides the plan: {} of kernels and libraries, {} of the driver's context and other programs",
+    say("device   {} (sm_{}, {} multiprocessors, {}; {}), {} activations; matmul of this type {:.1f} TFLOP/s\n"
+        "besides the plan: {} of kernels and libraries, {} of the driver's context and other programs",
         s.gpu.name, s.device.arch / 10, s.gpu.multiprocessors, Bytes{s.gpu.memory}, s.gpu.libraries, dtype_name(activations),
         s.ceilings.flops / 1e12, Bytes{s.gpu.loaded}, Bytes{s.gpu.in_use});
 }
@@ -61,7 +61,7 @@ void RunReport::begin(const std::string& run, int64_t total_steps, const Json& b
   first_step_ = state_.step;
   total_steps_ = total_steps;
   metrics_.emplace(options_.output / "metrics.jsonl", run, first_step_);
-  progress_.emplace(first_step_ + 1, total_steps, silent());
+  progress_.emplace(first_step_ + 1, total_steps, options_.quiet, options_.progress_output());
   const EarlierMetrics& earlier = metrics_->earlier();
   first_loss_ = earlier.first_loss, last_loss_ = earlier.last_loss;
   if (before.is_object()) before_ = before;
@@ -84,7 +84,7 @@ void RunReport::step(const StepResult& r, double seconds) {
   metrics_->step({step, r.loss, r.grad_norm, r.lr, r.tokens, r.target_tokens, seconds});
   if (r.skipped && r.target_tokens > 0) progress_->note("this step was not finite and was skipped");
   const double flops = flops_.of(r.tokens, r.target_tokens);
-  progress_->show({step, r.loss, r.grad_norm, r.lr, static_cast<double>(r.tokens) / seconds,
+  progress_->show({step, r.loss, r.grad_norm, r.lr, r.tokens, seconds,
                    s.ceilings.flops > 0 ? flops / seconds / s.ceilings.flops : 0, s.arena.total()});
   seconds_ += seconds, tokens_ += r.tokens;
   if (r.target_tokens == 0) return;
@@ -116,11 +116,11 @@ void RunReport::interrupted(const std::string& activity) {
   result["interrupted"] = true;
   write_run_json(result);
   if (finished)
-    say("{} after the last step; the result is saved, and --resume completes the evaluation", activity);
+    say("stopped  {}; the result is saved, and --resume completes the evaluation", activity);
   else if (state_.step == 0)
-    say("{} before the first step", activity);
+    say("stopped  {}, before the first step", activity);
   else
-    say("{}: stopped after step {}; go on with the same command and --resume", activity, state_.step);
+    say("stopped  after step {}, {}; go on with the same command and --resume", state_.step, activity);
 }
 
 void RunReport::finish() {
@@ -149,8 +149,7 @@ void RunReport::say_steps() const {
   std::string losses;
   if (first_loss_ && last_loss_)
     losses = fmt::format("; loss {:.4f} in the first step, {:.4f} in the last", *first_loss_, *last_loss_);
-  say("trained  {} {} in {:.1f} s: {:.0f} tokens/s{}", steps, steps == 1 ? "step" : "steps", seconds_, tokens_per_second(),
-      losses);
+  say("trained  {} in {:.1f} s: {} tokens/s{}", Counted{steps, "step"}, seconds_, Count{std::llround(tokens_per_second())}, losses);
 }
 
 void RunReport::say_memory() const {
@@ -173,8 +172,8 @@ void RunReport::say_learned() const {
   if (!after_.answers) return;
   const EvaluationResult before = answers_before_.value_or(EvaluationResult{});
   const SquadTotals& is = after_.answers->totals;
-  say("         exact match {}{:.1f}, F1 {}{:.1f} on {} questions about contexts that were not trained on",
-      arrow("exact_match", 1), is.exact_match(), arrow("f1", 1), is.f1(), is.questions);
+  say("         exact match {}{:.1f}, F1 {}{:.1f} on {} about contexts that were not trained on", arrow("exact_match", 1),
+      is.exact_match(), arrow("f1", 1), is.f1(), Counted{is.questions, "question"});
   const QuestionResult* q = telling_answer(before, *after_.answers);
   if (!q) return;
   const Dataset& data = data_.validation();
@@ -187,19 +186,20 @@ void RunReport::say_learned() const {
 
 void RunReport::say_next() const {
   const std::string output = options_.output.string();
+  if (options_.quiet && !options_.json) fmt::print("{}\n", output);  // for a script, to pass to --adapter or --model
   if (model_.train_all) {
-    say("model    {}", (options_.output / "model.safetensors").string());
-    say("next     ./train_llama_lora --model {} --data {}", output, options_.data.string());
+    say_whole("model    {}", (options_.output / "model.safetensors").string());
+    say_whole("next     ./train_llama_lora --model {} --data {}", output, options_.data.string());
     return;
   }
-  say("adapter  {}", (options_.output / "adapter_model.safetensors").string());
+  say_whole("adapter  {}", (options_.output / "adapter_model.safetensors").string());
   const std::string model = options_.model.empty() ? "" : fmt::format(" --model {}", options_.model.string());
   // A prepared file knows its split; of any other the same share has to be held out again.
   const std::filesystem::path& data = data_.separate_validation ? options_.valid_data : options_.data;
   std::string split;
   if (!data_.separate_validation && data_.train.count(Split::kValidation) > 0 && data.extension() != ".bin")
     split = fmt::format(" --valid-split {} --seed {}", options_.valid_split, options_.seed);
-  say("next     ./train_llama_lora evaluate{} --adapter {} --data {}{}", model, output, data.string(), split);
+  say_whole("next     ./train_llama_lora evaluate{} --adapter {} --data {}{}", model, output, data.string(), split);
 }
 
 Json RunReport::device_json() const {

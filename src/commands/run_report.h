@@ -1,8 +1,6 @@
 // What a training run tells: to people on standard output, to other programs in metrics.jsonl and run.json.
 #pragma once
 
-#include <unistd.h>
-
 #include <optional>
 #include <utility>
 
@@ -11,6 +9,7 @@
 #include "src/model/flops.h"
 #include "src/report/progress.h"
 #include "src/report/run_log.h"
+#include "src/report/terminal.h"
 
 namespace tll {
 
@@ -27,12 +26,16 @@ class RunReport {
   RunReport(const Options& options, const ModelSource& source, const RunData& data, const SessionBase& session,
             const ModelOptions& model, const TrainerState& state);
 
-  // A line on standard output: nothing with --quiet, and with --json the result alone goes there.
+  // A line, broken between words to the width of a terminal; nothing with --quiet. A closed terminal or pipe does not end a run.
   template <class... Args>
   void say(fmt::format_string<Args...> format, Args&&... args) const {
-    if (silent()) return;
-    // A closed terminal or pipe does not end a run.
-    write_all(STDOUT_FILENO, fmt::format(format, std::forward<Args>(args)...) + "\n");
+    const std::string text = fmt::format(format, std::forward<Args>(args)...);
+    say_whole("{}", wrapped(text, terminal_columns(options_.progress_output()), kLabelColumns, 0));
+  }
+  // The same, not broken: for what is copied from the screen.
+  template <class... Args>
+  void say_whole(fmt::format_string<Args...> format, Args&&... args) const {
+    if (!options_.quiet) write_all(options_.progress_output(), fmt::format(format, std::forward<Args>(args)...) + "\n");
   }
   // Before anything is allocated: model, data, plan. `trained` is a number of parameters.
   void say_plan(int64_t total_steps, int64_t trained) const;
@@ -53,7 +56,7 @@ class RunReport {
   void interrupted(const std::string& activity);  // the same for a run that stopped early
 
  private:
-  bool silent() const { return options_.quiet || options_.json; }
+  static constexpr size_t kLabelColumns = 9;  // "model    ", as the lines begin
   Json device_json() const;
   Json measured_json() const;
   Json result_json(bool finished, bool evaluated) const;

@@ -8,6 +8,7 @@
 #include <set>
 
 #include "src/base/check.h"
+#include "src/base/phase.h"
 #include "src/base/process.h"
 #include "src/commands/save.h"
 #include "src/files/model_files.h"

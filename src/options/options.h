@@ -116,11 +116,18 @@ struct Options {
 
   // Whether the user gave this option (by its name or an alias), rather than the default. `name` is one of the table.
   bool given(std::string_view name) const;
+  // Standard error for the commands whose result is on standard output, which is the result alone; else standard output.
+  int progress_output() const;
   std::set<std::string, std::less<>> given_names;  // names as in the table
+  // Values that a shorthand turned off, as in `--bf16 false`: `auto` does not choose them.
+  std::set<std::string, std::less<>> declined;
+  // Options of other trainers that change nothing here, as typed (src/options/foreign_options.h).
+  std::vector<std::string> without_effect;
 };
 
 // Arguments without the program's name. A user's mistake is thrown as Error with exit code 2: an unknown option (with the
-// nearest known one), a value outside its range, an option that the command does not take, a missing required option.
+// nearest known one), a value outside its range, an option that the command does not take, a missing required option, an option
+// of another trainer that would change results. Without arguments it is the command help.
 Options parse_options(const std::vector<std::string>& arguments);
 
 // Every option that the command takes, by its snake_case name, as it stands now: whoever resolves an `auto` writes the outcome
