@@ -45,7 +45,7 @@ TrainingRun<Float>::TrainingRun(const Options& options)
       resume_from_(checkpoint_to_resume(options)),
       adapter_(open_adapter(options_, source_.config,
                             resume_from_ && options.train == TrainMode::kLora ? *resume_from_ : options.init_adapter)),
-      session_(options_, source_.config, adapter_.targets, training_needs(options_)),
+      session_(options_, source_.config, adapter_.targets, training_needs),
       report_(options_, source_, data_, session_, session_.model.options(), session_.trainer.state),
       loader_(data_.train, loader_options(options_, Split::kTrain)) {
   if (data_.validation().count(Split::kValidation) > 0)
