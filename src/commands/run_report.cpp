@@ -4,6 +4,7 @@
 
 #include "src/base/units.h"
 #include "src/model/plan.h"
+#include "src/report/build_facts.h"
 #include "src/report/memory_probe.h"
 
 namespace tll {
@@ -203,7 +204,8 @@ Json RunReport::measured_json() const {
 }
 
 void RunReport::write_run_json(const Json& result) const {
-  write_json(options_.output / "run.json", {{"options", options_json(options_)},
+  write_json(options_.output / "run.json", {{"program", version_json()},
+                                            {"options", options_json(options_)},
                                             {"plan", session_.plan_json()},
                                             {"device", device_json()},
                                             {"measured", result.is_null() ? Json() : measured_json()},
