@@ -5,6 +5,7 @@
 
 #include "src/base/units.h"
 #include "src/model/plan.h"
+#include "src/report/build_facts.h"
 #include "src/report/memory_probe.h"
 
 namespace tll {
@@ -149,7 +150,8 @@ void RunReport::say_steps() const {
   std::string losses;
   if (first_loss_ && last_loss_)
     losses = fmt::format("; loss {:.4f} in the first step, {:.4f} in the last", *first_loss_, *last_loss_);
-  say("trained  {} in {:.1f} s: {} tokens/s{}", Counted{steps, "step"}, seconds_, Count{std::llround(tokens_per_second())}, losses);
+  say("trained  {} in {:.1f} s: {} tokens/s{}", Counted{steps, "step"}, seconds_, Count{std::llround(tokens_per_second())},
+      losses);
 }
 
 void RunReport::say_memory() const {
@@ -241,6 +243,7 @@ Json RunReport::measured_json() const {
 
 void RunReport::write_run_json(const Json& result) const {
   write_json(options_.output / "run.json", {{"run", run_},
+                                            {"program", version_json()},
                                             {"options", options_json(options_)},
                                             {"plan", session_.plan_json()},
                                             {"device", device_json()},
