@@ -154,6 +154,7 @@ Processor processor(const fs::path& root) {
       }
     }
   }
+  if (found.model.empty()) found.model = "unnamed processor";  // arm64 has no such line
   found.threads = std::max(1, threads);
   if (const auto share = quota(root)) found.threads = std::clamp(static_cast<int>(std::ceil(*share)), 1, found.threads);
   return found;
