@@ -49,7 +49,7 @@ TEST(Tokenize, TokenizerThatMergesAcrossTheBoundary) {
 TEST(Tokenize, RealTokenizersDoNotMergeAcrossTheBoundary) {
   const std::filesystem::path questions = test_data("squad-v2.0-dev-5-articles.json");
   if (!std::filesystem::exists(questions)) GTEST_SKIP() << questions << " is missing (set TLL_TEST_DATA)";
-  const SquadFile squad = parse_squad_json(read_file(questions), questions.string());
+  const SquadFile squad = parse_squad(read_file(questions), questions.string());
   const SampleSet set = squad_samples(squad, {.unanswerable = Unanswerable::kTrain});
   for (const char* name : {"llama2-tokenizer.model", "llama3-tokenizer.model"}) {
     if (!std::filesystem::exists(test_data(name))) GTEST_SKIP() << test_data(name) << " is missing (set TLL_TEST_DATA)";

@@ -6,6 +6,11 @@
 
 namespace tll {
 
+void print_notes(const Options& options, const PrepareReport& report) {
+  if (options.quiet) return;
+  for (const std::string& note : report.notes()) fmt::print(stderr, "note: {}\n", note);
+}
+
 std::filesystem::path demo_directory() {
   const std::filesystem::path here = "data/demo";
   if (std::filesystem::exists(here / "config.json")) return here;

@@ -6,6 +6,7 @@
 #include <optional>
 #include <vector>
 
+#include "data/dataset.h"
 #include "src/files/adapter.h"
 #include "src/model/model_options.h"
 #include "src/options/options.h"
@@ -23,6 +24,9 @@ struct ModelSource {
 };
 enum class TokenizerNeed { none, wanted, required };  // wanted: data may come as token ids, then a directory without one will do
 ModelSource open_model(const Options& options, TokenizerNeed need);
+
+// What a data set leaves out, or has that is not used, as notes on standard error. With --quiet nothing.
+void print_notes(const Options& options, const PrepareReport& report);
 
 // data/demo beside the working directory or beside the program. Error (kExitBadFile) if it is in neither.
 std::filesystem::path demo_directory();

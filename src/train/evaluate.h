@@ -36,7 +36,8 @@ struct EvaluationOptions {
   std::function<void(int64_t done, int64_t total)> progress = {};
 };
 
-// An answer is the first line that is not blank, so generation stops after that line. The score is the same.
+// The answer is all that the model writes before it ends by itself. If it does not end within max_new_tokens, the answer is the
+// first line that is not blank: the model has gone on to something else.
 // Error (kExitUsage) if a prompt is longer than the generator's longest_prompt().
 template <class Float>
 EvaluationResult evaluate_questions(const Device& device, Generator<Float>& generator, const Dataset& dataset,
