@@ -24,8 +24,9 @@ Json parse_line(std::string_view line, const std::string& file, int64_t number) 
   try {
     return parse_json(line, "");
   } catch (const Error& error) {
-    const std::string_view message = error.what();  // ": line 1, byte 3: ..."
-    bad_file("{}: line {}{}", file, number, message.substr(std::min(message.find(", byte"), message.size())));
+    const std::string_view message = error.what();  // ": line 1, byte 3: ..." or ": ..."
+    const size_t byte = message.find(", byte");
+    bad_file("{}: line {}{}", file, number, message.substr(byte == std::string_view::npos ? 0 : byte));
   }
 }
 
@@ -46,8 +47,10 @@ void Place::refuse(std::string_view expected) const { bad_file("{}: expected {},
 
 Place Place::at(const char* key) const {
   if (!value.is_object()) refuse("an object");
-  if (!value.contains(key)) bad_file("{}.{}: this field is missing", name(), key);
-  return {value[key], file, where + "." + key};
+  const bool in_row = where.find_first_of(":[") == std::string::npos;  // "line 7"
+  const std::string path = where + (in_row ? ": " : ".") + key;
+  if (!value.contains(key)) bad_file("{}: {}: this field is missing", file, path);
+  return {value[key], file, path};
 }
 
 bool Place::has(const char* key) const { return value.is_object() && value.contains(key) && !value[key].is_null(); }

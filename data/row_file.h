@@ -17,7 +17,7 @@ namespace tll {
 struct Place {
   const Json& value;
   const std::string& file;
-  std::string where;  // "line 7", "data[3].paragraphs[2]"
+  std::string where;  // "line 7", "line 7: answers[0]", "data[3].paragraphs[2]"
 
   std::string name() const { return file + ": " + where; }
   [[noreturn]] void refuse(std::string_view expected) const;
