@@ -117,6 +117,10 @@ void refuse_unknown_rows(const RowFile& rows) {
   const Json& row = rows.first();
   const std::string& file = rows.name();
   if (!row.is_object()) bad_file("{}: the first row is {}; expected {}", file, shown(row), kReadable);
+  if (row.contains("context") && row["context"].is_structured()) {
+    looks_like(file, "a table by columns",
+               R"(write it by rows, such as with pandas' to_json(FILE, orient="records", lines=True))");
+  }
   for (const Form& form : forms()) {
     if (std::all_of(form.keys.begin(), form.keys.end(), [&](const char* key) { return row.contains(key); })) {
       looks_like(file, form.what, form.advice);

@@ -163,8 +163,9 @@ std::string answer_from_generation(std::string_view generated, bool ended, bool 
 }
 
 bool is_squad_row(const Json& row) {
-  return row.is_object() &&
-         (row.contains("paragraphs") || row.contains("qas") || (row.contains("context") && row.contains("question")));
+  if (!row.is_object()) return false;
+  return row.contains("paragraphs") || row.contains("qas") ||
+         (row.contains("context") && !row["context"].is_structured() && row.contains("question"));
 }
 
 SquadFile read_squad(const RowFile& file) { return Reader().read(file); }

@@ -130,6 +130,7 @@ TEST_F(DatasetTest, SamplesThatDoNotFitAreRefusedWithTheReasonAndTheRemedy) {
   EXPECT_EQ(report().refused, (std::map<std::string, int64_t>{{"answer cut off", 1}}));
   const std::vector<std::string> notes = report().notes();
   EXPECT_EQ(std::count(notes.begin(), notes.end(), "1 sample refused: answer cut off at --seq-len"), 1);
+  EXPECT_EQ(parse_dataset(dataset_bytes(prepare(json)), "f").report.refused, report().refused);
   Json& question = json["data"][1]["paragraphs"][0]["qas"][0]["question"];
   question = std::string(200, '?');
   const std::string none = refusal_of([&] { prepare(json); });

@@ -61,6 +61,8 @@ TEST_F(ForeignFile, OtherJsonOfAProject) {
   expect("f.json", R"({"version": "1.0", "added_tokens": [], "model": {}})", "a tokenizer.json", "--model");
   expect("f.json", R"({"peft_type": "LORA"})", "an adapter_config.json", "--adapter");
   expect("f.json", R"({"train": [], "test": []})", "a data set of several splits", "a file of its own");
+  expect("f.json", R"({"context": {"0": "c"}, "question": {"0": "q"}, "answers": {"0": []}})", "a table by columns", "records");
+  expect("f.json", R"({"context": ["c"], "question": ["q"], "answers": [[]]})", "a table by columns", "records");
   expect("f.json", R"({"features": {}})", "a description of a data set", "to_json");
 }
 
