@@ -142,6 +142,18 @@ TEST_F(Program, EveryCommandRefusesADataSetWithoutASample) {
   }
 }
 
+TEST_F(Program, TheDataIsNotOverwritten) {
+  const std::string data = text("data.jsonl");
+  fs::create_symlink("data.jsonl", directory_ / "link");
+  for (const char* command : {"prepare", "evaluate", "dump"}) {
+    for (const char* output : {"data.jsonl", "link", "./data.jsonl"}) {
+      EXPECT_EQ(shell(fmt::format("$p {} --data $d/data.jsonl --output $d/{} 2> $d/errors", command, output)), 2) << command;
+      EXPECT_TRUE(says(text("errors"), "--output is the file of --data"));
+    }
+  }
+  EXPECT_EQ(text("data.jsonl"), data);
+}
+
 TEST_F(Program, NoAnswerIsLostWhereIdsAreEqual) {
   std::string data = text("questions.json");
   for (const char* id : {R"("id":"b")", R"("id":"c")"}) data.replace(data.find(id), std::strlen(id), R"("id":"a")");

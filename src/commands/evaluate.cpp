@@ -59,6 +59,7 @@ Json predictions(const std::vector<QuestionResult>& questions) {
 int command_evaluate(Options& options) {
   return with_resolved_type(options, [&](auto type) {
     using Float = decltype(type);
+    refuse_output_over_data(options);
     const ModelSource source = open_model(options, TokenizerNeed::wanted);
     const Dataset data = load_chosen(options, source);
     const std::vector<int64_t> questions = source.tokenizer ? question_indices(data, Split::kValidation) : std::vector<int64_t>();

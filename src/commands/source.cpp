@@ -11,6 +11,12 @@ void print_notes(const Options& options, const PrepareReport& report) {
   for (const std::string& note : report.notes()) fmt::print(stderr, "note: {}\n", note);
 }
 
+void refuse_output_over_data(const Options& options) {
+  std::error_code failed;
+  if (std::filesystem::equivalent(options.data, options.output, failed))
+    fail(kExitUsage, "--output is the file of --data, {}, which would be lost; name another file", options.data.string());
+}
+
 std::filesystem::path demo_directory() {
   const std::filesystem::path here = "data/demo";
   if (std::filesystem::exists(here / "config.json")) return here;

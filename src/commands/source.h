@@ -28,6 +28,9 @@ ModelSource open_model(const Options& options, TokenizerNeed need);
 // What a data set leaves out, or has that is not used, as notes on standard error. With --quiet nothing.
 void print_notes(const Options& options, const PrepareReport& report);
 
+// Error (kExitUsage) if --output is the file of --data, which would be lost.
+void refuse_output_over_data(const Options& options);
+
 // data/demo beside the working directory or beside the program. Error (kExitBadFile) if it is in neither.
 std::filesystem::path demo_directory();
 
