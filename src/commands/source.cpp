@@ -6,17 +6,6 @@
 
 namespace tll {
 
-void print_notes(const Options& options, const PrepareReport& report) {
-  if (options.quiet) return;
-  for (const std::string& note : report.notes()) fmt::print(stderr, "note: {}\n", note);
-}
-
-void refuse_output_over_data(const Options& options) {
-  std::error_code failed;
-  if (std::filesystem::equivalent(options.data, options.output, failed))
-    fail(kExitUsage, "--output is the file of --data, {}, which would be lost; name another file", options.data.string());
-}
-
 std::filesystem::path demo_directory() {
   const std::filesystem::path here = "data/demo";
   if (std::filesystem::exists(here / "config.json")) return here;
@@ -69,6 +58,17 @@ AdapterSource open_adapter(const Options& options, const LlamaConfig& config, co
 
 AdapterSource open_named_adapter(const Options& options, const LlamaConfig& config) {
   return options.adapter.empty() ? AdapterSource{} : open_adapter(options, config, options.adapter);
+}
+
+void print_notes(const Options& options, const PrepareReport& report) {
+  if (options.quiet) return;
+  for (const std::string& note : report.notes()) fmt::print(stderr, "note: {}\n", note);
+}
+
+void refuse_output_over_data(const Options& options) {
+  std::error_code failed;
+  if (std::filesystem::equivalent(options.data, options.output, failed))
+    fail(kExitUsage, "--output is the file of --data, {}, which would be lost; name another file", options.data.string());
 }
 
 }  // namespace tll

@@ -25,12 +25,6 @@ struct ModelSource {
 enum class TokenizerNeed { none, wanted, required };  // wanted: data may come as token ids, then a directory without one will do
 ModelSource open_model(const Options& options, TokenizerNeed need);
 
-// What a data set leaves out, or has that is not used, as notes on standard error. With --quiet nothing.
-void print_notes(const Options& options, const PrepareReport& report);
-
-// Error (kExitUsage) if --output is the file of --data, which would be lost.
-void refuse_output_over_data(const Options& options);
-
 // data/demo beside the working directory or beside the program. Error (kExitBadFile) if it is in neither.
 std::filesystem::path demo_directory();
 
@@ -43,5 +37,11 @@ struct AdapterSource {
 AdapterSource open_adapter(const Options& options, const LlamaConfig& config, const std::filesystem::path& directory);
 // The adapter that --adapter names, or none at all: unlike in training, there is no fresh one.
 AdapterSource open_named_adapter(const Options& options, const LlamaConfig& config);
+
+// What a data set leaves out, or has that is not used, as notes on standard error. With --quiet nothing.
+void print_notes(const Options& options, const PrepareReport& report);
+
+// Error (kExitUsage) if --output is the file of --data, which would be lost.
+void refuse_output_over_data(const Options& options);
 
 }  // namespace tll
