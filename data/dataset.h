@@ -1,4 +1,4 @@
-// Tokenised documents with labels, from any of three sources: squad.bin, SQuAD JSON, or .jsonl rows that carry token ids.
+// Tokenised documents with labels, from any of three sources: squad.bin, SQuAD JSON, or rows of token ids.
 //
 // Labels follow Hugging Face: labels[t] is the token to predict from the tokens before position t, or -100 if nothing is trained
 // there. So labels[0] of a document never counts, and target_tokens counts labels[1..] != -100.
