@@ -47,6 +47,7 @@ class JsonEvents : public nlohmann::json_sax<Json> {
 
  private:
   void deeper();
+  void refuse_other_kind() const;  // Error if the text is that of another kind of file (src/base/file_kind.h)
 
   std::string_view text_;
   std::string where_;

@@ -1,7 +1,9 @@
-// Reads the keys of a JSON configuration with their exact types, and remembers which keys were asked for.
+// Reads the keys of a JSON configuration with their exact types, and decides what happens to keys that no reader knows.
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <optional>
 #include <set>
 #include <span>
@@ -17,6 +19,34 @@ namespace tll {
 struct RefusedKeys {
   std::string_view off;
   std::vector<const char*> keys;
+};
+
+// The known keys that `key` is probably a misspelling of: it differs by case, separators, a plural, or one or two letters of a
+// long word.
+std::vector<std::string_view> close_keys(std::string_view key, std::span<const std::string_view> known);
+
+// The keys that the reader of a file does not know. One that is probably a misspelling is an error, because its value would be
+// lost. The others are noted, each once for all objects of the file.
+class UnknownKeys {
+ public:
+  explicit UnknownKeys(std::vector<std::string_view> known) : known_(std::move(known)) {}
+
+  // `where` names the object. A known key that the object has itself was not misspelt: `has` says whether it has one. Null,
+  // false, 0 and what is empty change nothing: such a value is no error, and not noted.
+  void meet(const Json& object, const std::string& where, std::span<const std::string_view> harmless = {});
+  void meet(std::string_view key, const std::string& where, const std::function<bool(std::string_view)>& has);
+
+  // One line for each key that was noted, "FILE: key "KEY" is not known and is ignored (3 times)"; after many, one for the rest.
+  std::vector<std::string> notes(const std::string& file) const;
+
+ private:
+  std::vector<std::string_view> known_;
+  struct Met {
+    std::vector<std::string_view> close;  // known keys
+    int64_t times = 0;
+  };
+  std::map<std::string, Met, std::less<>> met_;
+  bool more_ = false;
 };
 
 // The value as it is shown in a message: short, on one line.
@@ -43,7 +73,7 @@ class JsonObject {
 
   // Error if one of the keys is there and not switched off.
   void refuse(std::span<const RefusedKeys> rows);
-  // Adds a line for each key that was not asked for and is not harmless, unless its value is null, false, 0 or empty.
+  // Deals with every key that was not asked for and is not harmless (UnknownKeys).
   void warn_unknown(std::span<const std::string_view> harmless, std::vector<std::string>& warnings) const;
 
  private:

@@ -37,6 +37,8 @@ void RunReport::say_plan(int64_t total_steps, int64_t trained) const {
       Counted{data_.train.count(Split::kTrain), "document"}, Count{data_.validation().count(Split::kValidation)},
       Counted{total_steps, "step"}, Count{options_.batch_size * options_.grad_accum}, Count{options_.seq_len});
   for (const std::string& note : data_.train.report.notes()) say("         {}", note);
+  if (data_.separate_validation)
+    for (const std::string& note : data_.separate_validation->report.notes()) say("         --valid-data: {}", note);
   int32_t longest = 0;
   for (const Document& d : data_.train.documents) longest = std::max(longest, d.length);
   if (longest > source_.config.max_positions)

@@ -63,4 +63,15 @@ AdapterSource open_named_adapter(const Options& options, const LlamaConfig& conf
   return options.adapter.empty() ? AdapterSource{} : open_adapter(options, config, options.adapter);
 }
 
+void print_notes(const Options& options, const PrepareReport& report) {
+  if (options.quiet) return;
+  for (const std::string& note : report.notes()) fmt::print(stderr, "note: {}\n", note);
+}
+
+void refuse_output_over_data(const Options& options) {
+  std::error_code failed;
+  if (std::filesystem::equivalent(options.data, options.output, failed))
+    fail(kExitUsage, "--output is the file of --data, {}, which would be lost; name another file", options.data.string());
+}
+
 }  // namespace tll

@@ -6,6 +6,7 @@
 #include <optional>
 #include <vector>
 
+#include "data/dataset.h"
 #include "src/files/adapter.h"
 #include "src/model/model_options.h"
 #include "src/options/options.h"
@@ -36,5 +37,11 @@ struct AdapterSource {
 AdapterSource open_adapter(const Options& options, const LlamaConfig& config, const std::filesystem::path& directory);
 // The adapter that --adapter names, or none at all: unlike in training, there is no fresh one.
 AdapterSource open_named_adapter(const Options& options, const LlamaConfig& config);
+
+// What a data set leaves out, or has that is not used, as notes on standard error. With --quiet nothing.
+void print_notes(const Options& options, const PrepareReport& report);
+
+// Error (kExitUsage) if --output is the file of --data, which would be lost.
+void refuse_output_over_data(const Options& options);
 
 }  // namespace tll
