@@ -6,6 +6,7 @@
 #include "src/base/units.h"
 #include "src/files/model_files.h"
 #include "src/model/initialize.h"
+#include "src/model/rope_frequencies.h"
 #include "src/report/memory_probe.h"
 
 namespace tll {
@@ -48,6 +49,7 @@ Session<Float>::Session(const Options& o, const LlamaConfig& config, std::vector
   if (device.kind == DeviceKind::cuda && config.head_dim > kLargestHead)
     fail(kExitUsage, "the model's heads have {} values, and on CUDA they have at most {}; use --device cpu", config.head_dim,
          kLargestHead);
+  check_rope_length(config, needs.positions);
   if (needs.sequences > 0) generator.emplace(model, needs.sequences, static_cast<int>(needs.positions));
   place();
 }
