@@ -66,6 +66,32 @@ void Session<Float>::place() {
 }
 
 template <class Float>
+void Session<Float>::load_base(const ModelSource& source, const AdapterSource& adapter) {
+  ModelFiles files(source.directory, source.config);
+  print_notes(files.warnings());
+  if (adapter.loaded)
+    for (const BaseTensor& tensor : adapter.loaded->base_tensors) {
+      const std::string file = adapter.loaded->file->path().string();
+      const bool tied = source.config.tie_embeddings && tensor.name == "lm_head.weight";
+      if (!files.replace(tied ? "model.embed_tokens.weight" : tensor.name, *adapter.loaded->file, *tensor.info)) continue;
+      if (tensor.only_equal)
+        bad_file(
+            "{}: {} differs from the base model's, where embedding and head are one tensor (tie_word_embeddings); "
+            "modules_to_save "
+            "of tied tensors is not implemented; merge the adapter into the model with PEFT",
+            file, tensor.name);
+      if (needs_.training)
+        bad_file(
+            "{}: {} differs from the base model's, and would be lost in the adapter that is trained; merge it into the model "
+            "with "
+            "PEFT, and train on that",
+            file, tensor.name);
+      fmt::print(stderr, "note: {}: {} is used in place of the base model's\n", file, tensor.name);
+    }
+  load_weights(device, weight_stream, files, model.weights());
+}
+
+template <class Float>
 void Session<Float>::start(const ModelSource& source, const AdapterSource& adapter) {
   if (device.kind == DeviceKind::cuda) {
     device.open();
@@ -97,7 +123,7 @@ void Session<Float>::start(const ModelSource& source, const AdapterSource& adapt
   if (options.init == InitOption::kRandom || source.directory.empty())
     initialize_weights(device, weight_stream, model.weights(), seed);
   else
-    load_weights(device, weight_stream, ModelFiles(source.directory, source.config), model.weights());
+    load_base(source, adapter);
   const TrainedRange<Float>& trained = model.trained();
   if (!model.options().train_all && trained.count > 0) {
     if (adapter.loaded)
