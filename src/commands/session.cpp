@@ -69,25 +69,21 @@ template <class Float>
 void Session<Float>::load_base(const ModelSource& source, const AdapterSource& adapter) {
   ModelFiles files(source.directory, source.config);
   print_notes(files.warnings());
-  if (adapter.loaded)
-    for (const BaseTensor& tensor : adapter.loaded->base_tensors) {
-      const std::string file = adapter.loaded->file->path().string();
-      const bool tied = source.config.tie_embeddings && tensor.name == "lm_head.weight";
-      if (!files.replace(tied ? "model.embed_tokens.weight" : tensor.name, *adapter.loaded->file, *tensor.info)) continue;
-      if (tensor.only_equal)
-        bad_file(
-            "{}: {} differs from the base model's, where embedding and head are one tensor (tie_word_embeddings); "
-            "modules_to_save "
-            "of tied tensors is not implemented; merge the adapter into the model with PEFT",
-            file, tensor.name);
-      if (needs_.training)
-        bad_file(
-            "{}: {} differs from the base model's, and would be lost in the adapter that is trained; merge it into the model "
-            "with "
-            "PEFT, and train on that",
-            file, tensor.name);
-      fmt::print(stderr, "note: {}: {} is used in place of the base model's\n", file, tensor.name);
-    }
+  std::vector<std::string> replaced;
+  for (const BaseTensor& tensor : adapter.loaded ? adapter.loaded->base_tensors : std::vector<BaseTensor>()) {
+    const SafetensorsFile& file = *adapter.loaded->file;
+    const bool tied = source.config.tie_embeddings && tensor.name == "lm_head.weight";
+    if (!files.replace(tied ? "model.embed_tokens.weight" : tensor.name, file, *tensor.info)) continue;
+    if (tensor.only_equal || needs_.training)
+      bad_file("{}: {} differs from the base model's, {}; merge the adapter into the model with PEFT, and use the result",
+               file.path().string(), tensor.name,
+               tensor.only_equal ? "where embedding and head are one tensor, and modules_to_save makes two of it"
+                                 : "and an adapter that is trained here has no place for it");
+    replaced.push_back(tensor.name);
+  }
+  if (!replaced.empty())
+    fmt::print(stderr, "note: {}: {}{} used in place of the base model's\n", adapter.loaded->file->path().string(), replaced[0],
+               replaced.size() == 1 ? " is" : fmt::format(" and {} more are", replaced.size() - 1));
   load_weights(device, weight_stream, files, model.weights());
 }
 
