@@ -179,7 +179,9 @@ TEST(ModulePattern, HostilePatternsAreRefusedOrFast) {
        std::vector<std::string>{"(a*)*b", "(.*.*.*.*.*.*.*.*)*x", "((.|.)*)*x", "(m|(m|(.)*)*)*x", "(([a-z._])+)+x", "(a?){90}x",
                                 "(){390}", "(?=.*(?=.*(?=.*a)))b", "(.+)+(.+)+(.+)+\\1x"}) {
     const std::string message = message_of([&] { EXPECT_FALSE(ModulePattern(slow, "f").matches(name)) << slow; });
-    if (!message.empty()) EXPECT_TRUE(says(message, "does not come to an end")), refused++;
+    if (message.empty()) continue;
+    EXPECT_TRUE(says(message, "does not come to an end"));
+    refused++;
   }
   EXPECT_GT(refused, 2);
 }
