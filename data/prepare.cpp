@@ -7,6 +7,7 @@
 #include "data/tokenize.h"
 #include "src/base/check.h"
 #include "src/base/file.h"
+#include "src/base/phase.h"
 #include "tokenizer/utf8.h"
 
 namespace tll {
@@ -166,7 +167,8 @@ Dataset build_dataset(SampleSet set, const std::string& file, const Tokenizer* t
   PrepareReport& r = data.report;
   const auto too_long = [&](const Tokens& tokens) { return int64_t(tokens.ids.size()) > options.max_tokens; };
   const std::vector<Split> splits = split_samples(set.samples, options.valid_split);
-  for (size_t i = 0; i < splits.size(); ++i) {
+  Phase phase("tokenising", int64_t(splits.size()));
+  for (size_t i = 0; i < splits.size(); ++i, phase.advance()) {
     Sample& sample = set.samples[i];
     r.unanswerable_left_out += sample.left_out;
     if (sample.left_out) continue;

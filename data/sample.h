@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "data/dataset.h"
+#include "src/base/phase.h"
 #include "tokenizer/tokenizer.h"
 
 namespace tll {
@@ -69,11 +70,14 @@ inline std::string_view without_byte_order_mark(std::string_view text) {
 template <class Visit>
 void for_each_line(std::string_view text, Visit&& visit) {
   text = without_byte_order_mark(text);
+  Phase phase("reading data", static_cast<int64_t>(text.size()));
   for (int64_t number = 1; !text.empty(); ++number) {
     std::string_view line = text.substr(0, text.find('\n'));
-    text.remove_prefix(std::min(line.size() + 1, text.size()));
+    const size_t bytes = std::min(line.size() + 1, text.size());
+    text.remove_prefix(bytes);
     if (line.ends_with('\r')) line.remove_suffix(1);
     if (line.find_first_not_of(" \t") != std::string_view::npos) visit(number, line);
+    phase.advance(static_cast<int64_t>(bytes));
   }
 }
 

@@ -15,7 +15,7 @@ src/train:    src/base kernels tokenizer data src/files src/model
 src/report:   src/base kernels src/files src/model
 src/options:  src/base kernels src/files src/model src/train src/report
 src/commands: src/base kernels tokenizer data src/files src/model src/train src/report src/options
-.:            src/base src/options src/commands
+.:            src/base src/report src/options src/commands
 '
 find kernels src tokenizer data train_llama_lora.cu -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' | sort |
   xargs grep -n '^ *# *include "' | awk -F: -v rooms="$rooms" '

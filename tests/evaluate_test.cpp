@@ -7,6 +7,7 @@
 
 #include "data/squad.h"
 #include "tests/fake_tokenizer.h"
+#include "tests/phases.h"
 #include "tests/refusal.h"
 #include "tests/tiny_model.h"
 
@@ -80,14 +81,9 @@ TYPED_TEST(EvaluateTest, ScoresInTheOrderOfTheQuestions) {
   ASSERT_EQ(questions, (std::vector<int64_t>{0, 1, 2, 3, 5}));
   for (const int sequences : {1, 2, 8}) {
     Parrot<TypeParam> parrot(chains, sequences);
-    EvaluationOptions with_progress = options();
-    std::vector<int64_t> told;
-    with_progress.progress = [&](int64_t done, int64_t total) {
-      EXPECT_EQ(total, 5);
-      told.push_back(done);
-    };
+    const PhaseRecord phases;
     const EvaluationResult r =
-        evaluate_questions(parrot.device, parrot.generator, dataset, questions, FakeTokenizer(), with_progress);
+        evaluate_questions(parrot.device, parrot.generator, dataset, questions, FakeTokenizer(), options());
     ASSERT_EQ(r.questions.size(), 5u);
     const std::vector<std::string> predictions = {"1+", "cat", "red", "cat", "ok"};
     const std::vector<double> exact = {1, 1, 1, 0, 0}, f1 = {1, 1, 1, 2.0 / 3, 0};
@@ -102,7 +98,15 @@ TYPED_TEST(EvaluateTest, ScoresInTheOrderOfTheQuestions) {
     EXPECT_EQ(r.totals.questions, 5);
     EXPECT_DOUBLE_EQ(r.totals.exact_match(), 60);
     EXPECT_DOUBLE_EQ(r.totals.f1(), 100 * (3 + 2.0 / 3) / 5);
-    EXPECT_EQ(told, (std::vector<int64_t>{1, 2, 3, 4, 5}));
+    std::vector<int64_t> told;
+    for (const PhaseRecord::Shown& p : phases.shown) {
+      EXPECT_EQ(p.activity, "answering questions");
+      EXPECT_EQ(p.total, 5);
+      if (told.empty() || told.back() != p.done) told.push_back(p.done);
+    }
+    EXPECT_EQ(told, (std::vector<int64_t>{0, 1, 2, 3, 4, 5}));
+    EXPECT_GT(phases.shown.size(), 6u) << "after every token, so that a signal is seen then";
+    EXPECT_EQ(phases.ended, 1);
     EXPECT_EQ(r.prompt_tokens, 4 + 21 + 1 + 12 + 8);
     EXPECT_EQ(r.new_tokens, 2 + 4 + 5 + 4 + 3);  // behind "\tred\n" nothing is generated
   }

@@ -44,7 +44,8 @@ class Source : public Run {
     const Options options = parse("unused");
     const ModelSource source = open_model(options, TokenizerNeed::none);
     const AdapterSource adapter = open_adapter(options, source.config, adapter_directory);
-    Session<float> session(options, source.config, adapter.targets, {.training = training, .tokens = 32, .positions = 32});
+    Session<float> session(options, source.config, adapter.targets,
+                           [=](const Options&) { return SessionNeeds{.training = training, .tokens = 32, .positions = 32}; });
     session.start(source, adapter);
     use(session, source);
   }

@@ -1,10 +1,11 @@
-// Amounts as people read them: fmt::format("{}", Bytes{n}) and fmt::format("{}", Duration{seconds}). Neither allocates.
+// Amounts as people read them: fmt::format("{}", Bytes{n}), and so on. None allocates.
 #pragma once
 
 #include <fmt/format.h>
 
 #include <cmath>
 #include <cstdint>
+#include <string_view>
 
 namespace tll {
 
@@ -14,6 +15,16 @@ struct Bytes {
 
 struct Duration {
   double seconds;
+};
+
+struct Count {
+  int64_t number;
+};
+
+// A number of things. `thing` is the word for one of them, of which an s makes the plural.
+struct Counted {
+  int64_t number;
+  std::string_view thing;
 };
 
 }  // namespace tll
@@ -48,5 +59,35 @@ struct fmt::formatter<tll::Duration> {
     if (days > 0) return format_to(context.out(), "{}d {:02}:{:02}", days, hours % 24, minutes % 60);
     if (hours > 0) return format_to(context.out(), "{}:{:02}:{:02}", hours, minutes % 60, seconds % 60);
     return format_to(context.out(), "{}:{:02}", minutes, seconds % 60);
+  }
+};
+
+// 7, 1,024, -134,515,008
+template <>
+struct fmt::formatter<tll::Count> {
+  constexpr auto parse(format_parse_context& context) { return context.begin(); }
+
+  template <class Context>
+  auto format(tll::Count count, Context& context) const {
+    const format_int digits(count.number);
+    const std::string_view text(digits.data(), digits.size());
+    auto out = context.out();
+    for (size_t i = 0; i < text.size(); i++) {
+      const bool between_digits = i > 0 && text[i - 1] != '-';
+      if (between_digits && (text.size() - i) % 3 == 0) *out++ = ',';
+      *out++ = text[i];
+    }
+    return out;
+  }
+};
+
+// 1 step, 2,000 steps
+template <>
+struct fmt::formatter<tll::Counted> {
+  constexpr auto parse(format_parse_context& context) { return context.begin(); }
+
+  template <class Context>
+  auto format(tll::Counted counted, Context& context) const {
+    return format_to(context.out(), "{} {}{}", tll::Count{counted.number}, counted.thing, counted.number == 1 ? "" : "s");
   }
 };

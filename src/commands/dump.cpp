@@ -2,6 +2,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "src/base/phase.h"
+#include "src/base/units.h"
 #include "src/commands/commands.h"
 #include "src/commands/session.h"
 #include "src/files/safetensors.h"
@@ -43,6 +45,7 @@ Dump run_documents(Session<Float>& session, const Dataset& data, int64_t longest
   Loader loader(data, {.seq_len = static_cast<int32_t>(longest), .packing = false, .shuffle = false});
   double sum = 0;
   model.trained().clear_gradients(session.device);
+  Phase phase("computing logits and gradients", static_cast<int64_t>(data.documents.size()));
   for (const Document& d : data.documents) {
     buffers.wait(session.device);
     loader.next_step();
@@ -59,6 +62,7 @@ Dump run_documents(Session<Float>& session, const Dataset& data, int64_t longest
     }
     sum += model.loss(session.device, batch, scale * loss_scale, true);
     model.backward(session.device, batch);
+    phase.advance();
   }
   const TrainedRange<Float>& trained = model.trained();
   const HostCopy copied(session.device, trained.gradients, trained.count);
@@ -93,7 +97,8 @@ int command_dump(Options& options) {
         open_adapter(options, source.config, options.adapter.empty() ? options.init_adapter : options.adapter);
     int64_t longest = 0;
     for (const Document& d : data.documents) longest = std::max<int64_t>(longest, d.length);
-    Session<Float> session(options, source.config, adapter.targets, {.gradients = true, .tokens = longest, .positions = longest});
+    const SessionNeeds needs{.gradients = true, .tokens = longest, .positions = longest};
+    Session<Float> session(options, source.config, adapter.targets, [needs](const Options&) { return needs; });
     session.start(source, adapter);
     const Dump dump = run_documents(session, data, longest);
     write_dump(options.output, dump, source.config.vocab_size, session.model.trained().tensors);
@@ -103,7 +108,8 @@ int command_dump(Options& options) {
       fmt::print("{}\n",
                  Json{{"loss", dump.loss}, {"documents", docs}, {"target_tokens", dump.targets}, {"output", output}}.dump());
     else if (!options.quiet)
-      fmt::print("loss {:.6f} over {} targets of {} documents; wrote {}\n", dump.loss, dump.targets, docs, output);
+      fmt::print("loss {:.6f} over {} of {}; wrote {}\n", dump.loss, Counted{dump.targets, "target"},
+                 Counted{static_cast<int64_t>(docs), "document"}, output);
     print_profile(session.device, session.ceilings);
     return kExitDone;
   });

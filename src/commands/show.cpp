@@ -5,6 +5,7 @@
 #include "src/commands/from_options.h"
 #include "src/commands/source.h"
 #include "src/options/resolve.h"
+#include "src/report/terminal.h"
 
 namespace tll {
 
@@ -25,7 +26,7 @@ int command_show(Options& options) {
     if (options.json)
       fmt::print("{}\n", show_json(dataset, i, *source.tokenizer).dump());
     else
-      fmt::print("{}\n", show_text(dataset, i, *source.tokenizer, isatty(STDOUT_FILENO) != 0));
+      fmt::print("{}\n", show_text(dataset, i, *source.tokenizer, takes_escapes(STDOUT_FILENO)));
   }
   return kExitDone;
 }

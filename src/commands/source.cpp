@@ -54,7 +54,7 @@ AdapterSource open_adapter(const Options& options, const LlamaConfig& config, co
     if (checkpoint && !std::filesystem::exists(directory / "adapter_config.json"))
       bad_file(
           "{}: there is no adapter, since its run did not end; finish the run with --resume, or give its newest checkpoint: {}",
-          directory.string(), checkpoint->string());
+          directory.string(), checkpoint->path.string());
     source.loaded = read_adapter(directory, config);
     print_notes(source.loaded->warnings);
     for (const AdapterModule& m : source.loaded->modules) source.targets.push_back({m.module, m.rank, m.scale});

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "data/squad.h"
+#include "src/base/phase.h"
 
 namespace tll {
 namespace {
@@ -45,14 +46,13 @@ EvaluationResult evaluate_questions(const Device& device, Generator<Float>& gene
     result.prompt_tokens += document(i).prompt_tokens;
   }
   std::vector<std::vector<int32_t>> begun(requests.size());
+  Phase phase("answering questions", static_cast<int64_t>(requests.size()));
   const auto on_token = [&](size_t request, int32_t token) {
+    phase.advance(0);
     begun[request].push_back(token);
     return !answer_ended(tokenizer.decode(begun[request]));
   };
-  int64_t done = 0;
-  const auto on_end = [&](size_t) {
-    if (options.progress) options.progress(++done, static_cast<int64_t>(requests.size()));
-  };
+  const auto on_end = [&](size_t) { phase.advance(); };
   const SamplingOptions greedy{.eos = options.eos, .vocab_size = tokenizer.vocab_size()};
   const std::vector<std::vector<int32_t>> answers = generator.generate(device, requests, greedy, on_token, on_end);
 
