@@ -62,7 +62,7 @@ int command_evaluate(Options& options) {
       if (!options.output.empty()) {
         Json predictions = Json::object();  // as the official scoring scripts read them: {id: text}
         for (const QuestionResult& q : score.answers->questions) predictions[q.id] = q.prediction;
-        write_file_atomic(options.output, predictions.dump(1) + "\n");
+        write_file_atomic(options.output, json_text(predictions, 1) + "\n");
       }
     }
     const int64_t samples = data.count(Split::kValidation);
@@ -70,7 +70,7 @@ int command_evaluate(Options& options) {
       Json json = {{"loss", nullptr}, {"perplexity", nullptr}, {"exact_match", nullptr},
                    {"f1", nullptr},   {"samples", samples},    {"target_tokens", result.target_tokens}};
       json.update(score.json());
-      fmt::print("{}\n", json.dump());
+      fmt::print("{}\n", json_text(json));
     } else {
       const std::string loss = score.loss ? fmt::format("loss {:.4f}, perplexity {:.3f} over {}", *score.loss, score.perplexity(),
                                                         Counted{result.target_tokens, "target"})
