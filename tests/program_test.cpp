@@ -87,6 +87,29 @@ TEST_F(Program, AClosedStreamIsNoFile) {
   EXPECT_EQ(lines.size(), 3u + 2) << "three steps, and the evaluations before and after";
 }
 
+TEST_F(Program, PathsNeedNotBeUtf8) {
+  const std::string names = "m=$d/$'model\\xff' o=$d/$'out\\xff' x=$d/$'data\\xff.jsonl'; ";
+  ASSERT_EQ(
+      shell(names +
+            "cp -r tests/goldens/gqa_tied $m; cp $d/data.jsonl $x; for more in '' --resume; do $p train --model $m --data $x "
+            "--output $o --seq-len 32 --threads 1 --max-steps 2 --save-steps 1 --json $more > $d/printed || exit 9; done"),
+      0);
+  const fs::path out = directory_ / "out\xff";
+  EXPECT_TRUE(says(read_file(out / "adapter_config.json"), "model\xEF\xBF\xBD"));
+  parse_json(read_file(out / "run.json"), "run.json");
+  for (const std::string command :
+       {"evaluate --json --model $m --adapter $o --data $x",
+        "dump --json --model $m --adapter $o --data $x --output $d/$'dump\\xff'", "plan --json --model $m --init-adapter $o",
+        "prepare --json --model $m --data $x --output $d/$'p\\xff' --valid-split 0"}) {
+    EXPECT_EQ(shell(names + "$p " + command + " > $d/printed"), 0) << command;
+    printed();
+  }
+  EXPECT_EQ(shell(names + "$p evaluate --model $m --adapter $m --data $x 2> $d/errors"), 4);
+  EXPECT_TRUE(says(text("errors"), "model\xff: this looks like a model, not an adapter"));
+  EXPECT_EQ(shell(names + "$p generate --model $m/none --prompt x 2> $d/errors"), 4);
+  EXPECT_TRUE(says(text("errors"), "error: "));
+}
+
 TEST_F(Program, AResultThatCannotBePrintedIsAnError) {
   for (const std::string& command : std::vector<std::string>{
            "$p help", "$p --man", "$p plan --model tests/goldens/gqa_tied --json",

@@ -108,7 +108,7 @@ int command_dump(Options& options) {
     const std::string output = options.output.string();
     if (options.json)
       fmt::print("{}\n",
-                 Json{{"loss", dump.loss}, {"documents", docs}, {"target_tokens", dump.targets}, {"output", output}}.dump());
+                 json_text({{"loss", dump.loss}, {"documents", docs}, {"target_tokens", dump.targets}, {"output", output}}));
     else if (!options.quiet)
       fmt::print("loss {:.6f} over {} of {}; wrote {}\n", dump.loss, Counted{dump.targets, "target"},
                  Counted{static_cast<int64_t>(docs), "document"}, output);

@@ -83,14 +83,14 @@ int command_evaluate(Options& options) {
       EvaluationOptions e;
       e.max_new_tokens = static_cast<int>(options.max_new_tokens), e.eos = source.eos;
       score.answers = evaluate_questions(session.device, *session.generator, data, questions, *source.tokenizer, e);
-      if (!options.output.empty()) write_file_atomic(options.output, predictions(score.answers->questions).dump(1) + "\n");
+      if (!options.output.empty()) write_file_atomic(options.output, json_text(predictions(score.answers->questions), 1) + "\n");
     }
     const int64_t samples = data.count(Split::kValidation);
     if (options.json) {
       Json json = {{"loss", nullptr}, {"perplexity", nullptr}, {"exact_match", nullptr},
                    {"f1", nullptr},   {"samples", samples},    {"target_tokens", result.target_tokens}};
       json.update(score.json());
-      fmt::print("{}\n", json.dump());
+      fmt::print("{}\n", json_text(json));
     } else {
       const std::string loss = score.loss ? fmt::format("loss {:.4f}, perplexity {:.3f} over {}", *score.loss, score.perplexity(),
                                                         Counted{result.target_tokens, "target"})

@@ -129,7 +129,7 @@ void RunReport::interrupted(const std::string& activity) {
 void RunReport::finish() {
   const Json result = result_json(true, true);
   write_run_json(result);
-  if (options_.json) fmt::print("{}\n", result.dump());
+  if (options_.json) fmt::print("{}\n", json_text(result));
   say_steps();
   say_memory();
   say_learned();
