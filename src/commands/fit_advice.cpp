@@ -1,5 +1,7 @@
 #include "src/commands/fit_advice.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <vector>
 

@@ -1,5 +1,6 @@
 #include "src/commands/training_run.h"
 
+#include <fmt/ranges.h>
 #include <xxhash.h>
 
 #include <algorithm>
