@@ -101,7 +101,7 @@ TEST(Options, EveryNameIsUnique) {
       EXPECT_EQ(name.find('_'), std::string_view::npos) << name;
       EXPECT_EQ(find_foreign_option(name), nullptr) << name << " has a counterpart here";
     }
-    if (row.letter) EXPECT_TRUE(letters.insert(row.letter).second) << row.letter;
+    EXPECT_TRUE(!row.letter || letters.insert(row.letter).second) << row.letter;
     if (sections.empty() || sections.back() != row.section) sections.push_back(row.section);
     EXPECT_EQ(std::count(sections.begin(), sections.end(), row.section), 1) << row.name << ": its section is in two places";
     EXPECT_NE(row.commands, 0u) << row.name;
