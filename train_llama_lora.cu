@@ -19,15 +19,19 @@ namespace {
 
 template <class Float>
 int train(const Options& options) {
+  end_on_stop_signals();            // there is nothing to lose yet
   TrainingRun<Float> run(options);  // reads the data, plans every byte; nothing large is allocated yet
-  run.start();                      // takes the memory, loads weights, adapter, or the checkpoint to resume from
-  run.evaluate_before();
-  while (!run.finished()) {
-    run.step();
-    if (run.stop_requested()) return run.interrupt();
+  if (run.already_done()) return kExitDone;
+  run.start();  // takes the memory, loads weights, adapter, or the checkpoint to resume from
+  try {
+    run.evaluate_before();
+    while (!run.finished()) run.step();
+    run.save();  // first of all: what follows may be interrupted
+    run.evaluate_after();
+  } catch (const Stopped& stopped) {
+    return run.interrupt(stopped);
   }
-  run.evaluate_after();
-  run.save();
+  run.finish();
   return kExitDone;
 }
 
@@ -51,6 +55,7 @@ int run_command(Options& options) {
       return command_dump(options);
     case Command::kHelp:
     case Command::kCompletion:
+    case Command::kVersion:
       break;  // answered by help_text
   }
   return kExitDone;

@@ -43,6 +43,7 @@ Loader::Loader(const Dataset& dataset, const LoaderOptions& options) : data_(dat
   for (size_t i = 0; i < dataset.documents.size(); ++i) {
     const Document& d = dataset.documents[i];
     if (d.split != options.split) continue;
+    if (options.most_documents > 0 && int64_t(members_.size()) == options.most_documents) break;
     if (d.length > options.seq_len) {
       bad_file("document {} of the data set has {} tokens, and a row holds {}; prepare the data with this --seq-len", i, d.length,
                options.seq_len);

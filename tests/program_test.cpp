@@ -66,8 +66,33 @@ TEST_F(Program, AResultThatCannotBePrintedIsAnError) {
            "$p prepare --quiet --json --output $d/x.bin " + kDemo, "echo '\"hi\"' | $p tokenize --model data/demo",
            "$p show " + kDemo, kTrain + "--max-steps 1 --json"}) {
     EXPECT_EQ(shell(command + " > /dev/full 2> $d/errors"), 1) << command;
-    EXPECT_TRUE(text("errors").starts_with("error: ")) << command << ": " << text("errors");
+    // Behind the progress of a run, which is on standard error with --json.
+    EXPECT_TRUE(("\n" + text("errors")).rfind("\nerror: ") != std::string::npos) << command << ": " << text("errors");
   }
+}
+
+TEST_F(Program, SaysWhatItWasBuiltFrom) {
+  ASSERT_EQ(shell("$p --version > $d/text && $p version > $d/same && cmp $d/text $d/same && $p --version --json > $d/printed"),
+            0);
+  EXPECT_TRUE(text("text").starts_with("train_llama_lora "));
+  const Json facts = printed();
+  for (const char* name : {"name", "version", "commit", "compiler", "instruction sets", "CUDA", "libraries"}) {
+    ASSERT_TRUE(facts.contains(name)) << name;
+    EXPECT_TRUE(says(text("text"), facts.at(name).get<std::string>()));
+  }
+  ASSERT_EQ(shell(kTrain + "--max-steps 1 --quiet"), 0);
+  EXPECT_EQ(parse_json(text("out/run.json"), "run.json").at("program"), facts);
+}
+
+TEST_F(Program, TheCommitOfASourceArchive) {
+  const std::string copy = "mkdir -p $d/dev && cp dev/build_facts.sh dev/commit.txt $d/dev && ";
+  ASSERT_EQ(shell(copy + "$d/dev/build_facts.sh $d/facts"), 0);
+  EXPECT_TRUE(says(text("facts"), "'-DTLL_COMMIT=\"unknown\"'")) << "neither a checkout nor an archive";
+  EXPECT_TRUE(says(text("facts"), "'-DTLL_CUDA=\"none\"'"));
+  ASSERT_EQ(shell("echo 0123abc > $d/dev/commit.txt && $d/dev/build_facts.sh $d/facts"), 0);
+  EXPECT_TRUE(says(text("facts"), "'-DTLL_COMMIT=\"0123abc\"'"));
+  ASSERT_EQ(shell("touch -d 2001-01-01 $d/facts && $d/dev/build_facts.sh $d/facts && test $d/facts -ot $d/dev/commit.txt"), 0)
+      << "the same facts are not written again";
 }
 
 TEST_F(Program, TrainingGoesOnWhenNobodyReads) {
@@ -149,12 +174,39 @@ TEST_F(Program, SignalsStopWithACheckpoint) {
   }
 }
 
-TEST_F(Program, OldCheckpointsAreNotCountedAmongTheNew) {
-  ASSERT_EQ(shell(kTrain + "--quiet --max-steps 9 --save-steps 9"), 0);
-  ASSERT_EQ(shell(kTrain + "--quiet --max-steps 4 --save-steps 1 --save-total-limit 2 2> $d/notes"), 0);
-  EXPECT_TRUE(says(text("notes"), "checkpoint-9 is of an earlier run"));
-  for (const auto& [step, kept] : {std::pair{1, false}, {2, false}, {3, true}, {4, true}, {9, true}})
-    EXPECT_EQ(fs::exists(directory_ / ("out/checkpoint-" + std::to_string(step))), kept) << step;
+// A validation of 20,000 batches, before, between and after the steps.
+TEST_F(Program, SignalsStopAnEvaluation) {
+  ASSERT_EQ(shell("for i in {1..20000}; do echo '{\"input_ids\":[1,2,3,4,5,6,7,8]}'; done > $d/valid.jsonl"), 0);
+  const std::string train = kTrain + "--valid-data $d/valid.jsonl --eval-docs 0 --packing off --batch-size 1 --quiet ";
+  const std::string stop = "pid=$!; until [ -e $d/out/$awaited ]; do sleep 0.02; done; sleep 0.1; kill -TERM $pid; wait $pid";
+  for (const auto& [options, awaited, step] :
+       {std::tuple("--max-steps 5", "run.json", 0),
+        std::tuple("--max-steps 5 --eval-steps 2 --save-steps 2 --eval-on-start off", "checkpoint-2", 2),
+        std::tuple("--max-steps 3 --eval-on-start off", "adapter_model.safetensors", 3)}) {
+    const auto start = std::chrono::steady_clock::now();
+    EXPECT_EQ(shell("rm -rf $d/out; awaited=" + std::string(awaited) + "; " + train + options + " & " + stop), 130) << options;
+    EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(20)) << options;
+    const Json result = parse_json(text("out/run.json"), "run.json").at("result");
+    EXPECT_EQ(result.at("steps"), step);
+    EXPECT_EQ(result.at("finished"), step == 3);
+    EXPECT_EQ(fs::exists(directory_ / fmt::format("out/checkpoint-{}/state.json", step)), step > 0);
+  }
+}
+
+TEST_F(Program, AFullDiskKeepsWhatItCan) {
+  // A file system of 300 KiB, in name spaces of its own.
+  if (shell("unshare -rm mount -t tmpfs none $d 2> /dev/null") != 0) GTEST_SKIP() << "no mount name space can be made here";
+  fs::create_directory(directory_ / "small");
+  directory_.write("inside.sh",
+                   "p=" + std::string(kProgram) + " d=" + directory_.path().string() +
+                       "; mount -t tmpfs -o size=300k none $d/small; " + kTrain +
+                       "--output $d/small/out --rank 4 --max-steps 40 --save-steps 5 --quiet --valid-split 0 2> $d/errors; "
+                       "echo $? > $d/code; ls -A $d/small/out > $d/listed");
+  ASSERT_EQ(shell("unshare -rm bash $d/inside.sh"), 0);
+  EXPECT_EQ(text("code"), "1\n");
+  EXPECT_TRUE(says(text("errors"), "No space left on device"));
+  EXPECT_FALSE(says(text("listed"), ".tmp"));
+  EXPECT_TRUE(says(text("listed"), "checkpoint-5"));
 }
 
 TEST_F(Program, ShowPrintsTheSplitThatIsAskedFor) {

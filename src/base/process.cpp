@@ -29,11 +29,9 @@ void on_signal(int) {
   }
 }
 
-}  // namespace
-
-void catch_stop_signals() {
+void handle_stop_signals(void (*handler)(int)) {
   struct sigaction action = {};
-  action.sa_handler = on_signal;
+  action.sa_handler = handler;
   action.sa_flags = SA_RESTART;
   sigemptyset(&action.sa_mask);
   for (int number : {SIGINT, SIGTERM, SIGHUP}) {
@@ -42,9 +40,18 @@ void catch_stop_signals() {
     if (number == SIGHUP && before.sa_handler == SIG_IGN) continue;
     TLL_CHECK(sigaction(number, &action, nullptr) == 0, "signal {}", number);
   }
+}
+
+}  // namespace
+
+void end_on_stop_signals() {
+  handle_stop_signals([](int) { _exit(kExitInterrupted); });
+  struct sigaction action = {};
   action.sa_handler = SIG_IGN;
   TLL_CHECK(sigaction(SIGPIPE, &action, nullptr) == 0, "signal {}", SIGPIPE);
 }
+
+void catch_stop_signals() { handle_stop_signals(on_signal); }
 
 bool stop_requested() { return stop.load(std::memory_order_relaxed); }
 

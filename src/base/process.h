@@ -8,10 +8,13 @@
 
 namespace tll {
 
-// Ctrl-C, `kill`, and a terminal that is closed (SIGINT, SIGTERM and SIGHUP): the first signal asks the program to stop at the
-// next safe place, the second ends it at once with exit code 130. This installs the handlers. System calls that a signal
-// interrupts are restarted. If SIGHUP is ignored (nohup), it stays ignored. SIGPIPE is ignored from now on, so a write to a pipe
-// that nobody reads fails instead of ending the program.
+// For a run. Ctrl-C, `kill`, and a terminal that is closed (SIGINT, SIGTERM and SIGHUP) end the program at once, with exit code 130.
+// If SIGHUP is ignored (nohup), it stays ignored. SIGPIPE is ignored, so a write to a pipe that nobody reads fails instead of
+// ending the program.
+void end_on_stop_signals();
+
+// From now on the first of these signals asks the program to stop at the next safe place, and the second ends it at once. System
+// calls that a signal interrupts are restarted.
 void catch_stop_signals();
 
 // Whether a first signal has come.

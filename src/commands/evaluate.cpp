@@ -1,6 +1,7 @@
 // evaluate: loss and perplexity of a data set, and exact match and F1 of the answers to its questions.
 #include "src/train/evaluate.h"
 
+#include <cmath>
 #include <limits>
 
 #include "src/base/file.h"
@@ -40,14 +41,19 @@ int command_evaluate(Options& options) {
     const Dataset data = load_chosen(options, source);
     const std::vector<int64_t> questions = source.tokenizer ? question_indices(data, Split::kValidation) : std::vector<int64_t>();
     const AdapterSource adapter = open_named_adapter(options, source.config);
-    const SessionNeeds needs{.sequences = questions.empty() ? 0 : kSequences,
-                             .tokens = options.batch_size * options.seq_len,
-                             .positions = options.seq_len + (questions.empty() ? 0 : options.max_new_tokens)};
-    Session<Float> session(options, source.config, adapter.targets, needs);
+    const auto needs_of = [asked = !questions.empty()](const Options& o) {
+      return SessionNeeds{.sequences = asked ? kSequences : 0,
+                          .tokens = o.batch_size * o.seq_len,
+                          .positions = o.seq_len + (asked ? o.max_new_tokens : 0)};
+    };
+    Session<Float> session(options, source.config, adapter.targets, needs_of);
     session.start(source, adapter);
 
     Loader loader(data, loader_options(options, Split::kValidation));
     const auto result = session.trainer.evaluate(session.device, loader);
+    if (result.loss && !std::isfinite(*result.loss))
+      fail(kExitCannotTrain, "the loss is {} over {} targets of {}: check the weights and the adapter", std::abs(*result.loss),
+           result.target_tokens, options.data.string());
     Score score{result.loss, std::nullopt};
     if (!questions.empty()) {
       EvaluationOptions e;
@@ -61,12 +67,15 @@ int command_evaluate(Options& options) {
     }
     const int64_t samples = data.count(Split::kValidation);
     if (options.json) {
-      Json json = {{"exact_match", nullptr}, {"f1", nullptr}, {"samples", samples}, {"target_tokens", result.target_tokens}};
+      Json json = {{"loss", nullptr}, {"perplexity", nullptr}, {"exact_match", nullptr},
+                   {"f1", nullptr},   {"samples", samples},    {"target_tokens", result.target_tokens}};
       json.update(score.json());
       fmt::print("{}\n", json.dump());
     } else {
-      fmt::print("loss {:.4f}, perplexity {:.3f} over {} of {}{}\n", result.loss, score.perplexity(),
-                 Counted{result.target_tokens, "target"}, Counted{samples, "sample"}, score.answered(2));
+      const std::string loss = score.loss ? fmt::format("loss {:.4f}, perplexity {:.3f} over {}", *score.loss, score.perplexity(),
+                                                        Counted{result.target_tokens, "target"})
+                                          : std::string("no loss, since there are no targets,");
+      fmt::print("{} of {}{}\n", loss, Counted{samples, "sample"}, score.answered(2));
     }
     if (!options.quiet && score.answers && score.answers->new_tokens == 0)
       fmt::print(stderr, "note: every answer is empty: the first token of each was one that ends a text\n");

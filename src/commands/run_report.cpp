@@ -5,6 +5,7 @@
 
 #include "src/base/units.h"
 #include "src/model/plan.h"
+#include "src/report/build_facts.h"
 #include "src/report/memory_probe.h"
 
 namespace tll {
@@ -56,16 +57,23 @@ void RunReport::say_device(DType activations) const {
         s.ceilings.flops / 1e12, Bytes{s.gpu.loaded}, Bytes{s.gpu.in_use});
 }
 
-void RunReport::begin(int64_t total_steps) {
+void RunReport::begin(const std::string& run, int64_t total_steps, const Json& before) {
+  run_ = run;
   first_step_ = state_.step;
-  metrics_.emplace(options_.output / "metrics.jsonl", first_step_);
+  total_steps_ = total_steps;
+  metrics_.emplace(options_.output / "metrics.jsonl", run, first_step_);
   progress_.emplace(first_step_ + 1, total_steps, options_.quiet, options_.progress_output());
+  const EarlierMetrics& earlier = metrics_->earlier();
+  first_loss_ = earlier.first_loss, last_loss_ = earlier.last_loss;
+  if (before.is_object()) before_ = before;
   write_run_json(nullptr);
 }
 
 void RunReport::before(const Score& score) {
-  before_ = score;
+  before_ = score.json();
+  answers_before_ = score.answers;
   progress_->start_clock();
+  write_run_json(result_json(false, false));
   if (!score.loss) return;
   metrics_->evaluation(0, *score.loss);
   say("before   validation loss {:.4f}{}", *score.loss, score.answered(1));
@@ -80,7 +88,8 @@ void RunReport::step(const StepResult& r, double seconds) {
   progress_->show({step, r.loss, r.grad_norm, r.lr, r.tokens, seconds,
                    s.ceilings.flops > 0 ? flops / seconds / s.ceilings.flops : 0, s.arena.total()});
   seconds_ += seconds, tokens_ += r.tokens;
-  if (step == first_step_ + 1) first_loss_ = r.loss;
+  if (r.target_tokens == 0) return;
+  if (step == 1) first_loss_ = r.loss;
   last_loss_ = r.loss;
 }
 
@@ -94,29 +103,55 @@ void RunReport::end_of_steps() {
   peak_resident_ = process_memory().peak;
 }
 
+void RunReport::saved() { write_run_json(result_json(true, false)); }
+
 void RunReport::after(const Score& score) {
   after_ = score;
-  if (score.loss) metrics_->evaluation(state_.step, *score.loss);
+  if (score.loss && !evaluated_here()) metrics_->evaluation(state_.step, *score.loss);
 }
 
-void RunReport::interrupted() {
+void RunReport::interrupted(const std::string& activity) {
   peak_resident_ = process_memory().peak;  // with the checkpoint
-  write_run_json({{"steps", state_.step}, {"interrupted", true}});
-  say("stopped  after step {}; go on with the same command and --resume", state_.step);
+  const bool finished = state_.step == total_steps_;
+  Json result = result_json(finished, false);
+  result["interrupted"] = true;
+  write_run_json(result);
+  if (finished)
+    say("stopped  {}; the result is saved, and --resume completes the evaluation", activity);
+  else if (state_.step == 0)
+    say("stopped  {}, before the first step", activity);
+  else
+    say("stopped  after step {}, {}; go on with the same command and --resume", state_.step, activity);
 }
 
 void RunReport::finish() {
-  const Json result = {
-      {"steps", state_.step},     {"updates", state_.updates}, {"first_loss", first_loss_},         {"last_loss", last_loss_},
-      {"before", before_.json()}, {"after", after_.json()},    {"output", options_.output.string()}};
+  const Json result = result_json(true, true);
   write_run_json(result);
   if (options_.json) fmt::print("{}\n", result.dump());
-  say("trained  {} in {:.1f} s: {} tokens/s; loss {:.4f} in the first step, {:.4f} in the last",
-      Counted{state_.step - first_step_, "step"}, seconds_, Count{std::llround(tokens_per_second())}, first_loss_, last_loss_);
+  say_steps();
   say_memory();
   say_learned();
   say_next();
   print_profile(session_.device, session_.ceilings);
+}
+
+Json RunReport::result_json(bool finished, bool evaluated) const {
+  Json result = {{"finished", finished},      {"evaluated", evaluated}, {"steps", state_.step},
+                 {"updates", state_.updates}, {"first_loss", Json()},   {"last_loss", Json()},
+                 {"before", before_},         {"after", after_.json()}, {"output", options_.output.string()}};
+  if (first_loss_) result["first_loss"] = *first_loss_;
+  if (last_loss_) result["last_loss"] = *last_loss_;
+  return result;
+}
+
+void RunReport::say_steps() const {
+  const int64_t steps = state_.step - first_step_;
+  if (steps == 0) return;
+  std::string losses;
+  if (first_loss_ && last_loss_)
+    losses = fmt::format("; loss {:.4f} in the first step, {:.4f} in the last", *first_loss_, *last_loss_);
+  say("trained  {} in {:.1f} s: {} tokens/s{}", Counted{steps, "step"}, seconds_, Count{std::llround(tokens_per_second())},
+      losses);
 }
 
 void RunReport::say_memory() const {
@@ -130,14 +165,17 @@ void RunReport::say_memory() const {
 }
 
 void RunReport::say_learned() const {
-  if (after_.loss)
-    say("learned  validation loss {}{:.4f}", before_.loss ? fmt::format("{:.4f} -> ", *before_.loss) : "", *after_.loss);
+  const auto arrow = [&](const char* key, int decimals) {
+    return before_.contains(key) && before_.at(key).is_number()
+               ? fmt::format("{:.{}f} -> ", before_.at(key).get<double>(), decimals)
+               : std::string();
+  };
+  if (after_.loss) say("learned  validation loss {}{:.4f}", arrow("loss", 4), *after_.loss);
   if (!after_.answers) return;
-  const EvaluationResult before = before_.answers.value_or(EvaluationResult{});
-  const SquadTotals &was = before.totals, &is = after_.answers->totals;
-  const auto arrow = [&](double value) { return before_.answers ? fmt::format("{:.1f} -> ", value) : std::string(); };
-  say("         exact match {}{:.1f}, F1 {}{:.1f} on {} about contexts that were not trained on", arrow(was.exact_match()),
-      is.exact_match(), arrow(was.f1()), is.f1(), Counted{is.questions, "question"});
+  const EvaluationResult before = answers_before_.value_or(EvaluationResult{});
+  const SquadTotals& is = after_.answers->totals;
+  say("         exact match {}{:.1f}, F1 {}{:.1f} on {} about contexts that were not trained on", arrow("exact_match", 1),
+      is.exact_match(), arrow("f1", 1), is.f1(), Counted{is.questions, "question"});
   const QuestionResult* q = telling_answer(before, *after_.answers);
   if (!q) return;
   const Dataset& data = data_.validation();
@@ -204,7 +242,9 @@ Json RunReport::measured_json() const {
 }
 
 void RunReport::write_run_json(const Json& result) const {
-  write_json(options_.output / "run.json", {{"options", options_json(options_)},
+  write_json(options_.output / "run.json", {{"run", run_},
+                                            {"program", version_json()},
+                                            {"options", options_json(options_)},
                                             {"plan", session_.plan_json()},
                                             {"device", device_json()},
                                             {"measured", result.is_null() ? Json() : measured_json()},

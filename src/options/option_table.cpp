@@ -23,7 +23,7 @@ constexpr unsigned kRunning = bits({kTrain, kEvaluate, kGenerate, kDump});
 constexpr unsigned kWeighing = kRunning | bits({kPlan});
 constexpr unsigned kReading = bits({kTrain, kPlan, kPrepare, kShow, kEvaluate, kDump});
 constexpr unsigned kWorking = kReading | bits({kGenerate, kTokenize});
-constexpr unsigned kAny = kWorking | bits({kHelp, kCompletion});
+constexpr unsigned kAny = kWorking | bits({kHelp, kCompletion, kVersion});
 
 constexpr std::string_view kFiles = "Files";
 constexpr std::string_view kMachine = "Machine and precision";
@@ -81,6 +81,7 @@ const std::vector<CommandRow>& command_rows() {
        "lists the options of train"},
       {kCompletion, "completion", "bash|zsh|fish", "prints a completion script for a shell", "completion bash > completion.bash",
        "makes a script to `source` in bash"},
+      {kVersion, "version", "", "says what this program was built from and with", "version", "prints the commit and the libraries"},
   };
   return rows;
 }
@@ -182,10 +183,10 @@ const std::vector<OptionRow>& option_rows() {
        .choices = {"constant", "constant_with_warmup", "linear", "cosine"},
        .synonyms = {{"constant-with-warmup", "constant_with_warmup"}}, .fixed_on_resume = true},
       {.name = "warmup-ratio", .section = kSteps, .commands = kTraining, .member = &Options::warmup_ratio, .value = "F",
-       .help = "share of the steps in which the learning rate rises from 0", .range = {0, 1}, .fixed_on_resume = true},
+       .help = "share of the steps in which the learning rate rises from 0", .range = {0, 1}},
       {.name = "warmup-steps", .section = kSteps, .commands = kTraining, .member = &Options::warmup_steps, .value = "N",
        .help = "number of those steps; where given, 0 too, it replaces --warmup-ratio", .aliases = {"num-warmup-steps", "lr-warmup-steps"},
-       .range = kCount, .fixed_on_resume = true},
+       .range = kCount},
       {.name = "optimizer", .section = kSteps, .commands = kTraining, .member = choice<&Options::optimizer>(),
        .help = "how gradients become steps", .aliases = {"optim"}, .choices = {"adamw"},
        .synonyms = {{"adamw_torch", "adamw"}, {"adamw_torch_fused", "adamw"}, {"adamw_hf", "adamw"}, {"adamw_apex_fused", "adamw"},
@@ -272,7 +273,7 @@ const std::vector<OptionRow>& option_rows() {
        .help = "add the begin and end marks that the tokenizer's files ask for", .bare = "true"},
 
       // What is printed
-      {.name = "json", .section = kOutput, .commands = kWorking, .member = &Options::json, .help = "print the result as JSON",
+      {.name = "json", .section = kOutput, .commands = kWorking | bits({kVersion}), .member = &Options::json, .help = "print the result as JSON",
        .bare = "true"},
       {.name = "quiet", .section = kOutput, .commands = kWorking, .member = &Options::quiet,
        .help = "print results and errors only", .letter = 'q', .bare = "true"},
@@ -280,6 +281,8 @@ const std::vector<OptionRow>& option_rows() {
        .help = "print each op's calls, time, GB/s, GFLOP/s and share of the machine's ceiling", .bare = "true"},
       {.name = "help", .section = kOutput, .commands = kAny, .member = &Options::help, .help = "print this help",
        .letter = 'h', .bare = "true"},
+      {.name = "version", .section = kOutput, .commands = kAny, .member = &Options::version,
+       .help = "print what this program was built from and with", .bare = "true"},
       {.name = "man", .section = kOutput, .commands = kAny, .member = &Options::man, .help = "print the manual page",
        .bare = "true"},
   };
