@@ -247,7 +247,7 @@ TEST(Options, AMistypedValueGetsAGuess) {
                                                        {"--max-steps 1_000", "1000"},
                                                        {"--max-steps 1,000", "1000"},
                                                        {"--max-steps 1,000,000", "1000000"},
-                                                       {"--max-steps 1k", "1000"},
+                                                       {"--max-steps 1k", "1000 or 1024"},
                                                        {"--max-steps 1e3", "1000"},
                                                        {"--rank 64.0", "64"},
                                                        {"--valid-split 10%", "0.1"},
