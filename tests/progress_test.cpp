@@ -172,6 +172,7 @@ TEST(Progress, WithoutEscapesATerminalGetsPlainLines) {
     EXPECT_EQ(text.find('\x1b'), std::string::npos) << name << value;
     EXPECT_TRUE(says(text, "step 10/1000")) << name << value;
     EXPECT_TRUE(says(text, "a note\r\n")) << name << value;
+    for (const std::string& shown : split(text, '\n')) EXPECT_LE(shown.size(), 100u) << "with its line end";
   }
 }
 

@@ -243,7 +243,8 @@ std::string guess(const OptionRow& row, std::string_view text) {
     for (std::string_view item : items_of(text))
       if (wrong = item; item != kEveryItem && !is_choice(row, canonical(row, item))) break;
   }
-  if (const std::string_view word = nearest(wrong, words); !word.empty()) return std::string(word);
+  if (const std::string_view word = nearest(wrong, words); !word.empty())
+    return std::string(text).replace(static_cast<size_t>(wrong.data() - text.data()), wrong.size(), word);
   const bool whole = std::holds_alternative<int64_t Options::*>(row.member);
   if ((!whole && !std::holds_alternative<double Options::*>(row.member)) || row.size) return "";
   std::vector<std::string> numbers = plain_numbers(std::string(text), whole);
