@@ -1,5 +1,6 @@
 #include "src/options/options.h"
 
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include <algorithm>
