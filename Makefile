@@ -29,7 +29,7 @@ WARN     := -Wall -Wextra $(if $(WERROR),-Werror) $(if $(CLANG),-Wno-pass-failed
 CXXFLAGS = -std=c++20 $(OPT) -fopenmp $(if $(filter aarch64,$(ARCH)),-fsigned-char) $(WARN) -I. -MMD -MP $(EXTRA)
 # ONEDNN= leaves oneDNN out; bf16 matmuls are then our own.
 ONEDNN   ?= 1
-LIBS     := $(if $(ONEDNN),-ldnnl) -lfmt -lxxhash -lpthread
+LIBS     := $(if $(ONEDNN),-ldnnl) -lfmt -lxxhash -lpcre2-8 -lpthread
 
 # A kernel's .cpp is compiled once for each instruction set; the program picks one at start. The oracle types of the tests
 # (double, complex) need no fast instructions: the base objects hold them. -ffp-contract=fast: fma, where the instruction set has it.

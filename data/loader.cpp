@@ -51,7 +51,9 @@ Loader::Loader(const Dataset& dataset, const LoaderOptions& options) : data_(dat
     members_.push_back(int32_t(i));
   }
   if (members_.empty()) {
-    bad_file("the data set has no {} documents", options.split == Split::kTrain ? "training" : "validation");
+    const std::string left_out = dataset.report.left_out_text();
+    bad_file("the data set has no {} documents{}{}", options.split == Split::kTrain ? "training" : "validation",
+             left_out.empty() ? "" : ": ", left_out);
   }
   const size_t n = members_.size(), t = size_t(options.seq_len);
   order_.resize(n);

@@ -3,6 +3,7 @@
 #include <sys/wait.h>
 
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -84,6 +85,29 @@ TEST_F(Program, AClosedStreamIsNoFile) {
   const std::vector<Json> lines = json_lines(directory_ / "out/metrics.jsonl");
   for (const Json& line : lines) EXPECT_TRUE(line.is_object()) << line;
   EXPECT_EQ(lines.size(), 3u + 2) << "three steps, and the evaluations before and after";
+}
+
+TEST_F(Program, PathsNeedNotBeUtf8) {
+  const std::string names = "m=$d/$'model\\xff' o=$d/$'out\\xff' x=$d/$'data\\xff.jsonl'; ";
+  ASSERT_EQ(
+      shell(names +
+            "cp -r tests/goldens/gqa_tied $m; cp $d/data.jsonl $x; for more in '' --resume; do $p train --model $m --data $x "
+            "--output $o --seq-len 32 --threads 1 --max-steps 2 --save-steps 1 --json $more > $d/printed || exit 9; done"),
+      0);
+  const fs::path out = directory_ / "out\xff";
+  EXPECT_TRUE(says(read_file(out / "adapter_config.json"), "model\xEF\xBF\xBD"));
+  parse_json(read_file(out / "run.json"), "run.json");
+  for (const std::string command :
+       {"evaluate --json --model $m --adapter $o --data $x",
+        "dump --json --model $m --adapter $o --data $x --output $d/$'dump\\xff'", "plan --json --model $m --init-adapter $o",
+        "prepare --json --model $m --data $x --output $d/$'p\\xff' --valid-split 0"}) {
+    EXPECT_EQ(shell(names + "$p " + command + " > $d/printed"), 0) << command;
+    printed();
+  }
+  EXPECT_EQ(shell(names + "$p evaluate --model $m --adapter $m --data $x 2> $d/errors"), 4);
+  EXPECT_TRUE(says(text("errors"), "model\xff: this looks like a model, not an adapter"));
+  EXPECT_EQ(shell(names + "$p generate --model $m/none --prompt x 2> $d/errors"), 4);
+  EXPECT_TRUE(says(text("errors"), "error: "));
 }
 
 TEST_F(Program, AResultThatCannotBePrintedIsAnError) {
@@ -260,6 +284,52 @@ TEST_F(Program, EvaluateWritesPredictionsAndTakesSamplesWithoutTargets) {
   ASSERT_EQ(shell("$p evaluate --json --init random --max-new-tokens 3 --output $d/answers.json " + kDemo + "> $d/printed"), 0);
   EXPECT_EQ(printed().at("questions"), 3);
   EXPECT_EQ(parse_json(text("answers.json"), "answers.json").size(), 3u);
+}
+
+TEST_F(Program, EveryCommandRefusesADataSetWithoutASample) {
+  directory_.write("empty.jsonl", "").write("blank.jsonl", "\n\n").write("list.json", "[]");
+  for (const char* file : {"empty.jsonl", "blank.jsonl", "list.json"}) {
+    for (const char* command : {"prepare --output $d/x.bin", "prepare --allow-empty --output $d/x.bin", "show", "evaluate",
+                                "dump --output $d/x.safetensors", "train --output $d/x"}) {
+      EXPECT_EQ(shell(fmt::format("$p {} --data $d/{} 2> $d/errors", command, file)), 4) << command << " of " << file;
+      EXPECT_TRUE(text("errors").starts_with("error: ")) << text("errors");
+    }
+  }
+}
+
+TEST_F(Program, TheDataIsNotOverwritten) {
+  const std::string data = text("data.jsonl");
+  fs::create_symlink("data.jsonl", directory_ / "link");
+  for (const char* command : {"prepare", "evaluate", "dump"}) {
+    for (const char* output : {"data.jsonl", "link", "./data.jsonl"}) {
+      EXPECT_EQ(shell(fmt::format("$p {} --data $d/data.jsonl --output $d/{} 2> $d/errors", command, output)), 2) << command;
+      EXPECT_TRUE(says(text("errors"), "--output is the file of --data"));
+    }
+  }
+  EXPECT_EQ(text("data.jsonl"), data);
+}
+
+TEST_F(Program, NoAnswerIsLostWhereIdsAreEqual) {
+  std::string data = text("questions.json");
+  for (const char* id : {R"("id":"b")", R"("id":"c")"}) data.replace(data.find(id), std::strlen(id), R"("id":"a")");
+  directory_.write("equal.json", data);
+  ASSERT_EQ(shell("$p evaluate --max-new-tokens 3 --output $d/answers.json --data $d/equal.json > $d/printed 2> $d/notes"), 0);
+  EXPECT_TRUE(says(text("notes"), "note: 2 samples with the id of an earlier one (the first such id is \"a\")"));
+  const Json answers = parse_json(text("answers.json"), "answers.json");
+  for (const char* id : {"a", "a#2", "a#3"}) EXPECT_TRUE(answers.contains(id)) << id;
+}
+
+TEST_F(Program, WhatADataSetHasBesidesIsNotedByEveryCommand) {
+  directory_.write("rows.jsonl", "{\"input_ids\":[1,2,3],\"length\":3}\n{\"input_ids\":[4,5],\"length\":2}\n");
+  for (const char* command :
+       {"prepare --json --output $d/x.bin", "show", "evaluate --json", "dump --json --output $d/x.safetensors"}) {
+    ASSERT_EQ(shell(fmt::format("$p {} --data $d/rows.jsonl > $d/printed 2> $d/notes", command)), 0);
+    EXPECT_TRUE(says(text("notes"), "rows.jsonl: key \"length\" is not known and is ignored (2 times)")) << command;
+  }
+  ASSERT_EQ(shell("$p show --split validation --data $d/rows.jsonl --valid-split 0 > $d/printed 2> $d/notes"), 0);
+  EXPECT_TRUE(says(text("notes"), "note: no sample is in this split"));
+  EXPECT_EQ(shell("$p evaluate --split validation --data $d/rows.jsonl 2> $d/notes"), 4);
+  EXPECT_TRUE(says(text("notes"), "no sample is in the validation split"));
 }
 
 TEST_F(Program, GenerateChoosesOnlyIdsOfTheTokenizer) {

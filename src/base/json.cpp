@@ -8,6 +8,7 @@
 
 #include "src/base/check.h"
 #include "src/base/file.h"
+#include "src/base/file_kind.h"
 
 namespace tll {
 namespace {
@@ -38,6 +39,7 @@ void JsonEvents::read() {
   next_ = text_.data();
   if (text_.starts_with("\xEF\xBB\xBF")) refuse("expected JSON, found a byte-order mark");
   if (const size_t nul = text_.find('\0'); nul != std::string_view::npos) {  // the parser would take it for the end
+    refuse_other_kind();
     next_ = text_.data() + nul + 1;
     refuse("expected JSON, found a NUL byte");
   }
@@ -46,12 +48,18 @@ void JsonEvents::read() {
 
 bool JsonEvents::parse_error(size_t position, const std::string& last_token, const nlohmann::detail::exception& error) {
   if (text_.empty()) bad_file("{}: expected JSON, found nothing", where_);
+  refuse_other_kind();
   std::string reason = error.what();  // "[...] parse error at line 1, column 2: <reason>; last read: '<bytes>'; expected ..."
   if (const size_t start = reason.find(": "); start != std::string::npos) reason = reason.substr(start + 2);
   if (const size_t end = reason.find("; last read"); end != std::string::npos) reason.resize(end);
   if (reason.find("number overflow") != std::string::npos) reason = "number too large";  // the original repeats all digits
   next_ = text_.data() + std::min(position, text_.size());
   refuse(fmt::format("not valid JSON: {}, found {}", reason, in_quotes(last_token, 40)));
+}
+
+void JsonEvents::refuse_other_kind() const {
+  const FileKind kind = base_ == 0 ? file_kind(text_) : FileKind::unknown;
+  if (kind != FileKind::unknown) bad_file("{}: {}", where_, wrong_kind(kind, "JSON"));
 }
 
 void JsonEvents::deeper() {
@@ -160,9 +168,9 @@ OrderedJson parse_ordered_json(std::string_view text, const std::string& where, 
   return TreeBuilder<OrderedJson>(text, where, max_depth).root;
 }
 
-void write_json(const std::filesystem::path& path, const Json& value) {
-  write_file_atomic(path, value.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
-}
+std::string json_text(const Json& value, int indent) { return value.dump(indent, ' ', false, Json::error_handler_t::replace); }
+
+void write_json(const std::filesystem::path& path, const Json& value) { write_file_atomic(path, json_text(value, 2) + "\n"); }
 
 std::string in_quotes(std::string_view text, size_t max_bytes) {
   std::string out = "\"";

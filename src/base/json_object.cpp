@@ -1,7 +1,9 @@
 #include "src/base/json_object.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
+#include <iterator>
 #include <limits>
 
 #include "src/base/check.h"
@@ -10,13 +12,114 @@ namespace tll {
 
 namespace {
 
-// The value of an integer of at most 64 bits; nothing for other values.
+// The value of an integer of at most 64 bits, also if it is written as 64.0; nothing for other values.
 std::optional<int64_t> as_integer(const Json& value) {
+  constexpr double kMost = 9007199254740992.0;  // 2^53: a double holds every integer up to here
+  if (value.is_number_float()) {
+    const double number = value.get<double>();
+    const bool whole = number == std::floor(number) && std::abs(number) <= kMost;
+    return whole ? std::optional(static_cast<int64_t>(number)) : std::nullopt;
+  }
   if (value.is_number_unsigned() && value.get<uint64_t>() > uint64_t(std::numeric_limits<int64_t>::max())) return std::nullopt;
   return value.is_number_integer() ? std::optional(value.get<int64_t>()) : std::nullopt;
 }
 
+// Its words in lower case: "maxLength", "max-length" and "MAX_LENGTH" are "max" and "length".
+std::vector<std::string> words_of(std::string_view key) {
+  std::vector<std::string> words(1);
+  bool lower_before = false;
+  for (const char c : key) {
+    const auto byte = static_cast<unsigned char>(c);
+    const bool separator = c == '_' || c == '-' || c == '.' || c == ' ';
+    if ((separator || (lower_before && std::isupper(byte))) && !words.back().empty()) words.emplace_back();
+    if (!separator) words.back() += static_cast<char>(std::tolower(byte));
+    lower_before = std::islower(byte);
+  }
+  if (words.back().empty() && words.size() > 1) words.pop_back();
+  return words;
+}
+
+// Edits between two words: letters that are added, left out, changed, or exchanged with their neighbour.
+size_t edits(const std::string& a, const std::string& b) {
+  std::vector<size_t> before, last, now(b.size() + 1);
+  for (size_t j = 0; j <= b.size(); j++) now[j] = j;
+  for (size_t i = 1; i <= a.size(); i++) {
+    before = std::move(last), last = std::move(now), now.assign(b.size() + 1, i);
+    for (size_t j = 1; j <= b.size(); j++) {
+      now[j] = std::min({last[j] + 1, now[j - 1] + 1, last[j - 1] + (a[i - 1] != b[j - 1])});
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) now[j] = std::min(now[j], before[j - 2] + 1);
+    }
+  }
+  return now.back();
+}
+
+// Words that differ by a digit are names of different things, and so are short words that differ by a letter: top_k and top_p.
+bool nearly_equal(const std::string& a, const std::string& b) {
+  constexpr size_t kLongest = 64, kLong = 8, kMiddle = 5;
+  if (a == b || a + "s" == b || b + "s" == a) return true;
+  const auto digit = [](unsigned char c) { return std::isdigit(c) != 0; };
+  const size_t shorter = std::min(a.size(), b.size()), longer = std::max(a.size(), b.size());
+  if (longer > kLongest || std::any_of(a.begin(), a.end(), digit) || std::any_of(b.begin(), b.end(), digit)) return false;
+  const size_t distance = edits(a, b);
+  if (distance == 1) {
+    std::string x = a, y = b;
+    std::sort(x.begin(), x.end()), std::sort(y.begin(), y.end());
+    return longer >= kMiddle || (longer == 4 && a.size() != b.size()) || (longer >= 3 && x == y);
+  }
+  return distance == 2 && shorter >= kLong && a[0] == b[0];
+}
+
 }  // namespace
+
+std::vector<std::string_view> close_keys(std::string_view key, std::span<const std::string_view> known) {
+  const auto joined = [](const std::vector<std::string>& words) {
+    std::string all;
+    for (const std::string& word : words) all += word;
+    return all;
+  };
+  std::vector<std::string_view> close;
+  const std::vector<std::string> words = words_of(key);
+  for (const std::string_view other : known) {
+    const std::vector<std::string> others = words_of(other);
+    if (joined(words) == joined(others) || std::equal(words.begin(), words.end(), others.begin(), others.end(), nearly_equal))
+      close.push_back(other);
+  }
+  return close;
+}
+
+void UnknownKeys::meet(const Json& object, const std::string& where, std::span<const std::string_view> harmless) {
+  for (const auto& [key, value] : object.items()) {
+    const bool nothing =
+        value.is_null() || value == false || value == 0 || value == "" || (value.is_structured() && value.empty());
+    const auto is = [&key = key](std::string_view name) { return name == key; };
+    if (nothing || std::any_of(known_.begin(), known_.end(), is) || std::any_of(harmless.begin(), harmless.end(), is)) continue;
+    meet(key, where, [&](std::string_view name) { return object.contains(name); });
+  }
+}
+
+void UnknownKeys::meet(std::string_view key, const std::string& where, const std::function<bool(std::string_view)>& has) {
+  constexpr size_t kMost = 1000;
+  auto found = met_.find(key);
+  if (found == met_.end() && met_.size() < kMost) found = met_.emplace(key, Met{close_keys(key, known_)}).first;
+  more_ = more_ || found == met_.end();
+  if (found != met_.end()) found->second.times++;
+  for (const std::string_view meant : found == met_.end() ? close_keys(key, known_) : found->second.close)
+    if (!has(meant))
+      bad_file("{}: key {} is not known; if \"{}\" is meant, rename it, else remove it", where, in_quotes(key), meant);
+}
+
+std::vector<std::string> UnknownKeys::notes(const std::string& file) const {
+  constexpr size_t kShown = 10;
+  std::vector<std::string> lines;
+  for (const auto& [key, met] : met_) {
+    if (lines.size() == kShown) break;
+    const std::string times = met.times > 1 ? fmt::format(" ({} times)", met.times) : "";
+    lines.push_back(fmt::format("{}: key {} is not known and is ignored{}", file, in_quotes(key), times));
+  }
+  if (more_ || met_.size() > kShown)
+    lines.push_back(fmt::format("{}: and {}{} more keys are not known", file, more_ ? "at least " : "", met_.size() - kShown));
+  return lines;
+}
 
 std::string shown(const Json& value) {
   if (value.is_object()) return value.empty() ? "{}" : "an object";
@@ -56,6 +159,20 @@ double JsonObject::number(const char* key, double absent, double above, double a
   if (!(number > above && number <= at_most))
     wrong(key, fmt::format("a number above {:g} and at most {:g}", above, at_most), value ? *value : Json());
   return number;
+}
+
+std::vector<double> JsonObject::numbers(const char* key, double above, double at_most) {
+  std::vector<double> found;
+  const Json* value = find(key);
+  if (!value) return found;
+  if (!value->is_array()) wrong(key, "a list of numbers", *value);
+  for (const Json& item : *value) {
+    const double number = item.is_number() ? item.get<double>() : NAN;
+    if (!(number > above && number <= at_most))
+      wrong(key, fmt::format("numbers above {:g} and at most {:g}", above, at_most), item);
+    found.push_back(number);
+  }
+  return found;
 }
 
 bool JsonObject::flag(const char* key) {
@@ -102,12 +219,9 @@ void JsonObject::refuse(std::span<const RefusedKeys> rows) {
 }
 
 void JsonObject::warn_unknown(std::span<const std::string_view> harmless, std::vector<std::string>& warnings) const {
-  for (const auto& [key, value] : object_.items()) {
-    const bool nothing =
-        value.is_null() || value == false || value == 0 || ((value.is_structured() || value.is_string()) && value.size() == 0);
-    if (!nothing && !known_.contains(key) && std::find(harmless.begin(), harmless.end(), key) == harmless.end())
-      warnings.push_back(fmt::format("{}: key {} is not known and is ignored", where_, in_quotes(key)));
-  }
+  UnknownKeys unknown({known_.begin(), known_.end()});
+  unknown.meet(object_, where_, harmless);
+  for (std::string& note : unknown.notes(where_)) warnings.push_back(std::move(note));
 }
 
 }  // namespace tll

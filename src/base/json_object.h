@@ -1,7 +1,9 @@
-// Reads the keys of a JSON configuration with their exact types, and remembers which keys were asked for.
+// Reads the keys of a JSON configuration with their exact types, and decides what happens to keys that no reader knows.
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <optional>
 #include <set>
 #include <span>
@@ -19,6 +21,34 @@ struct RefusedKeys {
   std::vector<const char*> keys;
 };
 
+// The known keys that `key` is probably a misspelling of: it differs by case, separators, a plural, or one or two letters of a
+// long word.
+std::vector<std::string_view> close_keys(std::string_view key, std::span<const std::string_view> known);
+
+// The keys that the reader of a file does not know. One that is probably a misspelling is an error, because its value would be
+// lost. The others are noted, each once for all objects of the file.
+class UnknownKeys {
+ public:
+  explicit UnknownKeys(std::vector<std::string_view> known) : known_(std::move(known)) {}
+
+  // `where` names the object. A known key that the object has itself was not misspelt: `has` says whether it has one. Null,
+  // false, 0 and what is empty change nothing: such a value is no error, and not noted.
+  void meet(const Json& object, const std::string& where, std::span<const std::string_view> harmless = {});
+  void meet(std::string_view key, const std::string& where, const std::function<bool(std::string_view)>& has);
+
+  // One line for each key that was noted, "FILE: key "KEY" is not known and is ignored (3 times)"; after many, one for the rest.
+  std::vector<std::string> notes(const std::string& file) const;
+
+ private:
+  std::vector<std::string_view> known_;
+  struct Met {
+    std::vector<std::string_view> close;  // known keys
+    int64_t times = 0;
+  };
+  std::map<std::string, Met, std::less<>> met_;
+  bool more_ = false;
+};
+
 // The value as it is shown in a message: short, on one line.
 std::string shown(const Json& value);
 
@@ -32,18 +62,19 @@ class JsonObject {
   const std::string& where() const { return where_; }
   [[noreturn]] void wrong(const char* key, std::string_view expected, const Json& found) const;
 
-  int32_t size(const char* key, std::optional<int32_t> absent = {});  // 1 … 2^31-1
+  int32_t size(const char* key, std::optional<int32_t> absent = {});  // 1 … 2^31-1; 48.0 is 48
   double number(const char* key, double absent, double above, double at_most);
-  bool flag(const char* key);                         // absent: false
-  std::string text(const char* key);                  // absent: ""
+  std::vector<double> numbers(const char* key, double above, double at_most);  // a list; absent: none
+  bool flag(const char* key);                                                  // absent: false
+  std::string text(const char* key);                                           // absent: ""
   std::vector<std::string> strings(const char* key);  // absent: none; one string stands for a list of one
 
-  // Integers of at least `least`, which are `expected`; one stands for a list of one. 48.0 and "48" are no integers.
+  // Integers of at least `least`, which are `expected`; one stands for a list of one. "48" is no integer.
   std::vector<int64_t> integers(const char* key, int64_t least, std::string_view expected);
 
   // Error if one of the keys is there and not switched off.
   void refuse(std::span<const RefusedKeys> rows);
-  // Adds a line for each key that was not asked for and is not harmless, unless its value is null, false, 0 or empty.
+  // Deals with every key that was not asked for and is not harmless (UnknownKeys).
   void warn_unknown(std::span<const std::string_view> harmless, std::vector<std::string>& warnings) const;
 
  private:

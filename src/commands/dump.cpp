@@ -20,6 +20,7 @@ Dataset first_documents(const Options& options, const ModelSource& source) {
   // Whole documents, unless a limit was asked for: logits.i is document i.
   if (!options.given("seq-len")) p.max_tokens = INT32_MAX, p.any_length = true;
   Dataset data = load_dataset(options.data, source.tokenizer.get(), p);
+  print_notes(options, data.report);
   data.documents.resize(std::min(static_cast<size_t>(options.docs), data.documents.size()));
   for (Document& d : data.documents) d.split = Split::kTrain;
   return data;
@@ -91,6 +92,7 @@ void write_dump(const std::filesystem::path& file, const Dump& dump, int64_t voc
 int command_dump(Options& options) {
   return with_resolved_type(options, [&](auto type) {
     using Float = decltype(type);
+    refuse_output_over_data(options);
     const ModelSource source = open_model(options, TokenizerNeed::wanted);
     const Dataset data = first_documents(options, source);
     const AdapterSource adapter =
@@ -106,7 +108,7 @@ int command_dump(Options& options) {
     const std::string output = options.output.string();
     if (options.json)
       fmt::print("{}\n",
-                 Json{{"loss", dump.loss}, {"documents", docs}, {"target_tokens", dump.targets}, {"output", output}}.dump());
+                 json_text({{"loss", dump.loss}, {"documents", docs}, {"target_tokens", dump.targets}, {"output", output}}));
     else if (!options.quiet)
       fmt::print("loss {:.6f} over {} of {}; wrote {}\n", dump.loss, Counted{dump.targets, "target"},
                  Counted{static_cast<int64_t>(docs), "document"}, output);

@@ -52,7 +52,7 @@ int command_generate(Options& options) {
     };
     const auto ids = session.generator->generate(session.device, {&request, 1}, sampling, show);
     if (options.json)
-      fmt::print("{}\n", Json{{"ids", ids[0]}, {"text", source.tokenizer->decode(ids[0])}}.dump());
+      fmt::print("{}\n", json_text({{"ids", ids[0]}, {"text", source.tokenizer->decode(ids[0])}}));
     else
       fmt::print("{}\n", stream.finish());
     if (!options.quiet && ids[0].empty())

@@ -37,6 +37,8 @@ void RunReport::say_plan(int64_t total_steps, int64_t trained) const {
       Counted{data_.train.count(Split::kTrain), "document"}, Count{data_.validation().count(Split::kValidation)},
       Counted{total_steps, "step"}, Count{options_.batch_size * options_.grad_accum}, Count{options_.seq_len});
   for (const std::string& note : data_.train.report.notes()) say("         {}", note);
+  if (data_.separate_validation)
+    for (const std::string& note : data_.separate_validation->report.notes()) say("         --valid-data: {}", note);
   int32_t longest = 0;
   for (const Document& d : data_.train.documents) longest = std::max(longest, d.length);
   if (longest > source_.config.max_positions)
@@ -127,7 +129,7 @@ void RunReport::interrupted(const std::string& activity) {
 void RunReport::finish() {
   const Json result = result_json(true, true);
   write_run_json(result);
-  if (options_.json) fmt::print("{}\n", result.dump());
+  if (options_.json) fmt::print("{}\n", json_text(result));
   say_steps();
   say_memory();
   say_learned();

@@ -7,6 +7,7 @@
 #include "src/commands/fit_advice.h"
 #include "src/files/model_files.h"
 #include "src/model/initialize.h"
+#include "src/model/rope_frequencies.h"
 #include "src/report/memory_probe.h"
 
 namespace tll {
@@ -44,6 +45,7 @@ Session<Float>::Session(const Options& o, const LlamaConfig& config, std::vector
   if (device.kind == DeviceKind::cuda && config.head_dim > kLargestHead)
     fail(kExitUsage, "the model's heads have {} values, and on CUDA they have at most {}; use --device cpu", config.head_dim,
          kLargestHead);
+  check_rope_length(config, needs_.positions);
   if (needs_.sequences > 0) generator.emplace(model, needs_.sequences, static_cast<int>(needs_.positions));
   place();
 }
@@ -57,6 +59,28 @@ void Session<Float>::place() {
   trainer.place(arena, beside, needs_.training);
   if (generator) generator->place(arena, beside);
   if (beside) weight_stream.place(staging);
+}
+
+template <class Float>
+void Session<Float>::load_base(const ModelSource& source, const AdapterSource& adapter) {
+  ModelFiles files(source.directory, source.config);
+  print_notes(files.warnings());
+  std::vector<std::string> replaced;
+  for (const BaseTensor& tensor : adapter.loaded ? adapter.loaded->base_tensors : std::vector<BaseTensor>()) {
+    const SafetensorsFile& file = *adapter.loaded->file;
+    const bool tied = source.config.tie_embeddings && tensor.name == "lm_head.weight";
+    if (!files.replace(tied ? "model.embed_tokens.weight" : tensor.name, file, *tensor.info)) continue;
+    if (tensor.only_equal || needs_.training)
+      bad_file("{}: {} differs from the base model's, {}; merge the adapter into the model with PEFT, and use the result",
+               file.path().string(), tensor.name,
+               tensor.only_equal ? "where embedding and head are one tensor, and modules_to_save makes two of it"
+                                 : "and an adapter that is trained here has no place for it");
+    replaced.push_back(tensor.name);
+  }
+  if (!replaced.empty())
+    fmt::print(stderr, "note: {}: {}{} used in place of the base model's\n", adapter.loaded->file->path().string(), replaced[0],
+               replaced.size() == 1 ? " is" : fmt::format(" and {} more are", replaced.size() - 1));
+  load_weights(device, weight_stream, files, model.weights());
 }
 
 template <class Float>
@@ -109,7 +133,7 @@ void Session<Float>::start(const ModelSource& source, const AdapterSource& adapt
   if (options.init == InitOption::kRandom || source.directory.empty())
     initialize_weights(device, weight_stream, model.weights(), seed);
   else
-    load_weights(device, weight_stream, ModelFiles(source.directory, source.config), model.weights());
+    load_base(source, adapter);
   const TrainedRange<Float>& trained = model.trained();
   if (!model.options().train_all && trained.count > 0) {
     if (adapter.loaded)

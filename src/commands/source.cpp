@@ -5,6 +5,8 @@
 #include <algorithm>
 
 #include "src/base/check.h"
+#include "src/files/find_files.h"
+#include "src/train/checkpoint.h"
 
 namespace tll {
 
@@ -18,25 +20,28 @@ std::filesystem::path demo_directory() {
            fmt::join(std::vector<std::string>{places[0].string(), places[1].string(), places[2].string()}, ", "));
 }
 
+void print_notes(const std::vector<std::string>& notes) {
+  for (const std::string& note : notes) fmt::print(stderr, "note: {}\n", note);
+}
+
 ModelSource open_model(const Options& options, TokenizerNeed need) {
   ModelSource source;
   const bool bare = options.model.empty() && !options.config.empty();
   if (!bare) {
     source.directory = options.model.empty() ? demo_directory() : options.model;
-    if (!std::filesystem::exists(source.directory))
-      bad_file("{}: no such directory; --model takes one with config.json, model.safetensors and a tokenizer",
-               source.directory.string());
+    // With a config.json of its own, the directory need not have one.
+    if (options.config.empty()) source.directory = find_model(source.directory);
   }
   source.config_file = options.config.empty() ? source.directory / "config.json" : options.config;
   source.config = load_config(source.config_file);
   source.eos = bare ? source.config.eos : load_generation_eos(source.directory, source.config);
-  for (const std::string& warning : source.config.warnings) fmt::print(stderr, "note: {}\n", warning);
+  print_notes(source.config.warnings);
   const bool has_tokenizer = !bare && (std::filesystem::exists(source.directory / "tokenizer.json") ||
                                        std::filesystem::exists(source.directory / "tokenizer.model"));
   if (need == TokenizerNeed::none || (need == TokenizerNeed::wanted && !has_tokenizer)) return source;
   if (bare) fail(kExitUsage, "a tokenizer is needed: name its directory with --model");
   source.tokenizer = Tokenizer::load(source.directory);
-  for (const std::string& warning : source.tokenizer->warnings()) fmt::print(stderr, "note: {}\n", warning);
+  print_notes(source.tokenizer->warnings());
   if (source.tokenizer->vocab_size() > source.config.vocab_size)
     bad_file("{}: the tokenizer has ids up to {}, the model's vocab_size is {}", source.directory.string(),
              source.tokenizer->vocab_size() - 1, source.config.vocab_size);
@@ -48,7 +53,13 @@ ModelSource open_model(const Options& options, TokenizerNeed need) {
 AdapterSource open_adapter(const Options& options, const LlamaConfig& config, const std::filesystem::path& directory) {
   AdapterSource source;
   if (!directory.empty()) {
+    const auto checkpoint = newest_checkpoint(directory);
+    if (checkpoint && !std::filesystem::exists(directory / "adapter_config.json"))
+      bad_file(
+          "{}: there is no adapter, since its run did not end; finish the run with --resume, or give its newest checkpoint: {}",
+          directory.string(), checkpoint->path.string());
     source.loaded = read_adapter(directory, config);
+    print_notes(source.loaded->warnings);
     for (const AdapterModule& m : source.loaded->modules) source.targets.push_back({m.module, m.rank, m.scale});
     return source;
   }
@@ -61,6 +72,17 @@ AdapterSource open_adapter(const Options& options, const LlamaConfig& config, co
 
 AdapterSource open_named_adapter(const Options& options, const LlamaConfig& config) {
   return options.adapter.empty() ? AdapterSource{} : open_adapter(options, config, options.adapter);
+}
+
+void print_notes(const Options& options, const PrepareReport& report) {
+  if (options.quiet) return;
+  for (const std::string& note : report.notes()) fmt::print(stderr, "note: {}\n", note);
+}
+
+void refuse_output_over_data(const Options& options) {
+  std::error_code failed;
+  if (std::filesystem::equivalent(options.data, options.output, failed))
+    fail(kExitUsage, "--output is the file of --data, {}, which would be lost; name another file", options.data.string());
 }
 
 }  // namespace tll

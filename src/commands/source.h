@@ -6,12 +6,16 @@
 #include <optional>
 #include <vector>
 
+#include "data/dataset.h"
 #include "src/files/adapter.h"
 #include "src/model/model_options.h"
 #include "src/options/options.h"
 #include "tokenizer/tokenizer.h"
 
 namespace tll {
+
+// On standard error, one line each.
+void print_notes(const std::vector<std::string>& notes);
 
 // The model that the options name; the demo model if they name none.
 struct ModelSource {
@@ -32,9 +36,15 @@ struct AdapterSource {
   std::optional<Adapter> loaded;
   std::vector<LoraTarget> targets;
 };
-// The adapter in this directory, or, where it is empty, a fresh one as the options describe it.
+// The adapter in this directory, or, where it is empty, a fresh one as the options describe it. Prints what it warns of.
 AdapterSource open_adapter(const Options& options, const LlamaConfig& config, const std::filesystem::path& directory);
 // The adapter that --adapter names, or none at all: unlike in training, there is no fresh one.
 AdapterSource open_named_adapter(const Options& options, const LlamaConfig& config);
+
+// What a data set leaves out, or has that is not used, as notes on standard error. With --quiet nothing.
+void print_notes(const Options& options, const PrepareReport& report);
+
+// Error (kExitUsage) if --output is the file of --data, which would be lost.
+void refuse_output_over_data(const Options& options);
 
 }  // namespace tll

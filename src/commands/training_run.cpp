@@ -142,7 +142,7 @@ std::string TrainingRun<Float>::new_run_id() const {
     const HostCopy values(session_.device, trained.values, trained.count);
     start = XXH3_64bits(values.data(), static_cast<size_t>(trained.count) * sizeof(float));
   }
-  const std::string text = settings_.dump() + fmt::format("{:016x}", start);
+  const std::string text = json_text(settings_) + fmt::format("{:016x}", start);
   return fmt::format("{:016x}", XXH3_64bits(text.data(), text.size()));
 }
 

@@ -5,6 +5,7 @@
 #include <unordered_set>
 
 #include "src/base/check.h"
+#include "src/base/file_kind.h"
 #include "src/base/json.h"
 
 namespace tll {
@@ -197,9 +198,18 @@ std::string shape_text(const std::vector<int64_t>& shape) {
 
 SafetensorsFile::SafetensorsFile(const fs::path& path) : path_(path), file_(path) {
   const std::span<const std::byte> all = file_.bytes();
-  if (all.size() < 8) bad_file("{}: {} bytes are too few for a safetensors file", path.string(), all.size());
+  const auto refuse_other_kind = [&] {
+    const FileKind kind = file_kind(all);
+    if (kind != FileKind::safetensors && kind != FileKind::unknown)
+      bad_file("{}: {}", path.string(), wrong_kind(kind, "a safetensors file"));
+  };
+  if (all.size() < 8) {
+    refuse_other_kind();
+    bad_file("{}: {} bytes are too few for a safetensors file", path.string(), all.size());
+  }
   uint64_t header = 0;
   for (size_t i = 0; i < 8; i++) header |= uint64_t(all[i]) << (8 * i);
+  if (header > kMaxHeader || header > all.size() - 8 || header == 0) refuse_other_kind();
   if (header > kMaxHeader)
     bad_file("{}: byte 0: header length {} is above {}: not a safetensors file", path.string(), header, kMaxHeader);
   if (header > all.size() - 8)
@@ -250,7 +260,7 @@ SafetensorsWriter::SafetensorsWriter(const fs::path& path, const std::vector<Ten
   for (const TensorSpec& t : tensors) order_.push_back({t.name, t.dtype, t.shape, 0, 0});
   std::sort(order_.begin(), order_.end(),
             [](const TensorInfo& a, const TensorInfo& b) { return a.dtype != b.dtype ? a.dtype > b.dtype : a.name < b.name; });
-  const auto text = [](const std::string& s) { return Json(s).dump(-1, ' ', false, Json::error_handler_t::replace); };
+  const auto text = [](const std::string& s) { return json_text(s); };
   std::string header = "{";
   for (const auto& [key, value] : metadata)
     header += fmt::format("{}{}:{}", header.size() == 1 ? fmt::format("\"{}\":{{", kMetadata) : ",", text(key), text(value));

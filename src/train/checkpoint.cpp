@@ -33,7 +33,7 @@ std::string checksum(const std::filesystem::path& file) {
 // Of the whole state except the checksum itself. Keys are sorted, so the text depends only on the content.
 std::string state_checksum(Json state) {
   state.erase(kStateSum);
-  const std::string text = state.dump();
+  const std::string text = json_text(state);
   return checksum(text.data(), text.size());
 }
 
@@ -124,7 +124,7 @@ void write_checkpoint(const std::filesystem::path& output, const RunPosition& po
                   {"settings", position.settings},
                   {kFileSums, sums}};
     state[kStateSum] = state_checksum(state);
-    write_file_atomic(state_file(temporary), state.dump(2) + "\n");
+    write_file_atomic(state_file(temporary), json_text(state, 2) + "\n");
     flush_directory(temporary);
     replace_directory(temporary, target);
   } catch (...) {

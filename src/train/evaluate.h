@@ -33,9 +33,9 @@ struct EvaluationOptions {
   std::vector<int32_t> eos = {};  // ids that end an answer
 };
 
-// An answer is the first line that is not blank, so generation stops after that line. The score is the same.
-// A phase (src/base/phase.h): a signal to stop ends it
-// within one token. Error (kExitUsage) if a prompt is longer than the generator's longest_prompt().
+// The answer is all that the model writes before it ends by itself. If it does not end within max_new_tokens, the answer is the
+// first line that is not blank: the model has gone on to something else. A phase (src/base/phase.h): a signal to stop ends it within
+// one token. Error (kExitUsage) if a prompt is longer than the generator's longest_prompt().
 template <class Float>
 EvaluationResult evaluate_questions(const Device& device, Generator<Float>& generator, const Dataset& dataset,
                                     const std::vector<int64_t>& documents, const Tokenizer& tokenizer,
