@@ -9,6 +9,7 @@
 
 #include "data/squad.h"
 #include "src/base/check.h"
+#include "src/base/units.h"
 #include "tokenizer/utf8.h"
 
 namespace tll {
@@ -58,9 +59,6 @@ const Document& document_at(const Dataset& data, int64_t index) {
   return data.documents[size_t(index)];
 }
 
-// "1 sample", "2 samples"
-std::string counted(int64_t count, const char* what) { return fmt::format("{} {}{}", count, what, count == 1 ? "" : "s"); }
-
 // A reason of PrepareReport::refused, all of which are about --seq-len, with the word that leads to it.
 std::string at_limit(const std::string& reason) { return reason + (reason == "too long" ? " for" : " at"); }
 
@@ -90,7 +88,7 @@ Json PrepareReport::json() const {
 std::vector<std::string> PrepareReport::notes() const {
   std::vector<std::string> out;
   const auto note = [&](int64_t count, const char* what, const std::string& more) {
-    if (count) out.push_back(counted(count, what) + more);
+    if (count) out.push_back(fmt::format("{}{}", Counted{count, what}, more));
   };
   note(unanswerable_left_out, "unanswerable question", " left out (--unanswerable train keeps them)");
   note(unanswerable_trained, "unanswerable question", fmt::format(" trained as \"{}\"", kNoAnswer));
@@ -106,8 +104,8 @@ std::vector<std::string> PrepareReport::notes() const {
 }
 
 std::string PrepareReport::text() const {
-  std::string out = fmt::format("{} ({} train, {} validation), {} tokens, {} of them trained\n", counted(samples, "sample"),
-                                train_samples, validation_samples, tokens, target_tokens);
+  std::string out = fmt::format("{} ({} train, {} validation), {}, {} of them trained\n", Counted{samples, "sample"},
+                                Count{train_samples}, Count{validation_samples}, Counted{tokens, "token"}, Count{target_tokens});
   for (const std::string& line : notes()) out += line + "\n";
   return out;
 }

@@ -238,7 +238,7 @@ TEST(Options, AMistypedValueGetsAGuess) {
                                                        {"--dtype fp23", "fp32"},
                                                        {"--recompute ful", "full"},
                                                        {"--packing=ture", "true"},
-                                                       {"--targets q,vv_proj", "v_proj"},
+                                                       {"--targets q,vv_proj", "q,v_proj"},
                                                        {"--save-steps atuo", "auto"},
                                                        {"--lr 1e-4x", "1e-4"},
                                                        {"--lr 2e-4,", "2e-4"},
@@ -247,7 +247,7 @@ TEST(Options, AMistypedValueGetsAGuess) {
                                                        {"--max-steps 1_000", "1000"},
                                                        {"--max-steps 1,000", "1000"},
                                                        {"--max-steps 1,000,000", "1000000"},
-                                                       {"--max-steps 1k", "1000"},
+                                                       {"--max-steps 1k", "1000 or 1024"},
                                                        {"--max-steps 1e3", "1000"},
                                                        {"--rank 64.0", "64"},
                                                        {"--valid-split 10%", "0.1"},
@@ -264,6 +264,7 @@ TEST(Options, AMistypedCommandOrNameGetsAGuess) {
   EXPECT_TRUE(says(refusal("eval --data x"), "did you mean evaluate?"));
   EXPECT_TRUE(says(refusal("Train --data x"), "did you mean train?"));
   EXPECT_TRUE(says(refusal("--data x epochs=3"), "did you mean --epochs=3?"));
+  EXPECT_TRUE(says(refusal("lora_r=8"), "did you mean --lora_r=8?"));
   EXPECT_TRUE(says(refusal("--data x \u2014lr 1"), "did you mean --lr?"));
   EXPECT_TRUE(says(refusal("--data x --temp 1"), "did you mean --temperature?"));
 }

@@ -155,6 +155,60 @@ TEST_F(Program, WithJsonTheResultAloneIsOnStandardOutput) {
   EXPECT_EQ(printed().at("steps"), 2);
 }
 
+TEST_F(Program, WithJsonProgressIsOnStandardErrorAndWithQuietThereIsNone) {
+  ASSERT_EQ(shell(kTrain + "--max-steps 2 --json > $d/printed 2> $d/notes"), 0);
+  EXPECT_TRUE(says(text("notes"), "step 2/2"));
+  EXPECT_TRUE(says(text("notes"), "\nplan     "));
+  ASSERT_EQ(shell(kTrain + "--max-steps 2 --quiet > $d/printed 2> $d/notes"), 0);
+  EXPECT_EQ(text("printed"), (directory_ / "out").string() + "\n") << "the adapter's directory alone";
+  EXPECT_FALSE(says(text("notes"), "step"));
+  ASSERT_EQ(shell(kTrain + "--max-steps 2 --quiet --json > $d/printed"), 0);
+  EXPECT_EQ(printed().at("steps"), 2) << "the result alone";
+}
+
+TEST_F(Program, WhatPeopleReadHasSeparatorsAndPlurals) {
+  ASSERT_EQ(
+      shell("$p train --max-steps 1 --valid-split 0 --eval-samples 0 --output $d/out " + kDemo + " > $d/printed 2> $d/notes"), 0);
+  EXPECT_TRUE(says(text("printed"), "2,623,744 parameters"));
+  EXPECT_TRUE(says(text("printed"), "3 documents to train on, 0 to validate on, 1 step of "));
+  EXPECT_TRUE(says(text("printed"), "trained  1 step in "));
+  EXPECT_TRUE(says(text("printed"), "matmul of this type"));
+  EXPECT_FALSE(says(text("printed"), "\x1b"));
+}
+
+TEST_F(Program, OptionsOfOtherTrainersAreNotedOnce) {
+  ASSERT_EQ(shell(kTrain + "--max-steps 1 --logging_steps 5 --report_to none --tf32 true > $d/printed 2> $d/notes"), 0);
+  EXPECT_TRUE(text("notes").starts_with("note: --logging_steps, --report_to, --tf32 change nothing here\n")) << text("notes");
+  ASSERT_EQ(shell(kTrain + "--max-steps 1 --use_peft --quiet > $d/printed 2> $d/notes"), 0);
+  EXPECT_FALSE(says(text("notes"), "use_peft"));
+  EXPECT_EQ(shell(kTrain + "--max-steps 1 --push_to_hub > $d/printed 2> $d/notes"), 2);
+  EXPECT_TRUE(says(text("notes"), "error: --push_to_hub"));
+}
+
+TEST_F(Program, NoArgumentsPrintTheOverview) {
+  ASSERT_EQ(shell("$p > $d/printed 2> $d/notes"), 0);
+  EXPECT_TRUE(says(text("printed"), "Commands:"));
+  EXPECT_EQ(text("notes"), "");
+}
+
+TEST_F(Program, GenerateSaysWhyThereIsNoText) {
+  fs::copy("data/demo", directory_ / "model");
+  // Every id ends a text.
+  std::string ids = "0";
+  for (int id = 1; id < 1024; id++) ids += "," + std::to_string(id);
+  directory_.write("model/generation_config.json", "{\"eos_token_id\":[" + ids + "]}");
+  const std::string command = "$p generate --model $d/model --prompt Hello --max-new-tokens 3 ";
+  ASSERT_EQ(shell(command + "> $d/printed 2> $d/notes"), 0);
+  EXPECT_EQ(text("printed"), "\n");
+  EXPECT_TRUE(says(text("notes"), "the model ended the text at once"));
+  EXPECT_FALSE(says(text("notes"), "chat template"));
+  directory_.write("model/chat_template.jinja", "{{ messages }}");
+  ASSERT_EQ(shell(command + "> $d/printed 2> $d/notes"), 0);
+  EXPECT_TRUE(says(text("notes"), "has a chat template"));
+  ASSERT_EQ(shell(command + "--quiet > $d/printed 2> $d/notes"), 0);
+  EXPECT_EQ(text("notes"), "");
+}
+
 TEST_F(Program, SignalsStopWithACheckpoint) {
   for (const char* signal : {"INT", "TERM", "HUP"}) {
     const std::string stop =

@@ -1,6 +1,8 @@
 // evaluate: loss and perplexity of a data set, and exact match and F1 of the answers to its questions.
 #include "src/train/evaluate.h"
 
+#include <unistd.h>
+
 #include <cmath>
 #include <limits>
 #include <set>
@@ -10,6 +12,7 @@
 #include "src/commands/score.h"
 #include "src/commands/session.h"
 #include "src/options/resolve.h"
+#include "src/report/terminal.h"
 
 namespace tll {
 namespace {
@@ -95,7 +98,8 @@ int command_evaluate(Options& options) {
       const std::string loss = score.loss ? fmt::format("loss {:.4f}, perplexity {:.3f} over {}", *score.loss, score.perplexity(),
                                                         Counted{result.target_tokens, "target"})
                                           : std::string("no loss, since there are no targets,");
-      fmt::print("{} of {}{}\n", loss, Counted{samples, "sample"}, score.answered(2));
+      const std::string line = fmt::format("{} of {}{}", loss, Counted{samples, "sample"}, score.answered(2));
+      fmt::print("{}\n", wrapped(line, terminal_columns(STDOUT_FILENO), 0, 0));
     }
     if (!options.quiet && score.answers && score.answers->new_tokens == 0)
       fmt::print(stderr, "note: every answer is empty: the first token of each was one that ends a text\n");

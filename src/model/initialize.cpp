@@ -44,7 +44,6 @@ void load_parts(const char* activity, const std::vector<Weight>& weights, const 
 }  // namespace
 
 void load_weights(const Device& device, WeightStream& stream, const ModelFiles& files, const std::vector<Weight>& weights) {
-  for (const std::string& warning : files.warnings()) fmt::print(stderr, "note: {}\n", warning);
   load_parts("reading weights", weights, [&](const Weight& weight, const WeightPart& part) {
     weight.load(device, stream, part,
                 [&](void* to, DType as, int64_t first, int64_t n) { files.load(part.name, to, as, first, n); });

@@ -203,28 +203,33 @@ bool accepts_value(const OptionRow& row, std::string_view text) {
 
 namespace {
 
-// A number as people also write it, in the form that is read here; `text` itself if it is none of these forms.
+// A number as people also write it, in forms that are read here: what it may mean.
 //   1_000   1,000   0,1   +5   5,   10%   2k   1e-4x   1e3 and 64.0 for a whole number
-std::string plain_number(std::string text, bool whole) {
+std::vector<std::string> plain_numbers(std::string text, bool whole) {
   for (const std::string_view minus : {"\u2212", "\u2013"})
     if (text.starts_with(minus)) text.replace(0, minus.size(), "-");
   text.erase(std::remove_if(text.begin(), text.end(), [](char c) { return c == '_' || c == ' ' || c == '+'; }), text.end());
+  // Commas are of thousands where three digits follow each, else a decimal point.
   const size_t comma = text.find(',');
-  const bool thousands = comma != std::string::npos && comma > 0 && text.find('.') == std::string::npos &&
-                         text.size() % 4 == comma % 4 && text.size() > comma + 3;
-  if (thousands) {
-    text.erase(std::remove(text.begin(), text.end(), ','), text.end());
-  } else if (comma != std::string::npos && comma + 1 < text.size()) {
-    text[comma] = '.';
-  }
+  const bool last = comma == std::string::npos || comma + 1 == text.size();
+  bool thousands = !last && whole;
+  for (size_t at = comma; thousands && at != std::string::npos; at = text.find(',', at + 1))
+    thousands = (text.size() - at) % 4 == 0;
+  if (thousands) text.erase(std::remove(text.begin(), text.end(), ','), text.end());
+  if (!last && !thousands) text[comma] = '.';
   double value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc()) return text;
-  const std::string rest = lower_case(std::string_view(end, static_cast<size_t>(text.data() + text.size() - end)));
-  const double factor = rest == "%" ? 0.01 : rest == "k" ? 1e3 : rest == "m" ? 1e6 : 1;
-  if (factor == 1 && !whole) return std::string(text.data(), static_cast<size_t>(end - text.data()));
-  value *= factor;
-  return whole && value == std::floor(value) ? fmt::format("{:.0f}", value) : fmt::format("{}", value);
+  if (error != std::errc()) return {};
+  const auto written = [&](double factor) {
+    const double number = value * factor;
+    return whole && number == std::floor(number) ? fmt::format("{:.0f}", number) : fmt::format("{}", number);
+  };
+  const std::string unit = lower_case(std::string_view(end, static_cast<size_t>(text.data() + text.size() - end)));
+  if (unit == "%") return {written(0.01)};
+  if (unit == "k") return {written(1e3), written(1024)};
+  if (unit == "m") return {written(1e6), written(1 << 20)};
+  if (whole) return {written(1)};
+  return {std::string(text.data(), static_cast<size_t>(end - text.data()))};
 }
 
 std::string guess(const OptionRow& row, std::string_view text) {
@@ -240,11 +245,13 @@ std::string guess(const OptionRow& row, std::string_view text) {
     for (std::string_view item : items_of(text))
       if (wrong = item; item != kEveryItem && !is_choice(row, canonical(row, item))) break;
   }
-  if (const std::string_view word = nearest(wrong, words); !word.empty()) return std::string(word);
+  if (const std::string_view word = nearest(wrong, words); !word.empty())
+    return std::string(text).replace(static_cast<size_t>(wrong.data() - text.data()), wrong.size(), word);
   const bool whole = std::holds_alternative<int64_t Options::*>(row.member);
   if ((!whole && !std::holds_alternative<double Options::*>(row.member)) || row.size) return "";
-  const std::string number = plain_number(std::string(text), whole);
-  return number != text && accepts_value(row, number) ? number : "";
+  std::vector<std::string> numbers = plain_numbers(std::string(text), whole);
+  std::erase_if(numbers, [&](const std::string& number) { return number == text || !accepts_value(row, number); });
+  return fmt::format("{}", fmt::join(numbers, " or "));
 }
 
 }  // namespace

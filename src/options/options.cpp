@@ -119,6 +119,9 @@ class Parser {
  private:
   void read_command_words() {
     if (arguments_.empty() || arguments_[0].empty() || arguments_[0][0] == '-') return;
+    if (arguments_[0].find('=') != std::string::npos || arguments_[0].starts_with("\u2013") ||
+        arguments_[0].starts_with("\u2014"))
+      not_an_option(arguments_[0]);
     options_.command = read_command(arguments_[next_++]);
     options_.command_named = true;
     if (command_row(options_.command).topic.empty()) return;

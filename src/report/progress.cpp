@@ -71,7 +71,7 @@ void Progress::draw(const ProgressLine& line) {
                     field(2, "ETA {}", Duration{left})};
   if (line.peak_share <= 0) fields[5].size = 0;
 
-  const size_t width = terminal_ ? terminal_columns(output_) : 0;  // 0: any
+  const size_t width = terminal_columns(output_);  // 0: any
   constexpr std::string_view kGap = "  ";
   const auto length = [&] {
     size_t total = 0;

@@ -37,9 +37,9 @@ class Smoothed {
 class Progress {
  public:
   // For steps `first` ... `last`. `output` is an open file; it is not closed. A terminal (takes_escapes) gets a line that is
-  // redrawn at most twenty times a second and fits its width: if it is narrow, fields are left out in a fixed order. Anything
-  // else gets plain lines for the first step, the last step, and about a hundred steps at equal distances. `quiet` shows nothing,
-  // not even notes.
+  // redrawn at most twenty times a second. Anything else gets plain lines for the first step, the last step, and about a hundred
+  // steps at equal distances. Lines fit the width of a terminal: if it is narrow, fields are left out in a fixed order. `quiet`
+  // shows nothing, not even notes.
   Progress(int64_t first, int64_t last, bool quiet, int output = 1);
 
   // The steps start now, not when this object was made. The remaining time is estimated from here.
