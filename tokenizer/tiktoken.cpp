@@ -6,6 +6,7 @@
 
 #include "src/base/check.h"
 #include "src/base/json.h"
+#include "tokenizer/added_vocabulary.h"
 #include "tokenizer/byte_alphabet.h"
 #include "tokenizer/formats.h"
 #include "tokenizer/pipeline.h"
@@ -57,6 +58,29 @@ std::optional<std::string> decode_base64(std::string_view text) {
   return out;
 }
 
+// The special tokens behind the ranks, with the names that tokenizer_config.json declares where it does, and those that it adds.
+void add_special_tokens(int32_t first, const SideFiles& side, PipelineParts& parts) {
+  std::vector<std::string> names;
+  for (int32_t i = 0; i < kSpecialTokens; ++i) names.push_back(special_name(i));
+  for (const Addition& addition : side.additions()) {
+    const int32_t index = addition.token.id - first;
+    if (index < 0 || index >= kSpecialTokens) continue;
+    const auto other = std::find(names.begin(), names.end(), addition.token.content);
+    if (other != names.end()) *other = fmt::format("<|reserved_token_{}|>", first + (other - names.begin()));
+    names[size_t(index)] = addition.token.content;
+  }
+  const auto id_of = [&](std::string_view content) {
+    const auto found = std::find(parts.tokens.begin(), parts.tokens.end(), content);
+    return found == parts.tokens.end() ? std::nullopt : std::optional(int32_t(found - parts.tokens.begin()));
+  };
+  AddedVocabulary added(id_of, first);
+  for (int32_t i = 0; i < kSpecialTokens; ++i)
+    added.add({{.id = first + i, .content = names[size_t(i)], .special = true}, "tokenizer.model"});
+  for (const Addition& addition : side.additions()) added.add(addition);
+  parts.added_tokens = added.take();
+  parts.warnings = added.notes();
+}
+
 std::vector<std::string> read_lines(std::string_view content, const std::string& where) {
   std::vector<std::string> tokens;
   size_t number = 0;
@@ -84,7 +108,7 @@ std::vector<std::string> read_lines(std::string_view content, const std::string&
 
 }  // namespace
 
-std::unique_ptr<Tokenizer> read_tiktoken(std::string_view content, const std::string& where) {
+std::unique_ptr<Tokenizer> read_tiktoken(std::string_view content, const std::string& where, const SideFiles& side) {
   const std::vector<std::string> tokens = read_lines(content, where);
   std::unordered_map<std::string_view, int32_t> ids;
   for (size_t id = 0; id < tokens.size(); ++id) {
@@ -111,9 +135,7 @@ std::unique_ptr<Tokenizer> read_tiktoken(std::string_view content, const std::st
     }
   }
   const auto first_special = int32_t(tokens.size());
-  for (int32_t i = 0; i < kSpecialTokens; ++i) {
-    parts.added_tokens.push_back({.id = first_special + i, .content = special_name(i), .special = true});
-  }
+  add_special_tokens(first_special, side, parts);
   parts.bos = first_special;
   parts.eos = first_special + 1;
   parts.end_ids = {first_special + 1, first_special + 8, first_special + 9};

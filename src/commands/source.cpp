@@ -15,11 +15,25 @@ std::filesystem::path demo_directory() {
   bad_file("the demo model was not found in {} or {}; name a model with --model DIR", here.string(), beside.string());
 }
 
+namespace {
+
+bool has_tokenizer_file(const std::filesystem::path& directory) {
+  return std::filesystem::exists(directory / "tokenizer.json") || std::filesystem::exists(directory / "tokenizer.model");
+}
+
+void print_notes(const Tokenizer& tokenizer) {
+  for (const std::string& warning : tokenizer.warnings()) fmt::print(stderr, "note: {}\n", warning);
+}
+
+}  // namespace
+
 ModelSource open_model(const Options& options, TokenizerNeed need) {
   ModelSource source;
   const bool bare = options.model.empty() && !options.config.empty();
   if (!bare) {
     source.directory = options.model.empty() ? demo_directory() : options.model;
+    if (std::filesystem::is_regular_file(source.directory) && source.directory.stem() == "tokenizer")
+      source.directory.replace_filename("");
     if (!std::filesystem::exists(source.directory))
       bad_file("{}: no such directory; --model takes one with config.json, model.safetensors and a tokenizer",
                source.directory.string());
@@ -28,18 +42,25 @@ ModelSource open_model(const Options& options, TokenizerNeed need) {
   source.config = load_config(source.config_file);
   source.eos = bare ? source.config.eos : load_generation_eos(source.directory, source.config);
   for (const std::string& warning : source.config.warnings) fmt::print(stderr, "note: {}\n", warning);
-  const bool has_tokenizer = !bare && (std::filesystem::exists(source.directory / "tokenizer.json") ||
-                                       std::filesystem::exists(source.directory / "tokenizer.model"));
+  const bool has_tokenizer = !bare && has_tokenizer_file(source.directory);
   if (need == TokenizerNeed::none || (need == TokenizerNeed::wanted && !has_tokenizer)) return source;
   if (bare) fail(kExitUsage, "a tokenizer is needed: name its directory with --model");
   source.tokenizer = Tokenizer::load(source.directory);
-  for (const std::string& warning : source.tokenizer->warnings()) fmt::print(stderr, "note: {}\n", warning);
-  if (source.tokenizer->vocab_size() > source.config.vocab_size)
-    bad_file("{}: the tokenizer has ids up to {}, the model's vocab_size is {}", source.directory.string(),
-             source.tokenizer->vocab_size() - 1, source.config.vocab_size);
+  source.tokenizer->limit_to_model(source.config.vocab_size);
+  print_notes(*source.tokenizer);
   for (const int32_t id : source.tokenizer->end_ids())
     if (std::find(source.eos.begin(), source.eos.end(), id) == source.eos.end()) source.eos.push_back(id);
   return source;
+}
+
+std::unique_ptr<Tokenizer> open_tokenizer(const Options& options) {
+  const std::filesystem::path& path = options.model;
+  const bool alone =
+      std::filesystem::is_regular_file(path) || (has_tokenizer_file(path) && !std::filesystem::exists(path / "config.json"));
+  if (path.empty() || !options.config.empty() || !alone) return open_model(options, TokenizerNeed::required).tokenizer;
+  std::unique_ptr<Tokenizer> tokenizer = Tokenizer::load(path);
+  print_notes(*tokenizer);
+  return tokenizer;
 }
 
 AdapterSource open_adapter(const Options& options, const LlamaConfig& config, const std::filesystem::path& directory) {
