@@ -335,7 +335,9 @@ TEST(TokenizerJson, TruncationAndPaddingAreNoted) {
 TEST(TokenizerJson, OtherJsonSaysWhatItLooksLike) {
   EXPECT_TRUE(says(refusal("tokenizer.json", R"({"tokenizer_class": "LlamaTokenizer"})"), "looks like tokenizer_config.json"));
   EXPECT_TRUE(says(refusal("tokenizer.json", R"({"model_type": "llama"})"), "looks like a model's config.json"));
-  EXPECT_TRUE(says(refusal("vocab.json", R"({"a": 0, "b": 1})"), "looks like a vocab.json"));
+  TemporaryDirectory d;
+  d.write("vocab.json", R"({"a": 0, "b": 1})");
+  EXPECT_TRUE(says(message_of([&] { Tokenizer::load(d / "vocab.json"); }), "looks like a vocab.json"));
   EXPECT_TRUE(says(refusal("tokenizer.json", R"({"version": "1.0"})"), "'model' is missing"));
   EXPECT_TRUE(says(refusal("tokenizer.json", "{}"), "'model' is missing"));
 }
