@@ -69,10 +69,14 @@ void add_special_tokens(int32_t first, const SideFiles& side, PipelineParts& par
     if (other != names.end()) *other = fmt::format("<|reserved_token_{}|>", first + (other - names.begin()));
     names[size_t(index)] = addition.token.content;
   }
-  const auto id_of = [&](std::string_view content) {
-    const auto found = std::find(parts.tokens.begin(), parts.tokens.end(), content);
-    return found == parts.tokens.end() ? std::nullopt : std::optional(int32_t(found - parts.tokens.begin()));
-  };
+  // Of the tokens that are added, those that the ranks have.
+  std::unordered_map<std::string_view, std::optional<int32_t>> ids;
+  for (const std::string& name : names) ids.emplace(name, std::nullopt);
+  for (const Addition& addition : side.additions()) ids.emplace(addition.token.content, std::nullopt);
+  for (int32_t id = 0; id < first; ++id) {
+    if (const auto found = ids.find(parts.tokens[size_t(id)]); found != ids.end()) found->second = id;
+  }
+  const auto id_of = [&](std::string_view content) { return ids.at(content); };
   AddedVocabulary added(id_of, first);
   for (int32_t i = 0; i < kSpecialTokens; ++i)
     added.add({{.id = first + i, .content = names[size_t(i)], .special = true}, "tokenizer.model"});

@@ -107,9 +107,9 @@ def json_directories(lines, data):
 
 
 def tiktoken_directory():
-    """(name, files) beside Llama 3's ranks: all special tokens are declared, one under another name."""
+    """(name, files) beside Llama 3's ranks: the special tokens, one under another name. transformers makes every added token special here."""
     specials = [flags("<renamed>" if i == 5 else files.llama3_special(i), special=True) for i in range(256)]
-    return "llama 3 ranks", {"tokenizer_config.json": {**FAST, "bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>", **decoder(128000, *specials, *TOOLS)}}
+    return "llama 3 ranks", {"tokenizer_config.json": {**FAST, "bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>", **decoder(128000, *specials, flags("<pad>", special=True))}}
 
 
 def model_directories(data):
@@ -167,6 +167,7 @@ parser.add_argument("--data", default="../shared/data")
 parser.add_argument("--strings", type=int, default=2000)
 parser.add_argument("--seed", type=int, default=1)
 parser.add_argument("--only", default="")
+parser.add_argument("--more", nargs="*", default=[], help="directories of real tokenizers")
 options = parser.parse_args()
 transformers.logging.set_verbosity_error()
 program = Program(options.program)
@@ -218,6 +219,14 @@ with tempfile.TemporaryDirectory() as root:
         directory = write(root, name, contents, os.path.join(options.data, "llama3-tokenizer.model"))
         tokenizer = AutoTokenizer.from_pretrained(directory)
         compare(name, directory, tokenizer, fast_encode(tokenizer))
+    for directory in options.more:
+        name = os.path.basename(os.path.normpath(directory))
+        is_json = os.path.exists(os.path.join(directory, "tokenizer.json"))
+        if options.only not in name or (VERSION >= 5 and not is_json):
+            continue
+        tokenizer = AutoTokenizer.from_pretrained(directory, use_fast=is_json)
+        encode = fast_encode(tokenizer) if is_json else slow_encode(tokenizer)
+        compare(name, directory, tokenizer, encode, lambda t: is_json or not any(c in t for c in "\x1c\x1d\x1e\x1f"), names=VERSION >= 5)
     # transformers 5 has no SentencePiece tokenizer, and numbers the merges of runs of spaces by id: 4 is the reference.
     for name, contents, settings in model_directories(options.data) if VERSION == 4 else ():
         if options.only not in name:
