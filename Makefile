@@ -10,8 +10,8 @@ CLANG    := $(findstring clang,$(CXX))
 WARN     := -Wall -Wextra -Werror $(if $(CLANG),-Wno-pass-failed,-Wno-restrict -Wno-stringop-overflow)
 # No fast-math anywhere: what is reordered is reordered in the source.
 CXXFLAGS = -std=c++20 $(OPT) -fopenmp $(WARN) -I. -MMD -MP $(EXTRA)
-LIBS     := -ldnnl -lfmt -lxxhash -lpthread
-PACKAGES := g++ libdnnl-dev libfmt-dev nlohmann-json3-dev libxxhash-dev libgtest-dev libboost-context-dev $(if $(CLANG),clang libomp-dev)
+LIBS     := -ldnnl -lfmt -lxxhash -lpcre2-8 -lpthread
+PACKAGES := g++ libdnnl-dev libfmt-dev nlohmann-json3-dev libxxhash-dev libpcre2-dev libgtest-dev libboost-context-dev $(if $(CLANG),clang libomp-dev)
 
 # A kernel's .cpp is compiled once for each instruction set; the program picks one at start. The oracle types of the tests
 # (double, complex) need no fast instructions: the base objects hold them. -ffp-contract=fast: fma, where the instruction set has it.

@@ -10,8 +10,10 @@ void RopeTable<Float>::cpu() const {
   for (int p = 0; p < P; p++) {
     for (int i = 0; i < half_d; i++) {
       const float angle = static_cast<float>(p) * inv_freq[i];  // rounded to float, as in the reference implementation
-      cos[static_cast<size_t>(p) * half_d + i] = static_cast<acc_t<Float>>(std::cos(static_cast<double>(angle)));
-      sin[static_cast<size_t>(p) * half_d + i] = static_cast<acc_t<Float>>(std::sin(static_cast<double>(angle)));
+      cos[static_cast<size_t>(p) * half_d + i] =
+          static_cast<acc_t<Float>>(std::cos(static_cast<double>(angle))) * acc_t<Float>(scale);
+      sin[static_cast<size_t>(p) * half_d + i] =
+          static_cast<acc_t<Float>>(std::sin(static_cast<double>(angle))) * acc_t<Float>(scale);
     }
   }
 }

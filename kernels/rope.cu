@@ -41,8 +41,8 @@ __global__ void __launch_bounds__(kThreads) rope_table_kernel(const __grid_const
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (i >= static_cast<int64_t>(op.P) * half_d) return;
   const float angle = __fmul_rn(static_cast<float>(i / half_d), op.inv_freq[i % half_d]);
-  op.cos[i] = static_cast<float>(::cos(static_cast<double>(angle)));
-  op.sin[i] = static_cast<float>(::sin(static_cast<double>(angle)));
+  op.cos[i] = static_cast<float>(::cos(static_cast<double>(angle))) * op.scale;
+  op.sin[i] = static_cast<float>(::sin(static_cast<double>(angle))) * op.scale;
 }
 
 }  // namespace

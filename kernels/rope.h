@@ -1,6 +1,6 @@
 // Rotary position embedding (Su et al. 2021) with half-split pairing ("rotate_half"): dimension i is rotated with i + D/2.
 //
-// Table:     angle[p,i] = p · inv_freq[i] in float; cos and sin are computed in double
+// Table:     angle[p,i] = p · inv_freq[i] in float; cos and sin are computed in double, rounded, and multiplied by `scale`
 // Forward:   y[i]       = x[i]·cos - x[i+D/2]·sin          in place, every head of q and k, one rounding
 //            y[i+D/2]   = x[i+D/2]·cos + x[i]·sin
 // Backward:  the transposed rotation, which is the same with -sin. In place; nothing is saved.
@@ -18,6 +18,7 @@ struct RopeTable {
   acc_t<Float>* sin;      // (P, D/2)
   const float* inv_freq;  // (D/2)
   int P, D;               // positions 0 … P-1
+  float scale = 1;        // other than 1 in YaRN and LongRoPE, where scores grow by its square
   void check() const { TLL_CHECK(cos && sin && inv_freq && P > 0 && D > 0 && D % 2 == 0, "P {} D {}", P, D); }
   Cost cost() const { return {1.0 * P * D * sizeof(acc_t<Float>), 1.0 * P * D}; }
   template <Isa>

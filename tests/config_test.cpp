@@ -87,7 +87,7 @@ TEST(Config, RopePrecedence) {
     EXPECT_TRUE(says(refusal({{"rope_parameters", incomplete}}), key));
   }
   EXPECT_TRUE(says(refusal({{"rope_scaling", {{"type", "linear"}}}}), "factor"));
-  for (const char* type : {"yarn", "dynamic", "longrope", "su", "none", ""})
+  for (const char* type : {"su", "proportional", "mrope", "none", ""})
     EXPECT_TRUE(
         says(refusal({{"rope_scaling", {{"rope_type", type}, {"factor", 2}}}}), "rope type \"" + std::string(type) + "\""));
   EXPECT_NE(refusal({{"rope_scaling", "linear"}}), "");
@@ -97,13 +97,10 @@ TEST(Config, RopePrecedence) {
 }
 
 TEST(Config, RefusesOtherModelsAndOtherMathematicsByName) {
-  for (const char* type : {"mistral", "qwen2", "phi3", "gpt2", ""})
+  for (const char* type : {"mistral", "qwen2", "phi3", "gpt2"})
     EXPECT_TRUE(says(refusal({{"model_type", type}}), "model_type")) << type;
-  EXPECT_NE(refusal({{"model_type", nullptr}}), "");
-  EXPECT_TRUE(says(refusal({{"architectures", {"LlamaForSequenceClassification"}}}), "LlamaForSequenceClassification"));
   EXPECT_TRUE(says(refusal({{"hidden_act", "gelu"}}), "gelu"));
-  const Json others = {{"quantization_config", {{"load_in_4bit", true}}},
-                       {"partial_rotary_factor", 0.75},
+  const Json others = {{"partial_rotary_factor", 0.75},
                        {"attn_logit_softcapping", 50.0},
                        {"final_logit_softcapping", 30.0},
                        {"attention_multiplier", 0.01},
@@ -120,6 +117,46 @@ TEST(Config, RefusesOtherModelsAndOtherMathematicsByName) {
   EXPECT_EQ(
       refusal({{"partial_rotary_factor", 1.0}, {"use_qk_norm", false}, {"embedding_multiplier", 1}, {"rope_interleaved", false}}),
       "");
+}
+
+// transformers goes by model_type.
+TEST(Config, TheClassMayBeSpeltInAnyWay) {
+  for (const Json& classes : {Json{"LlamaForCausalLM"}, Json{"LLaMAForCausalLM"}, Json{"LlamaModel"},
+                              Json{"LlamaForSequenceClassification"}, Json::array(), Json(nullptr), Json::array({nullptr})})
+    EXPECT_TRUE(parse(with({{"architectures", classes}})).warnings.empty()) << classes;
+  const std::vector<std::string> warnings = parse(with({{"architectures", {"YiForCausalLM"}}})).warnings;
+  ASSERT_EQ(warnings.size(), 1u);
+  EXPECT_TRUE(says(warnings[0], "read as LlamaForCausalLM"));
+  EXPECT_NE(refusal({{"architectures", "LlamaForCausalLM"}}), "");
+  // Without a model_type the class says it.
+  EXPECT_TRUE(parse(with({{"model_type", nullptr}})).warnings.empty());
+  EXPECT_TRUE(says(refusal({{"model_type", nullptr}, {"architectures", {"MistralForCausalLM"}}}), "model_type"));
+  EXPECT_TRUE(says(refusal({{"model_type", nullptr}, {"architectures", nullptr}}), "found nothing"));
+  for (const char* act : {"silu", "swish", "SiLU"}) EXPECT_EQ(refusal({{"hidden_act", act}}), "");
+}
+
+TEST(Config, IntegersMayBeWrittenAsFloats) {
+  const LlamaConfig c = parse(with({{"hidden_size", 48.0}, {"vocab_size", 1e2}, {"head_dim", 8.0}}));
+  EXPECT_EQ(c.hidden, 48);
+  EXPECT_EQ(c.vocab_size, 100);
+  EXPECT_EQ(c.head_dim, 8);
+}
+
+TEST(Config, QuantisedModelsAreRefusedByTheirMethod) {
+  const auto with_config = [](const Json& quantised) { return refusal({{"quantization_config", quantised}}); };
+  for (const char* method : {"gptq", "awq", "fp8", "compressed-tensors", "bitsandbytes"})
+    EXPECT_TRUE(says(with_config({{"quant_method", method}, {"bits", 4}}), "quantised (\"" + std::string(method) + "\")"));
+  EXPECT_TRUE(says(with_config({{"load_in_4bit", true}}), "bitsandbytes"));
+  EXPECT_TRUE(says(with_config({{"bits", 4}}), "whose weights are quantised; expected"));
+  EXPECT_TRUE(says(with_config("fp8"), "expected an object"));
+  EXPECT_EQ(with_config(nullptr), "");
+}
+
+TEST(Config, MisspeltKeysAreRefused) {
+  EXPECT_TRUE(says(refusal({{"tie_word_embedding", true}}), "\"tie_word_embeddings\" is meant"));
+  EXPECT_TRUE(says(refusal({{"rope-theta", 500000}}), "\"rope_theta\" is meant"));
+  EXPECT_TRUE(
+      says(refusal({{"rope_scaling", {{"rope_type", "yarn"}, {"factor", 2}, {"betafast", 3}}}}), "\"beta_fast\" is meant"));
 }
 
 TEST(Config, WarnsOfUnknownKeysOnly) {
@@ -140,8 +177,8 @@ TEST(Config, WarnsOfUnknownKeysOnly) {
 TEST(Config, TypesAreStrict) {
   for (const char* key : {"vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
                           "num_key_value_heads", "head_dim", "max_position_embeddings"})
-    for (const Json& value : {Json(48.0), Json("48"), Json(0), Json(-48), Json(true), Json::array({48}), Json(2147483648),
-                              Json(UINT64_MAX), Json(UINT64_MAX - 47)})
+    for (const Json& value : {Json(48.5), Json(1e300), Json("48"), Json(0), Json(-48), Json(true), Json::array({48}),
+                              Json(2147483648), Json(UINT64_MAX), Json(UINT64_MAX - 47)})
       EXPECT_TRUE(says(refusal({{key, value}}), "\"" + std::string(key) + "\"")) << key << " " << value;
   for (const char* key : {"vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"}) {
     Json without = kSmall;
@@ -177,7 +214,8 @@ TEST(Config, TokenIds) {
   EXPECT_EQ(outside.pad, std::nullopt);
   EXPECT_EQ(outside.warnings.size(), 1u);
   EXPECT_NE(refusal({{"bos_token_id", {1, 2}}}), "");
-  for (const Json& value : {Json("2"), Json(2.0), Json(-2), Json::array({true})})
+  EXPECT_EQ(parse(with({{"eos_token_id", {2.0, 3}}})).eos, (std::vector<int32_t>{2, 3}));
+  for (const Json& value : {Json("2"), Json(2.5), Json(-2), Json::array({true})})
     EXPECT_NE(refusal({{"eos_token_id", value}}), "") << value;
 }
 
@@ -197,7 +235,7 @@ TEST(Config, GenerationEosIsMerged) {
 LlamaConfig rope_config(int32_t head_dim, double theta, RopeType type, double factor) {
   LlamaConfig c;
   c.head_dim = head_dim;
-  c.rope = {type, theta, factor, 1, 4, 8192};
+  c.rope.type = type, c.rope.theta = theta, c.rope.factor = factor;
   return c;
 }
 
@@ -226,6 +264,140 @@ TEST(RopeFrequencies, Llama3TestValues) {
         {{29, 0.002166570763503359}, {30, 0.0013718935677611381}, {35, 9.556212353964683e-05}, {63, 3.068925988914511e-07}});
   check(rope_config(128, 5e5, RopeType::llama3, 32), 29, 35,
         {{29, 0.002118406996779608}, {30, 0.001290547928209264}, {35, 2.3890530884911708e-05}, {63, 7.672314972286278e-08}});
+}
+
+// Of transformers 5.24, LlamaRotaryEmbedding.
+TEST(RopeFrequencies, YarnDynamicAndLongropeEqualTransformers) {
+  struct Case {
+    int32_t head_dim, max_positions;
+    double theta;
+    const char* rope;
+    std::vector<std::pair<size_t, double>> frequencies;
+    double scale;
+  };
+  const Case cases[] = {
+      {64,
+       131072,
+       5e5,
+       R"({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768})",
+       {{0, 1},
+        {8, 0.03760603070259094},
+        {14, 0.0026762052439153194},
+        {16, 0.0009428090415894985},
+        {19, 0.0001721968874335289},
+        {31, 7.5346451922087e-07}},
+       1.138629436111989},
+      {64,
+       131072,
+       5e5,
+       R"({"type": "yarn", "factor": null, "original_max_position_embeddings": 4096, "beta_fast": 16,
+        "beta_slow": 2, "truncate": false})",
+       {{0, 1},
+        {8, 0.03760603070259094},
+        {14, 0.00016874197172001004},
+        {16, 4.4194170186528936e-05},
+        {19, 1.291476746700937e-05},
+        {31, 9.418306490260875e-08}},
+       1.3465735902799727},
+      {16,
+       2048,
+       1e4,
+       R"({"rope_type": "yarn", "factor": 8, "original_max_position_embeddings": 256, "mscale": 0.707,
+        "mscale_all_dim": 1.2})",
+       {{0, 1}, {2, 0.05625000223517418}, {4, 0.0012499999720603228}, {7, 3.9528473280370235e-05}},
+       0.9179561730379721},
+      {16,
+       2048,
+       1e4,
+       R"({"rope_type": "yarn", "factor": 8, "attention_factor": 1.5})",
+       {{0, 1}, {2, 0.10000000149011612}, {4, 0.005624999757856131}, {7, 3.9528473280370235e-05}},
+       1.5},
+      {16, 2048, 1e4, R"({"rope_type": "yarn", "factor": 0.5})", {{0, 1}}, 1},
+      {16,
+       2048,
+       1e4,
+       R"({"rope_type": "dynamic", "factor": 2.3})",
+       {{0, 1}, {2, 0.10000000149011612}, {4, 0.009999999776482582}, {7, 0.0003162277862429619}},
+       1},
+      {8,
+       512,
+       1e4,
+       R"({"rope_type": "longrope", "short_factor": [1, 1.5, 2, 3], "long_factor": [2, 3, 4, 5],
+        "original_max_position_embeddings": 128})",
+       {{0, 1}, {1, 0.06666667014360428}, {2, 0.004999999888241291}, {3, 0.00033333332976326346}},
+       1.1338934190276817},
+      {8,
+       512,
+       1e4,
+       R"({"rope_type": "longrope", "short_factor": [1, 1.5, 2, 3], "long_factor": [2, 3, 4, 5],
+        "original_max_position_embeddings": 128, "factor": 2})",
+       {{0, 1}},
+       1.0690449676496976},
+      {8, 512, 1e4, R"({"rope_type": "longrope", "short_factor": [1, 1, 1, 1], "long_factor": [2, 3, 4, 5]})", {{0, 1}}, 1},
+  };
+  for (const Case& x : cases) {
+    Json rope = Json::parse(x.rope);
+    rope["rope_theta"] = x.theta;
+    const LlamaConfig c =
+        parse(with({{"head_dim", x.head_dim}, {"max_position_embeddings", x.max_positions}, {"rope_scaling", rope}}));
+    EXPECT_TRUE(c.warnings.empty());
+    const std::vector<float> f = rope_inverse_frequencies(c);
+    for (const auto& [i, value] : x.frequencies) EXPECT_NEAR(f[i] / value, 1, 4e-7) << x.rope << i;
+    EXPECT_EQ(rope_attention_scale(c), static_cast<float>(x.scale)) << x.rope;
+  }
+}
+
+TEST(RopeFrequencies, OtherLengthsAreRefusedWhereFrequenciesDependOnThem) {
+  const Json dynamic = {{"rope_type", "dynamic"}, {"factor", 2}};
+  const Json longrope = {{"rope_type", "longrope"},
+                         {"short_factor", {1, 1, 1, 1}},
+                         {"long_factor", {2, 2, 2, 2}},
+                         {"original_max_position_embeddings", 128}};
+  const Json sizes = {{"head_dim", 8}, {"max_position_embeddings", 512}};
+  for (const auto& [rope, longest] : {std::pair(dynamic, 512), std::pair(longrope, 128)}) {
+    Json changes = sizes;
+    changes["rope_scaling"] = rope;
+    const LlamaConfig c = parse(with(changes));
+    check_rope_length(c, longest);
+    EXPECT_TRUE(says(refusal_of([&, most = longest] { check_rope_length(c, most + 1); }, kExitUsage),
+                     fmt::format("lower --seq-len to {}", longest)));
+  }
+  check_rope_length(parse(kSmall), 1 << 30);
+}
+
+TEST(Config, RopeTypesAreChecked) {
+  const auto rope = [](const Json& object, const Json& more = Json::object()) {
+    Json changes = {{"head_dim", 8}, {"rope_scaling", object}};
+    changes.update(more);
+    return refusal(changes);
+  };
+  const Json longrope = {{"rope_type", "longrope"}, {"short_factor", {1, 1, 1, 1}}, {"long_factor", {2, 2, 2, 2}}};
+  EXPECT_EQ(rope(longrope), "");
+  for (const char* key : {"short_factor", "long_factor"}) {
+    Json other = longrope;
+    other[key] = {1, 1, 1};
+    EXPECT_TRUE(says(rope(other), "short_factor")) << key;
+    other[key] = {1, 1, 1, 0};
+    EXPECT_TRUE(says(rope(other), "numbers above 0"));
+    other[key] = 1;
+    EXPECT_TRUE(says(rope(other), "a list of numbers"));
+    other.erase(key);
+    EXPECT_TRUE(says(rope(other), "\"" + std::string(key) + "\" is missing"));
+  }
+  EXPECT_TRUE(says(rope(longrope, {{"head_dim", 16}}), "have 4 numbers; heads of 16 values need 8"));
+  EXPECT_TRUE(says(rope(longrope, {{"max_position_embeddings", 1}}), "must be above 1"));
+  for (const char* type : {"linear", "dynamic", "yarn"}) EXPECT_TRUE(says(rope({{"rope_type", type}}), "\"factor\" is missing"));
+  EXPECT_TRUE(says(rope({{"rope_type", "dynamic"}, {"factor", 2}}, {{"head_dim", 2}}), "head_dim above 2"));
+  EXPECT_TRUE(says(rope({{"rope_type", "yarn"}, {"factor", 2}, {"rope_theta", 1}}), "above 1"));
+  EXPECT_TRUE(says(rope({{"rope_type", "yarn"}, {"factor", 2}, {"truncate", 1}}), "true or false"));
+  EXPECT_TRUE(says(rope({{"rope_type", "su"}}), "these are: default, linear, dynamic, yarn, llama3, longrope"));
+  // transformers 5 takes the outer one, transformers 4 the inner one.
+  const Json yarn = {{"rope_type", "yarn"}, {"factor", 2}, {"original_max_position_embeddings", 64}};
+  EXPECT_TRUE(says(rope(yarn, {{"original_max_position_embeddings", 32}}), "disagree"));
+  EXPECT_EQ(rope(yarn, {{"original_max_position_embeddings", 64}}), "");
+  EXPECT_EQ(parse(with({{"rope_scaling", {{"rope_type", "yarn"}, {"factor", 2}}}, {"original_max_position_embeddings", 32}}))
+                .rope.original_max,
+            32);
 }
 
 TEST(RopeFrequencies, PlainAndLinear) {

@@ -140,22 +140,23 @@ OpCase rope(Random& random, int N, int heads, int D, int gap, int positions) {
   return c;
 }
 
-OpCase rope_table(int P, int D) {
+OpCase rope_table(int P, int D, float scale) {
   OpCase c{.op = "rope_table", .shape = fmt::format("P {} D {}", P, D)};
+  if (scale != 1) c.shape += fmt::format(" scale {}", scale);
   std::vector<double> frequencies;
   for (int i = 0; i < D / 2; i++) frequencies.push_back(std::pow(10000.0, -2.0 * i / D));
   c.tensors = {{.name = "inv_freq", .role = Role::constant, .kind = Kind::always_f32, .width = D / 2, .values = frequencies},
                {.name = "cos", .role = Role::output, .kind = Kind::acc, .rows = P, .width = D / 2},
                {.name = "sin", .role = Role::output, .kind = Kind::acc, .rows = P, .width = D / 2}};
-  c.forward = typed([=]<class F>(F, Tensors& t) { t.run(RopeTable<F>{t["cos"], t["sin"], t["inv_freq"], P, D}); });
+  c.forward = typed([=]<class F>(F, Tensors& t) { t.run(RopeTable<F>{t["cos"], t["sin"], t["inv_freq"], P, D, scale}); });
   c.reference = [=](const Values& in, Reference& r) {
     for (int p = 0; p < P; p++)
       for (int i = 0; i < D / 2; i++) {
         const float angle = static_cast<float>(p) * static_cast<float>(in.at("inv_freq")[i]);  // in float, by definition
-        r.value["cos"].push_back(std::cos(static_cast<double>(angle)));
-        r.value["sin"].push_back(std::sin(static_cast<double>(angle)));
+        r.value["cos"].push_back(std::cos(static_cast<double>(angle)) * double(scale));
+        r.value["sin"].push_back(std::sin(static_cast<double>(angle)) * double(scale));
       }
-    r.tolerance["cos"] = r.tolerance["sin"] = {1, 0};
+    r.tolerance["cos"] = r.tolerance["sin"] = {scale == 1 ? 1.0 : 2.0, 0};  // a rounding, and a product
   };
   return c;
 }
@@ -305,7 +306,7 @@ void add_model_cases(std::vector<OpCase>& cases, Random& random) {
   for (int i = 0; i < 4; i++) add(cases, {rmsnorm(odd(), odd(), i % 2 == 0, 1)});
   add(cases, {rope(random, 0, 1, 2, 0), rope(random, 1, 1, 2, 0), rope(random, 7, 3, 64, 64), rope(random, 5, 2, 20, 3)});
   for (int i = 0; i < 3; i++) add(cases, {rope(random, odd(), between(random, 1, 5), 2 * odd(), between(random, 0, 9))});
-  add(cases, {rope_table(1, 2), rope_table(700, 12), rope_table(33, 64)});
+  add(cases, {rope_table(1, 2), rope_table(700, 12), rope_table(33, 64), rope_table(33, 12, 1.25f)});
   add(cases, {swiglu(0, 3, 1), swiglu(1, 1, 1), swiglu(3, 67, 1), swiglu(3, 128, 2)});
   add(cases, {swiglu(5, 131, 60)});  // gates far beyond where the sigmoid is 0 or 1
   for (int i = 0; i < 3; i++) add(cases, {swiglu(odd(), odd(), 2)});

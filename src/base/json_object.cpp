@@ -12,8 +12,14 @@ namespace tll {
 
 namespace {
 
-// The value of an integer of at most 64 bits; nothing for other values.
+// The value of an integer of at most 64 bits, also if it is written as 64.0; nothing for other values.
 std::optional<int64_t> as_integer(const Json& value) {
+  constexpr double kMost = 9007199254740992.0;  // 2^53: a double holds every integer up to here
+  if (value.is_number_float()) {
+    const double number = value.get<double>();
+    const bool whole = number == std::floor(number) && std::abs(number) <= kMost;
+    return whole ? std::optional(static_cast<int64_t>(number)) : std::nullopt;
+  }
   if (value.is_number_unsigned() && value.get<uint64_t>() > uint64_t(std::numeric_limits<int64_t>::max())) return std::nullopt;
   return value.is_number_integer() ? std::optional(value.get<int64_t>()) : std::nullopt;
 }
@@ -151,6 +157,20 @@ double JsonObject::number(const char* key, double absent, double above, double a
   if (!(number > above && number <= at_most))
     wrong(key, fmt::format("a number above {:g} and at most {:g}", above, at_most), value ? *value : Json());
   return number;
+}
+
+std::vector<double> JsonObject::numbers(const char* key, double above, double at_most) {
+  std::vector<double> found;
+  const Json* value = find(key);
+  if (!value) return found;
+  if (!value->is_array()) wrong(key, "a list of numbers", *value);
+  for (const Json& item : *value) {
+    const double number = item.is_number() ? item.get<double>() : NAN;
+    if (!(number > above && number <= at_most))
+      wrong(key, fmt::format("numbers above {:g} and at most {:g}", above, at_most), item);
+    found.push_back(number);
+  }
+  return found;
 }
 
 bool JsonObject::flag(const char* key) {

@@ -59,13 +59,14 @@ class JsonObject {
   const std::string& where() const { return where_; }
   [[noreturn]] void wrong(const char* key, std::string_view expected, const Json& found) const;
 
-  int32_t size(const char* key, std::optional<int32_t> absent = {});  // 1 … 2^31-1
+  int32_t size(const char* key, std::optional<int32_t> absent = {});  // 1 … 2^31-1; 48.0 is 48
   double number(const char* key, double absent, double above, double at_most);
-  bool flag(const char* key);                         // absent: false
-  std::string text(const char* key);                  // absent: ""
+  std::vector<double> numbers(const char* key, double above, double at_most);  // a list; absent: none
+  bool flag(const char* key);                                                  // absent: false
+  std::string text(const char* key);                                           // absent: ""
   std::vector<std::string> strings(const char* key);  // absent: none; one string stands for a list of one
 
-  // Integers of at least `least`, which are `expected`; one stands for a list of one. 48.0 and "48" are no integers.
+  // Integers of at least `least`, which are `expected`; one stands for a list of one. "48" is no integer.
   std::vector<int64_t> integers(const char* key, int64_t least, std::string_view expected);
 
   // Error if one of the keys is there and not switched off.

@@ -6,6 +6,7 @@
 #include "src/base/units.h"
 #include "src/files/model_files.h"
 #include "src/model/initialize.h"
+#include "src/model/rope_frequencies.h"
 #include "src/report/memory_probe.h"
 
 namespace tll {
@@ -48,6 +49,7 @@ Session<Float>::Session(const Options& o, const LlamaConfig& config, std::vector
   if (device.kind == DeviceKind::cuda && config.head_dim > kLargestHead)
     fail(kExitUsage, "the model's heads have {} values, and on CUDA they have at most {}; use --device cpu", config.head_dim,
          kLargestHead);
+  check_rope_length(config, needs.positions);
   if (needs.sequences > 0) generator.emplace(model, needs.sequences, static_cast<int>(needs.positions));
   place();
 }
@@ -61,6 +63,32 @@ void Session<Float>::place() {
   trainer.place(arena, beside, needs_.training);
   if (generator) generator->place(arena, beside);
   if (beside) weight_stream.place(staging);
+}
+
+template <class Float>
+void Session<Float>::load_base(const ModelSource& source, const AdapterSource& adapter) {
+  ModelFiles files(source.directory, source.config);
+  print_notes(files.warnings());
+  if (adapter.loaded)
+    for (const BaseTensor& tensor : adapter.loaded->base_tensors) {
+      const std::string file = adapter.loaded->file->path().string();
+      const bool tied = source.config.tie_embeddings && tensor.name == "lm_head.weight";
+      if (!files.replace(tied ? "model.embed_tokens.weight" : tensor.name, *adapter.loaded->file, *tensor.info)) continue;
+      if (tensor.only_equal)
+        bad_file(
+            "{}: {} differs from the base model's, where embedding and head are one tensor (tie_word_embeddings); "
+            "modules_to_save "
+            "of tied tensors is not implemented; merge the adapter into the model with PEFT",
+            file, tensor.name);
+      if (needs_.training)
+        bad_file(
+            "{}: {} differs from the base model's, and would be lost in the adapter that is trained; merge it into the model "
+            "with "
+            "PEFT, and train on that",
+            file, tensor.name);
+      fmt::print(stderr, "note: {}: {} is used in place of the base model's\n", file, tensor.name);
+    }
+  load_weights(device, weight_stream, files, model.weights());
 }
 
 template <class Float>
@@ -95,7 +123,7 @@ void Session<Float>::start(const ModelSource& source, const AdapterSource& adapt
   if (options.init == InitOption::kRandom || source.directory.empty())
     initialize_weights(device, weight_stream, model.weights(), seed);
   else
-    load_weights(device, weight_stream, ModelFiles(source.directory, source.config), model.weights());
+    load_base(source, adapter);
   const TrainedRange<Float>& trained = model.trained();
   if (!model.options().train_all && trained.count > 0) {
     if (adapter.loaded)

@@ -59,6 +59,7 @@ class Session : public SessionBase {
 
  private:
   void place();
+  void load_base(const ModelSource& source, const AdapterSource& adapter);
   SessionNeeds needs_;
 };
 

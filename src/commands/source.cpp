@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "src/base/check.h"
+#include "src/files/find_files.h"
+#include "src/train/checkpoint.h"
 
 namespace tll {
 
@@ -15,14 +17,14 @@ std::filesystem::path demo_directory() {
   bad_file("the demo model was not found in {} or {}; name a model with --model DIR", here.string(), beside.string());
 }
 
+void print_notes(const std::vector<std::string>& notes) {
+  for (const std::string& note : notes) fmt::print(stderr, "note: {}\n", note);
+}
+
 namespace {
 
 bool has_tokenizer_file(const std::filesystem::path& directory) {
   return std::filesystem::exists(directory / "tokenizer.json") || std::filesystem::exists(directory / "tokenizer.model");
-}
-
-void print_notes(const Tokenizer& tokenizer) {
-  for (const std::string& warning : tokenizer.warnings()) fmt::print(stderr, "note: {}\n", warning);
 }
 
 }  // namespace
@@ -32,22 +34,22 @@ ModelSource open_model(const Options& options, TokenizerNeed need) {
   const bool bare = options.model.empty() && !options.config.empty();
   if (!bare) {
     source.directory = options.model.empty() ? demo_directory() : options.model;
+    // A tokenizer's file stands for the directory that it is in.
     if (std::filesystem::is_regular_file(source.directory) && source.directory.stem() == "tokenizer")
-      source.directory.replace_filename("");
-    if (!std::filesystem::exists(source.directory))
-      bad_file("{}: no such directory; --model takes one with config.json, model.safetensors and a tokenizer",
-               source.directory.string());
+      source.directory = source.directory.has_parent_path() ? source.directory.parent_path() : ".";
+    // With a config.json of its own, the directory need not have one.
+    if (options.config.empty()) source.directory = find_model(source.directory);
   }
   source.config_file = options.config.empty() ? source.directory / "config.json" : options.config;
   source.config = load_config(source.config_file);
   source.eos = bare ? source.config.eos : load_generation_eos(source.directory, source.config);
-  for (const std::string& warning : source.config.warnings) fmt::print(stderr, "note: {}\n", warning);
+  print_notes(source.config.warnings);
   const bool has_tokenizer = !bare && has_tokenizer_file(source.directory);
   if (need == TokenizerNeed::none || (need == TokenizerNeed::wanted && !has_tokenizer)) return source;
   if (bare) fail(kExitUsage, "a tokenizer is needed: name its directory with --model");
   source.tokenizer = Tokenizer::load(source.directory);
   source.tokenizer->limit_to_model(source.config.vocab_size);
-  print_notes(*source.tokenizer);
+  print_notes(source.tokenizer->warnings());
   for (const int32_t id : source.tokenizer->end_ids())
     if (std::find(source.eos.begin(), source.eos.end(), id) == source.eos.end()) source.eos.push_back(id);
   return source;
@@ -59,14 +61,20 @@ std::unique_ptr<Tokenizer> open_tokenizer(const Options& options) {
       std::filesystem::is_regular_file(path) || (has_tokenizer_file(path) && !std::filesystem::exists(path / "config.json"));
   if (path.empty() || !options.config.empty() || !alone) return open_model(options, TokenizerNeed::required).tokenizer;
   std::unique_ptr<Tokenizer> tokenizer = Tokenizer::load(path);
-  print_notes(*tokenizer);
+  print_notes(tokenizer->warnings());
   return tokenizer;
 }
 
 AdapterSource open_adapter(const Options& options, const LlamaConfig& config, const std::filesystem::path& directory) {
   AdapterSource source;
   if (!directory.empty()) {
+    const auto checkpoint = newest_checkpoint(directory);
+    if (checkpoint && !std::filesystem::exists(directory / "adapter_config.json"))
+      bad_file(
+          "{}: there is no adapter, since its run did not end; finish the run with --resume, or give its newest checkpoint: {}",
+          directory.string(), checkpoint->string());
     source.loaded = read_adapter(directory, config);
+    print_notes(source.loaded->warnings);
     for (const AdapterModule& m : source.loaded->modules) source.targets.push_back({m.module, m.rank, m.scale});
     return source;
   }

@@ -13,6 +13,9 @@
 
 namespace tll {
 
+// On standard error, one line each.
+void print_notes(const std::vector<std::string>& notes);
+
 // The model that the options name; the demo model if they name none.
 struct ModelSource {
   std::filesystem::path directory;  // empty: there is only a config.json
@@ -35,7 +38,7 @@ struct AdapterSource {
   std::optional<Adapter> loaded;
   std::vector<LoraTarget> targets;
 };
-// The adapter in this directory, or, where it is empty, a fresh one as the options describe it.
+// The adapter in this directory, or, where it is empty, a fresh one as the options describe it. Prints what it warns of.
 AdapterSource open_adapter(const Options& options, const LlamaConfig& config, const std::filesystem::path& directory);
 // The adapter that --adapter names, or none at all: unlike in training, there is no fresh one.
 AdapterSource open_named_adapter(const Options& options, const LlamaConfig& config);

@@ -7,6 +7,7 @@
 
 #include "src/base/check.h"
 #include "src/base/json.h"
+#include "src/files/find_files.h"
 #include "src/files/model_files.h"
 #include "src/files/module_pattern.h"
 #include "src/files/safetensors.h"
@@ -31,6 +32,11 @@ class PatternTable {
         bad_file("{}: more than {} regular expressions in a rank or alpha pattern", where, kMaxRegexes);
     }
   }
+  // Whether any pattern that matches the module has this value: in another order of the file it would be the first.
+  bool has(const std::string& module, double value) const {
+    return std::any_of(entries_.begin(), entries_.end(),
+                       [&](const auto& entry) { return entry.second == value && entry.first.matches(module); });
+  }
   double value(const std::string& module) const {
     for (const auto& [suffix, value] : entries_) {
       if (suffix.matches(module)) return value;
@@ -48,28 +54,39 @@ struct Pair {
   const TensorInfo *a = nullptr, *b = nullptr;
 };
 
-// Sorts the tensors of the file by module, named by its index. Only A and B of linear layers are accepted. PEFT may add copies of
-// the embedding and the head: these cause a warning, anything else is an error.
-std::map<size_t, Pair> sort_tensors(const SafetensorsFile& file, const std::vector<Module>& modules,
-                                    std::vector<std::string>& warnings) {
+using Index = std::unordered_map<std::string, size_t>;
+
+// A tensor of the base model that PEFT loads from the adapter's file, by its name there without the prefix; empty: it is none.
+// `.base_layer` is where PEFT keeps the weight of an adapted module.
+std::string base_tensor_name(std::string rest, const std::set<std::string>& base, const Index& index_of) {
+  if (const size_t at = rest.rfind(".base_layer."); at != std::string::npos)
+    rest.erase(at, std::string_view(".base_layer").size());
+  else if (const size_t dot = rest.rfind('.'); dot != std::string::npos && index_of.contains(rest.substr(0, dot)))
+    return "";  // the weight of an adaptable module, in its own right, is nowhere in PEFT's model
+  return base.contains(rest) ? rest : "";
+}
+
+// Sorts the tensors of the file by module, named by its index.
+std::map<size_t, Pair> sort_tensors(Adapter& adapter, const std::vector<Module>& modules, const LlamaConfig& model) {
+  const SafetensorsFile& file = *adapter.file;
   const std::string where = file.path().string();
-  std::unordered_map<std::string, size_t> index_of;
+  Index index_of;
   for (size_t i = 0; i < modules.size(); i++) index_of.emplace(modules[i].name, i);
+  std::set<std::string> base = {"lm_head.weight"};  // also where it is tied
+  for (const WeightSpec& spec : weight_specs(model)) base.insert(spec.name);
   std::map<size_t, Pair> pairs;
   for (const TensorInfo& tensor : file.tensors()) {
     const std::string name = in_quotes(tensor.name);
     if (!tensor.name.starts_with(kPrefix))
       bad_file("{}: tensor {} does not begin with \"{}\", as PEFT's do", where, name, kPrefix);
     const std::string rest = tensor.name.substr(kPrefix.size());
-    if (rest == "model.embed_tokens.weight" || rest == "lm_head.weight" || rest == "model.embed_tokens.base_layer.weight" ||
-        rest == "lm_head.base_layer.weight") {
-      warnings.push_back(fmt::format("{}: {} is not part of the adapter: not used; the base model's own is", where, name));
+    if (const std::string whole = base_tensor_name(rest, base, index_of); !whole.empty()) {
+      adapter.base_tensors.push_back({whole, &tensor, model.tie_embeddings && !adapter.config.modules_to_save.empty()});
       continue;
     }
-    for (const char* other : {".lora_magnitude_vector", ".lora_embedding_", ".lora_B.bias"}) {
+    for (const char* other : {".lora_magnitude_vector", ".lora_embedding_", ".lora_B.bias"})
       if (rest.find(other) != std::string::npos)
         bad_file("{}: tensor {}: adapters with \"{}\" are not implemented", where, name, other + 1);
-    }
     const auto last = [&](const char* part) { return std::ptrdiff_t(rest.rfind(part)); };  // -1: nowhere
     const size_t at = size_t(std::max<std::ptrdiff_t>({last(".lora_A."), last(".lora_B."), 0}));
     const std::string module = rest.substr(0, at), tail = at ? rest.substr(at + 8) : "";  // "weight" or "default.weight"
@@ -83,6 +100,30 @@ std::map<size_t, Pair> sort_tensors(const SafetensorsFile& file, const std::vect
     slot = &tensor;
   }
   return pairs;
+}
+
+// PEFT loads these over the base model's: shapes must agree, and what modules_to_save names must be there.
+void check_base_tensors(const Adapter& adapter, const LlamaConfig& model, const std::string& config_name) {
+  const std::string where = adapter.file->path().string();
+  std::map<std::string, const TensorInfo*> there;
+  for (const BaseTensor& tensor : adapter.base_tensors) {
+    if (!there.emplace(tensor.name, tensor.info).second) bad_file("{}: two tensors are for {}", where, tensor.name);
+  }
+  for (const WeightSpec& spec : weight_specs(model)) {
+    const std::string module = spec.name.substr(0, spec.name.rfind('.'));
+    const auto names = [&](const std::string& saved) { return module.ends_with(saved); };
+    const auto& saved = adapter.config.modules_to_save;
+    const auto found = there.find(spec.name);
+    if (found == there.end() && std::any_of(saved.begin(), saved.end(), names))
+      bad_file("{}: tensor \"{}{}\" is missing, but modules_to_save of {} names its module", where, kPrefix, spec.name,
+               config_name);
+    const bool tied_head = model.tie_embeddings && spec.name == "model.embed_tokens.weight";
+    for (const auto& tensor : {found, tied_head ? there.find("lm_head.weight") : there.end()})
+      if (tensor != there.end() && tensor->second->shape != spec.shape)
+        bad_file(
+            "{}: tensor {}: expected shape {} of the base model, found {}; give the base model that the adapter was trained on",
+            where, in_quotes(tensor->second->name), shape_text(spec.shape), shape_text(tensor->second->shape));
+  }
 }
 
 std::vector<float> read_floats(const SafetensorsFile& file, const TensorInfo& tensor) {
@@ -106,10 +147,12 @@ void check_shapes(const SafetensorsFile& file, const Pair& pair, const Module& m
              shape_text(b));
 }
 
-void read_modules(Adapter& adapter, const SafetensorsFile& file, const LlamaConfig& model, const std::string& config_name) {
+void read_modules(Adapter& adapter, const LlamaConfig& model, const std::string& config_name) {
+  const SafetensorsFile& file = *adapter.file;
   const std::string where = file.path().string();
   const std::vector<Module> all = adaptable_modules(model);
-  const std::map<size_t, Pair> pairs = sort_tensors(file, all, adapter.warnings);
+  const std::map<size_t, Pair> pairs = sort_tensors(adapter, all, model);
+  check_base_tensors(adapter, model, config_name);
   const std::vector<bool> named = targets_among(all, adapter.config, config_name);
   const PatternTable ranks(adapter.config.rank_pattern, adapter.config.rank, config_name);
   const PatternTable alphas(adapter.config.alpha_pattern, adapter.config.alpha, config_name);
@@ -128,6 +171,9 @@ void read_modules(Adapter& adapter, const SafetensorsFile& file, const LlamaConf
     const Pair& pair = found->second;
     check_shapes(file, pair, module);
     const int rank = int(pair.a->shape[0]);
+    if (rank != ranks.value(module.name) && !ranks.has(module.name, rank))
+      bad_file("{}: {} has rank {}, but {} says {:g}: one of the two files is not of this adapter", where, module.name, rank,
+               config_name, ranks.value(module.name));
     if (rank != ranks.value(module.name) && contradictions++ == 0)
       adapter.warnings.push_back(fmt::format("{}: {} has rank {}, but {} says {:g}: the tensors' rank is used", where,
                                              module.name, rank, config_name, ranks.value(module.name)));
@@ -149,11 +195,11 @@ std::string peft_name(const Module& module, bool is_b) {
 Adapter read_adapter(const fs::path& directory, const LlamaConfig& model) {
   const fs::path config = directory / "adapter_config.json", tensors = directory / "adapter_model.safetensors";
   Adapter adapter;
+  check_adapter_directory(directory);
   adapter.config = parse_adapter_config(read_file(config), config.string());
   adapter.warnings = adapter.config.warnings;
-  if (!fs::exists(tensors) && fs::exists(directory / "adapter_model.bin"))
-    bad_file("{}: expected adapter_model.safetensors, found adapter_model.bin: convert it with PEFT", directory.string());
-  read_modules(adapter, SafetensorsFile(tensors), model, config.string());
+  adapter.file = std::make_shared<const SafetensorsFile>(tensors);
+  read_modules(adapter, model, config.string());
   return adapter;
 }
 

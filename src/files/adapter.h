@@ -7,6 +7,7 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -14,6 +15,7 @@
 #include <vector>
 
 #include "src/files/config.h"
+#include "src/files/safetensors.h"
 
 namespace tll {
 
@@ -28,8 +30,9 @@ struct AdapterConfig {
   // regular expression matches its whole name; "all-linear" means every linear layer except the head. Exclusions take precedence.
   std::set<std::string, std::less<>> target_modules = {"q_proj", "v_proj"}, exclude_modules;
   std::string target_pattern, exclude_pattern;
-  std::optional<std::set<int64_t>> layers;  // layers_to_transform; does not restrict full names
-  std::vector<std::string> layers_pattern;
+  std::optional<std::set<int64_t>> layers;   // layers_to_transform; does not restrict full names
+  std::vector<std::string> layers_pattern;   // regular expressions for what stands before a layer's number
+  std::vector<std::string> modules_to_save;  // ends of names: their weights are in the file as a whole
   // Regular expressions for the end of a name. The first that matches, in the order of the file, gives the value.
   std::vector<std::pair<std::string, double>> rank_pattern, alpha_pattern;
   std::vector<std::string> warnings;
@@ -50,9 +53,19 @@ struct AdapterModule {
   std::vector<float> b;  // (out, r)
 };
 
+// A tensor of the adapter's file that PEFT loads over one of the base model's: an embedding or head that was resized or trained
+// (modules_to_save, save_embedding_layers), or a trained bias.
+struct BaseTensor {
+  std::string name;        // of the base model: "lm_head.weight"
+  const TensorInfo* info;  // in Adapter::file
+  bool only_equal;         // PEFT separates it from the weight that it is tied to, which is not implemented
+};
+
 struct Adapter {
   AdapterConfig config;
   std::vector<AdapterModule> modules;  // in the order of adaptable_modules()
+  std::shared_ptr<const SafetensorsFile> file;
+  std::vector<BaseTensor> base_tensors;
   std::vector<std::string> warnings;
 };
 
@@ -63,7 +76,9 @@ AdapterConfig parse_adapter_config(std::string_view text, const std::string& whe
 std::vector<bool> targets_among(const std::vector<Module>& adaptable, const AdapterConfig& adapter, const std::string& where);
 
 // Reads both files and checks them against the model and against each other: every target has A and B with the right shapes, and
-// the file holds nothing else. Ranks come from the tensors; if the configuration has other ranks, that is a warning.
+// besides these the file holds tensors of the base model only. Where no pattern gives a rank, `r` must be that of the tensors, as
+// in PEFT. Where patterns overlap, PEFT changes what they mean when it saves them: then the tensors' rank is used, with a
+// warning.
 Adapter read_adapter(const std::filesystem::path& directory, const LlamaConfig& model);
 
 // An adapted layer to write. a and b belong to the caller.

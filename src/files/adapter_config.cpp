@@ -13,8 +13,8 @@ namespace {
 
 // Settings that change what the tensors mean.
 const RefusedKeys kRefused[] = {
-    {"false", {"fan_in_fan_out", "lora_bias", "use_dora", "use_qalora"}},
-    {"[]", {"modules_to_save", "layer_replication", "target_parameters", "alora_invocation_tokens", "trainable_token_indices"}},
+    {"false", {"lora_bias", "use_dora", "use_qalora"}},
+    {"[]", {"layer_replication", "target_parameters", "alora_invocation_tokens", "trainable_token_indices"}},
     {"{}", {"arrow_config", "monteclora_config", "kasa_config", "megatron_config"}},
     {"null", {"use_bdlora"}}};
 
@@ -24,7 +24,7 @@ constexpr std::string_view kHarmless[] = {"task_type",           "revision",    
                                           "lora_ga_config",      "velora_config", "qalora_group_size", "peft_version",
                                           "ensure_weight_tying", "runtime_config"};
 
-// Values of init_lora_weights that also change the base weights.
+// Values of init_lora_weights with which PEFT changes the base weights whenever it loads the adapter.
 constexpr std::string_view kChangedBase[] = {"pissa", "olora", "loftq", "corda", "lora_ga"};
 
 // A JSON list is a list of names; a single string is a pattern.
@@ -65,16 +65,6 @@ void read_layers(JsonObject& object, AdapterConfig& config) {
   config.layers.emplace(layers.begin(), layers.end());
 }
 
-// Whether layers_to_transform and layers_pattern admit the layer. If they restrict, a module without a layer is not admitted.
-bool in_layers(const AdapterConfig& adapter, const std::optional<int>& layer) {
-  if (!adapter.layers) return true;
-  const auto& patterns = adapter.layers_pattern;
-  const bool named = patterns.empty() || std::any_of(patterns.begin(), patterns.end(), [](const std::string& p) {
-                       return p.empty() || p == "layers" || p == "model.layers";
-                     });
-  return named && layer && adapter.layers->contains(*layer);
-}
-
 // Whether the set has the name, or a part of it from after a dot to the end.
 bool listed(const std::set<std::string, std::less<>>& names, std::string_view module) {
   for (size_t at = 0;;) {
@@ -93,9 +83,11 @@ AdapterConfig parse_adapter_config(std::string_view text, const std::string& whe
   if (const std::string type = object.text("peft_type"); type != "LORA")
     bad_file("{}: key \"peft_type\": expected \"LORA\", found {}", where, type.empty() ? "nothing" : in_quotes(type));
   object.refuse(kRefused);
-  if (const std::string bias = object.text("bias"); !bias.empty() && bias != "none")
-    bad_file("{}: key \"bias\": expected \"none\", found {}: trained biases are not implemented", where, in_quotes(bias));
   AdapterConfig c;
+  if (const std::string bias = object.text("bias"); !bias.empty() && bias != "none" && bias != "all" && bias != "lora_only")
+    bad_file("{}: key \"bias\": expected \"none\", \"all\" or \"lora_only\", found {}", where, in_quotes(bias));
+  object.flag("fan_in_fan_out");  // of no effect on a linear layer, says PEFT
+  c.modules_to_save = object.strings("modules_to_save");
   c.rank = object.size("r", c.rank);
   c.alpha = object.number("lora_alpha", c.alpha, 0, 1e9);
   if (const Json* dropout = object.find("lora_dropout")) {
@@ -114,8 +106,10 @@ AdapterConfig parse_adapter_config(std::string_view text, const std::string& whe
   if (const Json* start = object.find("init_lora_weights"); start && start->is_string()) {
     const auto& name = start->get_ref<const std::string&>();
     if (std::any_of(std::begin(kChangedBase), std::end(kChangedBase), [&](std::string_view k) { return name.starts_with(k); }))
-      c.warnings.push_back(fmt::format("{}: init_lora_weights {} changes the base weights: this adapter fits only such a base",
-                                       where, in_quotes(name)));
+      bad_file(
+          "{}: key \"init_lora_weights\": with {} PEFT changes the base weights when it loads the adapter, which is not "
+          "implemented; save the adapter again with path_initial_model_for_weight_conversion, or merge it into the model",
+          where, in_quotes(name));
   }
   object.warn_unknown(kHarmless, c.warnings);
   return c;
@@ -126,14 +120,26 @@ std::vector<bool> targets_among(const std::vector<Module>& modules, const Adapte
   std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char c) { return char(std::tolower(c)); });
   const bool all_linear = lower == "all-linear";
   std::unique_ptr<ModulePattern> targets, excluded;
+  std::vector<ModulePattern> layers, saved;
+  for (const std::string& pattern : adapter.layers_pattern) layers.emplace_back("(?:|.*?\\.)" + pattern + "\\.\\d+\\..*", where);
+  for (const std::string& name : adapter.modules_to_save) saved.emplace_back("(|.*\\.)" + name + "(|\\..*)", where);
   if (!adapter.target_pattern.empty() && !all_linear) targets = std::make_unique<ModulePattern>(adapter.target_pattern, where);
   if (!adapter.exclude_pattern.empty()) excluded = std::make_unique<ModulePattern>(adapter.exclude_pattern, where);
 
+  const auto matched = [](const std::vector<ModulePattern>& patterns, const std::string& module) {
+    return std::any_of(patterns.begin(), patterns.end(), [&](const ModulePattern& p) { return p.matches(module); });
+  };
+  // If layers_to_transform restricts, a module without a layer is not admitted.
+  const auto in_layers = [&](const std::string& module, std::optional<int> layer) {
+    if (!adapter.layers) return true;
+    return layer && adapter.layers->contains(*layer) && (layers.empty() || matched(layers, module));
+  };
   const auto is_target = [&](const std::string& module, std::optional<int> layer) {
+    if (matched(saved, module)) return false;
     if (excluded ? excluded->matches(module) : listed(adapter.exclude_modules, module)) return false;
     if (all_linear) return layer.has_value();
     if (targets) return targets->matches(module);
-    return adapter.target_modules.contains(module) || (listed(adapter.target_modules, module) && in_layers(adapter, layer));
+    return adapter.target_modules.contains(module) || (listed(adapter.target_modules, module) && in_layers(module, layer));
   };
   for (const char* module : {"lm_head", "model.embed_tokens"}) {
     if (is_target(module, {})) bad_file("{}: target_modules names {}: adapters on it are not implemented", where, module);

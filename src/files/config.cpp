@@ -1,6 +1,7 @@
 #include "src/files/config.h"
 
 #include <algorithm>
+#include <cctype>
 #include <limits>
 #include <string_view>
 
@@ -16,6 +17,7 @@ namespace fs = std::filesystem;
 constexpr int64_t kInt32Max = std::numeric_limits<int32_t>::max();
 constexpr int64_t kMaxLayers = 1024;                  // the largest published Llama has 126
 constexpr int64_t kMaxParameters = int64_t(1) << 50;  // so that bytes never overflow
+constexpr const char* kRopeTypes[] = {"default", "linear", "llama3", "dynamic", "yarn", "longrope"};  // in the order of RopeType
 constexpr std::string_view kLaterModels[] = {"mistral", "qwen2", "qwen3", "phi3", "gemma", "mixtral"};
 
 // Keys that leave the mathematics of LlamaForCausalLM alone: bookkeeping, generation defaults, names of the original authors.
@@ -38,15 +40,19 @@ constexpr std::string_view kHarmless[] = {
 // Keys that change the mathematics, and the values that do not.
 const RefusedKeys kRefused[] = {
     {"null",
-     {"quantization_config", "attn_logit_softcapping", "final_logit_softcapping", "logit_softcapping", "attention_multiplier",
-      "scale_depth", "query_pre_attn_scalar", "clip_qkv", "num_local_experts", "num_experts", "per_layer_config",
-      "pruned_layers"}},
+     {"attn_logit_softcapping", "final_logit_softcapping", "logit_softcapping", "attention_multiplier", "scale_depth",
+      "query_pre_attn_scalar", "clip_qkv", "num_local_experts", "num_experts", "per_layer_config", "pruned_layers"}},
     {"1",
      {"partial_rotary_factor", "rotary_pct", "embedding_multiplier", "residual_multiplier", "logits_scaling", "logit_scale",
       "scale_emb"}},
     {"false",
      {"rope_interleaved", "use_qk_norm", "qk_norm", "qk_layernorm", "alibi", "parallel_residual", "use_parallel_residual"}},
     {"[]", {"no_rope_layers"}}};
+
+std::string lower_case(std::string text) {
+  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return char(std::tolower(c)); });
+  return text;
+}
 
 // Token ids: an integer or a list of them. -1 means none. An id outside the vocabulary is left out with a warning.
 std::vector<int32_t> read_ids(JsonObject& object, const char* key, int32_t vocab_size, std::vector<std::string>& warnings) {
@@ -68,18 +74,106 @@ std::optional<int32_t> read_id(JsonObject& object, const char* key, int32_t voca
   return all.empty() ? std::nullopt : std::optional(all[0]);
 }
 
-void check_model_type(JsonObject& reader, const Architecture& architecture) {
+// AutoModelForCausalLM goes by model_type alone: the class may be spelt in another way, or be that of a body or a classifier.
+void check_model_type(JsonObject& reader, const Architecture& architecture, std::vector<std::string>& warnings) {
+  std::string first;
+  if (const Json* classes = reader.find("architectures")) {
+    if (!classes->is_array()) reader.wrong("architectures", "a list", *classes);
+    if (!classes->empty() && classes->at(0).is_string()) first = classes->at(0).get<std::string>();
+  }
+  const std::string family = lower_case(first.substr(0, architecture.model_type.size()));
   const std::string type = reader.text("model_type");
   const bool later = std::find(std::begin(kLaterModels), std::end(kLaterModels), type) != std::end(kLaterModels);
-  if (type != architecture.model_type)
+  if (type != architecture.model_type && !(type.empty() && family == architecture.model_type))
     bad_file("{}: key \"model_type\": expected \"{}\", found {}{}", reader.where(), architecture.model_type,
              type.empty() ? "nothing" : in_quotes(type), later ? ": this family is not supported yet" : "");
-  const Json* architectures = reader.find("architectures");
-  if (!architectures) return;
-  if (!architectures->is_array()) reader.wrong("architectures", "a list", *architectures);
-  if (!architectures->empty() && architectures->at(0) != architecture.causal_lm)
-    bad_file("{}: key \"architectures\": expected {}, found {}", reader.where(), architecture.causal_lm,
-             shown(architectures->at(0)));
+  if (!first.empty() && family != architecture.model_type)
+    warnings.push_back(fmt::format("{}: architectures names {}; the model is read as {}, as model_type says", reader.where(),
+                                   in_quotes(first), architecture.causal_lm));
+}
+
+// Published quantised checkpoints say so in config.json.
+void refuse_quantised(JsonObject& reader) {
+  const Json* quantised = reader.find("quantization_config");
+  if (!quantised) return;
+  if (!quantised->is_object()) reader.wrong("quantization_config", "an object", *quantised);
+  std::string method;
+  for (const char* key : {"quant_method", "quant_algo", "quant_type"})
+    if (method.empty() && quantised->contains(key) && quantised->at(key).is_string()) method = quantised->at(key);
+  if (method.empty() && (quantised->contains("load_in_4bit") || quantised->contains("load_in_8bit"))) method = "bitsandbytes";
+  bad_file(
+      "{}: key \"quantization_config\": this looks like a model whose weights are quantised{}; expected weights in bf16, fp16 "
+      "or fp32; give the model that it was made from",
+      reader.where(), method.empty() ? "" : fmt::format(" ({})", in_quotes(method, 40)));
+}
+
+// Reads what a rope type needs. `outer_max` is original_max_position_embeddings beside the object, if it is there.
+void read_rope_type(JsonObject& object, const std::string& type, int32_t max_positions, std::optional<int32_t> outer_max,
+                    RopeConfig& rope) {
+  constexpr double kMost = 1e6;
+  const auto required = [&](const char* key) {
+    if (!object.present(key)) bad_file("{}: key \"{}\" is missing; rope type \"{}\" needs it", object.where(), key, type);
+    return object.number(key, 0, 0, kMost);
+  };
+  const auto optional = [&](const char* key, double absent) {  // null and 0 count as absent
+    const Json* value = object.find(key);
+    return value && *value != 0 ? object.number(key, 0, 0, kMost) : absent;
+  };
+  const auto read_original_max = [&] {
+    rope.original_max = object.size("original_max_position_embeddings", outer_max.value_or(max_positions));
+    if (outer_max && *outer_max != rope.original_max)
+      bad_file(
+          "{}: original_max_position_embeddings is {}, and {} outside the object: transformers 4 and 5 disagree on which "
+          "counts; remove one",
+          object.where(), rope.original_max, *outer_max);
+  };
+  const auto read_attention_factor = [&] {
+    if (object.find("attention_factor")) rope.attention_factor = object.number("attention_factor", 1, 0, kMost);
+  };
+  switch (rope.type) {
+    case RopeType::plain:
+      break;
+    case RopeType::linear:
+      rope.factor = required("factor");
+      break;
+    case RopeType::dynamic:
+      rope.factor = required("factor");
+      rope.longest = max_positions;
+      break;
+    case RopeType::llama3:
+      rope.factor = required("factor");
+      rope.low = required("low_freq_factor");
+      rope.high = required("high_freq_factor");
+      read_original_max();
+      if (rope.low >= rope.high)
+        bad_file("{}: low_freq_factor {:g} must be below high_freq_factor {:g}", object.where(), rope.low, rope.high);
+      break;
+    case RopeType::yarn:
+      read_original_max();
+      read_attention_factor();
+      rope.factor =
+          object.present("factor") && !object.find("factor") ? double(max_positions) / rope.original_max : required("factor");
+      rope.beta_fast = optional("beta_fast", rope.beta_fast);
+      rope.beta_slow = optional("beta_slow", rope.beta_slow);
+      rope.mscale = optional("mscale", 0);
+      rope.mscale_all_dim = optional("mscale_all_dim", 0);
+      rope.truncate = !object.present("truncate") || object.flag("truncate");
+      if (rope.theta <= 1) bad_file("{}: rope type \"yarn\" needs a rope_theta above 1, found {:g}", object.where(), rope.theta);
+      break;
+    case RopeType::longrope:
+      read_original_max();
+      read_attention_factor();
+      rope.factor = optional("factor", double(max_positions) / rope.original_max);
+      rope.longest = rope.original_max;
+      for (const char* key : {"short_factor", "long_factor"})
+        if (!object.find(key)) bad_file("{}: key \"{}\" is missing; rope type \"{}\" needs it", object.where(), key, type);
+      rope.short_factor = object.numbers("short_factor", 0, kMost);
+      if (const size_t n = object.numbers("long_factor", 0, kMost).size(); n != rope.short_factor.size())
+        bad_file("{}: short_factor has {} numbers and long_factor {}", object.where(), rope.short_factor.size(), n);
+      if (rope.original_max < 2)
+        bad_file("{}: original_max_position_embeddings must be above 1, found {}", object.where(), rope.original_max);
+      break;
+  }
 }
 
 // A rope_scaling that is not empty takes precedence over rope_parameters; inside, rope_type over type (transformers 5).
@@ -94,30 +188,23 @@ RopeConfig read_rope(JsonObject& reader, int32_t max_positions, std::vector<std:
     if (!object->is_object()) reader.wrong(key, "an object", *object);
     if (!chosen && !object->empty()) chosen = object, name = key;
   }
+  std::optional<int32_t> outer_max;
+  if (reader.find("original_max_position_embeddings")) outer_max = reader.size("original_max_position_embeddings");
   if (!chosen) return rope;
 
   JsonObject inner(*chosen, fmt::format("{}: in \"{}\"", reader.where(), name));
   const std::string legacy = inner.text("type");
   const std::string type = inner.present("rope_type") ? inner.text("rope_type") : legacy.empty() ? "default" : legacy;
   rope.theta = inner.number("rope_theta", rope.theta, 0, 1e30);
-  const auto required = [&](const char* key) {
-    if (!inner.find(key)) bad_file("{}: key \"{}\" is missing; rope type \"{}\" needs it", inner.where(), key, type);
-    return inner.number(key, 0, 0, 1e6);
-  };
-  if (type == "linear") {
-    rope.type = RopeType::linear;
-    rope.factor = required("factor");
-  } else if (type == "llama3") {
-    rope.type = RopeType::llama3;
-    rope.factor = required("factor");
-    rope.low = required("low_freq_factor");
-    rope.high = required("high_freq_factor");
-    rope.original_max = inner.size("original_max_position_embeddings", max_positions);
-    if (rope.low >= rope.high)
-      bad_file("{}: low_freq_factor {:g} must be below high_freq_factor {:g}", inner.where(), rope.low, rope.high);
-  } else if (type != "default") {
-    bad_file("{}: rope type {} is not supported (default, linear, llama3 are)", inner.where(), in_quotes(type));
+  std::string known;
+  bool found = false;
+  for (const RopeType t :
+       {RopeType::plain, RopeType::linear, RopeType::dynamic, RopeType::yarn, RopeType::llama3, RopeType::longrope}) {
+    if (type == rope_type_name(t)) rope.type = t, found = true;
+    known += (known.empty() ? "" : ", ") + std::string(rope_type_name(t));
   }
+  if (!found) bad_file("{}: rope type {} is not supported; these are: {}", inner.where(), in_quotes(type), known);
+  read_rope_type(inner, type, max_positions, outer_max, rope);
   inner.refuse(kRefused);
   inner.warn_unknown({}, warnings);
   return rope;
@@ -143,11 +230,14 @@ void check_sizes(const LlamaConfig& c, bool head_dim_given, const std::string& w
 
 }  // namespace
 
+const char* rope_type_name(RopeType type) { return kRopeTypes[size_t(type)]; }
+
 LlamaConfig parse_config(std::string_view text, const std::string& where) {
   const Json root = parse_json(text, where);
   JsonObject reader(root, where);
   LlamaConfig c;
-  check_model_type(reader, *c.architecture);
+  check_model_type(reader, *c.architecture, c.warnings);
+  refuse_quantised(reader);
   reader.refuse(kRefused);
 
   c.vocab_size = reader.size("vocab_size");
@@ -165,11 +255,15 @@ LlamaConfig parse_config(std::string_view text, const std::string& where) {
   c.mlp_bias = reader.flag("mlp_bias");
   check_sizes(c, head_dim_given, where);
 
-  if (const std::string act = reader.text("hidden_act"); !act.empty() && act != "silu")
-    bad_file("{}: key \"hidden_act\": expected \"silu\", found {}", where, in_quotes(act));
+  if (const std::string act = lower_case(reader.text("hidden_act")); !act.empty() && act != "silu" && act != "swish")
+    bad_file("{}: key \"hidden_act\": expected \"silu\" (or \"swish\"), found {}", where, in_quotes(act));
   if (const Json* dropout = reader.find("attention_dropout"); dropout && *dropout != 0)
     c.warnings.push_back(fmt::format("{}: attention_dropout {} is not applied", where, shown(*dropout)));
   c.rope = read_rope(reader, c.max_positions, c.warnings);
+  if (const size_t n = c.rope.short_factor.size(); c.rope.type == RopeType::longrope && n != size_t(c.head_dim / 2))
+    bad_file("{}: short_factor and long_factor have {} numbers; heads of {} values need {}", where, n, c.head_dim,
+             c.head_dim / 2);
+  if (c.rope.type == RopeType::dynamic && c.head_dim <= 2) bad_file("{}: rope type \"dynamic\" needs a head_dim above 2", where);
   if (reader.present("bos_token_id")) c.bos = read_id(reader, "bos_token_id", c.vocab_size, c.warnings);
   if (reader.present("eos_token_id")) c.eos = read_ids(reader, "eos_token_id", c.vocab_size, c.warnings);
   c.pad = read_id(reader, "pad_token_id", c.vocab_size, c.warnings);

@@ -15,14 +15,22 @@
 
 namespace tll {
 
-enum class RopeType : uint8_t { plain, linear, llama3 };  // plain is "default" in the file
+enum class RopeType : uint8_t { plain, linear, llama3, dynamic, yarn, longrope };  // plain is "default" in the file
+const char* rope_type_name(RopeType);                                              // as in the file
 
 struct RopeConfig {
   RopeType type = RopeType::plain;
   double theta = 10000;
-  double factor = 1;            // linear, llama3
-  double low = 1, high = 4;     // llama3: low_freq_factor, high_freq_factor
-  int32_t original_max = 8192;  // llama3: original_max_position_embeddings
+  double factor = 1;                       // all but plain
+  double low = 1, high = 4;                // llama3: low_freq_factor, high_freq_factor
+  int32_t original_max = 8192;             // llama3, yarn, longrope: original_max_position_embeddings
+  double beta_fast = 32, beta_slow = 1;    // yarn
+  double mscale = 0, mscale_all_dim = 0;   // yarn; 0: not given
+  bool truncate = true;                    // yarn
+  std::optional<double> attention_factor;  // yarn, longrope
+  std::vector<double> short_factor;        // longrope, (D/2)
+  // dynamic, longrope: documents with more positions have other frequencies, which depend on each one's length. 0: no such limit.
+  int32_t longest = 0;
 };
 
 struct LlamaConfig {
@@ -47,7 +55,7 @@ struct LlamaConfig {
 };
 
 // Reads config.json; the argument is the file or its directory. Error (kExitBadFile) with file and key for another architecture,
-// a missing size, a wrong type (48.0 and "48" are not integers), sizes that contradict each other or overflow, and every known
+// a missing size, a wrong type ("48" is not an integer, 48.0 is), sizes that contradict each other or overflow, and every known
 // key that changes the mathematics in a way that is not implemented.
 LlamaConfig load_config(const std::filesystem::path& directory_or_file);
 // The same from text. `where` is the file's name in errors.

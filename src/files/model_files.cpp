@@ -17,14 +17,33 @@ constexpr const char* kEmbedding = "model.embed_tokens.weight";
 constexpr const char* kHead = "lm_head.weight";
 constexpr size_t kPiece = size_t(1) << 22;  // bytes read before their pages are released
 
-// Suffixes of what bitsandbytes, GPTQ, AWQ and compressed-tensors store beside or instead of a weight.
-constexpr std::string_view kQuantised[] = {".absmax", ".quant_map",     ".nested_absmax", ".nested_quant_map",
-                                           ".SCB",    ".weight_format", ".qweight",       ".qzeros",
-                                           ".scales", ".g_idx",         ".weight_scale",  ".weight_packed"};
+// What tools store beside or instead of a weight, by the ends of names.
+struct Quantisation {
+  std::string_view tool;
+  std::vector<std::string_view> suffixes;
+};
+const Quantisation kQuantised[] = {
+    {"bitsandbytes, 4 bits", {".absmax", ".quant_map", ".nested_absmax", ".nested_quant_map"}},
+    {"bitsandbytes, 8 bits", {".SCB", ".weight_format"}},
+    {"GPTQ", {".g_idx"}},
+    {"GPTQ or AWQ", {".qweight", ".qzeros"}},
+    {"FP8", {".weight_scale_inv", ".input_scale", ".activation_scale"}},
+    {"compressed-tensors", {".weight_packed", ".weight_scale", ".weight_zero_point", ".weight_shape", ".weight_global_scale"}},
+    {"HQQ", {".W_q"}},
+    {"EXL2", {".q_weight", ".q_invperm", ".q_scale"}},
+    {"EXL3", {".trellis", ".svh", ".suh"}},
+    {"AQLM", {".codebooks"}},
+    {"MXFP4", {"_blocks"}},
+    {"MLX, or another tool", {".scales", ".biases"}},
+};
 
-bool quantised_name(const std::string& name) {
-  const auto ends = [&](std::string_view suffix) { return name.ends_with(suffix); };
-  return name.find(".quant_state.") != std::string::npos || std::any_of(std::begin(kQuantised), std::end(kQuantised), ends);
+// The tool that the tensor is of; empty: it may be a weight.
+std::string_view quantised_by(const std::string& name) {
+  if (name.find(".quant_state.") != std::string::npos) return kQuantised[0].tool;
+  for (const auto& [tool, suffixes] : kQuantised)
+    if (std::any_of(suffixes.begin(), suffixes.end(), [&](std::string_view suffix) { return name.ends_with(suffix); }))
+      return tool;
+  return "";
 }
 
 // Element i of bytes that need not be aligned.
@@ -61,6 +80,23 @@ bool convert_from(const std::byte* from, void* to, DType dtype, size_t count) {
   return convert<From>(from, static_cast<half*>(to), count);
 }
 
+// What the directory has instead of safetensors, for a message that goes on.
+std::string other_weights(const fs::path& directory) {
+  std::error_code none;
+  for (const auto& entry : fs::directory_iterator(directory, none)) {
+    const std::string name = entry.path().filename().string();
+    if (name == "pytorch_model.bin" || name == "pytorch_model.bin.index.json")
+      return fmt::format("; {} must be converted to safetensors: load the model with transformers and call save_pretrained(DIR)",
+                         name);
+    if (name.ends_with(".gguf"))
+      return fmt::format("; {} is a GGUF file, which is not read; give the original model", in_quotes(name));
+    if (name.ends_with(".safetensors"))
+      return fmt::format("; {} is there: is its name right, or is the index missing?", in_quotes(name));
+    if (name.ends_with(".pth")) return fmt::format("; {} is of Meta's format: give the model in Hugging Face's", in_quotes(name));
+  }
+  return "";
+}
+
 bool floating(FileDtype dtype) { return dtype == FileDtype::F32 || dtype == FileDtype::BF16 || dtype == FileDtype::F16; }
 
 }  // namespace
@@ -83,12 +119,36 @@ ModelFiles::ModelFiles(const fs::path& directory, const LlamaConfig& config) : d
   } else if (fs::exists(index)) {
     open_index(index);
   } else {
-    const bool pickled = fs::exists(directory / "pytorch_model.bin") || fs::exists(directory / "pytorch_model.bin.index.json");
     bad_file("{}: expected model.safetensors or model.safetensors.index.json, found neither{}", directory.string(),
-             pickled ? "; pytorch_model.bin must be converted to safetensors" : "");
+             other_weights(directory));
   }
+  add_prefix();
   check_tied_head(config);
   check(config);
+}
+
+// Whether both tensors, which may have different types, have the same shape and values.
+bool ModelFiles::same_values(const Place& a, const Place& b) {
+  if (a.info->shape != b.info->shape) return false;
+  if (a.info->dtype != b.info->dtype && !(floating(a.info->dtype) && floating(b.info->dtype))) return false;
+  const std::span<const std::byte> x = a.file->bytes(*a.info), y = b.file->bytes(*b.info);
+  const size_t wide_x = size_t(file_dtype_bits(a.info->dtype)) / 8, wide_y = size_t(file_dtype_bits(b.info->dtype)) / 8;
+  constexpr size_t kValues = kPiece / 4;
+  std::vector<float> p(kValues), q(kValues);
+  bool equal = true;
+  for (size_t i = 0; equal && i * wide_x < x.size(); i += kValues) {
+    const size_t n = std::min(kValues, x.size() / wide_x - i);
+    if (a.info->dtype == b.info->dtype) {
+      equal = std::memcmp(x.data() + i * wide_x, y.data() + i * wide_y, n * wide_x) == 0;
+    } else {
+      convert_tensor({a.info->dtype, {}, x.subspan(i * wide_x, n * wide_x)}, p.data(), DType::f32, a.info->name);
+      convert_tensor({b.info->dtype, {}, y.subspan(i * wide_y, n * wide_y)}, q.data(), DType::f32, b.info->name);
+      equal = std::memcmp(p.data(), q.data(), n * sizeof(float)) == 0;
+    }
+    a.file->forget(*a.info);
+    b.file->forget(*b.info);
+  }
+  return equal;
 }
 
 void ModelFiles::open_index(const fs::path& index) {
@@ -130,6 +190,18 @@ void ModelFiles::open_index(const fs::path& index) {
   }
 }
 
+// transformers reads a body's file into the whole model.
+void ModelFiles::add_prefix() {
+  const std::string prefix = "model.";
+  const auto whole = [&](const auto& entry) { return entry.first.starts_with(prefix); };
+  if (places_.contains(kEmbedding) || !places_.contains(std::string(kEmbedding).substr(prefix.size())) ||
+      std::any_of(places_.begin(), places_.end(), whole))
+    return;
+  std::map<std::string, Place> renamed;
+  for (const auto& [name, place] : places_) renamed.emplace(name == kHead ? name : prefix + name, place);
+  places_ = std::move(renamed);
+}
+
 // With a tied head the file should hold only the embedding. If it holds only the head, that is the embedding. If it holds both,
 // they must be equal.
 void ModelFiles::check_tied_head(const LlamaConfig& config) {
@@ -139,15 +211,7 @@ void ModelFiles::check_tied_head(const LlamaConfig& config) {
   if (embedding == places_.end()) {
     places_.emplace(kEmbedding, head->second);
   } else {
-    const TensorInfo &a = *embedding->second.info, &b = *head->second.info;
-    bool equal = a.dtype == b.dtype && a.shape == b.shape;
-    const std::span<const std::byte> x = embedding->second.file->bytes(a), y = head->second.file->bytes(b);
-    for (size_t i = 0; equal && i < x.size(); i += kPiece) {
-      equal = std::memcmp(x.data() + i, y.data() + i, std::min(kPiece, x.size() - i)) == 0;
-      embedding->second.file->forget(a);
-      head->second.file->forget(b);
-    }
-    if (!equal)
+    if (!same_values(embedding->second, head->second))
       bad_file(
           "{}: tie_word_embeddings is true, but {} differs from {}: set it to false in config.json to use both, or remove the "
           "head",
@@ -159,15 +223,19 @@ void ModelFiles::check_tied_head(const LlamaConfig& config) {
 void ModelFiles::check(const LlamaConfig& config) {
   const std::vector<WeightSpec> specs = weight_specs(config);
   for (const auto& [name, place] : places_) {
-    if (quantised_name(name))
-      bad_file("{}: tensor {} belongs to quantised weights, which cannot be read; give the original model",
-               place.file->path().string(), in_quotes(name));
+    if (const std::string_view tool = quantised_by(name); !tool.empty())
+      bad_file(
+          "{}: tensor {} looks like weights quantised by {}; expected weights in bf16, fp16 or fp32; give the model that they "
+          "were "
+          "made from",
+          place.file->path().string(), in_quotes(name), tool);
   }
   for (const WeightSpec& spec : specs) {
     const Place& p = place(spec.name);
     const std::string file = p.file->path().string();
     if (!floating(p.info->dtype))
-      bad_file("{}: tensor {}: expected BF16, F16 or F32, found {}", file, spec.name, file_dtype_name(p.info->dtype));
+      bad_file("{}: tensor {}: expected BF16, F16 or F32, found {}{}", file, spec.name, file_dtype_name(p.info->dtype),
+               file_dtype_bits(p.info->dtype) <= 8 ? ", as quantised weights have; give the model that they were made from" : "");
     if (p.info->shape != spec.shape)
       bad_file("{}: tensor {}: expected shape {} by config.json, found {}", file, spec.name, shape_text(spec.shape),
                shape_text(p.info->shape));
@@ -189,9 +257,26 @@ void ModelFiles::check(const LlamaConfig& config) {
 const ModelFiles::Place& ModelFiles::place(const std::string& name) const {
   const auto found = places_.find(name);
   if (found != places_.end()) return found->second;
-  const bool bare = name.starts_with("model.") && places_.contains(name.substr(6));
-  bad_file("{}: tensor {} is missing from the model's files{}", directory_.string(), in_quotes(name),
-           bare ? "; names without \"model.\" are those of a body without a head" : "");
+  if (name == kHead)
+    bad_file(
+        "{}: tensor \"{}\" is missing from the model's files: this looks like a body without a head (LlamaModel) or with another "
+        "one; set tie_word_embeddings to true in config.json if the embedding is the head, else give the whole model",
+        directory_.string(), name);
+  bad_file(
+      "{}: tensor {} is missing from the model's files{}", directory_.string(), in_quotes(name),
+      places_.empty() ? ", which have none" : fmt::format("; they have tensors such as {}", in_quotes(places_.begin()->first)));
+}
+
+bool ModelFiles::replace(const std::string& name, const SafetensorsFile& file, const TensorInfo& tensor) {
+  Place& old = places_.at(name);
+  const Place other{&file, &tensor};
+  TLL_CHECK(old.info->shape == tensor.shape, "{}: {}", name, shape_text(tensor.shape));
+  if (!floating(tensor.dtype))
+    bad_file("{}: tensor {}: expected BF16, F16 or F32, found {}", file.path().string(), in_quotes(tensor.name),
+             file_dtype_name(tensor.dtype));
+  if (same_values(old, other)) return false;
+  old = other;
+  return true;
 }
 
 TensorView ModelFiles::tensor(const std::string& name) const {

@@ -27,13 +27,17 @@ struct TensorView {
 void convert_tensor(const TensorView& tensor, void* out, DType to, const std::string& what);
 
 // Opens the files and checks names, shapes and types against the configuration. Afterwards each tensor of weight_specs(config) is
-// there, in BF16, F16 or F32. Error (kExitBadFile) for missing tensors or files, other shapes, quantised weights, and a tied head
-// that differs from the embedding (transformers 4 and 5 disagree on which one counts).
+// there, in BF16, F16 or F32. The files of a body without a head (LlamaModel), whose names lack "model.", are read as well. Error
+// (kExitBadFile) for missing tensors or files, other shapes, quantised weights, and a tied head that differs from the embedding
+// (transformers 4 and 5 disagree on which one counts).
 class ModelFiles {
  public:
   ModelFiles(const std::filesystem::path& directory, const LlamaConfig& config);
 
   TensorView tensor(const std::string& name) const;
+  // From now on the tensor is this one of another file, which must outlive this object. It has the same shape. False if its
+  // values are those that were there.
+  bool replace(const std::string& name, const SafetensorsFile& file, const TensorInfo& tensor);
   // Converts elements first … first+n-1 of the tensor into `out`, piece by piece. The file's pages are released after each piece,
   // so only `out` stays resident.
   void load(const std::string& name, void* out, DType to, int64_t first, int64_t n) const;
@@ -46,6 +50,8 @@ class ModelFiles {
     const TensorInfo* info;
   };
   void open_index(const std::filesystem::path& index);
+  void add_prefix();
+  static bool same_values(const Place& a, const Place& b);
   void check_tied_head(const LlamaConfig& config);
   void check(const LlamaConfig& config);
   const Place& place(const std::string& name) const;

@@ -1,22 +1,24 @@
-// Regular expressions from an adapter's configuration, matched against module names. The patterns are untrusted. They are matched
-// in polynomial time, and a pattern that would need unbounded memory or depth is refused.
+// Regular expressions from an adapter's configuration, matched against module names.
+//
+// PEFT's patterns are Python's (re.fullmatch, re.match). PCRE2 matches them; what Python writes in another way is translated. The
+// patterns are untrusted: one whose matching takes too many steps is an Error, where Python would not come to an end.
 #pragma once
 
 #include <memory>
-#include <regex>
 #include <string>
 
 namespace tll {
 
 class ModulePattern {
  public:
-  // PEFT's patterns are Python's, std::regex has ECMAScript's. What both have in common is accepted; anything else is an Error
-  // (kExitBadFile) that names `where`.
+  // Error (kExitBadFile), which names `where`, for a pattern that Python's re would not compile, and for one that is too large.
   ModulePattern(const std::string& pattern, const std::string& where);
-  bool matches(const std::string& module) const;  // the whole name
+  // The whole name. Error (kExitBadFile) after too many steps.
+  bool matches(const std::string& module) const;
 
  private:
-  std::regex regex_;
+  std::string pattern_, where_;
+  std::shared_ptr<void> code_;  // pcre2_code
 };
 
 // A key of rank_pattern or alpha_pattern. It is a regular expression for the end of the name, after a dot: (.*\.)?(key)$.

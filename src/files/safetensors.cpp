@@ -5,6 +5,7 @@
 #include <unordered_set>
 
 #include "src/base/check.h"
+#include "src/base/file_kind.h"
 #include "src/base/json.h"
 
 namespace tll {
@@ -197,9 +198,18 @@ std::string shape_text(const std::vector<int64_t>& shape) {
 
 SafetensorsFile::SafetensorsFile(const fs::path& path) : path_(path), file_(path) {
   const std::span<const std::byte> all = file_.bytes();
-  if (all.size() < 8) bad_file("{}: {} bytes are too few for a safetensors file", path.string(), all.size());
+  const auto refuse_other_kind = [&] {
+    const FileKind kind = file_kind(all);
+    if (kind != FileKind::safetensors && kind != FileKind::unknown)
+      bad_file("{}: {}", path.string(), wrong_kind(kind, "a safetensors file"));
+  };
+  if (all.size() < 8) {
+    refuse_other_kind();
+    bad_file("{}: {} bytes are too few for a safetensors file", path.string(), all.size());
+  }
   uint64_t header = 0;
   for (size_t i = 0; i < 8; i++) header |= uint64_t(all[i]) << (8 * i);
+  if (header > kMaxHeader || header > all.size() - 8 || header == 0) refuse_other_kind();
   if (header > kMaxHeader)
     bad_file("{}: byte 0: header length {} is above {}: not a safetensors file", path.string(), header, kMaxHeader);
   if (header > all.size() - 8)

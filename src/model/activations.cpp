@@ -136,7 +136,12 @@ template <class Float>
 void Activations<Float>::initialize(const Device& device) {
   const std::vector<float> frequencies = rope_inverse_frequencies(config_);
   upload(device, inv_freq, frequencies.data(), frequencies.size() * sizeof(float));
-  run(device, RopeTable<Float>{.cos = cos, .sin = sin, .inv_freq = inv_freq, .P = options_.max_positions, .D = config_.head_dim});
+  run(device, RopeTable<Float>{.cos = cos,
+                               .sin = sin,
+                               .inv_freq = inv_freq,
+                               .P = options_.max_positions,
+                               .D = config_.head_dim,
+                               .scale = rope_attention_scale(config_)});
   synchronize(device);
 }
 
