@@ -276,8 +276,46 @@ TEST(TokenizerJson, RefusesByName) {
            {"type": "TemplateProcessing", "single": [{"Sequence": {"id": "A"}}]}]}})",
        "a second TemplateProcessing"},
       {R"({"added_tokens": [{"id": 4294967296, "content": "x"}]})", "4294967296"},
+      {R"({"added_tokens": [{"id": 11}]})", "'content' is missing"},
+      {R"({"added_tokens": [{"content": "x"}]})", "'id' is missing"},
+      {R"({"added_tokens": {}})", "added_tokens: expected an array"},
+      {R"({"added_tokens": [{"id": 11, "content": "x", "special": 1}]})", "special: expected true or false"},
+      {R"({"model": {"type": 1}})", "model.type: expected a string"},
+      {R"({"model": {"vocab": {"": 11}}})", "the token 11 is empty"},
+      {R"({"model": {"vocab": []}})", "model.vocab: expected an object"},
+      {R"({"model": {"merges": {}}})", "model.merges: expected an array"},
+      {R"({"model": {"merges": [["a"]]}})", "model.merges[0]: expected two tokens"},
+      {R"({"model": {"merges": [["a", 1]]}})", "model.merges[0]: expected two tokens"},
+      {R"({"model": {"merges": [1]}})", "model.merges[0]: expected two tokens, found 1"},
+      {R"({"model": {"merges": ["ab"]}})", "model.merges[0]: expected two tokens"},
+      {R"({"model": {"ignore_merges": "yes"}})", "model.ignore_merges: expected true or false"},
+      {R"({"normalizer": {}})", "normalizer: the key 'type' is missing"},
+      {R"({"normalizer": {"type": "Replace", "pattern": {}, "content": ""}})", "'Regex' is missing"},
+      {R"({"normalizer": {"type": "Replace", "pattern": "a", "content": ""}})", "normalizer.pattern: expected an object"},
+      {R"({"normalizer": {"type": "Sequence", "normalizers": {}}})", "normalizer.normalizers: expected an array"},
+      {R"({"pre_tokenizer": {"type": "Metaspace", "replacement": ""}})", "pre_tokenizer.replacement: expected one character"},
+      {R"({"pre_tokenizer": {"type": "Metaspace", "replacement": "ab"}})", "expected one character"},
+      {R"({"pre_tokenizer": {"type": "Metaspace", "replacement": "_", "prepend_scheme": "last"}})", "always, first or never"},
+      {R"({"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"}, "behavior": "Contiguous"}})",
+       "Isolated, or with Removed and invert"},
+      {R"({"decoder": {"type": "Replace", "pattern": {"Regex": "a"}, "content": ""}})", "regular expression"},
+      {R"({"decoder": {"type": "Strip", "content": "  ", "start": 0, "stop": 0}})", "decoder.content: expected one character"},
+      {R"({"decoder": {"type": "Strip", "content": " ", "start": -1, "stop": 0}})", "decoder.start: expected a whole number"},
+      {R"({"post_processor": {"type": "TemplateProcessing", "single": [{"Sequence": {"id": "B"}}]}})", "sequence A"},
+      {R"({"post_processor": {"type": "TemplateProcessing", "single": [{"Sequence": {"id": "A"}}, {"Sequence": {"id": "A"}}]}})",
+       "sequence A"},
+      {R"({"post_processor": {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "a"}}], "special_tokens": {}}})",
+       "'a' is missing"},
   };
   for (const auto& [patch, expected] : cases) EXPECT_TRUE(says(refused(patch), expected)) << patch;
+  const std::string longest(1025, 'x');
+  EXPECT_TRUE(says(refused(("{\"model\": {\"vocab\": {\"" + longest + "\": 11}}}").c_str()), "1025 bytes"));
+  EXPECT_TRUE(says(refused(("{\"added_tokens\": [{\"id\": 11, \"content\": \"" + longest + "\"}]}").c_str()), "1025 bytes"));
+  EXPECT_TRUE(
+      says(refused(("{\"normalizer\": {\"type\": \"Prepend\", \"prepend\": \"" + longest + "\"}}").c_str()), "more than 1024"));
+  Json none = small_json();
+  none["model"]["vocab"] = Json::object();
+  EXPECT_TRUE(says(refusal("tokenizer.json", none.dump()), "model.vocab: no tokens"));
 }
 
 // A key that this version does not know may change ids.
@@ -378,6 +416,10 @@ TEST(Tiktoken, RefusesByLine) {
   EXPECT_TRUE(says(refusal("tokenizer.model", good + "a!U= 262\n"), "line 263"));
   EXPECT_TRUE(says(refusal("tokenizer.model", good + "aGU=\n"), "line 263"));
   EXPECT_TRUE(says(refusal("tokenizer.model", good + "aGU= 262\n"), "lines 257 and 263"));
+  EXPECT_TRUE(says(refusal("tokenizer.model", good + " 262\n"), "line 263: expected 'base64 rank'"));
+  EXPECT_TRUE(
+      says(refusal("tokenizer.model", good + base64(std::string(1025, 'x')) + " 262\n"), "line 263: a token of 1025 bytes"));
+  EXPECT_EQ(load_as("tokenizer.model", good + base64("hello ") + " 262\r\n")->vocab_size(), 263 + 256);  // lines may end in CR LF
   EXPECT_TRUE(says(refusal("tokenizer.model", tiktoken_content({tokens.begin(), tokens.begin() + 255})), "0xff"));
 }
 

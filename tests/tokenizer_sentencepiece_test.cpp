@@ -130,6 +130,17 @@ TEST(SentencePiece, RefusesByName) {
   EXPECT_TRUE(says(refused({.more_pieces = piece_field("q", std::numeric_limits<float>::quiet_NaN(), 1)}), "finite"));
   EXPECT_TRUE(says(refused({.more_pieces = piece_field("<unk2>", 0, 2)}), "UNKNOWN"));
   EXPECT_TRUE(says(refused({.trainer = number_field(41, 1 << 30)}), "bos_id"));
+  EXPECT_TRUE(says(refused({.trainer = number_field(3, 5)}), "model type 5"));
+  EXPECT_TRUE(says(refused({.trainer = number_field(44, 1)}), "field 44 with wire type 0 instead of 2"));
+  EXPECT_TRUE(says(refused({.trainer = bytes_field(44, std::string(1025, 'x'))}), "unk_surface"));
+  EXPECT_TRUE(says(refused({.trainer = varint(0) + varint(0)}), "field number 0"));
+  EXPECT_TRUE(says(refused({.trainer = varint(50 << 3 | 3)}), "wire type 3"));
+  EXPECT_TRUE(says(refused({.trainer = varint(50 << 3) + std::string(11, '\xFF')}), "more than ten bytes"));
+  EXPECT_TRUE(says(refused({.trainer = number_field(35, 0)}), "byte_fallback is false but there are 256 byte pieces"));
+  EXPECT_TRUE(says(refused({.more_pieces = piece_field("", 0, 1)}), "an empty piece"));
+  EXPECT_TRUE(says(refused({.more_pieces = piece_field(std::string(1025, 'x'), 0, 1)}), "has 1025 bytes"));
+  EXPECT_EQ(refused({.trainer = varint(50 << 3 | 1) + std::string(8, 'x') + varint(51 << 3 | 5) + std::string(4, 'x')}), "");
+  EXPECT_TRUE(says(refusal("tokenizer.model", piece_field("<unk>", 0, 2)), "1 pieces, no trainer_spec"));
   EXPECT_TRUE(says(refusal("tokenizer.model", "\n\xFF\xFF\xFF\xFF\x0F"), "left"));
   EXPECT_TRUE(says(refusal("tokenizer.model", ""), "empty"));
   EXPECT_TRUE(says(refusal("other", ""), "tokenizer.json or a tokenizer.model"));
