@@ -67,6 +67,7 @@ class JsonNode {
 
   // Error for a key that is not in `known`, unless its value says nothing: what it means may change ids.
   void only(const std::vector<std::string_view>& known) const {
+    object();  // Error if it is none
     UnknownKeys unknown(known);
     unknown.meet(*json_, *where_ + (path_.empty() ? "" : ": ") + path_);
     if (const std::optional<std::string> key = unknown.first()) {
