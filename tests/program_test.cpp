@@ -72,12 +72,12 @@ TEST_F(Program, AResultThatCannotBePrintedIsAnError) {
 
 TEST_F(Program, TokenizeTakesATokenizersFileAndNeedsNoModel) {
   const std::string ids = "echo '\"The cat\"' | $p tokenize --model ";
-  ASSERT_EQ(shell(ids + "data/demo > $d/demo && mkdir $d/alone && cp data/demo/tokenizer.json $d/alone"), 0);
-  for (const char* model : {"data/demo/tokenizer.json", "$d/alone", "$d/alone/tokenizer.json"}) {
+  ASSERT_EQ(shell(ids + "data/demo > $d/demo && mkdir $d/alone && cp data/demo/tokenizer.model $d/alone"), 0);
+  for (const char* model : {"data/demo/tokenizer.model", "$d/alone", "$d/alone/tokenizer.model"}) {
     EXPECT_EQ(shell(ids + model + " > $d/printed 2> $d/errors && cmp $d/demo $d/printed"), 0) << model << ": " << text("errors");
   }
   // Another command takes the directory of the file.
-  EXPECT_EQ(shell("$p prepare --quiet --model data/demo/tokenizer.json --data $d/questions.json --output $d/out.bin"), 0);
+  EXPECT_EQ(shell("$p prepare --quiet --model data/demo/tokenizer.model --data $d/questions.json --output $d/out.bin"), 0);
   EXPECT_EQ(shell(ids + "$d > $d/printed 2> $d/errors"), 4);
 }
 
