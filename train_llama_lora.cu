@@ -12,21 +12,26 @@
 #include "src/commands/training_run.h"
 #include "src/options/help.h"
 #include "src/options/resolve.h"
+#include "src/report/phase_line.h"
 
 namespace tll {
 namespace {
 
 template <class Float>
 int train(const Options& options) {
+  end_on_stop_signals();            // there is nothing to lose yet
   TrainingRun<Float> run(options);  // reads the data, plans every byte; nothing large is allocated yet
-  run.start();                      // takes the memory, loads weights, adapter, or the checkpoint to resume from
-  run.evaluate_before();
-  while (!run.finished()) {
-    run.step();
-    if (run.stop_requested()) return run.interrupt();
+  if (run.already_done()) return kExitDone;
+  run.start();  // takes the memory, loads weights, adapter, or the checkpoint to resume from
+  try {
+    run.evaluate_before();
+    while (!run.finished()) run.step();
+    run.save();  // first of all: what follows may be interrupted
+    run.evaluate_after();
+  } catch (const Stopped& stopped) {
+    return run.interrupt(stopped);
   }
-  run.evaluate_after();
-  run.save();
+  run.finish();
   return kExitDone;
 }
 
@@ -50,9 +55,16 @@ int run_command(Options& options) {
       return command_dump(options);
     case Command::kHelp:
     case Command::kCompletion:
+    case Command::kVersion:
       break;  // answered by help_text
   }
   return kExitDone;
+}
+
+void say_without_effect(const Options& options) {
+  const std::vector<std::string>& names = options.without_effect;
+  if (names.empty() || options.quiet) return;
+  fmt::print(stderr, "note: {} {} nothing here\n", fmt::join(names, ", "), names.size() == 1 ? "changes" : "change");
 }
 
 int run_program(const std::vector<std::string>& arguments) {
@@ -63,6 +75,8 @@ int run_program(const std::vector<std::string>& arguments) {
       flush_output();
       return kExitDone;
     }
+    say_without_effect(options);
+    const PhaseLine phases(options.progress_output(), options.quiet);
     const int code = run_command(options);
     flush_output();
     return code;
@@ -81,6 +95,7 @@ int run_program(const std::vector<std::string>& arguments) {
 }  // namespace tll
 
 int main(int argc, char** argv) {
+  tll::bound_spinning(argv);
   tll::fill_closed_streams();
   return tll::run_program({argv + std::min(argc, 1), argv + argc});
 }

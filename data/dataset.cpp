@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <unordered_set>
 
 #include "data/squad.h"
 #include "src/base/check.h"
@@ -57,6 +58,12 @@ const Document& document_at(const Dataset& data, int64_t index) {
   return data.documents[size_t(index)];
 }
 
+// "1 sample", "2 samples"
+std::string counted(int64_t count, const char* what) { return fmt::format("{} {}{}", count, what, count == 1 ? "" : "s"); }
+
+// A reason of PrepareReport::refused, all of which are about --seq-len, with the word that leads to it.
+std::string at_limit(const std::string& reason) { return reason + (reason == "too long" ? " for" : " at"); }
+
 const char* split_name(Split split) { return split == Split::kTrain ? "train" : "validation"; }
 
 }  // namespace
@@ -82,23 +89,40 @@ Json PrepareReport::json() const {
 
 std::vector<std::string> PrepareReport::notes() const {
   std::vector<std::string> out;
-  const auto note = [&]<class... Args>(fmt::format_string<Args...> format, Args&&... args) {
-    out.push_back(fmt::format(format, std::forward<Args>(args)...));
+  const auto note = [&](int64_t count, const char* what, const std::string& more) {
+    if (count) out.push_back(counted(count, what) + more);
   };
-  if (unanswerable_left_out) note("{} unanswerable questions left out (--unanswerable train keeps them)", unanswerable_left_out);
-  if (unanswerable_trained) note("{} unanswerable questions trained as \"{}\"", unanswerable_trained, kNoAnswer);
-  if (truncated) note("{} samples shortened to --seq-len", truncated);
-  for (const auto& [reason, count] : refused) note("{} samples refused: {}", count, reason);
-  if (empty) note("{} samples kept that train nothing", empty);
-  if (offset_mismatches) note("{} answers are not where their answer_start says", offset_mismatches);
+  note(unanswerable_left_out, "unanswerable question", " left out (--unanswerable train keeps them)");
+  note(unanswerable_trained, "unanswerable question", fmt::format(" trained as \"{}\"", kNoAnswer));
+  note(truncated, "sample", " shortened to --seq-len");
+  for (const auto& [reason, count] : refused) note(count, "sample", fmt::format(" refused: {} --seq-len", at_limit(reason)));
+  note(untrained_parts, "document", " of packed rows left out: nothing in them is trained");
+  note(empty, "sample", " without a trained token kept");
+  note(offset_mismatches, "answer", " not at the answer_start that the file gives");
+  note(repeated_ids, "sample",
+       fmt::format(" with the id of an earlier one (the first such id is {})", in_quotes(first_repeated_id)));
+  out.insert(out.end(), file_notes.begin(), file_notes.end());
   return out;
 }
 
 std::string PrepareReport::text() const {
-  std::string out = fmt::format("{} samples ({} train, {} validation), {} tokens, {} of them trained\n", samples, train_samples,
-                                validation_samples, tokens, target_tokens);
+  std::string out = fmt::format("{} ({} train, {} validation), {} tokens, {} of them trained\n", counted(samples, "sample"),
+                                train_samples, validation_samples, tokens, target_tokens);
   for (const std::string& line : notes()) out += line + "\n";
   return out;
+}
+
+std::string PrepareReport::left_out_text() const {
+  std::string reasons, advice;
+  const auto add = [](std::string& list, const char* separator, const std::string& item) {
+    list += (list.empty() ? "" : separator) + item;
+  };
+  for (const auto& [reason, count] : refused)
+    add(reasons, ", ", fmt::format("{} {} --seq-len {}", count, at_limit(reason), max_tokens));
+  if (unanswerable_left_out) add(reasons, ", ", fmt::format("{} unanswerable", unanswerable_left_out));
+  if (shortest_refused) add(advice, ", or ", fmt::format("give --seq-len {} or more", shortest_refused));
+  if (unanswerable_left_out) add(advice, ", or ", "train unanswerable questions too with --unanswerable train");
+  return advice.empty() ? reasons : reasons + "; " + advice;
 }
 
 int32_t count_targets(std::span<const int32_t> labels) {
@@ -117,6 +141,12 @@ void Dataset::count_documents() {
   for (const Document& d : documents) report.target_tokens += d.target_tokens;
   report.train_samples = count(Split::kTrain);
   report.validation_samples = report.samples - report.train_samples;
+  report.repeated_ids = 0;
+  std::unordered_set<std::string_view> ids;
+  for (const Document& d : documents) {
+    if (d.id.empty() || ids.insert(d.id).second) continue;
+    if (report.repeated_ids++ == 0) report.first_repeated_id = d.id;
+  }
 }
 
 uint64_t Dataset::content_hash() const {

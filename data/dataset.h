@@ -1,4 +1,4 @@
-// Tokenised documents with labels, from any of three sources: squad.bin, SQuAD JSON, or .jsonl rows that carry token ids.
+// Tokenised documents with labels, from any of three sources: squad.bin, SQuAD JSON, or rows of token ids.
 //
 // Labels follow Hugging Face: labels[t] is the token to predict from the tokens before position t, or -100 if nothing is trained
 // there. So labels[0] of a document never counts, and target_tokens counts labels[1..] != -100.
@@ -41,14 +41,22 @@ struct PrepareReport {
   int64_t samples = 0, tokens = 0, target_tokens = 0;
   int64_t train_samples = 0, validation_samples = 0;
   int64_t truncated = 0;                   // kept, but shortened to max_tokens
-  std::map<std::string, int64_t> refused;  // by reason: "too long", "answer cut off", "nothing trained"
+  std::map<std::string, int64_t> refused;  // by reason: "too long", "answer cut off"
   int64_t unanswerable_left_out = 0, unanswerable_trained = 0;
   int64_t empty = 0;              // kept although they train nothing (allow_empty)
   int64_t offset_mismatches = 0;  // answers that are not at their answer_start
+  int64_t repeated_ids = 0;       // samples with the id of an earlier one
+  std::string first_repeated_id;
+  // Not in json(), so not kept in a squad.bin:
+  std::vector<std::string> file_notes;  // of the format
+  int64_t untrained_parts = 0;          // documents of packed rows that train nothing, left out
+  int64_t shortest_refused = 0;         // tokens of the shortest sample that was refused
+  int32_t max_tokens = 0;               // as in PrepareOptions
   int64_t refused_total() const;
   Json json() const;                       // samples, tokens, target_tokens, truncated, refused and the rest
   std::vector<std::string> notes() const;  // for people: what was left out, shortened or odd; a line each
   std::string text() const;                // the counts, and the notes below
+  std::string left_out_text() const;       // why samples are left out, with counts, and what to do; "" if none is
 };
 
 struct Document {
@@ -75,7 +83,7 @@ struct Dataset {
   std::span<const int32_t> labels_of(const Document& d) const { return {labels.data() + d.begin, size_t(d.length)}; }
   std::span<const int32_t> prompt_of(const Document& d) const { return {tokens.data() + d.begin, size_t(d.prompt_tokens)}; }
   int64_t count(Split split) const;
-  void count_documents();         // sets the report's samples, tokens and target_tokens, and the samples of each split
+  void count_documents();         // sets the report's samples, tokens, target_tokens, samples of each split and repeated ids
   uint64_t content_hash() const;  // XXH3-64 of tokens, labels, lengths and splits: a resumed run checks it
 };
 

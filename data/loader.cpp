@@ -43,6 +43,7 @@ Loader::Loader(const Dataset& dataset, const LoaderOptions& options) : data_(dat
   for (size_t i = 0; i < dataset.documents.size(); ++i) {
     const Document& d = dataset.documents[i];
     if (d.split != options.split) continue;
+    if (options.most_documents > 0 && int64_t(members_.size()) == options.most_documents) break;
     if (d.length > options.seq_len) {
       bad_file("document {} of the data set has {} tokens, and a row holds {}; prepare the data with this --seq-len", i, d.length,
                options.seq_len);
@@ -50,7 +51,9 @@ Loader::Loader(const Dataset& dataset, const LoaderOptions& options) : data_(dat
     members_.push_back(int32_t(i));
   }
   if (members_.empty()) {
-    bad_file("the data set has no {} documents", options.split == Split::kTrain ? "training" : "validation");
+    const std::string left_out = dataset.report.left_out_text();
+    bad_file("the data set has no {} documents{}{}", options.split == Split::kTrain ? "training" : "validation",
+             left_out.empty() ? "" : ": ", left_out);
   }
   const size_t n = members_.size(), t = size_t(options.seq_len);
   order_.resize(n);

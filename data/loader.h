@@ -35,6 +35,7 @@ struct LoaderOptions {
   bool packing = true, shuffle = true;
   uint64_t seed = 42;
   Split split = Split::kTrain;
+  int64_t most_documents = 0;  // of the split, the first ones; 0: all
 };
 
 // Where the run is: the next step takes rows from `row` on. Same data and options + this = the same batches.

@@ -3,10 +3,14 @@
 #include <algorithm>
 #include <cmath>
 
+#include "data/foreign_file.h"
+#include "data/row_file.h"
 #include "data/squad.h"
+#include "data/token_rows.h"
 #include "data/tokenize.h"
 #include "src/base/check.h"
 #include "src/base/file.h"
+#include "src/base/phase.h"
 #include "tokenizer/utf8.h"
 
 namespace tll {
@@ -23,6 +27,7 @@ Dataset open_prepared(std::string_view bytes, const std::string& file, const Tok
     bad_file("{}: holds token ids below {}, and the model has {}; run `prepare` again with this --model", file, data.vocab_size,
              options.vocab_size);
   }
+  if (data.documents.empty()) bad_file("{}: there is no sample in this file", file);
   for (const Document& d : data.documents) {
     if (d.length > options.max_tokens && !options.any_length) {
       bad_file(
@@ -34,28 +39,14 @@ Dataset open_prepared(std::string_view bytes, const std::string& file, const Tok
   return data;
 }
 
-// The object that `line` is, or null. A format's own reader says what is wrong with a line that is no JSON.
-Json parse_object(std::string_view line) {
-  try {
-    return line.starts_with('{') ? parse_json(line, "") : nullptr;
-  } catch (const Error&) {
-    return nullptr;
-  }
-}
-
-// The first line that is not blank tells the format. A row with the fields of a format begins JSON lines. Anything else is SQuAD
-// JSON, unless the file's name says that it holds lines.
-SampleSet read_samples(std::string_view text, const std::filesystem::path& path, const PrepareOptions& options) {
-  constexpr std::string_view kBlanks = " \t\r\n";
-  const std::string file = path.string();
-  std::string_view rest = without_byte_order_mark(text);
-  rest.remove_prefix(std::min(rest.find_first_not_of(kBlanks), rest.size()));
-  const std::string_view line = rest.substr(0, rest.find('\n'));
-  const Json first = parse_object(line);
-  if (is_squad_row(first)) return squad_samples(parse_squad_lines(text, file), options);
-  if (is_token_row(first) || path.extension() == ".jsonl") return read_token_rows(text, file, options);
-  const bool one_line = first.is_object() && rest.find_first_not_of(kBlanks, line.size()) == std::string_view::npos;
-  return squad_samples(one_line ? read_squad(first, file) : parse_squad_json(text, file), options);
+// The first row tells the format.
+SampleSet read_samples(std::string_view text, const std::string& file, const PrepareOptions& options) {
+  refuse_no_json(text, file);
+  const RowFile rows(text, file);
+  if (rows.empty()) bad_file("{}: there is no sample in this file", file);
+  if (is_squad_row(rows.first())) return squad_samples(read_squad(rows), options);
+  if (is_token_row(rows.first())) return read_token_rows(rows, options);
+  refuse_unknown_rows(rows);
 }
 
 // Holds out a share of the groups, those with the smallest keys. If the share is less than half a group, subgroups are held out
@@ -164,20 +155,27 @@ Dataset build_dataset(SampleSet set, const std::string& file, const Tokenizer* t
   data.vocab_size = options.vocab_size;
   data.max_tokens = options.max_tokens;
   PrepareReport& r = data.report;
+  r.max_tokens = options.max_tokens;
   const auto too_long = [&](const Tokens& tokens) { return int64_t(tokens.ids.size()) > options.max_tokens; };
   const std::vector<Split> splits = split_samples(set.samples, options.valid_split);
-  for (size_t i = 0; i < splits.size(); ++i) {
+  Phase phase("tokenising", int64_t(splits.size()));
+  for (size_t i = 0; i < splits.size(); ++i, phase.advance()) {
     Sample& sample = set.samples[i];
     r.unanswerable_left_out += sample.left_out;
     if (sample.left_out) continue;
     Tokens tokens = tokenize(tokenizer, sample.spans);
     const bool empty = count_targets(tokens.labels) == 0;
+    if (empty && sample.part_of_trained_row && !options.allow_empty) {
+      ++r.untrained_parts;
+      continue;
+    }
     if (empty && !options.allow_empty) {
       bad_file("{}: {} trains nothing: {}; mend or remove it, or keep such samples with --allow-empty", file,
                set.of_text ? fmt::format("{} (id {})", sample.where, in_quotes(sample.id)) : sample.where,
                set.of_text ? "its answer is empty" : "no label behind the first token is trained");
     }
     r.empty += empty;
+    const int64_t whole = int64_t(tokens.ids.size());
     const bool cut = too_long(tokens) && options.long_samples == LongSamples::kTruncate;
     const bool shown = cut && shows_answer(sample);
     if (cut) tokens = shorten(sample.spans, std::move(tokens), tokenizer, options.max_tokens);
@@ -186,6 +184,7 @@ Dataset build_dataset(SampleSet set, const std::string& file, const Tokenizer* t
     const bool answer_lost = evidence_lost || (!empty && count_targets(tokens.labels) == 0);
     if (too_long(tokens) || answer_lost) {
       ++r.refused[too_long(tokens) ? "too long" : "answer cut off"];
+      r.shortest_refused = r.shortest_refused ? std::min(r.shortest_refused, whole) : whole;
       continue;
     }
     // Ids of the tokenizer. Formats check the ids that they read.
@@ -197,12 +196,9 @@ Dataset build_dataset(SampleSet set, const std::string& file, const Tokenizer* t
     r.truncated += cut;
     append(data, std::move(sample), tokens, splits[i]);
   }
-  if (data.documents.empty() && !options.allow_empty) {
-    if (r.refused_total() + r.unanswerable_left_out == 0) bad_file("{}: there is no sample in this file", file);
-    bad_file("{}: no sample is left to train on: {} refused, {} unanswerable left out{}", file, r.refused_total(),
-             r.unanswerable_left_out, r.unanswerable_left_out ? " (train those too with --unanswerable train)" : "");
-  }
-  if (data.vocab_size == 0 && !data.tokens.empty()) {
+  if (set.samples.empty()) bad_file("{}: there is no sample in this file", file);
+  if (data.documents.empty()) bad_file("{}: no sample is left to train on: {}", file, r.left_out_text());
+  if (data.vocab_size == 0) {
     data.vocab_size = 1 + std::max(*std::max_element(data.tokens.begin(), data.tokens.end()),
                                    *std::max_element(data.labels.begin(), data.labels.end()));
   }
@@ -211,6 +207,7 @@ Dataset build_dataset(SampleSet set, const std::string& file, const Tokenizer* t
 }
 
 Dataset load_dataset(const std::filesystem::path& path, const Tokenizer* tokenizer, const PrepareOptions& options) {
+  refuse_no_file(path);
   const std::string text = read_file(path), file = path.string();
   if (is_prepared(text)) return open_prepared(text, file, tokenizer, options);
   if (options.max_tokens < 2) fail(kExitUsage, "--seq-len must be at least 2, not {}", options.max_tokens);
@@ -219,7 +216,7 @@ Dataset load_dataset(const std::filesystem::path& path, const Tokenizer* tokeniz
   }
   PrepareOptions known = options;
   if (known.vocab_size <= 0) known.vocab_size = tokenizer ? tokenizer->vocab_size() : 0;
-  return build_dataset(read_samples(text, path, known), file, tokenizer, known);
+  return build_dataset(read_samples(text, file, known), file, tokenizer, known);
 }
 
 }  // namespace tll

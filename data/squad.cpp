@@ -8,42 +8,7 @@
 namespace tll {
 namespace {
 
-// A value of the JSON and where it stands. Every step down checks what it finds.
-struct Node {
-  const Json& value;
-  const std::string& file;
-  std::string where;
-
-  [[noreturn]] void refuse(std::string_view expected) const {
-    bad_file("{}: {}: expected {}, found {}", file, where.empty() ? "top level" : where, expected,
-             value.is_string()   ? "a string"
-             : value.is_object() ? "an object"
-             : value.is_null()   ? "null"
-             : value.is_array()  ? fmt::format("array ({} elements)", value.size())
-                                 : fmt::format("{} ({})", value.type_name(), value.dump()));
-  }
-  Node at(const char* key) const {
-    if (!value.is_object()) refuse("an object");
-    const std::string path = where.empty() ? key : where + "." + key;
-    if (!value.contains(key)) bad_file("{}: {}: this field is missing; it is needed in SQuAD data", file, path);
-    return {value[key], file, path};
-  }
-  std::vector<Node> elements() const {
-    if (!value.is_array()) refuse("an array");
-    std::vector<Node> out;
-    for (size_t i = 0; i < value.size(); ++i) out.push_back({value[i], file, fmt::format("{}[{}]", where, i)});
-    return out;
-  }
-  std::string string() const {
-    if (!value.is_string()) refuse("a string");
-    return value.get<std::string>();
-  }
-  std::string optional_string(const char* key) const { return value.is_object() && value.contains(key) ? at(key).string() : ""; }
-  int64_t offset() const {
-    if (!value.is_number_unsigned() || value.get<uint64_t>() > uint64_t(INT64_MAX)) refuse("a whole number >= 0");
-    return value.get<int64_t>();
-  }
-};
+constexpr std::string_view kBlanks = " \t\n\v\f\r";
 
 // Whether `answer` stands in `context` at code point `start`.
 bool stands_at(std::string_view context, std::string_view answer, int64_t start) {
@@ -55,43 +20,114 @@ bool stands_at(std::string_view context, std::string_view answer, int64_t start)
   return start == 0 && context.substr(i).starts_with(answer);
 }
 
-void add_answer(SquadFile& out, SquadQuestion& q, const Node& text, const Node& start) {
-  q.answers.push_back(text.string());
-  q.answer_starts.push_back(start.offset());
-  if (stands_at(q.context, q.answers.back(), q.answer_starts.back())) return;
-  if (out.offset_mismatches++ == 0) out.first_mismatch = fmt::format("{} (id {})", q.where, in_quotes(q.id));
-}
+bool is_blank(std::string_view s) { return s.find_first_not_of(kBlanks) == std::string_view::npos; }
 
-void add_question(SquadFile& out, SquadQuestion q) {
-  out.unanswerable += !q.answerable();
-  out.questions.push_back(std::move(q));
-}
+// Collects the questions of a file, of whatever form.
+class Reader {
+ public:
+  SquadFile read(const RowFile& file) {
+    file.for_each([&](const Place& row) {
+      if (row.has("qas")) return read_paragraph(row, "");
+      if (row.has("context") || row.has("question")) return read_flat_row(row);
+      meet(row, articles_);
+      const std::string title = row.optional_label("title");
+      for (const Place& paragraph : row.at("paragraphs").elements()) read_paragraph(paragraph, title);
+    });
+    note_all(file.notes());
+    for (const UnknownKeys* keys : {&articles_, &paragraphs_, &questions_, &flat_rows_, &answers_})
+      note_all(keys->notes(file.name()));
+    if (contradictions_) {
+      out_.notes.push_back(fmt::format("{} questions are marked is_impossible and have answers, which count (the first is {})",
+                                       contradictions_, first_contradiction_));
+    }
+    return std::move(out_);
+  }
 
-void read_article(SquadFile& out, const Node& article) {
-  const std::string title = article.optional_string("title");
-  for (const Node& paragraph : article.at("paragraphs").elements()) {
+ private:
+  static void meet(const Place& object, UnknownKeys& keys) {
+    constexpr std::string_view kHarmless[] = {"plausible_answers"};
+    if (!object.value.is_object()) object.refuse("an object");
+    keys.meet(object.value, object.name(), kHarmless);
+  }
+
+  void note_all(const std::vector<std::string>& notes) { out_.notes.insert(out_.notes.end(), notes.begin(), notes.end()); }
+
+  void read_paragraph(const Place& paragraph, const std::string& title) {
+    meet(paragraph, paragraphs_);
     const std::string context = paragraph.at("context").string();
-    for (const Node& qa : paragraph.at("qas").elements()) {
-      SquadQuestion q{qa.at("id").string(), title, context, qa.at("question").string(), qa.where};
-      for (const Node& a : qa.at("answers").elements()) add_answer(out, q, a.at("text"), a.at("answer_start"));
-      add_question(out, std::move(q));
+    for (const Place& qa : paragraph.at("qas").elements()) {
+      meet(qa, questions_);
+      read_question(qa, title, context);
     }
   }
-}
 
-void read_row(SquadFile& out, const Node& row) {
-  SquadQuestion q{row.at("id").string(), row.optional_string("title"), row.at("context").string(), row.at("question").string(),
-                  row.where};
-  const Node answers = row.at("answers");
-  const Node text = answers.at("text"), start = answers.at("answer_start");
-  const std::vector<Node> texts = text.elements(), starts = start.elements();
-  if (texts.size() != starts.size()) {
-    bad_file("{}: {}.answers: text has {} elements and answer_start {}; they must be as many", row.file, row.where, texts.size(),
-             starts.size());
+  void read_flat_row(const Place& row) {
+    meet(row, flat_rows_);
+    read_question(row, row.optional_label("title"), row.at("context").string());
   }
-  for (size_t a = 0; a < texts.size(); ++a) add_answer(out, q, texts[a], starts[a]);
-  add_question(out, std::move(q));
-}
+
+  void read_question(const Place& qa, const std::string& title, const std::string& context) {
+    SquadQuestion q{qa.has("id") ? qa.at("id").label() : qa.where, title, context, qa.at("question").string(), qa.where};
+    read_answers(q, qa.at("answers"));
+    if (qa.has("is_impossible")) {
+      const Place impossible = qa.at("is_impossible");
+      if (!impossible.value.is_boolean()) impossible.refuse("true or false");
+      if (impossible.value.get<bool>()) {
+        if (std::all_of(q.answers.begin(), q.answers.end(), is_blank)) q.answers.clear(), q.answer_starts.clear();
+        if (q.answerable() && contradictions_++ == 0) first_contradiction_ = place_of(q);
+      }
+    }
+    for (size_t a = 0; a < q.answers.size(); ++a) {
+      if (q.answer_starts[a] == kNoStart || stands_at(context, q.answers[a], q.answer_starts[a])) continue;
+      if (out_.offset_mismatches++ == 0) out_.first_mismatch = place_of(q);
+    }
+    out_.unanswerable += !q.answerable();
+    out_.questions.push_back(std::move(q));
+  }
+
+  void read_answers(SquadQuestion& q, const Place& answers) {
+    if (!answers.value.is_object()) {
+      for (const Place& answer : answers.elements()) {
+        if (answer.value.is_string()) {
+          add(q, answer, nullptr);
+        } else {
+          read_answer(q, answer);
+        }
+      }
+      return;
+    }
+    if (answers.has("text") && !answers.at("text").value.is_array()) return read_answer(q, answers);
+    meet(answers, answers_);
+    const std::vector<Place> texts = answers.at("text").elements();
+    const std::vector<Place> starts = answers.has("answer_start") ? answers.at("answer_start").elements() : std::vector<Place>();
+    if (answers.has("answer_start") && texts.size() != starts.size()) {
+      bad_file("{}: text has {} elements and answer_start {}; they must be as many", answers.name(), texts.size(), starts.size());
+    }
+    for (size_t a = 0; a < texts.size(); ++a) add(q, texts[a], starts.empty() ? nullptr : &starts[a]);
+  }
+
+  void read_answer(SquadQuestion& q, const Place& answer) {
+    meet(answer, answers_);
+    const Place text = answer.at("text");
+    if (!answer.has("answer_start")) return add(q, text, nullptr);
+    const Place start = answer.at("answer_start");
+    add(q, text, &start);
+  }
+
+  static void add(SquadQuestion& q, const Place& text, const Place* start) {
+    q.answers.push_back(text.label());
+    q.answer_starts.push_back(start && !start->value.is_null() ? start->integer() : kNoStart);
+  }
+
+  static std::string place_of(const SquadQuestion& q) { return fmt::format("{}, id {}", q.where, in_quotes(q.id)); }
+
+  SquadFile out_;
+  int64_t contradictions_ = 0;
+  std::string first_contradiction_;
+  UnknownKeys articles_{{"title", "paragraphs"}}, paragraphs_{{"context", "qas"}},
+      questions_{{"id", "question", "answers", "is_impossible"}},
+      flat_rows_{{"id", "title", "context", "question", "answers", "is_impossible"}}, answers_{{"text", "answer_start"}};
+};
 
 const PromptTemplate kTemplates[] = {
     {"squad",
@@ -102,8 +138,6 @@ const PromptTemplate kTemplates[] = {
                                 {.text = fmt::format(" {}", answer), .trained = true, .ends_text = true}};
      }},
 };
-
-constexpr std::string_view kBlanks = " \t\n\v\f\r";
 
 std::string_view trimmed(std::string_view s) {
   const size_t begin = s.find_first_not_of(kBlanks);
@@ -122,35 +156,19 @@ const PromptTemplate& find_prompt_template(std::string_view name) {
   fail(kExitUsage, "unknown prompt template \"{}\"; there are: {}", name, names);
 }
 
-std::string answer_from_generation(std::string_view generated, bool unanswerable_trained) {
+std::string answer_from_generation(std::string_view generated, bool ended, bool unanswerable_trained) {
   std::string_view answer = trimmed(generated);
-  answer = trimmed(answer.substr(0, answer.find('\n')));
+  if (!ended) answer = trimmed(answer.substr(0, answer.find('\n')));
   return unanswerable_trained && answer == kNoAnswer ? "" : std::string(answer);
 }
 
-SquadFile read_squad(const Json& json, const std::string& name) {
-  const Node root{json, name, ""};
-  const Node data = json.is_array() ? root : root.at("data");
-  SquadFile out;
-  for (const Node& element : data.elements()) {
-    is_squad_row(element.value) ? read_row(out, element) : read_article(out, element);
-  }
-  return out;
+bool is_squad_row(const Json& row) {
+  if (!row.is_object()) return false;
+  return row.contains("paragraphs") || row.contains("qas") ||
+         (row.contains("context") && !row["context"].is_structured() && row.contains("question"));
 }
 
-SquadFile parse_squad_json(std::string_view text, const std::string& name) {
-  return read_squad(parse_json(without_byte_order_mark(text), name), name);
-}
-
-SquadFile parse_squad_lines(std::string_view text, const std::string& name) {
-  SquadFile out;
-  for_each_line(text, [&](int64_t number, std::string_view line) {
-    const std::string where = fmt::format("line {}", number);
-    const Json row = parse_json(line, fmt::format("{}: {}", name, where));
-    read_row(out, {row, name, where});
-  });
-  return out;
-}
+SquadFile read_squad(const RowFile& file) { return Reader().read(file); }
 
 SampleSet squad_samples(SquadFile file, const PrepareOptions& options) {
   const PromptTemplate& form = find_prompt_template(options.template_name);
@@ -159,6 +177,7 @@ SampleSet squad_samples(SquadFile file, const PrepareOptions& options) {
   out.known.rules = file.unanswerable ? SquadRules::kV2 : SquadRules::kV1;
   out.known.unanswerable_trained = options.unanswerable == Unanswerable::kTrain;
   out.known.report.offset_mismatches = file.offset_mismatches;
+  out.known.report.file_notes = std::move(file.notes);
   out.samples.reserve(file.questions.size());
   for (SquadQuestion& q : file.questions) {
     Sample sample{.id = std::move(q.id),

@@ -2,7 +2,9 @@
 // become prompts, and how the text that a model writes becomes an answer.
 //
 // Source: the data files' own schema (rajpurkar.github.io/SQuAD-explorer). `answer_start` counts Unicode code points of the
-// context, not bytes. A question is unanswerable when its list of answers is empty; `version` and `is_impossible` decide nothing.
+// context, not bytes. A question is unanswerable when its list of answers is empty; `version` decides nothing, and
+// `is_impossible` only that blank answers are none. As annotation tools write them, an id may be a number, and it, the title and
+// answer_start may be missing or null; answers are objects, plain strings, or one object of two lists.
 #pragma once
 
 #include <cstdint>
@@ -10,32 +12,32 @@
 #include <string_view>
 #include <vector>
 
+#include "data/row_file.h"
 #include "data/sample.h"
-#include "src/base/json.h"
 
 namespace tll {
 
 struct SquadQuestion {
-  std::string id, title, context, question;
+  std::string id;  // the place, if the file has none
+  std::string title, context, question;
   std::string where;                        // as in Sample
   std::vector<std::string> answers = {};    // as in the file, duplicates kept; empty: the context does not answer the question
-  std::vector<int64_t> answer_starts = {};  // code points into context, one for each answer
+  std::vector<int64_t> answer_starts = {};  // code points into context, one for each answer; kNoStart: the file has none
   bool answerable() const { return !answers.empty(); }
 };
+inline constexpr int64_t kNoStart = INT64_MIN;
 
 struct SquadFile {
   std::vector<SquadQuestion> questions;  // in file order
   int64_t unanswerable = 0;              // questions without an answer
   int64_t offset_mismatches = 0;         // answers that are not found at their answer_start (a warning, not an error)
   std::string first_mismatch;            // place of the first of them
+  std::vector<std::string> notes;        // on the file: keys that are not used, and contradictions
 };
 
-// SQuAD JSON or a JSON array of flattened rows, parsed or as text; and flattened rows as JSON lines. `name` is the file's name in
-// messages. A byte-order mark and CRLF are accepted. Error (kExitBadFile), with file and place, if the text is not strict JSON or
-// UTF-8, or if a field is missing or of the wrong type.
-SquadFile read_squad(const Json& json, const std::string& name);
-SquadFile parse_squad_json(std::string_view text, const std::string& name);
-SquadFile parse_squad_lines(std::string_view text, const std::string& name);
+// Articles, paragraphs or flattened rows. Error (kExitBadFile), with file and place, if a field is missing or of the wrong type.
+SquadFile read_squad(const RowFile& file);
+inline SquadFile parse_squad(std::string_view text, const std::string& name) { return read_squad(RowFile(text, name)); }
 
 // What an unanswerable question is trained to answer, and what is mapped back to the empty answer for scoring.
 inline constexpr std::string_view kNoAnswer = "no answer";
@@ -50,12 +52,11 @@ struct PromptTemplate {
 // Error (kExitUsage), with the list of names, if there is no such template.
 const PromptTemplate& find_prompt_template(std::string_view name);
 
-// The answer in a generated continuation (EOS already cut off): its first line that is not blank, trimmed; with
-// `unanswerable_trained`, kNoAnswer becomes "".
-std::string answer_from_generation(std::string_view generated, bool unanswerable_trained);
+// The answer in a generated continuation (EOS already cut off), trimmed. Of a model that did not end by itself it is the first
+// line that is not blank. With `unanswerable_trained`, kNoAnswer becomes "".
+std::string answer_from_generation(std::string_view generated, bool ended, bool unanswerable_trained);
 
-// Whether a line or an element of an array is a flattened row.
-inline bool is_squad_row(const Json& row) { return row.is_object() && row.contains("context") && row.contains("question"); }
+bool is_squad_row(const Json& row);  // an article, a paragraph or a flattened row
 
 // The questions in the prompt template of the options. An article is a group and a context a subgroup. The first answer is
 // trained. A question without one is left out, or trained as kNoAnswer. Error (kExitUsage) if there is no such template.

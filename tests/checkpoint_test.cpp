@@ -21,8 +21,8 @@ class CheckpointTest : public testing::Test {
  protected:
   // AdamW's state of three values.
   static std::vector<StateTensor> state(float* m, float* v) { return {{"m", DType::f32, 3, m}, {"v", DType::f32, 3, v}}; }
-  void write(int64_t step) const {
-    const RunPosition position{{step, step - 1, 1}, {42, 3, 17}, settings_};
+  void write(int64_t step, const std::string& run = "a") const {
+    const RunPosition position{run, {step, step - 1, 1}, {42, 3, 17}, settings_};
     float m[] = {1, 2, 3}, v[] = {4, 5, 6};
     write_checkpoint(output_, position, Device{}, state(m, v),
                      [](const fs::path& directory) { write_file_atomic(directory / "values", "1234"); });
@@ -32,7 +32,10 @@ class CheckpointTest : public testing::Test {
     return message_of([&] {
       check_checkpoint(output_ / "checkpoint-5");
       float m[3], v[3];
-      read_checkpoint(output_ / "checkpoint-5", settings, Device{}, state(m, v));
+      const RunPosition position = read_position(output_ / "checkpoint-5");
+      read_optimizer(output_ / "checkpoint-5", Device{}, state(m, v));
+      if (const auto change = changed_setting(position, settings))
+        bad_file("{} was {} and is {} now", change->name, change->then, change->now);
     });
   }
 
@@ -44,7 +47,10 @@ TEST_F(CheckpointTest, ReadsWhatItWrote) {
   write(5);
   check_checkpoint(output_ / "checkpoint-5");
   float m[3], v[3];
-  const RunPosition p = read_checkpoint(output_ / "checkpoint-5", settings_, Device{}, state(m, v));
+  const RunPosition p = read_position(output_ / "checkpoint-5");
+  read_optimizer(output_ / "checkpoint-5", Device{}, state(m, v));
+  EXPECT_EQ(p.run, "a");
+  EXPECT_EQ(p.settings, settings_);
   EXPECT_EQ(std::vector(m, m + 3), (std::vector<float>{1, 2, 3}));
   EXPECT_EQ(std::vector(v, v + 3), (std::vector<float>{4, 5, 6}));
   EXPECT_EQ(p.trainer.step, 5);
@@ -83,27 +89,51 @@ TEST_F(CheckpointTest, NamesTheSettingThatDiffers) {
   write(5);
   Json other = settings_;
   other["lr"] = 2e-3;
-  EXPECT_TRUE(says(refusal(other), "lr was 0.001 when the checkpoint was written and is 0.002 now"));
+  EXPECT_TRUE(says(refusal(other), "lr was 0.001 and is 0.002 now"));
   other = settings_;
   other["clip"] = 1;
   EXPECT_TRUE(says(refusal(other), "clip was not set"));
 }
 
 TEST_F(CheckpointTest, TheNewestIsByNumber) {
-  EXPECT_EQ(newest_checkpoint(output_), std::nullopt);
-  EXPECT_EQ(newest_checkpoint(output_ / "none"), std::nullopt);
+  EXPECT_FALSE(newest_checkpoint(output_));
+  EXPECT_FALSE(newest_checkpoint(output_ / "none"));
   for (const int64_t step : {9, 10, 100, 20}) write(step);
   fs::create_directories(output_ / "checkpoint-999x");
   fs::create_directories(output_ / ".checkpoint-1000.tmp");
-  EXPECT_EQ(newest_checkpoint(output_), output_ / "checkpoint-100");
-  remove_old_checkpoints(output_, 2, 100);
+  EXPECT_EQ(newest_checkpoint(output_)->path, output_ / "checkpoint-100");
+  remove_unfinished_checkpoints(output_);
   EXPECT_FALSE(fs::exists(output_ / ".checkpoint-1000.tmp"));
+  remove_old_checkpoints(output_, 2, "a");
   EXPECT_FALSE(fs::exists(output_ / "checkpoint-9") || fs::exists(output_ / "checkpoint-10"));
   EXPECT_TRUE(fs::exists(output_ / "checkpoint-20") && fs::exists(output_ / "checkpoint-100"));
-  write(500);  // of an earlier, longer run
-  remove_old_checkpoints(output_, 1, 100);
-  EXPECT_FALSE(fs::exists(output_ / "checkpoint-20"));
-  EXPECT_TRUE(fs::exists(output_ / "checkpoint-100") && fs::exists(output_ / "checkpoint-500"));
+}
+
+TEST_F(CheckpointTest, ACheckpointIsOfOneRun) {
+  for (const int64_t step : {5, 10}) write(step);
+  for (const int64_t step : {3, 20, 30}) write(step, "b");
+  EXPECT_EQ(newest_checkpoint(output_, "a")->step, 10);
+  EXPECT_EQ(newest_checkpoint(output_, "b")->step, 30);
+  EXPECT_FALSE(newest_checkpoint(output_, "c"));
+  remove_old_checkpoints(output_, 1, "b");
+  std::vector<int64_t> left;
+  for (const CheckpointEntry& c : checkpoints(output_)) left.push_back(c.step);
+  EXPECT_EQ(left, (std::vector<int64_t>{5, 10, 30}));
+}
+
+TEST_F(CheckpointTest, WhatCannotBeWrittenLeavesNothing) {
+  write(5);
+  const std::string before = read_file(output_ / "checkpoint-5/state.json");
+  const RunPosition position{"a", {5, 4, 1}, {42, 3, 17}, settings_};
+  float m[3], v[3];
+  EXPECT_THROW(write_checkpoint(output_, position, Device{}, state(m, v),
+                                [](const fs::path& directory) {
+                                  write_file_atomic(directory / "values", "half");
+                                  fail(kExitFault, "no space left");
+                                }),
+               Error);
+  EXPECT_EQ(std::distance(fs::directory_iterator(output_.path()), fs::directory_iterator()), 1);
+  EXPECT_EQ(read_file(output_ / "checkpoint-5/state.json"), before);
 }
 
 TEST_F(CheckpointTest, OneWriterADirectory) {

@@ -39,7 +39,7 @@ TEST_F(CudaRun, LossScalingFindsItsPlaceAndIsResumed) {
     run.start();
     run.session().trainer.state.loss_scale = 16777216;
     for (int step = 0; step < 5; step++) run.step();
-    run.interrupt();
+    run.interrupt(Stopped("training"));
     state = run.session().trainer.state;
   }
   EXPECT_LT(state.loss_scale, 16777216);
@@ -62,7 +62,7 @@ TEST_F(CudaRun, GeneratesWhatTheCpuGenerates) {
     const ModelSource source = open_model(options, TokenizerNeed::none);
     SessionNeeds needs;
     needs.tokens = 32, needs.positions = 24, needs.sequences = 3;
-    Session<float> session(options, source.config, {}, needs);
+    Session<float> session(options, source.config, {}, [&](const Options&) { return needs; });
     session.start(source, {});
     std::vector<std::vector<int32_t>> prompts;
     std::vector<GenerateRequest> requests;

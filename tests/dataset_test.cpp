@@ -84,8 +84,8 @@ TEST_F(DatasetTest, SetsThatTrainNothingAreRefused) {
   json["data"].erase(1);
   json["data"][0]["paragraphs"][0]["qas"].erase(0);
   EXPECT_TRUE(says(refusal_of([&] { prepare(json); }), "--unanswerable train"));
-  options_.allow_empty = true;
-  EXPECT_TRUE(prepare(json).documents.empty());
+  options_.allow_empty = true;  // keeps samples, and here is none
+  EXPECT_TRUE(says(refusal_of([&] { prepare(json); }), "1 unanswerable"));
   json["data"][0]["paragraphs"][0]["qas"][0] = question("blank", {""});
   const Dataset d = prepare(json);
   EXPECT_EQ(d.report.empty, 1);
@@ -111,15 +111,63 @@ TEST_F(DatasetTest, LongContextsAreCutAtTheirEnd) {
     EXPECT_TRUE(context.starts_with(kept));
     EXPECT_NE((uint8_t(context[kept.size()]) & 0xC0), 0x80) << "cut inside a character";
   }
+}
+
+TEST_F(DatasetTest, SamplesThatDoNotFitAreRefusedWithTheReasonAndTheRemedy) {
+  Json json = squad(2);
+  Json& context = json["data"][0]["paragraphs"][0]["context"];
+  const auto report = [&] {
+    const PrepareReport r = prepare(json).report;
+    EXPECT_EQ(r.samples, 1);
+    return r;
+  };
+  context = "w0" + std::string(100, 'x');
+  options_.max_tokens = 80;
   options_.long_samples = LongSamples::kRefuse;
-  options_.allow_empty = true;
-  EXPECT_EQ(prepare(json).report.refused.at("too long"), 1);
+  EXPECT_EQ(report().refused, (std::map<std::string, int64_t>{{"too long", 1}}));
   options_.long_samples = LongSamples::kTruncate;
-  options_.max_tokens = 20;
-  EXPECT_EQ(prepare(json).report.refused.at("too long"), 1);
-  options_.max_tokens = 60;
-  paragraph["context"] = std::string(100, 'x') + " w0";
-  EXPECT_EQ(prepare(json).report.refused.at("answer cut off"), 1);
+  context = std::string(100, 'x') + " w0";
+  EXPECT_EQ(report().refused, (std::map<std::string, int64_t>{{"answer cut off", 1}}));
+  const std::vector<std::string> notes = report().notes();
+  EXPECT_EQ(std::count(notes.begin(), notes.end(), "1 sample refused: answer cut off at --seq-len"), 1);
+  EXPECT_EQ(parse_dataset(dataset_bytes(prepare(json)), "f").report.refused, report().refused);
+  Json& question = json["data"][1]["paragraphs"][0]["qas"][0]["question"];
+  question = std::string(200, '?');
+  const std::string none = refusal_of([&] { prepare(json); });
+  EXPECT_TRUE(
+      says(none, "no sample is left to train on: 1 answer cut off at --seq-len 80, 1 too long for --seq-len 80, 2 unanswerable"));
+  EXPECT_TRUE(says(none, "--seq-len 138 or more, or train unanswerable questions too with --unanswerable train"));
+  options_.max_tokens = 138;
+  EXPECT_EQ(report().refused.size(), 1u) << "the remedy helps";
+}
+
+TEST_F(DatasetTest, RepeatedIdsAreCounted) {
+  Json json = squad(4);
+  for (const int i : {1, 3}) json["data"][i]["paragraphs"][0]["qas"][0]["id"] = "0";
+  const Dataset d = prepare(json);
+  EXPECT_EQ(d.documents.size(), 4u);
+  EXPECT_EQ(d.report.repeated_ids, 2);
+  const std::vector<std::string> notes = d.report.notes();
+  const std::string note = "2 samples with the id of an earlier one (the first such id is \"0\")";
+  EXPECT_EQ(std::count(notes.begin(), notes.end(), note), 1);
+  EXPECT_EQ(parse_dataset(dataset_bytes(d), "f").report.repeated_ids, 2);
+  EXPECT_EQ(prepare(squad(4)).report.repeated_ids, 0);
+}
+
+TEST_F(DatasetTest, FilesWithoutASampleAreRefused) {
+  options_.allow_empty = true;
+  for (const std::string& text : std::vector<std::string>{"", " \n\t\r\n", "\xEF\xBB\xBF\n", "[]", R"({"data": []})",
+                                                          R"({"data": [{"title": "T", "paragraphs": []}]})", "null"}) {
+    SCOPED_TRACE(text);
+    for (const char* name : {"squad.json", "rows.jsonl"}) {
+      directory_.write(name, text);
+      refusal_of([&] { load_dataset(directory_ / name, &tokenizer_, options_); });
+    }
+  }
+  Dataset none;
+  none.max_tokens = 10;
+  directory_.write("none.bin", dataset_bytes(none));
+  EXPECT_TRUE(says(refusal_of([&] { load_dataset(directory_ / "none.bin", &tokenizer_, options_); }), "no sample"));
 }
 
 TEST_F(DatasetTest, SplitsByArticleOrByContext) {

@@ -22,7 +22,7 @@ namespace {
 const std::filesystem::path kDemo = "data/demo";
 
 const SquadFile& squad() {
-  static const SquadFile file = parse_squad_json(read_file(kDemo / "squad.json"), "squad.json");
+  static const SquadFile file = parse_squad(read_file(kDemo / "squad.json"), "squad.json");
   return file;
 }
 

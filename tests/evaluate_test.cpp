@@ -7,6 +7,7 @@
 
 #include "data/squad.h"
 #include "tests/fake_tokenizer.h"
+#include "tests/phases.h"
 #include "tests/refusal.h"
 #include "tests/tiny_model.h"
 
@@ -63,12 +64,12 @@ using Floats = testing::Types<float, bf16, double>;
 TYPED_TEST_SUITE(EvaluateTest, Floats);
 
 TYPED_TEST(EvaluateTest, ScoresInTheOrderOfTheQuestions) {
-  // A line end in front of the answer is skipped, one behind it ends the answer and the generation.
+  // A line end in front of the answer is skipped. The answer of two lines is whole, as the model ends behind it.
   const std::vector<std::string> chains = {"A cat", "B\tred\nok", "C1+", "D\nok"};
   Dataset dataset;
   add_question(dataset, 3, 'C', {"1"});                 // "1": punctuation does not count
   add_question(dataset, 20, 'A', {"dog", "The Cat!"});  // the better of two
-  add_question(dataset, 0, 'B', {"red"});               // one line
+  add_question(dataset, 0, 'B', {"red\nok"});           // two lines
   add_question(dataset, 11, 'A', {"cat fish"});         // F1 2/3
   add_question(dataset, 1, 'A', {}, Split::kTrain);     // not of this split
   add_question(dataset, 7, 'D', {"blue"});              // wrong
@@ -80,16 +81,11 @@ TYPED_TEST(EvaluateTest, ScoresInTheOrderOfTheQuestions) {
   ASSERT_EQ(questions, (std::vector<int64_t>{0, 1, 2, 3, 5}));
   for (const int sequences : {1, 2, 8}) {
     Parrot<TypeParam> parrot(chains, sequences);
-    EvaluationOptions with_progress = options();
-    std::vector<int64_t> told;
-    with_progress.progress = [&](int64_t done, int64_t total) {
-      EXPECT_EQ(total, 5);
-      told.push_back(done);
-    };
+    const PhaseRecord phases;
     const EvaluationResult r =
-        evaluate_questions(parrot.device, parrot.generator, dataset, questions, FakeTokenizer(), with_progress);
+        evaluate_questions(parrot.device, parrot.generator, dataset, questions, FakeTokenizer(), options());
     ASSERT_EQ(r.questions.size(), 5u);
-    const std::vector<std::string> predictions = {"1+", "cat", "red", "cat", "ok"};
+    const std::vector<std::string> predictions = {"1+", "cat", "red\nok", "cat", "ok"};
     const std::vector<double> exact = {1, 1, 1, 0, 0}, f1 = {1, 1, 1, 2.0 / 3, 0};
     for (size_t i = 0; i < 5; i++) {
       EXPECT_EQ(r.questions[i].document, questions[i]);
@@ -102,9 +98,35 @@ TYPED_TEST(EvaluateTest, ScoresInTheOrderOfTheQuestions) {
     EXPECT_EQ(r.totals.questions, 5);
     EXPECT_DOUBLE_EQ(r.totals.exact_match(), 60);
     EXPECT_DOUBLE_EQ(r.totals.f1(), 100 * (3 + 2.0 / 3) / 5);
-    EXPECT_EQ(told, (std::vector<int64_t>{1, 2, 3, 4, 5}));
+    std::vector<int64_t> told;
+    for (const PhaseRecord::Shown& p : phases.shown) {
+      EXPECT_EQ(p.activity, "answering questions");
+      EXPECT_EQ(p.total, 5);
+      if (told.empty() || told.back() != p.done) told.push_back(p.done);
+    }
+    EXPECT_EQ(told, (std::vector<int64_t>{0, 1, 2, 3, 4, 5}));
+    EXPECT_GT(phases.shown.size(), 6u) << "after every token, so that a signal is seen then";
+    EXPECT_EQ(phases.ended, 1);
     EXPECT_EQ(r.prompt_tokens, 4 + 21 + 1 + 12 + 8);
-    EXPECT_EQ(r.new_tokens, 2 + 4 + 5 + 4 + 3);  // behind "\tred\n" nothing is generated
+    EXPECT_EQ(r.new_tokens, 2 + 4 + 7 + 4 + 3);
+  }
+}
+
+// Where max_new_tokens or the cache ends a generation, the model did not.
+TEST(Evaluate, OfAModelThatDoesNotEndTheFirstLineIsTheAnswer) {
+  const std::vector<std::string> chains = {"A cat", "F23456789!#\nok", "G6789!#\nok"};  // behind F are 13 tokens, more than kNew
+  Dataset dataset;
+  add_question(dataset, 2, 'F', {"23456789"});
+  add_question(dataset, 2, 'G', {"6789 ok"});
+  add_question(dataset, 27, 'A', {"ca"});  // the cache has room for " ca", and for no end
+  add_question(dataset, 26, 'A', {"cat"});
+  for (const int sequences : {1, 4}) {
+    Parrot<float> parrot(chains, sequences);
+    const auto r =
+        evaluate_questions(parrot.device, parrot.generator, dataset, question_indices(dataset, {}), FakeTokenizer(), options());
+    const std::vector<std::string> predictions = {"23456789!#", "6789!#\nok", "ca", "cat"};
+    for (size_t i = 0; i < predictions.size(); i++) EXPECT_EQ(r.questions[i].prediction, predictions[i]);
+    EXPECT_DOUBLE_EQ(r.totals.exact_match(), 100);
   }
 }
 

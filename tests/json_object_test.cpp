@@ -69,8 +69,8 @@ TEST(UnknownKeys, MisspellingsAreRefusedAndOthersNotedOnce) {
   UnknownKeys keys({"input_ids", "labels"});
   for (int row = 0; row < 3; row++)
     keys.meet(Json::parse(R"({"input_ids": [1], "source": "web", "length": 7, "url": "", "meta": {}, "score": null})"), "row");
-  EXPECT_EQ(keys.notes("f.jsonl"), (std::vector<std::string>{"f.jsonl: key \"length\" is not known and is ignored",
-                                                             "f.jsonl: key \"source\" is not known and is ignored"}));
+  EXPECT_EQ(keys.notes("f.jsonl"), (std::vector<std::string>{"f.jsonl: key \"length\" is not known and is ignored (3 times)",
+                                                             "f.jsonl: key \"source\" is not known and is ignored (3 times)"}));
   EXPECT_EQ(refusal_of([&] { keys.meet(Json::parse(R"({"input_ids": [1], "label": [1]})"), "f.jsonl: line 4"); }),
             "f.jsonl: line 4: key \"label\" is not known; if \"labels\" is meant, rename it, else remove it");
   // Where the known key is there as well, it was not misspelt.

@@ -34,6 +34,11 @@ TEST(Json, OrderedKeepsTheOrderOfTheFile) {
   EXPECT_THROW(parse_ordered_json(R"({"z": 1, "a": 2, "z": 3})", "f.json"), Error);
 }
 
+TEST(Json, TextOfWhatIsNotUtf8) {
+  EXPECT_EQ(json_text({{"path", "a\xFFz"}, {"n", 1}}), "{\"n\":1,\"path\":\"a\xEF\xBF\xBDz\"}");
+  EXPECT_EQ(json_text(Json::array({1}), 1), "[\n 1\n]");
+}
+
 TEST(Json, RefusesWithFileLineAndByte) {
   EXPECT_EQ(refusal("{\"a\": 1,\n \"b\": 2,\n \"a\": 3}"), "f.json: line 3, byte 21: the key \"a\" appears twice");
   EXPECT_EQ(refusal("{\"a\": 1,\n \"b\" 2}").find("f.json: line 2, byte 14: not valid JSON: "), 0u)

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "src/base/check.h"
+#include "tests/refusal.h"
 
 namespace tll {
 namespace {
@@ -225,7 +226,11 @@ TEST(Loader, TakesItsSplitAndRefusesWhatDoesNotFit) {
   EXPECT_EQ(validation.next_step().tokens, 5);
   EXPECT_THROW(Loader(d, {.seq_len = 4, .split = Split::kValidation}), Error);
   d.documents[1].split = Split::kTrain;
-  EXPECT_THROW(Loader(d, {.seq_len = 5, .split = Split::kValidation}), Error);
+  EXPECT_EQ(refusal_of([&] { Loader(d, {.seq_len = 5, .split = Split::kValidation}); }),
+            "the data set has no validation documents");
+  d.report.refused["too long"] = 2, d.report.max_tokens = 5, d.report.shortest_refused = 9;
+  EXPECT_EQ(refusal_of([&] { Loader(d, {.seq_len = 5, .split = Split::kValidation}); }),
+            "the data set has no validation documents: 2 too long for --seq-len 5; give --seq-len 9 or more");
 }
 
 // The shuffle must not change with compilers or machines: a checkpoint may move.

@@ -106,12 +106,89 @@ TEST_F(ModelFilesTest, MissingWrongAndUnexpectedTensors) {
     tensors[name] = {name, FileDtype::U8, {4}};
     expect_refused(tensors, tiny(true), "quantised");
   }
+  tensors = good;
+  tensors["model.norm.weight"].dtype = FileDtype::F8_E4M3;
+  expect_refused(tensors, tiny(true), "found F8_E4M3, as quantised weights have");
   tensors.clear();
-  for (auto [name, spec] : good) {
-    spec.name = name.substr(6);
-    tensors[spec.name] = spec;
+  tensors["transformer.wte.weight"] = {"transformer.wte.weight", FileDtype::BF16, {1}};
+  expect_refused(tensors, tiny(true), "is missing from the model's files; they have tensors such as \"transformer.wte.weight\"");
+  expect_refused(Tensors{}, tiny(true), "is missing from the model's files, which have none");
+}
+
+TEST_F(ModelFilesTest, QuantisedWeightsAreRefusedByTheirTool) {
+  const std::string at = "model.layers.0.mlp.up_proj.";
+  const std::pair<const char*, const char*> tools[] = {{"weight.absmax", "bitsandbytes, 4 bits"},
+                                                       {"weight.quant_state.bitsandbytes__nf4", "bitsandbytes, 4 bits"},
+                                                       {"SCB", "bitsandbytes, 8 bits"},
+                                                       {"g_idx", "GPTQ"},
+                                                       {"qweight", "GPTQ or AWQ"},
+                                                       {"weight_scale_inv", "FP8"},
+                                                       {"weight_packed", "compressed-tensors"},
+                                                       {"W_q", "HQQ"},
+                                                       {"q_weight", "EXL2"},
+                                                       {"trellis", "EXL3"},
+                                                       {"codebooks", "AQLM"},
+                                                       {"scales", "MLX"}};
+  for (const auto& [name, tool] : tools) {
+    Tensors tensors = all_of(tiny(true));
+    tensors[at + name] = {at + name, FileDtype::U8, {4}};
+    expect_refused(tensors, tiny(true), std::string("quantised by ") + tool);
   }
-  expect_refused(tensors, tiny(true), "without \"model.\"");
+}
+
+// LlamaModel's files: transformers reads them into the whole model.
+TEST_F(ModelFilesTest, ABodyWithoutPrefix) {
+  const auto bare = [](const Tensors& whole) {
+    Tensors tensors;
+    for (auto [name, spec] : whole) {
+      if (name.starts_with("model.")) spec.name = name.substr(6);
+      tensors[spec.name] = spec;
+    }
+    return tensors;
+  };
+  write("model.safetensors", bare(all_of(tiny(true))), {{"norm.weight", '\2'}});
+  const ModelFiles files(dir, tiny(true));
+  EXPECT_TRUE(files.warnings().empty());
+  EXPECT_EQ(files.tensor("model.norm.weight").data[0], std::byte{2});
+  write("model.safetensors", bare(all_of(tiny(false))));
+  EXPECT_EQ(refusal(tiny(false)), "");  // with a head
+  expect_refused(bare(all_of(tiny(true))), tiny(false), "a body without a head (LlamaModel)");
+  // A classifier: the body with its prefix, and another head.
+  Tensors classifier = all_of(tiny(true));
+  classifier["score.weight"] = {"score.weight", FileDtype::BF16, {2, 4}};
+  expect_refused(classifier, tiny(false), "\"lm_head.weight\" is missing");
+}
+
+TEST_F(ModelFilesTest, OtherWeightsAreNamed) {
+  expect_refused(tiny(true), "found neither");
+  for (const auto& [file, why] : {std::pair("model.gguf", "GGUF"), std::pair("weights.safetensors", "is its name right"),
+                                  std::pair("consolidated.00.pth", "Meta's format"),
+                                  std::pair("pytorch_model.bin.index.json", "converted to safetensors")}) {
+    write_file_atomic(dir / file, "x");
+    expect_refused(tiny(true), why);
+    std::filesystem::remove(dir / file);
+  }
+}
+
+TEST_F(ModelFilesTest, ATensorIsReplacedByAnEqualShape) {
+  write("model.safetensors", all_of(tiny(false)));
+  ModelFiles files(dir, tiny(false));
+  std::vector<float> same(40);
+  files.load("lm_head.weight", same.data(), DType::f32, 0, 40);
+  const std::vector<float> other(40, 2.0f);
+  const auto file = [&](const char* name, const std::vector<float>& values) {
+    write_safetensors(dir / name, {{{"t", FileDtype::F32, {10, 4}}, std::as_bytes(std::span(values))}});
+    return SafetensorsFile(dir / name);
+  };
+  const SafetensorsFile equal = file("equal", same), different = file("different", other);
+  EXPECT_FALSE(files.replace("lm_head.weight", equal, *equal.find("t")));  // fp32 of the same values
+  EXPECT_TRUE(files.replace("lm_head.weight", different, *different.find("t")));
+  EXPECT_EQ(files.tensor("lm_head.weight").data.data(), different.bytes("t").data());
+  EXPECT_FALSE(files.replace("lm_head.weight", different, *different.find("t")));
+  const std::vector<std::byte> bytes(40);
+  write_safetensors(dir / "u8", {{{"t", FileDtype::U8, {10, 4}}, bytes}});
+  const SafetensorsFile u8(dir / "u8");
+  EXPECT_TRUE(says(refusal_of([&] { files.replace("lm_head.weight", u8, *u8.find("t")); }), "found U8"));
 }
 
 TEST_F(ModelFilesTest, TiedHead) {

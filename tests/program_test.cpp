@@ -3,8 +3,10 @@
 #include <sys/wait.h>
 
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <sstream>
 
 #include "src/base/file.h"
 #include "src/base/json.h"
@@ -53,11 +55,59 @@ class Program : public testing::Test {
   const TemporaryDirectory directory_;
 };
 
+// OMP_DISPLAY_ENV makes libgomp print its settings each time that it is loaded.
+TEST_F(Program, BoundsHowLongItsThreadsSpin) {
+  const std::string clean = "env -u OMP_WAIT_POLICY -u GOMP_SPINCOUNT -u KMP_BLOCKTIME -u KMP_LIBRARY OMP_DISPLAY_ENV=verbose ";
+  const auto settings = [this](const std::string& command) {
+    EXPECT_EQ(shell(command + " > $d/printed 2> $d/notes"), 0) << command;
+    std::istringstream lines(text("notes"));
+    std::vector<std::string> found;
+    for (std::string line; std::getline(lines, line);)
+      if (line.find("GOMP_SPINCOUNT") != std::string::npos) found.push_back(line);
+    return found;
+  };
+  const std::string encode = "echo '\"a  cat\"' | ", encoder = "$p tokenize --model data/demo --json";
+  const std::vector<std::string> ours = settings(encode + clean + encoder);
+  const std::string printed = text("printed");
+  ASSERT_EQ(ours.size(), 2u) << "the program is started once more, and only once";
+  EXPECT_NE(ours[0], ours[1]);
+  const std::vector<std::string> users = settings(encode + clean + "GOMP_SPINCOUNT=77 " + encoder);
+  ASSERT_EQ(users.size(), 1u);
+  EXPECT_NE(users[0].find("'77'"), std::string::npos) << users[0];
+  EXPECT_EQ(text("printed"), printed) << "standard input and the arguments are the same in both";
+  EXPECT_EQ(settings(clean + "OMP_WAIT_POLICY=active $p help").size(), 1u);
+  const std::string loader = "$(ls /lib64/ld-linux-x86-64.so.2 /lib/ld-linux-aarch64.so.1 2> /dev/null | head -1)";
+  EXPECT_EQ(settings(clean + loader + " $p help").size(), 1u) << "the dynamic loader's command line stays as it is";
+}
+
 TEST_F(Program, AClosedStreamIsNoFile) {
   ASSERT_EQ(shell(kTrain + "--max-steps 3 >&- 2>&- <&-"), 0);
   const std::vector<Json> lines = json_lines(directory_ / "out/metrics.jsonl");
   for (const Json& line : lines) EXPECT_TRUE(line.is_object()) << line;
   EXPECT_EQ(lines.size(), 3u + 2) << "three steps, and the evaluations before and after";
+}
+
+TEST_F(Program, PathsNeedNotBeUtf8) {
+  const std::string names = "m=$d/$'model\\xff' o=$d/$'out\\xff' x=$d/$'data\\xff.jsonl'; ";
+  ASSERT_EQ(
+      shell(names +
+            "cp -r tests/goldens/gqa_tied $m; cp $d/data.jsonl $x; for more in '' --resume; do $p train --model $m --data $x "
+            "--output $o --seq-len 32 --threads 1 --max-steps 2 --save-steps 1 --json $more > $d/printed || exit 9; done"),
+      0);
+  const fs::path out = directory_ / "out\xff";
+  EXPECT_TRUE(says(read_file(out / "adapter_config.json"), "model\xEF\xBF\xBD"));
+  parse_json(read_file(out / "run.json"), "run.json");
+  for (const std::string command :
+       {"evaluate --json --model $m --adapter $o --data $x",
+        "dump --json --model $m --adapter $o --data $x --output $d/$'dump\\xff'", "plan --json --model $m --init-adapter $o",
+        "prepare --json --model $m --data $x --output $d/$'p\\xff' --valid-split 0"}) {
+    EXPECT_EQ(shell(names + "$p " + command + " > $d/printed"), 0) << command;
+    printed();
+  }
+  EXPECT_EQ(shell(names + "$p evaluate --model $m --adapter $m --data $x 2> $d/errors"), 4);
+  EXPECT_TRUE(says(text("errors"), "model\xff: this looks like a model, not an adapter"));
+  EXPECT_EQ(shell(names + "$p generate --model $m/none --prompt x 2> $d/errors"), 4);
+  EXPECT_TRUE(says(text("errors"), "error: "));
 }
 
 TEST_F(Program, AResultThatCannotBePrintedIsAnError) {
@@ -66,7 +116,8 @@ TEST_F(Program, AResultThatCannotBePrintedIsAnError) {
            "$p prepare --quiet --json --output $d/x.bin " + kDemo, "echo '\"hi\"' | $p tokenize --model data/demo",
            "$p show " + kDemo, kTrain + "--max-steps 1 --json"}) {
     EXPECT_EQ(shell(command + " > /dev/full 2> $d/errors"), 1) << command;
-    EXPECT_TRUE(text("errors").starts_with("error: ")) << command << ": " << text("errors");
+    // Behind the progress of a run, which is on standard error with --json.
+    EXPECT_TRUE(("\n" + text("errors")).rfind("\nerror: ") != std::string::npos) << command << ": " << text("errors");
   }
 }
 
@@ -101,6 +152,30 @@ TEST_F(Program, ATokenThatTheModelLacksIsRefusedWhereATextNeedsIt) {
   EXPECT_TRUE(says(text("errors"), "error: the text needs the token \"<t>\" with the id 64"));
 }
 
+TEST_F(Program, SaysWhatItWasBuiltFrom) {
+  ASSERT_EQ(shell("$p --version > $d/text && $p version > $d/same && cmp $d/text $d/same && $p --version --json > $d/printed"),
+            0);
+  EXPECT_TRUE(text("text").starts_with("train_llama_lora "));
+  const Json facts = printed();
+  for (const char* name : {"name", "version", "commit", "compiler", "instruction sets", "CUDA", "libraries"}) {
+    ASSERT_TRUE(facts.contains(name)) << name;
+    EXPECT_TRUE(says(text("text"), facts.at(name).get<std::string>()));
+  }
+  ASSERT_EQ(shell(kTrain + "--max-steps 1 --quiet"), 0);
+  EXPECT_EQ(parse_json(text("out/run.json"), "run.json").at("program"), facts);
+}
+
+TEST_F(Program, TheCommitOfASourceArchive) {
+  const std::string copy = "mkdir -p $d/dev && cp dev/build_facts.sh dev/commit.txt $d/dev && ";
+  ASSERT_EQ(shell(copy + "$d/dev/build_facts.sh $d/facts"), 0);
+  EXPECT_TRUE(says(text("facts"), "'-DTLL_COMMIT=\"unknown\"'")) << "neither a checkout nor an archive";
+  EXPECT_TRUE(says(text("facts"), "'-DTLL_CUDA=\"none\"'"));
+  ASSERT_EQ(shell("echo 0123abc > $d/dev/commit.txt && $d/dev/build_facts.sh $d/facts"), 0);
+  EXPECT_TRUE(says(text("facts"), "'-DTLL_COMMIT=\"0123abc\"'"));
+  ASSERT_EQ(shell("touch -d 2001-01-01 $d/facts && $d/dev/build_facts.sh $d/facts && test $d/facts -ot $d/dev/commit.txt"), 0)
+      << "the same facts are not written again";
+}
+
 TEST_F(Program, TrainingGoesOnWhenNobodyReads) {
   EXPECT_EQ(shell(kTrain + "--max-steps 50 | true; exit ${PIPESTATUS[0]}"), 0);
   EXPECT_TRUE(fs::exists(directory_ / "out/adapter_model.safetensors"));
@@ -126,12 +201,39 @@ TEST_F(Program, SignalsStopWithACheckpoint) {
   }
 }
 
-TEST_F(Program, OldCheckpointsAreNotCountedAmongTheNew) {
-  ASSERT_EQ(shell(kTrain + "--quiet --max-steps 9 --save-steps 9"), 0);
-  ASSERT_EQ(shell(kTrain + "--quiet --max-steps 4 --save-steps 1 --save-total-limit 2 2> $d/notes"), 0);
-  EXPECT_TRUE(says(text("notes"), "checkpoint-9 is of an earlier run"));
-  for (const auto& [step, kept] : {std::pair{1, false}, {2, false}, {3, true}, {4, true}, {9, true}})
-    EXPECT_EQ(fs::exists(directory_ / ("out/checkpoint-" + std::to_string(step))), kept) << step;
+// A validation of 20,000 batches, before, between and after the steps.
+TEST_F(Program, SignalsStopAnEvaluation) {
+  ASSERT_EQ(shell("for i in {1..20000}; do echo '{\"input_ids\":[1,2,3,4,5,6,7,8]}'; done > $d/valid.jsonl"), 0);
+  const std::string train = kTrain + "--valid-data $d/valid.jsonl --eval-docs 0 --packing off --batch-size 1 --quiet ";
+  const std::string stop = "pid=$!; until [ -e $d/out/$awaited ]; do sleep 0.02; done; sleep 0.1; kill -TERM $pid; wait $pid";
+  for (const auto& [options, awaited, step] :
+       {std::tuple("--max-steps 5", "run.json", 0),
+        std::tuple("--max-steps 5 --eval-steps 2 --save-steps 2 --eval-on-start off", "checkpoint-2", 2),
+        std::tuple("--max-steps 3 --eval-on-start off", "adapter_model.safetensors", 3)}) {
+    const auto start = std::chrono::steady_clock::now();
+    EXPECT_EQ(shell("rm -rf $d/out; awaited=" + std::string(awaited) + "; " + train + options + " & " + stop), 130) << options;
+    EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(20)) << options;
+    const Json result = parse_json(text("out/run.json"), "run.json").at("result");
+    EXPECT_EQ(result.at("steps"), step);
+    EXPECT_EQ(result.at("finished"), step == 3);
+    EXPECT_EQ(fs::exists(directory_ / fmt::format("out/checkpoint-{}/state.json", step)), step > 0);
+  }
+}
+
+TEST_F(Program, AFullDiskKeepsWhatItCan) {
+  // A file system of 300 KiB, in name spaces of its own.
+  if (shell("unshare -rm mount -t tmpfs none $d 2> /dev/null") != 0) GTEST_SKIP() << "no mount name space can be made here";
+  fs::create_directory(directory_ / "small");
+  directory_.write("inside.sh",
+                   "p=" + std::string(kProgram) + " d=" + directory_.path().string() +
+                       "; mount -t tmpfs -o size=300k none $d/small; " + kTrain +
+                       "--output $d/small/out --rank 4 --max-steps 40 --save-steps 5 --quiet --valid-split 0 2> $d/errors; "
+                       "echo $? > $d/code; ls -A $d/small/out > $d/listed");
+  ASSERT_EQ(shell("unshare -rm bash $d/inside.sh"), 0);
+  EXPECT_EQ(text("code"), "1\n");
+  EXPECT_TRUE(says(text("errors"), "No space left on device"));
+  EXPECT_FALSE(says(text("listed"), ".tmp"));
+  EXPECT_TRUE(says(text("listed"), "checkpoint-5"));
 }
 
 TEST_F(Program, ShowPrintsTheSplitThatIsAskedFor) {
@@ -159,6 +261,52 @@ TEST_F(Program, EvaluateWritesPredictionsAndTakesSamplesWithoutTargets) {
   ASSERT_EQ(shell("$p evaluate --json --init random --max-new-tokens 3 --output $d/answers.json " + kDemo + "> $d/printed"), 0);
   EXPECT_EQ(printed().at("questions"), 3);
   EXPECT_EQ(parse_json(text("answers.json"), "answers.json").size(), 3u);
+}
+
+TEST_F(Program, EveryCommandRefusesADataSetWithoutASample) {
+  directory_.write("empty.jsonl", "").write("blank.jsonl", "\n\n").write("list.json", "[]");
+  for (const char* file : {"empty.jsonl", "blank.jsonl", "list.json"}) {
+    for (const char* command : {"prepare --output $d/x.bin", "prepare --allow-empty --output $d/x.bin", "show", "evaluate",
+                                "dump --output $d/x.safetensors", "train --output $d/x"}) {
+      EXPECT_EQ(shell(fmt::format("$p {} --data $d/{} 2> $d/errors", command, file)), 4) << command << " of " << file;
+      EXPECT_TRUE(text("errors").starts_with("error: ")) << text("errors");
+    }
+  }
+}
+
+TEST_F(Program, TheDataIsNotOverwritten) {
+  const std::string data = text("data.jsonl");
+  fs::create_symlink("data.jsonl", directory_ / "link");
+  for (const char* command : {"prepare", "evaluate", "dump"}) {
+    for (const char* output : {"data.jsonl", "link", "./data.jsonl"}) {
+      EXPECT_EQ(shell(fmt::format("$p {} --data $d/data.jsonl --output $d/{} 2> $d/errors", command, output)), 2) << command;
+      EXPECT_TRUE(says(text("errors"), "--output is the file of --data"));
+    }
+  }
+  EXPECT_EQ(text("data.jsonl"), data);
+}
+
+TEST_F(Program, NoAnswerIsLostWhereIdsAreEqual) {
+  std::string data = text("questions.json");
+  for (const char* id : {R"("id":"b")", R"("id":"c")"}) data.replace(data.find(id), std::strlen(id), R"("id":"a")");
+  directory_.write("equal.json", data);
+  ASSERT_EQ(shell("$p evaluate --max-new-tokens 3 --output $d/answers.json --data $d/equal.json > $d/printed 2> $d/notes"), 0);
+  EXPECT_TRUE(says(text("notes"), "note: 2 samples with the id of an earlier one (the first such id is \"a\")"));
+  const Json answers = parse_json(text("answers.json"), "answers.json");
+  for (const char* id : {"a", "a#2", "a#3"}) EXPECT_TRUE(answers.contains(id)) << id;
+}
+
+TEST_F(Program, WhatADataSetHasBesidesIsNotedByEveryCommand) {
+  directory_.write("rows.jsonl", "{\"input_ids\":[1,2,3],\"length\":3}\n{\"input_ids\":[4,5],\"length\":2}\n");
+  for (const char* command :
+       {"prepare --json --output $d/x.bin", "show", "evaluate --json", "dump --json --output $d/x.safetensors"}) {
+    ASSERT_EQ(shell(fmt::format("$p {} --data $d/rows.jsonl > $d/printed 2> $d/notes", command)), 0);
+    EXPECT_TRUE(says(text("notes"), "rows.jsonl: key \"length\" is not known and is ignored (2 times)")) << command;
+  }
+  ASSERT_EQ(shell("$p show --split validation --data $d/rows.jsonl --valid-split 0 > $d/printed 2> $d/notes"), 0);
+  EXPECT_TRUE(says(text("notes"), "note: no sample is in this split"));
+  EXPECT_EQ(shell("$p evaluate --split validation --data $d/rows.jsonl 2> $d/notes"), 4);
+  EXPECT_TRUE(says(text("notes"), "no sample is in the validation split"));
 }
 
 TEST_F(Program, GenerateChoosesOnlyIdsOfTheTokenizer) {

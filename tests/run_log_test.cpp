@@ -18,33 +18,34 @@ namespace {
 
 namespace fs = std::filesystem;
 
-class Directory : public testing::Test {
+class MetricsLogTest : public testing::Test {
  protected:
   const TemporaryDirectory path_;
 };
-using MetricsLogTest = Directory;
-using MemoryProbe = Directory;
+
+constexpr const char* kRun = "0123456789abcdef";
 
 StepMetrics metrics(int64_t step) { return {step, 2.5 / static_cast<double>(step), 0.1, 2e-4, 300, 100, 0.25}; }
 
 TEST_F(MetricsLogTest, ALineAStep) {
   const fs::path path = path_ / "metrics.jsonl";
-  MetricsLog log(path);
+  MetricsLog log(path, kRun);
   log.step(metrics(1));
   log.step(metrics(2));
   log.evaluation(2, std::log(8.0));
   const auto found = json_lines(path);  // while the log is still open: every line is on its way
   ASSERT_EQ(found.size(), 3u);
   EXPECT_EQ(found[0], Json::parse(R"({"step":1,"loss":2.5,"grad_norm":0.1,"lr":0.0002,"tokens":300,"target_tokens":100,
-                                      "seconds":0.25,"tokens_per_second":1200})"));
+                                      "seconds":0.25,"tokens_per_second":1200,"run":"0123456789abcdef"})"));
   EXPECT_EQ(found[1].at("loss"), 1.25);
   EXPECT_EQ(found[2].at("step"), 2);
   EXPECT_NEAR(found[2].at("eval_perplexity").get<double>(), 8, 1e-12);
-  EXPECT_EQ(found[2].size(), 3u);
+  EXPECT_EQ(found[2].at("run"), kRun);
+  EXPECT_EQ(found[2].size(), 4u);
 }
 
 TEST_F(MetricsLogTest, NumbersAreExactAndAlwaysJson) {
-  MetricsLog log(path_ / "m");
+  MetricsLog log(path_ / "m", kRun);
   StepMetrics m{std::numeric_limits<int64_t>::max(), 1.0 / 3, NAN, 5e-324, 1, 1, 0};
   log.step(m);
   m.loss = -std::numeric_limits<double>::max(), m.grad_norm = INFINITY;
@@ -59,7 +60,7 @@ TEST_F(MetricsLogTest, NumbersAreExactAndAlwaysJson) {
 }
 
 TEST_F(MetricsLogTest, ALineAllocatesNothing) {
-  MetricsLog log(path_ / "m");
+  MetricsLog log(path_ / "m", kRun);
   if (!allocations_are_counted()) GTEST_SKIP() << "the sanitizer's operator new is in place of the counting one";
   const int64_t before = allocations;
   for (int step = 1; step <= 200; ++step) {
@@ -75,8 +76,8 @@ TEST_F(MetricsLogTest, ALineAllocatesNothing) {
 
 TEST_F(MetricsLogTest, AFreshRunStartsAnew) {
   const fs::path path = path_ / "m";
-  MetricsLog(path).step(metrics(7));
-  MetricsLog(path).step(metrics(1));
+  MetricsLog(path, kRun).step(metrics(7));
+  MetricsLog(path, kRun).step(metrics(1));
   ASSERT_EQ(json_lines(path).size(), 1u);
   EXPECT_EQ(json_lines(path)[0].at("step"), 1);
 }
@@ -84,7 +85,7 @@ TEST_F(MetricsLogTest, AFreshRunStartsAnew) {
 TEST_F(MetricsLogTest, AResumedRunRepeatsNoStep) {
   const fs::path path = path_ / "m";
   {
-    MetricsLog log(path);
+    MetricsLog log(path, kRun);
     for (int step = 1; step <= 5; ++step) {
       log.step(metrics(step));
       if (step % 2 == 0) log.evaluation(step, 1);
@@ -92,7 +93,11 @@ TEST_F(MetricsLogTest, AResumedRunRepeatsNoStep) {
   }
   std::ofstream(path, std::ios::app) << R"({"step":6,"lo)";  // killed in a line
   {
-    MetricsLog log(path, 4);
+    MetricsLog log(path, kRun, 4);
+    EXPECT_EQ(log.earlier().first_loss, 2.5);
+    EXPECT_EQ(log.earlier().last_loss, 2.5 / 4);
+    EXPECT_EQ(log.earlier().evaluated_at, 4);
+    EXPECT_EQ(log.earlier().loss_before, std::nullopt);
     log.step(metrics(5));
   }
   std::vector<std::pair<int, bool>> found;
@@ -103,26 +108,26 @@ TEST_F(MetricsLogTest, AResumedRunRepeatsNoStep) {
 
 TEST_F(MetricsLogTest, ResumingDropsAnUnfinishedLineOfAKeptStep) {
   path_.write("m", "{\"step\":1}\n{\"step\":2");
-  MetricsLog(path_ / "m", 2).step(metrics(3));
+  MetricsLog(path_ / "m", kRun, 2).step(metrics(3));
   EXPECT_EQ(json_lines(path_ / "m").size(), 2u);
 }
 
 TEST_F(MetricsLogTest, ResumingWithoutAFileStartsOne) {
-  MetricsLog(path_ / "m", 9).step(metrics(10));
+  MetricsLog(path_ / "m", kRun, 9).step(metrics(10));
   EXPECT_EQ(json_lines(path_ / "m").size(), 1u);
 }
 
 TEST_F(MetricsLogTest, WhatIsNotALogIsRefused) {
   path_.write("m", "{\"step\":1}\n{\"stop\":2}\n");
-  EXPECT_TRUE(says(refusal_of([&] { MetricsLog(path_ / "m", 2); }), "line 2"));
+  EXPECT_TRUE(says(refusal_of([&] { MetricsLog(path_ / "m", kRun, 2); }), "line 2"));
   EXPECT_EQ(read_file(path_ / "m"), "{\"step\":1}\n{\"stop\":2}\n") << "and left as it was";
-  EXPECT_THROW(MetricsLog(path_ / "absent" / "m"), Error);
+  EXPECT_THROW(MetricsLog(path_ / "absent" / "m", kRun), Error);
 }
 
 TEST_F(MetricsLogTest, AFullDiskIsSaid) {
   if (!fs::exists("/dev/full")) GTEST_SKIP() << "no /dev/full";
   fs::create_symlink("/dev/full", path_ / "m");
-  refusal_of([&] { MetricsLog(path_ / "m").step(metrics(1)); }, kExitFault);
+  refusal_of([&] { MetricsLog(path_ / "m", kRun).step(metrics(1)); }, kExitFault);
 }
 
 TEST_F(MetricsLogTest, RunRecord) {
@@ -136,65 +141,6 @@ TEST_F(MetricsLogTest, RunRecord) {
   EXPECT_TRUE(json.at("result").is_null());
   EXPECT_EQ(json.size(), 5u);
   EXPECT_EQ(std::distance(fs::directory_iterator(path_.path()), fs::directory_iterator()), 1) << "no temporary file stays";
-}
-
-TEST_F(MemoryProbe, ThisProcess) {
-  const ProcessMemory before = process_memory();
-  EXPECT_GT(before.resident, 1 << 20);
-  EXPECT_GE(before.peak, before.resident - (1 << 20));  // the two are read at slightly different times
-  const std::string held(64 << 20, 'x');
-  const ProcessMemory after = process_memory();
-  EXPECT_GE(after.resident - before.resident, 60 << 20) << held[5];
-  EXPECT_GE(after.peak, after.resident - (1 << 20));
-}
-
-TEST_F(MemoryProbe, ThisMachine) {
-  const MachineMemory memory = machine_memory();
-  EXPECT_GT(memory.available, 64 << 20);
-  EXPECT_LE(memory.available, memory.total);
-  EXPECT_GE(processor().threads, 1);
-}
-
-TEST_F(MemoryProbe, ControlGroups) {
-  path_.write("proc/meminfo", "MemTotal:       16777216 kB\nMemFree: 1 kB\nMemAvailable:    8388608 kB\n");
-  EXPECT_EQ(machine_memory(path_).total, 16LL << 30);
-  EXPECT_EQ(machine_memory(path_).available, 8LL << 30);
-  // Version 2: the group itself has no limit, the one above it has.
-  path_.write("proc/self/cgroup", "0::/outer/inner\n");
-  path_.write("sys/fs/cgroup/outer/inner/memory.max", "max\n");
-  path_.write("sys/fs/cgroup/outer/memory.max", "4294967296\n");
-  path_.write("sys/fs/cgroup/outer/memory.current", "3221225472\n");
-  path_.write("sys/fs/cgroup/outer/memory.stat", "anon 1\nactive_file 5\ninactive_file 1073741824\n");
-  EXPECT_EQ(machine_memory(path_).total, 4LL << 30);
-  EXPECT_EQ(machine_memory(path_).available, 2LL << 30) << "1 GiB is free and 1 GiB of cache can be";
-  // Version 1 in a container: the path is the host's, the limit is at the mount.
-  path_.write("proc/self/cgroup", "4:cpu,cpuacct:/x\n3:memory:/docker/abc\n");
-  path_.write("sys/fs/cgroup/memory/memory.limit_in_bytes", "2147483648\n");
-  path_.write("sys/fs/cgroup/memory/memory.usage_in_bytes", "1073741824\n");
-  EXPECT_EQ(machine_memory(path_).total, 2LL << 30);
-  EXPECT_EQ(machine_memory(path_).available, 1LL << 30);
-  path_.write("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n");
-  EXPECT_EQ(machine_memory(path_).total, 16LL << 30) << "that number means no limit";
-}
-
-TEST_F(MemoryProbe, ProcessorAndQuota) {
-  std::string info;
-  for (int cpu = 0; cpu < 1024; ++cpu) {  // two threads a core
-    info += fmt::format(
-        "processor\t: {}\nmodel name\t: A CPU @ 2 GHz\nphysical id\t: {}\ncore id\t\t: {}\nflags\t\t: fpu avx2 avx512f "
-        "avx512_bf16 amx_tile\n\n",
-        cpu, cpu / 64, cpu / 2);
-  }
-  path_.write("proc/cpuinfo", info);
-  const Processor found = processor(path_);
-  EXPECT_EQ(found.model, "A CPU @ 2 GHz");
-  EXPECT_EQ(found.features, "avx2 avx512f avx512_bf16 amx_tile");
-  EXPECT_EQ(found.threads, processor().threads) << "as many as this process may use";
-  path_.write("proc/self/cgroup", "0::/\n");
-  path_.write("sys/fs/cgroup/cpu.max", "150000 100000\n");
-  EXPECT_EQ(processor(path_).threads, std::min(2, found.threads));
-  path_.write("sys/fs/cgroup/cpu.max", "max 100000\n");
-  EXPECT_EQ(processor(path_).threads, found.threads);
 }
 
 }  // namespace

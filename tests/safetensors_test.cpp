@@ -91,18 +91,36 @@ TEST_F(SafetensorsTest, AcceptsWhatTheReferenceAccepts) {
 }
 
 TEST_F(SafetensorsTest, RefusesBadLengths) {
-  expect_refused("", "too few");
+  expect_refused("", "looks like an empty file");
   expect_refused("1234567", "too few");
   expect_refused(little_endian(100'000'001) + "{}", "is above");
   expect_refused(little_endian(UINT64_MAX) + "{}", "is above");
   expect_refused(little_endian(3) + "{}", "exceeds the file");
   expect_refused(little_endian(100'000'000) + "{}", "exceeds the file");
-  expect_refused(little_endian(0), "expected JSON, found nothing");
+  expect_refused(little_endian(0), "zero bytes");
+  expect_refused(little_endian(0) + "x", "expected JSON, found nothing");
   const std::string header = "{" + entry("a", "U8", "[4]", 0, 4) + "}";
   EXPECT_EQ(refusal(file_of(header, 4)), "");
   expect_refused(file_of(header, 3), "truncated");
   expect_refused(file_of(header, 5), "trailing bytes");
   expect_refused(file_of("{}", 1), "trailing bytes");
+}
+
+TEST_F(SafetensorsTest, SaysWhatAnotherFileIs) {
+  using std::string_literals::operator""s;
+  expect_refused("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n",
+                 "git-lfs pointer, not the file itself; expected "
+                 "a safetensors file; run `git lfs pull`");
+  expect_refused("version", "7 bytes are too few");
+  expect_refused("\x1F\x8B\x08\x08 compressed"s, "gzip");
+  expect_refused("PK\x03\x04"s + std::string(22, 'x') + "\x10\0\0\0archive/data.pkl and more"s, "PyTorch file");
+  expect_refused("<!doctype html><title>", "web page");
+  expect_refused("GGUF\x03\0\0\0\x01\0\0\0"s, "GGUF");
+  expect_refused("../../blobs/0123456789abcdef", "symbolic link");
+  expect_refused(std::string(5000, '\0'), "zero bytes");
+  // The length of a header may begin with the signature of another format.
+  const std::string header = "{" + entry("a", "U8", "[4]", 0, 4) + "}";
+  EXPECT_EQ(refusal(file_of(header + std::string(0x88b1f - header.size(), ' '), 4)), "");
 }
 
 TEST_F(SafetensorsTest, RefusesBadHeaders) {

@@ -7,7 +7,7 @@
 namespace tll {
 namespace {
 
-constexpr ScheduleKind kKinds[] = {ScheduleKind::kConstant, ScheduleKind::kLinear, ScheduleKind::kCosine};
+constexpr ScheduleKind kKinds[] = {ScheduleKind::kConstantWithWarmup, ScheduleKind::kLinear, ScheduleKind::kCosine};
 
 TEST(Schedule, ValuesOfTheFormula) {
   // transformers' get_linear_schedule_with_warmup(num_warmup_steps=2, num_training_steps=6), and the cosine one.
@@ -17,7 +17,7 @@ TEST(Schedule, ValuesOfTheFormula) {
   for (int k = 0; k < 6; ++k) {
     EXPECT_DOUBLE_EQ((Schedule{ScheduleKind::kLinear, 1, 6, 2}.factor(k)), linear[k]) << k;
     EXPECT_NEAR((Schedule{ScheduleKind::kCosine, 1, 6, 2}.factor(k)), cosine[k], 1e-15) << k;
-    EXPECT_DOUBLE_EQ((Schedule{ScheduleKind::kConstant, 1, 6, 2}.factor(k)), constant[k]) << k;
+    EXPECT_DOUBLE_EQ((Schedule{ScheduleKind::kConstantWithWarmup, 1, 6, 2}.factor(k)), constant[k]) << k;
     EXPECT_DOUBLE_EQ((Schedule{ScheduleKind::kLinear, 2e-4, 6, 2}.learning_rate(k)), 2e-4 * linear[k]) << k;
   }
 }
@@ -32,7 +32,7 @@ TEST(Schedule, RisesThenFallsAndNeverReachesZeroAtTheEnd) {
           const double before = schedule.factor(k - 1), now = schedule.factor(k);
           if (k <= w) {
             EXPECT_GT(now, before);
-          } else if (kind == ScheduleKind::kConstant) {
+          } else if (kind == ScheduleKind::kConstantWithWarmup) {
             EXPECT_EQ(now, before);
           } else {
             EXPECT_LT(now, before);
@@ -51,11 +51,29 @@ TEST(Schedule, WarmupLongerThanTheRunOnlyRises) {
 }
 
 TEST(Schedule, WarmupRatioIsRoundedUpAndStepsReplaceIt) {
-  EXPECT_EQ(warmup_updates(100, 0, 0.03), 3);
-  EXPECT_EQ(warmup_updates(101, 0, 0.03), 4);
-  EXPECT_EQ(warmup_updates(1, 0, 0.03), 1);
-  EXPECT_EQ(warmup_updates(100, 0, 0), 0);
-  EXPECT_EQ(warmup_updates(100, 7, 0.03), 7);
+  const auto of = [](int64_t updates, std::optional<int64_t> steps, double ratio) {
+    return warmup_updates(ScheduleKind::kCosine, updates, steps, ratio);
+  };
+  EXPECT_EQ(of(100, {}, 0.03), 3);
+  EXPECT_EQ(of(101, {}, 0.03), 4);
+  EXPECT_EQ(of(100, {}, 0), 0);
+  EXPECT_EQ(of(100, 7, 0.03), 7);
+  EXPECT_EQ(of(100, 0, 0.03), 0) << "given, so there is no warm-up";
+}
+
+TEST(Schedule, ARatioBelowOneLeavesStepsThatTrain) {
+  EXPECT_EQ(warmup_updates(ScheduleKind::kCosine, 1, {}, 0.03), 0);
+  EXPECT_EQ(warmup_updates(ScheduleKind::kLinear, 2, {}, 0.99), 0);
+  EXPECT_EQ(warmup_updates(ScheduleKind::kLinear, 2, {}, 0.5), 1);
+  EXPECT_EQ(warmup_updates(ScheduleKind::kLinear, 2, {}, 1), 2) << "asked for";
+  EXPECT_EQ(warmup_updates(ScheduleKind::kLinear, 1, 1, 0.03), 1) << "asked for";
+}
+
+TEST(Schedule, ConstantHasNoWarmup) {
+  for (const std::optional<int64_t> steps : {std::optional<int64_t>(), std::optional<int64_t>(5)}) {
+    EXPECT_EQ(warmup_updates(ScheduleKind::kConstant, 100, steps, 0.1), 0);
+    EXPECT_EQ(warmup_updates(ScheduleKind::kConstantWithWarmup, 100, steps, 0.1), steps.value_or(10));
+  }
 }
 
 TEST(ScheduleDeathTest, UpdatesOutsideTheRun) {

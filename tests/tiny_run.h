@@ -36,18 +36,27 @@ class Run : public testing::Test {
     resolve_options(options);
     return options;
   }
+  // Does what train_llama_lora.cu does; stops as a signal would after so many steps, or in the evaluation before or after them.
+  static constexpr int64_t kWhole = 1 << 30, kInLastEvaluation = -1;
   template <class Float = float>
-  void train(const Options& options, int64_t stop_after = 1 << 30) const {
+  void train(const Options& options, int64_t stop_after = kWhole) const {
     TrainingRun<Float> run(options);
+    if (run.already_done()) return;
     run.start();
-    run.evaluate_before();
-    while (!run.finished() && stop_after-- > 0) run.step();
-    if (!run.finished()) {
-      run.interrupt();
+    try {
+      run.evaluate_before();
+      for (int64_t done = 0; !run.finished(); done++) {
+        if (done == stop_after) throw Stopped("training");
+        run.step();
+      }
+      run.save();
+      if (stop_after == kInLastEvaluation) throw Stopped("evaluating");
+      run.evaluate_after();
+    } catch (const Stopped& stopped) {
+      run.interrupt(stopped);
       return;
     }
-    run.evaluate_after();
-    run.save();
+    run.finish();
   }
   std::string bytes(const std::string& output, const std::string& file) const { return read_file(directory_ / output / file); }
 

@@ -8,6 +8,7 @@
 #include "data/squad.h"
 #include "src/base/file.h"
 #include "tests/fake_tokenizer.h"
+#include "tests/refusal.h"
 #include "tests/test_data.h"
 
 namespace tll {
@@ -45,11 +46,26 @@ TEST(Tokenize, TokenizerThatMergesAcrossTheBoundary) {
   expect_boundary(FakeTokenizer({": F"}, false, true), " France", "a dummy prefix stands for the answer's space");
 }
 
+TEST(Tokenize, RefusesWhatItCannotEncodeExactly) {
+  struct WithoutEnd : FakeTokenizer {
+    WithoutEnd() { eos_.reset(); }
+  };
+  EXPECT_TRUE(says(refusal_of([] { tokenize_answer(WithoutEnd(), kText, " France"); }), "no end-of-text token"));
+  // Joins the prompt's end with the answer, and encodes no text that begins as the answer does.
+  struct Lossy : FakeTokenizer {
+    Lossy() : FakeTokenizer({": F"}) {}
+    std::vector<int32_t> encode(std::string_view text) const override {
+      return FakeTokenizer::encode(text.starts_with(" F") || text.starts_with("F") ? "?" : text);
+    }
+  };
+  EXPECT_TRUE(says(refusal_of([] { tokenize_answer(Lossy(), kText, " France"); }), "answer \" France\" alone"));
+}
+
 // The whole text's own encoding is what is trained, with the tokenizers of Llama 2 and 3 on real questions.
 TEST(Tokenize, RealTokenizersDoNotMergeAcrossTheBoundary) {
   const std::filesystem::path questions = test_data("squad-v2.0-dev-5-articles.json");
   if (!std::filesystem::exists(questions)) GTEST_SKIP() << questions << " is missing (set TLL_TEST_DATA)";
-  const SquadFile squad = parse_squad_json(read_file(questions), questions.string());
+  const SquadFile squad = parse_squad(read_file(questions), questions.string());
   const SampleSet set = squad_samples(squad, {.unanswerable = Unanswerable::kTrain});
   for (const char* name : {"llama2-tokenizer.model", "llama3-tokenizer.model"}) {
     if (!std::filesystem::exists(test_data(name))) GTEST_SKIP() << test_data(name) << " is missing (set TLL_TEST_DATA)";

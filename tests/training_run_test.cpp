@@ -86,7 +86,7 @@ TEST_F(Run, PlanEqualsArenaForEveryConfiguration) {
       for (const char* recompute : {"none", "full"})
         for (const char* dropout : {"0", "0.1"}) {
           const Options options = parse("plan", fmt::format("--train {} --dtype {} --recompute {} --dropout {} --max-steps 1 "
-                                                            "--eval-samples 2 --clip 0",
+                                                            "--eval-samples 2 --clip 0 --overwrite",
                                                             train_what, dtype, recompute, dropout));
           // The second walk over the list of tensors is checked against the first, tensor by tensor, in start().
           if (options.dtype == DtypeOption::kBf16)
@@ -117,6 +117,127 @@ TEST_F(Run, NothingIsAllocatedInTheStepLoop) {
   }
 }
 
+// Metrics without what depends on the clock.
+std::vector<Json> timeless_metrics(const std::filesystem::path& run) {
+  std::vector<Json> lines = json_lines(run / "metrics.jsonl");
+  for (Json& line : lines) line.erase("seconds"), line.erase("tokens_per_second");
+  return lines;
+}
+Json result_of(const std::filesystem::path& run) { return parse_json(read_file(run / "run.json"), "run.json").at("result"); }
+
+TEST_F(Run, AResumedRunHasTheLinesOfAnUninterruptedOne) {
+  const std::string settings = "--max-steps 9 --eval-steps 2 --save-steps 2";
+  train(parse("whole", settings));
+  train(parse("parts", settings), 0);  // stopped before the first step
+  for (const int64_t stop : {2, 3, 1}) train(parse("parts", settings + " --resume"), stop);
+  // As a kill between the checkpoint and the evaluation of step 6 leaves them.
+  const std::string metrics = bytes("parts", "metrics.jsonl");
+  const size_t evaluation = metrics.rfind("{\"step\":6,\"eval_loss\"");
+  ASSERT_NE(evaluation, std::string::npos);
+  directory_.write("parts/metrics.jsonl", metrics.substr(0, evaluation));
+  train(parse("parts", settings + " --resume"), kInLastEvaluation);
+  EXPECT_TRUE(result_of(directory_ / "parts").at("finished"));
+  EXPECT_FALSE(result_of(directory_ / "parts").at("evaluated"));
+  train(parse("parts", settings + " --resume"));
+  EXPECT_EQ(timeless_metrics(directory_ / "whole"), timeless_metrics(directory_ / "parts"));
+  EXPECT_EQ(timeless_metrics(directory_ / "whole").size(), 9u + 6) << "evaluations at 0, 2, 4, 6, 8 and the end";
+  Json whole = result_of(directory_ / "whole"), parts = result_of(directory_ / "parts");
+  whole.erase("output"), parts.erase("output");
+  EXPECT_EQ(whole, parts);
+  EXPECT_EQ(bytes("whole", "adapter_model.safetensors"), bytes("parts", "adapter_model.safetensors"));
+}
+
+TEST_F(Run, TheResultIsSavedBeforeTheLastEvaluation) {
+  train(parse("run", "--max-steps 3"), kInLastEvaluation);
+  EXPECT_TRUE(std::filesystem::exists(directory_ / "run/adapter_model.safetensors"));
+  EXPECT_TRUE(std::filesystem::exists(directory_ / "run/checkpoint-3/state.json"));
+  EXPECT_TRUE(result_of(directory_ / "run").at("after").empty());
+}
+
+TEST_F(Run, AFinishedRunIsNotTrainedAgain) {
+  train(parse("run", "--max-steps 4"));
+  const std::string adapter = bytes("run", "adapter_model.safetensors"), metrics = bytes("run", "metrics.jsonl");
+  for (const std::string steps : {"4", "2"}) {
+    train(parse("run", "--resume --max-steps " + steps));
+    EXPECT_EQ(bytes("run", "adapter_model.safetensors"), adapter);
+    EXPECT_EQ(bytes("run", "metrics.jsonl"), metrics);
+  }
+  std::filesystem::remove_all(directory_ / "run/checkpoint-4");
+  train(parse("run", "--resume --max-steps 4"));
+  EXPECT_EQ(bytes("run", "adapter_model.safetensors"), adapter);
+  EXPECT_TRUE(says(refusal_of([&] { train(parse("run", "--resume --max-steps 5")); }, kExitUsage), "--init-adapter"));
+}
+
+TEST_F(Run, ASecondRunKeepsTheFirstBesideIt) {
+  train(parse("run", "--max-steps 4 --save-steps 2"));
+  const std::string first = bytes("run", "adapter_model.safetensors");
+  train(parse("run", "--max-steps 3"), 1);
+  EXPECT_EQ(bytes("run", "earlier-1/adapter_model.safetensors"), first);
+  for (const char* name : {"checkpoint-2", "checkpoint-4", "run.json", "metrics.jsonl", "adapter_config.json"}) {
+    EXPECT_TRUE(std::filesystem::exists(directory_ / "run/earlier-1" / name)) << name;
+  }
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "run/adapter_model.safetensors"));
+  train(parse("run", "--max-steps 3 --resume"));
+  train(parse("alone", "--max-steps 3"));
+  EXPECT_EQ(bytes("run", "adapter_model.safetensors"), bytes("alone", "adapter_model.safetensors"));
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "run/earlier-2"));
+  train(parse("run", "--max-steps 2 --overwrite"));
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "run/earlier-2"));
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "run/checkpoint-3"));
+}
+
+// The checkpoints of the first run are further on, and the second run's settings are the same: only the start differs.
+TEST_F(Run, ResumeTakesTheCheckpointOfItsOwnRun) {
+  const std::string settings = "--max-steps 6 --save-steps 2 ", start = "--init-adapter " + (directory_ / "start").string();
+  train(parse("start", "--max-steps 2"));
+  train(parse("shared", settings));
+  train(parse("shared", settings + start), 1);
+  // As if both runs' checkpoints lay side by side.
+  for (const char* name : {"checkpoint-4", "checkpoint-6"})
+    std::filesystem::rename(directory_ / "shared/earlier-1" / name, directory_ / "shared" / name);
+  train(parse("shared", settings + start + " --resume"));
+  train(parse("alone", settings + start));
+  EXPECT_EQ(bytes("shared", "adapter_model.safetensors"), bytes("alone", "adapter_model.safetensors"));
+}
+
+TEST_F(Run, MoreStepsOnResume) {
+  const std::string constant = "--schedule constant --max-steps ";
+  train(parse("whole", constant + "6"));
+  train(parse("more", constant + "4"));
+  train(parse("more", constant + "6 --resume"));
+  EXPECT_EQ(bytes("whole", "adapter_model.safetensors"), bytes("more", "adapter_model.safetensors"));
+  train(parse("cosine", "--max-steps 4"));
+  const std::string refused = refusal_of([&] { train(parse("cosine", "--max-steps 6 --resume")); });
+  for (const char* way : {"constant", "--reschedule", "--init-adapter"}) EXPECT_TRUE(says(refused, way));
+  train(parse("cosine", "--max-steps 6 --lr 5e-3 --resume --reschedule"));
+  const std::vector<Json> lines = timeless_metrics(directory_ / "cosine");
+  EXPECT_EQ(lines[lines.size() - 2].at("step"), 6);
+  const double planned = Schedule{ScheduleKind::kCosine, 5e-3, 6, 1}.learning_rate(5);
+  EXPECT_DOUBLE_EQ(lines[lines.size() - 2].at("lr").get<double>(), planned);
+}
+
+TEST_F(Run, AnAdapterKeepsWhatItIs) {
+  train(parse("start", "--max-steps 1"));
+  const std::string start = "--max-steps 1 --init-adapter " + (directory_ / "start").string();
+  for (const std::string other : {"--rank 8", "--alpha 7", "--targets q,v", "--rslora"})
+    EXPECT_TRUE(says(refusal_of([&] { train(parse("other", start + " " + other)); }, kExitUsage), other.substr(0, 7)));
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "other"));
+  train(parse("same", start + " --rank 4 --alpha 32"));
+}
+
+TEST_F(Run, NoModelIsWrittenOver) {
+  std::filesystem::copy(kModel, directory_ / "model", std::filesystem::copy_options::recursive);
+  const std::string own = " --model " + (directory_ / "model").string();
+  for (const std::string what : {"", " --train full"})
+    EXPECT_TRUE(says(refusal_of([&] { train(parse("model", what + own)); }, kExitUsage), "directory of --model"));
+  train(parse("run", "--max-steps 1"));
+  EXPECT_TRUE(says(refusal_of([&] { train(parse("run", "--train full")); }, kExitUsage), "holds an adapter"));
+  const std::string start = " --init-adapter " + (directory_ / "run").string();
+  EXPECT_TRUE(says(refusal_of([&] { train(parse("run", "--overwrite" + start)); }, kExitUsage), "--overwrite would drop"));
+  train(parse("run", "--train full --max-steps 1 --overwrite"));
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "run/adapter_config.json"));
+}
+
 TEST_F(Run, LossThatIsNotFiniteEndsWithCodeFive) {
   std::filesystem::create_directories(directory_ / "broken");
   for (const char* file : {"config.json", "model.safetensors"})
@@ -126,7 +247,8 @@ TEST_F(Run, LossThatIsNotFiniteEndsWithCodeFive) {
   for (size_t i = 1; i <= 64; i++) weights[weights.size() - i] = '\x7f';
   write_file_atomic(directory_ / "broken/model.safetensors", weights);
   const std::string model = "--model " + (directory_ / "broken").string();
-  refusal_of([&] { train(parse("run", model + " --max-steps 10")); }, kExitCannotTrain);
+  for (const std::string first : {"on", "off"})  // found by the evaluation before the first step, and by that step
+    refusal_of([&] { train(parse("run", model + " --max-steps 1 --eval-on-start " + first)); }, kExitCannotTrain);
 }
 
 TEST_F(Run, MemoryThatDoesNotSufficeIsExitCodeThree) {

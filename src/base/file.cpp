@@ -137,6 +137,17 @@ bool write_all(int descriptor, std::string_view text) {
   return true;
 }
 
+void replace_directory(const std::filesystem::path& from, const std::filesystem::path& to) {
+  if (std::filesystem::exists(to)) {
+    if (renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE) == 0) {
+      std::filesystem::remove_all(from);
+      return;
+    }
+    std::filesystem::remove_all(to);
+  }
+  std::filesystem::rename(from, to);
+}
+
 void write_file_atomic(const fs::path& path, std::string_view content) {
   AtomicFile file(path);
   file.write(content);

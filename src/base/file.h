@@ -62,6 +62,10 @@ bool write_all(int descriptor, std::string_view text);
 // Renames inside the directory are on the disk afterwards, where the file system can do that.
 void flush_directory(const std::filesystem::path& directory);
 
+// Renames a directory over another, or to a new name. Where the file system can exchange two names, and Linux' common ones can, a
+// directory of the name `to` is there at every moment.
+void replace_directory(const std::filesystem::path& from, const std::filesystem::path& to);
+
 void write_file_atomic(const std::filesystem::path& path, std::string_view content);
 
 }  // namespace tll

@@ -168,9 +168,9 @@ OrderedJson parse_ordered_json(std::string_view text, const std::string& where, 
   return TreeBuilder<OrderedJson>(text, where, max_depth).root;
 }
 
-void write_json(const std::filesystem::path& path, const Json& value) {
-  write_file_atomic(path, value.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
-}
+std::string json_text(const Json& value, int indent) { return value.dump(indent, ' ', false, Json::error_handler_t::replace); }
+
+void write_json(const std::filesystem::path& path, const Json& value) { write_file_atomic(path, json_text(value, 2) + "\n"); }
 
 std::string in_quotes(std::string_view text, size_t max_bytes) {
   std::string out = "\"";

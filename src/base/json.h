@@ -56,7 +56,9 @@ class JsonEvents : public nlohmann::json_sax<Json> {
   const char* next_ = nullptr;  // in text_: the first byte not read yet
 };
 
-// Writes the value, indented, atomically. Bytes that are not UTF-8, which a path may have, become U+FFFD.
+// The value as text: on one line, or indented. Bytes that are not UTF-8, which a path may have, become U+FFFD.
+std::string json_text(const Json& value, int indent = -1);
+// Writes the value, indented by two, atomically.
 void write_json(const std::filesystem::path& path, const Json& value);
 
 // The text in quotes, for a message: one line, cut after max_bytes. Control characters and bytes that are not UTF-8 are escaped.

@@ -100,9 +100,10 @@ void UnknownKeys::meet(const Json& object, const std::string& where, std::span<c
 void UnknownKeys::meet(std::string_view key, const std::string& where, const std::function<bool(std::string_view)>& has) {
   constexpr size_t kMost = 1000;
   auto found = met_.find(key);
-  if (found == met_.end() && met_.size() < kMost) found = met_.emplace(key, close_keys(key, known_)).first;
+  if (found == met_.end() && met_.size() < kMost) found = met_.emplace(key, Met{close_keys(key, known_)}).first;
   more_ = more_ || found == met_.end();
-  for (const std::string_view meant : found == met_.end() ? close_keys(key, known_) : found->second)
+  if (found != met_.end()) found->second.times++;
+  for (const std::string_view meant : found == met_.end() ? close_keys(key, known_) : found->second.close)
     if (!has(meant))
       bad_file("{}: key {} is not known; if \"{}\" is meant, rename it, else remove it", where, in_quotes(key), meant);
 }
@@ -110,9 +111,10 @@ void UnknownKeys::meet(std::string_view key, const std::string& where, const std
 std::vector<std::string> UnknownKeys::notes(const std::string& file) const {
   constexpr size_t kShown = 10;
   std::vector<std::string> lines;
-  for (const auto& [key, close] : met_) {
+  for (const auto& [key, met] : met_) {
     if (lines.size() == kShown) break;
-    lines.push_back(fmt::format("{}: key {} is not known and is ignored", file, in_quotes(key)));
+    const std::string times = met.times > 1 ? fmt::format(" ({} times)", met.times) : "";
+    lines.push_back(fmt::format("{}: key {} is not known and is ignored{}", file, in_quotes(key), times));
   }
   if (more_ || met_.size() > kShown)
     lines.push_back(fmt::format("{}: and {}{} more keys are not known", file, more_ ? "at least " : "", met_.size() - kShown));

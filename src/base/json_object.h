@@ -37,12 +37,16 @@ class UnknownKeys {
   void meet(std::string_view key, const std::string& where, const std::function<bool(std::string_view)>& has);
 
   std::optional<std::string> first() const { return met_.empty() ? std::nullopt : std::optional(met_.begin()->first); }
-  // One line for each key that was noted, "FILE: key "KEY" is not known and is ignored"; after many, one line for the rest.
+  // One line for each key that was noted, "FILE: key "KEY" is not known and is ignored (3 times)"; after many, one for the rest.
   std::vector<std::string> notes(const std::string& file) const;
 
  private:
   std::vector<std::string_view> known_;
-  std::map<std::string, std::vector<std::string_view>, std::less<>> met_;  // and the known keys that each is close to
+  struct Met {
+    std::vector<std::string_view> close;  // known keys
+    int64_t times = 0;
+  };
+  std::map<std::string, Met, std::less<>> met_;
   bool more_ = false;
 };
 

@@ -2,11 +2,13 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/auxv.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 
 #include "src/base/json.h"
@@ -15,21 +17,30 @@ namespace tll {
 namespace {
 
 std::atomic<bool> stop{false};
-static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler may only touch lock-free atomics");
+std::atomic<const char*> activity{nullptr};
+static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<const char*>::is_always_lock_free,
+              "a signal handler may only touch lock-free atomics");
+
+// Rounds of libgomp's waiting loop: 10 to 50 µs. On arm64 a round has no pause instruction and is shorter.
+#if defined(__x86_64__)
+constexpr char kSpins[] = "1000";
+#else
+constexpr char kSpins[] = "20000";
+#endif
 
 void on_signal(int) {
   if (stop.exchange(true)) _exit(kExitInterrupted);
-  constexpr char kSaid[] = "\nstopping after this step, with a checkpoint; once more ends at once\n";
-  if (isatty(STDERR_FILENO)) {
-    [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, kSaid, sizeof kSaid - 1);
+  if (!isatty(STDERR_FILENO)) return;
+  const char* doing = activity.load();
+  for (const char* part : {"\nstopping: ", doing ? doing : "this step",
+                           " is broken off, the finished steps are kept in a checkpoint; once more ends at once\n"}) {
+    [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, part, std::strlen(part));
   }
 }
 
-}  // namespace
-
-void catch_stop_signals() {
+void handle_stop_signals(void (*handler)(int)) {
   struct sigaction action = {};
-  action.sa_handler = on_signal;
+  action.sa_handler = handler;
   action.sa_flags = SA_RESTART;
   sigemptyset(&action.sa_mask);
   for (int number : {SIGINT, SIGTERM, SIGHUP}) {
@@ -38,16 +49,36 @@ void catch_stop_signals() {
     if (number == SIGHUP && before.sa_handler == SIG_IGN) continue;
     TLL_CHECK(sigaction(number, &action, nullptr) == 0, "signal {}", number);
   }
+}
+
+}  // namespace
+
+void end_on_stop_signals() {
+  handle_stop_signals([](int) { _exit(kExitInterrupted); });
+  struct sigaction action = {};
   action.sa_handler = SIG_IGN;
   TLL_CHECK(sigaction(SIGPIPE, &action, nullptr) == 0, "signal {}", SIGPIPE);
 }
 
+void catch_stop_signals() { handle_stop_signals(on_signal); }
+
 bool stop_requested() { return stop.load(std::memory_order_relaxed); }
+
+const char* set_activity(const char* doing) { return activity.exchange(doing); }
 
 void fill_closed_streams() {
   for (int number : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
     while (fcntl(number, F_GETFD) < 0 && errno == EBADF)
       if (open("/dev/null", O_RDWR) < 0) return;
+}
+
+void bound_spinning(char** argv) {
+  for (const char* setting : {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY"})
+    if (std::getenv(setting)) return;
+  // Without an interpreter's address the program was started through the dynamic loader, which another start would leave out.
+  if (getauxval(AT_SECURE) || !getauxval(AT_BASE) || !getauxval(AT_EXECFN)) return;
+  if (setenv("GOMP_SPINCOUNT", kSpins, 1) == 0 && setenv("KMP_BLOCKTIME", "0", 1) == 0)
+    execv(reinterpret_cast<const char*>(getauxval(AT_EXECFN)), argv);
 }
 
 void flush_output() {

@@ -8,18 +8,31 @@
 
 namespace tll {
 
-// Ctrl-C, `kill`, and a terminal that is closed (SIGINT, SIGTERM and SIGHUP): the first signal asks the program to stop at the
-// next safe place, the second ends it at once with exit code 130. This installs the handlers. System calls that a signal
-// interrupts are restarted. If SIGHUP is ignored (nohup), it stays ignored. SIGPIPE is ignored from now on, so a write to a pipe
-// that nobody reads fails instead of ending the program.
+// For a run. Ctrl-C, `kill`, and a terminal that is closed (SIGINT, SIGTERM and SIGHUP) end the program at once, with exit code 130.
+// If SIGHUP is ignored (nohup), it stays ignored. SIGPIPE is ignored, so a write to a pipe that nobody reads fails instead of
+// ending the program.
+void end_on_stop_signals();
+
+// From now on the first of these signals asks the program to stop at the next safe place, and the second ends it at once. System
+// calls that a signal interrupts are restarted.
 void catch_stop_signals();
 
 // Whether a first signal has come.
 bool stop_requested();
 
+// What the program is doing, as in "evaluating": the handler of a first signal says on a terminal that this is broken off. Null,
+// as at the start: training steps, of which the present one is broken off. Returns what was set before. See src/base/phase.h.
+const char* set_activity(const char* activity);
+
 // Opens /dev/null for each standard stream that is closed at the start. Otherwise the next file that is opened would get its
 // descriptor, and the program would print into that file.
 void fill_closed_streams();
+
+// OpenMP's threads wait for each other by spinning, by default for milliseconds. If other work holds a core, the waiting threads
+// burn what is left of the processor. The runtimes read how long to spin when they are loaded, so this sets it in the environment
+// and starts the program again in the same process. It does nothing if the user has set it, and returns if the system does not
+// run the program again. Called first in main, with its arguments. dev/notes/SPEED.md has the measurements.
+void bound_spinning(char** argv);
 
 // Flushes standard output. Error (kExitFault) if it cannot be written, since the result is then lost.
 void flush_output();

@@ -1,10 +1,11 @@
-// Amounts as people read them: fmt::format("{}", Bytes{n}) and fmt::format("{}", Duration{seconds}). Neither allocates.
+// Amounts as people read them: fmt::format("{}", Bytes{n}), and so on. None allocates.
 #pragma once
 
 #include <fmt/format.h>
 
 #include <cmath>
 #include <cstdint>
+#include <string_view>
 
 namespace tll {
 
@@ -16,6 +17,16 @@ struct Duration {
   double seconds;
 };
 
+struct Count {
+  int64_t number;
+};
+
+// A number of things. `thing` is the word for one of them, of which an s makes the plural.
+struct Counted {
+  int64_t number;
+  std::string_view thing;
+};
+
 }  // namespace tll
 
 // 999 B, 1.00 KiB, 12.3 MiB, 456 GiB: three digits, powers of 1024.
@@ -25,12 +36,12 @@ struct fmt::formatter<tll::Bytes> {
 
   template <class Context>
   auto format(tll::Bytes bytes, Context& context) const {
-    if (bytes.count < 1000) return format_to(context.out(), "{} B", bytes.count);
+    if (bytes.count < 1000) return fmt::format_to(context.out(), "{} B", bytes.count);
     const char* units = "KMGTPE";
     double value = static_cast<double>(bytes.count) / 1024;
     while (value >= 999.5) value /= 1024, ++units;
     const int decimals = value < 9.995 ? 2 : value < 99.95 ? 1 : 0;
-    return format_to(context.out(), "{:.{}f} {}iB", value, decimals, *units);
+    return fmt::format_to(context.out(), "{:.{}f} {}iB", value, decimals, *units);
   }
 };
 
@@ -42,11 +53,42 @@ struct fmt::formatter<tll::Duration> {
 
   template <class Context>
   auto format(tll::Duration duration, Context& context) const {
-    if (!std::isfinite(duration.seconds) || duration.seconds < 0 || duration.seconds > 1e12) return format_to(context.out(), "?");
+    if (!std::isfinite(duration.seconds) || duration.seconds < 0 || duration.seconds > 1e12)
+      return fmt::format_to(context.out(), "?");
     const int64_t seconds = std::llround(duration.seconds);
     const int64_t minutes = seconds / 60, hours = minutes / 60, days = hours / 24;
-    if (days > 0) return format_to(context.out(), "{}d {:02}:{:02}", days, hours % 24, minutes % 60);
-    if (hours > 0) return format_to(context.out(), "{}:{:02}:{:02}", hours, minutes % 60, seconds % 60);
-    return format_to(context.out(), "{}:{:02}", minutes, seconds % 60);
+    if (days > 0) return fmt::format_to(context.out(), "{}d {:02}:{:02}", days, hours % 24, minutes % 60);
+    if (hours > 0) return fmt::format_to(context.out(), "{}:{:02}:{:02}", hours, minutes % 60, seconds % 60);
+    return fmt::format_to(context.out(), "{}:{:02}", minutes, seconds % 60);
+  }
+};
+
+// 7, 1,024, -134,515,008
+template <>
+struct fmt::formatter<tll::Count> {
+  constexpr auto parse(format_parse_context& context) { return context.begin(); }
+
+  template <class Context>
+  auto format(tll::Count count, Context& context) const {
+    const format_int digits(count.number);
+    const std::string_view text(digits.data(), digits.size());
+    auto out = context.out();
+    for (size_t i = 0; i < text.size(); i++) {
+      const bool between_digits = i > 0 && text[i - 1] != '-';
+      if (between_digits && (text.size() - i) % 3 == 0) *out++ = ',';
+      *out++ = text[i];
+    }
+    return out;
+  }
+};
+
+// 1 step, 2,000 steps
+template <>
+struct fmt::formatter<tll::Counted> {
+  constexpr auto parse(format_parse_context& context) { return context.begin(); }
+
+  template <class Context>
+  auto format(tll::Counted counted, Context& context) const {
+    return format_to(context.out(), "{} {}{}", tll::Count{counted.number}, counted.thing, counted.number == 1 ? "" : "s");
   }
 };

@@ -2,6 +2,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "src/base/phase.h"
+#include "src/base/units.h"
 #include "src/commands/commands.h"
 #include "src/commands/session.h"
 #include "src/files/safetensors.h"
@@ -18,6 +20,7 @@ Dataset first_documents(const Options& options, const ModelSource& source) {
   // Whole documents, unless a limit was asked for: logits.i is document i.
   if (!options.given("seq-len")) p.max_tokens = INT32_MAX, p.any_length = true;
   Dataset data = load_dataset(options.data, source.tokenizer.get(), p);
+  print_notes(options, data.report);
   data.documents.resize(std::min(static_cast<size_t>(options.docs), data.documents.size()));
   for (Document& d : data.documents) d.split = Split::kTrain;
   return data;
@@ -43,6 +46,7 @@ Dump run_documents(Session<Float>& session, const Dataset& data, int64_t longest
   Loader loader(data, {.seq_len = static_cast<int32_t>(longest), .packing = false, .shuffle = false});
   double sum = 0;
   model.trained().clear_gradients(session.device);
+  Phase phase("computing logits and gradients", static_cast<int64_t>(data.documents.size()));
   for (const Document& d : data.documents) {
     buffers.wait(session.device);
     loader.next_step();
@@ -59,6 +63,7 @@ Dump run_documents(Session<Float>& session, const Dataset& data, int64_t longest
     }
     sum += model.loss(session.device, batch, scale * loss_scale, true);
     model.backward(session.device, batch);
+    phase.advance();
   }
   const TrainedRange<Float>& trained = model.trained();
   const HostCopy copied(session.device, trained.gradients, trained.count);
@@ -87,13 +92,15 @@ void write_dump(const std::filesystem::path& file, const Dump& dump, int64_t voc
 int command_dump(Options& options) {
   return with_resolved_type(options, [&](auto type) {
     using Float = decltype(type);
+    refuse_output_over_data(options);
     const ModelSource source = open_model(options, TokenizerNeed::wanted);
     const Dataset data = first_documents(options, source);
     const AdapterSource adapter =
         open_adapter(options, source.config, options.adapter.empty() ? options.init_adapter : options.adapter);
     int64_t longest = 0;
     for (const Document& d : data.documents) longest = std::max<int64_t>(longest, d.length);
-    Session<Float> session(options, source.config, adapter.targets, {.gradients = true, .tokens = longest, .positions = longest});
+    const SessionNeeds needs{.gradients = true, .tokens = longest, .positions = longest};
+    Session<Float> session(options, source.config, adapter.targets, [needs](const Options&) { return needs; });
     session.start(source, adapter);
     const Dump dump = run_documents(session, data, longest);
     write_dump(options.output, dump, source.config.vocab_size, session.model.trained().tensors);
@@ -101,9 +108,10 @@ int command_dump(Options& options) {
     const std::string output = options.output.string();
     if (options.json)
       fmt::print("{}\n",
-                 Json{{"loss", dump.loss}, {"documents", docs}, {"target_tokens", dump.targets}, {"output", output}}.dump());
+                 json_text({{"loss", dump.loss}, {"documents", docs}, {"target_tokens", dump.targets}, {"output", output}}));
     else if (!options.quiet)
-      fmt::print("loss {:.6f} over {} targets of {} documents; wrote {}\n", dump.loss, dump.targets, docs, output);
+      fmt::print("loss {:.6f} over {} of {}; wrote {}\n", dump.loss, Counted{dump.targets, "target"},
+                 Counted{static_cast<int64_t>(docs), "document"}, output);
     print_profile(session.device, session.ceilings);
     return kExitDone;
   });

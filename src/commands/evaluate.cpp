@@ -1,7 +1,9 @@
 // evaluate: loss and perplexity of a data set, and exact match and F1 of the answers to its questions.
 #include "src/train/evaluate.h"
 
+#include <cmath>
 #include <limits>
+#include <set>
 
 #include "src/base/file.h"
 #include "src/commands/commands.h"
@@ -19,8 +21,10 @@ Dataset load_chosen(const Options& options, const ModelSource& source) {
   PrepareOptions p = prepare_options(options, source.config);
   p.allow_empty = true;  // samples without targets change no mean
   Dataset data = load_dataset(options.data, source.tokenizer.get(), p);
-  if (!options.quiet)
-    for (const std::string& note : data.report.notes()) fmt::print(stderr, "note: {}\n", note);
+  print_notes(options, data.report);
+  if (!options.quiet && !options.output.empty() && data.report.repeated_ids > 0)
+    fmt::print(stderr, "note: in {} the answer to a question with an earlier one's id has the key ID#2, ID#3, ...\n",
+               options.output.string());
   SplitOption split = options.split;
   if (split == SplitOption::kAuto) split = data.count(Split::kValidation) > 0 ? SplitOption::kValidation : SplitOption::kAll;
   int64_t left = options.max_samples > 0 ? options.max_samples : std::numeric_limits<int64_t>::max();
@@ -28,7 +32,27 @@ Dataset load_chosen(const Options& options, const ModelSource& source) {
     const bool asked = split == SplitOption::kAll || (split == SplitOption::kValidation) == (d.split == Split::kValidation);
     d.split = asked && left-- > 0 ? Split::kValidation : Split::kTrain;
   }
+  if (data.count(Split::kValidation) == 0)
+    bad_file("{}: no sample is in the {} split; choose another --split, or --valid-split", options.data.string(),
+             split == SplitOption::kTrain ? "train" : "validation");
   return data;
+}
+
+// As the official scoring scripts read them: {id: text}. An id that an earlier question has gets a suffix, so that no answer is
+// lost.
+Json predictions(const std::vector<QuestionResult>& questions) {
+  std::set<std::string> ids;
+  for (const QuestionResult& q : questions) ids.insert(q.id);
+  Json answers = Json::object();
+  for (const QuestionResult& q : questions) {
+    std::string id = q.id;
+    for (int i = 2; answers.contains(id); i++) {
+      id = fmt::format("{}#{}", q.id, i);
+      if (ids.contains(id)) id = q.id;
+    }
+    answers[id] = q.prediction;
+  }
+  return answers;
 }
 
 }  // namespace
@@ -36,38 +60,45 @@ Dataset load_chosen(const Options& options, const ModelSource& source) {
 int command_evaluate(Options& options) {
   return with_resolved_type(options, [&](auto type) {
     using Float = decltype(type);
+    refuse_output_over_data(options);
     const ModelSource source = open_model(options, TokenizerNeed::wanted);
     const Dataset data = load_chosen(options, source);
     const std::vector<int64_t> questions = source.tokenizer ? question_indices(data, Split::kValidation) : std::vector<int64_t>();
     const AdapterSource adapter = open_named_adapter(options, source.config);
-    const SessionNeeds needs{.sequences = questions.empty() ? 0 : kSequences,
-                             .tokens = options.batch_size * options.seq_len,
-                             .positions = options.seq_len + (questions.empty() ? 0 : options.max_new_tokens)};
-    Session<Float> session(options, source.config, adapter.targets, needs);
+    const auto needs_of = [asked = !questions.empty()](const Options& o) {
+      return SessionNeeds{.sequences = asked ? kSequences : 0,
+                          .tokens = o.batch_size * o.seq_len,
+                          .positions = o.seq_len + (asked ? o.max_new_tokens : 0)};
+    };
+    Session<Float> session(options, source.config, adapter.targets, needs_of);
     session.start(source, adapter);
 
     Loader loader(data, loader_options(options, Split::kValidation));
     const auto result = session.trainer.evaluate(session.device, loader);
+    if (result.loss && !std::isfinite(*result.loss))
+      fail(kExitCannotTrain, "the loss is {} over {} targets of {}: check the weights and the adapter", std::abs(*result.loss),
+           result.target_tokens, options.data.string());
     Score score{result.loss, std::nullopt};
     if (!questions.empty()) {
       EvaluationOptions e;
       e.max_new_tokens = static_cast<int>(options.max_new_tokens), e.eos = source.eos;
       score.answers = evaluate_questions(session.device, *session.generator, data, questions, *source.tokenizer, e);
-      if (!options.output.empty()) {
-        Json predictions = Json::object();  // as the official scoring scripts read them: {id: text}
-        for (const QuestionResult& q : score.answers->questions) predictions[q.id] = q.prediction;
-        write_file_atomic(options.output, predictions.dump(1) + "\n");
-      }
+      if (!options.output.empty()) write_file_atomic(options.output, json_text(predictions(score.answers->questions), 1) + "\n");
     }
     const int64_t samples = data.count(Split::kValidation);
     if (options.json) {
-      Json json = {{"exact_match", nullptr}, {"f1", nullptr}, {"samples", samples}, {"target_tokens", result.target_tokens}};
+      Json json = {{"loss", nullptr}, {"perplexity", nullptr}, {"exact_match", nullptr},
+                   {"f1", nullptr},   {"samples", samples},    {"target_tokens", result.target_tokens}};
       json.update(score.json());
-      fmt::print("{}\n", json.dump());
+      fmt::print("{}\n", json_text(json));
     } else {
-      fmt::print("loss {:.4f}, perplexity {:.3f} over {} targets of {} samples{}\n", result.loss, score.perplexity(),
-                 result.target_tokens, samples, score.answered(2));
+      const std::string loss = score.loss ? fmt::format("loss {:.4f}, perplexity {:.3f} over {}", *score.loss, score.perplexity(),
+                                                        Counted{result.target_tokens, "target"})
+                                          : std::string("no loss, since there are no targets,");
+      fmt::print("{} of {}{}\n", loss, Counted{samples, "sample"}, score.answered(2));
     }
+    if (!options.quiet && score.answers && score.answers->new_tokens == 0)
+      fmt::print(stderr, "note: every answer is empty: the first token of each was one that ends a text\n");
     print_profile(session.device, session.ceilings);
     return kExitDone;
   });

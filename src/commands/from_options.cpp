@@ -59,7 +59,8 @@ LoaderOptions loader_options(const Options& o, Split split) {
 OptimizerOptions optimizer_options(const Options& o) { return {o.optimizer, o.beta1, o.beta2, o.eps, o.weight_decay}; }
 
 Schedule schedule(const Options& o, int64_t total_steps) {
-  return {o.schedule, o.lr, total_steps, warmup_updates(total_steps, o.warmup_steps, o.warmup_ratio)};
+  const std::optional<int64_t> steps = o.given("warmup-steps") ? std::optional(o.warmup_steps) : std::nullopt;
+  return {o.schedule, o.lr, total_steps, warmup_updates(o.schedule, total_steps, steps, o.warmup_ratio)};
 }
 
 TrainerOptions trainer_options(const Options& options) {

@@ -1,10 +1,23 @@
 // generate: a prompt is continued.
 #include "data/tokenize.h"
+#include "src/base/file.h"
 #include "src/commands/commands.h"
 #include "src/commands/session.h"
 #include "src/options/resolve.h"
 
 namespace tll {
+namespace {
+
+// Whether this directory has the template by which chats become prompts, as transformers looks for it.
+bool has_chat_template(const std::filesystem::path& directory) {
+  if (std::filesystem::exists(directory / "chat_template.jinja")) return true;
+  const std::filesystem::path file = directory / "tokenizer_config.json";
+  if (!std::filesystem::exists(file)) return false;
+  const Json config = parse_json(read_file(file), file.string());
+  return config.is_object() && config.contains("chat_template") && !config["chat_template"].is_null();
+}
+
+}  // namespace
 
 int command_generate(Options& options) {
   return with_resolved_type(options, [&](auto type) {
@@ -16,9 +29,16 @@ int command_generate(Options& options) {
     if (positions > source.config.max_positions)
       fail(kExitUsage, "the prompt has {} tokens and --max-new-tokens is {}, but the model has {} positions", prompt.size(),
            options.max_new_tokens, source.config.max_positions);
+    if (!options.quiet && options.adapter.empty() && has_chat_template(source.directory))
+      fmt::print(stderr,
+                 "note: {} has a chat template, and this version takes a prompt as plain text: an instruct model answers worse "
+                 "than in a chat\n",
+                 source.directory.string());
     const AdapterSource adapter = open_named_adapter(options, source.config);
-    const SessionNeeds needs{.sequences = 1, .tokens = static_cast<int64_t>(prompt.size()), .positions = positions};
-    Session<Float> session(options, source.config, adapter.targets, needs);
+    const auto needs_of = [length = static_cast<int64_t>(prompt.size())](const Options& o) {
+      return SessionNeeds{.sequences = 1, .tokens = length, .positions = length + o.max_new_tokens};
+    };
+    Session<Float> session(options, source.config, adapter.targets, needs_of);
     session.start(source, adapter);
 
     const GenerateRequest request{prompt, static_cast<int>(options.max_new_tokens)};
@@ -32,9 +52,11 @@ int command_generate(Options& options) {
     };
     const auto ids = session.generator->generate(session.device, {&request, 1}, sampling, show);
     if (options.json)
-      fmt::print("{}\n", Json{{"ids", ids[0]}, {"text", source.tokenizer->decode(ids[0])}}.dump());
+      fmt::print("{}\n", json_text({{"ids", ids[0]}, {"text", source.tokenizer->decode(ids[0])}}));
     else
       fmt::print("{}\n", stream.finish());
+    if (!options.quiet && ids[0].empty())
+      fmt::print(stderr, "note: the model ended the text at once: its first token was one that ends a text\n");
     print_profile(session.device, session.ceilings);
     return kExitDone;
   });

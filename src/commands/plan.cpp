@@ -13,9 +13,9 @@ int command_plan(Options& options) {
     using Float = decltype(type);
     const ModelSource source = open_model(options, TokenizerNeed::none);
     const AdapterSource adapter = open_adapter(options, source.config, options.init_adapter);
-    Session<Float> session(options, source.config, adapter.targets, training_needs(options));
+    Session<Float> session(options, source.config, adapter.targets, training_needs);
     if (options.json) {
-      fmt::print("{}\n", session.plan_json().dump());
+      fmt::print("{}\n", json_text(session.plan_json()));
     } else {
       fmt::print("{}", plan_table(session.arena));
       fmt::print("{} in {} ({})\n", session.fits() ? "fits" : "does not fit", Bytes{session.memory_limit()},

@@ -8,13 +8,16 @@ namespace tll {
 
 int command_prepare(Options& options) {
   apply_demo_defaults(options);
+  refuse_output_over_data(options);
   const ModelSource source = open_model(options, TokenizerNeed::wanted);
   const Dataset dataset = load_dataset(options.data, source.tokenizer.get(), prepare_options(options, source.config));
   write_dataset(dataset, options.output);
-  if (options.json)
+  if (options.json) {
+    print_notes(options, dataset.report);
     fmt::print("{}\n", dataset.report.json().dump());
-  else if (!options.quiet)
+  } else if (!options.quiet) {
     fmt::print("{}wrote {}\n", dataset.report.text(), options.output.string());
+  }
   return kExitDone;
 }
 

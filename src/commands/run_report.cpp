@@ -1,9 +1,11 @@
 #include "src/commands/run_report.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "src/base/units.h"
 #include "src/model/plan.h"
+#include "src/report/build_facts.h"
 #include "src/report/memory_probe.h"
 
 namespace tll {
@@ -29,43 +31,51 @@ RunReport::RunReport(const Options& options, const ModelSource& source, const Ru
       flops_(step_flops(source.config, model)) {}
 
 void RunReport::say_plan(int64_t total_steps, int64_t trained) const {
-  say("model    {}, {} parameters, {} trained",
-      options_.init == InitOption::kRandom ? "random weights" : source_.directory.string(), parameter_count(source_.config),
-      trained);
-  say("data     {}: {} documents to train on, {} to validate on, {} steps of {} x {} tokens", options_.data.string(),
-      data_.train.count(Split::kTrain), data_.validation().count(Split::kValidation), total_steps,
-      options_.batch_size * options_.grad_accum, options_.seq_len);
+  say("model    {}, {}, {} trained", options_.init == InitOption::kRandom ? "random weights" : source_.directory.string(),
+      Counted{parameter_count(source_.config), "parameter"}, Count{trained});
+  say("data     {}: {} to train on, {} to validate on, {} of {} x {} tokens", options_.data.string(),
+      Counted{data_.train.count(Split::kTrain), "document"}, Count{data_.validation().count(Split::kValidation)},
+      Counted{total_steps, "step"}, Count{options_.batch_size * options_.grad_accum}, Count{options_.seq_len});
   for (const std::string& note : data_.train.report.notes()) say("         {}", note);
+  if (data_.separate_validation)
+    for (const std::string& note : data_.separate_validation->report.notes()) say("         --valid-data: {}", note);
   int32_t longest = 0;
   for (const Document& d : data_.train.documents) longest = std::max(longest, d.length);
   if (longest > source_.config.max_positions)
-    fmt::print(stderr, "note: the longest document has {} tokens, and the model was made for {} (max_position_embeddings)\n",
-               longest, source_.config.max_positions);
+    fmt::print(stderr, "note: the longest document has {}, and the model was made for {} (max_position_embeddings)\n",
+               Counted{longest, "token"}, Count{source_.config.max_positions});
   say("plan     {}", plan_line(session_.arena));
 }
 
 void RunReport::say_device(DType activations) const {
   const SessionBase& s = session_;
   if (on_host(s.device))
-    say("device   {} ({}), {} threads, {} activations; product of this type {:.0f} GFLOP/s", processor().model,
-        isa_name(s.device.isa), options_.threads, dtype_name(activations), s.ceilings.flops / 1e9);
+    say("device   {} ({}), {}, {} activations; matmul of this type {} GFLOP/s", processor().model, isa_name(s.device.isa),
+        Counted{options_.threads, "thread"}, dtype_name(activations), Count{std::llround(s.ceilings.flops / 1e9)});
   else
-    say("device   {} (sm_{}, {} multiprocessors, {}; {}), {} activations; product of this type {:.1f} TFLOP/s\n"
-        "         besides the plan: {} of kernels and libraries, {} of the driver's context and other programs",
+    say("device   {} (sm_{}, {} multiprocessors, {}; {}), {} activations; matmul of this type {:.1f} TFLOP/s\n"
+        "besides the plan: {} of kernels and libraries, {} of the driver's context and other programs",
         s.gpu.name, s.device.arch / 10, s.gpu.multiprocessors, Bytes{s.gpu.memory}, s.gpu.libraries, dtype_name(activations),
         s.ceilings.flops / 1e12, Bytes{s.gpu.loaded}, Bytes{s.gpu.in_use});
 }
 
-void RunReport::begin(int64_t total_steps) {
+void RunReport::begin(const std::string& run, int64_t total_steps, const Json& before) {
+  run_ = run;
   first_step_ = state_.step;
-  metrics_.emplace(options_.output / "metrics.jsonl", first_step_);
-  progress_.emplace(first_step_ + 1, total_steps, silent());
+  total_steps_ = total_steps;
+  metrics_.emplace(options_.output / "metrics.jsonl", run, first_step_);
+  progress_.emplace(first_step_ + 1, total_steps, options_.quiet, options_.progress_output());
+  const EarlierMetrics& earlier = metrics_->earlier();
+  first_loss_ = earlier.first_loss, last_loss_ = earlier.last_loss;
+  if (before.is_object()) before_ = before;
   write_run_json(nullptr);
 }
 
 void RunReport::before(const Score& score) {
-  before_ = score;
+  before_ = score.json();
+  answers_before_ = score.answers;
   progress_->start_clock();
+  write_run_json(result_json(false, false));
   if (!score.loss) return;
   metrics_->evaluation(0, *score.loss);
   say("before   validation loss {:.4f}{}", *score.loss, score.answered(1));
@@ -77,10 +87,11 @@ void RunReport::step(const StepResult& r, double seconds) {
   metrics_->step({step, r.loss, r.grad_norm, r.lr, r.tokens, r.target_tokens, seconds});
   if (r.skipped && r.target_tokens > 0) progress_->note("this step was not finite and was skipped");
   const double flops = flops_.of(r.tokens, r.target_tokens);
-  progress_->show({step, r.loss, r.grad_norm, r.lr, static_cast<double>(r.tokens) / seconds,
+  progress_->show({step, r.loss, r.grad_norm, r.lr, r.tokens, seconds,
                    s.ceilings.flops > 0 ? flops / seconds / s.ceilings.flops : 0, s.arena.total()});
   seconds_ += seconds, tokens_ += r.tokens;
-  if (step == first_step_ + 1) first_loss_ = r.loss;
+  if (r.target_tokens == 0) return;
+  if (step == 1) first_loss_ = r.loss;
   last_loss_ = r.loss;
 }
 
@@ -94,29 +105,55 @@ void RunReport::end_of_steps() {
   peak_resident_ = process_memory().peak;
 }
 
+void RunReport::saved() { write_run_json(result_json(true, false)); }
+
 void RunReport::after(const Score& score) {
   after_ = score;
-  if (score.loss) metrics_->evaluation(state_.step, *score.loss);
+  if (score.loss && !evaluated_here()) metrics_->evaluation(state_.step, *score.loss);
 }
 
-void RunReport::interrupted() {
+void RunReport::interrupted(const std::string& activity) {
   peak_resident_ = process_memory().peak;  // with the checkpoint
-  write_run_json({{"steps", state_.step}, {"interrupted", true}});
-  say("stopped after step {}; go on with the same command and --resume", state_.step);
+  const bool finished = state_.step == total_steps_;
+  Json result = result_json(finished, false);
+  result["interrupted"] = true;
+  write_run_json(result);
+  if (finished)
+    say("stopped  {}; the result is saved, and --resume completes the evaluation", activity);
+  else if (state_.step == 0)
+    say("stopped  {}, before the first step", activity);
+  else
+    say("stopped  after step {}, {}; go on with the same command and --resume", state_.step, activity);
 }
 
 void RunReport::finish() {
-  const Json result = {
-      {"steps", state_.step},     {"updates", state_.updates}, {"first_loss", first_loss_},         {"last_loss", last_loss_},
-      {"before", before_.json()}, {"after", after_.json()},    {"output", options_.output.string()}};
+  const Json result = result_json(true, true);
   write_run_json(result);
-  if (options_.json) fmt::print("{}\n", result.dump());
-  say("trained  {} steps in {:.1f} s: {:.0f} tokens/s; loss {:.4f} in the first step, {:.4f} in the last",
-      state_.step - first_step_, seconds_, tokens_per_second(), first_loss_, last_loss_);
+  if (options_.json) fmt::print("{}\n", json_text(result));
+  say_steps();
   say_memory();
   say_learned();
   say_next();
   print_profile(session_.device, session_.ceilings);
+}
+
+Json RunReport::result_json(bool finished, bool evaluated) const {
+  Json result = {{"finished", finished},      {"evaluated", evaluated}, {"steps", state_.step},
+                 {"updates", state_.updates}, {"first_loss", Json()},   {"last_loss", Json()},
+                 {"before", before_},         {"after", after_.json()}, {"output", options_.output.string()}};
+  if (first_loss_) result["first_loss"] = *first_loss_;
+  if (last_loss_) result["last_loss"] = *last_loss_;
+  return result;
+}
+
+void RunReport::say_steps() const {
+  const int64_t steps = state_.step - first_step_;
+  if (steps == 0) return;
+  std::string losses;
+  if (first_loss_ && last_loss_)
+    losses = fmt::format("; loss {:.4f} in the first step, {:.4f} in the last", *first_loss_, *last_loss_);
+  say("trained  {} in {:.1f} s: {} tokens/s{}", Counted{steps, "step"}, seconds_, Count{std::llround(tokens_per_second())},
+      losses);
 }
 
 void RunReport::say_memory() const {
@@ -130,14 +167,17 @@ void RunReport::say_memory() const {
 }
 
 void RunReport::say_learned() const {
-  if (after_.loss)
-    say("learned  validation loss {}{:.4f}", before_.loss ? fmt::format("{:.4f} -> ", *before_.loss) : "", *after_.loss);
+  const auto arrow = [&](const char* key, int decimals) {
+    return before_.contains(key) && before_.at(key).is_number()
+               ? fmt::format("{:.{}f} -> ", before_.at(key).get<double>(), decimals)
+               : std::string();
+  };
+  if (after_.loss) say("learned  validation loss {}{:.4f}", arrow("loss", 4), *after_.loss);
   if (!after_.answers) return;
-  const EvaluationResult before = before_.answers.value_or(EvaluationResult{});
-  const SquadTotals &was = before.totals, &is = after_.answers->totals;
-  const auto arrow = [&](double value) { return before_.answers ? fmt::format("{:.1f} -> ", value) : std::string(); };
-  say("         exact match {}{:.1f}, F1 {}{:.1f} on {} questions about contexts that were not trained on",
-      arrow(was.exact_match()), is.exact_match(), arrow(was.f1()), is.f1(), is.questions);
+  const EvaluationResult before = answers_before_.value_or(EvaluationResult{});
+  const SquadTotals& is = after_.answers->totals;
+  say("         exact match {}{:.1f}, F1 {}{:.1f} on {} about contexts that were not trained on", arrow("exact_match", 1),
+      is.exact_match(), arrow("f1", 1), is.f1(), Counted{is.questions, "question"});
   const QuestionResult* q = telling_answer(before, *after_.answers);
   if (!q) return;
   const Dataset& data = data_.validation();
@@ -150,19 +190,20 @@ void RunReport::say_learned() const {
 
 void RunReport::say_next() const {
   const std::string output = options_.output.string();
+  if (options_.quiet && !options_.json) fmt::print("{}\n", output);  // for a script, to pass to --adapter or --model
   if (model_.train_all) {
-    say("model    {}", (options_.output / "model.safetensors").string());
-    say("next     ./train_llama_lora --model {} --data {}", output, options_.data.string());
+    say_whole("model    {}", (options_.output / "model.safetensors").string());
+    say_whole("next     ./train_llama_lora --model {} --data {}", output, options_.data.string());
     return;
   }
-  say("adapter  {}", (options_.output / "adapter_model.safetensors").string());
+  say_whole("adapter  {}", (options_.output / "adapter_model.safetensors").string());
   const std::string model = options_.model.empty() ? "" : fmt::format(" --model {}", options_.model.string());
   // A prepared file knows its split; of any other the same share has to be held out again.
   const std::filesystem::path& data = data_.separate_validation ? options_.valid_data : options_.data;
   std::string split;
   if (!data_.separate_validation && data_.train.count(Split::kValidation) > 0 && data.extension() != ".bin")
     split = fmt::format(" --valid-split {} --seed {}", options_.valid_split, options_.seed);
-  say("next     ./train_llama_lora evaluate{} --adapter {} --data {}{}", model, output, data.string(), split);
+  say_whole("next     ./train_llama_lora evaluate{} --adapter {} --data {}{}", model, output, data.string(), split);
 }
 
 Json RunReport::device_json() const {
@@ -203,7 +244,9 @@ Json RunReport::measured_json() const {
 }
 
 void RunReport::write_run_json(const Json& result) const {
-  write_json(options_.output / "run.json", {{"options", options_json(options_)},
+  write_json(options_.output / "run.json", {{"run", run_},
+                                            {"program", version_json()},
+                                            {"options", options_json(options_)},
                                             {"plan", session_.plan_json()},
                                             {"device", device_json()},
                                             {"measured", result.is_null() ? Json() : measured_json()},

@@ -1,8 +1,6 @@
 // What a training run tells: to people on standard output, to other programs in metrics.jsonl and run.json.
 #pragma once
 
-#include <unistd.h>
-
 #include <optional>
 #include <utility>
 
@@ -11,6 +9,7 @@
 #include "src/model/flops.h"
 #include "src/report/progress.h"
 #include "src/report/run_log.h"
+#include "src/report/terminal.h"
 
 namespace tll {
 
@@ -27,32 +26,42 @@ class RunReport {
   RunReport(const Options& options, const ModelSource& source, const RunData& data, const SessionBase& session,
             const ModelOptions& model, const TrainerState& state);
 
-  // A line on standard output: nothing with --quiet, and with --json the result alone goes there.
+  // A line, broken between words to the width of a terminal; nothing with --quiet. A closed terminal or pipe does not end a run.
   template <class... Args>
   void say(fmt::format_string<Args...> format, Args&&... args) const {
-    if (silent()) return;
-    // A closed terminal or pipe does not end a run.
-    write_all(STDOUT_FILENO, fmt::format(format, std::forward<Args>(args)...) + "\n");
+    const std::string text = fmt::format(format, std::forward<Args>(args)...);
+    say_whole("{}", wrapped(text, terminal_columns(options_.progress_output()), kLabelColumns, 0));
+  }
+  // The same, not broken: for what is copied from the screen.
+  template <class... Args>
+  void say_whole(fmt::format_string<Args...> format, Args&&... args) const {
+    if (!options_.quiet) write_all(options_.progress_output(), fmt::format(format, std::forward<Args>(args)...) + "\n");
   }
   // Before anything is allocated: model, data, plan. `trained` is a number of parameters.
   void say_plan(int64_t total_steps, int64_t trained) const;
   void say_device(DType activations) const;
 
-  // Opens metrics.jsonl and writes run.json without a result. The trainer's state is that of the step to go on from.
-  void begin(int64_t total_steps);
+  // Opens metrics.jsonl and writes run.json without a result. The trainer's state is that of the step to go on from; `before`:
+  // the evaluation before the first step, as run.json of a resumed run has it.
+  void begin(const std::string& run, int64_t total_steps, const Json& before);
+  // Whether metrics.jsonl has an evaluation of the present step already: a resumed run repeats none.
+  bool evaluated_here() const { return metrics_->earlier().evaluated_at == state_.step; }
   void before(const Score& score);
   void step(const StepResult& result, double seconds);
   void validated(double loss);  // between steps
   void end_of_steps();          // the last one, or the one that a run stops after
+  void saved();                 // the result is on the disk: writes run.json
   void after(const Score& score);
-  void finish();       // writes run.json, says what was learned and where the result is
-  void interrupted();  // the same for a run that stopped early
+  void finish();                                  // writes run.json, says what was learned and where the result is
+  void interrupted(const std::string& activity);  // the same for a run that stopped early
 
  private:
-  bool silent() const { return options_.quiet || options_.json; }
+  static constexpr size_t kLabelColumns = 9;  // "model    ", as the lines begin
   Json device_json() const;
   Json measured_json() const;
+  Json result_json(bool finished, bool evaluated) const;
   void write_run_json(const Json& result) const;  // null: there is none yet
+  void say_steps() const;
   void say_memory() const;
   void say_learned() const;
   void say_next() const;
@@ -67,10 +76,15 @@ class RunReport {
   const StepFlops flops_;
   std::optional<MetricsLog> metrics_;
   std::optional<Progress> progress_;
-  Score before_, after_;
+  std::string run_;
+  Json before_ = Json::object();                    // as Score::json()
+  std::optional<EvaluationResult> answers_before_;  // of this process
+  Score after_;
+  std::optional<double> first_loss_, last_loss_;  // of the run's steps
+  int64_t total_steps_ = 0;
   // Of the steps of this process.
   int64_t first_step_ = 0, tokens_ = 0;
-  double seconds_ = 0, first_loss_ = 0, last_loss_ = 0;
+  double seconds_ = 0;
   int64_t peak_resident_ = 0;  // bytes
 };
 

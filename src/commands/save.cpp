@@ -71,8 +71,7 @@ void save_model(const std::filesystem::path& directory, const std::filesystem::p
 }
 
 void copy_tokenizer(const std::filesystem::path& from, const std::filesystem::path& to) {
-  for (const char* name : {"tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
-                           "added_tokens.json", "chat_template.jinja", "generation_config.json"}) {
+  for (const char* name : kTokenizerFiles) {
     if (!from.empty() && std::filesystem::exists(from / name)) write_file_atomic(to / name, read_file(from / name));
   }
 }

@@ -9,6 +9,12 @@
 
 namespace tll {
 
+inline constexpr const char* kAdapterFiles[] = {"adapter_model.safetensors", "adapter_config.json"};
+inline constexpr const char* kModelFiles[] = {"model.safetensors", "config.json"};
+inline constexpr const char* kTokenizerFiles[] = {"tokenizer.json",          "tokenizer.model",   "tokenizer_config.json",
+                                                  "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
+                                                  "generation_config.json"};
+
 // adapter_model.safetensors (float) and adapter_config.json, as PEFT loads them. An adapter that was loaded keeps its own ranks
 // and scales.
 void save_adapter(const std::filesystem::path& directory, const Options& options, const AdapterSource& source,

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "src/base/json.h"
+#include "src/base/units.h"
 #include "src/train/evaluate.h"
 
 namespace tll {
@@ -20,8 +21,8 @@ struct Score {
   std::string answered(int decimals) const {
     if (!answers) return "";
     const SquadTotals& totals = answers->totals;
-    return fmt::format(", exact match {:.{}f}, F1 {:.{}f} on {} questions", totals.exact_match(), decimals, totals.f1(), decimals,
-                       totals.questions);
+    return fmt::format(", exact match {:.{}f}, F1 {:.{}f} on {}", totals.exact_match(), decimals, totals.f1(), decimals,
+                       Counted{totals.questions, "question"});
   }
   // "loss" and "perplexity", "exact_match", "f1" and "questions", as far as they are known.
   Json json() const {

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "src/base/units.h"
+#include "src/commands/fit_advice.h"
 #include "src/files/model_files.h"
 #include "src/model/initialize.h"
 #include "src/model/rope_frequencies.h"
@@ -24,12 +25,6 @@ std::string SessionBase::memory_owner() const {
   return has_gpu() ? "the GPU" : "the machine";
 }
 
-void SessionBase::require_fit() const {
-  if (!fits())
-    fail(kExitDoesNotFit, "this run needs {} ({} bytes) and {} has {}; lower --seq-len or --batch-size, or use --recompute full",
-         Bytes{arena.total()}, arena.total(), memory_owner(), Bytes{memory_limit()});
-}
-
 Json SessionBase::plan_json() const {
   Json plan = arena.json();
   plan["fits"] = fits();
@@ -37,20 +32,21 @@ Json SessionBase::plan_json() const {
 }
 
 template <class Float>
-Session<Float>::Session(const Options& o, const LlamaConfig& config, std::vector<LoraTarget> lora, const SessionNeeds& needs)
+Session<Float>::Session(const Options& o, const LlamaConfig& config, std::vector<LoraTarget> lora, NeedsOf needs_of)
     : SessionBase(o),
-      model(config, model_options(o, std::move(lora), needs)),
+      needs_of_(std::move(needs_of)),
+      needs_(needs_of_(o)),
+      model(config, model_options(o, std::move(lora), needs_)),
       optimizer(optimizer_options(o)),
-      trainer(model, optimizer, trainer_options(o)),
-      needs_(needs) {
+      trainer(model, optimizer, trainer_options(o)) {
   device.kind = model.options().device;
   device.threads = static_cast<int>(options.threads);
   constexpr int kLargestHead = 128;  // of the attention kernels
   if (device.kind == DeviceKind::cuda && config.head_dim > kLargestHead)
     fail(kExitUsage, "the model's heads have {} values, and on CUDA they have at most {}; use --device cpu", config.head_dim,
          kLargestHead);
-  check_rope_length(config, needs.positions);
-  if (needs.sequences > 0) generator.emplace(model, needs.sequences, static_cast<int>(needs.positions));
+  check_rope_length(config, needs_.positions);
+  if (needs_.sequences > 0) generator.emplace(model, needs_.sequences, static_cast<int>(needs_.positions));
   place();
 }
 
@@ -69,26 +65,40 @@ template <class Float>
 void Session<Float>::load_base(const ModelSource& source, const AdapterSource& adapter) {
   ModelFiles files(source.directory, source.config);
   print_notes(files.warnings());
-  if (adapter.loaded)
-    for (const BaseTensor& tensor : adapter.loaded->base_tensors) {
-      const std::string file = adapter.loaded->file->path().string();
-      const bool tied = source.config.tie_embeddings && tensor.name == "lm_head.weight";
-      if (!files.replace(tied ? "model.embed_tokens.weight" : tensor.name, *adapter.loaded->file, *tensor.info)) continue;
-      if (tensor.only_equal)
-        bad_file(
-            "{}: {} differs from the base model's, where embedding and head are one tensor (tie_word_embeddings); "
-            "modules_to_save "
-            "of tied tensors is not implemented; merge the adapter into the model with PEFT",
-            file, tensor.name);
-      if (needs_.training)
-        bad_file(
-            "{}: {} differs from the base model's, and would be lost in the adapter that is trained; merge it into the model "
-            "with "
-            "PEFT, and train on that",
-            file, tensor.name);
-      fmt::print(stderr, "note: {}: {} is used in place of the base model's\n", file, tensor.name);
-    }
+  std::vector<std::string> replaced;
+  for (const BaseTensor& tensor : adapter.loaded ? adapter.loaded->base_tensors : std::vector<BaseTensor>()) {
+    const SafetensorsFile& file = *adapter.loaded->file;
+    const bool tied = source.config.tie_embeddings && tensor.name == "lm_head.weight";
+    if (!files.replace(tied ? "model.embed_tokens.weight" : tensor.name, file, *tensor.info)) continue;
+    if (tensor.only_equal || needs_.training)
+      bad_file("{}: {} differs from the base model's, {}; merge the adapter into the model with PEFT, and use the result",
+               file.path().string(), tensor.name,
+               tensor.only_equal ? "where embedding and head are one tensor, and modules_to_save makes two of it"
+                                 : "and an adapter that is trained here has no place for it");
+    replaced.push_back(tensor.name);
+  }
+  if (!replaced.empty())
+    fmt::print(stderr, "note: {}: {}{} used in place of the base model's\n", adapter.loaded->file->path().string(), replaced[0],
+               replaced.size() == 1 ? " is" : fmt::format(" and {} more are", replaced.size() - 1));
   load_weights(device, weight_stream, files, model.weights());
+}
+
+template <class Float>
+void Session<Float>::require_fit() const {
+  if (fits()) return;
+  const auto planned = [&](const Options& changed) {
+    const std::vector<LoraTarget> lora =
+        changed.train == options.train ? model.options().lora : open_adapter(changed, model.config(), {}).targets;
+    const auto total = [&](auto type) { return Session<decltype(type)>(changed, model.config(), lora, needs_of_).arena.total(); };
+    return changed.dtype == DtypeOption::kBf16   ? total(bf16{})
+           : changed.dtype == DtypeOption::kFp16 ? total(half{})
+                                                 : total(float{});
+  };
+  const int64_t limit = memory_limit();
+  // What is free now may be a little less when the run starts.
+  const int64_t room = options.memory > 0 ? limit : limit - limit / 20;
+  fail(kExitDoesNotFit, "this run needs {} ({} bytes) and {} has {}; {}", Bytes{arena.total()}, arena.total(), memory_owner(),
+       Bytes{limit}, fit_advice(options, room, planned));
 }
 
 template <class Float>

@@ -5,6 +5,7 @@
 #include "src/commands/from_options.h"
 #include "src/commands/source.h"
 #include "src/options/resolve.h"
+#include "src/report/terminal.h"
 
 namespace tll {
 
@@ -15,6 +16,7 @@ int command_show(Options& options) {
   p.allow_empty = true;  // whoever looks for what is wrong with a sample must be able to see it
   p.any_length = !options.given("seq-len");
   const Dataset dataset = load_dataset(options.data, source.tokenizer.get(), p);
+  print_notes(options, dataset.report);
   int64_t left = options.docs;
   for (int64_t i = 0; i < static_cast<int64_t>(dataset.documents.size()) && left > 0; i++) {
     const Split split = dataset.documents[static_cast<size_t>(i)].split;
@@ -25,8 +27,9 @@ int command_show(Options& options) {
     if (options.json)
       fmt::print("{}\n", show_json(dataset, i, *source.tokenizer).dump());
     else
-      fmt::print("{}\n", show_text(dataset, i, *source.tokenizer, isatty(STDOUT_FILENO) != 0));
+      fmt::print("{}\n", show_text(dataset, i, *source.tokenizer, takes_escapes(STDOUT_FILENO)));
   }
+  if (left == options.docs && !options.quiet) fmt::print(stderr, "note: no sample is in this split\n");
   return kExitDone;
 }
 

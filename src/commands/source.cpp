@@ -1,5 +1,7 @@
 #include "src/commands/source.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 
 #include "src/base/check.h"
@@ -9,12 +11,13 @@
 namespace tll {
 
 std::filesystem::path demo_directory() {
-  const std::filesystem::path here = "data/demo";
-  if (std::filesystem::exists(here / "config.json")) return here;
   std::error_code none;
-  const std::filesystem::path beside = std::filesystem::read_symlink("/proc/self/exe", none).parent_path() / "data" / "demo";
-  if (std::filesystem::exists(beside / "config.json")) return beside;
-  bad_file("the demo model was not found in {} or {}; name a model with --model DIR", here.string(), beside.string());
+  const std::filesystem::path here = std::filesystem::read_symlink("/proc/self/exe", none).parent_path();
+  const std::filesystem::path places[] = {"data/demo", here / "data/demo", here.parent_path() / "share/train_llama_lora/demo"};
+  for (const std::filesystem::path& place : places)
+    if (std::filesystem::exists(place / "config.json")) return place;
+  bad_file("the demo model was not found in {}; name a model with --model DIR",
+           fmt::join(std::vector<std::string>{places[0].string(), places[1].string(), places[2].string()}, ", "));
 }
 
 void print_notes(const std::vector<std::string>& notes) {
@@ -72,7 +75,7 @@ AdapterSource open_adapter(const Options& options, const LlamaConfig& config, co
     if (checkpoint && !std::filesystem::exists(directory / "adapter_config.json"))
       bad_file(
           "{}: there is no adapter, since its run did not end; finish the run with --resume, or give its newest checkpoint: {}",
-          directory.string(), checkpoint->string());
+          directory.string(), checkpoint->path.string());
     source.loaded = read_adapter(directory, config);
     print_notes(source.loaded->warnings);
     for (const AdapterModule& m : source.loaded->modules) source.targets.push_back({m.module, m.rank, m.scale});
@@ -87,6 +90,17 @@ AdapterSource open_adapter(const Options& options, const LlamaConfig& config, co
 
 AdapterSource open_named_adapter(const Options& options, const LlamaConfig& config) {
   return options.adapter.empty() ? AdapterSource{} : open_adapter(options, config, options.adapter);
+}
+
+void print_notes(const Options& options, const PrepareReport& report) {
+  if (options.quiet) return;
+  for (const std::string& note : report.notes()) fmt::print(stderr, "note: {}\n", note);
+}
+
+void refuse_output_over_data(const Options& options) {
+  std::error_code failed;
+  if (std::filesystem::equivalent(options.data, options.output, failed))
+    fail(kExitUsage, "--output is the file of --data, {}, which would be lost; name another file", options.data.string());
 }
 
 }  // namespace tll

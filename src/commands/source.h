@@ -6,6 +6,7 @@
 #include <optional>
 #include <vector>
 
+#include "data/dataset.h"
 #include "src/files/adapter.h"
 #include "src/model/model_options.h"
 #include "src/options/options.h"
@@ -30,7 +31,7 @@ ModelSource open_model(const Options& options, TokenizerNeed need);
 // The tokenizer of the model that the options name. --model may also be a tokenizer's file, or a directory with nothing else.
 std::unique_ptr<Tokenizer> open_tokenizer(const Options& options);
 
-// data/demo beside the working directory or beside the program. Error (kExitBadFile) if it is in neither.
+// data/demo below the working directory or beside the program, or where `cmake --install` puts it. Error (kExitBadFile) if in none.
 std::filesystem::path demo_directory();
 
 // The adapter that the options name (--adapter, --init-adapter) or describe (--rank, --targets, …).
@@ -42,5 +43,11 @@ struct AdapterSource {
 AdapterSource open_adapter(const Options& options, const LlamaConfig& config, const std::filesystem::path& directory);
 // The adapter that --adapter names, or none at all: unlike in training, there is no fresh one.
 AdapterSource open_named_adapter(const Options& options, const LlamaConfig& config);
+
+// What a data set leaves out, or has that is not used, as notes on standard error. With --quiet nothing.
+void print_notes(const Options& options, const PrepareReport& report);
+
+// Error (kExitUsage) if --output is the file of --data, which would be lost.
+void refuse_output_over_data(const Options& options);
 
 }  // namespace tll

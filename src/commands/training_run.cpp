@@ -1,10 +1,15 @@
 #include "src/commands/training_run.h"
 
+#include <xxhash.h>
+
 #include <algorithm>
-#include <chrono>
 #include <cmath>
+#include <limits>
+#include <set>
 
 #include "src/base/check.h"
+#include "src/base/phase.h"
+#include "src/base/process.h"
 #include "src/commands/save.h"
 #include "src/files/model_files.h"
 #include "src/model/initialize.h"
@@ -14,6 +19,8 @@ namespace {
 
 constexpr int kAnswerTokens = 32;  // an answer of a validation question
 constexpr int kHopelessSteps = 3;  // in a row that are not finite: training cannot go on
+constexpr std::chrono::minutes kAutomaticSave{10};
+constexpr int64_t kAutomaticKeep = 2;  // checkpoints, where neither their distance nor their number was asked for
 
 RunData load_run_data(const Options& options, const ModelSource& source) {
   PrepareOptions p = prepare_options(options, source.config);
@@ -27,12 +34,34 @@ RunData load_run_data(const Options& options, const ModelSource& source) {
   return data;
 }
 
-// The checkpoint that --resume means, whole and undamaged; nothing where there is none yet.
-std::optional<std::filesystem::path> checkpoint_to_resume(const Options& options) {
+// --resume means the newest checkpoint of the run that run.json in --output names. --resume DIR names a checkpoint, or a
+// directory that holds some.
+std::optional<ResumePoint> resume_point(const Options& options) {
   if (!options.resume) return std::nullopt;
-  const auto found = options.resume->empty() ? newest_checkpoint(options.output) : options.resume;
-  if (found) check_checkpoint(*found);
-  return found;
+  ResumePoint point;
+  point.record = read_run_record(options.output);
+  const bool named = !options.resume->empty();
+  const std::filesystem::path& directory = named ? *options.resume : options.output;
+  if (named && std::filesystem::exists(directory / "state.json")) {
+    point.checkpoint = directory;
+  } else {
+    const std::optional<RunRecord> record = read_run_record(directory);
+    if (const auto newest = newest_checkpoint(directory, record ? record->run : "")) point.checkpoint = newest->path;
+    if (named && !point.checkpoint) bad_file("{}: there is no checkpoint here", directory.string());
+  }
+  if (!point.checkpoint) return point;
+  check_checkpoint(*point.checkpoint);
+  point.position = read_position(*point.checkpoint);
+  return point;
+}
+
+std::filesystem::path adapter_directory(const Options& options, const std::optional<ResumePoint>& resume) {
+  const bool from_checkpoint = resume && resume->checkpoint && options.train == TrainMode::kLora;
+  if (!from_checkpoint) return options.init_adapter;
+  const Json& was = resume->position.settings.value("train", Json("lora"));
+  if (was != "lora")
+    bad_file("{} is of a run with --train {}; resume it with the same", resume->checkpoint->string(), was.get<std::string>());
+  return *resume->checkpoint;
 }
 
 }  // namespace
@@ -42,17 +71,46 @@ TrainingRun<Float>::TrainingRun(const Options& options)
     : options_(options),
       source_(open_model(options_, TokenizerNeed::wanted)),
       data_(load_run_data(options_, source_)),
-      resume_from_(checkpoint_to_resume(options)),
-      adapter_(open_adapter(options_, source_.config,
-                            resume_from_ && options.train == TrainMode::kLora ? *resume_from_ : options.init_adapter)),
-      session_(options_, source_.config, adapter_.targets, training_needs(options_)),
+      resume_(resume_point(options)),
+      adapter_(open_adapter(options_, source_.config, adapter_directory(options, resume_))),
+      session_(options_, source_.config, adapter_.targets, training_needs),
       report_(options_, source_, data_, session_, session_.model.options(), session_.trainer.state),
       loader_(data_.train, loader_options(options_, Split::kTrain)) {
-  if (data_.validation().count(Split::kValidation) > 0)
-    validation_loader_.emplace(data_.validation(), loader_options(options_, Split::kValidation));
+  require_adapter_as_asked();
+  if (data_.validation().count(Split::kValidation) > 0) {
+    LoaderOptions validation = loader_options(options_, Split::kValidation);
+    validation.most_documents = options_.eval_docs;
+    validation_loader_.emplace(data_.validation(), validation);
+  }
   const double epochs = options.epochs * static_cast<double>(loader_.steps_per_epoch());
   total_steps_ = options.max_steps > 0 ? options.max_steps : std::max<int64_t>(1, static_cast<int64_t>(std::ceil(epochs)));
   session_.trainer.set_schedule(schedule(options_, total_steps_));
+}
+
+// An adapter that is loaded keeps its rank, alpha, scaling and targets: other ones that were asked for are refused, and from here
+// on the options say what is trained.
+template <class Float>
+void TrainingRun<Float>::require_adapter_as_asked() {
+  if (!adapter_.loaded) return;
+  std::set<std::string> ranks, alphas, modules;
+  for (const AdapterModule& m : adapter_.loaded->modules) {
+    ranks.insert(std::to_string(m.rank));
+    alphas.insert(fmt::format("{}", m.alpha));
+    modules.emplace(m.module.short_name());
+  }
+  const auto require = [&](const char* option, const std::set<std::string>& asked, const std::set<std::string>& has) {
+    if (options_.given(option) && asked != has)
+      fail(kExitUsage, "--{} {} was asked for, and the adapter to start from has {}: leave --{} out, or start a new adapter",
+           option, fmt::join(asked, ","), fmt::join(has, ","), option);
+  };
+  require("rank", {std::to_string(options_.rank)}, ranks);
+  require("alpha", {fmt::format("{}", options_.alpha)}, alphas);
+  require("targets", {options_.targets.begin(), options_.targets.end()}, modules);
+  const bool rslora = adapter_.loaded->config.rslora;
+  require("rslora", {options_.rslora ? "on" : "off"}, {rslora ? "on" : "off"});
+  const AdapterModule& first = adapter_.loaded->modules.front();
+  options_.rank = first.rank, options_.alpha = first.alpha, options_.rslora = rslora;
+  std::erase_if(options_.targets, [&](const std::string& name) { return !modules.contains(name); });
 }
 
 // What the numbers of a run depend on: a resumed run must agree in all of it.
@@ -63,6 +121,7 @@ Json TrainingRun<Float>::settings() const {
     adapters.push_back({t.module.layer, t.module.short_name(), t.rank, t.scale});
   Json s = resume_settings_json(options_);
   s["total_steps"] = total_steps_;
+  s["warmup_steps"] = schedule(options_, total_steps_).warmup_updates;
   s["data"] = fmt::format("{:016x}", data_.train.content_hash());
   s["adapters"] = adapters;
   s["parameters"] = parameter_count(source_.config);
@@ -72,9 +131,42 @@ Json TrainingRun<Float>::settings() const {
   return s;
 }
 
+// A hash of the settings and of the values that training starts from.
+template <class Float>
+std::string TrainingRun<Float>::new_run_id() const {
+  const TrainedRange<Float>& trained = session_.model.trained();
+  uint64_t start = 0;
+  if (session_.model.options().train_all) {
+    start = weights_fingerprint(session_.device, session_.model.weights());
+  } else {
+    const HostCopy values(session_.device, trained.values, trained.count);
+    start = XXH3_64bits(values.data(), static_cast<size_t>(trained.count) * sizeof(float));
+  }
+  const std::string text = json_text(settings_) + fmt::format("{:016x}", start);
+  return fmt::format("{:016x}", XXH3_64bits(text.data(), text.size()));
+}
+
+template <class Float>
+bool TrainingRun<Float>::already_done() const {
+  if (!resume_ || !resume_->record) return false;
+  const RunRecord& record = *resume_->record;
+  if (!record.finished || (resume_->checkpoint && resume_->position.run != record.run)) return false;
+  if (record.steps >= total_steps_ && (record.evaluated || !resume_->checkpoint)) {
+    report_.say("done     the run in {} has done its {} steps, {} are asked for: there is nothing to do",
+                options_.output.string(), record.steps, total_steps_);
+    return true;
+  }
+  if (!resume_->checkpoint)
+    fail(kExitUsage,
+         "{}: the run there is finished after {} steps, and there is no checkpoint to go on from; train on from its "
+         "result with --init-adapter {} and another --output",
+         options_.output.string(), record.steps, options_.output.string());
+  return false;
+}
+
 template <class Float>
 void TrainingRun<Float>::start() {
-  catch_stop_signals();
+  check_output(options_);
   report_.say_plan(total_steps_, session_.model.trained().count);
   std::error_code failed;
   std::filesystem::create_directories(options_.output, failed);
@@ -82,28 +174,60 @@ void TrainingRun<Float>::start() {
   lock_.emplace(options_.output);
   session_.start(source_, adapter_);
   report_.say_device(dtype_of<Float>);
-  remove_old_checkpoints(options_.output, 0, 0);
-  if (const auto older = newest_checkpoint(options_.output); older && !options_.resume)
-    fmt::print(stderr, "note: {} is of an earlier run, and this one starts anew; --resume would go on from it\n",
-               older->string());
-  if (options_.resume) resume();
-  report_.begin(total_steps_);
+  remove_unfinished_checkpoints(options_.output);
+  settings_ = settings();
+  if (resume_) resume();
+  const int64_t step = session_.trainer.state.step;
+  if (step == 0) run_ = new_run_id();
+  set_aside_earlier_runs(options_, step > 0 ? run_ : "", options_.reschedule ? step : std::numeric_limits<int64_t>::max());
+  saved_step_ = step;
+  const bool same_run = step > 0 && resume_->record && resume_->record->run == run_;
+  report_.begin(run_, total_steps_, same_run ? resume_->record->result.value("before", Json()) : Json());
+  catch_stop_signals();
+}
+
+// Settings of the schedule may differ with --reschedule. Of a schedule that does not depend on the number of steps, that may.
+template <class Float>
+void TrainingRun<Float>::require_unchanged(const Json& now) const {
+  const RunPosition& position = resume_->position;
+  Json compared = now;
+  if (options_.reschedule)
+    for (const char* key : {"lr", "schedule", "warmup_steps", "total_steps"}) compared.erase(key);
+  else if (schedule(options_, total_steps_).independent_of_length())
+    compared.erase("total_steps");
+  const auto change = changed_setting(position, compared);
+  if (!change) return;
+  const std::string where = (*resume_->checkpoint / "state.json").string();
+  const std::string result =
+      fmt::format("--init-adapter {} trains on from its adapter as a new run", resume_->checkpoint->string());
+  if (change->name == "total_steps")
+    bad_file(
+        "{}: the run was planned for {} steps and is asked for {} now, and its learning rates depend on that (those of "
+        "--schedule constant do not); --reschedule lays them anew over {} steps, {}",
+        where, change->then, change->now, change->now, result);
+  const bool of_schedule = change->name == "lr" || change->name == "schedule" || change->name == "warmup_steps";
+  bad_file("{}: {} was {} when the checkpoint was written and is {} now; resume with the same settings{}, or {}", where,
+           change->name, change->then, change->now, of_schedule ? ", add --reschedule to lay the learning rates anew" : "",
+           result);
 }
 
 template <class Float>
 void TrainingRun<Float>::resume() {
-  if (!resume_from_) {
+  if (!resume_->checkpoint) {
     report_.say("resume   no checkpoint in {}: starting from the beginning", options_.output.string());
     return;
   }
   Session<Float>& s = session_;
+  const RunPosition& position = resume_->position;
+  require_unchanged(settings_);
   if (s.model.options().train_all)
-    load_weights(s.device, s.weight_stream, ModelFiles(*resume_from_, source_.config), s.model.weights());
-  const RunPosition position = read_checkpoint(*resume_from_, settings(), s.device, s.optimizer.tensors());
+    load_weights(s.device, s.weight_stream, ModelFiles(*resume_->checkpoint, source_.config), s.model.weights());
+  read_optimizer(*resume_->checkpoint, s.device, s.optimizer.tensors());
   s.model.trained().refresh_compute_copy(s.device);
   s.trainer.state = position.trainer;
   loader_.restore(position.loader);
-  report_.say("resume   {}: {} of {} steps are done", resume_from_->string(), position.trainer.step, total_steps_);
+  run_ = position.run;
+  report_.say("resume   {}: {} of {} steps are done", resume_->checkpoint->string(), position.trainer.step, total_steps_);
 }
 
 template <class Float>
@@ -111,21 +235,37 @@ Score TrainingRun<Float>::evaluate(bool questions) {
   Score score;
   Session<Float>& s = session_;
   if (validation_loader_) score.loss = s.trainer.evaluate(s.device, *validation_loader_).loss;
-  if (questions && s.generator && source_.tokenizer) {
-    const std::vector<int64_t> all = question_indices(data_.validation(), Split::kValidation, options_.eval_samples);
-    EvaluationOptions e;
-    e.max_new_tokens = kAnswerTokens, e.eos = source_.eos;
-    struct Stopped {};
-    e.progress = [](int64_t, int64_t) {
-      if (tll::stop_requested()) throw Stopped();
-    };
-    if (all.empty() || tll::stop_requested()) return score;
-    try {
-      score.answers = evaluate_questions(s.device, *s.generator, data_.validation(), all, *source_.tokenizer, e);
-    } catch (const Stopped&) {  // there are no answers then
-    }
-  }
+  if (score.loss && !std::isfinite(*score.loss)) cannot_go_on(fmt::format("the validation loss is {}", std::abs(*score.loss)));
+  if (!questions || !s.generator || !source_.tokenizer) return score;
+  const std::vector<int64_t> all = question_indices(data_.validation(), Split::kValidation, options_.eval_samples);
+  EvaluationOptions e;
+  e.max_new_tokens = kAnswerTokens, e.eos = source_.eos;
+  if (!all.empty()) score.answers = evaluate_questions(s.device, *s.generator, data_.validation(), all, *source_.tokenizer, e);
   return score;
+}
+
+template <class Float>
+void TrainingRun<Float>::evaluate_before() {
+  if (session_.trainer.state.step == 0) {
+    if (options_.eval_on_start) report_.before(evaluate(true));
+  } else if (validation_is_due() && !report_.evaluated_here()) {
+    validate();  // the run was interrupted before it had done this
+  }
+}
+
+template <class Float>
+void TrainingRun<Float>::evaluate_after() {
+  report_.after(evaluate(true));
+}
+
+template <class Float>
+bool TrainingRun<Float>::validation_is_due() const {
+  return validation_loader_ && options_.eval_steps > 0 && session_.trainer.state.step % options_.eval_steps == 0 && !finished();
+}
+
+template <class Float>
+void TrainingRun<Float>::validate() {
+  if (const Score score = evaluate(false); score.loss) report_.validated(*score.loss);
 }
 
 template <class Float>
@@ -134,34 +274,62 @@ void TrainingRun<Float>::step() {
   const auto begin = Clock::now();
   const StepResult r = session_.trainer.step(session_.device, loader_);
   const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
-  const int64_t step = session_.trainer.state.step;
-  if (session_.trainer.state.skipped_in_a_row >= kHopelessSteps) {
-    report_.end_of_steps();
-    fail(kExitCannotTrain,
-         "step {}: the loss is {} and the norm of the gradients {}; the {}rd step in a row that is not finite: lower --lr, or "
-         "check the weights and the data",
-         step, std::abs(r.loss), std::abs(r.grad_norm), kHopelessSteps);
-  }
+  const TrainerState& state = session_.trainer.state;
   report_.step(r, seconds);
-  if (options_.save_steps > 0 && step % options_.save_steps == 0) write_checkpoint_here();
-  if (options_.eval_steps > 0 && step % options_.eval_steps == 0 && step < total_steps_ && validation_loader_)
-    report_.validated(*evaluate(false).loss);
+  // A base model or data that are not finite show themselves at once; later steps may be odd ones out.
+  if (state.skipped_in_a_row >= (state.updates == 0 ? 1 : kHopelessSteps))
+    cannot_go_on(fmt::format(
+        "step {}: the loss is {} and the norm of the gradients {}{}", state.step, std::abs(r.loss), std::abs(r.grad_norm),
+        state.updates == 0 ? "" : fmt::format("; {} steps in a row were not finite", state.skipped_in_a_row)));
+  const bool due = options_.save_steps == kAutomatic ? Clock::now() - saved_at_ >= kAutomaticSave
+                                                     : options_.save_steps > 0 && state.step % options_.save_steps == 0;
+  if (due && !finished()) write_checkpoint_here();
+  if (validation_is_due()) validate();
+}
+
+// Keeps the steps that were finite, and ends the run.
+template <class Float>
+void TrainingRun<Float>::cannot_go_on(const std::string& reason) {
+  const TrainerState& state = session_.trainer.state;
+  report_.end_of_steps();
+  std::string kept;
+  if (state.updates > 0) {
+    write_checkpoint_here();
+    kept = fmt::format("; the adapter so far is in {}", newest_checkpoint(options_.output, run_)->path.string());
+  }
+  fail(kExitCannotTrain, "{}: {}check the weights and the data{}", reason, state.updates > 0 ? "lower --lr, or " : "", kept);
 }
 
 template <class Float>
-int TrainingRun<Float>::interrupt() {
+int TrainingRun<Float>::interrupt(const Stopped& stopped) {
   report_.end_of_steps();
   write_checkpoint_here();
-  report_.interrupted();
+  report_.interrupted(stopped.what());
   return kExitInterrupted;
 }
 
 template <class Float>
 void TrainingRun<Float>::write_checkpoint_here() {
   Session<Float>& s = session_;
-  write_checkpoint(options_.output, {s.trainer.state, loader_.state(), settings()}, s.device, s.optimizer.tensors(),
-                   [&](const std::filesystem::path& directory) { write_values(directory, FileDtype::F32); });
-  remove_old_checkpoints(options_.output, options_.save_total_limit, s.trainer.state.step);
+  const int64_t step = s.trainer.state.step;
+  if (step == saved_step_) return;
+  try {
+    write_checkpoint(options_.output, {run_, s.trainer.state, loader_.state(), settings_}, s.device, s.optimizer.tensors(),
+                     [&](const std::filesystem::path& directory) { write_values(directory, FileDtype::F32); });
+  } catch (const std::exception&) {
+    // A disk that is full may still have room for the trained values alone.
+    try {
+      write_values(options_.output, FileDtype::F32);
+      fmt::print(stderr, "note: the checkpoint of step {} could not be written; its {} alone is in {}\n", step,
+                 s.model.options().train_all ? "model" : "adapter", options_.output.string());
+    } catch (const std::exception&) {  // the first error is the one to report
+    }
+    throw;
+  }
+  saved_step_ = step;
+  saved_at_ = std::chrono::steady_clock::now();
+  const bool automatic = options_.save_steps == kAutomatic && !options_.given("save-total-limit");
+  remove_old_checkpoints(options_.output, automatic ? kAutomaticKeep : options_.save_total_limit, run_);
 }
 
 // The adapter as PEFT loads it, or with --train full the whole model.
@@ -177,10 +345,11 @@ void TrainingRun<Float>::write_values(const std::filesystem::path& directory, Fi
 
 template <class Float>
 void TrainingRun<Float>::save() {
-  if (options_.save_steps > 0 && session_.trainer.state.step % options_.save_steps != 0) write_checkpoint_here();
+  report_.end_of_steps();
+  write_checkpoint_here();
   write_values(options_.output, options_.weights == DtypeOption::kBf16 ? FileDtype::BF16 : FileDtype::F32);
   if (session_.model.options().train_all) copy_tokenizer(source_.directory, options_.output);
-  report_.finish();
+  report_.saved();
 }
 
 template class TrainingRun<float>;

@@ -1,10 +1,12 @@
 // A training run from data to adapter: what `train` does, in the order in which train_llama_lora.cu tells it.
 #pragma once
 
+#include <chrono>
 #include <filesystem>
 #include <optional>
 
-#include "src/base/process.h"
+#include "src/base/phase.h"
+#include "src/commands/output_directory.h"
 #include "src/commands/run_report.h"
 #include "src/commands/session.h"
 #include "src/files/safetensors.h"
@@ -12,39 +14,50 @@
 
 namespace tll {
 
+// What --resume goes on from.
+struct ResumePoint {
+  std::optional<std::filesystem::path> checkpoint;  // whole and undamaged; nothing: there is none yet
+  RunPosition position;                             // of the checkpoint
+  std::optional<RunRecord> record;                  // of the run that wrote to --output last
+};
+
 template <class Float>
 class TrainingRun {
  public:
   // Reads options, data and config, plans the memory. Errors here leave nothing behind.
   explicit TrainingRun(const Options& options);
 
+  // Whether --resume finds a run that has done as many steps as are asked for, and its evaluation. Says so.
+  bool already_done() const;
   void start();
-  void evaluate_before() {
-    if (session_.trainer.state.step == 0) report_.before(evaluate(true));  // else resumed: that was done before
-  }
+  // Until the result is saved and evaluated, every call below may throw Stopped; interrupt() then ends the run.
+  void evaluate_before();
   void step();
   bool finished() const { return session_.trainer.state.step >= total_steps_; }
-  bool stop_requested() const { return tll::stop_requested() && !finished(); }
-  int interrupt();  // writes a checkpoint and says how to go on; returns the exit code
-  void evaluate_after() {
-    report_.end_of_steps();
-    report_.after(evaluate(true));
-  }
-  void save();
+  void save();  // a checkpoint and the result
+  void evaluate_after();
+  void finish() { report_.finish(); }
+  int interrupt(const Stopped& stopped);  // writes a checkpoint and says how to go on; returns the exit code
 
   Session<Float>& session() { return session_; }
 
  private:
   Json settings() const;
+  std::string new_run_id() const;
+  void require_adapter_as_asked();
+  void require_unchanged(const Json& now) const;
   void resume();
   Score evaluate(bool questions);
+  void validate();
+  bool validation_is_due() const;
+  [[noreturn]] void cannot_go_on(const std::string& reason);
   void write_checkpoint_here();
   void write_values(const std::filesystem::path& directory, FileDtype dtype) const;
 
   Options options_;
   ModelSource source_;
   RunData data_;
-  std::optional<std::filesystem::path> resume_from_;
+  std::optional<ResumePoint> resume_;
   AdapterSource adapter_;
   Session<Float> session_;
   RunReport report_;
@@ -52,6 +65,10 @@ class TrainingRun {
   std::optional<Loader> validation_loader_;
   int64_t total_steps_ = 0;
   std::optional<OutputLock> lock_;
+  std::string run_;
+  Json settings_;
+  int64_t saved_step_ = 0;  // of the newest checkpoint; 0 needs none
+  std::chrono::steady_clock::time_point saved_at_ = std::chrono::steady_clock::now();
 };
 
 }  // namespace tll

@@ -54,24 +54,32 @@ struct Pair {
   const TensorInfo *a = nullptr, *b = nullptr;
 };
 
-using Index = std::unordered_map<std::string, size_t>;
-
 // A tensor of the base model that PEFT loads from the adapter's file, by its name there without the prefix; empty: it is none.
-// `.base_layer` is where PEFT keeps the weight of an adapted module.
-std::string base_tensor_name(std::string rest, const std::set<std::string>& base, const Index& index_of) {
-  if (const size_t at = rest.rfind(".base_layer."); at != std::string::npos)
-    rest.erase(at, std::string_view(".base_layer").size());
-  else if (const size_t dot = rest.rfind('.'); dot != std::string::npos && index_of.contains(rest.substr(0, dot)))
-    return "";  // the weight of an adaptable module, in its own right, is nowhere in PEFT's model
-  return base.contains(rest) ? rest : "";
+// `.base_layer` is where PEFT keeps the weight and bias of an adapted module, and of no other.
+std::string base_tensor_name(std::string rest, const std::set<std::string>& base, const std::set<std::string>& targets) {
+  constexpr std::string_view kInside = ".base_layer";
+  const size_t dot = rest.rfind('.');
+  if (dot == std::string::npos) return "";
+  std::string module = rest.substr(0, dot);
+  const bool inside = module.ends_with(kInside),
+             embedding = rest.find("embed_tokens") != rest.npos || rest.starts_with("lm_head");
+  if (inside) module.resize(module.size() - kInside.size());
+  if (!embedding && inside != targets.contains(module)) return "";
+  const std::string name = module + rest.substr(dot);
+  return base.contains(name) ? name : "";
 }
 
 // Sorts the tensors of the file by module, named by its index.
-std::map<size_t, Pair> sort_tensors(Adapter& adapter, const std::vector<Module>& modules, const LlamaConfig& model) {
+std::map<size_t, Pair> sort_tensors(Adapter& adapter, const std::vector<Module>& modules, const std::vector<bool>& named,
+                                    const LlamaConfig& model) {
   const SafetensorsFile& file = *adapter.file;
   const std::string where = file.path().string();
-  Index index_of;
-  for (size_t i = 0; i < modules.size(); i++) index_of.emplace(modules[i].name, i);
+  std::unordered_map<std::string, size_t> index_of;
+  std::set<std::string> targets;
+  for (size_t i = 0; i < modules.size(); i++) {
+    index_of.emplace(modules[i].name, i);
+    if (named[i]) targets.insert(modules[i].name);
+  }
   std::set<std::string> base = {"lm_head.weight"};  // also where it is tied
   for (const WeightSpec& spec : weight_specs(model)) base.insert(spec.name);
   std::map<size_t, Pair> pairs;
@@ -80,7 +88,7 @@ std::map<size_t, Pair> sort_tensors(Adapter& adapter, const std::vector<Module>&
     if (!tensor.name.starts_with(kPrefix))
       bad_file("{}: tensor {} does not begin with \"{}\", as PEFT's do", where, name, kPrefix);
     const std::string rest = tensor.name.substr(kPrefix.size());
-    if (const std::string whole = base_tensor_name(rest, base, index_of); !whole.empty()) {
+    if (const std::string whole = base_tensor_name(rest, base, targets); !whole.empty()) {
       adapter.base_tensors.push_back({whole, &tensor, model.tie_embeddings && !adapter.config.modules_to_save.empty()});
       continue;
     }
@@ -151,9 +159,9 @@ void read_modules(Adapter& adapter, const LlamaConfig& model, const std::string&
   const SafetensorsFile& file = *adapter.file;
   const std::string where = file.path().string();
   const std::vector<Module> all = adaptable_modules(model);
-  const std::map<size_t, Pair> pairs = sort_tensors(adapter, all, model);
-  check_base_tensors(adapter, model, config_name);
   const std::vector<bool> named = targets_among(all, adapter.config, config_name);
+  const std::map<size_t, Pair> pairs = sort_tensors(adapter, all, named, model);
+  check_base_tensors(adapter, model, config_name);
   const PatternTable ranks(adapter.config.rank_pattern, adapter.config.rank, config_name);
   const PatternTable alphas(adapter.config.alpha_pattern, adapter.config.alpha, config_name);
   for (const auto& [i, pair] : pairs) {

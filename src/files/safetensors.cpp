@@ -260,7 +260,7 @@ SafetensorsWriter::SafetensorsWriter(const fs::path& path, const std::vector<Ten
   for (const TensorSpec& t : tensors) order_.push_back({t.name, t.dtype, t.shape, 0, 0});
   std::sort(order_.begin(), order_.end(),
             [](const TensorInfo& a, const TensorInfo& b) { return a.dtype != b.dtype ? a.dtype > b.dtype : a.name < b.name; });
-  const auto text = [](const std::string& s) { return Json(s).dump(-1, ' ', false, Json::error_handler_t::replace); };
+  const auto text = [](const std::string& s) { return json_text(s); };
   std::string header = "{";
   for (const auto& [key, value] : metadata)
     header += fmt::format("{}{}:{}", header.size() == 1 ? fmt::format("\"{}\":{{", kMetadata) : ",", text(key), text(value));

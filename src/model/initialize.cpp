@@ -8,6 +8,7 @@
 
 #include "kernels/elementwise.h"
 #include "src/base/check.h"
+#include "src/base/phase.h"
 
 namespace tll {
 namespace {
@@ -22,14 +23,32 @@ double normal(uint64_t key, uint64_t i) {
   return std::sqrt(-2 * std::log(u)) * std::cos(2 * std::numbers::pi * v);
 }
 
+int64_t stored_bytes(const Weight& weight, const WeightPart& part) {
+  return part.count() * static_cast<int64_t>(dtype_bytes(weight.stored_dtype));
+}
+
+// Calls load(weight, part) for each part, as a phase with bytes as its units.
+template <class Load>
+void load_parts(const char* activity, const std::vector<Weight>& weights, const Load& load) {
+  int64_t total = 0;
+  for (const Weight& weight : weights)
+    for (const WeightPart& part : weight.parts) total += stored_bytes(weight, part);
+  Phase phase(activity, total);
+  for (const Weight& weight : weights)
+    for (const WeightPart& part : weight.parts) {
+      load(weight, part);
+      phase.advance(stored_bytes(weight, part));
+    }
+}
+
 }  // namespace
 
 void load_weights(const Device& device, WeightStream& stream, const ModelFiles& files, const std::vector<Weight>& weights) {
   for (const std::string& warning : files.warnings()) fmt::print(stderr, "note: {}\n", warning);
-  for (const Weight& weight : weights)
-    for (const WeightPart& part : weight.parts)
-      weight.load(device, stream, part,
-                  [&](void* to, DType as, int64_t first, int64_t n) { files.load(part.name, to, as, first, n); });
+  load_parts("reading weights", weights, [&](const Weight& weight, const WeightPart& part) {
+    weight.load(device, stream, part,
+                [&](void* to, DType as, int64_t first, int64_t n) { files.load(part.name, to, as, first, n); });
+  });
   stream.finish(device);
 }
 
@@ -37,8 +56,7 @@ uint64_t weights_fingerprint(const Device& device, const std::vector<Weight>& we
   uint64_t hash = 0;
   for (const Weight& weight : weights)
     for (const WeightPart& part : weight.parts) {
-      const int64_t size = part.count() * static_cast<int64_t>(dtype_bytes(weight.stored_dtype)),
-                    bytes = std::min<int64_t>(size, 4096);
+      const int64_t bytes = std::min<int64_t>(stored_bytes(weight, part), 4096);
       const HostCopy beginning(device, static_cast<const std::byte*>(weight.stored_part(part)), bytes);
       hash = XXH3_64bits_withSeed(beginning.data(), static_cast<size_t>(bytes), hash);
     }
@@ -59,19 +77,17 @@ void load_adapter(const Device& device, const Adapter& adapter, const std::vecto
 }
 
 void initialize_weights(const Device& device, WeightStream& stream, const std::vector<Weight>& weights, uint64_t seed) {
-  for (const Weight& weight : weights)
-    for (const WeightPart& part : weight.parts) {
-      const uint64_t key = key_of(part.name, seed);
-      weight.load(device, stream, part, [&](void* to, DType as, int64_t first, int64_t n) {
+  load_parts("drawing random weights", weights, [&](const Weight& weight, const WeightPart& part) {
+    const uint64_t key = key_of(part.name, seed);
+    weight.load(device, stream, part, [&](void* to, DType as, int64_t first, int64_t n) {
 #pragma omp parallel for schedule(static)
-        for (int64_t i = 0; i < n; i++) {
-          const double value =
-              weight.is_vector() ? (weight.is_bias ? 0 : 1) : 0.02 * normal(key, static_cast<uint64_t>(first + i));
-          with_storage_type(
-              as, [&](auto type) { static_cast<decltype(type)*>(to)[i] = from_acc<decltype(type)>(static_cast<float>(value)); });
-        }
-      });
-    }
+      for (int64_t i = 0; i < n; i++) {
+        const double value = weight.is_vector() ? (weight.is_bias ? 0 : 1) : 0.02 * normal(key, static_cast<uint64_t>(first + i));
+        with_storage_type(
+            as, [&](auto type) { static_cast<decltype(type)*>(to)[i] = from_acc<decltype(type)>(static_cast<float>(value)); });
+      }
+    });
+  });
   stream.finish(device);
 }
 

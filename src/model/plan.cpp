@@ -58,11 +58,12 @@ std::string plan_table(const Arena& arena) {
   const auto sums = arena.bytes_by_category();
   for (int c = 0; c < kCategories; c++) {
     const int64_t bytes = sums[static_cast<size_t>(c)];
-    text += fmt::format("{:<12} {:>15} bytes {:>10} {:>6.1f} %\n", category_name(static_cast<Category>(c)), bytes,
-                        fmt::format("{}", Bytes{bytes}),
+    text += fmt::format("{:<12} {:>15} bytes {:>10} {:>6.1f} %\n", category_name(static_cast<Category>(c)),
+                        fmt::format("{}", Count{bytes}), fmt::format("{}", Bytes{bytes}),
                         100.0 * static_cast<double>(bytes) / static_cast<double>(std::max<int64_t>(arena.total(), 1)));
   }
-  return text + fmt::format("{:<12} {:>15} bytes {:>10}\n", "total", arena.total(), fmt::format("{}", Bytes{arena.total()}));
+  return text + fmt::format("{:<12} {:>15} bytes {:>10}\n", "total", fmt::format("{}", Count{arena.total()}),
+                            fmt::format("{}", Bytes{arena.total()}));
 }
 
 std::string plan_line(const Arena& arena) {
@@ -71,7 +72,7 @@ std::string plan_line(const Arena& arena) {
   for (int c = 0; c < kCategories; c++)
     text += fmt::format("{} {} + ", category_name(static_cast<Category>(c)), Bytes{sums[static_cast<size_t>(c)]});
   text.resize(text.size() - 3);
-  return text + fmt::format(" = {} ({} bytes)", Bytes{arena.total()}, arena.total());
+  return text + fmt::format(" = {} ({} bytes)", Bytes{arena.total()}, Count{arena.total()});
 }
 
 }  // namespace tll

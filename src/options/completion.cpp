@@ -1,5 +1,7 @@
 // Completion scripts, from the table of options. Each offers the commands, the options of the command on the line, the words of
 // a choice, and file names where a path goes.
+#include <fmt/ranges.h>
+
 #include <algorithm>
 
 #include "src/base/check.h"
@@ -35,6 +37,7 @@ std::string bash_completion() {
     if (row.is_flag()) continue;
     std::string names = fmt::format("--{}", row.name);
     for (std::string_view alias : row.aliases) names += fmt::format("|--{}", alias);
+    if (row.letter) names += fmt::format("|-{}", row.letter);
     const std::string words = is_path(row)
                                   ? "compopt -o filenames; COMPREPLY=($(compgen -f -- \"$current\"))"
                                   : fmt::format("COMPREPLY=($(compgen -W '{}' -- \"$current\"))", fmt::join(row.choices, " "));
@@ -111,8 +114,8 @@ std::string fish_completion() {
     std::string argument;
     if (is_path(row)) argument = row.bare.empty() ? " -r -F" : " -F";
     if (!is_path(row) && !row.is_flag()) argument = fmt::format(" -x -a '{}'", fmt::join(row.choices, " "));
-    out += fmt::format("complete -c train_llama_lora{} -l {}{} -d '{}'\n", condition, row.name, argument,
-                       quoted(description(row), "\\"));
+    out += fmt::format("complete -c train_llama_lora{} -l {}{}{} -d '{}'\n", condition, row.name,
+                       row.letter ? fmt::format(" -s {}", row.letter) : "", argument, quoted(description(row), "\\"));
   }
   return out;
 }

@@ -1,10 +1,14 @@
 #include "src/options/help.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <bit>
 
 #include "src/base/check.h"
 #include "src/options/option_table.h"
+#include "src/report/build_facts.h"
+#include "src/report/terminal.h"
 
 namespace tll {
 namespace {
@@ -21,26 +25,8 @@ constexpr std::string_view kSpelling =
     "An option is written `--name value` or `--name=value`; `-` and `_` are equal in names; of a repeated option the last "
     "counts.";
 
-// Breaks `text` at spaces; lines after the first are indented to `column`, where the first is taken to begin.
-std::string wrapped(std::string_view text, size_t column) {
-  std::string out;
-  size_t used = column;
-  while (!text.empty()) {
-    std::string_view word = text.substr(0, text.find(' '));
-    const size_t comma = column + word.size() > kWidth ? word.rfind(',', kWidth - column - 1) : std::string_view::npos;
-    const bool cut = comma != std::string_view::npos && comma + 1 < word.size();  // a list longer than a line
-    if (cut) word = word.substr(0, comma + 1);
-    text.remove_prefix(std::min(text.size(), word.size() + (cut ? 0 : 1)));
-    if (used > column && used + 1 + word.size() > kWidth) {
-      out += '\n' + std::string(column, ' ');
-      used = column;
-    }
-    if (used > column) out += ' ', ++used;
-    out += word;
-    used = cut ? kWidth : used + word.size();
-  }
-  return out;
-}
+// Text that begins in this column, and whose other lines are indented to it.
+std::string in_column(std::string_view text, size_t column) { return wrapped(text, kWidth, column, column); }
 
 // "--packing on|off", "--lr X", "--quiet"
 std::string signature(const OptionRow& row) {
@@ -60,7 +46,8 @@ std::string explanation(const OptionRow& row, Command command) {
     text += fmt::format(" (default {})", value);
   }
   std::vector<std::string> names;
-  for (std::string_view alias : row.aliases) names.push_back(fmt::format("{}{}", alias == "h" ? "-" : "--", alias));
+  if (row.letter) names.push_back(fmt::format("-{}", row.letter));
+  for (std::string_view alias : row.aliases) names.push_back(fmt::format("--{}", alias));
   for (const auto& [name, meaning] : row.shorthands) {
     const bool known = std::find(row.later.begin(), row.later.end(), meaning) == row.later.end();
     if (known) names.push_back(fmt::format("--{}", name));
@@ -71,7 +58,7 @@ std::string explanation(const OptionRow& row, Command command) {
 std::string entry(std::string_view left, std::string_view right, size_t column) {
   std::string line = fmt::format("  {}", left);
   line += line.size() + 2 > column ? '\n' + std::string(column, ' ') : std::string(column - line.size(), ' ');
-  return line + wrapped(right, column) + '\n';
+  return line + in_column(right, column) + '\n';
 }
 
 std::string example(const CommandRow& row) {
@@ -97,13 +84,13 @@ std::string overview() {
   for (const CommandRow& row : command_rows()) out += entry(row.name, row.summary, kCommandColumn);
   out += example(command_rows()[0]);
   const std::string more = fmt::format("`{} COMMAND --help` lists a command's options. {}", kProgram, kSpelling);
-  out += '\n' + wrapped(more, 0) + '\n';
-  return out + "Exit codes: " + wrapped(kExitCodes, 12) + "\n";
+  out += '\n' + in_column(more, 0) + '\n';
+  return out + "Exit codes: " + in_column(kExitCodes, 12) + "\n";
 }
 
 std::string command_help(Command command) {
   const CommandRow& row = command_row(command);
-  std::string out = wrapped(fmt::format("{} {}: {}", kProgram, row.name, row.summary), 0) + "\n\n";
+  std::string out = in_column(fmt::format("{} {}: {}", kProgram, row.name, row.summary), 0) + "\n\n";
   out += fmt::format("Usage: {} {}{}{} [OPTIONS]\n", kProgram, row.name, row.topic.empty() ? "" : " ", row.topic);
   out += example(row);
   std::string_view section;
@@ -112,7 +99,7 @@ std::string command_help(Command command) {
     if (option.section != section) out += fmt::format("\n{}:\n", section = option.section);
     out += entry(signature(option), explanation(option, command), kOptionColumn);
   }
-  return out + '\n' + wrapped(kSpelling, 0) + '\n';
+  return out + '\n' + in_column(kSpelling, 0) + '\n';
 }
 
 std::string man_page() {
@@ -144,6 +131,8 @@ std::optional<std::string> help_text(const Options& options) {
     return overview();
   }
   if (options.help) return options.command_named ? command_help(options.command) : overview();
+  if (options.version || options.command == Command::kVersion)
+    return options.json ? version_json().dump() + "\n" : version_text();
   if (options.command == Command::kCompletion) return completion(options.topic);
   return std::nullopt;
 }

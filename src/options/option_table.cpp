@@ -1,5 +1,7 @@
 #include "src/options/option_table.h"
 
+#include <fmt/ranges.h>
+
 namespace tll {
 namespace {
 
@@ -23,7 +25,7 @@ constexpr unsigned kRunning = bits({kTrain, kEvaluate, kGenerate, kDump});
 constexpr unsigned kWeighing = kRunning | bits({kPlan});
 constexpr unsigned kReading = bits({kTrain, kPlan, kPrepare, kShow, kEvaluate, kDump});
 constexpr unsigned kWorking = kReading | bits({kGenerate, kTokenize});
-constexpr unsigned kAny = kWorking | bits({kHelp, kCompletion});
+constexpr unsigned kAny = kWorking | bits({kHelp, kCompletion, kVersion});
 
 constexpr std::string_view kFiles = "Files";
 constexpr std::string_view kMachine = "Machine and precision";
@@ -81,6 +83,7 @@ const std::vector<CommandRow>& command_rows() {
        "lists the options of train"},
       {kCompletion, "completion", "bash|zsh|fish", "prints a completion script for a shell", "completion bash > completion.bash",
        "makes a script to `source` in bash"},
+      {kVersion, "version", "", "says what this program was built from and with", "version", "prints the commit and the libraries"},
   };
   return rows;
 }
@@ -92,20 +95,20 @@ const std::vector<OptionRow>& option_rows() {
       // Files
       {.name = "model", .section = kFiles, .commands = kWorking, .member = &Options::model, .value = "DIR",
        .help = "Hugging Face directory of the model; without it, the demo model",
-       .aliases = {"model-name-or-path", "base-model"}},
+       .aliases = {"model-name-or-path", "model-name", "base-model"}, .letter = 'm'},
       {.name = "adapter", .section = kFiles, .commands = bits({kEvaluate, kGenerate, kDump}), .member = &Options::adapter,
        .value = "DIR", .help = "PEFT adapter to apply; without one, the model alone",
        .aliases = {"adapter-name-or-path", "peft-model"}},
       {.name = "data", .section = kFiles, .commands = kReading, .member = &Options::data, .value = "PATH",
-       .help = "data set: a prepared .bin, SQuAD .json, or tokenised .jsonl", .aliases = {"dataset", "train-file"},
+       .help = "data set: a prepared .bin, SQuAD .json, or tokenised .jsonl", .aliases = {"dataset", "dataset-name", "dataset-path", "data-path", "train-file"}, .letter = 'd',
        .required = bits({kTrain, kPrepare, kShow, kEvaluate, kDump})},
       {.name = "valid-data", .section = kFiles, .commands = kTraining, .member = &Options::valid_data, .value = "PATH",
-       .help = "data set to validate on, in place of a split of --data", .aliases = {"validation-file", "eval-file"}},
+       .help = "data set to validate on, in place of a split of --data", .aliases = {"validation-file", "eval-file", "eval-dataset"}},
       {.name = "output", .section = kFiles, .commands = bits({kTrain, kPlan, kPrepare, kEvaluate, kDump}),
        .member = &Options::output, .value = "PATH",
        .help = "where the result goes: a directory for train, a file for prepare and dump; for evaluate, a file "
                "for the answers, {id: text}, as the official SQuAD scripts read them",
-       .aliases = {"output-dir"},
+       .aliases = {"output-dir"}, .letter = 'o',
        .command_defaults = {{kTrain, "adapter"}, {kPlan, "adapter"}, {kPrepare, "squad.bin"}, {kDump, "dump.safetensors"}}},
       {.name = "init", .section = kFiles, .commands = kWeighing, .member = choice<&Options::init>(),
        .help = "start from the weights of --model, or from random ones", .choices = {"pretrained", "random"}},
@@ -115,12 +118,13 @@ const std::vector<OptionRow>& option_rows() {
       // Machine and precision
       {.name = "device", .section = kMachine, .commands = kWorking, .member = choice<&Options::device>(),
        .help = "where to compute; auto takes the GPU if this build and machine have one. plan needs no GPU for cuda",
-       .choices = {"auto", "cpu", "cuda"}},
+       .choices = {"auto", "cpu", "cuda"}, .synonyms = {{"gpu", "cuda"}, {"cuda:0", "cuda"}},
+       .shorthands = {{"use-cpu", "cpu"}, {"no-cuda", "cpu"}}},
       {.name = "dtype", .section = kMachine, .commands = kWorking, .member = choice<&Options::dtype>(),
-       .help = "type of activations and matrix products; auto takes bf16 where the processor or GPU multiplies it, else fp32, "
+       .help = "type of activations and matmuls; auto takes bf16 where the processor or GPU multiplies it, else fp32, "
                "or on a GPU fp16, with dynamic loss scaling",
        .aliases = {"torch-dtype"}, .choices = kDtypes, .synonyms = kDtypeSpellings,
-       .shorthands = {{"bf16", "bf16"}, {"fp16", "fp16"}, {"fp32", "fp32"}}, .fixed_on_resume = true},
+       .shorthands = {{"bf16", "bf16"}, {"fp16", "fp16"}, {"fp32", "fp32"}, {"bfloat16", "bf16"}, {"float16", "fp16"}}, .fixed_on_resume = true},
       {.name = "weights", .section = kMachine, .commands = kWeighing, .member = choice<&Options::weights>(),
        .help = "type of the frozen weights in memory; auto means as --dtype", .choices = kDtypes,
        .synonyms = kDtypeSpellings, .shorthands = {{"load-in-8bit", "int8"}, {"load-in-4bit", "nf4"}}, .later = {"int8", "nf4"},
@@ -136,54 +140,60 @@ const std::vector<OptionRow>& option_rows() {
 
       // What is trained
       {.name = "train", .section = kAdapter, .commands = kAdapting, .member = choice<&Options::train>(),
-       .help = "train an adapter, or all weights", .choices = {"lora", "full"}, .fixed_on_resume = true},
+       .help = "train an adapter, or all weights", .aliases = {"finetuning-type"}, .choices = {"lora", "full"},
+       .shorthands = {{"full-finetuning", "full"}}, .fixed_on_resume = true},
       {.name = "rank", .section = kAdapter, .commands = kAdapting, .member = &Options::rank, .value = "N",
-       .help = "rank of the adapter", .aliases = {"lora-r", "r"}, .range = {1, 4096}},
+       .help = "rank of the adapter", .aliases = {"lora-r", "r", "lora-rank"}, .range = {1, 4096}},
       {.name = "alpha", .section = kAdapter, .commands = kAdapting, .member = &Options::alpha, .value = "X",
-       .help = "the adapter's product is scaled by alpha / rank", .aliases = {"lora-alpha"}, .range = {0, 1e6, true}},
+       .help = "the adapter's output is scaled by alpha / rank", .aliases = {"lora-alpha"}, .range = {0, 1e6, true}},
       {.name = "dropout", .section = kAdapter, .commands = kAdapting, .member = &Options::dropout, .value = "P",
        .help = "probability of dropping an input of the adapter", .aliases = {"lora-dropout"}, .range = {0, 1, false, true},
        .fixed_on_resume = true},
       {.name = "targets", .section = kAdapter, .commands = kAdapting, .member = &Options::targets, .value = "A,B,...",
        .help = targets_help,
-       .aliases = {"lora-target-modules", "target-modules"},
+       .aliases = {"lora-target-modules", "target-modules", "lora-target"},
        .choices = adaptable_names(), .synonyms = target_synonyms(),
        .shorthands = {{"lora-target-linear", "all-linear"}}},
       {.name = "rslora", .section = kAdapter, .commands = kAdapting, .member = &Options::rslora,
-       .help = "scale by alpha / sqrt(rank) instead", .aliases = {"use-rslora"}, .bare = "true"},
+       .help = "scale by alpha / sqrt(rank) instead", .aliases = {"use-rslora", "peft-use-rslora"}, .bare = "true"},
       {.name = "init-adapter", .section = kAdapter, .commands = kAdapting, .member = &Options::init_adapter, .value = "DIR",
        .help = "start from this PEFT LoRA adapter instead of a fresh one"},
 
       // Batches and steps
       {.name = "batch-size", .section = kSteps, .commands = kAdapting | bits({kEvaluate}), .member = &Options::batch_size,
        .value = "N", .help = "rows of --seq-len tokens computed at once",
-       .aliases = {"per-device-train-batch-size", "micro-batch-size"}, .range = {1, 65536}, .fixed_on_resume = true},
+       .aliases = {"per-device-train-batch-size", "micro-batch-size", "train-batch-size"}, .range = {1, 65536}, .fixed_on_resume = true},
       {.name = "grad-accum", .section = kSteps, .commands = kTraining, .member = &Options::grad_accum, .value = "N",
        .help = "batches whose gradients make one step", .aliases = {"gradient-accumulation-steps"}, .range = {1, 65536},
        .fixed_on_resume = true},
       {.name = "seq-len", .section = kSteps, .commands = kWorking, .member = &Options::seq_len, .value = "N",
        .help = "tokens a row, and so of the longest sample",
-       .aliases = {"max-seq-length", "max-length", "sequence-len", "cutoff-len"},
+       .aliases = {"max-seq-length", "max-length", "sequence-len", "cutoff-len", "max-seq-len", "seq-length", "block-size",
+                   "model-max-length"},
        .range = {1, kManyTokens}, .demo_default = "512", .fixed_on_resume = true},
       {.name = "epochs", .section = kSteps, .commands = kTraining, .member = &Options::epochs, .value = "X",
        .help = "passes over the training data; may be a fraction", .aliases = {"num-train-epochs", "num-epochs"},
        .range = {0, 1e6, true}},
       {.name = "max-steps", .section = kSteps, .commands = kTraining, .member = &Options::max_steps, .value = "N",
-       .help = "optimizer steps, whatever --epochs says; 0 means by epochs", .synonyms = {{"-1", "0"}}, .range = kCount},
+       .help = "optimizer steps, whatever --epochs says; 0 means by epochs", .aliases = {"max-train-steps"},
+       .synonyms = {{"-1", "0"}}, .range = kCount},
       {.name = "lr", .section = kSteps, .commands = kTraining, .member = &Options::lr, .value = "X",
        .help = "highest learning rate", .aliases = {"learning-rate"}, .range = {0, 10},
        .demo_default = "3e-3", .fixed_on_resume = true},
       {.name = "schedule", .section = kSteps, .commands = kTraining, .member = choice<&Options::schedule>(),
-       .help = "the learning rate after warm-up", .aliases = {"lr-scheduler-type", "lr-scheduler"},
-       .choices = {"constant", "linear", "cosine"}, .synonyms = {{"constant_with_warmup", "constant"}}, .fixed_on_resume = true},
+       .help = "the learning rate after warm-up; constant has no warm-up", .aliases = {"lr-scheduler-type", "lr-scheduler"},
+       .choices = {"constant", "constant_with_warmup", "linear", "cosine"},
+       .synonyms = {{"constant-with-warmup", "constant_with_warmup"}}, .fixed_on_resume = true},
       {.name = "warmup-ratio", .section = kSteps, .commands = kTraining, .member = &Options::warmup_ratio, .value = "F",
-       .help = "share of the steps in which the learning rate rises from 0", .range = {0, 1}, .fixed_on_resume = true},
+       .help = "share of the steps in which the learning rate rises from 0", .range = {0, 1}},
       {.name = "warmup-steps", .section = kSteps, .commands = kTraining, .member = &Options::warmup_steps, .value = "N",
-       .help = "number of those steps; above 0 it replaces --warmup-ratio", .range = kCount, .fixed_on_resume = true},
+       .help = "number of those steps; where given, 0 too, it replaces --warmup-ratio", .aliases = {"num-warmup-steps", "lr-warmup-steps"},
+       .range = kCount},
       {.name = "optimizer", .section = kSteps, .commands = kTraining, .member = choice<&Options::optimizer>(),
        .help = "how gradients become steps", .aliases = {"optim"}, .choices = {"adamw"},
-       .synonyms = {{"adamw_torch", "adamw"}, {"adamw_torch_fused", "adamw"}, {"adamw_8bit", "adamw8bit"},
-                    {"adamw_bnb_8bit", "adamw8bit"}},
+       .synonyms = {{"adamw_torch", "adamw"}, {"adamw_torch_fused", "adamw"}, {"adamw_hf", "adamw"}, {"adamw_apex_fused", "adamw"},
+                    {"paged_adamw", "adamw"}, {"paged_adamw_32bit", "adamw"}, {"torch.optim.adamw", "adamw"},
+                    {"adamw_8bit", "adamw8bit"}, {"adamw_bnb_8bit", "adamw8bit"}, {"paged_adamw_8bit", "adamw8bit"}},
        .later = {"adamw8bit"}},
       {.name = "weight-decay", .section = kSteps, .commands = kTraining, .member = &Options::weight_decay, .value = "X",
        .help = "decoupled weight decay", .range = {0, 10}, .fixed_on_resume = true},
@@ -201,8 +211,10 @@ const std::vector<OptionRow>& option_rows() {
        .fixed_on_resume = true},
       {.name = "recompute", .section = kSteps, .commands = kAdapting, .member = choice<&Options::recompute>(),
        .help = "activations computed again in the backward pass instead of kept; in this version selective does what full does",
-       .aliases = {"gradient-checkpointing"}, .choices = {"none", "selective", "full"},
-       .synonyms = {{"true", "full"}, {"True", "full"}, {"false", "none"}, {"False", "none"}}, .bare = "full"},
+       .aliases = {"gradient-checkpointing", "use-gradient-checkpointing", "activation-checkpointing",
+                   "enable-activation-checkpointing"},
+       .choices = {"none", "selective", "full"}, .synonyms = {{"true", "full"}, {"unsloth", "full"}, {"false", "none"}},
+       .bare = "full"},
       {.name = "plan", .section = kSteps, .commands = kTraining, .member = &Options::plan,
        .help = "only say what the run needs, as the command plan does", .aliases = {"dry-run"}, .bare = "true"},
 
@@ -214,7 +226,7 @@ const std::vector<OptionRow>& option_rows() {
        .help = "a new order of documents every epoch; off: the order of the file", .bare = "true", .fixed_on_resume = true},
       {.name = "valid-split", .section = kData, .commands = bits({kTrain, kPlan, kPrepare, kShow, kEvaluate}),
        .member = &Options::valid_split, .value = "F", .help = "share held out for validation where the data set has no split",
-       .aliases = {"val-set-size"}, .range = {0, 1, false, true}, .command_defaults = {{kEvaluate, "0"}}},
+       .aliases = {"val-set-size", "val-size", "test-split-size"}, .range = {0, 1, false, true}, .command_defaults = {{kEvaluate, "0"}}},
       {.name = "split", .section = kData, .commands = bits({kShow, kEvaluate}), .member = choice<&Options::split>(),
        .help = "which part of the data set; auto means all for show, and for evaluate validation where there is one, else all",
        .choices = {"auto", "train", "validation", "all"}},
@@ -231,35 +243,48 @@ const std::vector<OptionRow>& option_rows() {
       // Evaluations and checkpoints
       {.name = "eval-steps", .section = kCheckpoints, .commands = kTraining, .member = &Options::eval_steps, .value = "N",
        .help = "steps between evaluations; 0 means before and after training only", .range = kCount},
+      {.name = "eval-on-start", .section = kCheckpoints, .commands = kTraining, .member = &Options::eval_on_start,
+       .help = "evaluate before the first step; off: begin with it", .bare = "true"},
+      {.name = "eval-docs", .section = kCheckpoints, .commands = kTraining, .member = &Options::eval_docs, .value = "N",
+       .help = "validation documents of which the loss is taken, the first, the same each time; 0 means all",
+       .aliases = {"max-eval-samples"}, .range = kCount},
       {.name = "eval-samples", .section = kCheckpoints, .commands = kTraining, .member = &Options::eval_samples, .value = "N",
        .help = "validation questions answered before and after training; 0 means none", .range = kCount, .demo_default = "100"},
       {.name = "save-steps", .section = kCheckpoints, .commands = kTraining, .member = &Options::save_steps, .value = "N",
-       .help = "steps between checkpoints; 0 means at the end only", .range = kCount},
+       .help = "steps between checkpoints; auto means about every ten minutes and at the end, 0 at the end only",
+       .range = kCount, .automatic = true},
       {.name = "save-total-limit", .section = kCheckpoints, .commands = kTraining, .member = &Options::save_total_limit,
        .value = "N", .help = "checkpoints to keep, the newest; 0 means all", .range = kCount},
       {.name = "resume", .section = kCheckpoints, .commands = kTraining, .member = &Options::resume, .value = "[DIR]",
        .help = "go on from this checkpoint, or from the newest in --output", .aliases = {"resume-from-checkpoint"},
        .bare = "true"},
+      {.name = "reschedule", .section = kCheckpoints, .commands = kTraining, .member = &Options::reschedule,
+       .help = "with --resume: learning rates as --lr, --schedule, the warm-up, --max-steps and --epochs say now", .bare = "true"},
+      {.name = "overwrite", .section = kCheckpoints, .commands = kTraining, .member = &Options::overwrite,
+       .help = "drop what an earlier run left in --output instead of keeping it in a folder earlier-N there",
+       .aliases = {"overwrite-output-dir"}, .bare = "true"},
 
       // Text
       {.name = "prompt", .section = kText, .commands = bits({kGenerate}), .member = &Options::prompt, .value = "TEXT",
-       .help = "text to continue", .required = bits({kGenerate})},
+       .help = "text to continue", .letter = 'p', .required = bits({kGenerate})},
       {.name = "max-new-tokens", .section = kText, .commands = bits({kEvaluate, kGenerate}), .member = &Options::max_new_tokens,
-       .value = "N", .help = "tokens to add at most", .range = {1, kManyTokens}},
+       .value = "N", .help = "tokens to add at most", .aliases = {"max-tokens"}, .range = {1, kManyTokens}},
       {.name = "temperature", .section = kText, .commands = bits({kGenerate}), .member = &Options::temperature, .value = "X",
        .help = "0 takes the most likely token; above, tokens are drawn", .range = {0, 100}},
       {.name = "add-special", .section = kText, .commands = bits({kTokenize}), .member = &Options::add_special,
        .help = "add the begin and end marks that the tokenizer's files ask for", .bare = "true"},
 
       // What is printed
-      {.name = "json", .section = kOutput, .commands = kWorking, .member = &Options::json, .help = "print the result as JSON",
+      {.name = "json", .section = kOutput, .commands = kWorking | bits({kVersion}), .member = &Options::json, .help = "print the result as JSON",
        .bare = "true"},
       {.name = "quiet", .section = kOutput, .commands = kWorking, .member = &Options::quiet,
-       .help = "print results and errors only", .bare = "true"},
+       .help = "print results and errors only", .letter = 'q', .bare = "true"},
       {.name = "profile", .section = kOutput, .commands = kRunning, .member = &Options::profile,
        .help = "print each op's calls, time, GB/s, GFLOP/s and share of the machine's ceiling", .bare = "true"},
       {.name = "help", .section = kOutput, .commands = kAny, .member = &Options::help, .help = "print this help",
-       .aliases = {"h"}, .bare = "true"},
+       .letter = 'h', .bare = "true"},
+      {.name = "version", .section = kOutput, .commands = kAny, .member = &Options::version,
+       .help = "print what this program was built from and with", .bare = "true"},
       {.name = "man", .section = kOutput, .commands = kAny, .member = &Options::man, .help = "print the manual page",
        .bare = "true"},
   };

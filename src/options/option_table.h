@@ -55,14 +55,16 @@ struct OptionRow {
   std::string_view value = {};  // what stands for the value in help; nothing for flags and choices
   std::string_view help;
   Words aliases = {};
+  char letter = 0;             // the short name: -o
   Words choices = {};          // an enum's words in the order of its enumerators; the items of a list
   WordPairs synonyms = {};     // other spellings of values
   WordPairs shorthands = {};   // flags that mean this option with a value: {"bf16", "bf16"}
   Words later = {};            // values that a later version will know
   std::string_view bare = {};  // the value when none follows the name; empty: a value must follow
   Range range = {};
-  bool size = false;      // bytes, with units
-  unsigned required = 0;  // the commands that cannot do without it
+  bool size = false;       // bytes, with units
+  bool automatic = false;  // a whole number that may be the word `auto`, kept as kAutomatic
+  unsigned required = 0;   // the commands that cannot do without it
   std::vector<std::pair<Command, std::string_view>> command_defaults = {};
   std::string_view demo_default = {};  // in place of the default where the demo model is used
   bool fixed_on_resume = false;        // the numbers of a run depend on it: a resumed run must have the same value
@@ -75,6 +77,9 @@ const std::vector<CommandRow>& command_rows();
 const std::vector<OptionRow>& option_rows();
 const CommandRow& command_row(Command);
 Words command_names(unsigned commands = ~0u);  // of these bits of command_bit
+
+// Every name by which the row is known, without dashes and letters.
+Words names_of(const OptionRow&);
 
 // The row's help, with its demo_default.
 std::string description(const OptionRow&);
@@ -89,7 +94,8 @@ std::string default_text(const OptionRow&, Command);
 // "a whole number from 1 to 64", "one of none, full", ...
 std::string expected_value(const OptionRow&);
 
-// Reads `text` into the row's field. Error with exit code 2 naming `typed`, the option as the user wrote it.
+// Reads `text` into the row's field. Error with exit code 2 naming `typed`, the option as the user wrote it, and what the value
+// was probably meant to be.
 void set_value(const OptionRow&, Options&, std::string_view text, std::string_view typed);
 
 // Whether set_value would take `text` (used where a value is optional).

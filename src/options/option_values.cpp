@@ -1,10 +1,13 @@
 // Reading and writing the value of one option.
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <cstring>
 
 #include "src/base/check.h"
+#include "src/options/nearest.h"
 #include "src/options/option_table.h"
 
 namespace tll {
@@ -19,11 +22,11 @@ Overloaded(Visitors...) -> Overloaded<Visitors...>;
 
 using OptionalPath = std::optional<std::filesystem::path> Options::*;
 using WordList = std::vector<std::string> Options::*;
+constexpr std::string_view kEveryItem = "all-linear";
 
 // Words in small letters, as Python writes them (True), or in capitals.
 std::optional<bool> read_bool(std::string_view typed) {
-  std::string text(typed);
-  for (char& c : text) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  const std::string text = lower_case(typed);
   if (text == "true" || text == "on" || text == "yes" || text == "1") return true;
   if (text == "false" || text == "off" || text == "no" || text == "0") return false;
   return std::nullopt;
@@ -37,20 +40,20 @@ std::optional<Number> read_number(std::string_view text) {
   return value;
 }
 
-// Bytes: K, M, G, T and KiB, MiB, ... are powers of 1024, KB, MB, ... of 1000, as in GNU's dd and sort.
+// Bytes: K, M, G, T, Ki, Mi, ... and KiB, MiB, ... are powers of 1024, KB, MB, ... of 1000, as in GNU's dd and sort.
 std::optional<int64_t> read_size(std::string_view text) {
   double number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   if (error != std::errc()) return std::nullopt;
-  std::string unit(end, text.data() + text.size());
+  std::string unit = lower_case(std::string_view(end, static_cast<size_t>(text.data() + text.size() - end)));
   unit.erase(0, unit.find_first_not_of(' '));
-  for (char& c : unit) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  unit.erase(unit.find_last_not_of(' ') + 1);
   double factor = 1;
   if (!unit.empty() && unit != "b") {
     const char* powers = "kmgt";
     const char* power = std::strchr(powers, unit[0]);
     const std::string rest = unit.substr(1);
-    if (power == nullptr || (rest != "" && rest != "b" && rest != "ib")) return std::nullopt;
+    if (power == nullptr || (rest != "" && rest != "b" && rest != "i" && rest != "ib")) return std::nullopt;
     factor = std::pow(rest == "b" ? 1000.0 : 1024.0, static_cast<double>(power - powers + 1));
   }
   const double bytes = number * factor;
@@ -58,9 +61,21 @@ std::optional<int64_t> read_size(std::string_view text) {
   return static_cast<int64_t>(bytes);
 }
 
+// A number of bytes is that of a file or of a machine. 16 is neither, and means a number of some larger unit.
+void refuse_missing_unit(std::string_view text, std::string_view typed) {
+  const auto number = read_number<double>(text);
+  if (number && *number > 0 && *number < 1 << 20)
+    fail(kExitUsage, "{0} {1} is {1} bytes; did you mean {1}{2}?", typed, *number, *number < 1024 ? "GB" : "MB");
+}
+
+// The word of the table that is meant, in whatever case it was typed; else `text`.
 std::string_view canonical(const OptionRow& row, std::string_view text) {
+  const std::string typed = lower_case(text);
   for (const auto& [spelling, meaning] : row.synonyms) {
-    if (text == spelling) return meaning;
+    if (typed == spelling) return meaning;
+  }
+  for (std::string_view choice : row.choices) {
+    if (typed == choice) return choice;
   }
   return text;
 }
@@ -78,24 +93,36 @@ std::string range_text(const Range& range) {
   return fmt::format("from {} to {}{}", low, range.high, range.high_excluded ? " (not included)" : "");
 }
 
-// The items of a comma-separated list as the row's choices, in their order, each once; nothing if one is unknown.
-std::optional<std::vector<std::string>> read_list(const OptionRow& row, std::string_view text) {
-  std::vector<std::string_view> found;
+// The items of a comma-separated list, without blanks around them.
+Words items_of(std::string_view text) {
+  Words items;
   while (true) {
     const size_t comma = text.find(',');
     std::string_view item = text.substr(0, comma);
     while (!item.empty() && item.front() == ' ') item.remove_prefix(1);
     while (!item.empty() && item.back() == ' ') item.remove_suffix(1);
+    items.push_back(item);
+    if (comma == std::string_view::npos) return items;
+    text.remove_prefix(comma + 1);
+  }
+}
+
+bool is_choice(const OptionRow& row, std::string_view word) {
+  return std::find(row.choices.begin(), row.choices.end(), word) != row.choices.end();
+}
+
+// The items of a list as the row's choices, in their order, each once; nothing if one is unknown.
+std::optional<std::vector<std::string>> read_list(const OptionRow& row, std::string_view text) {
+  std::vector<std::string_view> found;
+  for (std::string_view item : items_of(text)) {
     item = canonical(row, item);
-    if (item == "all-linear") {
+    if (item == kEveryItem) {
       found.insert(found.end(), row.choices.begin(), row.choices.end());
-    } else if (std::find(row.choices.begin(), row.choices.end(), item) == row.choices.end()) {
+    } else if (!is_choice(row, item)) {
       return std::nullopt;
     } else {
       found.push_back(item);
     }
-    if (comma == std::string_view::npos) break;
-    text.remove_prefix(comma + 1);
   }
   std::vector<std::string> ordered;
   for (std::string_view choice : row.choices) {
@@ -113,6 +140,7 @@ bool read_value(const OptionRow& row, Options& options, std::string_view typed_t
   };
   return std::visit(Overloaded{[&](bool Options::*field) { return keep(field, read_bool(text)); },
                                [&](int64_t Options::*field) {
+                                 if (row.automatic && text == "auto") return keep(field, std::optional(kAutomatic));
                                  const auto value = row.size ? read_size(text) : read_number<int64_t>(text);
                                  return value && in_range(row.range, static_cast<double>(*value)) && keep(field, value);
                                },
@@ -151,7 +179,7 @@ std::string expected_value(const OptionRow& row) {
       Overloaded{[](bool Options::*) { return "true or false (on or off)"; },
                  [&](int64_t Options::*) {
                    return row.size ? "a size such as 8GiB, 1.5G, 500MB or a number of bytes"
-                                   : "a whole number, " + range_text(row.range);
+                                   : fmt::format("a whole number, {}{}", range_text(row.range), row.automatic ? ", or auto" : "");
                  },
                  [&](double Options::*) { return "a number, " + range_text(row.range); },
                  [](std::string Options::*) { return "a text"; }, [](std::filesystem::path Options::*) { return "a path"; },
@@ -159,8 +187,8 @@ std::string expected_value(const OptionRow& row) {
                  [&](WordList) {
                    Words names;
                    for (const auto& [word, meaning] : row.synonyms) names.push_back(word);
-                   return fmt::format("a list, joined by commas, of {} (short: {}), or all-linear", fmt::join(row.choices, ", "),
-                                      fmt::join(names, ", "));
+                   return fmt::format("a list, joined by commas, of {} (short: {}), or {}", fmt::join(row.choices, ", "),
+                                      fmt::join(names, ", "), kEveryItem);
                  },
                  [&](const EnumMember&) {
                    return fmt::format("{}{}", row.choices.size() > 1 ? "one of " : "", fmt::join(row.choices, ", "));
@@ -173,15 +201,69 @@ bool accepts_value(const OptionRow& row, std::string_view text) {
   return read_value(row, scratch, text);
 }
 
+namespace {
+
+// A number as people also write it, in the form that is read here; `text` itself if it is none of these forms.
+//   1_000   1,000   0,1   +5   5,   10%   2k   1e-4x   1e3 and 64.0 for a whole number
+std::string plain_number(std::string text, bool whole) {
+  for (const std::string_view minus : {"\u2212", "\u2013"})
+    if (text.starts_with(minus)) text.replace(0, minus.size(), "-");
+  text.erase(std::remove_if(text.begin(), text.end(), [](char c) { return c == '_' || c == ' ' || c == '+'; }), text.end());
+  const size_t comma = text.find(',');
+  const bool thousands = comma != std::string::npos && comma > 0 && text.find('.') == std::string::npos &&
+                         text.size() % 4 == comma % 4 && text.size() > comma + 3;
+  if (thousands) {
+    text.erase(std::remove(text.begin(), text.end(), ','), text.end());
+  } else if (comma != std::string::npos && comma + 1 < text.size()) {
+    text[comma] = '.';
+  }
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc()) return text;
+  const std::string rest = lower_case(std::string_view(end, static_cast<size_t>(text.data() + text.size() - end)));
+  const double factor = rest == "%" ? 0.01 : rest == "k" ? 1e3 : rest == "m" ? 1e6 : 1;
+  if (factor == 1 && !whole) return std::string(text.data(), static_cast<size_t>(end - text.data()));
+  value *= factor;
+  return whole && value == std::floor(value) ? fmt::format("{:.0f}", value) : fmt::format("{}", value);
+}
+
+std::string guess(const OptionRow& row, std::string_view text) {
+  constexpr size_t kLongest = 200;  // of what is worth a guess
+  if (text.size() > kLongest) return "";
+  Words words = row.choices;
+  for (const auto& [spelling, meaning] : row.synonyms) words.push_back(spelling);
+  if (row.is_flag()) words = {"true", "false", "on", "off"};
+  if (row.automatic) words.push_back("auto");
+  std::string_view wrong = text;
+  if (std::holds_alternative<WordList>(row.member)) {
+    words.push_back(kEveryItem);
+    for (std::string_view item : items_of(text))
+      if (wrong = item; item != kEveryItem && !is_choice(row, canonical(row, item))) break;
+  }
+  if (const std::string_view word = nearest(wrong, words); !word.empty()) return std::string(word);
+  const bool whole = std::holds_alternative<int64_t Options::*>(row.member);
+  if ((!whole && !std::holds_alternative<double Options::*>(row.member)) || row.size) return "";
+  const std::string number = plain_number(std::string(text), whole);
+  return number != text && accepts_value(row, number) ? number : "";
+}
+
+}  // namespace
+
 void set_value(const OptionRow& row, Options& options, std::string_view text, std::string_view typed) {
   if (std::find(row.later.begin(), row.later.end(), canonical(row, text)) != row.later.end())
     fail(kExitUsage, "{} {} is not in this version; expected {}", typed, text, expected_value(row));
-  if (!read_value(row, options, text)) fail(kExitUsage, "{} expects {}, found '{}'", typed, expected_value(row), text);
+  if (row.size) refuse_missing_unit(text, typed);
+  if (!read_value(row, options, text))
+    fail(kExitUsage, "{} expects {}, found {}{}", typed, expected_value(row), in_quotes(text), did_you_mean(guess(row, text)));
 }
 
 Json value_json(const OptionRow& row, const Options& options) {
   const auto path_json = [](const std::filesystem::path& path) { return path.empty() ? Json() : Json(path.string()); };
   return std::visit(Overloaded{[&](std::filesystem::path Options::*field) { return path_json(options.*field); },
+                               [&](int64_t Options::*field) {
+                                 const bool chosen = row.automatic && options.*field == kAutomatic;
+                                 return chosen ? Json("auto") : Json(options.*field);
+                               },
                                [&](OptionalPath field) {
                                  if (!(options.*field)) return Json();
                                  return (options.*field)->empty() ? Json(true) : path_json(*(options.*field));
@@ -199,6 +281,13 @@ std::string value_text(const OptionRow& row, const Options& options) {
   if (value.is_array()) return fmt::format("{}", fmt::join(value.get<std::vector<std::string>>(), ","));
   if (value.is_number_float()) return fmt::format("{}", value.get<double>());
   return fmt::format("{}", value.get<int64_t>());
+}
+
+Words names_of(const OptionRow& row) {
+  Words names = row.aliases;
+  names.push_back(row.name);
+  for (const auto& shorthand : row.shorthands) names.push_back(shorthand.first);
+  return names;
 }
 
 std::string description(const OptionRow& row) {

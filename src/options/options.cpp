@@ -1,12 +1,19 @@
 #include "src/options/options.h"
 
+#include <fmt/ranges.h>
+#include <unistd.h>
+
 #include <algorithm>
 
 #include "src/base/check.h"
+#include "src/options/foreign_options.h"
+#include "src/options/nearest.h"
 #include "src/options/option_table.h"
 
 namespace tll {
 namespace {
+
+constexpr size_t kMaxShown = 60;  // bytes of what was typed that a message repeats as it is
 
 // One option as typed: which row, and for a shorthand (--bf16) the value that it stands for.
 struct Match {
@@ -32,34 +39,6 @@ Match find_option(const std::string& name) {
   return {};
 }
 
-// How many letters must be put in, taken out, replaced, or swapped with the next, to turn `a` into `b`.
-size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<std::vector<size_t>> cost(a.size() + 1, std::vector<size_t>(b.size() + 1));
-  for (size_t i = 0; i <= a.size(); ++i) {
-    for (size_t j = 0; j <= b.size(); ++j) {
-      if (i == 0 || j == 0) {
-        cost[i][j] = i + j;
-        continue;
-      }
-      cost[i][j] = std::min({cost[i - 1][j] + 1, cost[i][j - 1] + 1, cost[i - 1][j - 1] + (a[i - 1] != b[j - 1])});
-      const bool swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
-      if (swapped) cost[i][j] = std::min(cost[i][j], cost[i - 2][j - 2] + 1);
-    }
-  }
-  return cost[a.size()][b.size()];
-}
-
-// The word nearest to what was typed, or nothing if none is near: at most a third of the letters differ.
-std::string_view nearest(std::string_view typed, const Words& words) {
-  std::string_view best;
-  size_t best_distance = std::min(std::max<size_t>(1, typed.size() / 3) + 1, typed.size());  // something must be alike
-  for (std::string_view word : words) {
-    const size_t distance = edit_distance(typed, word);
-    if (distance < best_distance) best = word, best_distance = distance;
-  }
-  return best;
-}
-
 Command read_command(const std::string& word) {
   for (const CommandRow& row : command_rows()) {
     if (row.name == word) return row.command;
@@ -69,30 +48,54 @@ Command read_command(const std::string& word) {
   const std::string_view near = nearest(word, names);
   std::error_code none;
   if (near.empty() && std::filesystem::exists(word, none))
-    fail(kExitUsage, "'{}' is a file and not a command; a data set is named with --data, a model with --model", word);
-  if (!near.empty()) fail(kExitUsage, "unknown command '{}'; did you mean '{}'?", word, near);
-  fail(kExitUsage, "unknown command '{}'; expected one of {}", word, fmt::join(names, ", "));
+    fail(kExitUsage, "{} is a file and not a command; a data set is named with --data, a model with --model", in_quotes(word));
+  if (!near.empty()) fail(kExitUsage, "unknown command {}; did you mean {}?", in_quotes(word), near);
+  fail(kExitUsage, "unknown command {}; expected one of {}", in_quotes(word), fmt::join(names, ", "));
 }
 
 [[noreturn]] void unknown_option(const std::string& typed, const std::string& name, Command command) {
   Words taken, all;
   for (const OptionRow& row : option_rows()) {
-    Words names = row.aliases;
-    names.push_back(row.name);
-    for (const auto& shorthand : row.shorthands) names.push_back(shorthand.first);
+    const Words names = names_of(row);
     all.insert(all.end(), names.begin(), names.end());
     if (row.taken_by(command)) taken.insert(taken.end(), names.begin(), names.end());
   }
+  for (const ForeignOption& option : foreign_options())
+    if (!option.name.ends_with('*')) all.push_back(option.name);
   std::string_view near = nearest(name, taken);
   if (near.empty()) near = nearest(name, all);
-  if (!near.empty()) fail(kExitUsage, "unknown option {}; did you mean --{}?", typed, near);
-  fail(kExitUsage, "unknown option {}; `train_llama_lora {} --help` lists the options", typed, command_name(command));
+  const std::string shown = typed.size() <= kMaxShown ? typed : in_quotes(typed);
+  if (!near.empty()) fail(kExitUsage, "unknown option {}; did you mean --{}?", shown, near);
+  fail(kExitUsage, "unknown option {}; `train_llama_lora {} --help` lists the options", shown, command_name(command));
+}
+
+// A word that stands where an option should: a path, another program's `epochs=3`, or a hyphen that a word processor made long.
+[[noreturn]] void not_an_option(const std::string& argument) {
+  const std::string name = argument.substr(0, argument.find('='));
+  std::string guess;
+  if (name.size() < argument.size() && find_option(normalized(name)).row != nullptr) guess = "--" + argument;
+  for (const std::string_view dash : {"\u2013", "\u2014"}) {
+    std::string_view rest = argument;
+    while (rest.starts_with(dash)) rest.remove_prefix(dash.size());
+    if (rest.size() < argument.size())
+      guess = fmt::format("--{}", rest.substr(std::min(rest.find_first_not_of('-'), rest.size())));
+  }
+  fail(kExitUsage, "found {} where an option was expected; options begin with --, and the command comes first{}",
+       in_quotes(argument), did_you_mean(guess.size() <= kMaxShown ? guess : ""));
+}
+
+// The option that begins with these dashes and has this name.
+Match match_option(size_t dashes, const std::string& name) {
+  if (dashes == 2) return find_option(name);
+  for (const OptionRow& row : option_rows()) {
+    if (dashes == 1 && name.size() == 1 && row.letter == name[0]) return {&row, {}};
+  }
+  return {};
 }
 
 bool is_option(const std::string& argument) {
-  if (argument == "-h") return true;
-  if (argument.rfind("--", 0) != 0) return false;
-  return find_option(normalized(argument.substr(2, argument.find('=') - 2))).row != nullptr;
+  const size_t dashes = std::min(argument.size(), argument.find_first_not_of('-'));
+  return match_option(dashes, normalized(argument.substr(dashes, argument.find('=') - dashes))).row != nullptr;
 }
 
 class Parser {
@@ -100,6 +103,7 @@ class Parser {
   explicit Parser(const std::vector<std::string>& arguments) : arguments_(arguments) {}
 
   Options parse() {
+    if (arguments_.empty()) options_.command = Command::kHelp;
     read_command_words();
     for (const OptionRow& row : option_rows()) {
       for (const auto& [command, text] : row.command_defaults) {
@@ -108,7 +112,7 @@ class Parser {
     }
     while (next_ < arguments_.size()) read_option();
     if (options_.plan) options_.command = Command::kPlan;
-    if (!options_.help && !options_.man) require_options();
+    if (!options_.help && !options_.man && !options_.version) require_options();
     return std::move(options_);
   }
 
@@ -124,24 +128,28 @@ class Parser {
 
   void read_option() {
     const std::string& argument = arguments_[next_++];
-    if (argument.empty() || argument[0] != '-')
-      fail(kExitUsage, "found '{}' where an option was expected; options begin with --, and the command comes first", argument);
+    if (argument.empty() || argument[0] != '-') not_an_option(argument);
     const size_t equals = argument.find('=');
     const std::string typed = argument.substr(0, equals);
     const size_t dashes = std::min(typed.size(), typed.find_first_not_of('-'));
     const std::string name = normalized(typed.substr(dashes));
-    const Match match = dashes == 2 || typed == "-h" ? find_option(name) : Match{};
-    if (match.row == nullptr) unknown_option(typed, name, options_.command);
+    std::optional<std::string> value;
+    if (equals != std::string::npos) value = argument.substr(equals + 1);
+    const Match match = match_option(dashes, name);
+    if (match.row == nullptr) {
+      const ForeignOption* foreign = dashes == 2 ? find_foreign_option(name) : nullptr;
+      if (foreign == nullptr) unknown_option(typed, name, options_.command);
+      return read_foreign(*foreign, typed, value);
+    }
     const OptionRow& row = *match.row;
     if (!row.taken_by(options_.command))
       fail(kExitUsage, "{} is not an option of {}; it is one of {}", typed, command_name(options_.command),
            fmt::join(command_names(row.commands), ", "));
-
-    std::optional<std::string> value;
-    if (equals != std::string::npos) value = argument.substr(equals + 1);
     if (match.shorthand.empty()) {
       set_value(row, options_, value ? *value : following_value(row, typed), typed);
     } else if (!wanted(value, typed)) {
+      options_.declined.emplace(match.shorthand);
+      if (value_text(row, options_) == match.shorthand) set_value(row, options_, default_text(row, options_.command), typed);
       return;
     } else {
       set_value(row, options_, match.shorthand, typed);
@@ -158,6 +166,21 @@ class Parser {
     }
     if (!more || is_option(arguments_[next_])) fail(kExitUsage, "{} needs a value: {}", typed, expected_value(row));
     return arguments_[next_++];
+  }
+
+  // An option of another trainer. Its value is the next argument if that is no option. A flag needs none.
+  void read_foreign(const ForeignOption& option, const std::string& typed, std::optional<std::string> value) {
+    const auto is_value = [&](const std::string& text) {
+      const std::string word = lower_case(text);
+      if (option.flag) return word == "auto" || word == "none" || accepts_value(*find_option("plan").row, text);
+      const bool negative = text.size() > 1 && text[0] == '-' && text[1] >= '0' && text[1] <= '9';
+      return negative || !text.starts_with('-');
+    };
+    if (!value && next_ < arguments_.size() && is_value(arguments_[next_])) value = arguments_[next_++];
+    if (!changes_nothing(option, value.value_or("true")))
+      fail(kExitUsage, "{} {}: {}", typed, in_quotes(value.value_or("true")), option.refusal);
+    auto& names = options_.without_effect;
+    if (std::find(names.begin(), names.end(), typed) == names.end()) names.push_back(typed);
   }
 
   // A shorthand is a flag: `--bf16`, `--bf16 true`, `--bf16 false`. It is read as the flag --plan is.
@@ -193,11 +216,13 @@ bool Options::given(std::string_view name) const {
   return given_names.count(wanted) > 0;
 }
 
+int Options::progress_output() const { return command == Command::kTrain && !json ? STDOUT_FILENO : STDERR_FILENO; }
+
 Json options_json(const Options& options) {
   Json json = Json::object();
   json["command"] = command_name(options.command);
   for (const OptionRow& row : option_rows()) {
-    if (row.taken_by(options.command) && row.name != "help" && row.name != "man")
+    if (row.taken_by(options.command) && row.name != "help" && row.name != "man" && row.name != "version")
       json[snake_case(row)] = value_json(row, options);
   }
   return json;

@@ -20,7 +20,7 @@
 
 namespace tll {
 
-enum class Command { kTrain, kPlan, kPrepare, kShow, kEvaluate, kGenerate, kTokenize, kDump, kHelp, kCompletion };
+enum class Command { kTrain, kPlan, kPrepare, kShow, kEvaluate, kGenerate, kTokenize, kDump, kHelp, kCompletion, kVersion };
 enum class DeviceOption { kAuto, kCpu, kCuda };
 enum class DtypeOption { kAuto, kFp32, kBf16, kFp16 };
 enum class TrainMode { kLora, kFull };
@@ -28,6 +28,9 @@ enum class RecomputeOption { kNone, kSelective, kFull };
 enum class UnanswerableOption { kSkip, kTrain };
 enum class InitOption { kPretrained, kRandom };
 enum class SplitOption { kAuto, kTrain, kValidation, kAll };
+
+// The word `auto` of an option that is a whole number: the program chooses.
+constexpr int64_t kAutomatic = -1;
 
 struct Options {
   Command command = Command::kTrain;
@@ -51,6 +54,7 @@ struct Options {
   bool profile = false;
   bool help = false;
   bool man = false;
+  bool version = false;
 
   // Where the weights come from.
   InitOption init = InitOption::kPretrained;
@@ -73,7 +77,7 @@ struct Options {
   double lr = 2e-4;
   ScheduleKind schedule = ScheduleKind::kCosine;
   double warmup_ratio = 0.03;
-  int64_t warmup_steps = 0;  // above 0: in place of warmup_ratio
+  int64_t warmup_steps = 0;  // where given: in place of warmup_ratio
   OptimizerKind optimizer = OptimizerKind::kAdamw;
   double weight_decay = 0;
   double beta1 = 0.9;
@@ -97,9 +101,13 @@ struct Options {
   // Evaluations and checkpoints.
   int64_t eval_samples = 0;                     // questions answered before and after training; 0: none
   int64_t eval_steps = 0;                       // 0: before and after training only
-  int64_t save_steps = 0;                       // 0: at the end only
+  bool eval_on_start = true;                    // evaluate before the first step
+  int64_t eval_docs = 1000;                     // validation documents evaluated each time, from the first; 0: all
+  int64_t save_steps = kAutomatic;              // about every ten minutes and at the end; 0: at the end only
   int64_t save_total_limit = 0;                 // checkpoints kept; 0: all
   std::optional<std::filesystem::path> resume;  // empty path: the newest checkpoint in output
+  bool reschedule = false;                      // a resumed run lays its learning rates anew
+  bool overwrite = false;                       // what an earlier run left in output is dropped, not kept beside the new
 
   // Text.
   std::string prompt;
@@ -109,11 +117,18 @@ struct Options {
 
   // Whether the user gave this option (by its name or an alias), rather than the default. `name` is one of the table.
   bool given(std::string_view name) const;
+  // Standard error for the commands whose result is on standard output, which is the result alone; else standard output.
+  int progress_output() const;
   std::set<std::string, std::less<>> given_names;  // names as in the table
+  // Values that a shorthand turned off, as in `--bf16 false`: `auto` does not choose them.
+  std::set<std::string, std::less<>> declined;
+  // Options of other trainers that change nothing here, as typed (src/options/foreign_options.h).
+  std::vector<std::string> without_effect;
 };
 
 // Arguments without the program's name. A user's mistake is thrown as Error with exit code 2: an unknown option (with the
-// nearest known one), a value outside its range, an option that the command does not take, a missing required option.
+// nearest known one), a value outside its range, an option that the command does not take, a missing required option, an option
+// of another trainer that would change results. Without arguments it is the command help.
 Options parse_options(const std::vector<std::string>& arguments);
 
 // Every option that the command takes, by its snake_case name, as it stands now: whoever resolves an `auto` writes the outcome

@@ -48,8 +48,11 @@ void resolve_options(Options& options) {
   const bool cuda = options.device == DeviceOption::kCuda;
   const int arch = cuda ? cuda_arch() : 0;
   const bool has_bf16 = cuda ? arch == 0 || arch >= kFirstArchWithBf16 : cpu_has_bf16_matmul();
-  if (options.dtype == DtypeOption::kAuto)
-    options.dtype = has_bf16 ? DtypeOption::kBf16 : cuda ? DtypeOption::kFp16 : DtypeOption::kFp32;
+  if (options.dtype == DtypeOption::kAuto) {
+    // As in transformers: whoever says --bf16 false, and nothing of fp16, gets fp32.
+    const bool no_bf16 = options.declined.contains("bf16"), no_fp16 = no_bf16 || options.declined.contains("fp16");
+    options.dtype = has_bf16 && !no_bf16 ? DtypeOption::kBf16 : cuda && !no_fp16 ? DtypeOption::kFp16 : DtypeOption::kFp32;
+  }
   if (options.dtype == DtypeOption::kFp16 && !cuda)
     fail(kExitUsage, "--dtype fp16 needs a GPU; on the CPU use bf16 or fp32 (--weights fp16 holds frozen weights in fp16)");
   if (options.dtype == DtypeOption::kBf16 && cuda && !has_bf16)

@@ -115,7 +115,7 @@ void print_profile(const Device& device, const Ceilings& ceilings) {
     fmt::print(stderr, "{:<20} {:>9} {:>9.3f} {:>6.1f}% {:>8.1f} {:>9.1f} {:>7.1f}%\n", l.op, l.calls, l.seconds,
                100 * l.seconds / total, l.cost.bytes / l.seconds / 1e9, rate / 1e9, 100 * share(l));
   }
-  fmt::print(stderr, "{:<20} {:>9} {:>9.3f}   ceilings: a product of this type at {:.1f} GFLOP/s, a copy at {:.1f} GB/s\n",
+  fmt::print(stderr, "{:<20} {:>9} {:>9.3f}   ceilings: a matmul of this type at {:.1f} GFLOP/s, a copy at {:.1f} GB/s\n",
              "all ops", "", total, ceilings.flops / 1e9, ceilings.bytes / 1e9);
 }
 

@@ -1,22 +1,20 @@
 #include "src/report/progress.h"
 
 #include <fmt/format.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <string_view>
 #include <utility>
 
 #include "src/base/units.h"
+#include "src/report/terminal.h"
 
 namespace tll {
 namespace {
 
 constexpr int64_t kPlainLines = 100;
 constexpr std::chrono::milliseconds kRedraw{50};
-constexpr std::string_view kClear = "\r\x1b[K";
-constexpr size_t kAnyWidth = ~size_t{0};
 
 // Fields in the order shown. If they do not all fit, those with the highest `optional` are left out first.
 struct Field {
@@ -40,12 +38,20 @@ Progress::Progress(int64_t first, int64_t last, bool quiet, int output)
       every_(std::max<int64_t>(1, (last - first + kPlainLines) / kPlainLines)),
       output_(output),
       quiet_(quiet),
-      terminal_(isatty(output) == 1) {}
+      terminal_(takes_escapes(output)) {}
+
+void Smoothed::add(double value) {
+  constexpr double kKept = 0.9;
+  if (!std::isfinite(value)) return;
+  sum_ = kKept * sum_ + value, weight_ = kKept * weight_ + 1;
+}
 
 void Progress::show(const ProgressLine& line) {
   if (quiet_) return;
   latest_ = line;
   pending_ = true;
+  loss_.add(line.loss), tokens_.add(static_cast<double>(line.tokens)), seconds_.add(line.seconds);
+  peak_share_.add(line.peak_share);
   const bool end = line.step == first_ || line.step == last_;
   const bool due = terminal_ ? Clock::now() - last_draw_ >= kRedraw : line.step % every_ == 0;
   if (end || due) draw(line);
@@ -54,21 +60,18 @@ void Progress::show(const ProgressLine& line) {
 void Progress::draw(const ProgressLine& line) {
   const double elapsed = std::chrono::duration<double>(Clock::now() - start_).count();
   const double left = elapsed / static_cast<double>(line.step - first_ + 1) * static_cast<double>(last_ - line.step);
+  const double speed = seconds_.value() > 0 ? tokens_.value() / seconds_.value() : 0;
   Field fields[] = {field(0, "step {}/{}", line.step, last_),
-                    field(1, "loss {:.4f}", line.loss),
+                    field(1, "loss {:.4f}", std::isfinite(line.loss) ? loss_.value() : line.loss),
                     field(4, "norm {:.3g}", line.grad_norm),
                     field(7, "lr {:.2e}", line.lr),
-                    field(3, "{:.0f} tokens/s", line.tokens_per_second),
-                    field(5, "{:.0f}% of peak", line.peak_share * 100),
+                    field(3, "{} tokens/s", Count{std::llround(speed)}),
+                    field(5, "{:.0f}% of peak", peak_share_.value() * 100),
                     field(6, "{}", Bytes{line.bytes}),
                     field(2, "ETA {}", Duration{left})};
   if (line.peak_share <= 0) fields[5].size = 0;
 
-  size_t width = kAnyWidth;
-  if (terminal_) {
-    winsize window{};
-    width = ioctl(output_, TIOCGWINSZ, &window) == 0 && window.ws_col > 0 ? window.ws_col : 80;
-  }
+  const size_t width = terminal_ ? terminal_columns(output_) : 0;  // 0: any
   constexpr std::string_view kGap = "  ";
   const auto length = [&] {
     size_t total = 0;
@@ -76,7 +79,7 @@ void Progress::draw(const ProgressLine& line) {
     return total - kGap.size();
   };
   // A terminal's last column stays free: a cursor past it would wrap.
-  while (width != kAnyWidth && length() >= width) {
+  while (width > 0 && length() >= width) {
     Field* worst = &fields[0];
     for (Field& f : fields) {
       if (f.size > 0 && f.optional > worst->optional) worst = &f;
@@ -88,14 +91,14 @@ void Progress::draw(const ProgressLine& line) {
   char text[sizeof fields + 16];
   char* end = text;
   const auto append = [&](std::string_view part) { end = std::copy(part.begin(), part.end(), end); };
-  if (terminal_) append(kClear);
+  if (terminal_) append(kClearLine);
   char* const begin = end;
   for (const Field& f : fields) {
     if (f.size == 0) continue;
     if (end != begin) append(kGap);
     append({f.text, f.size});
   }
-  if (width != kAnyWidth && static_cast<size_t>(end - begin) >= width) end = begin + (width - 1);
+  if (width > 0 && static_cast<size_t>(end - begin) >= width) end = begin + (width - 1);
   if (!terminal_) append("\n");
   write({text, static_cast<size_t>(end - text)});
   drawn_ = terminal_;
@@ -105,14 +108,14 @@ void Progress::draw(const ProgressLine& line) {
 
 void Progress::note(std::string_view text) {
   if (quiet_) return;
-  if (drawn_) write(kClear);
+  if (drawn_) write(kClearLine);
   write(text);
   write("\n");
   if (drawn_) draw(latest_);
 }
 
 void Progress::finish() {
-  if (pending_) draw(latest_);
+  if (pending_ || drawn_) draw(latest_);  // a phase may have been shown in its place
   if (drawn_) write("\n");
   drawn_ = false;
 }

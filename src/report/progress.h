@@ -1,4 +1,8 @@
 // What a person sees of a run: on a terminal one line that is redrawn, elsewhere about a hundred plain lines.
+//
+// Loss and speed are smoothed, since they jump from one batch to the next:
+//   average after n steps = sum_i k^(n-i) x_i / sum_i k^(n-i),  k = 0.9
+// Adam's bias-corrected moments are such averages (Kingma and Ba 2015). Metrics.jsonl has what was measured.
 #pragma once
 
 #include <chrono>
@@ -14,16 +18,28 @@ struct ProgressLine {
   double loss = 0;
   double grad_norm = 0;
   double lr = 0;
-  double tokens_per_second = 0;
+  int64_t tokens = 0;
+  double seconds = 0;     // of the step
   double peak_share = 0;  // flops done, as a share of the ceiling measured on this machine; 0 if not known
   int64_t bytes = 0;      // of the plan
 };
 
+class Smoothed {
+ public:
+  // Not finite: left out.
+  void add(double value);
+  double value() const { return sum_ / weight_; }  // NaN before the first
+
+ private:
+  double sum_ = 0, weight_ = 0;
+};
+
 class Progress {
  public:
-  // For steps `first` ... `last`. `output` is an open file; it is not closed. A terminal gets a line that is redrawn at most
-  // twenty times a second and fits its width: if it is narrow, fields are left out in a fixed order. Anything else gets plain
-  // lines for the first step, the last step, and about a hundred steps at equal distances. `quiet` shows nothing, not even notes.
+  // For steps `first` ... `last`. `output` is an open file; it is not closed. A terminal (takes_escapes) gets a line that is
+  // redrawn at most twenty times a second and fits its width: if it is narrow, fields are left out in a fixed order. Anything
+  // else gets plain lines for the first step, the last step, and about a hundred steps at equal distances. `quiet` shows nothing,
+  // not even notes.
   Progress(int64_t first, int64_t last, bool quiet, int output = 1);
 
   // The steps start now, not when this object was made. The remaining time is estimated from here.
@@ -50,6 +66,7 @@ class Progress {
   bool drawn_ = false;    // the terminal's cursor is in a drawn line
   bool pending_ = false;  // `latest_` has not been shown
   ProgressLine latest_;
+  Smoothed loss_, tokens_, seconds_, peak_share_;
   Clock::time_point start_ = Clock::now();
   Clock::time_point last_draw_;
 };

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #include "src/base/file.h"
 
@@ -17,8 +18,12 @@ struct JsonNumber {
   double value;
 };
 
-// The length of the lines up to `step`: all whole lines before the first of a later step.
-size_t length_up_to(const std::string& text, int64_t step, const std::filesystem::path& path) {
+// The length of the lines up to `step`: all whole lines before the first of a later step. What they say goes to `metrics`.
+size_t length_up_to(const std::string& text, int64_t step, const std::filesystem::path& path, EarlierMetrics& metrics) {
+  const auto number = [](const Json& line, const char* key) {
+    const auto found = line.find(key);
+    return found != line.end() && found->is_number() ? std::optional(found->get<double>()) : std::nullopt;
+  };
   size_t begin = 0;
   for (int line = 1;; ++line) {
     const size_t end = text.find('\n', begin);
@@ -27,7 +32,15 @@ size_t length_up_to(const std::string& text, int64_t step, const std::filesystem
     const Json object = parse_json(std::string_view(text).substr(begin, end - begin), where);
     const auto found = object.is_object() ? object.find("step") : object.end();
     if (found == object.end() || !found->is_number_integer()) bad_file("{}: expected an object with an integer \"step\"", where);
-    if (found->get<int64_t>() > step) return begin;
+    const int64_t at = found->get<int64_t>();
+    if (at > step) return begin;
+    if (object.contains("eval_loss")) {
+      metrics.evaluated_at = at;
+      if (at == 0) metrics.loss_before = number(object, "eval_loss");
+    } else {
+      metrics.last_loss = number(object, "loss");
+      if (at == 1) metrics.first_loss = metrics.last_loss;
+    }
     begin = end + 1;
   }
 }
@@ -41,16 +54,17 @@ struct fmt::formatter<tll::JsonNumber> {
 
   template <class Context>
   auto format(tll::JsonNumber number, Context& context) const {
-    if (!std::isfinite(number.value)) return format_to(context.out(), "null");
-    return format_to(context.out(), "{}", number.value);
+    if (!std::isfinite(number.value)) return fmt::format_to(context.out(), "null");
+    return fmt::format_to(context.out(), "{}", number.value);
   }
 };
 
 namespace tll {
 
-MetricsLog::MetricsLog(const std::filesystem::path& file, int64_t resumed_step) : path_(file) {
+MetricsLog::MetricsLog(const std::filesystem::path& file, std::string run, int64_t resumed_step)
+    : path_(file), run_(std::move(run)) {
   size_t keep = 0;
-  if (resumed_step > 0 && std::filesystem::exists(file)) keep = length_up_to(read_file(file), resumed_step, file);
+  if (resumed_step > 0 && std::filesystem::exists(file)) keep = length_up_to(read_file(file), resumed_step, file, earlier_);
   file_ = open(file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
   if (file_ < 0 || ftruncate(file_, static_cast<off_t>(keep)) != 0) {
     const int error = errno;
@@ -71,14 +85,16 @@ void MetricsLog::write_line(fmt::format_string<Args...> format, Args&&... args) 
 
 void MetricsLog::step(const StepMetrics& m) {
   write_line(
-      R"({{"step":{},"loss":{},"grad_norm":{},"lr":{},"tokens":{},"target_tokens":{},"seconds":{},"tokens_per_second":{}}})"
+      R"({{"step":{},"loss":{},"grad_norm":{},"lr":{},"tokens":{},"target_tokens":{},"seconds":{},"tokens_per_second":{},"run":"{}"}})"
       "\n",
       m.step, JsonNumber{m.loss}, JsonNumber{m.grad_norm}, JsonNumber{m.lr}, m.tokens, m.target_tokens, JsonNumber{m.seconds},
-      JsonNumber{m.tokens_per_second()});
+      JsonNumber{m.tokens_per_second()}, run_);
 }
 
 void MetricsLog::evaluation(int64_t step, double loss) {
-  write_line("{{\"step\":{},\"eval_loss\":{},\"eval_perplexity\":{}}}\n", step, JsonNumber{loss}, JsonNumber{std::exp(loss)});
+  write_line(R"({{"step":{},"eval_loss":{},"eval_perplexity":{},"run":"{}"}})"
+             "\n",
+             step, JsonNumber{loss}, JsonNumber{std::exp(loss)}, run_);
 }
 
 }  // namespace tll

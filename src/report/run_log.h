@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
+#include <string>
 
 #include "src/base/check.h"
 #include "src/base/json.h"
@@ -22,25 +24,35 @@ struct StepMetrics {
   double tokens_per_second() const { return static_cast<double>(tokens) / seconds; }
 };
 
+// What a log says about the steps before a run resumed.
+struct EarlierMetrics {
+  std::optional<double> first_loss, last_loss;  // of steps; nothing: no such line, or null
+  std::optional<double> loss_before;            // of the evaluation before the first step
+  int64_t evaluated_at = -1;                    // the step of the last evaluation
+};
+
 // Writes metrics.jsonl. Each line is written to the file at once, so a killed run loses none. No line allocates memory.
 class MetricsLog {
  public:
-  // Starts a new file. If a run resumes after `resumed_step` > 0, it keeps the lines up to that step and drops the rest: steps
-  // that the killed run did after its checkpoint, and a line that it did not finish. Error: kExitFault if the file cannot be
-  // written, kExitBadFile if a line that is kept is not a line of this log.
-  explicit MetricsLog(const std::filesystem::path& file, int64_t resumed_step = 0);
+  // Starts a new file; `run` is the id that every line carries. If a run resumes after `resumed_step` > 0, it keeps the lines up
+  // to that step and drops the rest: steps that the killed run did after its checkpoint, and a line that it did not finish.
+  // Error: kExitFault if the file cannot be written, kExitBadFile if a line that is kept is not a line of this log.
+  MetricsLog(const std::filesystem::path& file, std::string run, int64_t resumed_step = 0);
   ~MetricsLog();
   MetricsLog(const MetricsLog&) = delete;
   MetricsLog& operator=(const MetricsLog&) = delete;
 
   void step(const StepMetrics&);
   void evaluation(int64_t step, double loss);  // the perplexity beside it is exp(loss)
+  const EarlierMetrics& earlier() const { return earlier_; }
 
  private:
   template <class... Args>
   void write_line(fmt::format_string<Args...> format, Args&&... args);
 
   std::filesystem::path path_;
+  std::string run_;
+  EarlierMetrics earlier_;
   int file_ = -1;
 };
 

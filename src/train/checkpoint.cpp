@@ -17,7 +17,7 @@
 namespace tll {
 namespace {
 
-constexpr int kVersion = 2;
+constexpr int kVersion = 3;
 constexpr const char* kPrefix = "checkpoint-";
 constexpr const char* kMend = "resume from an older checkpoint with --resume DIR";
 
@@ -33,7 +33,7 @@ std::string checksum(const std::filesystem::path& file) {
 // Of the whole state except the checksum itself. Keys are sorted, so the text depends only on the content.
 std::string state_checksum(Json state) {
   state.erase(kStateSum);
-  const std::string text = state.dump();
+  const std::string text = json_text(state);
   return checksum(text.data(), text.size());
 }
 
@@ -49,13 +49,19 @@ std::optional<int64_t> step_of(const std::filesystem::path& directory) {
   return step;
 }
 
-std::vector<std::pair<int64_t, std::filesystem::path>> checkpoints(const std::filesystem::path& output) {
-  std::vector<std::pair<int64_t, std::filesystem::path>> found;
-  std::error_code none;
-  for (const auto& entry : std::filesystem::directory_iterator(output, none))
-    if (const auto step = step_of(entry.path()); step && entry.is_directory()) found.emplace_back(*step, entry.path());
-  std::sort(found.begin(), found.end());
-  return found;
+// The run of a checkpoint; empty if its state cannot be read.
+std::string run_of(const std::filesystem::path& directory) {
+  try {
+    const std::string where = state_file(directory).string();
+    return parse_json(read_file(where), where).at("run").get<std::string>();
+  } catch (const std::exception&) {
+    return "";
+  }
+}
+
+bool is_unfinished(const std::filesystem::path& path) {
+  const std::string name = path.filename().string();
+  return name.starts_with(std::string(".") + kPrefix) && name.ends_with(".tmp");
 }
 
 FileDtype file_dtype(DType dtype) {
@@ -76,10 +82,21 @@ void write_optimizer(const std::filesystem::path& file, const Device& device, co
 
 }  // namespace
 
-std::optional<std::filesystem::path> newest_checkpoint(const std::filesystem::path& output) {
-  const auto found = checkpoints(output);
-  if (found.empty()) return std::nullopt;
-  return found.back().second;
+std::vector<CheckpointEntry> checkpoints(const std::filesystem::path& output) {
+  std::vector<CheckpointEntry> found;
+  std::error_code none;
+  for (const auto& entry : std::filesystem::directory_iterator(output, none))
+    if (const auto step = step_of(entry.path()); step && entry.is_directory())
+      found.push_back({*step, entry.path(), run_of(entry.path())});
+  std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.step < b.step; });
+  return found;
+}
+
+std::optional<CheckpointEntry> newest_checkpoint(const std::filesystem::path& output, const std::string& run) {
+  std::optional<CheckpointEntry> newest;
+  for (const CheckpointEntry& c : checkpoints(output))
+    if (run.empty() || c.run == run) newest = c;
+  return newest;
 }
 
 void write_checkpoint(const std::filesystem::path& output, const RunPosition& position, const Device& device,
@@ -87,28 +104,34 @@ void write_checkpoint(const std::filesystem::path& output, const RunPosition& po
                       const std::function<void(const std::filesystem::path&)>& write_values) {
   const std::string name = kPrefix + std::to_string(position.trainer.step);
   const std::filesystem::path temporary = output / ("." + name + ".tmp"), target = output / name;
-  std::filesystem::remove_all(temporary);
-  std::filesystem::create_directories(temporary);
-  write_values(temporary);
-  write_optimizer(temporary / "optimizer.safetensors", device, optimizer);
-  Json sums = Json::object();
-  for (const auto& entry : std::filesystem::directory_iterator(temporary))
-    sums[entry.path().filename().string()] = checksum(entry.path());
-  const TrainerState& t = position.trainer;
-  Json state = {{"version", kVersion},
-                {"step", t.step},
-                {"updates", t.updates},
-                {"skipped_in_a_row", t.skipped_in_a_row},
-                {"loss_scale", t.loss_scale},
-                {"steady", t.steady},
-                {"loader", {{"seed", position.loader.seed}, {"epoch", position.loader.epoch}, {"row", position.loader.row}}},
-                {"settings", position.settings},
-                {kFileSums, sums}};
-  state[kStateSum] = state_checksum(state);
-  write_file_atomic(state_file(temporary), state.dump(2) + "\n");
-  flush_directory(temporary);
-  std::filesystem::remove_all(target);
-  std::filesystem::rename(temporary, target);
+  try {
+    std::filesystem::remove_all(temporary);
+    std::filesystem::create_directories(temporary);
+    write_values(temporary);
+    write_optimizer(temporary / "optimizer.safetensors", device, optimizer);
+    Json sums = Json::object();
+    for (const auto& entry : std::filesystem::directory_iterator(temporary))
+      sums[entry.path().filename().string()] = checksum(entry.path());
+    const TrainerState& t = position.trainer;
+    Json state = {{"version", kVersion},
+                  {"run", position.run},
+                  {"step", t.step},
+                  {"updates", t.updates},
+                  {"skipped_in_a_row", t.skipped_in_a_row},
+                  {"loss_scale", t.loss_scale},
+                  {"steady", t.steady},
+                  {"loader", {{"seed", position.loader.seed}, {"epoch", position.loader.epoch}, {"row", position.loader.row}}},
+                  {"settings", position.settings},
+                  {kFileSums, sums}};
+    state[kStateSum] = state_checksum(state);
+    write_file_atomic(state_file(temporary), json_text(state, 2) + "\n");
+    flush_directory(temporary);
+    replace_directory(temporary, target);
+  } catch (...) {
+    std::error_code none;
+    std::filesystem::remove_all(temporary, none);
+    throw;
+  }
   flush_directory(output);
 }
 
@@ -132,31 +155,40 @@ void check_checkpoint(const std::filesystem::path& directory) {
   }
 }
 
-RunPosition read_checkpoint(const std::filesystem::path& directory, const Json& settings, const Device& device,
-                            const std::vector<StateTensor>& optimizer) {
+RunPosition read_position(const std::filesystem::path& directory) {
   const std::string where = state_file(directory).string();
   const Json state = parse_json(read_file(where), where);
   RunPosition position;
   try {
-    const Json& saved = state.at("settings");
-    for (const auto& [key, value] : settings.items()) {
-      if (!saved.contains(key) || saved.at(key) != value)
-        bad_file("{}: {} was {} when the checkpoint was written and is {} now; resume with the same settings", where, key,
-                 saved.contains(key) ? saved.at(key).dump() : "not set", value.dump());
-    }
-    position.settings = saved;
+    position.run = state.at("run").get<std::string>();
+    position.settings = state.at("settings");
     position.trainer = {state.at("step").get<int64_t>(), state.at("updates").get<int64_t>(),
                         state.at("skipped_in_a_row").get<int64_t>(), state.value("loss_scale", 1.0),
                         state.value("steady", int64_t{0})};
     const Json& loader = state.at("loader");
     position.loader = {loader.at("seed").get<uint64_t>(), loader.at("epoch").get<int64_t>(), loader.at("row").get<int64_t>()};
-    if (!(position.trainer.loss_scale >= 1 && position.trainer.loss_scale <= UpdateDecision::kMostLossScale))
-      bad_file("{}: a loss scale of {} cannot be", where, position.trainer.loss_scale);
-    if (position.trainer.step < 0 || position.trainer.updates < 0 || position.trainer.updates > position.trainer.step)
-      bad_file("{}: step {} with {} updates cannot be", where, position.trainer.step, position.trainer.updates);
   } catch (const Json::exception& error) {
     bad_file("{}: not the state of a checkpoint: {}", where, error.what());
   }
+  const TrainerState& t = position.trainer;
+  if (!(t.loss_scale >= 1 && t.loss_scale <= UpdateDecision::kMostLossScale))
+    bad_file("{}: a loss scale of {} cannot be", where, t.loss_scale);
+  if (t.step < 0 || t.updates < 0 || t.updates > t.step)
+    bad_file("{}: step {} with {} updates cannot be", where, t.step, t.updates);
+  if (!position.settings.is_object()) bad_file("{}: the settings are not an object", where);
+  return position;
+}
+
+std::optional<SettingChange> changed_setting(const RunPosition& position, const Json& settings) {
+  const Json& saved = position.settings;
+  for (const auto& [key, value] : settings.items()) {
+    if (!saved.contains(key)) return SettingChange{key, "not set", value.dump()};
+    if (saved.at(key) != value) return SettingChange{key, saved.at(key).dump(), value.dump()};
+  }
+  return std::nullopt;
+}
+
+void read_optimizer(const std::filesystem::path& directory, const Device& device, const std::vector<StateTensor>& optimizer) {
   const SafetensorsFile file(directory / "optimizer.safetensors");
   for (const StateTensor& t : optimizer) {
     const TensorInfo* info = file.find(t.name);
@@ -165,7 +197,6 @@ RunPosition read_checkpoint(const std::filesystem::path& directory, const Json& 
     upload(device, t.data, file.bytes(*info).data(), t.bytes());
   }
   synchronize(device);
-  return position;
 }
 
 OutputLock::OutputLock(const std::filesystem::path& directory)
@@ -180,18 +211,20 @@ OutputLock::~OutputLock() {
   if (descriptor_ >= 0) close(descriptor_);
 }
 
-void remove_old_checkpoints(const std::filesystem::path& output, int64_t keep, int64_t last) {
+void remove_unfinished_checkpoints(const std::filesystem::path& output) {
   std::error_code none;
   std::vector<std::filesystem::path> unfinished;
-  for (const auto& entry : std::filesystem::directory_iterator(output, none)) {
-    const std::string name = entry.path().filename().string();
-    if (name.starts_with(std::string(".") + kPrefix) && name.ends_with(".tmp")) unfinished.push_back(entry.path());
-  }
+  for (const auto& entry : std::filesystem::directory_iterator(output, none))
+    if (is_unfinished(entry.path())) unfinished.push_back(entry.path());
   for (const auto& path : unfinished) std::filesystem::remove_all(path, none);
+}
+
+void remove_old_checkpoints(const std::filesystem::path& output, int64_t keep, const std::string& run) {
   if (keep <= 0) return;
   auto found = checkpoints(output);
-  std::erase_if(found, [&](const auto& checkpoint) { return checkpoint.first > last; });
-  for (size_t i = 0; i + static_cast<size_t>(keep) < found.size(); i++) std::filesystem::remove_all(found[i].second, none);
+  std::erase_if(found, [&](const CheckpointEntry& c) { return c.run != run; });
+  std::error_code none;
+  for (size_t i = 0; i + static_cast<size_t>(keep) < found.size(); i++) std::filesystem::remove_all(found[i].path, none);
 }
 
 }  // namespace tll

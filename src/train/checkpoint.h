@@ -4,8 +4,8 @@
 //   adapter_model.safetensors, adapter_config.json     as PEFT loads them; float, so the trained values exactly
 //   model.safetensors, config.json                     in their place when all weights are trained
 //   optimizer.safetensors                              Optimizer::tensors()
-//   state.json                                         steps done, the loader's state, the settings that must not change, the
-//                                                      XXH3-64 of every other file, and one of state.json itself
+//   state.json                                         the run's id, steps done, the loader's state, the settings that must not
+//                                                      change, the XXH3-64 of every other file, and one of state.json itself
 #pragma once
 
 #include <filesystem>
@@ -19,15 +19,24 @@
 namespace tll {
 
 struct RunPosition {
+  std::string run;  // the id of the run that the checkpoint belongs to
   TrainerState trainer;
   LoaderState loader;
   Json settings;  // what the run's numbers depend on; on resume a difference is an error that names it
 };
 
-// The newest checkpoint-N below `output`; nothing if there is none.
-std::optional<std::filesystem::path> newest_checkpoint(const std::filesystem::path& output);
+// One of the directories checkpoint-N below an output.
+struct CheckpointEntry {
+  int64_t step = 0;
+  std::filesystem::path path;
+  std::string run;  // empty: its state.json cannot be read
+};
+// By step. Nothing where there is no such directory.
+std::vector<CheckpointEntry> checkpoints(const std::filesystem::path& output);
+// The newest of this run, or of any where `run` is empty; nothing if there is none.
+std::optional<CheckpointEntry> newest_checkpoint(const std::filesystem::path& output, const std::string& run = "");
 
-// `write_values(directory)` writes the files of the trained values.
+// `write_values(directory)` writes the files of the trained values. If anything cannot be written, what was is removed.
 void write_checkpoint(const std::filesystem::path& output, const RunPosition& position, const Device& device,
                       const std::vector<StateTensor>& optimizer,
                       const std::function<void(const std::filesystem::path&)>& write_values);
@@ -36,10 +45,15 @@ void write_checkpoint(const std::filesystem::path& output, const RunPosition& po
 // that is missing or damaged.
 void check_checkpoint(const std::filesystem::path& directory);
 
-// Reads a checkpoint after check_checkpoint(): compares the settings and copies the optimizer's state to its place. Error
-// (kExitBadFile) names what does not fit.
-RunPosition read_checkpoint(const std::filesystem::path& directory, const Json& settings, const Device& device,
-                            const std::vector<StateTensor>& optimizer);
+// A checkpoint's position, after check_checkpoint(). Error (kExitBadFile) if it cannot be one.
+RunPosition read_position(const std::filesystem::path& directory);
+// The first setting in which a checkpoint differs from this run: its name, and the values of then ("not set") and now as JSON.
+struct SettingChange {
+  std::string name, then, now;
+};
+std::optional<SettingChange> changed_setting(const RunPosition& position, const Json& settings);
+// Copies the optimizer's state to its place. Error (kExitBadFile) names the tensor that does not fit.
+void read_optimizer(const std::filesystem::path& directory, const Device& device, const std::vector<StateTensor>& optimizer);
 
 // The right to write into a directory, while the object lives: two runs with one --output would destroy each other's checkpoints.
 // Error (kExitUsage) if another process has it. On a file system without locks there is none.
@@ -54,8 +68,9 @@ class OutputLock {
   int descriptor_ = -1;
 };
 
-// Deletes what interrupted runs left half-written. Of the checkpoints up to step `last` it keeps the newest `keep` (0: all).
-// Those after `last` are from an earlier run in the same directory: they are neither counted nor deleted.
-void remove_old_checkpoints(const std::filesystem::path& output, int64_t keep, int64_t last);
+// Deletes what killed runs left half-written.
+void remove_unfinished_checkpoints(const std::filesystem::path& output);
+// Of the run's checkpoints keeps the newest `keep` (0: all).
+void remove_old_checkpoints(const std::filesystem::path& output, int64_t keep, const std::string& run);
 
 }  // namespace tll

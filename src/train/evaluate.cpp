@@ -4,18 +4,9 @@
 #include <numeric>
 
 #include "data/squad.h"
+#include "src/base/phase.h"
 
 namespace tll {
-namespace {
-
-// Whether the answer's line has ended. Further tokens cannot change the answer then.
-bool answer_ended(const std::string& text) {
-  const std::string answer = answer_from_generation(text, false);
-  return !answer.empty() && text.find('\n', text.find(answer) + answer.size()) != std::string::npos;
-}
-
-}  // namespace
-
 std::vector<int64_t> question_indices(const Dataset& dataset, std::optional<Split> split, int64_t most) {
   std::vector<int64_t> indices;
   for (size_t i = 0; i < dataset.documents.size(); i++) {
@@ -44,15 +35,12 @@ EvaluationResult evaluate_questions(const Device& device, Generator<Float>& gene
     requests.push_back({.prompt = dataset.prompt_of(document(i)), .max_new_tokens = options.max_new_tokens});
     result.prompt_tokens += document(i).prompt_tokens;
   }
-  std::vector<std::vector<int32_t>> begun(requests.size());
-  const auto on_token = [&](size_t request, int32_t token) {
-    begun[request].push_back(token);
-    return !answer_ended(tokenizer.decode(begun[request]));
+  Phase phase("answering questions", static_cast<int64_t>(requests.size()));
+  const auto on_token = [&](size_t, int32_t) {
+    phase.advance(0);  // a signal to stop is answered within a token
+    return true;
   };
-  int64_t done = 0;
-  const auto on_end = [&](size_t) {
-    if (options.progress) options.progress(++done, static_cast<int64_t>(requests.size()));
-  };
+  const auto on_end = [&](size_t) { phase.advance(); };
   const SamplingOptions greedy{.eos = options.eos, .vocab_size = tokenizer.vocab_size()};
   const std::vector<std::vector<int32_t>> answers = generator.generate(device, requests, greedy, on_token, on_end);
 
@@ -62,7 +50,9 @@ EvaluationResult evaluate_questions(const Device& device, Generator<Float>& gene
     QuestionResult& q = result.questions[order[r]];
     q.document = documents[order[r]];
     q.id = d.id;
-    q.prediction = answer_from_generation(tokenizer.decode(answers[r]), dataset.unanswerable_trained);
+    const int room = std::min(options.max_new_tokens, generator.capacity() - d.prompt_tokens + 1);
+    const bool ended = static_cast<int>(answers[r].size()) < room;
+    q.prediction = answer_from_generation(tokenizer.decode(answers[r]), ended, dataset.unanswerable_trained);
     q.gold = d.answers;
     q.score = score_question(q.prediction, q.gold, dataset.rules);
     result.new_tokens += static_cast<int64_t>(answers[r].size());

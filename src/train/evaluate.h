@@ -2,7 +2,6 @@
 // with SQuAD's rules (data/metric.h).
 #pragma once
 
-#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -32,12 +31,11 @@ std::vector<int64_t> question_indices(const Dataset& dataset, std::optional<Spli
 struct EvaluationOptions {
   int max_new_tokens = 64;
   std::vector<int32_t> eos = {};  // ids that end an answer
-  // After every finished answer. May throw, to stop.
-  std::function<void(int64_t done, int64_t total)> progress = {};
 };
 
-// An answer is the first line that is not blank, so generation stops after that line. The score is the same.
-// Error (kExitUsage) if a prompt is longer than the generator's longest_prompt().
+// The answer is all that the model writes before it ends by itself. If it does not end within max_new_tokens, the answer is the
+// first line that is not blank: the model has gone on to something else. A phase (src/base/phase.h): a signal to stop ends it within
+// one token. Error (kExitUsage) if a prompt is longer than the generator's longest_prompt().
 template <class Float>
 EvaluationResult evaluate_questions(const Device& device, Generator<Float>& generator, const Dataset& dataset,
                                     const std::vector<int64_t>& documents, const Tokenizer& tokenizer,

@@ -14,6 +14,7 @@ double Schedule::factor(int64_t update) const {
   const double after_warmup = static_cast<double>(updates - warmup_updates);
   switch (kind) {
     case ScheduleKind::kConstant:
+    case ScheduleKind::kConstantWithWarmup:
       return 1;
     case ScheduleKind::kLinear:
       return static_cast<double>(updates - update) / after_warmup;
@@ -25,9 +26,11 @@ double Schedule::factor(int64_t update) const {
   check_failed("a known schedule", __FILE__, __LINE__, fmt::format("kind {}", static_cast<int>(kind)));
 }
 
-int64_t warmup_updates(int64_t updates, int64_t warmup_steps, double warmup_ratio) {
-  if (warmup_steps > 0) return warmup_steps;
-  return static_cast<int64_t>(std::ceil(static_cast<double>(updates) * warmup_ratio));
+int64_t warmup_updates(ScheduleKind kind, int64_t updates, std::optional<int64_t> warmup_steps, double warmup_ratio) {
+  if (kind == ScheduleKind::kConstant) return 0;
+  if (warmup_steps) return *warmup_steps;
+  const int64_t steps = static_cast<int64_t>(std::ceil(static_cast<double>(updates) * warmup_ratio));
+  return warmup_ratio < 1 && steps >= updates ? 0 : steps;
 }
 
 }  // namespace tll

@@ -1,9 +1,12 @@
 #include "src/train/trainer.h"
 
 #include <cmath>
+#include <limits>
 
 #include "kernels/elementwise.h"
 #include "kernels/reduce.h"
+#include "src/base/phase.h"
+#include "src/base/process.h"
 #include "src/model/device_memory.h"
 
 namespace tll {
@@ -52,13 +55,16 @@ void Trainer<Float>::update(const Device& device) {
 
 template <class Float>
 StepResult Trainer<Float>::step(const Device& device, Loader& loader) {
+  const LoaderState before = loader.state();
   const StepInfo info = loader.next_step();
   StepResult result;
   result.tokens = info.tokens, result.target_tokens = info.target_tokens;
   result.lr = options_.schedule.learning_rate(state.step);
-  const uint64_t step = static_cast<uint64_t>(state.step++);
+  const uint64_t step = static_cast<uint64_t>(state.step);
   if (info.target_tokens == 0) {
     result.skipped = true;
+    result.loss = std::numeric_limits<double>::quiet_NaN();
+    state.step++;
     return result;
   }
   StepState& s = *host_step_;
@@ -71,6 +77,10 @@ StepResult Trainer<Float>::step(const Device& device, Loader& loader) {
   const bool whole = options_.grad_accum == 1;
   if (!whole) model_.trained().clear_gradients(device);
   for (int m = 0; m < options_.grad_accum; m++) {
+    if (stop_requested()) {
+      loader.restore(before);
+      throw Stopped("training");
+    }
     buffers_.wait(device);
     loader.micro_batch(m, buffers_.view);
     if (buffers_.view.target_count == 0) continue;
@@ -86,6 +96,7 @@ StepResult Trainer<Float>::step(const Device& device, Loader& loader) {
   if (!whole) graphs_.run(device, {StepPart::update}, [&] { update(device); });
   download(device, &s, step_, sizeof(s));
   synchronize(device);
+  state.step++;
   result.loss = s.loss / static_cast<double>(info.target_tokens);
   result.grad_norm = s.grad_norm;
   result.skipped = s.skipped != 0;
@@ -103,19 +114,22 @@ typename Trainer<Float>::Evaluation Trainer<Float>::evaluate(const Device& devic
   const LoaderState start = loader.state();
   *host_step_ = {};
   upload(device, step_, host_step_, sizeof(StepState));
+  Phase phase("evaluating", loader.steps_per_epoch());
   for (int64_t s = 0; s < loader.steps_per_epoch(); s++) {
     total.target_tokens += loader.next_step().target_tokens;
     buffers_.wait(device);
     loader.micro_batch(0, buffers_.view);
-    if (buffers_.view.target_count == 0) continue;
-    const Batch batch = buffers_.upload(device, model_.options().max_tokens);
-    model_.forward(device, batch);
-    model_.add_loss(device, batch, &step_->loss, nullptr);
+    if (buffers_.view.target_count > 0) {
+      const Batch batch = buffers_.upload(device, model_.options().max_tokens);
+      model_.forward(device, batch);
+      model_.add_loss(device, batch, &step_->loss, nullptr);
+    }
+    phase.advance();
   }
   loader.restore(start);
   download(device, host_step_, step_, sizeof(StepState));
   synchronize(device);
-  total.loss = total.target_tokens > 0 ? host_step_->loss / static_cast<double>(total.target_tokens) : 0;
+  if (total.target_tokens > 0) total.loss = host_step_->loss / static_cast<double>(total.target_tokens);
   return total;
 }
 

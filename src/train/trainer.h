@@ -1,6 +1,8 @@
 // One optimizer step, and the loss over a validation split. All memory is planned beforehand.
 #pragma once
 
+#include <optional>
+
 #include "src/model/llama.h"
 #include "src/train/batch_buffers.h"
 #include "src/train/optimizer.h"
@@ -18,15 +20,15 @@ struct TrainerOptions {
 
 // The position of a run. A checkpoint holds it, the trained values, the optimizer's state and the loader's state.
 struct TrainerState {
-  int64_t step = 0;     // steps done
-  int64_t updates = 0;  // steps that changed the weights: AdamW's t
-  int64_t skipped_in_a_row = 0;
-  double loss_scale = 1;  // fp16: what the loss is multiplied by (kernels/update.h)
-  int64_t steady = 0;     // updates since the last skipped step or growth of the loss scale
+  int64_t step = 0;              // steps done
+  int64_t updates = 0;           // steps that changed the weights: AdamW's t
+  int64_t skipped_in_a_row = 0;  // steps that were not finite, up to now
+  double loss_scale = 1;         // fp16: what the loss is multiplied by (kernels/update.h)
+  int64_t steady = 0;            // updates since the last skipped step or growth of the loss scale
 };
 
 struct StepResult {
-  double loss = 0;  // mean over the step's targets, before the update
+  double loss = 0;  // mean over the step's targets, before the update; NaN where there are none
   double grad_norm = 0, lr = 0;
   int64_t tokens = 0, target_tokens = 0;
   bool skipped = false;  // not finite, or no targets: the weights did not change
@@ -43,10 +45,11 @@ class Trainer {
   // Places the batch and the step's state; with `training` also what an update needs besides the optimizer's state.
   void place(Arena& arena, Arena* staging, bool training);
 
+  // Throws Stopped between two micro-batches if a signal to stop has come: the state is then the one before the step.
   StepResult step(const Device& device, Loader& loader);
-  // Mean cross entropy over all targets of the loader's split.
+  // Mean cross entropy over all targets of the loader's split. A phase: see src/base/phase.h.
   struct Evaluation {
-    double loss = 0;
+    std::optional<double> loss;  // nothing: there are no targets
     int64_t target_tokens = 0;
   };
   Evaluation evaluate(const Device& device, Loader& loader);

@@ -1,0 +1,113 @@
+#include "src/commands/output_directory.h"
+
+#include <vector>
+
+#include "src/base/check.h"
+#include "src/base/file.h"
+#include "src/commands/save.h"
+#include "src/train/checkpoint.h"
+
+namespace tll {
+namespace {
+
+namespace fs = std::filesystem;
+
+bool same_directory(const fs::path& a, const fs::path& b) {
+  std::error_code none;
+  return !a.empty() && !b.empty() && fs::equivalent(a, b, none);
+}
+
+bool is_inside(const fs::path& directory, const fs::path& file) {
+  for (fs::path p = fs::weakly_canonical(file); p.has_relative_path(); p = p.parent_path())
+    if (same_directory(p, directory)) return true;
+  return false;
+}
+
+bool holds_adapter(const fs::path& directory) {
+  for (const char* name : kAdapterFiles)
+    if (fs::exists(directory / name)) return true;
+  return false;
+}
+
+// What other runs left, by name in `output`. `worth_keeping`: there is more than logs among it.
+struct Leftovers {
+  std::vector<fs::path> names;
+  bool worth_keeping = false;
+};
+Leftovers leftovers(const Options& options, const std::string& run, int64_t last) {
+  const fs::path& output = options.output;
+  Leftovers found;
+  const auto add = [&](const fs::path& name, bool worth_keeping) {
+    if (!fs::exists(output / name)) return;
+    found.names.push_back(name);
+    found.worth_keeping = found.worth_keeping || worth_keeping;
+  };
+  for (const CheckpointEntry& c : checkpoints(output))
+    if (run.empty() || c.run != run || c.step > last) add(c.path.filename(), true);
+  const std::optional<RunRecord> record = read_run_record(output);
+  if (record && !run.empty() && record->run == run) return found;
+  for (const char* name : kAdapterFiles) add(name, true);
+  // A model that no run left is not touched, except by one that would write its own over it.
+  if ((record && record->trained_all) || options.train == TrainMode::kFull) {
+    for (const char* name : kModelFiles) add(name, true);
+    for (const char* name : kTokenizerFiles) add(name, false);
+  }
+  for (const char* name : {"metrics.jsonl", "run.json"}) add(name, false);
+  return found;
+}
+
+}  // namespace
+
+std::optional<RunRecord> read_run_record(const fs::path& output) {
+  try {
+    const std::string where = (output / "run.json").string();
+    const Json json = parse_json(read_file(where), where);
+    RunRecord record;
+    record.run = json.at("run").get<std::string>();
+    record.trained_all = json.at("options").at("train") == "full";
+    const Json& result = json.at("result");
+    if (!result.is_object()) return record;
+    record.result = result;
+    record.finished = result.value("finished", false);
+    record.evaluated = result.value("evaluated", false);
+    record.steps = result.value("steps", int64_t{0});
+    return record;
+  } catch (const std::exception&) {
+    return std::nullopt;
+  }
+}
+
+void check_output(const Options& options) {
+  const fs::path& output = options.output;
+  if (same_directory(output, options.model))
+    fail(kExitUsage, "--output {} is the directory of --model; choose another, so that the model stays as it is",
+         output.string());
+  if (options.overwrite && !options.init_adapter.empty() && is_inside(output, options.init_adapter))
+    fail(kExitUsage, "--overwrite would drop the adapter in {} that this run starts from; choose another --output",
+         options.init_adapter.string());
+  if (options.train == TrainMode::kFull && holds_adapter(output) && !options.overwrite)
+    fail(kExitUsage,
+         "{} holds an adapter, which transformers would apply to the model that --train full saves there; choose another "
+         "--output, "
+         "or --overwrite to drop what is there",
+         output.string());
+}
+
+void set_aside_earlier_runs(const Options& options, const std::string& run, int64_t last) {
+  const fs::path& output = options.output;
+  const Leftovers found = leftovers(options, run, last);
+  if (found.names.empty()) return;
+  if (options.overwrite || !found.worth_keeping) {
+    for (const fs::path& name : found.names) fs::remove_all(output / name);
+    return;
+  }
+  fs::path kept;
+  for (int n = 1; kept.empty() || fs::exists(kept); n++) kept = output / fmt::format("earlier-{}", n);
+  fs::create_directory(kept);
+  for (const fs::path& name : found.names) fs::rename(output / name, kept / name);
+  flush_directory(kept);
+  flush_directory(output);
+  fmt::print(stderr, "note: {} held an earlier run; it is now in {}\n", output.string(), kept.string());
+}
+
+}  // namespace tll

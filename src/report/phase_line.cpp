@@ -1,0 +1,56 @@
+#include "src/report/phase_line.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <string_view>
+
+#include "src/base/file.h"
+#include "src/base/units.h"
+#include "src/report/terminal.h"
+
+namespace tll {
+namespace {
+
+using std::chrono::milliseconds;
+constexpr milliseconds kAppears{500}, kRedraw{100}, kPlain{10000};
+
+}  // namespace
+
+PhaseLine::PhaseLine(int output, bool quiet, Clock::time_point (*now)())
+    : output_(output), terminal_(takes_escapes(output)), now_(now), before_(set_phase_view(quiet ? nullptr : this)) {}
+
+PhaseLine::~PhaseLine() { set_phase_view(before_); }
+
+void PhaseLine::show(const char* activity, int64_t done, int64_t total) {
+  const Clock::time_point now = now_();
+  if (!begun_) start_ = last_ = now;
+  begun_ = true;
+  const Clock::duration pause = terminal_ ? (drawn_ ? kRedraw : kAppears) : kPlain;
+  if (now - last_ < pause) return;
+  last_ = now;
+  drawn_ = terminal_;
+
+  const double elapsed = std::chrono::duration<double>(now - start_).count();
+  char line[160];
+  const auto written = total <= 0
+                           ? fmt::format_to_n(line, sizeof line, "{}: {} done, {}", activity, Count{done}, Duration{elapsed})
+                           : fmt::format_to_n(line, sizeof line, "{}: {:.0f}%, ETA {}", activity,
+                                              100 * static_cast<double>(done) / static_cast<double>(total),
+                                              Duration{elapsed / static_cast<double>(done) * static_cast<double>(total - done)});
+  const std::string_view text(line, std::min(written.size, sizeof line));
+  if (!terminal_) {
+    write_all(output_, text);
+    write_all(output_, "\n");
+    return;
+  }
+  write_all(output_, kClearLine);
+  write_all(output_, text.substr(0, terminal_columns(output_) - 1));
+}
+
+void PhaseLine::end() {
+  if (drawn_) write_all(output_, kClearLine);
+  begun_ = drawn_ = false;
+}
+
+}  // namespace tll
