@@ -258,6 +258,10 @@ TEST(TokenizerSideFiles, KeysThatChangeIdsAreNeverIgnored) {
   EXPECT_TRUE(says(message_of([&] { pieces_with(R"({"sp_model_kwargs": {"enable_sampling": true}})"); }), "sp_model_kwargs"));
   EXPECT_TRUE(says(message_of([&] { pieces_with(R"({"do_lower_case": true})"); }), "do_lower_case"));
   pieces_with(R"({"sp_model_kwargs": {}, "do_lower_case": false, "legacy": true})");
+  for (const char* name : {"LlamaTokenizer", "LlamaTokenizerFast", "PreTrainedTokenizerFast"})
+    EXPECT_EQ(notes(*pieces_with(fmt::format(R"({{"tokenizer_class": "{}"}})", name))), 0u) << name;
+  EXPECT_TRUE(
+      says(all_notes(*pieces_with(R"({"tokenizer_class": "T5Tokenizer"})")), "\"T5Tokenizer\" is read as LlamaTokenizer"));
   Json large = small_json();
   large["model"]["vocab"]["x"] = 100001;
   EXPECT_TRUE(says(message_of([&] { with_config(R"({"fix_mistral_regex": true})", large); }), "fix_mistral_regex"));

@@ -195,6 +195,7 @@ class SentencePieceTokenizer : public Tokenizer {
     for (const Addition& addition : side.additions()) added.add(addition);
     added_tokens_ = added.take();
     warnings_ = added.notes();
+    side.note_other_class(warnings_);
     // unk is special, and is read as unk_surface.
     std::erase_if(added_tokens_, [&](const AddedToken& t) { return t.id == unk_piece_; });
     for (size_t i = 0; i < added_tokens_.size(); ++i) {

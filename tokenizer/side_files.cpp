@@ -112,9 +112,14 @@ void SideFiles::refuse(const char* key) const {
   value->refuse(fmt::format("{} changes token ids, and is not implemented", shown(value->json())));
 }
 
-std::optional<std::string> SideFiles::tokenizer_class() const {
+void SideFiles::note_other_class(std::vector<std::string>& notes) const {
+  constexpr std::string_view kLike[] = {"LlamaTokenizer", "CodeLlamaTokenizer", "PreTrainedTokenizer", "TokenizersBackend"};
   const auto value = config_ ? config_->root().find("tokenizer_class") : std::nullopt;
-  return value ? std::optional(value->string()) : std::nullopt;
+  if (!value) return;
+  std::string_view name = value->string();
+  if (name.ends_with("Fast")) name.remove_suffix(4);
+  if (std::find(std::begin(kLike), std::end(kLike), name) != std::end(kLike)) return;
+  notes.push_back(fmt::format("{}: tokenizer_class {} is read as LlamaTokenizer", config_->where, in_quotes(value->string())));
 }
 
 void SideFiles::note_overruled(const char* key, bool value, const char* part, std::vector<std::string>& notes) const {

@@ -26,7 +26,8 @@ class SideFiles {
   std::optional<bool> flag(const char* key) const;
   // Error if the key is there and does not switch off what it means: it changes ids, and is not implemented.
   void refuse(const char* key) const;
-  std::optional<std::string> tokenizer_class() const;
+  // Adds a note if tokenizer_config.json names a class of tokenizers other than transformers' LlamaTokenizer.
+  void note_other_class(std::vector<std::string>& notes) const;
   // Adds a note if the flag says another thing than `part` of tokenizer.json, which counts.
   void note_overruled(const char* key, bool value, const char* part, std::vector<std::string>& notes) const;
 

@@ -192,7 +192,14 @@ def compare(name, directory, tokenizer, encode, keep=lambda text: True, names=Tr
     tokens = [t.content for t in tokenizer.added_tokens_decoder.values() if not t.special] or ["<tool>"]
     tokens += [t.content for t in tokenizer.added_tokens_decoder.values()][-5:]
     texts = [t for t in with_tokens(plain_texts, tokens, options.seed) if keep(t)]
-    program.report(name, "encode", texts, encode(texts), program.answers(directory, "encode", texts))
+    expected = encode(texts)
+    program.report(name, "encode", texts, expected, program.answers(directory, "encode", texts))
+    some = [e[:40] for e in expected[-500:]]
+    found = program.answers(directory, "decode-all", some)
+    if tokenizer.is_fast and os.path.exists(os.path.join(directory, "tokenizer.json")):
+        program.report(name, "decode-all", some, tokenizer.batch_decode(some, clean_up_tokenization_spaces=False), found)
+    plain = program.answers(directory, "decode", some)
+    program.report(name, "decode-stream", some, plain, program.answers(directory, "decode-stream", some))
     ids = lambda t: {"bos": t.bos_token_id, "eos": t.eos_token_id, "pad": t.pad_token_id}
     if names:
         program.report(name, "names", [name], [ids(tokenizer)], program.answers(directory, "names", [0]))
