@@ -48,6 +48,7 @@ Tokens tokenize(const Tokenizer* tokenizer, std::span<const Span> spans) {
     text.clear();
   };
   if (!spans.empty() && spans[0].is_text() && tokenizer->adds_bos()) append(out, Ids{*tokenizer->bos()}, {});
+  if (tokenizer) tokenizer->check_model_has(out.ids);
   end_of_texts();
   for (auto span = spans.begin(); span != spans.end();) {
     if (!span->is_text()) {
@@ -72,6 +73,7 @@ Tokens tokenize(const Tokenizer* tokenizer, std::span<const Span> spans) {
     const std::string_view piece = std::string_view(text).substr(start);
     Ids ids = encode_after(*tokenizer, std::span(out.ids).subspan(begin), text, piece);
     if (ends_text) ids.push_back(*tokenizer->eos());
+    tokenizer->check_model_has(ids);
     const bool blank = piece.find_first_not_of(" \t\r\n") == std::string_view::npos;
     append(out, ids, std::span(ids).first(trained && !blank ? ids.size() : 0));
     if (ends_text) end_of_texts();

@@ -121,6 +121,37 @@ TEST_F(Program, AResultThatCannotBePrintedIsAnError) {
   }
 }
 
+TEST_F(Program, TokenizeTakesATokenizersFileAndNeedsNoModel) {
+  const std::string ids = "echo '\"The cat\"' | $p tokenize --model ";
+  ASSERT_EQ(shell(ids + "data/demo > $d/demo && mkdir $d/alone && cp data/demo/tokenizer.model $d/alone"), 0);
+  for (const char* model : {"data/demo/tokenizer.model", "$d/alone", "$d/alone/tokenizer.model"}) {
+    EXPECT_EQ(shell(ids + model + " > $d/printed 2> $d/errors && cmp $d/demo $d/printed"), 0) << model << ": " << text("errors");
+  }
+  // Another command takes the directory of the file.
+  EXPECT_EQ(shell("$p prepare --quiet --model data/demo/tokenizer.model --data $d/questions.json --output $d/out.bin"), 0);
+  EXPECT_EQ(shell(ids + "$d > $d/printed 2> $d/errors"), 4);
+}
+
+// The golden model has ids below 64.
+TEST_F(Program, ATokenThatTheModelLacksIsRefusedWhereATextNeedsIt) {
+  std::ofstream(directory_ / "tokenizer.json")
+      << R"({"added_tokens": [{"id": 64, "content": "<t>"}, {"id": 65, "content": "<pad>", "special": true}],
+    "model": {"type": "BPE", "vocab": )"
+      <<
+      [] {
+        Json vocabulary;
+        for (int id = 0; id < 64; id++) vocabulary[id == 0 ? "a" : "a" + std::to_string(id)] = id;
+        return vocabulary.dump();
+      }()
+      << R"(, "merges": []}})";
+  const std::string ids = "cp tests/goldens/gqa_tied/config.json $d; $p tokenize --model $d > $d/printed 2> $d/errors";
+  EXPECT_EQ(shell("echo '\"aa\"' | (" + ids + ")"), 0);
+  EXPECT_EQ(text("printed"), "[0,0]\n");
+  EXPECT_TRUE(says(text("errors"), "note: the tokenizer has ids up to 65 (\"<pad>\")"));
+  EXPECT_EQ(shell("echo '\"a<t>\"' | (" + ids + ")"), 4);
+  EXPECT_TRUE(says(text("errors"), "error: the text needs the token \"<t>\" with the id 64"));
+}
+
 TEST_F(Program, SaysWhatItWasBuiltFrom) {
   ASSERT_EQ(shell("$p --version > $d/text && $p version > $d/same && cmp $d/text $d/same && $p --version --json > $d/printed"),
             0);

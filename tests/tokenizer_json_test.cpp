@@ -153,36 +153,36 @@ TEST(TokenizerJson, TemplatesComeAroundTheText) {
   EXPECT_EQ(t->end_ids(), (Ids{10}));
 }
 
-// What a text is cut into around "abc" that is added as token 20 with these flags; other characters have no tokens.
+// What a text is cut into around "abc" that is added as token 6 with these flags; other characters have no tokens.
 Ids with_added(const char* flags, std::string_view text, const char* normalizer = "null") {
   Json j = small_json();
   j["model"]["vocab"] = Json::parse(R"({"a": 0, "b": 1, "c": 2, " ": 3, "▁": 4, "<unk>": 5})");
   j["model"]["merges"] = Json::array();
   j["normalizer"] = Json::parse(normalizer);
-  j["added_tokens"] = Json::parse(R"([{"id": 20, "content": "abc"}, {"id": 21, "content": "<bc>", "special": true}])");
+  j["added_tokens"] = Json::parse(R"([{"id": 6, "content": "abc"}, {"id": 7, "content": "<bc>", "special": true}])");
   j["added_tokens"][0].merge_patch(Json::parse(flags));
   return load_json(j)->encode(text);
 }
 
 TEST(TokenizerJson, AddedTokensThatAreNotSpecialAreFoundInTexts) {
-  EXPECT_EQ(with_added(R"({"normalized": false})", "abcab abc"), (Ids{20, 0, 1, 3, 20}));
+  EXPECT_EQ(with_added(R"({"normalized": false})", "abcab abc"), (Ids{6, 0, 1, 3, 6}));
   EXPECT_EQ(with_added(R"({"special": true})", "abc"), (Ids{0, 1, 2}));
-  EXPECT_EQ(with_added(R"({"lstrip": true})", "a  abc abc "), (Ids{0, 20, 20, 3}));
-  EXPECT_EQ(with_added(R"({"rstrip": true})", " abc  a"), (Ids{3, 20, 0}));
-  EXPECT_EQ(with_added(R"({"rstrip": true, "lstrip": true})", "\u00A0\n abc \u3000"), (Ids{20}));
-  EXPECT_EQ(with_added(R"({"single_word": true})", "abca abc"), (Ids{0, 1, 2, 0, 3, 20}));
+  EXPECT_EQ(with_added(R"({"lstrip": true})", "a  abc abc "), (Ids{0, 6, 6, 3}));
+  EXPECT_EQ(with_added(R"({"rstrip": true})", " abc  a"), (Ids{3, 6, 0}));
+  EXPECT_EQ(with_added(R"({"rstrip": true, "lstrip": true})", "\u00A0\n abc \u3000"), (Ids{6}));
+  EXPECT_EQ(with_added(R"({"single_word": true})", "abca abc"), (Ids{0, 1, 2, 0, 3, 6}));
   EXPECT_EQ(with_added(R"({"single_word": true})", "cabc"), (Ids{2, 0, 1, 2}));
   // Not inside of a special token, unless that is looked for in the text as it comes and the other one behind the normalizer.
-  EXPECT_EQ(with_added(R"({"content": "bc>", "normalized": false})", "<bc>bc>"), (Ids{5, 1, 2, 5, 20}));
-  EXPECT_EQ(with_added(R"({"content": "bc>"})", "<bc>bc>"), (Ids{5, 20, 20}));
+  EXPECT_EQ(with_added(R"({"content": "bc>", "normalized": false})", "<bc>bc>"), (Ids{5, 1, 2, 5, 6}));
+  EXPECT_EQ(with_added(R"({"content": "bc>"})", "<bc>bc>"), (Ids{5, 6, 6}));
 }
 
 TEST(TokenizerJson, AddedTokensAreNormalizedAsTheirTextIs) {
   const char* legacy = R"({"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"},
     {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]})";
-  EXPECT_EQ(with_added(R"({"normalized": true})", "abc abc aabc", legacy), (Ids{20, 20, 4, 0, 0, 1, 2}));
+  EXPECT_EQ(with_added(R"({"normalized": true})", "abc abc aabc", legacy), (Ids{6, 6, 4, 0, 0, 1, 2}));
   // What is found before normalizing begins the text behind it anew.
-  EXPECT_EQ(with_added(R"({"normalized": false})", "aabca", legacy), (Ids{4, 0, 20, 4, 0}));
+  EXPECT_EQ(with_added(R"({"normalized": false})", "aabca", legacy), (Ids{4, 0, 6, 4, 0}));
 }
 
 TEST(TokenizerJson, AddedTokensReadAsTheyAreNormalized) {
@@ -275,12 +275,128 @@ TEST(TokenizerJson, RefusesByName) {
            {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "a"}}, {"Sequence": {"id": "A"}}], "special_tokens": {"a": {"ids": [2]}}},
            {"type": "TemplateProcessing", "single": [{"Sequence": {"id": "A"}}]}]}})",
        "a second TemplateProcessing"},
-      {R"({"added_tokens": [{"id": 2, "content": "x"}]})", "the id 2"},
-      {R"({"added_tokens": [{"id": 30, "content": "a"}]})", "30"},
-      {R"({"added_tokens": [{"id": 30, "content": "x"}, {"id": 30, "content": "y"}]})", "twice"},
       {R"({"added_tokens": [{"id": 4294967296, "content": "x"}]})", "4294967296"},
+      {R"({"added_tokens": [{"id": 11}]})", "'content' is missing"},
+      {R"({"added_tokens": [{"content": "x"}]})", "'id' is missing"},
+      {R"({"added_tokens": {}})", "added_tokens: expected an array"},
+      {R"({"added_tokens": [{"id": 11, "content": "x", "special": 1}]})", "special: expected true or false"},
+      {R"({"model": {"type": 1}})", "model.type: expected a string"},
+      {R"({"model": {"vocab": {"": 11}}})", "the token 11 is empty"},
+      {R"({"model": {"vocab": []}})", "model.vocab: expected an object"},
+      {R"({"model": {"merges": {}}})", "model.merges: expected an array"},
+      {R"({"model": {"merges": [["a"]]}})", "model.merges[0]: expected two tokens"},
+      {R"({"model": {"merges": [["a", 1]]}})", "model.merges[0]: expected two tokens"},
+      {R"({"model": {"merges": [1]}})", "model.merges[0]: expected two tokens, found 1"},
+      {R"({"model": {"merges": ["ab"]}})", "model.merges[0]: expected two tokens"},
+      {R"({"model": {"ignore_merges": "yes"}})", "model.ignore_merges: expected true or false"},
+      {R"({"normalizer": {}})", "normalizer: the key 'type' is missing"},
+      {R"({"normalizer": {"type": "Replace", "pattern": {}, "content": ""}})", "'Regex' is missing"},
+      {R"({"normalizer": {"type": "Replace", "pattern": "a", "content": ""}})", "normalizer.pattern: expected an object"},
+      {R"({"normalizer": {"type": "Sequence", "normalizers": {}}})", "normalizer.normalizers: expected an array"},
+      {R"({"pre_tokenizer": {"type": "Metaspace", "replacement": ""}})", "pre_tokenizer.replacement: expected one character"},
+      {R"({"pre_tokenizer": {"type": "Metaspace", "replacement": "ab"}})", "expected one character"},
+      {R"({"pre_tokenizer": {"type": "Metaspace", "replacement": "_", "prepend_scheme": "last"}})", "always, first or never"},
+      {R"({"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"}, "behavior": "Contiguous"}})",
+       "Isolated, or with Removed and invert"},
+      {R"({"decoder": {"type": "Replace", "pattern": {"Regex": "a"}, "content": ""}})", "regular expression"},
+      {R"({"decoder": {"type": "Strip", "content": "  ", "start": 0, "stop": 0}})", "decoder.content: expected one character"},
+      {R"({"decoder": {"type": "Strip", "content": " ", "start": -1, "stop": 0}})", "decoder.start: expected a whole number"},
+      {R"({"post_processor": {"type": "TemplateProcessing", "single": [{"Sequence": {"id": "B"}}]}})", "sequence A"},
+      {R"({"post_processor": {"type": "TemplateProcessing", "single": [{"Sequence": {"id": "A"}}, {"Sequence": {"id": "A"}}]}})",
+       "sequence A"},
+      {R"({"post_processor": {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "a"}}], "special_tokens": {}}})",
+       "'a' is missing"},
   };
   for (const auto& [patch, expected] : cases) EXPECT_TRUE(says(refused(patch), expected)) << patch;
+  const std::string longest(1025, 'x');
+  EXPECT_TRUE(says(refused(("{\"model\": {\"vocab\": {\"" + longest + "\": 11}}}").c_str()), "1025 bytes"));
+  EXPECT_TRUE(says(refused(("{\"added_tokens\": [{\"id\": 11, \"content\": \"" + longest + "\"}]}").c_str()), "1025 bytes"));
+  EXPECT_TRUE(
+      says(refused(("{\"normalizer\": {\"type\": \"Prepend\", \"prepend\": \"" + longest + "\"}}").c_str()), "more than 1024"));
+  Json none = small_json();
+  none["model"]["vocab"] = Json::object();
+  EXPECT_TRUE(says(refusal("tokenizer.json", none.dump()), "model.vocab: no tokens"));
+}
+
+// A key that this version does not know may change ids.
+TEST(TokenizerJson, UnknownKeysAreRefusedWhereTheyAre) {
+  const auto refused = [](const char* patch) {
+    Json j = small_json();
+    j.merge_patch(Json::parse(patch));
+    return refusal("tokenizer.json", j.dump());
+  };
+  const std::pair<const char*, const char*> cases[] = {
+      {R"({"novel": 1})", "\"novel\""},
+      {R"({"model": {"novel": 1}})", "model: the key \"novel\""},
+      {R"({"model": {"fuse_unks": true}})", "fuse_unk"},
+      {R"({"added_tokens": [{"id": 1, "content": "<s>", "novel": true}]})", "added_tokens[0]"},
+      {R"({"normalizer": {"type": "NFC", "novel": 1}})", "normalizer: the key"},
+      {R"({"normalizer": {"type": "Prepend", "prepend": "x", "novel": 1}})", "normalizer"},
+      {R"({"normalizer": {"type": "Sequence", "normalizers": [], "novel": 1}})", "normalizer"},
+      {R"({"normalizer": {"type": "Replace", "pattern": {"String": "a", "novel": 1}, "content": "b"}})", "normalizer.pattern"},
+      {R"({"normalizer": {"type": "Replace", "pattern": {"String": "a"}, "content": "b", "novel": 1}})", "normalizer"},
+      {R"({"pre_tokenizer": {"type": "ByteLevel", "novel": 1}})", "pre_tokenizer"},
+      {R"({"pre_tokenizer": {"type": "Digits", "novel": 1}})", "pre_tokenizer"},
+      {R"({"pre_tokenizer": {"type": "Metaspace", "replacement": "_", "novel": 1}})", "pre_tokenizer"},
+      {R"({"pre_tokenizer": {"type": "Split", "pattern": {"String": "a"}, "behavior": "Isolated", "novel": 1}})",
+       "pre_tokenizer"},
+      {R"({"pre_tokenizer": {"type": "Sequence", "pretokenizers": [], "novel": 1}})", "pre_tokenizer"},
+      {R"({"decoder": {"type": "ByteLevel", "novel": 1}})", "decoder"},
+      {R"({"decoder": {"type": "ByteFallback", "novel": 1}})", "decoder"},
+      {R"({"decoder": {"type": "Fuse", "novel": 1}})", "decoder"},
+      {R"({"decoder": {"type": "Strip", "content": " ", "start": 1, "stop": 0, "novel": 1}})", "decoder"},
+      {R"({"decoder": {"type": "Metaspace", "replacement": "_", "novel": 1}})", "decoder"},
+      {R"({"decoder": {"type": "Replace", "pattern": {"String": "a"}, "content": "b", "novel": 1}})", "decoder"},
+      {R"({"decoder": {"type": "Sequence", "decoders": [], "novel": 1}})", "decoder"},
+      {R"({"post_processor": {"type": "ByteLevel", "novel": 1}})", "post_processor"},
+      {R"({"post_processor": {"type": "Sequence", "processors": [], "novel": 1}})", "post_processor"},
+      {R"({"post_processor": {"type": "TemplateProcessing", "single": [{"Sequence": {"id": "A"}}], "novel": 1}})",
+       "post_processor"},
+  };
+  for (const auto& [patch, expected] : cases) {
+    EXPECT_TRUE(says(refused(patch), expected)) << patch;
+  }
+  EXPECT_EQ(refused(R"({"model": {"novel": null, "other": false}, "novel": ""})"), "");  // nothing is said
+}
+
+TEST(TokenizerJson, TruncationAndPaddingAreNoted) {
+  Json j = small_json();
+  j["truncation"] = Json::parse(R"({"direction": "Right", "max_length": 1, "strategy": "LongestFirst", "stride": 0})");
+  j["padding"] = Json::parse(R"({"strategy": {"Fixed": 9}, "pad_id": 0})");
+  const auto t = load_json(j);
+  EXPECT_EQ(t->encode("bbb"), (Ids{3, 3, 3}));
+  ASSERT_EQ(t->warnings().size(), 2u);
+  EXPECT_TRUE(says(t->warnings()[0], "truncation is not applied"));
+  EXPECT_TRUE(says(t->warnings()[1], "padding is not applied"));
+}
+
+TEST(TokenizerJson, OtherJsonSaysWhatItLooksLike) {
+  EXPECT_TRUE(says(refusal("tokenizer.json", R"({"tokenizer_class": "LlamaTokenizer"})"), "looks like tokenizer_config.json"));
+  EXPECT_TRUE(says(refusal("tokenizer.json", R"({"model_type": "llama"})"), "looks like a model's config.json"));
+  TemporaryDirectory d;
+  d.write("vocab.json", R"({"a": 0, "b": 1})");
+  EXPECT_TRUE(says(message_of([&] { Tokenizer::load(d / "vocab.json"); }), "looks like a vocab.json"));
+  EXPECT_TRUE(says(refusal("tokenizer.json", R"({"version": "1.0"})"), "'model' is missing"));
+  EXPECT_TRUE(says(refusal("tokenizer.json", "{}"), "'model' is missing"));
+}
+
+TEST(Tokenizer, OtherFilesSayWhatTheyLookLike) {
+  EXPECT_TRUE(says(refusal("tokenizer.json", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"), "git-lfs"));
+  EXPECT_TRUE(says(refusal("tokenizer.model", "\x1F\x8B\x08..."), "gzip"));
+  EXPECT_TRUE(says(refusal("tokenizer.json", "<!DOCTYPE html><html></html>"), "HTML"));
+  EXPECT_TRUE(says(refusal("tokenizer.model", "GGUF.."), "GGUF"));
+  EXPECT_TRUE(says(refusal("tokenizer.json", ""), "empty"));
+  const auto directory = [](const char* file) {
+    const TemporaryDirectory d;
+    d.write(file, "{}");
+    return message_of([&] { Tokenizer::load(d); });
+  };
+  EXPECT_TRUE(says(directory("vocab.json"), "a slow tokenizer (vocab.json)"));
+  EXPECT_TRUE(says(directory("merges.txt"), "merges.txt); this version reads a tokenizer.json"));
+  EXPECT_TRUE(says(directory("vocab.txt"), "WordPiece"));
+  EXPECT_TRUE(says(directory("spiece.model"), "Unigram"));
+  EXPECT_TRUE(says(directory("tekken.json"), "Mistral"));
+  EXPECT_TRUE(says(directory("other"), "expected a tokenizer.json or a tokenizer.model in it"));
 }
 
 TEST(Tiktoken, WholePiecesThenRanks) {
@@ -300,6 +416,10 @@ TEST(Tiktoken, RefusesByLine) {
   EXPECT_TRUE(says(refusal("tokenizer.model", good + "a!U= 262\n"), "line 263"));
   EXPECT_TRUE(says(refusal("tokenizer.model", good + "aGU=\n"), "line 263"));
   EXPECT_TRUE(says(refusal("tokenizer.model", good + "aGU= 262\n"), "lines 257 and 263"));
+  EXPECT_TRUE(says(refusal("tokenizer.model", good + " 262\n"), "line 263: expected 'base64 rank'"));
+  EXPECT_TRUE(
+      says(refusal("tokenizer.model", good + base64(std::string(1025, 'x')) + " 262\n"), "line 263: a token of 1025 bytes"));
+  EXPECT_EQ(load_as("tokenizer.model", good + base64("hello ") + " 262\r\n")->vocab_size(), 263 + 256);  // lines may end in CR LF
   EXPECT_TRUE(says(refusal("tokenizer.model", tiktoken_content({tokens.begin(), tokens.begin() + 255})), "0xff"));
 }
 

@@ -83,10 +83,12 @@ TEST(SentencePiece, StreamsWholeCharacters) {
 TEST(SentencePiece, SideFilesNameTokens) {
   TemporaryDirectory d;
   d.write("tokenizer.model", SmallSentencePiece().content());
-  d.write("added_tokens.json", R"({"<pad>": 272})");
-  d.write("tokenizer_config.json",
-          R"({"add_bos_token": false, "add_eos_token": true, "eos_token": {"content": "<|end|>"}, "pad_token": "<pad>",
-    "bos_token": "<gone>", "added_tokens_decoder": {"273": {"content": "<|end|>", "special": true, "rstrip": true}, "0": {"content": "<unk>"}}})");
+  d.write("added_tokens.json", R"({"<old>": 272})");  // not read beside added_tokens_decoder
+  d.write(
+      "tokenizer_config.json",
+      R"({"add_bos_token": false, "add_eos_token": true, "eos_token": {"content": "<|end|>"}, "pad_token": "<pad>", "bos_token": null,
+    "added_tokens_decoder": {"272": {"content": "<pad>", "special": true}, "273": {"content": "<|end|>", "special": true, "rstrip": true},
+                             "0": {"content": "<unk>"}}})");
   d.write("generation_config.json", R"({"eos_token_id": [2, 273, 999]})");
   const auto t = Tokenizer::load(d);
   EXPECT_EQ(t->vocab_size(), 274);
@@ -100,7 +102,7 @@ TEST(SentencePiece, SideFilesNameTokens) {
   EXPECT_EQ(t->decode(Ids{kMarkHello, 273}, false), "hello<|end|>");
   EXPECT_EQ(t->decode(Ids{kMarkHello, 273}), "hello");
   EXPECT_TRUE(t->added_tokens().back().rstrip);
-  EXPECT_EQ(t->warnings().size(), 2u);  // <gone>, 999
+  EXPECT_EQ(t->warnings().size(), 1u);  // 999
 }
 
 TEST(SentencePiece, FingerprintFollowsWhatChangesIds) {
@@ -128,6 +130,17 @@ TEST(SentencePiece, RefusesByName) {
   EXPECT_TRUE(says(refused({.more_pieces = piece_field("q", std::numeric_limits<float>::quiet_NaN(), 1)}), "finite"));
   EXPECT_TRUE(says(refused({.more_pieces = piece_field("<unk2>", 0, 2)}), "UNKNOWN"));
   EXPECT_TRUE(says(refused({.trainer = number_field(41, 1 << 30)}), "bos_id"));
+  EXPECT_TRUE(says(refused({.trainer = number_field(3, 5)}), "model type 5"));
+  EXPECT_TRUE(says(refused({.trainer = number_field(44, 1)}), "field 44 with wire type 0 instead of 2"));
+  EXPECT_TRUE(says(refused({.trainer = bytes_field(44, std::string(1025, 'x'))}), "unk_surface"));
+  EXPECT_TRUE(says(refused({.trainer = varint(0) + varint(0)}), "field number 0"));
+  EXPECT_TRUE(says(refused({.trainer = varint(50 << 3 | 3)}), "wire type 3"));
+  EXPECT_TRUE(says(refused({.trainer = varint(50 << 3) + std::string(11, '\xFF')}), "more than ten bytes"));
+  EXPECT_TRUE(says(refused({.trainer = number_field(35, 0)}), "byte_fallback is false but there are 256 byte pieces"));
+  EXPECT_TRUE(says(refused({.more_pieces = piece_field("", 0, 1)}), "an empty piece"));
+  EXPECT_TRUE(says(refused({.more_pieces = piece_field(std::string(1025, 'x'), 0, 1)}), "has 1025 bytes"));
+  EXPECT_EQ(refused({.trainer = varint(50 << 3 | 1) + std::string(8, 'x') + varint(51 << 3 | 5) + std::string(4, 'x')}), "");
+  EXPECT_TRUE(says(refusal("tokenizer.model", piece_field("<unk>", 0, 2)), "1 pieces, no trainer_spec"));
   EXPECT_TRUE(says(refusal("tokenizer.model", "\n\xFF\xFF\xFF\xFF\x0F"), "left"));
   EXPECT_TRUE(says(refusal("tokenizer.model", ""), "empty"));
   EXPECT_TRUE(says(refusal("other", ""), "tokenizer.json or a tokenizer.model"));

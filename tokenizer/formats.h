@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "tokenizer/side_files.h"
 #include "tokenizer/tokenizer.h"
 
 namespace tll {
@@ -16,14 +17,11 @@ inline constexpr size_t kMaxSteps = 64;         // each: normalizers, pre-tokeni
 // The greatest length of a text after a file's replacements.
 inline constexpr size_t longest_replaced(size_t bytes) { return 16 * bytes + (size_t{1} << 20); }
 
-// `where` is the file's name in messages.
-std::unique_ptr<Tokenizer> read_sentencepiece(std::string_view content, const std::string& where);
-std::unique_ptr<Tokenizer> read_tiktoken(std::string_view content, const std::string& where);
-std::unique_ptr<Tokenizer> read_tokenizer_json(std::string_view content, const std::string& where);
+inline constexpr const char* kAddedTokensDecoder = "added_tokens_decoder";  // in tokenizer_config.json: {id: token}
 
-// Takes the special tokens that the other files in the directory name. A tokenizer.json says itself which tokens come before and
-// after a text. add_bos_token (default true) and add_eos_token (default false) in tokenizer_config.json apply only to a
-// tokenizer.model.
-void apply_side_files(Tokenizer& tokenizer, const std::filesystem::path& directory, bool has_tokenizer_json);
+// `where` is the file's name in messages. The tokenizers have the tokens that the files beside them add.
+std::unique_ptr<Tokenizer> read_sentencepiece(std::string_view content, const std::string& where, const SideFiles& side);
+std::unique_ptr<Tokenizer> read_tiktoken(std::string_view content, const std::string& where, const SideFiles& side);
+std::unique_ptr<Tokenizer> read_tokenizer_json(std::string_view content, const std::string& where, const SideFiles& side);
 
 }  // namespace tll

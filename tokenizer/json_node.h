@@ -9,6 +9,7 @@
 
 #include "src/base/check.h"
 #include "src/base/json.h"
+#include "src/base/json_object.h"
 
 namespace tll {
 
@@ -62,6 +63,16 @@ class JsonNode {
   bool boolean_or(const std::string& key, bool value) const {
     const auto found = find(key);
     return found ? found->boolean() : value;
+  }
+
+  // Error for a key that is not in `known`, unless its value says nothing: what it means may change ids.
+  void only(const std::vector<std::string_view>& known) const {
+    object();  // Error if it is none
+    UnknownKeys unknown(known);
+    unknown.meet(*json_, *where_ + (path_.empty() ? "" : ": ") + path_);
+    if (const std::optional<std::string> key = unknown.first()) {
+      refuse(fmt::format("the key {} is not known, and may change token ids: remove it if it does not", in_quotes(*key)));
+    }
   }
 
   [[noreturn]] void expected(std::string_view what) const {

@@ -21,29 +21,34 @@ using Model = SentencePieceModel;
 
 class SentencePieceTokenizer : public Tokenizer {
  public:
-  SentencePieceTokenizer(Model model, const std::string& where) : model_(std::move(model)) {
+  SentencePieceTokenizer(Model model, const std::string& where, const SideFiles& side)
+      : model_(std::move(model)), legacy_(side.flag("legacy").value_or(true)) {
+    side.refuse("sp_model_kwargs");
+    side.refuse("do_lower_case");
+    model_.add_dummy_prefix = model_.add_dummy_prefix && side.flag("add_prefix_space").value_or(true);
     vocab_size_ = int32_t(model_.pieces.size());
     add_symbols();
     add_merges();
     find_specials(where);
-    Fingerprint hash("sentencepiece");
-    for (const Model::Piece& p : model_.pieces) hash.add(p.text).add(p.score).add(p.type);
-    hash.add(model_.byte_fallback).add(model_.add_dummy_prefix).add(model_.remove_extra_whitespaces);
-    fingerprint_ = hash.hex();
+    add_tokens(side);
+    take_fingerprint();
   }
 
   std::vector<int32_t> encode(std::string_view text) const override {
-    const std::string normalized = normalize(text);
     std::vector<int32_t> out;
-    out.reserve(normalized.size() / 4 + 8);
-    if (!cuts_at_spaces_) {
-      encode_piece(normalized, out);
+    out.reserve(text.size() / 4 + 8);
+    if (!added_.finds()) {
+      encode_part(text, true, out);
       return out;
     }
-    PieceCache cache(cache_owner_);
-    for_each_word(normalized, [&](std::string_view word) {
-      cache.append(word, out, [&](std::string_view piece, std::vector<int32_t>& ids) { encode_piece(piece, ids); });
-    });
+    const std::string valid = replace_invalid_bytes(text);
+    for (const AddedTokenMatcher::Part& part : added_.split(valid)) {
+      if (part.id >= 0) {
+        out.push_back(part.id);
+      } else {
+        encode_part(std::string_view(valid).substr(part.begin, part.end - part.begin), part.begin == 0, out);
+      }
+    }
     return out;
   }
 
@@ -63,10 +68,13 @@ class SentencePieceTokenizer : public Tokenizer {
         continue;
       }
       flush();
-      if (const std::string* added = added_content(id)) {
-        if (!skip_special) out += *added;
+      if (const auto found = added_by_id_.find(id); found != added_by_id_.end()) {
+        const AddedToken& added = added_tokens_[found->second];
+        at_start = at_start && added.special;
+        if (!skip_special || !added.special) out += added.content;
         continue;
       }
+      if (size_t(id) >= model_.pieces.size()) continue;  // an id without a token
       if (id == unk_piece_) {
         out += model_.unk_surface;
         at_start = at_start && model_.unk_surface.empty();
@@ -88,22 +96,16 @@ class SentencePieceTokenizer : public Tokenizer {
 
  private:
   std::optional<int32_t> token_id(std::string_view content) const override {
+    if (const auto added = special_id(content)) return added;
     for (int32_t id = 0; id < int32_t(model_.pieces.size()); ++id) {
       if (piece(id).text == content) return id;
     }
-    return special_id(content);
+    return std::nullopt;
   }
 
   bool is_byte_piece(int32_t id) const { return size_t(id) < model_.pieces.size() && piece(id).type == Model::kByte; }
 
   const Model::Piece& piece(int32_t id) const { return model_.pieces[size_t(id)]; }
-
-  const std::string* added_content(int32_t id) const {
-    if (size_t(id) < model_.pieces.size() && piece(id).type != Model::kControl) return nullptr;
-    const auto found = std::find_if(added_tokens_.begin(), added_tokens_.end(), [&](const AddedToken& t) { return t.id == id; });
-    static const std::string kNothing;  // an id without a token
-    return found == added_tokens_.end() ? &kNothing : &found->content;
-  }
 
   // Symbols are ids, followed by numbers for characters that occur inside pieces but are not pieces themselves.
   void add_symbols() {
@@ -165,9 +167,6 @@ class SentencePieceTokenizer : public Tokenizer {
   }
 
   void find_specials(const std::string& where) {
-    for (int32_t id = 0; id < vocab_size_; ++id) {
-      if (piece(id).type == Model::kControl) added_tokens_.push_back({.id = id, .content = piece(id).text, .special = true});
-    }
     const auto control = [&](int32_t id, const char* name) -> std::optional<int32_t> {
       if (id < 0) return std::nullopt;
       if (id >= vocab_size_) bad_file("{}: {} is {}, but there are {} pieces", where, name, id, vocab_size_);
@@ -181,12 +180,60 @@ class SentencePieceTokenizer : public Tokenizer {
     if (bos_) prefix_ = {*bos_};
   }
 
-  std::string normalize(std::string_view text) const {
-    if (model_.remove_extra_whitespaces) text.remove_prefix(std::min(text.find_first_not_of(' '), text.size()));
+  // The control pieces, and the tokens that the side files add. These are found in texts as they are, before SentencePiece.
+  void add_tokens(const SideFiles& side) {
+    std::unordered_map<std::string_view, int32_t> ids;
+    for (int32_t id = 0; id < vocab_size_; ++id) ids.emplace(piece(id).text, id);
+    const auto id_of = [&](std::string_view content) {
+      const auto found = ids.find(content);
+      return found == ids.end() ? std::nullopt : std::optional(found->second);
+    };
+    AddedVocabulary added(id_of, vocab_size_);
+    for (int32_t id = 0; id < vocab_size_; ++id) {
+      if (piece(id).type == Model::kControl) added.add({{.id = id, .content = piece(id).text, .special = true}, ""});
+    }
+    for (const Addition& addition : side.additions()) added.add(addition);
+    added_tokens_ = added.take();
+    warnings_ = added.notes();
+    side.note_other_class(warnings_);
+    // unk is special, and is read as unk_surface.
+    std::erase_if(added_tokens_, [&](const AddedToken& t) { return t.id == unk_piece_; });
+    for (size_t i = 0; i < added_tokens_.size(); ++i) {
+      const AddedToken& token = added_tokens_[i];
+      added_.add(token.content, token);
+      added_by_id_.emplace(token.id, i);
+      vocab_size_ = std::max(vocab_size_, token.id + 1);
+    }
+  }
+
+  void take_fingerprint() {
+    Fingerprint hash("sentencepiece");
+    for (const Model::Piece& p : model_.pieces) hash.add(p.text).add(p.score).add(p.type);
+    hash.add(model_.byte_fallback).add(model_.add_dummy_prefix).add(model_.remove_extra_whitespaces);
+    if (added_.finds()) hash.add(legacy_);
+    for (const AddedToken& t : added_tokens_) {
+      if (!t.special) hash.add(t.id).add(t.single_word).add(t.lstrip).add(t.rstrip);
+    }
+    fingerprint_ = hash.hex();
+  }
+
+  // `first`: the beginning of the text. A part behind an added token is a text of its own if legacy_, with its dummy prefix;
+  // otherwise its space in front is one space, and there is no prefix.
+  void encode_part(std::string_view text, bool first, std::vector<int32_t>& out) const {
+    const std::string normalized = normalize(text, first || legacy_);
+    if (!cuts_at_spaces_) return encode_piece(normalized, out);
+    PieceCache cache(cache_owner_);
+    for_each_word(normalized, [&](std::string_view word) {
+      cache.append(word, out, [&](std::string_view piece, std::vector<int32_t>& ids) { encode_piece(piece, ids); });
+    });
+  }
+
+  std::string normalize(std::string_view text, bool begins) const {
+    if (model_.remove_extra_whitespaces && begins) text.remove_prefix(std::min(text.find_first_not_of(' '), text.size()));
     if (text.empty()) return {};
     std::string out;
     out.reserve(text.size() + text.size() / 2 + kSpaceMark.size());
-    if (model_.add_dummy_prefix) out += kSpaceMark;
+    if (model_.add_dummy_prefix && begins) out += kSpaceMark;
     bool after_space = false;
     const bool valid = find_invalid_utf8(text) == std::string_view::npos;
     const std::string repaired = valid ? std::string() : replace_invalid_bytes(text);
@@ -257,6 +304,9 @@ class SentencePieceTokenizer : public Tokenizer {
   }
 
   Model model_;
+  bool legacy_;  // as in transformers' LlamaTokenizer
+  AddedTokenMatcher added_;
+  std::unordered_map<int32_t, size_t> added_by_id_;          // position in added_tokens_
   std::unordered_map<std::string_view, int32_t> mergeable_;  // NORMAL and UNUSED pieces
   std::unordered_map<int32_t, std::string_view> inner_characters_;
   LongestPrefix user_defined_;
@@ -272,8 +322,8 @@ class SentencePieceTokenizer : public Tokenizer {
 
 }  // namespace
 
-std::unique_ptr<Tokenizer> read_sentencepiece(std::string_view content, const std::string& where) {
-  return std::make_unique<SentencePieceTokenizer>(parse_sentencepiece(content, where), where);
+std::unique_ptr<Tokenizer> read_sentencepiece(std::string_view content, const std::string& where, const SideFiles& side) {
+  return std::make_unique<SentencePieceTokenizer>(parse_sentencepiece(content, where), where, side);
 }
 
 }  // namespace tll

@@ -6,6 +6,7 @@
 
 #include "src/base/check.h"
 #include "src/base/json.h"
+#include "tokenizer/added_vocabulary.h"
 #include "tokenizer/byte_alphabet.h"
 #include "tokenizer/formats.h"
 #include "tokenizer/pipeline.h"
@@ -57,6 +58,33 @@ std::optional<std::string> decode_base64(std::string_view text) {
   return out;
 }
 
+// The special tokens behind the ranks, with the names that tokenizer_config.json declares where it does, and those that it adds.
+void add_special_tokens(int32_t first, const SideFiles& side, PipelineParts& parts) {
+  std::vector<std::string> names;
+  for (int32_t i = 0; i < kSpecialTokens; ++i) names.push_back(special_name(i));
+  for (const Addition& addition : side.additions()) {
+    const int32_t index = addition.token.id - first;
+    if (index < 0 || index >= kSpecialTokens) continue;
+    const auto other = std::find(names.begin(), names.end(), addition.token.content);
+    if (other != names.end()) *other = fmt::format("<|reserved_token_{}|>", first + (other - names.begin()));
+    names[size_t(index)] = addition.token.content;
+  }
+  // Of the tokens that are added, those that the ranks have.
+  std::unordered_map<std::string_view, std::optional<int32_t>> ids;
+  for (const std::string& name : names) ids.emplace(name, std::nullopt);
+  for (const Addition& addition : side.additions()) ids.emplace(addition.token.content, std::nullopt);
+  for (int32_t id = 0; id < first; ++id) {
+    if (const auto found = ids.find(parts.tokens[size_t(id)]); found != ids.end()) found->second = id;
+  }
+  const auto id_of = [&](std::string_view content) { return ids.at(content); };
+  AddedVocabulary added(id_of, first);
+  for (int32_t i = 0; i < kSpecialTokens; ++i)
+    added.add({{.id = first + i, .content = names[size_t(i)], .special = true}, "tokenizer.model"});
+  for (const Addition& addition : side.additions()) added.add(addition);
+  parts.added_tokens = added.take();
+  parts.warnings = added.notes();
+}
+
 std::vector<std::string> read_lines(std::string_view content, const std::string& where) {
   std::vector<std::string> tokens;
   size_t number = 0;
@@ -84,7 +112,7 @@ std::vector<std::string> read_lines(std::string_view content, const std::string&
 
 }  // namespace
 
-std::unique_ptr<Tokenizer> read_tiktoken(std::string_view content, const std::string& where) {
+std::unique_ptr<Tokenizer> read_tiktoken(std::string_view content, const std::string& where, const SideFiles& side) {
   const std::vector<std::string> tokens = read_lines(content, where);
   std::unordered_map<std::string_view, int32_t> ids;
   for (size_t id = 0; id < tokens.size(); ++id) {
@@ -111,9 +139,7 @@ std::unique_ptr<Tokenizer> read_tiktoken(std::string_view content, const std::st
     }
   }
   const auto first_special = int32_t(tokens.size());
-  for (int32_t i = 0; i < kSpecialTokens; ++i) {
-    parts.added_tokens.push_back({.id = first_special + i, .content = special_name(i), .special = true});
-  }
+  add_special_tokens(first_special, side, parts);
   parts.bos = first_special;
   parts.eos = first_special + 1;
   parts.end_ids = {first_special + 1, first_special + 8, first_special + 9};

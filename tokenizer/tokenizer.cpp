@@ -4,30 +4,61 @@
 
 #include "src/base/check.h"
 #include "src/base/file.h"
+#include "src/base/file_kind.h"
+#include "src/base/json.h"
 #include "tokenizer/formats.h"
 
 namespace tll {
 
 namespace fs = std::filesystem;
 
+namespace {
+
+constexpr const char* kKinds = "a tokenizer.json (BPE), a SentencePiece tokenizer.model (BPE) or Llama 3's tokenizer.model";
+
+// Tokenizers of other kinds are known by their files.
+[[noreturn]] void refuse_directory(const fs::path& directory) {
+  constexpr std::pair<const char*, const char*> kOthers[] = {
+      {"merges.txt", "a slow tokenizer (vocab.json and merges.txt)"},
+      {"vocab.json", "a slow tokenizer (vocab.json)"},
+      {"vocab.txt", "a WordPiece tokenizer (vocab.txt)"},
+      {"spiece.model", "a Unigram tokenizer (spiece.model)"},
+      {"sentencepiece.bpe.model", "a SentencePiece model under another name (sentencepiece.bpe.model)"},
+      {"tokenizer.model.v3", "a Mistral tokenizer (tokenizer.model.v3)"},
+      {"tekken.json", "a Mistral tokenizer (tekken.json)"},
+      {"tiktoken.model", "a tiktoken vocabulary under another name (tiktoken.model)"}};
+  for (const auto& [name, kind] : kOthers) {
+    if (!fs::exists(directory / name)) continue;
+    bad_file(
+        "{}: this looks like {}; this version reads {}; convert it with transformers: "
+        "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR) writes a tokenizer.json",
+        directory.string(), kind, kKinds);
+  }
+  bad_file("{}: expected a tokenizer.json or a tokenizer.model in it", directory.string());
+}
+
+}  // namespace
+
 std::unique_ptr<Tokenizer> Tokenizer::load(const fs::path& directory_or_file) {
   fs::path file = directory_or_file;
   if (fs::is_directory(file)) {
     file /= "tokenizer.json";
     if (!fs::exists(file)) file.replace_filename("tokenizer.model");
-    if (!fs::exists(file)) bad_file("{}: expected a tokenizer.json or a tokenizer.model in it", directory_or_file.string());
+    if (!fs::exists(file)) refuse_directory(directory_or_file);
   }
   const std::string content = read_file(file);
   const std::string where = file.string();
+  const FileKind kind = file_kind(content);
+  if (kind != FileKind::unknown && kind != FileKind::sentencepiece) bad_file("{}: {}", where, wrong_kind(kind, kKinds));
   const size_t first = std::min(content.find_first_not_of(" \t\r\n"), content.size());
   const bool is_json = content.substr(first, 1) == "{";
   // A SentencePiece model begins with the tag of its first piece (field 1, a message), which is the byte of a line feed.
   const bool is_sentencepiece = content.starts_with('\n') && !is_json;
-  if (content.empty()) bad_file("{}: expected a tokenizer, found an empty file; copy it again", where);
-  std::unique_ptr<Tokenizer> tokenizer = is_json            ? read_tokenizer_json(content, where)
-                                         : is_sentencepiece ? read_sentencepiece(content, where)
-                                                            : read_tiktoken(content, where);
-  apply_side_files(*tokenizer, file.parent_path(), is_json);
+  const SideFiles side(file.parent_path());
+  std::unique_ptr<Tokenizer> tokenizer = is_json            ? read_tokenizer_json(content, where, side)
+                                         : is_sentencepiece ? read_sentencepiece(content, where, side)
+                                                            : read_tiktoken(content, where, side);
+  side.apply(*tokenizer, is_json);
   return tokenizer;
 }
 
@@ -49,6 +80,24 @@ void Tokenizer::check_ids(std::span<const int32_t> ids) const {
   for (const int32_t id : ids) {
     if (id < 0 || id >= vocab_size_) bad_file("token id {} is not in the tokenizer's vocabulary of {}", id, vocab_size_);
   }
+}
+
+void Tokenizer::limit_to_model(int32_t vocab_size) {
+  model_vocab_size_ = vocab_size;
+  if (vocab_size_ <= vocab_size) return;
+  warnings_.push_back(fmt::format(
+      "the tokenizer has ids up to {} ({}), and the model's vocab_size is {}: a text that needs an id from {} on is refused",
+      vocab_size_ - 1, in_quotes(decode(std::vector<int32_t>{vocab_size_ - 1}, false)), vocab_size, vocab_size));
+}
+
+void Tokenizer::check_model_has(std::span<const int32_t> ids) const {
+  const auto beyond = std::find_if(ids.begin(), ids.end(), [&](int32_t id) { return id >= model_vocab_size_; });
+  if (beyond == ids.end()) return;
+  const std::string token = in_quotes(decode({beyond, 1}, false));
+  bad_file(
+      "the text needs the token {} with the id {}, and the model has ids below {} (vocab_size in config.json): take the "
+      "model that this tokenizer belongs to{}",
+      token, *beyond, model_vocab_size_, *beyond == eos_ ? ", or name as eos_token a token that the model has" : "");
 }
 
 std::string StreamDecoder::push(int32_t id) {

@@ -2,12 +2,13 @@
 // (BPE), SentencePiece tokenizer.model (BPE), and Llama 3's tokenizer.model (tiktoken's base64 lines).
 //
 // A user's text is only text: "<|eot_id|>" in it is encoded as its characters. Templates put special tokens between texts by
-// their ids (special_id). Added tokens of a tokenizer.json that are not special (some models' "<tool_call>") are found in texts,
-// as by Hugging Face with encode_special_tokens.
+// their ids (special_id). Added tokens that are not special (some models' "<tool_call>") are found in texts, as by Hugging Face
+// with encode_special_tokens.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -28,9 +29,9 @@ struct AddedToken {
 // Thread-safe: all functions may run at once on one object.
 class Tokenizer {
  public:
-  // A directory (tokenizer.json is preferred to tokenizer.model) or one of these files. tokenizer_config.json,
-  // special_tokens_map.json, added_tokens.json and generation_config.json beside it are read if they are there.
-  // Error (kExitBadFile) for a file that is missing, malformed, or uses something that is not implemented, which is named.
+  // A directory (tokenizer.json is preferred to tokenizer.model) or one of these files. The files beside it that name tokens
+  // are read if they are there (tokenizer/side_files.h). Error (kExitBadFile) for a file that is missing, malformed, or uses
+  // something that is not implemented, which is named.
   static std::unique_ptr<Tokenizer> load(const std::filesystem::path& directory_or_file);
   virtual ~Tokenizer() = default;
 
@@ -47,6 +48,11 @@ class Tokenizer {
   virtual bool ends_in_bytes(std::span<const int32_t> ids, bool skip_special) const = 0;
 
   void check_ids(std::span<const int32_t> ids) const;  // throws that Error
+
+  // Says how many ids the model has. Tokens beyond it are noted; they do no harm as long as no text needs them.
+  void limit_to_model(int32_t vocab_size);
+  // Error (kExitBadFile) that names the first token which the model does not have.
+  void check_model_has(std::span<const int32_t> ids) const;
 
   int32_t vocab_size() const { return vocab_size_; }  // all ids are below it; there may be gaps
   std::optional<int32_t> bos() const { return bos_; }
@@ -66,7 +72,7 @@ class Tokenizer {
   const std::vector<std::string>& warnings() const { return warnings_; }
 
  protected:
-  int32_t vocab_size_ = 0;
+  int32_t vocab_size_ = 0, model_vocab_size_ = std::numeric_limits<int32_t>::max();
   std::optional<int32_t> bos_, eos_, pad_, unk_;
   std::vector<int32_t> end_ids_;
   std::vector<int32_t> prefix_, suffix_;  // added around a text

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <unordered_map>
 
+#include "tokenizer/added_vocabulary.h"
 #include "tokenizer/fingerprint.h"
 #include "tokenizer/formats.h"
 #include "tokenizer/utf8.h"
@@ -69,6 +70,8 @@ void read_model(const JsonNode& model, PipelineParts& parts) {
   if (const auto type = model.find("type"); type && type->string() != "BPE") {
     type->refuse(fmt::format("the model {} is not supported (supported: BPE)", in_quotes(type->string())));
   }
+  model.only({"type", "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", "byte_fallback",
+              "ignore_merges", "vocab", "merges"});
   for (const char* key : {"dropout", "continuing_subword_prefix", "end_of_word_suffix"}) {
     const auto value = model.find(key);
     const bool nothing =
@@ -90,27 +93,28 @@ void read_model(const JsonNode& model, PipelineParts& parts) {
   parts.fuse_unk = model.boolean_or("fuse_unk", false);
 }
 
-void read_added_tokens(const JsonNode& list, PipelineParts& parts) {
-  std::unordered_map<int32_t, size_t> by_id;
-  std::unordered_map<std::string_view, int32_t> by_content;
-  for (size_t id = 0; id < parts.tokens.size(); ++id) by_content.emplace(parts.tokens[id], int32_t(id));
-  for (const JsonNode& item : list.items()) {
-    AddedToken token = read_added_token(item, item.at("id").id(kMaxVocabulary));
-    if (token.content.empty()) item.refuse("an empty token");
-    if (token.content.size() > kMaxPieceBytes)
-      item.refuse(fmt::format("a token of {} bytes; at most {} are supported", token.content.size(), kMaxPieceBytes));
-    const bool in_vocabulary = size_t(token.id) < parts.tokens.size() && !parts.tokens[size_t(token.id)].empty();
-    if (in_vocabulary && parts.tokens[size_t(token.id)] != token.content) {
-      item.refuse(fmt::format("the id {} is {} in the vocabulary", token.id, in_quotes(parts.tokens[size_t(token.id)])));
-    }
-    if (!by_id.emplace(token.id, by_id.size()).second) item.refuse(fmt::format("the id {} is added twice", token.id));
-    parts.added_tokens.push_back(std::move(token));
+// The file's own added tokens, then those of the files beside it.
+void read_added_tokens(const JsonNode& root, const std::string& where, const SideFiles& side, PipelineParts& parts) {
+  const std::vector<std::string>& tokens = parts.tokens;
+  std::unordered_map<std::string_view, int32_t> ids;
+  for (size_t id = 0; id < tokens.size(); ++id) {
+    if (!tokens[id].empty()) ids.emplace(tokens[id], int32_t(id));
   }
-  for (const AddedToken& token : parts.added_tokens) {
-    const auto [first, is_new] = by_content.emplace(token.content, token.id);
-    if (first->second != token.id)
-      list.refuse(fmt::format("{} has the ids {} and {}", in_quotes(token.content), first->second, token.id));
+  const auto id_of = [&](std::string_view content) {
+    const auto found = ids.find(content);
+    return found == ids.end() ? std::nullopt : std::optional(found->second);
+  };
+  const auto is_taken = [&](int32_t id) { return size_t(id) < tokens.size() && !tokens[size_t(id)].empty(); };
+  const auto size = int32_t(tokens.size());
+  AddedVocabulary added = ids.size() == tokens.size() ? AddedVocabulary(id_of, size) : AddedVocabulary(id_of, size, is_taken);
+  const auto list = root.find("added_tokens");
+  for (const JsonNode& item : list ? list->items() : std::vector<JsonNode>()) {
+    const AddedToken token = read_added_token(item, item.at("id").id(kMaxVocabulary));
+    added.add({token, fmt::format("{}: {}", where, item.path())});
   }
+  for (const Addition& addition : side.additions()) added.add(addition);
+  parts.added_tokens = added.take();
+  for (std::string& note : added.notes()) parts.warnings.push_back(std::move(note));
 }
 
 // SmolLM2's file splits digits before its byte-level step. Files converted from a GGUF have lost that step and give other ids.
@@ -129,9 +133,34 @@ void warn_of_lost_digits(const std::string& where, PipelineParts& parts) {
       where));
 }
 
+// Files beside a tokenizer.json that are easily taken for it.
+[[noreturn]] void refuse_other_json(const JsonNode& root) {
+  const auto& entries = root.object();
+  const auto is_id = [](const auto& entry) { return entry.second.is_number(); };
+  const char* kind = entries.contains("tokenizer_class") || entries.contains(kAddedTokensDecoder) ? "tokenizer_config.json"
+                     : entries.contains("model_type")                                             ? "a model's config.json"
+                     : !entries.empty() && std::all_of(entries.begin(), entries.end(), is_id)
+                         ? "a vocab.json or added_tokens.json"
+                         : nullptr;
+  if (!kind) root.refuse("the key 'model' is missing");
+  root.refuse(fmt::format("this looks like {}; expected a tokenizer.json; give that file, or its directory", kind));
+}
+
+// Whether a text may get a space in front.
+bool adds_prefix_space(const PipelineParts& parts) {
+  const auto prepends = [](const NormalizerStep& s) { return s.kind == NormalizerStep::kPrepend; };
+  const auto marks = [](const PreTokenizerStep& s) {
+    return s.kind == PreTokenizerStep::kPrefixSpace ||
+           (s.kind == PreTokenizerStep::kMetaspace && s.prepend != PreTokenizerStep::kNever);
+  };
+  return std::any_of(parts.normalizers.begin(), parts.normalizers.end(), prepends) ||
+         std::any_of(parts.pre_tokenizers.begin(), parts.pre_tokenizers.end(), marks);
+}
+
 }  // namespace
 
 AddedToken read_added_token(const JsonNode& node, int32_t id) {
+  node.only({"id", "content", "special", "normalized", "single_word", "lstrip", "rstrip", "__type"});
   AddedToken token{.id = id, .content = node.at("content").string(), .special = node.boolean_or("special", false)};
   token.normalized = node.boolean_or("normalized", !token.special);
   token.single_word = node.boolean_or("single_word", false);
@@ -140,17 +169,24 @@ AddedToken read_added_token(const JsonNode& node, int32_t id) {
   return token;
 }
 
-std::unique_ptr<Tokenizer> read_tokenizer_json(std::string_view content, const std::string& where) {
+std::unique_ptr<Tokenizer> read_tokenizer_json(std::string_view content, const std::string& where, const SideFiles& side) {
   const Json json = parse_json(content, where);
   const JsonNode root(json, where);
+  if (!root.find("model")) refuse_other_json(root);
+  root.only(
+      {"version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder", "model"});
   PipelineParts parts;
   read_model(root.at("model"), parts);
-  if (const auto added = root.find("added_tokens")) read_added_tokens(*added, parts);
+  read_added_tokens(root, where, side, parts);
   if (const auto node = root.find("normalizer")) read_normalizer(*node, parts);
   if (const auto node = root.find("pre_tokenizer")) read_pre_tokenizer(*node, parts);
   if (const auto node = root.find("decoder")) read_decoder(*node, parts.decoders.emplace());
   if (const auto node = root.find("post_processor")) read_post_processor(*node, parts);
+  for (const auto& [key, instead] : {std::pair("truncation", "--seq-len bounds a sample"), {"padding", "none is needed"}}) {
+    if (root.find(key)) parts.warnings.push_back(fmt::format("{}: {} is not applied: {}", where, key, instead));
+  }
   warn_of_lost_digits(where, parts);
+  side.note_overruled("add_prefix_space", adds_prefix_space(parts), "pre_tokenizer or normalizer", parts.warnings);
   return make_pipeline(std::move(parts));
 }
 

@@ -4,6 +4,7 @@
 
 #include "tokenizer/json_node.h"
 #include "tokenizer/pipeline.h"
+#include "tokenizer/side_files.h"
 
 namespace tll {
 

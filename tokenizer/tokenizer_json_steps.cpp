@@ -9,6 +9,7 @@ namespace {
 
 // The text of a pattern {"String": ...}; nothing for {"Regex": ...}.
 std::optional<std::string> string_pattern(const JsonNode& pattern) {
+  pattern.only({"String", "Regex"});
   if (const auto text = pattern.find("String")) {
     if (text->string().empty()) text->expected("a string that is not empty");
     return text->string();
@@ -37,6 +38,8 @@ std::string short_text(const JsonNode& node) {
   return node.string();
 }
 
+const std::vector<std::string_view> kReplaceKeys = {"type", "pattern", "content"};
+
 void read_split(const JsonNode& node, PipelineParts& parts) {
   static const std::unordered_map<std::string, PreTokenizerStep::Behavior> kBehaviors = {
       {"Removed", PreTokenizerStep::kRemoved},
@@ -45,6 +48,7 @@ void read_split(const JsonNode& node, PipelineParts& parts) {
       {"MergedWithNext", PreTokenizerStep::kMergedWithNext},
       {"Contiguous", PreTokenizerStep::kContiguous},
   };
+  node.only({"type", "pattern", "behavior", "invert"});
   const JsonNode pattern = node.at("pattern");
   const auto behavior = kBehaviors.find(node.at("behavior").string());
   if (behavior == kBehaviors.end())
@@ -66,7 +70,10 @@ void read_split(const JsonNode& node, PipelineParts& parts) {
   parts.pre_tokenizers.push_back({.kind = PreTokenizerStep::kPattern, .pattern = *known});
 }
 
+const std::vector<std::string_view> kByteLevelKeys = {"type", "add_prefix_space", "trim_offsets", "use_regex"};
+
 void read_byte_level(const JsonNode& node, PipelineParts& parts) {
+  node.only(kByteLevelKeys);
   if (node.boolean_or("add_prefix_space", true)) parts.pre_tokenizers.push_back({.kind = PreTokenizerStep::kPrefixSpace});
   if (node.boolean_or("use_regex", true)) {
     parts.pre_tokenizers.push_back({.kind = PreTokenizerStep::kPattern, .pattern = SplitPattern::kGpt2});
@@ -84,7 +91,11 @@ PreTokenizerStep::Prepend prepend_scheme(const JsonNode& node) {
   scheme->expected("always, first or never");
 }
 
+const std::vector<std::string_view> kMetaspaceKeys = {"type",  "replacement", "prepend_scheme", "add_prefix_space",
+                                                      "split", "str_rep"};
+
 void read_metaspace(const JsonNode& node, PipelineParts& parts) {
+  node.only(kMetaspaceKeys);
   for (const PreTokenizerStep& step : parts.pre_tokenizers) {
     if (step.kind == PreTokenizerStep::kMetaspace) node.refuse("a second Metaspace is not supported");
   }
@@ -96,6 +107,7 @@ void read_metaspace(const JsonNode& node, PipelineParts& parts) {
 }
 
 void read_template(const JsonNode& node, PipelineParts& parts) {
+  node.only({"type", "single", "pair", "special_tokens"});
   std::vector<int32_t> before, after;
   bool seen_text = false;
   for (const JsonNode& item : node.at("single").items()) {
@@ -122,14 +134,18 @@ void read_normalizer(const JsonNode& node, PipelineParts& parts) {
   check_steps(parts.normalizers.size(), node);
   const std::string& type = node.at("type").string();
   if (type == "Sequence") {
+    node.only({"type", "normalizers"});
     for (const JsonNode& step : node.at("normalizers").items()) read_normalizer(step, parts);
   } else if (type == "Prepend") {
+    node.only({"type", "prepend"});
     parts.normalizers.push_back({NormalizerStep::kPrepend, "", short_text(node.at("prepend"))});
   } else if (type == "Replace") {
+    node.only(kReplaceKeys);
     const auto from = string_pattern(node.at("pattern"));
     if (!from) node.refuse("Replace with a regular expression is not supported");
     parts.normalizers.push_back({NormalizerStep::kReplace, *from, short_text(node.at("content"))});
   } else if (type == "NFC") {
+    node.only({"type"});
     parts.normalizers.push_back({NormalizerStep::kNfc, "", ""});
   } else {
     not_supported(node, "the normalizer", "Sequence, Prepend, Replace, NFC");
@@ -140,6 +156,7 @@ void read_pre_tokenizer(const JsonNode& node, PipelineParts& parts) {
   check_steps(parts.pre_tokenizers.size(), node);
   const std::string& type = node.at("type").string();
   if (type == "Sequence") {
+    node.only({"type", "pretokenizers"});
     for (const JsonNode& step : node.at("pretokenizers").items()) read_pre_tokenizer(step, parts);
     return;
   }
@@ -149,6 +166,7 @@ void read_pre_tokenizer(const JsonNode& node, PipelineParts& parts) {
   } else if (type == "ByteLevel") {
     read_byte_level(node, parts);
   } else if (type == "Digits") {
+    node.only({"type", "individual_digits"});
     parts.pre_tokenizers.push_back(
         {.kind = PreTokenizerStep::kDigits, .individual = node.boolean_or("individual_digits", false)});
   } else if (type == "Metaspace") {
@@ -162,22 +180,29 @@ void read_decoder(const JsonNode& node, std::vector<DecoderStep>& steps) {
   check_steps(steps.size(), node);
   const std::string& type = node.at("type").string();
   if (type == "Sequence") {
+    node.only({"type", "decoders"});
     for (const JsonNode& step : node.at("decoders").items()) read_decoder(step, steps);
   } else if (type == "ByteLevel") {
+    node.only(kByteLevelKeys);
     steps.push_back({.kind = DecoderStep::kByteLevel});
   } else if (type == "Replace") {
+    node.only(kReplaceKeys);
     const auto from = string_pattern(node.at("pattern"));
     if (!from) node.refuse("Replace with a regular expression is not supported");
     steps.push_back({.kind = DecoderStep::kReplace, .from = *from, .to = short_text(node.at("content"))});
   } else if (type == "ByteFallback") {
+    node.only({"type"});
     steps.push_back({.kind = DecoderStep::kByteFallback});
   } else if (type == "Fuse") {
+    node.only({"type"});
     steps.push_back({.kind = DecoderStep::kFuse});
   } else if (type == "Strip") {
+    node.only({"type", "content", "start", "stop"});
     if (node.at("stop").id(kMaxPieceBytes) != 0) node.at("stop").refuse("Strip at the end (stop > 0) is not supported");
     const int32_t start = node.at("start").id(kMaxPieceBytes);
     steps.push_back({.kind = DecoderStep::kStrip, .from = one_character(node.at("content")), .count = size_t(start)});
   } else if (type == "Metaspace") {
+    node.only(kMetaspaceKeys);
     const bool drops = prepend_scheme(node) != PreTokenizerStep::kNever;
     steps.push_back({.kind = DecoderStep::kMetaspace, .from = one_character(node.at("replacement")), .drop_first = drops});
   } else {
@@ -188,10 +213,13 @@ void read_decoder(const JsonNode& node, std::vector<DecoderStep>& steps) {
 void read_post_processor(const JsonNode& node, PipelineParts& parts) {
   const std::string& type = node.at("type").string();
   if (type == "Sequence") {
+    node.only({"type", "processors"});
     for (const JsonNode& step : node.at("processors").items()) read_post_processor(step, parts);
   } else if (type == "TemplateProcessing") {
     read_template(node, parts);
-  } else if (type != "ByteLevel") {  // it only changes offsets
+  } else if (type == "ByteLevel") {  // it only changes offsets
+    node.only(kByteLevelKeys);
+  } else {
     not_supported(node, "the post-processor", "Sequence, TemplateProcessing, ByteLevel");
   }
 }

@@ -12,7 +12,6 @@ import base64
 import functools
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,6 +21,7 @@ import sentencepiece
 import tiktoken
 import tokenizers
 import trained
+from program import Program
 from random_strings import Strings
 
 parser = argparse.ArgumentParser()
@@ -33,29 +33,14 @@ parser.add_argument("--ids", type=int, default=30000)
 parser.add_argument("--seed", type=int, default=1)
 parser.add_argument("--only", default="")
 options = parser.parse_args()
-failed = 0
+program = Program(options.program)
+ours, report = program.answers, program.report
 
 
 @functools.lru_cache
 def strings_and_texts():
     strings = Strings(options.seed, lines)
     return strings, strings.texts(options.strings)
-
-
-def ours(path, command, values):
-    """The program's answers."""
-    text = "".join(json.dumps(v) + "\n" for v in values)
-    run = subprocess.run([options.program, path, command], input=text.encode(), stdout=subprocess.PIPE, check=True)
-    return [json.loads(line) for line in run.stdout.split(b"\n") if line]
-
-
-def report(name, what, inputs, expected, found):
-    global failed
-    wrong = [i for i in range(len(inputs)) if expected[i] != found[i]] if len(found) == len(inputs) else ["number of answers"]
-    print(f"{name:28} {what:14} {len(inputs):7} compared {len(wrong):6} differ", flush=True)
-    failed += len(wrong)
-    for i in wrong[:3]:
-        print(f"    {inputs[i]!r}\n    expected {expected[i]!r}\n    found    {found[i]!r}")
 
 
 def compare(name, path, encode, decode, often, decode_all=None, broken=None, around=None):
@@ -129,5 +114,5 @@ with tempfile.TemporaryDirectory() as directory:
     jsons += trained.jsons(lines, directory)
     for name, path in jsons:
         compare_json(name, path)
-print(f"{failed} differences in all, {time.time() - start:.0f} s")
-sys.exit(failed > 0)
+print(f"{program.differences} differences in all, {time.time() - start:.0f} s")
+sys.exit(program.differences > 0)

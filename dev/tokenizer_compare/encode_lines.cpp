@@ -4,6 +4,7 @@
 //   encode_lines TOKENIZER encode-special   the same with what comes before and after a text
 //   encode_lines TOKENIZER encode-hex    "68656c" (bytes in hexadecimal) -> [ids]
 //   encode_lines TOKENIZER decode        [ids] -> "text"; decode-all keeps special tokens, decode-stream goes id by id
+//   encode_lines TOKENIZER names         anything -> {"bos": id, "eos": id, "pad": id}; null: there is none
 //   encode_lines TOKENIZER speed FILE    MB/s of encoding the file line by line, and as one text without its spaces
 #include <ctime>
 #include <iostream>
@@ -30,12 +31,18 @@ std::string stream(const tll::Tokenizer& tokenizer, const std::vector<int32_t>& 
   return out + decoder.finish();
 }
 
+Json names(const tll::Tokenizer& tokenizer) {
+  const auto id = [](const std::optional<int32_t>& found) { return found ? Json(*found) : Json(); };
+  return {{"bos", id(tokenizer.bos())}, {"eos", id(tokenizer.eos())}, {"pad", id(tokenizer.pad())}};
+}
+
 Json answer(const tll::Tokenizer& tokenizer, const std::string& command, const std::string& line) {
   const Json input = tll::parse_json(line, "standard input");
   try {
     if (command == "encode") return tokenizer.encode(input.get<std::string>());
     if (command == "encode-special") return tokenizer.encode_with_special(input.get<std::string>());
     if (command == "encode-hex") return tokenizer.encode(from_hex(input.get<std::string>()));
+    if (command == "names") return names(tokenizer);
     const auto ids = input.get<std::vector<int32_t>>();
     return command == "decode-stream" ? stream(tokenizer, ids) : tokenizer.decode(ids, command == "decode");
   } catch (const tll::Error& e) {
@@ -87,8 +94,9 @@ void speed(const tll::Tokenizer& tokenizer, const std::string& file) {
 
 int main(int argc, char** argv) {
   if (argc < 3) {
-    fmt::print(stderr,
-               "usage: encode_lines TOKENIZER encode|encode-special|encode-hex|decode|decode-all|decode-stream|speed [FILE]\n");
+    fmt::print(
+        stderr,
+        "usage: encode_lines TOKENIZER encode|encode-special|encode-hex|decode|decode-all|decode-stream|names|speed [FILE]\n");
     return 2;
   }
   try {

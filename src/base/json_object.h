@@ -36,6 +36,7 @@ class UnknownKeys {
   void meet(const Json& object, const std::string& where, std::span<const std::string_view> harmless = {});
   void meet(std::string_view key, const std::string& where, const std::function<bool(std::string_view)>& has);
 
+  std::optional<std::string> first() const { return met_.empty() ? std::nullopt : std::optional(met_.begin()->first); }
   // One line for each key that was noted, "FILE: key "KEY" is not known and is ignored (3 times)"; after many, one for the rest.
   std::vector<std::string> notes(const std::string& file) const;
 

@@ -24,11 +24,22 @@ void print_notes(const std::vector<std::string>& notes) {
   for (const std::string& note : notes) fmt::print(stderr, "note: {}\n", note);
 }
 
+namespace {
+
+bool has_tokenizer_file(const std::filesystem::path& directory) {
+  return std::filesystem::exists(directory / "tokenizer.json") || std::filesystem::exists(directory / "tokenizer.model");
+}
+
+}  // namespace
+
 ModelSource open_model(const Options& options, TokenizerNeed need) {
   ModelSource source;
   const bool bare = options.model.empty() && !options.config.empty();
   if (!bare) {
     source.directory = options.model.empty() ? demo_directory() : options.model;
+    // A tokenizer's file stands for the directory that it is in.
+    if (std::filesystem::is_regular_file(source.directory) && source.directory.stem() == "tokenizer")
+      source.directory = source.directory.has_parent_path() ? source.directory.parent_path() : ".";
     // With a config.json of its own, the directory need not have one.
     if (options.config.empty()) source.directory = find_model(source.directory);
   }
@@ -36,18 +47,25 @@ ModelSource open_model(const Options& options, TokenizerNeed need) {
   source.config = load_config(source.config_file);
   source.eos = bare ? source.config.eos : load_generation_eos(source.directory, source.config);
   print_notes(source.config.warnings);
-  const bool has_tokenizer = !bare && (std::filesystem::exists(source.directory / "tokenizer.json") ||
-                                       std::filesystem::exists(source.directory / "tokenizer.model"));
+  const bool has_tokenizer = !bare && has_tokenizer_file(source.directory);
   if (need == TokenizerNeed::none || (need == TokenizerNeed::wanted && !has_tokenizer)) return source;
   if (bare) fail(kExitUsage, "a tokenizer is needed: name its directory with --model");
   source.tokenizer = Tokenizer::load(source.directory);
+  source.tokenizer->limit_to_model(source.config.vocab_size);
   print_notes(source.tokenizer->warnings());
-  if (source.tokenizer->vocab_size() > source.config.vocab_size)
-    bad_file("{}: the tokenizer has ids up to {}, the model's vocab_size is {}", source.directory.string(),
-             source.tokenizer->vocab_size() - 1, source.config.vocab_size);
   for (const int32_t id : source.tokenizer->end_ids())
     if (std::find(source.eos.begin(), source.eos.end(), id) == source.eos.end()) source.eos.push_back(id);
   return source;
+}
+
+std::unique_ptr<Tokenizer> open_tokenizer(const Options& options) {
+  const std::filesystem::path& path = options.model;
+  const bool alone =
+      std::filesystem::is_regular_file(path) || (has_tokenizer_file(path) && !std::filesystem::exists(path / "config.json"));
+  if (path.empty() || !options.config.empty() || !alone) return open_model(options, TokenizerNeed::required).tokenizer;
+  std::unique_ptr<Tokenizer> tokenizer = Tokenizer::load(path);
+  print_notes(tokenizer->warnings());
+  return tokenizer;
 }
 
 AdapterSource open_adapter(const Options& options, const LlamaConfig& config, const std::filesystem::path& directory) {

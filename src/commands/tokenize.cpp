@@ -13,7 +13,7 @@
 namespace tll {
 
 int command_tokenize(Options& options) {
-  const ModelSource source = open_model(options, TokenizerNeed::required);
+  const std::unique_ptr<Tokenizer> tokenizer = open_tokenizer(options);
   std::ios::sync_with_stdio(false);
   std::string line, out;
   // On a terminal the result itself shows how far it is. How many lines will come is not known.
@@ -24,7 +24,8 @@ int command_tokenize(Options& options) {
     const Json text = parse_json(line, where);
     if (!text.is_string()) bad_file("{}: expected a JSON string, found {}", where, text.type_name());
     const std::string& s = text.get_ref<const std::string&>();
-    const std::vector<int32_t> ids = options.add_special ? source.tokenizer->encode_with_special(s) : source.tokenizer->encode(s);
+    const std::vector<int32_t> ids = options.add_special ? tokenizer->encode_with_special(s) : tokenizer->encode(s);
+    tokenizer->check_model_has(ids);
     out = "[";
     for (size_t i = 0; i < ids.size(); i++) fmt::format_to(std::back_inserter(out), "{}{}", i ? "," : "", ids[i]);
     out += "]\n";
