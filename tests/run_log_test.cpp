@@ -18,12 +18,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-class Directory : public testing::Test {
+class MetricsLogTest : public testing::Test {
  protected:
   const TemporaryDirectory path_;
 };
-using MetricsLogTest = Directory;
-using MemoryProbe = Directory;
 
 constexpr const char* kRun = "0123456789abcdef";
 
@@ -143,65 +141,6 @@ TEST_F(MetricsLogTest, RunRecord) {
   EXPECT_TRUE(json.at("result").is_null());
   EXPECT_EQ(json.size(), 5u);
   EXPECT_EQ(std::distance(fs::directory_iterator(path_.path()), fs::directory_iterator()), 1) << "no temporary file stays";
-}
-
-TEST_F(MemoryProbe, ThisProcess) {
-  const ProcessMemory before = process_memory();
-  EXPECT_GT(before.resident, 1 << 20);
-  EXPECT_GE(before.peak, before.resident - (1 << 20));  // the two are read at slightly different times
-  const std::string held(64 << 20, 'x');
-  const ProcessMemory after = process_memory();
-  EXPECT_GE(after.resident - before.resident, 60 << 20) << held[5];
-  EXPECT_GE(after.peak, after.resident - (1 << 20));
-}
-
-TEST_F(MemoryProbe, ThisMachine) {
-  const MachineMemory memory = machine_memory();
-  EXPECT_GT(memory.available, 64 << 20);
-  EXPECT_LE(memory.available, memory.total);
-  EXPECT_GE(processor().threads, 1);
-}
-
-TEST_F(MemoryProbe, ControlGroups) {
-  path_.write("proc/meminfo", "MemTotal:       16777216 kB\nMemFree: 1 kB\nMemAvailable:    8388608 kB\n");
-  EXPECT_EQ(machine_memory(path_).total, 16LL << 30);
-  EXPECT_EQ(machine_memory(path_).available, 8LL << 30);
-  // Version 2: the group itself has no limit, the one above it has.
-  path_.write("proc/self/cgroup", "0::/outer/inner\n");
-  path_.write("sys/fs/cgroup/outer/inner/memory.max", "max\n");
-  path_.write("sys/fs/cgroup/outer/memory.max", "4294967296\n");
-  path_.write("sys/fs/cgroup/outer/memory.current", "3221225472\n");
-  path_.write("sys/fs/cgroup/outer/memory.stat", "anon 1\nactive_file 5\ninactive_file 1073741824\n");
-  EXPECT_EQ(machine_memory(path_).total, 4LL << 30);
-  EXPECT_EQ(machine_memory(path_).available, 2LL << 30) << "1 GiB is free and 1 GiB of cache can be";
-  // Version 1 in a container: the path is the host's, the limit is at the mount.
-  path_.write("proc/self/cgroup", "4:cpu,cpuacct:/x\n3:memory:/docker/abc\n");
-  path_.write("sys/fs/cgroup/memory/memory.limit_in_bytes", "2147483648\n");
-  path_.write("sys/fs/cgroup/memory/memory.usage_in_bytes", "1073741824\n");
-  EXPECT_EQ(machine_memory(path_).total, 2LL << 30);
-  EXPECT_EQ(machine_memory(path_).available, 1LL << 30);
-  path_.write("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n");
-  EXPECT_EQ(machine_memory(path_).total, 16LL << 30) << "that number means no limit";
-}
-
-TEST_F(MemoryProbe, ProcessorAndQuota) {
-  std::string info;
-  for (int cpu = 0; cpu < 1024; ++cpu) {  // two threads a core
-    info += fmt::format(
-        "processor\t: {}\nmodel name\t: A CPU @ 2 GHz\nphysical id\t: {}\ncore id\t\t: {}\nflags\t\t: fpu avx2 avx512f "
-        "avx512_bf16 amx_tile\n\n",
-        cpu, cpu / 64, cpu / 2);
-  }
-  path_.write("proc/cpuinfo", info);
-  const Processor found = processor(path_);
-  EXPECT_EQ(found.model, "A CPU @ 2 GHz");
-  EXPECT_EQ(found.features, "avx2 avx512f avx512_bf16 amx_tile");
-  EXPECT_EQ(found.threads, processor().threads) << "as many as this process may use";
-  path_.write("proc/self/cgroup", "0::/\n");
-  path_.write("sys/fs/cgroup/cpu.max", "150000 100000\n");
-  EXPECT_EQ(processor(path_).threads, std::min(2, found.threads));
-  path_.write("sys/fs/cgroup/cpu.max", "max 100000\n");
-  EXPECT_EQ(processor(path_).threads, found.threads);
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include <iterator>
 #include <limits>
 #include <optional>
+#include <span>
 #include <sstream>
 #include <string_view>
 #include <vector>
@@ -22,6 +23,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int64_t kNoLimit = std::numeric_limits<int64_t>::max();
+constexpr std::string_view kHierarchicalLimit[] = {"hierarchical_memory_limit"};
 
 // The bytes of a line "Name:   123 kB".
 int64_t status_bytes(const char* text, const char* name) {
@@ -44,43 +46,128 @@ std::optional<int64_t> read_number(const fs::path& path) {
   return value;
 }
 
-// The number after a name in a file of "name number" lines, or 0.
-int64_t read_stat(const fs::path& path, const std::string& name) {
-  std::istringstream lines(read_virtual_file(path));
+// The sum of the numbers after these names in a text of "name number" lines.
+int64_t sum_of(const std::string& text, std::span<const std::string_view> names) {
+  std::istringstream lines(text);
+  int64_t sum = 0;
   std::string key;
   for (int64_t value; lines >> key >> value;) {
-    if (key == name) return value;
+    if (std::find(names.begin(), names.end(), key) != names.end()) sum += value;
   }
-  return 0;
+  return sum;
 }
 
-// The directories of this process's control group and of the groups above it, for a version-1 controller or, with "", for
-// version 2. In a container the path may not exist below the mount; then the mount itself is the group.
-std::vector<fs::path> group_directories(const fs::path& root, const std::string& controller) {
+bool has_word(const std::string& list, const std::string& word) {
+  return ("," + list + ",").find("," + word + ",") != std::string::npos;
+}
+
+// A path of /proc/self/mountinfo, in which blanks and backslashes are octal: "\040".
+fs::path read_mount_path(const std::string& text) {
+  std::string path;
+  for (size_t i = 0; i < text.size(); i++) {
+    const bool octal = text[i] == '\\' && i + 3 < text.size();
+    path += octal ? static_cast<char>(std::strtol(text.substr(i + 1, 3).c_str(), nullptr, 8)) : text[i];
+    if (octal) i += 3;
+  }
+  return path;
+}
+
+// Where a hierarchy of control groups can be seen. `group` is the path of the group that the directory shows, as
+// /proc/self/cgroup writes paths: seen from the root of this process's cgroup namespace.
+struct GroupMount {
+  fs::path directory;
+  fs::path group;
+};
+
+// The mounts of a version-1 controller or, with "", of version 2. Both kinds may be there at once.
+std::vector<GroupMount> group_mounts(const fs::path& root, const std::string& controller) {
+  std::vector<GroupMount> mounts;
+  std::istringstream lines(read_virtual_file(root / "proc/self/mountinfo"));
+  for (std::string line; std::getline(lines, line);) {
+    // id parent device root directory options tag… - type source options
+    std::istringstream words(line);
+    std::string word, group, directory, type, source, options;
+    words >> word >> word >> word >> group >> directory;
+    while (words >> word && word != "-") continue;
+    words >> type >> source >> options;
+    if (controller.empty() ? type == "cgroup2" : type == "cgroup" && has_word(options, controller))
+      mounts.push_back({root / read_mount_path(directory).relative_path(), read_mount_path(group)});
+  }
+  return mounts;
+}
+
+// This process's group in the hierarchy of the controller, as /proc/self/cgroup says; nothing if it is in none.
+std::optional<fs::path> own_group(const fs::path& root, const std::string& controller) {
   std::istringstream lines(read_virtual_file(root / "proc/self/cgroup"));
-  const fs::path mount = root / "sys/fs/cgroup" / controller;
   for (std::string line; std::getline(lines, line);) {
     const size_t first = line.find(':'), second = line.find(':', first + 1);
     if (second == std::string::npos) continue;
-    const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
-    const std::string wanted = "," + controller + ",";
-    if (controller.empty() ? controllers != ",," : controllers.find(wanted) == std::string::npos) continue;
-    std::vector<fs::path> directories = {mount};
-    for (const fs::path& part : fs::path(line.substr(second + 1)).relative_path())
-      directories.push_back(directories.back() / part);
-    return directories;
+    const std::string controllers = line.substr(first + 1, second - first - 1);
+    if (controller.empty() ? controllers.empty() : has_word(controllers, controller)) return line.substr(second + 1);
   }
-  return {};
+  return std::nullopt;
 }
 
-struct GroupFiles {
+// The directory `levels` below this one in which `group` is a group that this process is in; nothing if there is none.
+std::optional<fs::path> find_own(const fs::path& directory, int levels, const fs::path& group) {
+  std::error_code gone;
+  if (levels == 0) {
+    std::istringstream processes(read_virtual_file(directory / group / "cgroup.procs"));
+    const auto id = std::to_string(getpid());
+    const bool own = std::find(std::istream_iterator<std::string>(processes), {}, id) != std::istream_iterator<std::string>();
+    return own ? std::optional(directory / group) : std::nullopt;
+  }
+  for (fs::directory_iterator entry(directory, gone), end; !gone && entry != end; entry.increment(gone)) {
+    if (!entry->is_directory(gone)) continue;
+    if (const auto found = find_own(entry->path(), levels - 1, group)) return found;
+  }
+  return std::nullopt;
+}
+
+// The directories of this process's group and of the groups above it that can be seen, from the top.
+std::vector<fs::path> group_directories(const fs::path& root, const std::string& controller) {
+  std::vector<fs::path> directories;
+  const auto group = own_group(root, controller);
+  if (!group) return {};
+  for (const GroupMount& mount : group_mounts(root, controller)) {
+    // The group as seen from the mount. If the mount's root lies above the namespace's ("/../.."), the names between are not
+    // known, and the group is looked for.
+    const auto [above, rest] = std::mismatch(mount.group.begin(), mount.group.end(), group->begin(), group->end());
+    fs::path below;
+    if (above == mount.group.end()) {
+      for (auto part = rest; part != group->end(); ++part) below /= *part;
+    } else if (*above == "..") {
+      const auto own =
+          find_own(mount.directory, static_cast<int>(std::distance(above, mount.group.end())), group->relative_path());
+      if (own) below = own->lexically_relative(mount.directory);
+    }
+    directories.push_back(mount.directory);
+    for (const fs::path& part : below) {
+      if (part == ".." || part.empty()) break;  // a group outside of the mount
+      directories.push_back(directories.back() / part);
+    }
+  }
+  return directories;
+}
+
+// Where a version of control groups says what a group may use and uses.
+struct MemoryFiles {
   const char* controller;
-  const char* limit;
+  std::vector<const char*> limits;  // version 2: beyond max processes are killed, beyond high they are slowed down
   const char* usage;
-  const char* cache;  // the line of memory.stat with the page cache that is reclaimed first
+  std::vector<std::string_view> reclaimable;  // lines of memory.stat: what is given back when memory is needed,
+  std::vector<std::string_view> unwritten;    // except for what must be written to disk before
 };
-constexpr GroupFiles kVersions[] = {{"", "memory.max", "memory.current", "inactive_file"},
-                                    {"memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"}};
+const MemoryFiles kVersions[] = {{"",
+                                  {"memory.max", "memory.high"},
+                                  "memory.current",
+                                  {"active_file", "inactive_file", "slab_reclaimable"},
+                                  {"file_dirty", "file_writeback"}},
+                                 {"memory",
+                                  {"memory.limit_in_bytes"},
+                                  "memory.usage_in_bytes",
+                                  {"total_active_file", "total_inactive_file"},
+                                  {"total_dirty", "total_writeback"}}};
 
 // The control group's quota of processor time, in processors; nothing without a quota.
 std::optional<double> quota(const fs::path& root) {
@@ -114,13 +201,22 @@ MachineMemory machine_memory(const fs::path& root) {
   const std::string info = read_virtual_file(root / "proc/meminfo");
   MachineMemory memory = {status_bytes(info.c_str(), "MemTotal:"), status_bytes(info.c_str(), "MemAvailable:")};
   const int64_t machine_total = memory.total;
-  for (const GroupFiles& files : kVersions) {
-    for (const fs::path& directory : group_directories(root, files.controller)) {
-      const int64_t limit = read_number(directory / files.limit).value_or(kNoLimit);
+  for (const MemoryFiles& files : kVersions) {
+    const std::vector<fs::path> groups = group_directories(root, files.controller);
+    for (const fs::path& group : groups) {
+      // In version 1 a group may be told not to count those below it. Its limit is not theirs then.
+      if (group != groups.back() && read_number(group / "memory.use_hierarchy") == 0) continue;
+      const std::string stat = read_virtual_file(group / "memory.stat");
+      int64_t limit = kNoLimit;
+      for (const char* file : files.limits) limit = std::min(limit, read_number(group / file).value_or(kNoLimit));
+      // Version 1: the least limit of this group and all above it, also of those that cannot be seen from a container.
+      const int64_t least = sum_of(stat, kHierarchicalLimit);
+      if (least > 0) limit = std::min(limit, least);
       if (limit >= machine_total) continue;  // version 1 writes "no limit" as a huge number
-      const int64_t used = read_number(directory / files.usage).value_or(0) - read_stat(directory / "memory.stat", files.cache);
+      const int64_t given_back = std::max<int64_t>(0, sum_of(stat, files.reclaimable) - sum_of(stat, files.unwritten));
+      const int64_t used = read_number(group / files.usage).value_or(0) - given_back;
       memory.total = std::min(memory.total, limit);
-      memory.available = std::min(memory.available, std::max<int64_t>(0, limit - std::max<int64_t>(0, used)));
+      memory.available = std::min(memory.available, limit - std::clamp<int64_t>(used, 0, limit));
     }
   }
   return memory;

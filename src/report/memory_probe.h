@@ -15,7 +15,8 @@ struct ProcessMemory {
 ProcessMemory process_memory();
 
 // Bytes that programs may use: MemTotal and MemAvailable of the machine, or less if a control group (version 1 or 2, this
-// process's or one above it) has a limit. The part of the group's page cache that can be reclaimed counts as available.
+// process's or one above it) has a limit. As in MemAvailable, page cache counts as available, since the kernel gives it back when
+// memory is needed: pages of files, but not tmpfs, and not what has yet to be written to disk.
 struct MachineMemory {
   int64_t total = 0;
   int64_t available = 0;
