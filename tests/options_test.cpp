@@ -173,13 +173,32 @@ TEST(Options, Targets) {
 }
 
 TEST(Options, Sizes) {
-  const std::map<std::string, int64_t> sizes = {{"0", 0},          {"1234", 1234}, {"8GiB", 8LL << 30},  {"8G", 8LL << 30},
-                                                {"8g", 8LL << 30}, {"1.5k", 1536}, {"500MB", 500000000}, {"2KiB", 2048},
-                                                {"1e3", 1000},     {"3kb", 3000},  {"0.5 GiB", 1 << 29}, {"7b", 7},
-                                                {"1T", 1LL << 40}};
+  const std::map<std::string, int64_t> sizes = {{"0", 0},
+                                                {"1234567", 1234567},
+                                                {"8GiB", 8LL << 30},
+                                                {"8G", 8LL << 30},
+                                                {"8g", 8LL << 30},
+                                                {"1.5k", 1536},
+                                                {"500MB", 500000000},
+                                                {"2KiB", 2048},
+                                                {"1e9", 1000000000},
+                                                {"3kb", 3000},
+                                                {"0.5 GiB", 1 << 29},
+                                                {"7b", 7},
+                                                {"1T", 1LL << 40},
+                                                {"16Gi", 16LL << 30},
+                                                {"16 GB ", 16000000000},
+                                                {"0G", 0}};
   for (const auto& [text, bytes] : sizes) EXPECT_EQ(parse_options({"plan", "--memory", text}).memory, bytes) << text;
-  for (const char* bad : {"", "G", "-1", "8GG", "8X", "8Gi", "nan", "inf", "1e30", "8GiBs"})
+  for (const char* bad : {"", "G", "-1", "8GG", "8X", "8Gib8", "-16", "-1G", "nan", "inf", "1e30", "8GiBs"})
     EXPECT_TRUE(says(refusal(std::string("plan --memory=") + bad), "--memory expects a size such as 8GiB")) << bad;
+  const std::map<std::string, std::string> without_unit = {
+      {"16", "16 bytes; did you mean 16GB?"}, {"1.5", "1.5GB?"}, {"80", "80GB?"}, {"16384", "16384MB?"}, {"16.", "16GB?"}};
+  for (const auto& [text, meant] : without_unit) {
+    EXPECT_TRUE(says(refusal("plan --memory " + text), meant)) << text;
+    EXPECT_TRUE(says(refusal("plan --memory " + text), "--memory")) << text;
+  }
+  EXPECT_LT(refusal("plan --memory=" + std::string(100000, '0') + "16").size(), 200u);
 }
 
 TEST(Options, SchedulesAreTransformersWords) {

@@ -37,25 +37,33 @@ std::optional<Number> read_number(std::string_view text) {
   return value;
 }
 
-// Bytes: K, M, G, T and KiB, MiB, ... are powers of 1024, KB, MB, ... of 1000, as in GNU's dd and sort.
+// Bytes: K, M, G, T, Ki, Mi, ... and KiB, MiB, ... are powers of 1024, KB, MB, ... of 1000, as in GNU's dd and sort.
 std::optional<int64_t> read_size(std::string_view text) {
   double number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   if (error != std::errc()) return std::nullopt;
   std::string unit(end, text.data() + text.size());
   unit.erase(0, unit.find_first_not_of(' '));
+  unit.erase(unit.find_last_not_of(' ') + 1);
   for (char& c : unit) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
   double factor = 1;
   if (!unit.empty() && unit != "b") {
     const char* powers = "kmgt";
     const char* power = std::strchr(powers, unit[0]);
     const std::string rest = unit.substr(1);
-    if (power == nullptr || (rest != "" && rest != "b" && rest != "ib")) return std::nullopt;
+    if (power == nullptr || (rest != "" && rest != "b" && rest != "i" && rest != "ib")) return std::nullopt;
     factor = std::pow(rest == "b" ? 1000.0 : 1024.0, static_cast<double>(power - powers + 1));
   }
   const double bytes = number * factor;
   if (!(bytes >= 0) || bytes > 0x1p62) return std::nullopt;
   return static_cast<int64_t>(bytes);
+}
+
+// A number of bytes is that of a file or of a machine. 16 is neither, and means a number of some larger unit.
+void refuse_missing_unit(std::string_view text, std::string_view typed) {
+  const auto number = read_number<double>(text);
+  if (number && *number > 0 && *number < 1 << 20)
+    fail(kExitUsage, "{0} {1} is {1} bytes; did you mean {1}{2}?", typed, *number, *number < 1024 ? "GB" : "MB");
 }
 
 std::string_view canonical(const OptionRow& row, std::string_view text) {
@@ -177,6 +185,7 @@ bool accepts_value(const OptionRow& row, std::string_view text) {
 void set_value(const OptionRow& row, Options& options, std::string_view text, std::string_view typed) {
   if (std::find(row.later.begin(), row.later.end(), canonical(row, text)) != row.later.end())
     fail(kExitUsage, "{} {} is not in this version; expected {}", typed, text, expected_value(row));
+  if (row.size) refuse_missing_unit(text, typed);
   if (!read_value(row, options, text)) fail(kExitUsage, "{} expects {}, found '{}'", typed, expected_value(row), text);
 }
 
