@@ -62,7 +62,7 @@ TEST_F(CudaRun, GeneratesWhatTheCpuGenerates) {
     const ModelSource source = open_model(options, TokenizerNeed::none);
     SessionNeeds needs;
     needs.tokens = 32, needs.positions = 24, needs.sequences = 3;
-    Session<float> session(options, source.config, {}, needs);
+    Session<float> session(options, source.config, {}, [&](const Options&) { return needs; });
     session.start(source, {});
     std::vector<std::vector<int32_t>> prompts;
     std::vector<GenerateRequest> requests;

@@ -93,7 +93,8 @@ int command_dump(Options& options) {
         open_adapter(options, source.config, options.adapter.empty() ? options.init_adapter : options.adapter);
     int64_t longest = 0;
     for (const Document& d : data.documents) longest = std::max<int64_t>(longest, d.length);
-    Session<Float> session(options, source.config, adapter.targets, {.gradients = true, .tokens = longest, .positions = longest});
+    const SessionNeeds needs{.gradients = true, .tokens = longest, .positions = longest};
+    Session<Float> session(options, source.config, adapter.targets, [needs](const Options&) { return needs; });
     session.start(source, adapter);
     const Dump dump = run_documents(session, data, longest);
     write_dump(options.output, dump, source.config.vocab_size, session.model.trained().tensors);

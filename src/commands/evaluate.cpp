@@ -41,10 +41,12 @@ int command_evaluate(Options& options) {
     const Dataset data = load_chosen(options, source);
     const std::vector<int64_t> questions = source.tokenizer ? question_indices(data, Split::kValidation) : std::vector<int64_t>();
     const AdapterSource adapter = open_named_adapter(options, source.config);
-    const SessionNeeds needs{.sequences = questions.empty() ? 0 : kSequences,
-                             .tokens = options.batch_size * options.seq_len,
-                             .positions = options.seq_len + (questions.empty() ? 0 : options.max_new_tokens)};
-    Session<Float> session(options, source.config, adapter.targets, needs);
+    const auto needs_of = [asked = !questions.empty()](const Options& o) {
+      return SessionNeeds{.sequences = asked ? kSequences : 0,
+                          .tokens = o.batch_size * o.seq_len,
+                          .positions = o.seq_len + (asked ? o.max_new_tokens : 0)};
+    };
+    Session<Float> session(options, source.config, adapter.targets, needs_of);
     session.start(source, adapter);
 
     Loader loader(data, loader_options(options, Split::kValidation));

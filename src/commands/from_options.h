@@ -1,6 +1,8 @@
 // The options, in the terms of the other rooms.
 #pragma once
 
+#include <functional>
+
 #include "data/loader.h"
 #include "src/model/llama.h"
 #include "src/options/options.h"
@@ -16,6 +18,8 @@ struct SessionNeeds {
   int64_t tokens = 0;      // N: rows of the largest batch
   int64_t positions = 0;   // of the longest document or generated text
 };
+// What a command needs with these options.
+using NeedsOf = std::function<SessionNeeds(const Options&)>;
 // Those of `train`, and so of `plan`.
 SessionNeeds training_needs(const Options& options);
 

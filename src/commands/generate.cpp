@@ -17,8 +17,10 @@ int command_generate(Options& options) {
       fail(kExitUsage, "the prompt has {} tokens and --max-new-tokens is {}, but the model has {} positions", prompt.size(),
            options.max_new_tokens, source.config.max_positions);
     const AdapterSource adapter = open_named_adapter(options, source.config);
-    const SessionNeeds needs{.sequences = 1, .tokens = static_cast<int64_t>(prompt.size()), .positions = positions};
-    Session<Float> session(options, source.config, adapter.targets, needs);
+    const auto needs_of = [length = static_cast<int64_t>(prompt.size())](const Options& o) {
+      return SessionNeeds{.sequences = 1, .tokens = length, .positions = length + o.max_new_tokens};
+    };
+    Session<Float> session(options, source.config, adapter.targets, needs_of);
     session.start(source, adapter);
 
     const GenerateRequest request{prompt, static_cast<int>(options.max_new_tokens)};

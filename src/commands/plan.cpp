@@ -13,7 +13,7 @@ int command_plan(Options& options) {
     using Float = decltype(type);
     const ModelSource source = open_model(options, TokenizerNeed::none);
     const AdapterSource adapter = open_adapter(options, source.config, options.init_adapter);
-    Session<Float> session(options, source.config, adapter.targets, training_needs(options));
+    Session<Float> session(options, source.config, adapter.targets, training_needs);
     if (options.json) {
       fmt::print("{}\n", session.plan_json().dump());
     } else {

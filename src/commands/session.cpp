@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "src/base/units.h"
+#include "src/commands/fit_advice.h"
 #include "src/files/model_files.h"
 #include "src/model/initialize.h"
 #include "src/report/memory_probe.h"
@@ -23,12 +24,6 @@ std::string SessionBase::memory_owner() const {
   return has_gpu() ? "the GPU" : "the machine";
 }
 
-void SessionBase::require_fit() const {
-  if (!fits())
-    fail(kExitDoesNotFit, "this run needs {} ({} bytes) and {} has {}; lower --seq-len or --batch-size, or use --recompute full",
-         Bytes{arena.total()}, arena.total(), memory_owner(), Bytes{memory_limit()});
-}
-
 Json SessionBase::plan_json() const {
   Json plan = arena.json();
   plan["fits"] = fits();
@@ -36,19 +31,20 @@ Json SessionBase::plan_json() const {
 }
 
 template <class Float>
-Session<Float>::Session(const Options& o, const LlamaConfig& config, std::vector<LoraTarget> lora, const SessionNeeds& needs)
+Session<Float>::Session(const Options& o, const LlamaConfig& config, std::vector<LoraTarget> lora, NeedsOf needs_of)
     : SessionBase(o),
-      model(config, model_options(o, std::move(lora), needs)),
+      needs_of_(std::move(needs_of)),
+      needs_(needs_of_(o)),
+      model(config, model_options(o, std::move(lora), needs_)),
       optimizer(optimizer_options(o)),
-      trainer(model, optimizer, trainer_options(o)),
-      needs_(needs) {
+      trainer(model, optimizer, trainer_options(o)) {
   device.kind = model.options().device;
   device.threads = static_cast<int>(options.threads);
   constexpr int kLargestHead = 128;  // of the attention kernels
   if (device.kind == DeviceKind::cuda && config.head_dim > kLargestHead)
     fail(kExitUsage, "the model's heads have {} values, and on CUDA they have at most {}; use --device cpu", config.head_dim,
          kLargestHead);
-  if (needs.sequences > 0) generator.emplace(model, needs.sequences, static_cast<int>(needs.positions));
+  if (needs_.sequences > 0) generator.emplace(model, needs_.sequences, static_cast<int>(needs_.positions));
   place();
 }
 
@@ -61,6 +57,24 @@ void Session<Float>::place() {
   trainer.place(arena, beside, needs_.training);
   if (generator) generator->place(arena, beside);
   if (beside) weight_stream.place(staging);
+}
+
+template <class Float>
+void Session<Float>::require_fit() const {
+  if (fits()) return;
+  const auto planned = [&](const Options& changed) {
+    const std::vector<LoraTarget> lora =
+        changed.train == options.train ? model.options().lora : open_adapter(changed, model.config(), {}).targets;
+    const auto total = [&](auto type) { return Session<decltype(type)>(changed, model.config(), lora, needs_of_).arena.total(); };
+    return changed.dtype == DtypeOption::kBf16   ? total(bf16{})
+           : changed.dtype == DtypeOption::kFp16 ? total(half{})
+                                                 : total(float{});
+  };
+  const int64_t limit = memory_limit();
+  // What is free now may be a little less when the run starts.
+  const int64_t room = options.memory > 0 ? limit : limit - limit / 20;
+  fail(kExitDoesNotFit, "this run needs {} ({} bytes) and {} has {}; {}", Bytes{arena.total()}, arena.total(), memory_owner(),
+       Bytes{limit}, fit_advice(options, room, planned));
 }
 
 template <class Float>

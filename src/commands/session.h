@@ -22,7 +22,6 @@ struct SessionBase {
   explicit SessionBase(const Options& o) : options(o) {}
 
   bool fits() const { return arena.total() <= memory_limit(); }
-  void require_fit() const;  // Error (kExitDoesNotFit) that says what to do
   int64_t memory_limit() const;
   std::string memory_owner() const;  // whose limit that is, for people
   Json plan_json() const;            // {"bytes", "fits", "tensors"}
@@ -44,12 +43,17 @@ struct SessionBase {
 
 template <class Float>
 class Session : public SessionBase {
+  const NeedsOf needs_of_;
+  const SessionNeeds needs_;
+
  public:
-  Session(const Options& options, const LlamaConfig& config, std::vector<LoraTarget> lora, const SessionNeeds& needs);
+  // Where the options do not fit, `needs_of` is asked about others.
+  Session(const Options& options, const LlamaConfig& config, std::vector<LoraTarget> lora, NeedsOf needs_of);
 
   // The constructor plans the memory; this allocates it, and loads the weights and the adapter. Error (kExitDoesNotFit) if the
   // plan is larger than what --memory, or the machine, has.
   void start(const ModelSource& source, const AdapterSource& adapter);
+  void require_fit() const;  // that error, which says what would fit
 
   Llama<Float> model;
   Optimizer optimizer;
@@ -59,7 +63,6 @@ class Session : public SessionBase {
 
  private:
   void place();
-  SessionNeeds needs_;
 };
 
 }  // namespace tll

@@ -72,7 +72,7 @@ TrainingRun<Float>::TrainingRun(const Options& options)
       data_(load_run_data(options_, source_)),
       resume_(resume_point(options)),
       adapter_(open_adapter(options_, source_.config, adapter_directory(options, resume_))),
-      session_(options_, source_.config, adapter_.targets, training_needs(options_)),
+      session_(options_, source_.config, adapter_.targets, training_needs),
       report_(options_, source_, data_, session_, session_.model.options(), session_.trainer.state),
       loader_(data_.train, loader_options(options_, Split::kTrain)) {
   require_adapter_as_asked();
