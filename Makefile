@@ -87,6 +87,11 @@ $(COLD) $(BUILD)/precompiled.h.gch: OPT := $(subst -O3,-O1,$(OPT))
 $(COLD): FIRST := -include $(BUILD)/precompiled.h
 $(COLD): $(BUILD)/precompiled.h.gch
 $(BUILD)/precompiled.h.gch: src/base/precompiled.h ; @mkdir -p $(@D); cp $< $(BUILD)/precompiled.h; $(CXX) $(CXXFLAGS) -x c++-header $< -o $@
+# What --version says: this object alone is compiled again after a commit.
+$(BUILD)/build_facts: FORCE ; @mkdir -p $(@D); dev/build_facts.sh $@ $(if $(NVCC),$(NVCC) "$(ARCHS)")
+FORCE:
+$(BUILD)/src/report/build_facts.o: FIRST += @$(BUILD)/build_facts
+$(BUILD)/src/report/build_facts.o: $(BUILD)/build_facts
 $(BUILD)/%.o: %.cpp ; @mkdir -p $(@D); $(CXX) $(CXXFLAGS) $(FIRST) -c $< -o $@
 $(BUILD)/train_llama_lora.o: train_llama_lora.cu ; @mkdir -p $(@D); $(CXX) -x c++ $(CXXFLAGS) -c $< -o $@
 

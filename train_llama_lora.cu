@@ -54,6 +54,7 @@ int run_command(Options& options) {
       return command_dump(options);
     case Command::kHelp:
     case Command::kCompletion:
+    case Command::kVersion:
       break;  // answered by help_text
   }
   return kExitDone;

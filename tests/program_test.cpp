@@ -70,6 +70,30 @@ TEST_F(Program, AResultThatCannotBePrintedIsAnError) {
   }
 }
 
+TEST_F(Program, SaysWhatItWasBuiltFrom) {
+  ASSERT_EQ(shell("$p --version > $d/text && $p version > $d/same && cmp $d/text $d/same && $p --version --json > $d/printed"),
+            0);
+  EXPECT_TRUE(text("text").starts_with("train_llama_lora "));
+  const Json facts = printed();
+  for (const char* name : {"name", "version", "commit", "compiler", "instruction sets", "CUDA", "libraries"}) {
+    ASSERT_TRUE(facts.contains(name)) << name;
+    EXPECT_TRUE(says(text("text"), facts.at(name).get<std::string>()));
+  }
+  ASSERT_EQ(shell(kTrain + "--max-steps 1 --quiet"), 0);
+  EXPECT_EQ(parse_json(text("out/run.json"), "run.json").at("program"), facts);
+}
+
+TEST_F(Program, TheCommitOfASourceArchive) {
+  const std::string copy = "mkdir -p $d/dev && cp dev/build_facts.sh dev/commit.txt $d/dev && ";
+  ASSERT_EQ(shell(copy + "$d/dev/build_facts.sh $d/facts"), 0);
+  EXPECT_TRUE(says(text("facts"), "'-DTLL_COMMIT=\"unknown\"'")) << "neither a checkout nor an archive";
+  EXPECT_TRUE(says(text("facts"), "'-DTLL_CUDA=\"none\"'"));
+  ASSERT_EQ(shell("echo 0123abc > $d/dev/commit.txt && $d/dev/build_facts.sh $d/facts"), 0);
+  EXPECT_TRUE(says(text("facts"), "'-DTLL_COMMIT=\"0123abc\"'"));
+  ASSERT_EQ(shell("touch -d 2001-01-01 $d/facts && $d/dev/build_facts.sh $d/facts && test $d/facts -ot $d/dev/commit.txt"), 0)
+      << "the same facts are not written again";
+}
+
 TEST_F(Program, TrainingGoesOnWhenNobodyReads) {
   EXPECT_EQ(shell(kTrain + "--max-steps 50 | true; exit ${PIPESTATUS[0]}"), 0);
   EXPECT_TRUE(fs::exists(directory_ / "out/adapter_model.safetensors"));

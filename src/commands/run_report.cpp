@@ -4,6 +4,7 @@
 
 #include "src/base/units.h"
 #include "src/model/plan.h"
+#include "src/report/build_facts.h"
 #include "src/report/memory_probe.h"
 
 namespace tll {
@@ -241,6 +242,7 @@ Json RunReport::measured_json() const {
 
 void RunReport::write_run_json(const Json& result) const {
   write_json(options_.output / "run.json", {{"run", run_},
+                                            {"program", version_json()},
                                             {"options", options_json(options_)},
                                             {"plan", session_.plan_json()},
                                             {"device", device_json()},

@@ -5,6 +5,7 @@
 
 #include "src/base/check.h"
 #include "src/options/option_table.h"
+#include "src/report/build_facts.h"
 
 namespace tll {
 namespace {
@@ -144,6 +145,8 @@ std::optional<std::string> help_text(const Options& options) {
     return overview();
   }
   if (options.help) return options.command_named ? command_help(options.command) : overview();
+  if (options.version || options.command == Command::kVersion)
+    return options.json ? version_json().dump() + "\n" : version_text();
   if (options.command == Command::kCompletion) return completion(options.topic);
   return std::nullopt;
 }

@@ -23,7 +23,7 @@ constexpr unsigned kRunning = bits({kTrain, kEvaluate, kGenerate, kDump});
 constexpr unsigned kWeighing = kRunning | bits({kPlan});
 constexpr unsigned kReading = bits({kTrain, kPlan, kPrepare, kShow, kEvaluate, kDump});
 constexpr unsigned kWorking = kReading | bits({kGenerate, kTokenize});
-constexpr unsigned kAny = kWorking | bits({kHelp, kCompletion});
+constexpr unsigned kAny = kWorking | bits({kHelp, kCompletion, kVersion});
 
 constexpr std::string_view kFiles = "Files";
 constexpr std::string_view kMachine = "Machine and precision";
@@ -81,6 +81,7 @@ const std::vector<CommandRow>& command_rows() {
        "lists the options of train"},
       {kCompletion, "completion", "bash|zsh|fish", "prints a completion script for a shell", "completion bash > completion.bash",
        "makes a script to `source` in bash"},
+      {kVersion, "version", "", "says what this program was built from and with", "version", "prints the commit and the libraries"},
   };
   return rows;
 }
@@ -263,7 +264,7 @@ const std::vector<OptionRow>& option_rows() {
        .help = "add the begin and end marks that the tokenizer's files ask for", .bare = "true"},
 
       // What is printed
-      {.name = "json", .section = kOutput, .commands = kWorking, .member = &Options::json, .help = "print the result as JSON",
+      {.name = "json", .section = kOutput, .commands = kWorking | bits({kVersion}), .member = &Options::json, .help = "print the result as JSON",
        .bare = "true"},
       {.name = "quiet", .section = kOutput, .commands = kWorking, .member = &Options::quiet,
        .help = "print results and errors only", .bare = "true"},
@@ -271,6 +272,8 @@ const std::vector<OptionRow>& option_rows() {
        .help = "print each op's calls, time, GB/s, GFLOP/s and share of the machine's ceiling", .bare = "true"},
       {.name = "help", .section = kOutput, .commands = kAny, .member = &Options::help, .help = "print this help",
        .aliases = {"h"}, .bare = "true"},
+      {.name = "version", .section = kOutput, .commands = kAny, .member = &Options::version,
+       .help = "print what this program was built from and with", .bare = "true"},
       {.name = "man", .section = kOutput, .commands = kAny, .member = &Options::man, .help = "print the manual page",
        .bare = "true"},
   };

@@ -108,7 +108,7 @@ class Parser {
     }
     while (next_ < arguments_.size()) read_option();
     if (options_.plan) options_.command = Command::kPlan;
-    if (!options_.help && !options_.man) require_options();
+    if (!options_.help && !options_.man && !options_.version) require_options();
     return std::move(options_);
   }
 
@@ -197,7 +197,7 @@ Json options_json(const Options& options) {
   Json json = Json::object();
   json["command"] = command_name(options.command);
   for (const OptionRow& row : option_rows()) {
-    if (row.taken_by(options.command) && row.name != "help" && row.name != "man")
+    if (row.taken_by(options.command) && row.name != "help" && row.name != "man" && row.name != "version")
       json[snake_case(row)] = value_json(row, options);
   }
   return json;

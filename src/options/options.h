@@ -20,7 +20,7 @@
 
 namespace tll {
 
-enum class Command { kTrain, kPlan, kPrepare, kShow, kEvaluate, kGenerate, kTokenize, kDump, kHelp, kCompletion };
+enum class Command { kTrain, kPlan, kPrepare, kShow, kEvaluate, kGenerate, kTokenize, kDump, kHelp, kCompletion, kVersion };
 enum class DeviceOption { kAuto, kCpu, kCuda };
 enum class DtypeOption { kAuto, kFp32, kBf16, kFp16 };
 enum class TrainMode { kLora, kFull };
@@ -54,6 +54,7 @@ struct Options {
   bool profile = false;
   bool help = false;
   bool man = false;
+  bool version = false;
 
   // Where the weights come from.
   InitOption init = InitOption::kPretrained;

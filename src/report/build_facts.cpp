@@ -1,0 +1,63 @@
+#include "src/report/build_facts.h"
+
+#include <dnnl.h>
+#include <fmt/format.h>
+#include <gnu/libc-version.h>
+#include <xxhash.h>
+
+#include "kernels/cuda_device.h"
+#include "kernels/device.h"
+
+// TLL_COMMIT and TLL_CUDA come from dev/build_facts.sh. Nothing else is compiled with them, so that a new commit compiles this
+// file alone.
+namespace tll {
+namespace {
+
+constexpr const char* kVersion = "0.1.0";
+
+std::string instruction_sets() {
+  std::string names;
+  for (int isa = 0; isa <= static_cast<int>(best_isa()); isa++) names += fmt::format("{} ", isa_name(static_cast<Isa>(isa)));
+  return names + fmt::format("(used here: {})", isa_name(best_isa()));
+}
+
+std::string libraries() {
+  const dnnl_version_t& onednn = *dnnl_version();
+  const auto three = [](unsigned packed) {  // 10203 is 1.2.3
+    return fmt::format("{}.{}.{}", packed / 10000, packed / 100 % 100, packed % 100);
+  };
+  return fmt::format("oneDNN {}.{}.{}, fmt {}, nlohmann-json {}.{}.{}, xxHash {}, glibc {}", onednn.major, onednn.minor,
+                     onednn.patch, three(FMT_VERSION), NLOHMANN_JSON_VERSION_MAJOR, NLOHMANN_JSON_VERSION_MINOR,
+                     NLOHMANN_JSON_VERSION_PATCH, three(XXH_versionNumber()), gnu_get_libc_version());
+}
+
+}  // namespace
+
+std::vector<std::pair<std::string, std::string>> build_facts() {
+#ifdef __clang__
+  const std::string compiler = __VERSION__;
+#else
+  const std::string compiler = "g++ " __VERSION__;
+#endif
+  return {{"version", kVersion},
+          {"commit", TLL_COMMIT},
+          {"compiler", compiler},
+          {"instruction sets", instruction_sets()},
+          {"CUDA", cuda_emulated() ? "emulated" : TLL_CUDA},
+          {"libraries", libraries()}};
+}
+
+std::string version_text() {
+  std::string text;
+  for (const auto& [name, value] : build_facts())
+    text += name == "version" ? fmt::format("train_llama_lora {}\n", value) : fmt::format("{:<18}{}\n", name, value);
+  return text;
+}
+
+Json version_json() {
+  Json json = {{"name", "train_llama_lora"}};
+  for (const auto& [name, value] : build_facts()) json[name] = value;
+  return json;
+}
+
+}  // namespace tll
