@@ -10,7 +10,9 @@ CLANG    := $(findstring clang,$(CXX))
 WARN     := -Wall -Wextra -Werror $(if $(CLANG),-Wno-pass-failed,-Wno-restrict -Wno-stringop-overflow)
 # No fast-math anywhere: what is reordered is reordered in the source.
 CXXFLAGS = -std=c++20 $(OPT) -fopenmp $(WARN) -I. -MMD -MP $(EXTRA)
-LIBS     := -ldnnl -lfmt -lxxhash -lpthread
+# ONEDNN= leaves oneDNN out; bf16 matmuls are then our own.
+ONEDNN   ?= 1
+LIBS     := $(if $(ONEDNN),-ldnnl) -lfmt -lxxhash -lpthread
 PACKAGES := g++ libdnnl-dev libfmt-dev nlohmann-json3-dev libxxhash-dev libgtest-dev libboost-context-dev $(if $(CLANG),clang libomp-dev)
 
 # A kernel's .cpp is compiled once for each instruction set; the program picks one at start. The oracle types of the tests
@@ -21,8 +23,8 @@ MARCH_base   := -march=x86-64 -ffp-contract=off -DTLL_ORACLE
 MARCH_avx2   := -march=x86-64-v3 -ffp-contract=fast
 MARCH_avx512 := -march=x86-64-v4 -ffp-contract=fast -mprefer-vector-width=512
 ISAS         := base avx2 avx512
-ONCE         := kernels/device.cpp kernels/matmul_bf16.cpp kernels/cuda_none.cpp
-KERNELS      := $(filter-out $(ONCE),$(wildcard kernels/*.cpp))
+ONCE         := kernels/device.cpp kernels/matmul_bf16$(if $(ONEDNN),,_none).cpp kernels/cuda_none.cpp
+KERNELS      := $(filter-out $(ONCE) kernels/matmul_bf16%,$(wildcard kernels/*.cpp))
 KERNEL_OBJ   := $(ONCE:%.cpp=$(BUILD)/%.o) $(foreach isa,$(ISAS),$(patsubst %.cpp,$(BUILD)/%.$(isa).o,$(KERNELS)))
 CASES        := $(filter-out %_test.cpp,$(wildcard tests/op_*.cpp))
 TESTS        := $(wildcard tests/*_test.cpp)
@@ -44,7 +46,7 @@ CUDA_OBJ     := $(CU:%.cu=$(BUILD)/cuda/%.o)
 EMULATED_OBJ := $(CU:%.cu=$(BUILD)/emulated/%.o)
 
 .DEFAULT_GOAL := program
-.PHONY: program setup train test emulated emulator_test nvcc_check bench debug sanitize format help clean check-optional
+.PHONY: program setup train test emulated emulator_test nvcc_check bench dist debug sanitize format help clean check-optional
 program: train_llama_lora
 
 help:
@@ -57,6 +59,7 @@ help:
 	@echo "make emulated    ./train_llama_lora_emulated: the same program, whose --device cuda is the emulator"
 	@echo "make test_gradients_cuda, build/run_tests_cuda   the tests on a GPU"
 	@echo "make bench       the profile of a training step at SmolLM2-135M's shapes, with random weights"
+	@echo "make dist        an archive with the program for other machines, its licences and the demo model"
 	@echo "make debug       a build for a debugger in build-debug/"
 	@echo "make sanitize    the tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make setup       installs the Debian packages that are missing:"
@@ -113,7 +116,7 @@ cuda_LIBS     := $(if $(NVCC),-L$(CUDA_HOME)/lib64 -lcudart_static -ldl -lrt)
 emulated_LIBS := -lboost_context
 link = $(CXX) $(CXXFLAGS) $(filter %.o %libcases.a,$^) -o $@ -Wl,--start-group $(filter-out %libcases.a,$(filter %.a,$^)) -Wl,--end-group $(LIBS) $($(1)_LIBS)
 
-train_llama_lora: $(BUILD)/train_llama_lora.o $(ENGINE) $(cuda) ; $(call link,cuda)
+train_llama_lora $(BUILD)/dist/train_llama_lora: $(BUILD)/train_llama_lora.o $(ENGINE) $(cuda) ; @mkdir -p $(@D); $(call link,cuda)
 train_llama_lora_emulated: $(BUILD)/train_llama_lora.o $(ENGINE) $(emulated) ; $(call link,emulated)
 emulated: train_llama_lora_emulated
 test_gradients: $(BUILD)/tests/test_gradients.o $(BUILD)/libcases.a $(BUILD)/libsrc.a $(emulated) ; $(call link,emulated)
@@ -157,6 +160,16 @@ bench: train_llama_lora
 	./train_llama_lora train --init random --config dev/bench/smollm2-135m.json --data dev/bench/tokens.jsonl --valid-split 0 \
 	  --seq-len 512 --max-steps 5 --output $(BUILD)/bench --profile
 
+# One program for other machines. Libraries that not every Linux has are linked into it, except for oneDNN, which is 13 times as large
+# as the program. Where the linker looks first there are only static libraries.
+DIST_STATIC := gomp xxhash
+dist: setup
+	@mkdir -p build-dist/static build-dist/dist
+	@for lib in $(DIST_STATIC); do ln -sf $$($(CXX) -print-file-name=lib$$lib.a) build-dist/static; done
+	@$(MAKE) --no-print-directory -j$$(nproc) BUILD=build-dist OPT=-O3 ONEDNN= EXTRA="-DFMT_HEADER_ONLY -Lbuild-dist/static $(EXTRA)" \
+	  LIBS="$(DIST_STATIC:%=-l%) -static-libstdc++ -static-libgcc -Wl,--as-needed -lpthread" build-dist/dist/train_llama_lora
+	dev/dist.sh build-dist/dist
+
 debug: ; @$(MAKE) --no-print-directory -j$$(nproc) BUILD=build-debug OPT="-O0 -g" build-debug/run_tests
 # With sanitizers g++ 12 warns wrongly that std::regex is uninitialised.
 # Without runs on the emulator: AddressSanitizer does not know its fibers, and the emulator has its own checks.
@@ -166,6 +179,6 @@ sanitize:
 	  build-sanitize/run_tests
 	ASAN_OPTIONS=detect_leaks=0 build-sanitize/run_tests --gtest_brief=1 --gtest_filter='-*_cuda:CudaRun*'
 format: ; clang-format -i $$(git ls-files '*.h' '*.cpp' '*.cu' '*.cuh')
-clean: ; rm -rf build build-debug build-sanitize train_llama_lora train_llama_lora_emulated test_gradients test_gradients_cuda squad.bin
+clean: ; rm -rf build build-debug build-sanitize build-dist train_llama_lora train_llama_lora_emulated test_gradients test_gradients_cuda squad.bin
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -82,6 +82,11 @@ std::optional<CachedMatmul> make_matmul(const Key& k) {
 
 }  // namespace
 
+std::string onednn_version() {
+  const dnnl_version_t& version = *dnnl_version();
+  return fmt::format("{}.{}.{}", version.major, version.minor, version.patch);
+}
+
 bool cpu_has_bf16_matmul() {
   static const bool has = make_matmul(Key{64, 64, 64, 64, 64, 64, 1.0, false, true, false, false}).has_value();
   return has;

@@ -1,12 +1,12 @@
 #include "src/report/build_facts.h"
 
-#include <dnnl.h>
 #include <fmt/format.h>
 #include <gnu/libc-version.h>
 #include <xxhash.h>
 
 #include "kernels/cuda_device.h"
 #include "kernels/device.h"
+#include "kernels/matmul_bf16.h"
 
 // TLL_COMMIT and TLL_CUDA come from dev/build_facts.sh. Nothing else is compiled with them, so that a new commit compiles this
 // file alone.
@@ -22,13 +22,12 @@ std::string instruction_sets() {
 }
 
 std::string libraries() {
-  const dnnl_version_t& onednn = *dnnl_version();
   const auto three = [](unsigned packed) {  // 10203 is 1.2.3
     return fmt::format("{}.{}.{}", packed / 10000, packed / 100 % 100, packed % 100);
   };
-  return fmt::format("oneDNN {}.{}.{}, fmt {}, nlohmann-json {}.{}.{}, xxHash {}, glibc {}", onednn.major, onednn.minor,
-                     onednn.patch, three(FMT_VERSION), NLOHMANN_JSON_VERSION_MAJOR, NLOHMANN_JSON_VERSION_MINOR,
-                     NLOHMANN_JSON_VERSION_PATCH, three(XXH_versionNumber()), gnu_get_libc_version());
+  return fmt::format("oneDNN {}, fmt {}, nlohmann-json {}.{}.{}, xxHash {}, glibc {}", onednn_version(), three(FMT_VERSION),
+                     NLOHMANN_JSON_VERSION_MAJOR, NLOHMANN_JSON_VERSION_MINOR, NLOHMANN_JSON_VERSION_PATCH,
+                     three(XXH_versionNumber()), gnu_get_libc_version());
 }
 
 }  // namespace
