@@ -10,6 +10,7 @@ ARG BUILD_IMAGE=debian:12
 ARG RUN_IMAGE=debian:12-slim
 
 FROM ${BUILD_IMAGE} AS build
+SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 RUN apt-get update -q && apt-get install -q -y --no-install-recommends ca-certificates git make && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 # The packages are a layer of their own: a change of the sources does not install them again.

@@ -162,13 +162,13 @@ bench: train_llama_lora
 
 # One program for other machines. Libraries that not every Linux has are linked into it, except for oneDNN, which is 13 times as large
 # as the program. Where the linker looks first there are only static libraries.
-DIST_STATIC := gomp xxhash
+DIST_STATIC = gomp $(patsubst -l%,%,$(filter-out -ldnnl -lfmt -lpthread,$(LIBS)))
 dist: setup
-	@mkdir -p build-dist/static build-dist/dist
+	@rm -rf build-dist/static; mkdir -p build-dist/static
 	@for lib in $(DIST_STATIC); do ln -sf $$($(CXX) -print-file-name=lib$$lib.a) build-dist/static; done
 	@$(MAKE) --no-print-directory -j$$(nproc) BUILD=build-dist OPT=-O3 ONEDNN= EXTRA="-DFMT_HEADER_ONLY -Lbuild-dist/static $(EXTRA)" \
 	  LIBS="$(DIST_STATIC:%=-l%) -static-libstdc++ -static-libgcc -Wl,--as-needed -lpthread" build-dist/dist/train_llama_lora
-	dev/dist.sh build-dist/dist
+	dev/dist.sh build-dist
 
 debug: ; @$(MAKE) --no-print-directory -j$$(nproc) BUILD=build-debug OPT="-O0 -g" build-debug/run_tests
 # With sanitizers g++ 12 warns wrongly that std::regex is uninitialised.

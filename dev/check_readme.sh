@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 hub=${HF_ENDPOINT:-https://huggingface.co}
 
-commands() { sed -n '/^    \(make \|dev\/[a-z]\|\.\/\|git clone\)/{s/^    //; s/ *# .*//; p}' README.md; }
+commands() { sed -n '/^    \(make \|dev\/[a-z]\|\.\/\|git clone\)/{s/^    //; s/   *# .*//; p}' README.md; }
 if [ "${1:-}" = --list ]; then commands; exit 0; fi
 
 models=yes
