@@ -166,7 +166,7 @@ DIST_STATIC = gomp $(patsubst -l%,%,$(filter-out -ldnnl -lfmt -lpthread,$(LIBS))
 dist: setup
 	@rm -rf build-dist/static; mkdir -p build-dist/static
 	@for lib in $(DIST_STATIC); do ln -sf $$($(CXX) -print-file-name=lib$$lib.a) build-dist/static; done
-	@$(MAKE) --no-print-directory -j$$(nproc) BUILD=build-dist OPT=-O3 ONEDNN= EXTRA="-DFMT_HEADER_ONLY -Lbuild-dist/static $(EXTRA)" \
+	@$(MAKE) --no-print-directory -j$$(nproc) BUILD=build-dist ONEDNN= EXTRA="-DFMT_HEADER_ONLY -Lbuild-dist/static $(EXTRA)" \
 	  LIBS="$(DIST_STATIC:%=-l%) -static-libstdc++ -static-libgcc -Wl,--as-needed -lpthread" build-dist/dist/train_llama_lora
 	dev/dist.sh build-dist
 
