@@ -212,7 +212,12 @@ TEST(Config, TokenIds) {
   EXPECT_EQ(parse(with({{"pad_token_id", 99}})).pad, 99);
   const LlamaConfig outside = parse(with({{"pad_token_id", 100}}));
   EXPECT_EQ(outside.pad, std::nullopt);
-  EXPECT_EQ(outside.warnings.size(), 1u);
+  ASSERT_EQ(outside.warnings.size(), 1u);
+  EXPECT_TRUE(says(outside.warnings[0], "id 100 is outside the vocabulary of 100"));
+  const LlamaConfig many = parse(with({{"eos_token_id", {5, 100, 200, 300}}}));
+  EXPECT_EQ(many.eos, std::vector<int32_t>{5});
+  ASSERT_EQ(many.warnings.size(), 1u);
+  EXPECT_TRUE(says(many.warnings[0], "id 100 and 2 more are outside"));
   EXPECT_NE(refusal({{"bos_token_id", {1, 2}}}), "");
   EXPECT_EQ(parse(with({{"eos_token_id", {2.0, 3}}})).eos, (std::vector<int32_t>{2, 3}));
   for (const Json& value : {Json("2"), Json(2.5), Json(-2), Json::array({true})})

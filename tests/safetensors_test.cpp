@@ -112,6 +112,8 @@ TEST_F(SafetensorsTest, SaysWhatAnotherFileIs) {
                  "git-lfs pointer, not the file itself; expected "
                  "a safetensors file; run `git lfs pull`");
   expect_refused("version", "7 bytes are too few");
+  expect_refused("{\"error\": \"no such file\"}", "a server's refusal");
+  expect_refused("not found, sorry", "looks like text");
   expect_refused("\x1F\x8B\x08\x08 compressed"s, "gzip");
   expect_refused("PK\x03\x04"s + std::string(22, 'x') + "\x10\0\0\0archive/data.pkl and more"s, "PyTorch file");
   expect_refused("<!doctype html><title>", "web page");

@@ -53,6 +53,14 @@ TEST_F(SaveTest, BothGenerationsOfConfigSayTheSame) {
       EXPECT_EQ(r.original_max, 64);
     }
   }
+  const Json yarn = saved({{"rope_scaling", {{"type", "yarn"}, {"factor", 2}, {"beta_fast", 16}}}});
+  EXPECT_EQ(yarn["rope_scaling"],
+            (Json{{"rope_type", "yarn"}, {"factor", 2}, {"beta_fast", 16}, {"original_max_position_embeddings", 64}}));
+  // What this program reads and transformers does not, is written as transformers reads it.
+  const Json lenient = saved({{"architectures", {"LLaMAForCausalLM"}}, {"hidden_act", "SiLU"}, {"head_dim", 8.0}});
+  EXPECT_EQ(lenient["architectures"], Json{"LlamaForCausalLM"});
+  EXPECT_EQ(lenient["hidden_act"], "silu");
+  EXPECT_TRUE(lenient["head_dim"].is_number_integer());
   const Json linear = saved({{"rope_scaling", {{"type", "linear"}, {"factor", 2}}}});
   EXPECT_EQ(linear["rope_parameters"], (Json{{"rope_type", "linear"}, {"factor", 2.0}, {"rope_theta", 10000.0}}));
   const Json plain = saved({{"rope_parameters", {{"rope_type", "default"}, {"rope_theta", 1e6}}}}, FileDtype::BF16);

@@ -16,7 +16,7 @@ constexpr std::string_view kUnpack = "unpack it first";
 constexpr std::string_view kToSafetensors =
     "convert it to safetensors: load the model with transformers and call save_pretrained(DIR)";
 constexpr std::string_view kToJsonl = "convert it to JSON lines, such as with datasets' Dataset.to_json(FILE)";
-constexpr std::string_view kNotGguf = "give the directory of the original model, with config.json and *.safetensors";
+constexpr std::string_view kNotGguf = "give what it was converted from";
 
 struct Row {
   FileKind kind;

@@ -37,7 +37,7 @@ struct CountingPointer {
 
 void JsonEvents::read() {
   next_ = text_.data();
-  if (text_.starts_with("\xEF\xBB\xBF")) refuse("expected JSON, found a byte-order mark");
+  if (text_.starts_with("\xEF\xBB\xBF")) refuse("expected JSON, found a byte-order mark; save the file as UTF-8 without one");
   if (const size_t nul = text_.find('\0'); nul != std::string_view::npos) {  // the parser would take it for the end
     refuse_other_kind();
     next_ = text_.data() + nul + 1;

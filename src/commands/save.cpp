@@ -7,18 +7,24 @@
 namespace tll {
 namespace {
 
-// Both generations of transformers find what they look for: 4 reads rope_theta, rope_scaling and torch_dtype, 5 rope_parameters
-// and dtype.
-void write_both_generations(Json& config, const RopeConfig& rope, const char* dtype) {
+// What was read leniently is written as transformers has it. Both of its generations find what they look for: 4 reads rope_theta,
+// rope_scaling and torch_dtype, 5 rope_parameters and dtype.
+void write_for_transformers(Json& config, const LlamaConfig& read, const char* dtype) {
+  config["model_type"] = read.architecture->model_type;
+  config["architectures"] = {read.architecture->causal_lm};
+  config["hidden_act"] = "silu";
+  for (const char* key : {"vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+                          "num_key_value_heads", "head_dim", "max_position_embeddings"})
+    if (config.contains(key) && config[key].is_number_float()) config[key] = config[key].get<int64_t>();  // 64.0
   config["torch_dtype"] = config["dtype"] = dtype;
-  Json scaling = {{"rope_type", "default"}};
-  if (rope.type == RopeType::linear) scaling = {{"rope_type", "linear"}, {"factor", rope.factor}};
-  if (rope.type == RopeType::llama3)
-    scaling = {{"rope_type", "llama3"},
-               {"factor", rope.factor},
-               {"low_freq_factor", rope.low},
-               {"high_freq_factor", rope.high},
-               {"original_max_position_embeddings", rope.original_max}};
+  const RopeConfig& rope = read.rope;
+  Json scaling = Json::object();
+  for (const char* key : {"rope_parameters", "rope_scaling"})  // the later wins, if it is not empty
+    if (config.contains(key) && config[key].is_object() && !config[key].empty()) scaling = config[key];
+  for (const char* key : {"type", "rope_theta"}) scaling.erase(key);
+  scaling["rope_type"] = rope_type_name(rope.type);
+  if (rope.type == RopeType::llama3 || rope.type == RopeType::yarn || rope.type == RopeType::longrope)
+    scaling["original_max_position_embeddings"] = rope.original_max;
   config["rope_theta"] = rope.theta;
   config["rope_scaling"] = rope.type == RopeType::plain ? Json() : scaling;
   scaling["rope_theta"] = rope.theta;
@@ -66,7 +72,7 @@ void save_model(const std::filesystem::path& directory, const std::filesystem::p
   writer.commit();
   const std::string text = read_file(config_file);
   Json config = parse_json(text, config_file.string());
-  write_both_generations(config, parse_config(text, config_file.string()).rope, dtype == FileDtype::F32 ? "float32" : "bfloat16");
+  write_for_transformers(config, parse_config(text, config_file.string()), dtype == FileDtype::F32 ? "float32" : "bfloat16");
   write_json(directory / "config.json", config);
 }
 

@@ -57,14 +57,18 @@ std::string lower_case(std::string text) {
 // Token ids: an integer or a list of them. -1 means none. An id outside the vocabulary is left out with a warning.
 std::vector<int32_t> read_ids(JsonObject& object, const char* key, int32_t vocab_size, std::vector<std::string>& warnings) {
   std::vector<int32_t> result;
+  int64_t outside = 0, first_outside = 0;
   for (const int64_t id : object.integers(key, -1, "a token id or a list of them")) {
     if (id >= vocab_size) {
-      warnings.push_back(fmt::format("{}: key \"{}\": id {} is outside the vocabulary of {} and is not used", object.where(), key,
-                                     id, vocab_size));
+      if (outside++ == 0) first_outside = id;
     } else if (id >= 0 && std::find(result.begin(), result.end(), id) == result.end()) {
       result.push_back(int32_t(id));
     }
   }
+  if (outside > 0)
+    warnings.push_back(fmt::format("{}: key \"{}\": id {}{} outside the vocabulary of {} and not used", object.where(), key,
+                                   first_outside, outside == 1 ? " is" : fmt::format(" and {} more are", outside - 1),
+                                   vocab_size));
   return result;
 }
 

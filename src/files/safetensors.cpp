@@ -210,6 +210,9 @@ SafetensorsFile::SafetensorsFile(const fs::path& path) : path_(path), file_(path
   uint64_t header = 0;
   for (size_t i = 0; i < 8; i++) header |= uint64_t(all[i]) << (8 * i);
   if (header > kMaxHeader || header > all.size() - 8 || header == 0) refuse_other_kind();
+  const auto printable = [](std::byte b) { return b >= std::byte{' '} && b < std::byte{0x7F}; };
+  if (header > kMaxHeader && std::all_of(all.begin(), all.begin() + 8, printable))
+    bad_file("{}: this looks like text; expected a safetensors file; download the file again", path.string());
   if (header > kMaxHeader)
     bad_file("{}: byte 0: header length {} is above {}: not a safetensors file", path.string(), header, kMaxHeader);
   if (header > all.size() - 8)
