@@ -9,18 +9,11 @@
 #include <chrono>
 #include <cstdint>
 
+#include "kernels/isa.h"
 #include "kernels/numeric.h"
 #include "src/base/check.h"
 
 namespace tll {
-
-enum class Isa : uint8_t { base, avx2, avx512 };
-#ifdef TLL_ISA
-inline constexpr Isa kIsa = Isa::TLL_ISA;
-#endif
-
-Isa best_isa();  // the best that this processor supports (x86-64-v3 → avx2, x86-64-v4 → avx512)
-const char* isa_name(Isa);
 
 // The roofline's two numbers: the bytes and flops that any implementation of the op needs at least.
 struct Cost {
@@ -103,12 +96,11 @@ void run(const Device& device, const Op& op) {
     TLL_CHECK(false, "{} in {} runs on CUDA only", Op::kName, dtype_name(dtype_of<typename Op::Scalar>));
   } else {
     switch (device.isa) {
-      case Isa::base:
-        return op.template cpu<Isa::base>();
-      case Isa::avx2:
-        return op.template cpu<Isa::avx2>();
-      case Isa::avx512:
-        return op.template cpu<Isa::avx512>();
+#define TLL_RUN_ISA(isa, name) \
+  case Isa::isa:               \
+    return op.template cpu<Isa::isa>();
+      TLL_ISAS(TLL_RUN_ISA)
+#undef TLL_RUN_ISA
     }
   }
 }

@@ -48,7 +48,7 @@ OpCase with_mean(OpCase c, const std::string& tensor, double mean, Random& rando
 
 std::vector<Isa> supported_isas() {
   std::vector<Isa> isas;
-  for (Isa isa : {Isa::base, Isa::avx2, Isa::avx512})
+  for (Isa isa : kIsas)
     if (isa <= best_isa()) isas.push_back(isa);
   return isas;
 }

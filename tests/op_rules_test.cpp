@@ -124,7 +124,14 @@ TEST(VisiblePairs, CountsWhatTheMaskShows) {
 }
 
 TEST(Devices, NameTheirInstructionSets) {
+#if defined(__x86_64__)
   EXPECT_STREQ(isa_name(Isa::base), "x86-64");
+  EXPECT_STREQ(isa_name(Isa::avx512), "avx512");
+#else
+  EXPECT_STREQ(isa_name(Isa::base), "arm64");
+  EXPECT_EQ(best_isa(), Isa::neon);
+#endif
+  EXPECT_EQ(test::supported_isas().front(), Isa::base);
   EXPECT_EQ(Device{}.isa, best_isa());
   EXPECT_EQ(test::supported_isas().back(), best_isa());
 }

@@ -195,6 +195,9 @@ TEST_F(MemoryProbe, ProcessorAndQuota) {
   EXPECT_EQ(processor(path_).threads, std::min(2, found.threads));
   path_.write("sys/fs/cgroup/cpu.max", "max 100000\n");
   EXPECT_EQ(processor(path_).threads, found.threads);
+  path_.write("proc/cpuinfo", "processor\t: 0\nFeatures\t: fp asimd sve2 bf16\nCPU implementer\t: 0x41\n");
+  EXPECT_EQ(processor(path_).features, "asimd sve2 bf16") << "as on arm64";
+  EXPECT_EQ(processor(path_).model, "unnamed processor");
 }
 
 }  // namespace

@@ -142,10 +142,10 @@ Processor processor(const fs::path& root) {
       threads += !affinity_known || (number < CPU_SETSIZE && CPU_ISSET(number, &allowed));
     }
     if (key == "model name") found.model = value;
-    if (key == "flags" && found.features.empty()) {
-      static constexpr std::string_view kFeatures[] = {"avx2",     "fma",         "f16c",        "avx512f",
-                                                       "avx512bw", "avx512_vnni", "avx512_bf16", "avx512_fp16",
-                                                       "amx_tile", "amx_bf16",    "amx_int8"};
+    if ((key == "flags" || key == "Features") && found.features.empty()) {  // on x86-64 and on arm64
+      static constexpr std::string_view kFeatures[] = {
+          "avx2",     "fma",      "f16c",     "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "avx512_fp16",
+          "amx_tile", "amx_bf16", "amx_int8", "asimd",   "sve",      "sve2",        "bf16",        "i8mm"};
       const std::string words = " " + value + " ";
       for (std::string_view feature : kFeatures) {
         if (words.find(" " + std::string(feature) + " ") == std::string::npos) continue;
@@ -154,6 +154,7 @@ Processor processor(const fs::path& root) {
       }
     }
   }
+  if (found.model.empty()) found.model = "unnamed processor";  // arm64 has no such line
   found.threads = std::max(1, threads);
   if (const auto share = quota(root)) found.threads = std::clamp(static_cast<int>(std::ceil(*share)), 1, found.threads);
   return found;
