@@ -17,6 +17,8 @@ src/options:  src/base kernels src/files src/model src/train src/report
 src/commands: src/base kernels tokenizer data src/files src/model src/train src/report src/options
 .:            src/base src/options src/commands
 '
+without=$(grep -rl --include='*.h' --include='*.cpp' 'fmt::join' kernels src tokenizer data tests dev | xargs grep -L 'fmt/ranges.h' || true)
+[[ -z $without ]] || { echo "these use fmt::join without <fmt/ranges.h>, where {fmt} 11 and later have it:" $without; exit 1; }
 find kernels src tokenizer data train_llama_lora.cu -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' | sort |
   xargs grep -n '^ *# *include "' | awk -F: -v rooms="$rooms" '
     function room_of(path) { return path ~ /\// ? substr(path, 1, match(path, /\/[^\/]*$/) - 1) : "." }

@@ -25,12 +25,12 @@ struct fmt::formatter<tll::Bytes> {
 
   template <class Context>
   auto format(tll::Bytes bytes, Context& context) const {
-    if (bytes.count < 1000) return format_to(context.out(), "{} B", bytes.count);
+    if (bytes.count < 1000) return fmt::format_to(context.out(), "{} B", bytes.count);
     const char* units = "KMGTPE";
     double value = static_cast<double>(bytes.count) / 1024;
     while (value >= 999.5) value /= 1024, ++units;
     const int decimals = value < 9.995 ? 2 : value < 99.95 ? 1 : 0;
-    return format_to(context.out(), "{:.{}f} {}iB", value, decimals, *units);
+    return fmt::format_to(context.out(), "{:.{}f} {}iB", value, decimals, *units);
   }
 };
 
@@ -42,11 +42,12 @@ struct fmt::formatter<tll::Duration> {
 
   template <class Context>
   auto format(tll::Duration duration, Context& context) const {
-    if (!std::isfinite(duration.seconds) || duration.seconds < 0 || duration.seconds > 1e12) return format_to(context.out(), "?");
+    if (!std::isfinite(duration.seconds) || duration.seconds < 0 || duration.seconds > 1e12)
+      return fmt::format_to(context.out(), "?");
     const int64_t seconds = std::llround(duration.seconds);
     const int64_t minutes = seconds / 60, hours = minutes / 60, days = hours / 24;
-    if (days > 0) return format_to(context.out(), "{}d {:02}:{:02}", days, hours % 24, minutes % 60);
-    if (hours > 0) return format_to(context.out(), "{}:{:02}:{:02}", hours, minutes % 60, seconds % 60);
-    return format_to(context.out(), "{}:{:02}", minutes, seconds % 60);
+    if (days > 0) return fmt::format_to(context.out(), "{}d {:02}:{:02}", days, hours % 24, minutes % 60);
+    if (hours > 0) return fmt::format_to(context.out(), "{}:{:02}:{:02}", hours, minutes % 60, seconds % 60);
+    return fmt::format_to(context.out(), "{}:{:02}", minutes, seconds % 60);
   }
 };

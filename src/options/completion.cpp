@@ -1,5 +1,7 @@
 // Completion scripts, from the table of options. Each offers the commands, the options of the command on the line, the words of
 // a choice, and file names where a path goes.
+#include <fmt/ranges.h>
+
 #include <algorithm>
 
 #include "src/base/check.h"

@@ -1,5 +1,7 @@
 #include "src/options/help.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <bit>
 

@@ -1,5 +1,7 @@
 #include "src/options/option_table.h"
 
+#include <fmt/ranges.h>
+
 namespace tll {
 namespace {
 

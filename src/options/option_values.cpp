@@ -1,4 +1,6 @@
 // Reading and writing the value of one option.
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <charconv>
 #include <cmath>

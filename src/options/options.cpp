@@ -1,5 +1,7 @@
 #include "src/options/options.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 
 #include "src/base/check.h"

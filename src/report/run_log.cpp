@@ -41,8 +41,8 @@ struct fmt::formatter<tll::JsonNumber> {
 
   template <class Context>
   auto format(tll::JsonNumber number, Context& context) const {
-    if (!std::isfinite(number.value)) return format_to(context.out(), "null");
-    return format_to(context.out(), "{}", number.value);
+    if (!std::isfinite(number.value)) return fmt::format_to(context.out(), "null");
+    return fmt::format_to(context.out(), "{}", number.value);
   }
 };
 
