@@ -32,10 +32,14 @@ std::string both_lines(const Place& p, const void* site) {
 
 void report_failure(const Launch& launch, const Worker& worker) {
   const Failure& f = *worker.failure;
-  Report r{.fault = f.fault, .kernel = function_name(launch.kernel), .tensor = f.tensor, .other = place_of(f.other_site)};
+  Report r;
+  r.fault = f.fault;
+  r.kernel = function_name(launch.kernel);
+  r.tensor = f.tensor;
   r.block = worker.block_index;
   if (f.thread) r.thread = f.thread->index;
   r.place = place_of(f.site);
+  r.other = place_of(f.other_site);
   r.message = fmt::format("{}: {}: {} block {} thread {} {}", fault_name(f.fault), both_lines(r.place, f.site), r.kernel,
                           index_text(r.block), index_text(r.thread), f.text);
   if (r.other.line) r.message += "; the other place: " + both_lines(r.other, f.other_site);

@@ -1,5 +1,7 @@
 #include "src/commands/source.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 
 #include "src/base/check.h"
@@ -7,12 +9,13 @@
 namespace tll {
 
 std::filesystem::path demo_directory() {
-  const std::filesystem::path here = "data/demo";
-  if (std::filesystem::exists(here / "config.json")) return here;
   std::error_code none;
-  const std::filesystem::path beside = std::filesystem::read_symlink("/proc/self/exe", none).parent_path() / "data" / "demo";
-  if (std::filesystem::exists(beside / "config.json")) return beside;
-  bad_file("the demo model was not found in {} or {}; name a model with --model DIR", here.string(), beside.string());
+  const std::filesystem::path here = std::filesystem::read_symlink("/proc/self/exe", none).parent_path();
+  const std::filesystem::path places[] = {"data/demo", here / "data/demo", here.parent_path() / "share/train_llama_lora/demo"};
+  for (const std::filesystem::path& place : places)
+    if (std::filesystem::exists(place / "config.json")) return place;
+  bad_file("the demo model was not found in {}; name a model with --model DIR",
+           fmt::join(std::vector<std::string>{places[0].string(), places[1].string(), places[2].string()}, ", "));
 }
 
 ModelSource open_model(const Options& options, TokenizerNeed need) {

@@ -24,7 +24,7 @@ struct ModelSource {
 enum class TokenizerNeed { none, wanted, required };  // wanted: data may come as token ids, then a directory without one will do
 ModelSource open_model(const Options& options, TokenizerNeed need);
 
-// data/demo beside the working directory or beside the program. Error (kExitBadFile) if it is in neither.
+// data/demo below the working directory or beside the program, or where `cmake --install` puts it. Error (kExitBadFile) if in none.
 std::filesystem::path demo_directory();
 
 // The adapter that the options name (--adapter, --init-adapter) or describe (--rank, --targets, …).
