@@ -4,23 +4,40 @@
 CXX      ?= g++
 BUILD    ?= build
 OPT      ?= -O3 -g1
-# Two warnings of g++ 12 are wrong: in std::string's operator+ (GCC bug 105651), and in {fmt} 9's buffers.
-# clang warns about each loop over an oracle type that it does not vectorise.
-CLANG    := $(findstring clang,$(CXX))
-WARN     := -Wall -Wextra -Werror $(if $(CLANG),-Wno-pass-failed,-Wno-restrict -Wno-stringop-overflow)
+
+# What the compiler is and compiles for, in five words: of a macro that it does not define, the name. Empty: there is no compiler.
+MACROS   := __clang_major__ __GNUC__ __linux__ __x86_64__ __aarch64__
+COMPILER := $(shell echo $(MACROS) | $(CXX) -E -P -x c++ - 2>/dev/null)
+macro     = $(filter-out __%,$(word $(1),$(COMPILER)))
+CLANG    := $(or $(call macro,1),$(if $(COMPILER),,$(findstring clang,$(CXX))))
+ARCH     := $(if $(call macro,4),x86_64,$(if $(call macro,5),aarch64))
+ifneq ($(COMPILER),)
+ifneq ($(call macro,3)$(if $(ARCH),,no),1)
+$(error $(CXX) compiles for $(shell $(CXX) -dumpmachine): this program needs Linux (on Windows inside WSL) on x86-64 or arm64)
+endif
+ifneq ($(filter $(if $(CLANG),1 2 3 4 5 6 7 8 9 10 11 12 13,1 2 3 4 5 6 7 8 9 10 11),$(or $(CLANG),$(call macro,2))),)
+$(error $(CXX) is $(if $(CLANG),clang $(CLANG),g++ $(call macro,2)): this program needs g++ 12 or clang 14, or later; choose one with CXX=…)
+endif
+endif
+
+# Warnings of g++ that are wrong: of 12 in std::string's operator+ (GCC bug 105651) and in {fmt} 9's buffers, and of 13 and later about
+# references that a JsonNode, which is a view, has given.
+# clang warns about each loop over an oracle type that it does not vectorise. WERROR=1, as in CI: warnings are errors.
+WARN     := -Wall -Wextra $(if $(WERROR),-Werror) $(if $(CLANG),-Wno-pass-failed,-Wno-restrict -Wno-stringop-overflow -Wno-dangling-reference)
 # No fast-math anywhere: what is reordered is reordered in the source.
-CXXFLAGS = -std=c++20 $(OPT) -fopenmp $(WARN) -I. -MMD -MP $(EXTRA)
+# On arm64 a char is unsigned unless the flag says otherwise.
+CXXFLAGS = -std=c++20 $(OPT) -fopenmp $(if $(filter aarch64,$(ARCH)),-fsigned-char) $(WARN) -I. -MMD -MP $(EXTRA)
 LIBS     := -ldnnl -lfmt -lxxhash -lpthread
-PACKAGES := g++ libdnnl-dev libfmt-dev nlohmann-json3-dev libxxhash-dev libgtest-dev libboost-context-dev $(if $(CLANG),clang libomp-dev)
 
 # A kernel's .cpp is compiled once for each instruction set; the program picks one at start. The oracle types of the tests
 # (double, complex) need no fast instructions: the base objects hold them. -ffp-contract=fast: fma, where the instruction set has it.
 # Nobody reads errno or the floating-point exception flags. Without them loops over exponentials are vectorised; no value changes.
 KERNEL_MATH  := -fno-math-errno -fno-trapping-math
-MARCH_base   := -march=x86-64 -ffp-contract=off -DTLL_ORACLE
+MARCH_base   := $(if $(filter x86_64,$(ARCH)),-march=x86-64) -ffp-contract=off -DTLL_ORACLE
 MARCH_avx2   := -march=x86-64-v3 -ffp-contract=fast
 MARCH_avx512 := -march=x86-64-v4 -ffp-contract=fast -mprefer-vector-width=512
-ISAS         := base avx2 avx512
+MARCH_neon   := -ffp-contract=fast
+ISAS         := base $(if $(filter aarch64,$(ARCH)),neon,avx2 avx512)
 ONCE         := kernels/device.cpp kernels/matmul_bf16.cpp kernels/cuda_none.cpp
 KERNELS      := $(filter-out $(ONCE),$(wildcard kernels/*.cpp))
 KERNEL_OBJ   := $(ONCE:%.cpp=$(BUILD)/%.o) $(foreach isa,$(ISAS),$(patsubst %.cpp,$(BUILD)/%.$(isa).o,$(KERNELS)))
@@ -36,7 +53,7 @@ CUDA_HOME    := $(if $(NVCC),$(abspath $(dir $(realpath $(NVCC)))/..))
 # fmt 9 checks its formats with consteval, which nvcc does not compile.
 NVCCFLAGS    := -std=c++20 -I. -DFMT_USE_CONSTEXPR=1
 # Later GPUs run the PTX of the last architecture.
-GPU_FLAGS    := -O3 -lineinfo -Werror all-warnings -MMD -MP --threads 0 \
+GPU_FLAGS    := -O3 -lineinfo $(if $(WERROR),-Werror all-warnings) -MMD -MP --threads 0 \
                 $(if $(filter native,$(ARCHS)),-arch=native,$(foreach a,$(ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
                 -gencode arch=compute_$(lastword $(ARCHS)),code=compute_$(lastword $(ARCHS)))
 CU           := $(wildcard kernels/*.cu)
@@ -44,7 +61,7 @@ CUDA_OBJ     := $(CU:%.cu=$(BUILD)/cuda/%.o)
 EMULATED_OBJ := $(CU:%.cu=$(BUILD)/emulated/%.o)
 
 .DEFAULT_GOAL := program
-.PHONY: program setup train test emulated emulator_test nvcc_check bench debug sanitize format help clean check-optional
+.PHONY: program setup train test emulated emulator_test nvcc_check bench debug sanitize arm64-test format help clean check-optional
 program: train_llama_lora
 
 help:
@@ -59,38 +76,46 @@ help:
 	@echo "make bench       the profile of a training step at SmolLM2-135M's shapes, with random weights"
 	@echo "make debug       a build for a debugger in build-debug/"
 	@echo "make sanitize    the tests under AddressSanitizer and UndefinedBehaviorSanitizer"
-	@echo "make setup       installs the Debian packages that are missing:"
-	@echo "                 $(PACKAGES)"
+	@echo "make arm64-test  cross-compiles for arm64 and runs the tests of the ops under qemu (dev/arm64)"
+	@echo "make setup       installs the packages that are missing, where apt-get can; elsewhere lists them"
 	@echo "make format      clang-format over all sources"
 	@echo "                 CUDA_ARCH=\"$(CUDA_ARCH)\" or native: the GPUs that nvcc, where it is found, compiles for"
-	@echo "make clean       removes what was built;  CXX=clang++ and BUILD=dir choose another compiler and folder"
+	@echo "make clean       removes what was built;  CXX=clang++ and BUILD=dir choose another compiler and folder,"
+	@echo "                 WERROR=1 makes warnings errors,  make -n TARGET prints the commands"
 
 # ---- packages ------------------------------------------------------------------------------------------------------------------
-setup: check-optional
-	@missing=$$(for p in $(PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
-	[ -z "$$missing" ] && exit 0; \
-	command -v apt-get >/dev/null || { echo "error: these packages are missing (Debian names): $$missing"; exit 1; }; \
-	echo "installing $$missing"; root=$$([ $$(id -u) = 0 ] || echo sudo); \
-	$$root apt-get update -q && DEBIAN_FRONTEND=noninteractive $$root apt-get install -q -y --no-install-recommends $$missing
-
+setup: check-optional ; @dev/setup.sh "$(CXX)"
 check-optional:
-	@for tool in nvcc mpirun clang-format; do \
+	@for tool in nvcc clang-format; do \
 	  if command -v $$tool >/dev/null; then echo "✓ $$tool"; else echo "✗ $$tool (optional)"; fi; done
 
 # ---- objects and archives ------------------------------------------------------------------------------------------------------
-$(BUILD)/%.base.o: %.cpp ; @mkdir -p $(@D); $(CXX) $(CXXFLAGS) $(KERNEL_MATH) $(MARCH_base) -DTLL_ISA=base -c $< -o $@
-$(BUILD)/%.avx2.o: %.cpp ; @mkdir -p $(@D); $(CXX) $(CXXFLAGS) $(KERNEL_MATH) $(MARCH_avx2) -DTLL_ISA=avx2 -c $< -o $@
-$(BUILD)/%.avx512.o: %.cpp ; @mkdir -p $(@D); $(CXX) $(CXXFLAGS) $(KERNEL_MATH) $(MARCH_avx512) -DTLL_ISA=avx512 -c $< -o $@
+# $(call say,WHAT) is the line that a recipe prints in place of its command.
+say = @mkdir -p $(@D); echo '$(1)'
+define kernel_rule
+$(BUILD)/%.$(1).o: %.cpp
+	$$(call say,c++ $$< $(1))
+	@$$(CXX) $$(CXXFLAGS) $(KERNEL_MATH) $(MARCH_$(1)) -DTLL_ISA=$(1) -c $$< -o $$@
+endef
+$(foreach isa,$(ISAS),$(eval $(call kernel_rule,$(isa))))
 # Outside kernels, tokenizer and data no code is hot: there -O1 and a precompiled header save compile time.
 COLD := $(call objects,src/*) $(call objects,tests)
 $(COLD) $(BUILD)/precompiled.h.gch: OPT := $(subst -O3,-O1,$(OPT))
 $(COLD): FIRST := -include $(BUILD)/precompiled.h
 $(COLD): $(BUILD)/precompiled.h.gch
-$(BUILD)/precompiled.h.gch: src/base/precompiled.h ; @mkdir -p $(@D); cp $< $(BUILD)/precompiled.h; $(CXX) $(CXXFLAGS) -x c++-header $< -o $@
-$(BUILD)/%.o: %.cpp ; @mkdir -p $(@D); $(CXX) $(CXXFLAGS) $(FIRST) -c $< -o $@
-$(BUILD)/train_llama_lora.o: train_llama_lora.cu ; @mkdir -p $(@D); $(CXX) -x c++ $(CXXFLAGS) -c $< -o $@
+$(BUILD)/precompiled.h.gch: src/base/precompiled.h
+	$(call say,c++ $<)
+	@cp $< $(BUILD)/precompiled.h; $(CXX) $(CXXFLAGS) -x c++-header $< -o $@
+$(BUILD)/%.o: %.cpp
+	$(call say,c++ $<)
+	@$(CXX) $(CXXFLAGS) $(FIRST) -c $< -o $@
+$(BUILD)/train_llama_lora.o: train_llama_lora.cu
+	$(call say,c++ $<)
+	@$(CXX) -x c++ $(CXXFLAGS) -c $< -o $@
 
-$(BUILD)/cuda/%.o: %.cu ; @mkdir -p $(@D); $(NVCC) $(NVCCFLAGS) $(GPU_FLAGS) -c $< -o $@
+$(BUILD)/cuda/%.o: %.cu
+	$(call say,nvcc $<)
+	@$(NVCC) $(NVCCFLAGS) $(GPU_FLAGS) -c $< -o $@
 $(BUILD)/libcuda.a: $(CUDA_OBJ) ; @rm -f $@; ar rcs $@ $^
 
 # The base objects come first: if several objects hold a function, the linker takes the first.
@@ -106,7 +131,10 @@ cuda          := $(if $(NVCC),$(BUILD)/libcuda.a) $(BUILD)/libkernels.a
 emulated      := $(addprefix $(BUILD)/lib,emulated.a emulator.a kernels.a)
 cuda_LIBS     := $(if $(NVCC),-L$(CUDA_HOME)/lib64 -lcudart_static -ldl -lrt)
 emulated_LIBS := -lboost_context
-link = $(CXX) $(CXXFLAGS) $(filter %.o %libcases.a,$^) -o $@ -Wl,--start-group $(filter-out %libcases.a,$(filter %.a,$^)) -Wl,--end-group $(LIBS) $($(1)_LIBS)
+define link
+$(call say,link $@)
+@$(CXX) $(CXXFLAGS) $(filter %.o %libcases.a,$^) -o $@ -Wl,--start-group $(filter-out %libcases.a,$(filter %.a,$^)) -Wl,--end-group $(LIBS) $($(1)_LIBS)
+endef
 
 train_llama_lora: $(BUILD)/train_llama_lora.o $(ENGINE) $(cuda) ; $(call link,cuda)
 train_llama_lora_emulated: $(BUILD)/train_llama_lora.o $(ENGINE) $(emulated) ; $(call link,emulated)
@@ -125,9 +153,9 @@ $(BUILD)/probe: $(PROBE_OBJ) $(BUILD)/cuda/dev/gpu/probe_kernels.o ; $(call link
 $(BUILD)/probe_emulated: $(PROBE_OBJ) $(BUILD)/emulated/dev/gpu/probe_kernels.o $(BUILD)/libemulator.a ; $(call link,emulated)
 $(BUILD)/encode_lines: $(BUILD)/dev/tokenizer_compare/encode_lines.o $(ENGINE) $(BUILD)/libkernels.a ; $(call link,none)
 # One test file alone: make build/one/NAME_test && build/one/NAME_test
-$(BUILD)/one/%: $(BUILD)/tests/%.o $(BUILD)/libcases.a $(ENGINE) $(emulated) ; @mkdir -p $(@D); $(call link,emulated) -lgtest -lgtest_main
+$(BUILD)/one/%: $(BUILD)/tests/%.o $(BUILD)/tests/main.o $(BUILD)/libcases.a $(ENGINE) $(emulated) ; $(call link,emulated) -lgtest
 
-include dev/emulator/emulator.mk dev/ladder/ladder.mk
+include dev/emulator/emulator.mk dev/ladder/ladder.mk dev/arm64/arm64.mk
 
 # Compiles every .cu with nvcc, for one architecture: sources that only the tests run must be valid CUDA too.
 nvcc_check: ; for f in $(CU) $(EMULATED) $(LADDER); do $(NVCC) $(NVCCFLAGS) -Xcompiler -Wall,-Wextra -arch=sm_80 -c $$f -o /dev/null || exit 1; done
@@ -161,6 +189,6 @@ sanitize:
 	  build-sanitize/run_tests
 	ASAN_OPTIONS=detect_leaks=0 build-sanitize/run_tests --gtest_brief=1 --gtest_filter='-*_cuda:CudaRun*'
 format: ; clang-format -i $$(git ls-files '*.h' '*.cpp' '*.cu' '*.cuh')
-clean: ; rm -rf build build-debug build-sanitize train_llama_lora train_llama_lora_emulated test_gradients test_gradients_cuda squad.bin
+clean: ; rm -rf build build-debug build-sanitize build-arm64 build-arm64-sysroot train_llama_lora train_llama_lora_emulated test_gradients test_gradients_cuda squad.bin
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -95,7 +95,6 @@ make --no-print-directory test_gradients >"$work/make.log" 2>&1 ||
 # The Makefile's own commands: of an object (the copy's files come first; quickly and without warnings), and of the program (the
 # mutants' objects come before the archive that holds the others).
 compile=$(make -n -W kernels/reduce.cu build/emulated/kernels/reduce.o | grep -- '-c kernels/reduce.cu')
-compile=${compile#*; }
 link=$(make -n -W build/tests/test_gradients.o test_gradients | grep -- '-o test_gradients')
 [[ $compile && $link ]] || { echo "error: make -n shows no command for the emulated objects or for test_gradients"; exit 1; }
 compile=${compile/ -O2 / -O1 }

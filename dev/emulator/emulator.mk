@@ -15,10 +15,13 @@ EMULATED_FLAGS = -Idev/emulator/include -fsanitize=thread -fsanitize=bounds,alig
 CONTRACT ?= -ffp-contract=off
 $(BUILD)/dev/emulator/%.o $(BUILD)/tests/test_gradients.o: CXXFLAGS += -Idev/emulator/include
 $(BUILD)/dev/emulator/%.o: OPT := $(subst -O3,-O2,$(OPT))
-$(BUILD)/emulated/%.o: %.cu ; @mkdir -p $(@D); $(CXX) -x c++ $(filter-out $(EXTRA),$(subst -O3,-O2,$(CXXFLAGS))) $(EMULATED_FLAGS) -c $< -o $@$(if $(CLANG),; \
-  objcopy --redefine-sym memcpy=__tsan_memcpy --redefine-sym memmove=__tsan_memmove --redefine-sym memset=__tsan_memset $@)
+$(BUILD)/emulated/%.o: %.cu
+	$(call say,c++ $< on the emulator)
+	@$(CXX) -x c++ $(filter-out $(EXTRA),$(subst -O3,-O2,$(CXXFLAGS))) $(EMULATED_FLAGS) -c $< -o $@$(if $(CLANG),; \
+	objcopy --redefine-sym memcpy=__tsan_memcpy --redefine-sym memmove=__tsan_memmove --redefine-sym memset=__tsan_memset $@)
 $(BUILD)/libemulated.a: $(EMULATED_OBJ) ; @rm -f $@; ar rcs $@ $^
 $(BUILD)/libemulator.a: $(EMULATOR:%.cpp=$(BUILD)/%.o) ; @rm -f $@; ar rcs $@ $^
 $(BUILD)/emulator_tests: $(EMULATOR_TESTS:%.cpp=$(BUILD)/%.o) $(EMULATED:%.cu=$(BUILD)/emulated/%.o) $(BUILD)/libemulator.a
-	$(CXX) $(CXXFLAGS) $^ -o $@ -lboost_context -lfmt -lpthread -lgtest -lgtest_main
+	$(call say,link $@)
+	@$(CXX) $(CXXFLAGS) $^ -o $@ -lboost_context -lfmt -lpthread -lgtest -lgtest_main
 emulator_test: $(BUILD)/emulator_tests ; $< --gtest_brief=1
