@@ -68,7 +68,7 @@ void RunReport::begin(const std::string& run, int64_t total_steps, const Json& b
   const EarlierMetrics& earlier = metrics_->earlier();
   first_loss_ = earlier.first_loss, last_loss_ = earlier.last_loss;
   if (before.is_object()) before_ = before;
-  write_run_json(nullptr);
+  write_run_json(before_.empty() ? Json() : result_json(false, false));
 }
 
 void RunReport::before(const Score& score) {

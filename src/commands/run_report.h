@@ -41,7 +41,7 @@ class RunReport {
   void say_plan(int64_t total_steps, int64_t trained) const;
   void say_device(DType activations) const;
 
-  // Opens metrics.jsonl and writes run.json without a result. The trainer's state is that of the step to go on from; `before`:
+  // Opens metrics.jsonl and writes run.json, of a new run without a result. The trainer's state is that of the step to go on from; `before`:
   // the evaluation before the first step, as run.json of a resumed run has it.
   void begin(const std::string& run, int64_t total_steps, const Json& before);
   // Whether metrics.jsonl has an evaluation of the present step already: a resumed run repeats none.
