@@ -211,7 +211,6 @@ TEST(ModulePattern, IsPythons) {
                               R"(.*[[:alphn.]]*q_proj)",
                               R"(\x6d\u006fdel.*)",
                               R"(.*?(?:q|k)_proj)",
-                              R"(.*(?(?=x)y|q)_proj)",
                               R"(model.layers.[3-5].*)",
                               R"(.*q_proj$)",
                               R"((m)?odel.*|(?(1)x|m).*)",
@@ -225,7 +224,7 @@ TEST(ModulePattern, IsPythons) {
   // What Python does not compile, although PCRE2 would.
   for (const char* pattern : {R"(.*\h)",    R"(.*\R)",    R"(.*\K)",    R"(\Qmodel\E.*)", R"((*ACCEPT).*)",   R"((?R))",
                               R"((?1)(a))", R"((?|a|b))", R"((?<x>a))", R"((?'x'a))",     R"((?&x)(?P<x>a))", R"((?P>x)(?P<x>a))",
-                              R"((?L).*)",  R"((?C1).*)", R"(\x6)",     R"(\u00)",        R"(\N{DIGIT ONE})", R"(\)",
+                              R"((?L).*)",  R"((?C1).*)", R"(\x6)",     R"(\u00)",        R"((?(?=x)y|q))",   R"(\)",
                               R"([\Z])",    R"((?#open)", R"((?)",      R"(\p{L}.*)",     R"((?J).*)"})
     EXPECT_TRUE(says(message_of([&] { ModulePattern(pattern, "f.json"); }), "f.json: the pattern")) << pattern;
 }
