@@ -358,6 +358,17 @@ TEST_F(AdapterTest, TensorsOfTheBaseModel) {
   EXPECT_TRUE(says(refusal_of([&] { read_adapter(dir, tied); }), "lm_head.weight\": expected shape [10, 8]"));
 }
 
+TEST_F(AdapterTest, TooManyPatternsAreRefused) {
+  write_tensors(good);
+  for (const auto& [pattern, count, why] :
+       {std::tuple("{}", 10001, "at most 10000 patterns"), std::tuple("x+{}", 101, "more than 100 regular")}) {
+    config["alpha_pattern"] = Json::object();
+    for (int i = 0; i < count; i++) config["alpha_pattern"][fmt::format(fmt::runtime(pattern), i)] = 1;
+    write_config(config);
+    expect_refused(why);
+  }
+}
+
 // With biases trained but none in the model there is nothing to read; where there are, they are tensors of the base model.
 TEST_F(AdapterTest, BiasWithoutAndWithTensors) {
   config["bias"] = "all";
