@@ -76,7 +76,7 @@ TEST_F(Source, AnInterruptedRunHasACheckpoint) {
 TEST_F(Source, BaseTensorsOfAnAdapterAreUsed) {
   const LlamaConfig config = load_config(kModel);
   const TensorSpec head{"base_model.model.lm_head.weight", FileDtype::F32, {config.vocab_size, config.hidden}};
-  const fs::path directory = adapter({}, {head});
+  const fs::path directory = adapter(Json::object(), {head});
   const std::string notes = notes_of([&] {
     with_session(directory, false, [&](Session<float>& session, const ModelSource&) {
       for (const Weight& w : session.model.weights())

@@ -32,11 +32,6 @@ class PatternTable {
         bad_file("{}: more than {} regular expressions in a rank or alpha pattern", where, kMaxRegexes);
     }
   }
-  // Whether any pattern that matches the module has this value: in another order of the file it would be the first.
-  bool has(const std::string& module, double value) const {
-    return std::any_of(entries_.begin(), entries_.end(),
-                       [&](const auto& entry) { return entry.second == value && entry.first.matches(module); });
-  }
   double value(const std::string& module) const {
     for (const auto& [suffix, value] : entries_) {
       if (suffix.matches(module)) return value;
@@ -179,12 +174,11 @@ void read_modules(Adapter& adapter, const LlamaConfig& model, const std::string&
     const Pair& pair = found->second;
     check_shapes(file, pair, module);
     const int rank = int(pair.a->shape[0]);
-    if (rank != ranks.value(module.name) && !ranks.has(module.name, rank))
-      bad_file("{}: {} has rank {}, but {} says {:g}: one of the two files is not of this adapter", where, module.name, rank,
-               config_name, ranks.value(module.name));
     if (rank != ranks.value(module.name) && contradictions++ == 0)
-      adapter.warnings.push_back(fmt::format("{}: {} has rank {}, but {} says {:g}: the tensors' rank is used", where,
-                                             module.name, rank, config_name, ranks.value(module.name)));
+      adapter.warnings.push_back(
+          fmt::format("{}: {} has rank {}, but {} says {:g}: the tensors' rank is used, also in the scale alpha / r (PEFT "
+                      "refuses such an adapter)",
+                      where, module.name, rank, config_name, ranks.value(module.name)));
     const double alpha = alphas.value(module.name);
     adapter.modules.push_back({module, rank, alpha, lora_scale(alpha, rank, adapter.config.rslora), read_floats(file, *pair.a),
                                read_floats(file, *pair.b)});

@@ -76,9 +76,8 @@ AdapterConfig parse_adapter_config(std::string_view text, const std::string& whe
 std::vector<bool> targets_among(const std::vector<Module>& adaptable, const AdapterConfig& adapter, const std::string& where);
 
 // Reads both files and checks them against the model and against each other: every target has A and B with the right shapes, and
-// besides these the file holds tensors of the base model only. Where no pattern gives a rank, `r` must be that of the tensors, as
-// in PEFT. Where patterns overlap, PEFT changes what they mean when it saves them: then the tensors' rank is used, with a
-// warning.
+// besides these the file holds tensors of the base model only. Ranks come from the tensors; if the configuration has other ranks,
+// that is a warning. (PEFT refuses that, also where it is to blame: it changes the order of patterns when it saves them.)
 Adapter read_adapter(const std::filesystem::path& directory, const LlamaConfig& model);
 
 // An adapted layer to write. a and b belong to the caller.

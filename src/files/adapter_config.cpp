@@ -58,6 +58,7 @@ std::vector<std::pair<std::string, double>> read_patterns(const OrderedJson& roo
 
 void read_layers(JsonObject& object, AdapterConfig& config) {
   config.layers_pattern = object.strings("layers_pattern");
+  if (const Json* pattern = object.find("layers_pattern"); pattern && *pattern == "") config.layers_pattern.clear();
   const std::vector<int64_t> layers = object.integers("layers_to_transform", 0, "a layer number or a list of them");
   if (layers.empty()) return;  // no restriction
   if (!config.target_pattern.empty())

@@ -104,8 +104,10 @@ class Translator {
       at_ += end + 1;
       return;
     }
-    for (const std::string_view known : {"(?:", "(?=", "(?!", "(?<=", "(?<!", "(?>", "(?P<", "(?P=", "(?("})
+    for (const std::string_view known : {"(?:", "(?=", "(?!", "(?<=", "(?<!", "(?>", "(?P<", "(?P="})
       if (rest.starts_with(known)) return copy(known.size());
+    if (rest.starts_with("(?(") && rest.size() > 3 && (std::isalnum(static_cast<unsigned char>(rest[3])) || rest[3] == '_'))
+      return copy(3);  // a condition on a group
     flags();
   }
 
