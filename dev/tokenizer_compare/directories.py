@@ -196,7 +196,8 @@ def compare(name, directory, tokenizer, encode, keep=lambda text: True, names=Tr
     program.report(name, "encode", texts, expected, program.answers(directory, "encode", texts))
     some = [e[:40] for e in expected[-500:]]
     found = program.answers(directory, "decode-all", some)
-    if tokenizer.is_fast and os.path.exists(os.path.join(directory, "tokenizer.json")):
+    # A normalized token decodes to its normalized content since tokenizers 0.23.
+    if VERSION >= 5 and os.path.exists(os.path.join(directory, "tokenizer.json")):
         program.report(name, "decode-all", some, tokenizer.batch_decode(some, clean_up_tokenization_spaces=False), found)
     plain = program.answers(directory, "decode", some)
     program.report(name, "decode-stream", some, plain, program.answers(directory, "decode-stream", some))
