@@ -1,6 +1,8 @@
 // The program: options → data → plan → load → train → save. Everything that computes is in kernels/ and src/.
 //
 // This file holds no CUDA syntax; it is a .cu so that one compiler driver builds the program wherever nvcc is found.
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <exception>
@@ -17,11 +19,17 @@
 namespace tll {
 namespace {
 
+// With --quiet the result's directory is all that is printed: a script passes it to --adapter or --model.
+int trained(const Options& options) {
+  if (options.quiet && !options.json) fmt::print("{}\n", options.output.string());
+  return kExitDone;
+}
+
 template <class Float>
 int train(const Options& options) {
   end_on_stop_signals();            // there is nothing to lose yet
   TrainingRun<Float> run(options);  // reads the data, plans every byte; nothing large is allocated yet
-  if (run.already_done()) return kExitDone;
+  if (run.already_done()) return trained(options);
   run.start();  // takes the memory, loads weights, adapter, or the checkpoint to resume from
   try {
     run.evaluate_before();
@@ -32,7 +40,7 @@ int train(const Options& options) {
     return run.interrupt(stopped);
   }
   run.finish();
-  return kExitDone;
+  return trained(options);
 }
 
 int run_command(Options& options) {

@@ -266,7 +266,7 @@ TEST(Options, AMistypedCommandOrNameGetsAGuess) {
   EXPECT_TRUE(says(refusal("--data x epochs=3"), "did you mean --epochs=3?"));
   EXPECT_TRUE(says(refusal("lora_r=8"), "did you mean --lora_r=8?"));
   EXPECT_TRUE(says(refusal("--data x \u2014lr 1"), "did you mean --lr?"));
-  EXPECT_TRUE(says(refusal("--data x --temp 1"), "did you mean --temperature?"));
+  EXPECT_TRUE(says(refusal("--data x --num-train 1"), "did you mean --num-train-epochs?"));
 }
 
 TEST(Options, RefusalsOfHugeArgumentsAreShort) {

@@ -193,6 +193,8 @@ TEST_F(Program, WithJsonProgressIsOnStandardErrorAndWithQuietThereIsNone) {
   ASSERT_EQ(shell(kTrain + "--max-steps 2 --quiet > $d/printed 2> $d/notes"), 0);
   EXPECT_EQ(text("printed"), (directory_ / "out").string() + "\n") << "the adapter's directory alone";
   EXPECT_FALSE(says(text("notes"), "step"));
+  ASSERT_EQ(shell(kTrain + "--max-steps 2 --quiet --resume > $d/printed"), 0);
+  EXPECT_EQ(text("printed"), (directory_ / "out").string() + "\n") << "also where nothing is left to do";
   ASSERT_EQ(shell(kTrain + "--max-steps 2 --quiet --json > $d/printed"), 0);
   EXPECT_EQ(printed().at("steps"), 2) << "the result alone";
 }

@@ -190,7 +190,6 @@ void RunReport::say_learned() const {
 
 void RunReport::say_next() const {
   const std::string output = options_.output.string();
-  if (options_.quiet && !options_.json) fmt::print("{}\n", output);  // for a script, to pass to --adapter or --model
   if (model_.train_all) {
     say_whole("model    {}", (options_.output / "model.safetensors").string());
     say_whole("next     ./train_llama_lora --model {} --data {}", output, options_.data.string());

@@ -98,6 +98,9 @@ std::string expected_value(const OptionRow&);
 // was probably meant to be.
 void set_value(const OptionRow&, Options&, std::string_view text, std::string_view typed);
 
+// What `text`, which is no value of the row, was probably meant to be; nothing if there is no guess.
+std::string guess_value(const OptionRow&, std::string_view text);
+
 // Whether set_value would take `text` (used where a value is optional).
 bool accepts_value(const OptionRow&, std::string_view text);
 

@@ -232,7 +232,9 @@ std::vector<std::string> plain_numbers(std::string text, bool whole) {
   return {std::string(text.data(), static_cast<size_t>(end - text.data()))};
 }
 
-std::string guess(const OptionRow& row, std::string_view text) {
+}  // namespace
+
+std::string guess_value(const OptionRow& row, std::string_view text) {
   constexpr size_t kLongest = 200;  // of what is worth a guess
   if (text.size() > kLongest) return "";
   Words words = row.choices;
@@ -254,14 +256,13 @@ std::string guess(const OptionRow& row, std::string_view text) {
   return fmt::format("{}", fmt::join(numbers, " or "));
 }
 
-}  // namespace
-
 void set_value(const OptionRow& row, Options& options, std::string_view text, std::string_view typed) {
   if (std::find(row.later.begin(), row.later.end(), canonical(row, text)) != row.later.end())
     fail(kExitUsage, "{} {} is not in this version; expected {}", typed, text, expected_value(row));
   if (row.size) refuse_missing_unit(text, typed);
   if (!read_value(row, options, text))
-    fail(kExitUsage, "{} expects {}, found {}{}", typed, expected_value(row), in_quotes(text), did_you_mean(guess(row, text)));
+    fail(kExitUsage, "{} expects {}, found {}{}", typed, expected_value(row), in_quotes(text),
+         did_you_mean(guess_value(row, text)));
 }
 
 Json value_json(const OptionRow& row, const Options& options) {

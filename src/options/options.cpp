@@ -164,7 +164,8 @@ class Parser {
   std::string following_value(const OptionRow& row, const std::string& typed) {
     const bool more = next_ < arguments_.size();
     if (!row.bare.empty()) {
-      const bool given = more && !arguments_[next_].starts_with('-') && accepts_value(row, arguments_[next_]);
+      const bool given = more && !arguments_[next_].starts_with('-') &&
+                         (accepts_value(row, arguments_[next_]) || !guess_value(row, arguments_[next_]).empty());
       return given ? arguments_[next_++] : std::string(row.bare);
     }
     if (!more || is_option(arguments_[next_])) fail(kExitUsage, "{} needs a value: {}", typed, expected_value(row));
