@@ -1,7 +1,9 @@
+#define PCRE2_CODE_UNIT_WIDTH 8
 #include "src/report/build_facts.h"
 
 #include <fmt/format.h>
 #include <gnu/libc-version.h>
+#include <pcre2.h>
 #include <xxhash.h>
 
 #include "kernels/cuda_device.h"
@@ -17,7 +19,7 @@ constexpr const char* kVersion = "0.1.0";
 
 std::string instruction_sets() {
   std::string names;
-  for (int isa = 0; isa <= static_cast<int>(best_isa()); isa++) names += fmt::format("{} ", isa_name(static_cast<Isa>(isa)));
+  for (Isa isa : kIsas) names += fmt::format("{} ", isa_name(isa));
   return names + fmt::format("(used here: {})", isa_name(best_isa()));
 }
 
@@ -25,9 +27,9 @@ std::string libraries() {
   const auto three = [](unsigned packed) {  // 10203 is 1.2.3
     return fmt::format("{}.{}.{}", packed / 10000, packed / 100 % 100, packed % 100);
   };
-  return fmt::format("oneDNN {}, fmt {}, nlohmann-json {}.{}.{}, xxHash {}, glibc {}", onednn_version(), three(FMT_VERSION),
-                     NLOHMANN_JSON_VERSION_MAJOR, NLOHMANN_JSON_VERSION_MINOR, NLOHMANN_JSON_VERSION_PATCH,
-                     three(XXH_versionNumber()), gnu_get_libc_version());
+  return fmt::format("oneDNN {}, fmt {}, nlohmann-json {}.{}.{}, xxHash {}, PCRE2 {}.{}, glibc {}", onednn_version(),
+                     three(FMT_VERSION), NLOHMANN_JSON_VERSION_MAJOR, NLOHMANN_JSON_VERSION_MINOR, NLOHMANN_JSON_VERSION_PATCH,
+                     three(XXH_versionNumber()), PCRE2_MAJOR, PCRE2_MINOR, gnu_get_libc_version());
 }
 
 }  // namespace
