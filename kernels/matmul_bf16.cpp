@@ -80,6 +80,12 @@ std::optional<CachedMatmul> make_matmul(const Key& k) {
   }
 }
 
+// A vector whose elements are not neighbours. oneDNN 3 takes it for one whose elements are, and writes outside of it.
+template <class AnyMatrix>
+bool is_strided_vector(const AnyMatrix& m) {
+  return (m.row_count == 1 && m.col_step() != 1) || (m.col_count == 1 && m.row_step() != 1);
+}
+
 }  // namespace
 
 std::string onednn_version() {
@@ -94,6 +100,7 @@ bool cpu_has_bf16_matmul() {
 
 bool matmul_bf16(const Matmul<float>& op) {
   if (op.a.dtype != DType::bf16 || op.b.dtype != DType::bf16 || !cpu_has_bf16_matmul()) return false;
+  if (is_strided_vector(op.a) || is_strided_vector(op.b) || is_strided_vector(op.out)) return false;
   static std::map<Key, std::optional<CachedMatmul>> made;
   const Key key{op.rows(),     op.cols(), op.inner(),      op.a.stride,     op.b.stride,
                 op.out.stride, op.alpha,  op.a.transposed, op.b.transposed, op.out.dtype == DType::f32,
