@@ -79,6 +79,7 @@ help:
 	@echo "make dist        an archive with the program for other machines, its licences and the demo model"
 	@echo "make debug       a build for a debugger in build-debug/"
 	@echo "make sanitize    the tests under AddressSanitizer and UndefinedBehaviorSanitizer"
+	@echo "make fuzz        the fuzzers of everything that reads a file (dev/fuzz), with clang"
 	@echo "make arm64-test  cross-compiles for arm64 and runs the tests of the ops under qemu (dev/arm64)"
 	@echo "make setup       installs the packages that are missing, where apt-get can; elsewhere lists them"
 	@echo "make format      clang-format over all sources"
@@ -163,7 +164,7 @@ $(BUILD)/encode_lines: $(BUILD)/dev/tokenizer_compare/encode_lines.o $(ENGINE) $
 # One test file alone: make build/one/NAME_test && build/one/NAME_test
 $(BUILD)/one/%: $(BUILD)/tests/%.o $(BUILD)/tests/main.o $(BUILD)/libcases.a $(ENGINE) $(emulated) ; $(call link,emulated) -lgtest
 
-include dev/emulator/emulator.mk dev/ladder/ladder.mk dev/arm64/arm64.mk
+include dev/emulator/emulator.mk dev/ladder/ladder.mk dev/arm64/arm64.mk dev/fuzz/fuzz.mk
 
 # Compiles every .cu with nvcc, for one architecture: sources that only the tests run must be valid CUDA too.
 nvcc_check: ; for f in $(CU) $(EMULATED) $(LADDER); do $(NVCC) $(NVCCFLAGS) -Xcompiler -Wall,-Wextra -arch=sm_80 -c $$f -o /dev/null || exit 1; done

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #include <cctype>
 #include <fstream>
@@ -93,6 +94,48 @@ TEST_F(CheckpointTest, NamesTheSettingThatDiffers) {
   other = settings_;
   other["clip"] = 1;
   EXPECT_TRUE(says(refusal(other), "clip was not set"));
+}
+
+TEST_F(CheckpointTest, RefusesAStateThatNoRunWrote) {
+  write(5);
+  const fs::path file = output_ / "checkpoint-5/state.json";
+  const Json written = Json::parse(read_file(file));
+  const std::pair<Json, const char*> changes[] = {
+      {{{"version", 1e308}}, "checkpoint version 1e+308"},
+      {{{"step", 1e300}}, "\"step\": expected a whole number of at least 0, found 1e+300"},
+      {{{"updates", -1}}, "\"updates\""},
+      {{{"updates", 6}}, "step 5 with 6 updates cannot be"},
+      {{{"skipped_in_a_row", "many"}}, "\"skipped_in_a_row\""},
+      {{{"steady", INT64_MAX}}, "\"steady\""},
+      {{{"loss_scale", "x"}}, "not the state of a checkpoint"},
+      {{{"loss_scale", 0.5}}, "a loss scale of 0.5 cannot be"},
+      {{{"loader", {{"row", 0.5}}}}, "\"row\""},
+      {{{"loader", {{"epoch", INT64_MAX}}}}, "\"epoch\""},
+      {{{"loader", {{"seed", -1}}}}, "\"seed\""},
+      {{{"settings", 3}}, "the settings are not an object"},
+      {{{"run", nullptr}}, "not the state of a checkpoint"},
+      {{{"xxh3_64", {{"a\nb", "0"}}}}, "is not a file name"},
+      {{{"xxh3_64", {{std::string(5000, 'a'), "0"}}}}, "is not a file name"},
+  };
+  for (const auto& [change, expected] : changes) {
+    Json state = written;
+    state.merge_patch(change);
+    state.erase("xxh3_64_of_this");
+    const std::string text = state.dump();
+    state["xxh3_64_of_this"] = fmt::format("{:016x}", XXH3_64bits(text.data(), text.size()));
+    std::ofstream(file) << state;
+    const std::string message = refusal(settings_);
+    EXPECT_TRUE(says(message, expected)) << change;
+    EXPECT_LT(message.size(), 400u) << change;
+  }
+}
+
+TEST_F(CheckpointTest, ALongSettingIsShownInShort) {
+  const RunPosition position{"a", {5, 4, 1}, {42, 3, 17}, {{"adapters", std::vector<int>(10000, 7)}}};
+  const auto change = changed_setting(position, {{"adapters", std::vector<int>(10000, 8)}});
+  ASSERT_TRUE(change);
+  EXPECT_TRUE(change->then.starts_with("[7,7,") && change->now.starts_with("[8,8,"));
+  EXPECT_LT(change->then.size() + change->now.size(), 300u);
 }
 
 TEST_F(CheckpointTest, TheNewestIsByNumber) {

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <filesystem>
+#include <numeric>
 #include <random>
 
 #include "src/base/check.h"
@@ -222,6 +223,24 @@ TEST(Config, TokenIds) {
   EXPECT_EQ(parse(with({{"eos_token_id", {2.0, 3}}})).eos, (std::vector<int32_t>{2, 3}));
   for (const Json& value : {Json("2"), Json(2.5), Json(-2), Json::array({true})})
     EXPECT_NE(refusal({{"eos_token_id", value}}), "") << value;
+}
+
+// A file of a megabyte must not cost a search of the list for each of its ids, nor a line for each.
+TEST(Config, LongListsOfTokenIdsAreRefused) {
+  std::vector<int> ids(2000);
+  std::iota(ids.begin(), ids.end(), 0);
+  EXPECT_TRUE(says(refusal({{"eos_token_id", ids}}), "expected at most 1024 items, found 2000"));
+  const LlamaConfig c = parse(with({{"eos_token_id", {5, 1000000, 1000001, 1000002}}}));
+  EXPECT_EQ(c.eos, std::vector<int32_t>{5});
+  ASSERT_EQ(c.warnings.size(), 1u);
+  EXPECT_TRUE(says(c.warnings[0], "id 1000000 and 2 more are outside the vocabulary"));
+}
+
+TEST(Config, DefaultTokenIdsMustBeInTheVocabulary) {
+  const LlamaConfig one = parse(with({{"vocab_size", 1}})), two = parse(with({{"vocab_size", 2}}));
+  EXPECT_EQ(one.bos, std::nullopt);
+  EXPECT_EQ(two.bos, 1);
+  EXPECT_TRUE(one.eos.empty() && two.eos.empty());
 }
 
 TEST(Config, GenerationEosIsMerged) {

@@ -127,6 +127,41 @@ TEST(TokenizerFuzz, ManyTokensAroundAText) {
   EXPECT_TRUE(says(refusal("tokenizer.json", j.dump()), "more than 64"));
 }
 
+TEST(TokenizerFuzz, TokensAroundATextMustExist) {
+  Json j = small_json();
+  j["post_processor"] = Json::parse(R"({"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "a"}},
+    {"Sequence": {"id": "A"}}], "special_tokens": {"a": {"ids": [10]}}})");
+  EXPECT_EQ(load_json(j)->encode_with_special("b"), (Ids{10, 3}));
+  j["post_processor"]["special_tokens"]["a"]["ids"][0] = 11;
+  EXPECT_TRUE(says(refusal("tokenizer.json", j.dump()), "expected a whole number below 11, found 11"));
+}
+
+TEST(TokenizerFuzz, AKeyOfAnyKindIsShownOnOneShortLine) {
+  for (const std::string& key : {std::string("a\nb"), std::string(5000, 'a')}) {
+    Json j = small_json();
+    j["post_processor"] = {{"type", "TemplateProcessing"},
+                           {"single", {{{"SpecialToken", {{"id", key}}}}, {{"Sequence", {{"id", "A"}}}}}},
+                           {"special_tokens", Json::object()}};
+    const std::string missing = refusal("tokenizer.json", j.dump());
+    EXPECT_TRUE(says(missing, "is missing"));
+    j["post_processor"]["special_tokens"][key] = {{"ids", {-1}}};
+    const std::string wrong = refusal("tokenizer.json", j.dump());
+    EXPECT_TRUE(says(wrong, "expected a whole number"));
+    EXPECT_LT(missing.size() + wrong.size(), 700u);
+  }
+}
+
+TEST(TokenizerFuzz, LongListsBesideATokenizer) {
+  const TemporaryDirectory d;
+  d.write("tokenizer.json", small_json().dump());
+  d.write("generation_config.json", R"({"eos_token_id": [1, 70, 71, 72]})");
+  const auto t = Tokenizer::load(d);
+  EXPECT_EQ(t->end_ids(), Ids{1});
+  EXPECT_EQ(t->warnings().size(), 1u);
+  d.write("generation_config.json", Json{{"eos_token_id", std::vector<int>(2000, 1)}}.dump());
+  EXPECT_TRUE(says(message_of([&] { Tokenizer::load(d); }), "expected at most 1024 token ids"));
+}
+
 TEST(TokenizerFuzz, SideFiles) {
   const TemporaryDirectory d;
   d.write("tokenizer.model", SmallSentencePiece().content());

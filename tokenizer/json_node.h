@@ -30,11 +30,11 @@ class JsonNode {
     const Json::object_t& entries = object();
     const auto found = entries.find(key);
     if (found == entries.end() || found->second.is_null()) return std::nullopt;
-    return JsonNode(found->second, *where_, path_.empty() ? key : path_ + "." + key);
+    return JsonNode(found->second, *where_, path_.empty() ? shown_key(key) : path_ + "." + shown_key(key));
   }
   JsonNode at(const std::string& key) const {
     auto found = find(key);
-    if (!found) refuse(fmt::format("the key '{}' is missing", key));
+    if (!found) refuse(fmt::format("the key '{}' is missing", shown_key(key)));
     return *found;
   }
   std::vector<JsonNode> items() const {
@@ -69,7 +69,7 @@ class JsonNode {
   void only(const std::vector<std::string_view>& known) const {
     object();  // Error if it is none
     UnknownKeys unknown(known);
-    unknown.meet(*json_, *where_ + (path_.empty() ? "" : ": ") + path_);
+    unknown.meet(*json_, place());
     if (const std::optional<std::string> key = unknown.first()) {
       refuse(fmt::format("the key {} is not known, and may change token ids: remove it if it does not", in_quotes(*key)));
     }
@@ -79,11 +79,23 @@ class JsonNode {
     const std::string text = json_->dump(-1, ' ', true, Json::error_handler_t::replace);
     refuse(fmt::format("expected {}, found {}", what, text.size() > 60 ? text.substr(0, 60) + "..." : text));
   }
-  [[noreturn]] void refuse(std::string_view complaint) const {
-    bad_file("{}: {}{}{}", *where_, path_, path_.empty() ? "" : ": ", complaint);
-  }
+  [[noreturn]] void refuse(std::string_view complaint) const { bad_file("{}: {}", place(), complaint); }
 
  private:
+  // File and path; of a long path the end.
+  std::string place() const {
+    constexpr size_t kLongest = 300;
+    size_t cut = path_.size() > kLongest ? path_.size() - kLongest : 0;
+    while (cut > 0 && (path_[cut] & 0xC0) == 0x80) ++cut;  // not inside a character
+    return fmt::format("{}{}{}{}", *where_, path_.empty() ? "" : ": ", cut ? "..." : "", path_.substr(cut));
+  }
+  // A key that is long, or has characters that a message must not have, in quotes.
+  static std::string shown_key(const std::string& key) {
+    constexpr size_t kLongest = 60;
+    std::string quoted = in_quotes(key, kLongest);
+    return quoted.size() == key.size() + 2 ? key : quoted;
+  }
+
   JsonNode(const Json& json, const std::string& where, std::string path) : json_(&json), where_(&where), path_(std::move(path)) {}
   const Json* json_;
   const std::string* where_;

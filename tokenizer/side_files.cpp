@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <unordered_set>
 
 #include "src/base/file.h"
 #include "src/base/json_object.h"
@@ -182,11 +183,11 @@ std::vector<Addition> SideFiles::declared(const std::optional<File>& added_token
       all.push_back({read_added_token(node, int32_t(id)), fmt::format("{}: {}", config_->where, node.path())});
     }
   } else if (added_tokens) {
-    const std::vector<Addition> specials = named();
+    std::unordered_set<std::string> specials;
+    for (const Addition& a : named()) specials.insert(a.token.content);
     for (const auto& [content, value] : added_tokens->root().object()) {
       const JsonNode node = added_tokens->root().at(content);
-      const bool special =
-          std::any_of(specials.begin(), specials.end(), [&c = content](const Addition& a) { return a.token.content == c; });
+      const bool special = specials.contains(content);
       AddedToken token{.id = node.id(kMaxVocabulary), .content = content, .special = special, .normalized = !special};
       all.push_back({std::move(token), added_tokens->where});
     }
@@ -236,15 +237,18 @@ void SideFiles::set_around(Tokenizer& t, bool has_tokenizer_json) const {
 
 // A token id, a list of them, or -1, which means none. Ids outside of the vocabulary are noted and left out.
 SideFiles::Ids SideFiles::ids(const File& file, const char* key, Tokenizer& t) const {
+  constexpr size_t kMost = 1024;  // lists are searched item by item
   Ids out;
   const auto node = file.root().find(key);
   if (!node) return out;
+  if (node->is_array() && node->json().size() > kMost) node->expected(fmt::format("at most {} token ids", kMost));
+  int outside = 0;
   for (const JsonNode& item : node->is_array() ? node->items() : std::vector<JsonNode>{*node}) {
     const double id = item.json().is_number() ? item.json().get<double>() : NAN;
     if (id != std::floor(id)) item.expected("a token id");
     if (id >= 0 && id < t.vocab_size_) {
       out.push_back(int32_t(id));
-    } else if (id >= 0 && &file == &*generation_) {  // the reader of config.json notes its own
+    } else if (id >= 0 && &file == &*generation_ && outside++ == 0) {  // the reader of config.json notes its own
       t.warnings_.push_back(
           fmt::format("{}: {} {} is not in the vocabulary of {}: ignored", file.where, key, shown(item.json()), t.vocab_size_));
     }

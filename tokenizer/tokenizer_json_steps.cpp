@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <unordered_map>
 
 #include "tokenizer/formats.h"
@@ -108,6 +109,8 @@ void read_metaspace(const JsonNode& node, PipelineParts& parts) {
 
 void read_template(const JsonNode& node, PipelineParts& parts) {
   node.only({"type", "single", "pair", "special_tokens"});
+  size_t size = parts.tokens.size();  // ids are below it
+  for (const AddedToken& token : parts.added_tokens) size = std::max(size, size_t(token.id) + 1);
   std::vector<int32_t> before, after;
   bool seen_text = false;
   for (const JsonNode& item : node.at("single").items()) {
@@ -119,7 +122,7 @@ void read_template(const JsonNode& node, PipelineParts& parts) {
     const std::string& name = item.at("SpecialToken").at("id").string();
     for (const JsonNode& id : node.at("special_tokens").at(name).at("ids").items()) {
       check_steps(before.size() + after.size(), node.at("single"));
-      (seen_text ? after : before).push_back(id.id(kMaxVocabulary));
+      (seen_text ? after : before).push_back(id.id(size));
     }
   }
   if (!seen_text) node.at("single").refuse("expected the sequence A once");

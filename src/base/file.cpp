@@ -43,11 +43,12 @@ std::string read_file(const fs::path& path) {
   const Opened file(path);
   if (!S_ISREG(file.status.st_mode) && !S_ISFIFO(file.status.st_mode))
     bad_file("{}: expected a regular file or a pipe, found a device or socket", path.string());
-  constexpr size_t kChunk = size_t(1) << 20;
+  // A small file needs one small buffer; its size is only where to begin.
+  const size_t chunk = std::clamp(size_t(file.status.st_size) + 1, size_t(1) << 12, size_t(1) << 20);
   std::string content;
   size_t used = 0;
   for (;;) {
-    if (content.size() - used < kChunk) content.resize(std::max(used + kChunk, used + used / 2));
+    if (content.size() == used) content.resize(std::max(used + chunk, used + used / 2));
     const ssize_t got = ::read(file.number, content.data() + used, content.size() - used);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) fail(kExitFault, "{}: cannot be read at byte {}: {}", path.string(), used, std::strerror(errno));

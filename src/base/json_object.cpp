@@ -100,10 +100,13 @@ void UnknownKeys::meet(const Json& object, const std::string& where, std::span<c
 void UnknownKeys::meet(std::string_view key, const std::string& where, const std::function<bool(std::string_view)>& has) {
   constexpr size_t kMost = 1000;
   auto found = met_.find(key);
-  if (found == met_.end() && met_.size() < kMost) found = met_.emplace(key, Met{close_keys(key, known_)}).first;
-  more_ = more_ || found == met_.end();
-  if (found != met_.end()) found->second.times++;
-  for (const std::string_view meant : found == met_.end() ? close_keys(key, known_) : found->second.close)
+  if (found == met_.end() && met_.size() == kMost) {
+    more_ = true;  // nobody writes so many, and each costs a comparison with every known key
+    return;
+  }
+  if (found == met_.end()) found = met_.emplace(key, Met{close_keys(key, known_)}).first;
+  found->second.times++;
+  for (const std::string_view meant : found->second.close)
     if (!has(meant))
       bad_file("{}: key {} is not known; if \"{}\" is meant, rename it, else remove it", where, in_quotes(key), meant);
 }
@@ -198,9 +201,12 @@ std::vector<std::string> JsonObject::strings(const char* key) {
 }
 
 std::vector<int64_t> JsonObject::integers(const char* key, int64_t least, std::string_view expected) {
+  constexpr size_t kMost = 1024;  // lists are searched item by item
   std::vector<int64_t> found;
   const Json* value = find(key);
   if (!value) return found;
+  if (value->is_array() && value->size() > kMost)
+    bad_file("{}: key \"{}\": expected at most {} items, found {}", where_, key, kMost, value->size());
   for (const Json& item : value->is_array() ? *value : Json::array({*value})) {
     const std::optional<int64_t> integer = as_integer(item);
     if (!integer || *integer < least) wrong(key, expected, item);

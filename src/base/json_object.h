@@ -71,6 +71,7 @@ class JsonObject {
   std::vector<std::string> strings(const char* key);  // absent: none; one string stands for a list of one
 
   // Integers of at least `least`, which are `expected`; one stands for a list of one. "48" is no integer.
+  // At most 1024 of them.
   std::vector<int64_t> integers(const char* key, int64_t least, std::string_view expected);
 
   // Error if one of the keys is there and not switched off.

@@ -270,6 +270,8 @@ LlamaConfig parse_config(std::string_view text, const std::string& where) {
   if (c.rope.type == RopeType::dynamic && c.head_dim <= 2) bad_file("{}: rope type \"dynamic\" needs a head_dim above 2", where);
   if (reader.present("bos_token_id")) c.bos = read_id(reader, "bos_token_id", c.vocab_size, c.warnings);
   if (reader.present("eos_token_id")) c.eos = read_ids(reader, "eos_token_id", c.vocab_size, c.warnings);
+  std::erase_if(c.eos, [&](int32_t id) { return id >= c.vocab_size; });  // the default, in a vocabulary of one or two
+  if (c.bos && *c.bos >= c.vocab_size) c.bos.reset();
   c.pad = read_id(reader, "pad_token_id", c.vocab_size, c.warnings);
   const std::string older = reader.text("torch_dtype"), newer = reader.text("dtype");
   c.dtype = newer.empty() ? older : newer;

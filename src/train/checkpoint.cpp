@@ -11,6 +11,7 @@
 
 #include "src/base/check.h"
 #include "src/base/file.h"
+#include "src/base/json_object.h"
 #include "src/files/safetensors.h"
 #include "src/model/device_memory.h"
 
@@ -140,12 +141,14 @@ void check_checkpoint(const std::filesystem::path& directory) {
   const std::string where = state_file(directory).string();
   const Json state = parse_json(read_file(where), where);
   try {
-    if (state.at("version").get<int>() != kVersion)
-      bad_file("{}: checkpoint version {}, this program reads {}", where, state.at("version").get<int>(), kVersion);
+    if (const Json& version = state.at("version"); version != kVersion)
+      bad_file("{}: checkpoint version {}, this program reads {}", where, shown(version), kVersion);
     if (state.at(kStateSum).get<std::string>() != state_checksum(state))
       bad_file("{}: the file was changed or damaged: its checksum is not the one inside; {}", where, kMend);
     for (const auto& [name, sum] : state.at(kFileSums).items()) {
-      if (name.find('/') != std::string::npos) bad_file("{}: {} is not a file name", where, in_quotes(name));
+      constexpr size_t kLongest = 255;
+      const bool plain = std::none_of(name.begin(), name.end(), [](unsigned char c) { return c < 0x20 || c == '/'; });
+      if (!plain || name.size() > kLongest) bad_file("{}: {} is not a file name", where, in_quotes(name));
       if (checksum(directory / name) != sum.get<std::string>())
         bad_file("{}: the file was changed or damaged: its checksum is not the one in state.json; {}",
                  (directory / name).string(), kMend);
@@ -158,32 +161,43 @@ void check_checkpoint(const std::filesystem::path& directory) {
 RunPosition read_position(const std::filesystem::path& directory) {
   const std::string where = state_file(directory).string();
   const Json state = parse_json(read_file(where), where);
+  const auto count = [&](const Json& object, const char* key) {
+    constexpr uint64_t kMost = uint64_t{1} << 53;  // no run counts so far
+    const Json& value = object.at(key);
+    if (!value.is_number_unsigned() || value.get<uint64_t>() > kMost)
+      bad_file("{}: \"{}\": expected a whole number of at least 0, found {}", where, key, shown(value));
+    return value.get<int64_t>();
+  };
   RunPosition position;
   try {
     position.run = state.at("run").get<std::string>();
     position.settings = state.at("settings");
-    position.trainer = {state.at("step").get<int64_t>(), state.at("updates").get<int64_t>(),
-                        state.at("skipped_in_a_row").get<int64_t>(), state.value("loss_scale", 1.0),
-                        state.value("steady", int64_t{0})};
-    const Json& loader = state.at("loader");
-    position.loader = {loader.at("seed").get<uint64_t>(), loader.at("epoch").get<int64_t>(), loader.at("row").get<int64_t>()};
+    position.trainer = {count(state, "step"), count(state, "updates"), count(state, "skipped_in_a_row"),
+                        state.at("loss_scale").get<double>(), count(state, "steady")};
+    const Json &loader = state.at("loader"), &seed = loader.at("seed");
+    if (!seed.is_number_unsigned()) bad_file("{}: \"seed\": expected a whole number of at least 0, found {}", where, shown(seed));
+    position.loader = {seed.get<uint64_t>(), count(loader, "epoch"), count(loader, "row")};
   } catch (const Json::exception& error) {
     bad_file("{}: not the state of a checkpoint: {}", where, error.what());
   }
   const TrainerState& t = position.trainer;
   if (!(t.loss_scale >= 1 && t.loss_scale <= UpdateDecision::kMostLossScale))
     bad_file("{}: a loss scale of {} cannot be", where, t.loss_scale);
-  if (t.step < 0 || t.updates < 0 || t.updates > t.step)
-    bad_file("{}: step {} with {} updates cannot be", where, t.step, t.updates);
+  if (t.updates > t.step) bad_file("{}: step {} with {} updates cannot be", where, t.step, t.updates);
   if (!position.settings.is_object()) bad_file("{}: the settings are not an object", where);
   return position;
 }
 
 std::optional<SettingChange> changed_setting(const RunPosition& position, const Json& settings) {
+  const auto text = [](const Json& value) {
+    constexpr size_t kMost = 120;  // a list of adapters is long
+    const std::string all = value.dump(-1, ' ', true);
+    return all.size() > kMost ? all.substr(0, kMost) + "..." : all;
+  };
   const Json& saved = position.settings;
   for (const auto& [key, value] : settings.items()) {
-    if (!saved.contains(key)) return SettingChange{key, "not set", value.dump()};
-    if (saved.at(key) != value) return SettingChange{key, saved.at(key).dump(), value.dump()};
+    if (!saved.contains(key)) return SettingChange{key, "not set", text(value)};
+    if (saved.at(key) != value) return SettingChange{key, text(saved.at(key)), text(value)};
   }
   return std::nullopt;
 }
