@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <cstring>
+#include <mutex>
 
 #include "cuda_bf16.h"
 #include "cuda_fp16.h"
@@ -189,12 +190,17 @@ void read_only(const void* p, int size) {
   if (!in_device_memory(p)) fail_at(*running, Fault::out_of_bounds, p, "reads ", " through __ldg", site);
   check_access(*running, p, static_cast<size_t>(size), Access::constant, site);
 }
-void atomic_access(const void* p, int size) {
+namespace {
+std::mutex atomics;
+}
+AtomicAccess::AtomicAccess(const void* p, int size) {
   Worker& w = *running;
   const void* site = __builtin_return_address(0);
   check_aligned(w, p, static_cast<size_t>(size), "an atomic", site);
   check_access(w, p, static_cast<size_t>(size), Access::atomic, site);
+  atomics.lock();
   if (in_device_memory(p)) acquire_release(w, p);
 }
+AtomicAccess::~AtomicAccess() { atomics.unlock(); }
 
 }  // namespace emulator

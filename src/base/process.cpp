@@ -77,7 +77,8 @@ void bound_spinning(char** argv) {
     if (std::getenv(setting)) return;
   // Without an interpreter's address the program was started through the dynamic loader, which another start would leave out.
   if (getauxval(AT_SECURE) || !getauxval(AT_BASE) || !getauxval(AT_EXECFN)) return;
-  if (setenv("GOMP_SPINCOUNT", kSpins, 1) == 0 && setenv("KMP_BLOCKTIME", "0", 1) == 0)
+  // libgomp counts rounds, libomp (clang) milliseconds, of which its default is 200.
+  if (setenv("GOMP_SPINCOUNT", kSpins, 1) == 0 && setenv("KMP_BLOCKTIME", "1", 1) == 0)
     execv(reinterpret_cast<const char*>(getauxval(AT_EXECFN)), argv);
 }
 

@@ -32,8 +32,15 @@ void thread_fence();
 
 // Checks a read of `size` bytes at p through __ldg, which is not coherent with writes of the same launch.
 void read_only(const void* p, int size);
-// Checks an atomic read-modify-write of `size` bytes at p.
-void atomic_access(const void* p, int size);
+// The time of an atomic read-modify-write of `size` bytes at p, which is checked first. There is one at a time, so what an atomic
+// acquires is what those before it have released.
+class AtomicAccess {
+ public:
+  AtomicAccess(const void* p, int size);
+  ~AtomicAccess();
+  AtomicAccess(const AtomicAccess&) = delete;
+  AtomicAccess& operator=(const AtomicAccess&) = delete;
+};
 
 enum Operand { Half, Bf16 };
 void mma(float* c, const uint32_t* a, const uint32_t* b, int inner, Operand type);
@@ -55,7 +62,7 @@ template <class T, class F>
 EMULATOR_DEVICE T atomic_update(T* p, F&& update) {
   static_assert(std::is_integral_v<T> && (sizeof(T) == 4 || sizeof(T) == 8),
                 "atomics are for 32- and 64-bit integers: sums of floats would depend on the order of the threads");
-  atomic_access(p, sizeof(T));
+  const AtomicAccess access(p, sizeof(T));
   T old = __atomic_load_n(p, __ATOMIC_RELAXED);
   while (!__atomic_compare_exchange_n(p, &old, update(old), true, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
   }
