@@ -248,7 +248,7 @@ SideFiles::Ids SideFiles::ids(const File& file, const char* key, Tokenizer& t) c
     if (id != std::floor(id)) item.expected("a token id");
     if (id >= 0 && id < t.vocab_size_) {
       out.push_back(int32_t(id));
-    } else if (id >= 0 && &file == &*generation_ && outside++ == 0) {  // the reader of config.json notes its own
+    } else if (id >= 0 && generation_ && &file == &*generation_ && outside++ == 0) {  // the reader of config.json notes its own
       t.warnings_.push_back(
           fmt::format("{}: {} {} is not in the vocabulary of {}: ignored", file.where, key, shown(item.json()), t.vocab_size_));
     }

@@ -49,7 +49,8 @@ void read(std::string_view bytes) {
   }();
   (void)once;
   for (const TemporaryDirectory* directory : {&json, &model}) {
-    for (const char* name : {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "generation_config.json"}) {
+    for (const char* name :
+         {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "generation_config.json", "config.json"}) {
       put(*directory / name, bytes);
       completes([&] { use(*Tokenizer::load(*directory)); });
       std::filesystem::remove(*directory / name);
