@@ -18,8 +18,8 @@ TEST(PlanTable, GroupsTensorsOfOneCategoryOnly) {
   const std::string table = plan_table(arena);
   EXPECT_TRUE(says(table, "parameters   layers.*.qkv                 3  (16, 8)            fp32      1.50 KiB"));
   EXPECT_TRUE(says(table, "activations  layers.*.qkv                 3  (4, 16)            fp32         768 B"));
-  EXPECT_TRUE(says(table, "parameters              1536 bytes   1.50 KiB   66.7 %"));
-  EXPECT_TRUE(says(table, "total                   2304 bytes   2.25 KiB"));
+  EXPECT_TRUE(says(table, "parameters             1,536 bytes   1.50 KiB   66.7 %"));
+  EXPECT_TRUE(says(table, "total                  2,304 bytes   2.25 KiB"));
 }
 
 TEST(PlanTable, TheLineAddsUp) {
