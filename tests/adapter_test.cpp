@@ -323,6 +323,17 @@ TEST_F(AdapterTest, TheRankIsThatOfTheTensors) {
   EXPECT_EQ(read_adapter(dir, tiny()).warnings.size(), 2u);  // and one more
 }
 
+TEST_F(AdapterTest, ManyRegularExpressionsAreRefused) {
+  write_tensors(good);
+  config["rank_pattern"] = {{"down_proj", 5}};
+  for (int i = 0; i < 99; i++) config["rank_pattern"][fmt::format("layers\\.{}\\..*", 100 + i)] = 4;
+  write_config(config);
+  EXPECT_EQ(read_adapter(dir, tiny()).modules[1].rank, 5);
+  for (const char* more : {"x.*", "y.*"}) config["rank_pattern"][more] = 4;
+  write_config(config);
+  EXPECT_TRUE(says(message_of([&] { read_adapter(dir, tiny()); }), "more than 100 regular expressions"));
+}
+
 // PEFT loads tensors of the base model that an adapter's file has over the base model's.
 TEST_F(AdapterTest, TensorsOfTheBaseModel) {
   write_config(config);

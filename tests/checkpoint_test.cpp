@@ -130,6 +130,14 @@ TEST_F(CheckpointTest, RefusesAStateThatNoRunWrote) {
   }
 }
 
+TEST_F(CheckpointTest, TheOptimizersStateMustFit) {
+  write(5);
+  float values[4];
+  for (const StateTensor& other : {StateTensor{"m", DType::f32, 4, values}, StateTensor{"w", DType::f32, 3, values}})
+    EXPECT_TRUE(says(message_of([&] { read_optimizer(output_ / "checkpoint-5", Device{}, {other}); }),
+                     fmt::format("expected {} of {} floats", other.name, other.count)));
+}
+
 TEST_F(CheckpointTest, ALongSettingIsShownInShort) {
   const RunPosition position{"a", {5, 4, 1}, {42, 3, 17}, {{"adapters", std::vector<int>(10000, 7)}}};
   const auto change = changed_setting(position, {{"adapters", std::vector<int>(10000, 8)}});

@@ -203,6 +203,7 @@ TEST(Config, SizesMustFitEachOther) {
   EXPECT_NE(refusal({{"head_dim", 2147483646}}), "");
   EXPECT_NE(refusal({{"intermediate_size", 2147483647}}), "");
   EXPECT_NE(refusal({{"vocab_size", 2147483647}, {"hidden_size", 2147483640}}), "");
+  EXPECT_TRUE(says(refusal({{"vocab_size", 2147483647}, {"hidden_size", 6000000}}), "more than any machine holds"));
 }
 
 TEST(Config, TokenIds) {

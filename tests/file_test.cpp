@@ -91,6 +91,16 @@ TEST_F(FileTest, NothingIsSeenBeforeCommit) {
   EXPECT_EQ(entries(), 1u);
 }
 
+TEST_F(FileTest, ADirectoryThatCameInBetweenIsNotReplaced) {
+  {
+    AtomicFile file(dir / "a");
+    file.write("new");
+    std::filesystem::create_directory(dir / "a");
+    EXPECT_TRUE(says(message_of([&] { file.commit(); }, kExitFault), "cannot be renamed"));
+  }
+  EXPECT_EQ(entries(), 1u);
+}
+
 TEST_F(FileTest, TwoWritersDoNotShareATemporaryFile) {
   AtomicFile one(dir / "a"), two(dir / "a");
   one.write("one");
