@@ -309,14 +309,12 @@ void TrainingRun<Float>::step() {
 // Keeps the steps that were finite, and ends the run.
 template <class Float>
 void TrainingRun<Float>::cannot_go_on(const std::string& reason) {
-  const TrainerState& state = session_.trainer.state;
+  const bool trained = session_.trainer.state.updates > 0;
   report_.end_of_steps();
-  std::string kept;
-  if (state.updates > 0) {
-    write_checkpoint_here();
-    kept = fmt::format("; the adapter so far is in {}", newest_checkpoint(options_.output, run_)->path.string());
-  }
-  fail(kExitCannotTrain, "{}: {}check the weights and the data{}", reason, state.updates > 0 ? "lower --lr, or " : "", kept);
+  if (trained) write_checkpoint_here();
+  const auto newest = newest_checkpoint(options_.output, run_);
+  fail(kExitCannotTrain, "{}: {}check the weights and the data{}", reason, trained ? "lower --lr, or " : "",
+       trained && newest ? fmt::format("; what was trained so far is in {}", newest->path.string()) : "");
 }
 
 template <class Float>
