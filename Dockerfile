@@ -1,10 +1,10 @@
 # docker build -t train_llama_lora .
-# docker run --rm -v "$PWD:/work" train_llama_lora --data /opt/train_llama_lora/data/demo/squad.json
+# docker run --rm -v "$PWD:/data" train_llama_lora --data /opt/train_llama_lora/data/demo/squad.json
 #
 # With CUDA: the build stage needs nvcc, the run stage the driver's libraries, which the NVIDIA container toolkit mounts:
 #   docker build -t train_llama_lora:cuda --build-arg BUILD_IMAGE=nvidia/cuda:12.6.3-devel-ubuntu24.04 \
 #     --build-arg RUN_IMAGE=nvidia/cuda:12.6.3-base-ubuntu24.04 .
-#   docker run --rm --gpus all -v "$PWD:/work" train_llama_lora:cuda --data …
+#   docker run --rm --gpus all -v "$PWD:/data" train_llama_lora:cuda --data …
 # Both images must be of one distribution. --build-arg CUDA_ARCH=90 compiles for one GPU alone, in less time.
 ARG BUILD_IMAGE=debian:12
 ARG RUN_IMAGE=debian:12-slim
@@ -30,5 +30,5 @@ RUN --mount=type=bind,from=build,source=/src/packages,target=/tmp/packages \
 COPY --from=build /src/train_llama_lora /opt/train_llama_lora/
 COPY --from=build /src/data/demo /opt/train_llama_lora/data/demo
 COPY --from=build /src/README.md /src/LICENSE /opt/train_llama_lora/
-WORKDIR /work
+WORKDIR /data
 ENTRYPOINT ["/opt/train_llama_lora/train_llama_lora"]

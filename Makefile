@@ -208,6 +208,6 @@ sanitize:
 	  build-sanitize/run_tests
 	ASAN_OPTIONS=detect_leaks=0 build-sanitize/run_tests --gtest_brief=1 --gtest_filter='-*_cuda:CudaRun*'
 format: ; clang-format -i $$(git ls-files '*.h' '*.cpp' '*.cu' '*.cuh')
-clean: ; rm -rf build build-debug build-sanitize build-dist build-arm64 build-arm64-sysroot train_llama_lora train_llama_lora_emulated test_gradients test_gradients_cuda squad.bin
+clean: ; rm -rf build build-cmake build-cmake-debug train_llama_lora-*.tar.gz build-debug build-sanitize build-dist build-arm64 build-arm64-sysroot train_llama_lora train_llama_lora_emulated test_gradients test_gradients_cuda squad.bin
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -110,7 +110,7 @@ std::string PrepareReport::text() const {
   return out;
 }
 
-std::string PrepareReport::left_out_text() const {
+std::string PrepareReport::left_out_text(int32_t max_tokens) const {
   std::string reasons, advice;
   const auto add = [](std::string& list, const char* separator, const std::string& item) {
     list += (list.empty() ? "" : separator) + item;

@@ -51,12 +51,12 @@ struct PrepareReport {
   std::vector<std::string> file_notes;  // of the format
   int64_t untrained_parts = 0;          // documents of packed rows that train nothing, left out
   int64_t shortest_refused = 0;         // tokens of the shortest sample that was refused
-  int32_t max_tokens = 0;               // as in PrepareOptions
   int64_t refused_total() const;
   Json json() const;                       // samples, tokens, target_tokens, truncated, refused and the rest
   std::vector<std::string> notes() const;  // for people: what was left out, shortened or odd; a line each
   std::string text() const;                // the counts, and the notes below
-  std::string left_out_text() const;       // why samples are left out, with counts, and what to do; "" if none is
+  // Why samples are left out, with counts, and what to do; "" if none is. `max_tokens` as in PrepareOptions.
+  std::string left_out_text(int32_t max_tokens) const;
 };
 
 struct Document {

@@ -51,7 +51,7 @@ Loader::Loader(const Dataset& dataset, const LoaderOptions& options) : data_(dat
     members_.push_back(int32_t(i));
   }
   if (members_.empty()) {
-    const std::string left_out = dataset.report.left_out_text();
+    const std::string left_out = dataset.report.left_out_text(dataset.max_tokens);
     bad_file("the data set has no {} documents{}{}", options.split == Split::kTrain ? "training" : "validation",
              left_out.empty() ? "" : ": ", left_out);
   }

@@ -155,7 +155,6 @@ Dataset build_dataset(SampleSet set, const std::string& file, const Tokenizer* t
   data.vocab_size = options.vocab_size;
   data.max_tokens = options.max_tokens;
   PrepareReport& r = data.report;
-  r.max_tokens = options.max_tokens;
   const auto too_long = [&](const Tokens& tokens) { return int64_t(tokens.ids.size()) > options.max_tokens; };
   const std::vector<Split> splits = split_samples(set.samples, options.valid_split);
   Phase phase("tokenising", int64_t(splits.size()));
@@ -197,7 +196,7 @@ Dataset build_dataset(SampleSet set, const std::string& file, const Tokenizer* t
     append(data, std::move(sample), tokens, splits[i]);
   }
   if (set.samples.empty()) bad_file("{}: there is no sample in this file", file);
-  if (data.documents.empty()) bad_file("{}: no sample is left to train on: {}", file, r.left_out_text());
+  if (data.documents.empty()) bad_file("{}: no sample is left to train on: {}", file, r.left_out_text(options.max_tokens));
   if (data.vocab_size == 0) {
     data.vocab_size = 1 + std::max(*std::max_element(data.tokens.begin(), data.tokens.end()),
                                    *std::max_element(data.labels.begin(), data.labels.end()));

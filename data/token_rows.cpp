@@ -111,7 +111,7 @@ class TokenRow {
 
   // A list of one element for each token; empty: the row has none.
   Integers tokens_list(const char* key, std::string_view expected, int64_t least, int64_t most) const {
-    if (!row_.value.contains(key)) return {};
+    if (!row_.has(key)) return {};
     Integers out = list(key, expected, least, most);
     if (out.size() != ids_.size()) {
       bad_file("{}: {} has {} elements and input_ids {}; they must be as many", where_, key, out.size(), ids_.size());
@@ -137,7 +137,7 @@ class TokenRow {
   // Where each document ends, padding included.
   Integers document_ends() const {
     const int64_t size = int64_t(ids_.size());
-    if (row_.value.contains("seq_lengths")) {
+    if (row_.has("seq_lengths")) {
       Integers ends = list("seq_lengths", "a length of at least 1", 1, INT32_MAX);
       std::partial_sum(ends.begin(), ends.end(), ends.begin());
       const int64_t sum = ends.empty() ? 0 : ends.back();

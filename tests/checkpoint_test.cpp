@@ -153,7 +153,7 @@ TEST_F(CheckpointTest, TheNewestIsByNumber) {
   fs::create_directories(output_ / "checkpoint-999x");
   fs::create_directories(output_ / ".checkpoint-1000.tmp");
   EXPECT_EQ(newest_checkpoint(output_)->path, output_ / "checkpoint-100");
-  remove_unfinished_checkpoints(output_);
+  remove_unfinished_files(output_);
   EXPECT_FALSE(fs::exists(output_ / ".checkpoint-1000.tmp"));
   remove_old_checkpoints(output_, 2, "a");
   EXPECT_FALSE(fs::exists(output_ / "checkpoint-9") || fs::exists(output_ / "checkpoint-10"));

@@ -51,6 +51,27 @@ TEST(TokenizerSideFiles, ConfigCompletesATokenizerJson) {
   EXPECT_EQ(listed->pad(), 12);
 }
 
+// Ids of added tokens follow those of the pieces. A piece of type UNUSED, and a character that occurs only inside pieces, are
+// treated as without them.
+TEST(TokenizerSideFiles, AddedTokensLeaveThePiecesAsTheyAre) {
+  const SmallSentencePiece models[] = {
+      {.unused = 8}, {.remove_spaces = true, .unused = 7}, {.byte_fallback = false, .more_pieces = piece_field("xy", -20, 1)}};
+  for (const SmallSentencePiece& model : models) {
+    std::vector<std::unique_ptr<Tokenizer>> loaded;
+    for (const bool added : {false, true}) {
+      TemporaryDirectory directory;
+      directory.write("tokenizer.model", model.content());
+      const int pieces =
+          model.first_piece() + static_cast<int>(std::size(SmallSentencePiece::kPieces)) + !model.more_pieces.empty();
+      if (added) directory.write("added_tokens.json", fmt::format(R"({{"<a>": {}, "<b>": {}}})", pieces, pieces + 1));
+      loaded.push_back(Tokenizer::load(directory));
+    }
+    EXPECT_EQ(loaded[1]->vocab_size(), loaded[0]->vocab_size() + 2);
+    for (const char* text : {"hello", "hello hell", "x", "xy", "yx h\xC3\xA9", "  lo  he", "hexylo", "q"})
+      EXPECT_EQ(loaded[0]->encode(text), loaded[1]->encode(text)) << text;
+  }
+}
+
 TEST(TokenizerSideFiles, ALaterFileChangesFlagsButSpecialStaysSpecial) {
   Json j = small_json();
   j["added_tokens"].push_back({{"id", 11}, {"content", "<t>"}, {"normalized", false}});

@@ -162,6 +162,7 @@ TEST_F(Run, AFinishedRunIsNotTrainedAgain) {
     EXPECT_EQ(bytes("run", "adapter_model.safetensors"), adapter);
     EXPECT_EQ(bytes("run", "metrics.jsonl"), metrics);
   }
+  EXPECT_TRUE(says(refusal_of([&] { train(parse("run", "--resume --max-steps 4 --lr 1e-3")); }), "lr was"));
   std::filesystem::remove_all(directory_ / "run/checkpoint-4");
   train(parse("run", "--resume --max-steps 4"));
   EXPECT_EQ(bytes("run", "adapter_model.safetensors"), adapter);
@@ -207,6 +208,7 @@ TEST_F(Run, MoreStepsOnResume) {
   train(parse("more", constant + "6 --resume"));
   EXPECT_EQ(bytes("whole", "adapter_model.safetensors"), bytes("more", "adapter_model.safetensors"));
   train(parse("cosine", "--max-steps 4"));
+  refusal_of([&] { parse("cosine", "--max-steps 6 --reschedule"); }, kExitUsage);  // without --resume
   const std::string refused = refusal_of([&] { train(parse("cosine", "--max-steps 6 --resume")); });
   for (const char* way : {"constant", "--reschedule", "--init-adapter"}) EXPECT_TRUE(says(refused, way));
   train(parse("cosine", "--max-steps 6 --lr 5e-3 --resume --reschedule"));
@@ -214,6 +216,20 @@ TEST_F(Run, MoreStepsOnResume) {
   EXPECT_EQ(lines[lines.size() - 2].at("step"), 6);
   const double planned = Schedule{ScheduleKind::kCosine, 5e-3, 6, 1}.learning_rate(5);
   EXPECT_DOUBLE_EQ(lines[lines.size() - 2].at("lr").get<double>(), planned);
+}
+
+// As after a checkpoint that was found damaged: those behind the one that is resumed are out of the way.
+TEST_F(Run, AnOlderCheckpointIsTheNewestAfterItIsResumed) {
+  const std::string settings = "--max-steps 6 --save-steps 2 --save-total-limit 1 ";
+  train(parse("whole", settings));
+  train(parse("run", "--max-steps 6 --save-steps 2"), 5);
+  train(parse("run", settings + "--resume " + (directory_ / "run/checkpoint-2").string()), 3);
+  std::vector<int64_t> left;
+  for (const CheckpointEntry& c : checkpoints(directory_ / "run")) left.push_back(c.step);
+  EXPECT_EQ(left, (std::vector<int64_t>{5}));
+  EXPECT_TRUE(std::filesystem::exists(directory_ / "run/earlier-1/checkpoint-4"));
+  train(parse("run", settings + "--resume"));
+  EXPECT_EQ(bytes("whole", "adapter_model.safetensors"), bytes("run", "adapter_model.safetensors"));
 }
 
 TEST_F(Run, AnAdapterKeepsWhatItIs) {
@@ -229,7 +245,7 @@ TEST_F(Run, NoModelIsWrittenOver) {
   std::filesystem::copy(kModel, directory_ / "model", std::filesystem::copy_options::recursive);
   const std::string own = " --model " + (directory_ / "model").string();
   for (const std::string what : {"", " --train full"})
-    EXPECT_TRUE(says(refusal_of([&] { train(parse("model", what + own)); }, kExitUsage), "directory of --model"));
+    EXPECT_TRUE(says(refusal_of([&] { train(parse("model", what + own)); }, kExitUsage), "directory of the model"));
   train(parse("run", "--max-steps 1"));
   EXPECT_TRUE(says(refusal_of([&] { train(parse("run", "--train full")); }, kExitUsage), "holds an adapter"));
   const std::string start = " --init-adapter " + (directory_ / "run").string();

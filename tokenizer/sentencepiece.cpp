@@ -74,7 +74,7 @@ class SentencePieceTokenizer : public Tokenizer {
         if (!skip_special || !added.special) out += added.content;
         continue;
       }
-      if (size_t(id) >= model_.pieces.size()) continue;  // an id without a token
+      if (id >= piece_count()) continue;  // an id without a token
       if (id == unk_piece_) {
         out += model_.unk_surface;
         at_start = at_start && model_.unk_surface.empty();
@@ -97,20 +97,22 @@ class SentencePieceTokenizer : public Tokenizer {
  private:
   std::optional<int32_t> token_id(std::string_view content) const override {
     if (const auto added = special_id(content)) return added;
-    for (int32_t id = 0; id < int32_t(model_.pieces.size()); ++id) {
+    for (int32_t id = 0; id < piece_count(); ++id) {
       if (piece(id).text == content) return id;
     }
     return std::nullopt;
   }
 
-  bool is_byte_piece(int32_t id) const { return size_t(id) < model_.pieces.size() && piece(id).type == Model::kByte; }
+  bool is_byte_piece(int32_t id) const { return id < piece_count() && piece(id).type == Model::kByte; }
 
+  // Ids from here on are of added tokens.
+  int32_t piece_count() const { return int32_t(model_.pieces.size()); }
   const Model::Piece& piece(int32_t id) const { return model_.pieces[size_t(id)]; }
 
   // Symbols are ids, followed by numbers for characters that occur inside pieces but are not pieces themselves.
   void add_symbols() {
     std::fill(std::begin(byte_ids_), std::end(byte_ids_), -1);
-    for (int32_t id = 0; id < vocab_size_; ++id) {
+    for (int32_t id = 0; id < piece_count(); ++id) {
       const Model::Piece& p = piece(id);
       const bool merges = p.type == Model::kNormal || p.type == Model::kUnused;
       if (merges) mergeable_.emplace(p.text, id);
@@ -124,7 +126,7 @@ class SentencePieceTokenizer : public Tokenizer {
     }
     // Each word must begin with a known piece. Otherwise unknown characters on both sides of its beginning could become one unk.
     cuts_at_spaces_ = cuts_at_spaces_ && !has_unused_ && mergeable_.contains(kSpaceMark);
-    symbol_count_ = vocab_size_;
+    symbol_count_ = piece_count();
     for (const auto& [text, id] : mergeable_) {
       for (size_t at = 0; at < text.size();) {
         const CodePoint c = read_code_point(text, at);
@@ -142,7 +144,7 @@ class SentencePieceTokenizer : public Tokenizer {
     const CodePoint first = read_code_point(text, 0);
     if (first.bytes == text.size()) {
       const int32_t symbol = symbols_.get(first.value);
-      return symbol < vocab_size_ && piece(symbol).type == Model::kUserDefined ? -1 : symbol;
+      return symbol < piece_count() && piece(symbol).type == Model::kUserDefined ? -1 : symbol;
     }
     const auto found = mergeable_.find(text);
     return found == mergeable_.end() ? -1 : found->second;
@@ -183,13 +185,13 @@ class SentencePieceTokenizer : public Tokenizer {
   // The control pieces, and the tokens that the side files add. These are found in texts as they are, before SentencePiece.
   void add_tokens(const SideFiles& side) {
     std::unordered_map<std::string_view, int32_t> ids;
-    for (int32_t id = 0; id < vocab_size_; ++id) ids.emplace(piece(id).text, id);
+    for (int32_t id = 0; id < piece_count(); ++id) ids.emplace(piece(id).text, id);
     const auto id_of = [&](std::string_view content) {
       const auto found = ids.find(content);
       return found == ids.end() ? std::nullopt : std::optional(found->second);
     };
     AddedVocabulary added(id_of, vocab_size_);
-    for (int32_t id = 0; id < vocab_size_; ++id) {
+    for (int32_t id = 0; id < piece_count(); ++id) {
       if (piece(id).type == Model::kControl) added.add({{.id = id, .content = piece(id).text, .special = true}, ""});
     }
     for (const Addition& addition : side.additions()) added.add(addition);
@@ -270,13 +272,13 @@ class SentencePieceTokenizer : public Tokenizer {
     }
     if (has_unused_) {
       UnusedPieces unused{std::vector<bool>(size_t(symbol_count_)), {}};
-      for (int32_t id = 0; id < vocab_size_; ++id) unused.unused[size_t(id)] = piece(id).type == Model::kUnused;
+      for (int32_t id = 0; id < piece_count(); ++id) unused.unused[size_t(id)] = piece(id).type == Model::kUnused;
       merge_symbols(merges_, symbols, &unused);
       for (const int32_t symbol : symbols) split_unused(symbol, unused, out);
       return;
     }
     merge_symbols(merges_, symbols);
-    if (symbol_count_ == vocab_size_) {
+    if (symbol_count_ == piece_count()) {
       out.insert(out.end(), symbols.begin(), symbols.end());
     } else {
       for (const int32_t symbol : symbols) push_symbol(symbol, out);
@@ -292,7 +294,7 @@ class SentencePieceTokenizer : public Tokenizer {
   }
 
   void push_symbol(int32_t symbol, std::vector<int32_t>& out) const {
-    if (symbol >= vocab_size_) return push_unknown(inner_characters_.at(symbol), out);
+    if (symbol >= piece_count()) return push_unknown(inner_characters_.at(symbol), out);
     if (symbol != unk_piece_ || out.empty() || out.back() != unk_piece_) out.push_back(symbol);
   }
 

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "src/base/check.h"
+#include "src/base/spelling.h"
 
 namespace tll {
 
@@ -39,20 +40,6 @@ std::vector<std::string> words_of(std::string_view key) {
   return words;
 }
 
-// Edits between two words: letters that are added, left out, changed, or exchanged with their neighbour.
-size_t edits(const std::string& a, const std::string& b) {
-  std::vector<size_t> before, last, now(b.size() + 1);
-  for (size_t j = 0; j <= b.size(); j++) now[j] = j;
-  for (size_t i = 1; i <= a.size(); i++) {
-    before = std::move(last), last = std::move(now), now.assign(b.size() + 1, i);
-    for (size_t j = 1; j <= b.size(); j++) {
-      now[j] = std::min({last[j] + 1, now[j - 1] + 1, last[j - 1] + (a[i - 1] != b[j - 1])});
-      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) now[j] = std::min(now[j], before[j - 2] + 1);
-    }
-  }
-  return now.back();
-}
-
 // Words that differ by a digit are names of different things, and so are short words that differ by a letter: top_k and top_p.
 bool nearly_equal(const std::string& a, const std::string& b) {
   constexpr size_t kLongest = 64, kLong = 8, kMiddle = 5;
@@ -60,7 +47,7 @@ bool nearly_equal(const std::string& a, const std::string& b) {
   const auto digit = [](unsigned char c) { return std::isdigit(c) != 0; };
   const size_t shorter = std::min(a.size(), b.size()), longer = std::max(a.size(), b.size());
   if (longer > kLongest || std::any_of(a.begin(), a.end(), digit) || std::any_of(b.begin(), b.end(), digit)) return false;
-  const size_t distance = edits(a, b);
+  const size_t distance = edit_distance(a, b);
   if (distance == 1) {
     std::string x = a, y = b;
     std::sort(x.begin(), x.end()), std::sort(y.begin(), y.end());

@@ -30,12 +30,15 @@ constexpr char kSpins[] = "20000";
 
 void on_signal(int) {
   if (stop.exchange(true)) _exit(kExitInterrupted);
-  if (!isatty(STDERR_FILENO)) return;
+  const int error = errno;  // of the code that the signal interrupts
   const char* doing = activity.load();
-  for (const char* part : {"\nstopping: ", doing ? doing : "this step",
-                           " is broken off, the finished steps are kept in a checkpoint; once more ends at once\n"}) {
-    [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, part, std::strlen(part));
+  if (isatty(STDERR_FILENO)) {
+    for (const char* part : {"\nstopping ", doing ? "while " : "with this batch", doing ? doing : "",
+                             ": the finished steps are kept in a checkpoint; once more ends at once\n"}) {
+      [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, part, std::strlen(part));
+    }
   }
+  errno = error;
 }
 
 void handle_stop_signals(void (*handler)(int)) {

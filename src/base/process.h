@@ -8,9 +8,9 @@
 
 namespace tll {
 
-// For a run. Ctrl-C, `kill`, and a terminal that is closed (SIGINT, SIGTERM and SIGHUP) end the program at once, with exit code 130.
-// If SIGHUP is ignored (nohup), it stays ignored. SIGPIPE is ignored, so a write to a pipe that nobody reads fails instead of
-// ending the program.
+// For a run. Ctrl-C, `kill`, and a terminal that is closed (SIGINT, SIGTERM and SIGHUP) end the program at once, with exit code
+// 130. If SIGHUP is ignored (nohup), it stays ignored. SIGPIPE is ignored, so a write to a pipe that nobody reads fails instead
+// of ending the program.
 void end_on_stop_signals();
 
 // From now on the first of these signals asks the program to stop at the next safe place, and the second ends it at once. System
@@ -20,8 +20,8 @@ void catch_stop_signals();
 // Whether a first signal has come.
 bool stop_requested();
 
-// What the program is doing, as in "evaluating": the handler of a first signal says on a terminal that this is broken off. Null,
-// as at the start: training steps, of which the present one is broken off. Returns what was set before. See src/base/phase.h.
+// What the program is doing, as in "evaluating": the handler of a first signal says so on a terminal. Null, as at the start,
+// means training steps. Returns what was set before. See src/base/phase.h.
 const char* set_activity(const char* activity);
 
 // Opens /dev/null for each standard stream that is closed at the start. Otherwise the next file that is opened would get its

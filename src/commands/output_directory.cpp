@@ -24,7 +24,7 @@ bool is_inside(const fs::path& directory, const fs::path& file) {
 }
 
 bool holds_adapter(const fs::path& directory) {
-  for (const char* name : kAdapterFiles)
+  for (const char* name : {kAdapterTensors, kAdapterSettings})
     if (fs::exists(directory / name)) return true;
   return false;
 }
@@ -46,7 +46,7 @@ Leftovers leftovers(const Options& options, const std::string& run, int64_t last
     if (run.empty() || c.run != run || c.step > last) add(c.path.filename(), true);
   const std::optional<RunRecord> record = read_run_record(output);
   if (record && !run.empty() && record->run == run) return found;
-  for (const char* name : kAdapterFiles) add(name, true);
+  for (const char* name : {kAdapterTensors, kAdapterSettings}) add(name, true);
   // A model that no run left is not touched, except by one that would write its own over it.
   if ((record && record->trained_all) || options.train == TrainMode::kFull) {
     for (const char* name : kModelFiles) add(name, true);
@@ -77,10 +77,10 @@ std::optional<RunRecord> read_run_record(const fs::path& output) {
   }
 }
 
-void check_output(const Options& options) {
+void check_output(const Options& options, const fs::path& model) {
   const fs::path& output = options.output;
-  if (same_directory(output, options.model))
-    fail(kExitUsage, "--output {} is the directory of --model; choose another, so that the model stays as it is",
+  if (same_directory(output, model))
+    fail(kExitUsage, "--output {} is the directory of the model; choose another, so that the model stays as it is",
          output.string());
   if (options.overwrite && !options.init_adapter.empty() && is_inside(output, options.init_adapter))
     fail(kExitUsage, "--overwrite would drop the adapter in {} that this run starts from; choose another --output",
@@ -107,7 +107,7 @@ void set_aside_earlier_runs(const Options& options, const std::string& run, int6
   for (const fs::path& name : found.names) fs::rename(output / name, kept / name);
   flush_directory(kept);
   flush_directory(output);
-  fmt::print(stderr, "note: {} held an earlier run; it is now in {}\n", output.string(), kept.string());
+  fmt::print(stderr, "note: what an earlier run left in {} is now in {}\n", output.string(), kept.string());
 }
 
 }  // namespace tll

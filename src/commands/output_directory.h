@@ -1,7 +1,7 @@
 // The directory of --output, which runs may share: what an earlier run left there, and what becomes of it.
 //
 // Every run has an id, a hash of all that its numbers depend on. run.json, every line of metrics.jsonl and every checkpoint carry
-// it, so files of different runs are told apart. Two runs of one id would compute the same bytes.
+// it, so files of different runs are told apart. Two new runs of one id would compute the same bytes with as many threads.
 #pragma once
 
 #include <filesystem>
@@ -16,10 +16,10 @@ namespace tll {
 // What run.json says about the run that wrote it.
 struct RunRecord {
   std::string run;
-  bool trained_all = false;  // --train full
-  bool finished = false;     // all steps are done and the result is saved
-  bool evaluated = false;    // and the evaluation after it
-  int64_t steps = 0;         // of a finished run
+  bool trained_all = false;      // --train full
+  bool finished = false;         // all steps are done and the result is saved
+  bool evaluated = false;        // and the evaluation after it
+  int64_t steps = 0;             // of a finished run
   Json result = Json::object();  // all that run.json says of it, as far as the run came
 };
 // Nothing where there is no run.json that can be read.
@@ -27,7 +27,8 @@ std::optional<RunRecord> read_run_record(const std::filesystem::path& output);
 
 // Error (kExitUsage) where a result in this directory would destroy a model or be loaded wrongly: in the directory of --model or
 // of an adapter that --overwrite would drop, and all weights beside an adapter, which transformers would apply to them.
-void check_output(const Options& options);
+// `model`: the directory that --model came to, or the demo model's.
+void check_output(const Options& options, const std::filesystem::path& model);
 
 // Before a run writes: moves what other runs left to OUTPUT/earlier-N, and says so, or drops it with --overwrite. `run`: the run
 // that is resumed, whose files stay, except its checkpoints after step `last`. Empty: a new run, nothing stays.

@@ -198,7 +198,7 @@ void RunReport::say_next() const {
     say_whole("next     ./train_llama_lora --model {} --data {}", output, options_.data.string());
     return;
   }
-  say_whole("adapter  {}", (options_.output / "adapter_model.safetensors").string());
+  say_whole("adapter  {}", (options_.output / kAdapterTensors).string());
   const std::string model = options_.model.empty() ? "" : fmt::format(" --model {}", options_.model.string());
   // A prepared file knows its split; of any other the same share has to be held out again.
   const std::filesystem::path& data = data_.separate_validation ? options_.valid_data : options_.data;

@@ -9,7 +9,6 @@
 
 namespace tll {
 
-inline constexpr const char* kAdapterFiles[] = {"adapter_model.safetensors", "adapter_config.json"};
 inline constexpr const char* kModelFiles[] = {"model.safetensors", "config.json"};
 inline constexpr const char* kTokenizerFiles[] = {"tokenizer.json",          "tokenizer.model",   "tokenizer_config.json",
                                                   "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",

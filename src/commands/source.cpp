@@ -72,8 +72,8 @@ AdapterSource open_adapter(const Options& options, const LlamaConfig& config, co
   AdapterSource source;
   if (!directory.empty()) {
     const auto checkpoint = newest_checkpoint(directory);
-    if (checkpoint && !std::filesystem::exists(directory / "adapter_config.json") &&
-        std::filesystem::exists(checkpoint->path / "adapter_config.json"))
+    if (checkpoint && !std::filesystem::exists(directory / kAdapterSettings) &&
+        std::filesystem::exists(checkpoint->path / kAdapterSettings))
       bad_file(
           "{}: there is no adapter, since its run did not end; finish the run with --resume, or give its newest checkpoint: {}",
           directory.string(), checkpoint->path.string());

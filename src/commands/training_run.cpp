@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <set>
 
 #include "src/base/check.h"
@@ -121,6 +120,15 @@ void TrainingRun<Float>::require_adapter_as_asked() {
 // What the numbers of a run depend on: a resumed run must agree in all of it.
 template <class Float>
 Json TrainingRun<Float>::settings() const {
+  Json s = settings_without_weights();
+  // With --train full the weights are in the checkpoint itself.
+  if (!session_.model.options().train_all)
+    s["base_weights"] = fmt::format("{:016x}", weights_fingerprint(session_.device, session_.model.weights()));
+  return s;
+}
+
+template <class Float>
+Json TrainingRun<Float>::settings_without_weights() const {
   Json adapters = Json::array();
   for (const LoraTarget& t : session_.model.options().lora)
     adapters.push_back({t.module.layer, t.module.short_name(), t.rank, t.scale});
@@ -130,9 +138,6 @@ Json TrainingRun<Float>::settings() const {
   s["data"] = fmt::format("{:016x}", data_.train.content_hash());
   s["adapters"] = adapters;
   s["parameters"] = parameter_count(source_.config);
-  // With --train full the weights are in the checkpoint itself.
-  if (!session_.model.options().train_all)
-    s["base_weights"] = fmt::format("{:016x}", weights_fingerprint(session_.device, session_.model.weights()));
   return s;
 }
 
@@ -157,6 +162,9 @@ bool TrainingRun<Float>::already_done() const {
   const RunRecord& record = *resume_->record;
   if (!record.finished || (resume_->checkpoint && resume_->position.run != record.run)) return false;
   if (record.steps >= total_steps_ && (record.evaluated || !resume_->checkpoint)) {
+    Json asked = settings_without_weights();
+    for (const char* key : {"total_steps", "warmup_steps"}) asked.erase(key);  // fewer steps may be asked for
+    if (resume_->checkpoint) require_unchanged(asked);
     report_.say("done     the run in {} has done its {} steps, {} are asked for: there is nothing to do",
                 options_.output.string(), record.steps, total_steps_);
     return true;
@@ -184,28 +192,27 @@ void TrainingRun<Float>::note_schedule() const {
 
 template <class Float>
 void TrainingRun<Float>::start() {
-  check_output(options_);
+  check_output(options_, source_.directory);
   report_.say_plan(total_steps_, session_.model.trained().count);
   note_schedule();
-  std::error_code failed;
-  std::filesystem::create_directories(options_.output, failed);
-  if (failed) fail(kExitFault, "{}: cannot make this directory: {}", options_.output.string(), failed.message());
+  std::filesystem::create_directories(options_.output);
   lock_.emplace(options_.output);
   session_.start(source_, adapter_);
   report_.say_device(dtype_of<Float>);
-  remove_unfinished_checkpoints(options_.output);
+  remove_unfinished_files(options_.output);
   settings_ = settings();
   if (resume_) resume();
   const int64_t step = session_.trainer.state.step;
   if (step == 0) run_ = new_run_id();
-  set_aside_earlier_runs(options_, step > 0 ? run_ : "", options_.reschedule ? step : std::numeric_limits<int64_t>::max());
+  set_aside_earlier_runs(options_, step > 0 ? run_ : "", step);
   saved_step_ = step;
   const bool same_run = step > 0 && resume_->record && resume_->record->run == run_;
   report_.begin(run_, total_steps_, same_run ? resume_->record->result.value("before", Json()) : Json());
   catch_stop_signals();
 }
 
-// Settings of the schedule may differ with --reschedule. Of a schedule that does not depend on the number of steps, that may.
+// Settings of the schedule may differ with --reschedule. Where the schedule does not depend on the number of steps, that number
+// may differ too.
 template <class Float>
 void TrainingRun<Float>::require_unchanged(const Json& now) const {
   const RunPosition& position = resume_->position;

@@ -195,7 +195,7 @@ std::string peft_name(const Module& module, bool is_b) {
 }
 
 Adapter read_adapter(const fs::path& directory, const LlamaConfig& model) {
-  const fs::path config = directory / "adapter_config.json", tensors = directory / "adapter_model.safetensors";
+  const fs::path config = directory / kAdapterSettings, tensors = directory / kAdapterTensors;
   Adapter adapter;
   check_adapter_directory(directory);
   adapter.config = parse_adapter_config(read_file(config), config.string());
@@ -253,8 +253,8 @@ void write_adapter(const fs::path& directory, const AdapterHeader& header, const
     entries.push_back({{peft_name(part.module, false), FileDtype::F32, {rank, in}}, bytes(part.a, rank * in)});
     entries.push_back({{peft_name(part.module, true), FileDtype::F32, {out, rank}}, bytes(part.b, out * rank)});
   }
-  write_safetensors(directory / "adapter_model.safetensors", entries);
-  write_json(directory / "adapter_config.json", config_json(header, parts));
+  write_safetensors(directory / kAdapterTensors, entries);
+  write_json(directory / kAdapterSettings, config_json(header, parts));
 }
 
 }  // namespace tll

@@ -19,6 +19,8 @@
 
 namespace tll {
 
+inline constexpr const char kAdapterTensors[] = "adapter_model.safetensors", kAdapterSettings[] = "adapter_config.json";
+
 // adapter_config.json.
 struct AdapterConfig {
   int32_t rank = 8;

@@ -5,6 +5,7 @@
 
 #include "src/base/check.h"
 #include "src/base/json_object.h"
+#include "src/base/spelling.h"
 #include "src/files/adapter.h"
 #include "src/files/module_pattern.h"
 
@@ -117,9 +118,7 @@ AdapterConfig parse_adapter_config(std::string_view text, const std::string& whe
 }
 
 std::vector<bool> targets_among(const std::vector<Module>& modules, const AdapterConfig& adapter, const std::string& where) {
-  std::string lower = adapter.target_pattern;
-  std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char c) { return char(std::tolower(c)); });
-  const bool all_linear = lower == "all-linear";
+  const bool all_linear = lower_case(adapter.target_pattern) == "all-linear";
   std::unique_ptr<ModulePattern> targets, excluded;
   std::vector<ModulePattern> layers, saved;
   for (const std::string& pattern : adapter.layers_pattern) layers.emplace_back("(?:|.*?\\.)" + pattern + "\\.\\d+\\..*", where);

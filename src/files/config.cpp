@@ -8,6 +8,7 @@
 #include "src/base/check.h"
 #include "src/base/file.h"
 #include "src/base/json_object.h"
+#include "src/base/spelling.h"
 
 namespace tll {
 namespace {
@@ -48,11 +49,6 @@ const RefusedKeys kRefused[] = {
     {"false",
      {"rope_interleaved", "use_qk_norm", "qk_norm", "qk_layernorm", "alibi", "parallel_residual", "use_parallel_residual"}},
     {"[]", {"no_rope_layers"}}};
-
-std::string lower_case(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return char(std::tolower(c)); });
-  return text;
-}
 
 // Token ids: an integer or a list of them. -1 means none. An id outside the vocabulary is left out with a warning.
 std::vector<int32_t> read_ids(JsonObject& object, const char* key, int32_t vocab_size, std::vector<std::string>& warnings) {

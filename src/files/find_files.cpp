@@ -9,6 +9,7 @@
 #include "src/base/file.h"
 #include "src/base/file_kind.h"
 #include "src/base/json.h"
+#include "src/files/adapter.h"
 
 namespace tll {
 namespace {
@@ -73,7 +74,7 @@ std::optional<std::string> hub_name(std::string text) {
   const MappedFile file(path);
   const FileKind kind = file_kind(file.bytes());
   const fs::path directory = path.has_parent_path() ? path.parent_path() : fs::path(".");
-  const bool beside = is_there(directory / (option == std::string_view("--model") ? "config.json" : "adapter_config.json"));
+  const bool beside = is_there(directory / (option == std::string_view("--model") ? "config.json" : kAdapterSettings));
   if (beside) bad_file("{}: expected a directory, found a file in it: give {} {}", path.string(), option, directory.string());
   if (kind == FileKind::safetensors)
     bad_file("{}: this looks like a safetensors file alone; expected {}", path.string(), expected);
@@ -105,7 +106,7 @@ std::optional<fs::path> snapshot(const fs::path& cached) {
 
 std::string base_of_adapter(const fs::path& directory) {
   try {
-    const Json config = parse_json(read_file(directory / "adapter_config.json"), "");
+    const Json config = parse_json(read_file(directory / kAdapterSettings), "");
     const std::string base = config.value("base_model_name_or_path", "");
     return base.empty() ? "MODEL" : base;
   } catch (const std::exception&) {
@@ -130,7 +131,7 @@ fs::path find_model(const fs::path& path) {
     bad_file("{}: this is the Hub's cache; give one of its models: {}", text, listed(models));
   if (const auto models = names_in(path / "hub", begins(kCached)); !models.empty())
     bad_file("{}: the Hub's cache is in it; give one of its models, in {}: {}", text, (path / "hub").string(), listed(models));
-  if (is_there(path / "adapter_config.json"))
+  if (is_there(path / kAdapterSettings))
     bad_file("{}: this looks like an adapter, not a model: give --model {} --adapter {}", text, base_of_adapter(path), text);
   if (const auto files = names_in(path, ends(".gguf")); !files.empty())
     bad_file("{}: there is no config.json, but {}: GGUF is not read; expected {}", text, listed(files), kModel);
@@ -148,9 +149,9 @@ void check_adapter_directory(const fs::path& path) {
   if (!is_there(path)) refuse_absent(path, "--adapter");
   if (!fs::is_directory(path)) refuse_file(path, "--adapter", kAdapter);
   const std::string text = path.string();
-  const bool tensors = is_there(path / "adapter_model.safetensors"), config = is_there(path / "adapter_config.json");
+  const bool tensors = is_there(path / kAdapterTensors), config = is_there(path / kAdapterSettings);
   if (tensors && config) return;
-  const auto with_adapter = [&](const std::string& name) { return is_there(path / name / "adapter_config.json"); };
+  const auto with_adapter = [&](const std::string& name) { return is_there(path / name / kAdapterSettings); };
   const auto gguf = names_in(path, [](const std::string& name) { return name.ends_with(".gguf"); });
   if (!tensors && is_there(path / "adapter_model.bin"))
     bad_file(

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <optional>
 
+#include "src/base/spelling.h"
 #include "src/options/nearest.h"
 
 namespace tll {

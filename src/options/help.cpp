@@ -19,7 +19,7 @@ constexpr size_t kCommandColumn = 14;  // where the explanations of commands beg
 constexpr size_t kOptionColumn = 28;   // and those of options
 constexpr std::string_view kExitCodes =
     "0 done; 1 a fault of the program or machine; 2 usage; 3 does not fit in --memory; 4 a file is missing or malformed; "
-    "5 training cannot go on; 130 interrupted, after a checkpoint was written";
+    "5 training cannot go on; 130 interrupted, after a checkpoint of what was trained";
 constexpr std::string_view kTagline = "LoRA fine-tuning of Llama-family models";
 constexpr std::string_view kSpelling =
     "An option is written `--name value` or `--name=value`; `-` and `_` are equal in names; of a repeated option the last "

@@ -14,6 +14,4 @@ std::string_view nearest(std::string_view typed, const std::vector<std::string_v
 // "; did you mean WORD?", or nothing if there is no guess.
 std::string did_you_mean(std::string_view guess);
 
-std::string lower_case(std::string_view ascii);
-
 }  // namespace tll

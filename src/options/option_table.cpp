@@ -83,8 +83,8 @@ const std::vector<CommandRow>& command_rows() {
        "lists the options of train"},
       {kCompletion, "completion", "bash|zsh|fish", "prints a completion script for a shell", "completion bash > completion.bash",
        "makes a script to `source` in bash"},
-      {kVersion, "version", "", "says what this program was built from and with",
-       "version", "prints the commit and the libraries"},
+      {kVersion, "version", "", "says what this program was built from and with", "version",
+       "prints the commit and the libraries"},
   };
   return rows;
 }
@@ -262,7 +262,7 @@ const std::vector<OptionRow>& option_rows() {
        .help = "steps between checkpoints; auto means about every ten minutes and at the end, 0 at the end only",
        .range = kCount, .automatic = true},
       {.name = "save-total-limit", .section = kCheckpoints, .commands = kTraining, .member = &Options::save_total_limit,
-       .value = "N", .help = "checkpoints to keep, the newest; 0 means all", .range = kCount},
+       .value = "N", .help = "checkpoints to keep, the newest; 0 means all. With --save-steps auto two, where this is not given", .range = kCount},
       {.name = "resume", .section = kCheckpoints, .commands = kTraining, .member = &Options::resume, .value = "[DIR]",
        .help = "go on from this checkpoint, or from the newest in --output", .aliases = {"resume-from-checkpoint"},
        .bare = "true"},
@@ -288,7 +288,7 @@ const std::vector<OptionRow>& option_rows() {
        .help = "print the result as JSON",
        .bare = "true"},
       {.name = "quiet", .section = kOutput, .commands = kWorking, .member = &Options::quiet,
-       .help = "print results and errors only", .letter = 'q', .bare = "true"},
+       .help = "print results, errors and notes of what may be lost or wrong", .letter = 'q', .bare = "true"},
       {.name = "profile", .section = kOutput, .commands = kRunning, .member = &Options::profile,
        .help = "print each op's calls, time, GB/s, GFLOP/s and share of the machine's ceiling", .bare = "true"},
       {.name = "help", .section = kOutput, .commands = kAny, .member = &Options::help, .help = "print this help",

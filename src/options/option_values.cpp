@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "src/base/check.h"
+#include "src/base/spelling.h"
 #include "src/options/nearest.h"
 #include "src/options/option_table.h"
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "src/base/check.h"
+#include "src/base/spelling.h"
 #include "src/options/foreign_options.h"
 #include "src/options/nearest.h"
 #include "src/options/option_table.h"

@@ -44,6 +44,8 @@ void resolve_options(Options& options) {
   apply_demo_defaults(options);
   if (options.train == TrainMode::kFull && !(options.init_adapter.empty() && options.adapter.empty()))
     fail(kExitUsage, "--train full trains the weights of the model and takes no adapter: leave out --init-adapter and --adapter");
+  if (options.reschedule && !options.resume)
+    fail(kExitUsage, "--reschedule lays the learning rates of a resumed run anew: add --resume, or leave it out");
   resolve_device(options);
   const bool cuda = options.device == DeviceOption::kCuda;
   const int arch = cuda ? cuda_arch() : 0;

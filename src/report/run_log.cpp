@@ -36,7 +36,6 @@ size_t length_up_to(const std::string& text, int64_t step, const std::filesystem
     if (at > step) return begin;
     if (object.contains("eval_loss")) {
       metrics.evaluated_at = at;
-      if (at == 0) metrics.loss_before = number(object, "eval_loss");
     } else {
       metrics.last_loss = number(object, "loss");
       if (at == 1) metrics.first_loss = metrics.last_loss;

@@ -27,7 +27,6 @@ struct StepMetrics {
 // What a log says about the steps before a run resumed.
 struct EarlierMetrics {
   std::optional<double> first_loss, last_loss;  // of steps; nothing: no such line, or null
-  std::optional<double> loss_before;            // of the evaluation before the first step
   int64_t evaluated_at = -1;                    // the step of the last evaluation
 };
 

@@ -12,6 +12,7 @@
 #include "src/base/check.h"
 #include "src/base/file.h"
 #include "src/base/json_object.h"
+#include "src/base/phase.h"
 #include "src/files/safetensors.h"
 #include "src/model/device_memory.h"
 
@@ -60,9 +61,12 @@ std::string run_of(const std::filesystem::path& directory) {
   }
 }
 
+// What write_checkpoint and AtomicFile write before they rename it.
 bool is_unfinished(const std::filesystem::path& path) {
   const std::string name = path.filename().string();
-  return name.starts_with(std::string(".") + kPrefix) && name.ends_with(".tmp");
+  return name.starts_with(".") && name.ends_with(".tmp") &&
+         (name.starts_with(std::string(".") + kPrefix) || name.find(".safetensors.") != std::string::npos ||
+          name.find(".json.") != std::string::npos);
 }
 
 FileDtype file_dtype(DType dtype) {
@@ -145,13 +149,16 @@ void check_checkpoint(const std::filesystem::path& directory) {
       bad_file("{}: checkpoint version {}, this program reads {}", where, shown(version), kVersion);
     if (state.at(kStateSum).get<std::string>() != state_checksum(state))
       bad_file("{}: the file was changed or damaged: its checksum is not the one inside; {}", where, kMend);
-    for (const auto& [name, sum] : state.at(kFileSums).items()) {
+    const Json& sums = state.at(kFileSums);
+    Phase phase("checking the checkpoint", static_cast<int64_t>(sums.size()));
+    for (const auto& [name, sum] : sums.items()) {
       constexpr size_t kLongest = 255;
       const bool plain = std::none_of(name.begin(), name.end(), [](unsigned char c) { return c < 0x20 || c == '/'; });
       if (!plain || name.size() > kLongest) bad_file("{}: {} is not a file name", where, in_quotes(name));
       if (checksum(directory / name) != sum.get<std::string>())
         bad_file("{}: the file was changed or damaged: its checksum is not the one in state.json; {}",
                  (directory / name).string(), kMend);
+      phase.advance();
     }
   } catch (const Json::exception& error) {
     bad_file("{}: not the state of a checkpoint: {}", where, error.what());
@@ -225,7 +232,7 @@ OutputLock::~OutputLock() {
   if (descriptor_ >= 0) close(descriptor_);
 }
 
-void remove_unfinished_checkpoints(const std::filesystem::path& output) {
+void remove_unfinished_files(const std::filesystem::path& output) {
   std::error_code none;
   std::vector<std::filesystem::path> unfinished;
   for (const auto& entry : std::filesystem::directory_iterator(output, none))

@@ -68,8 +68,8 @@ class OutputLock {
   int descriptor_ = -1;
 };
 
-// Deletes what killed runs left half-written.
-void remove_unfinished_checkpoints(const std::filesystem::path& output);
+// Deletes what killed runs left half-written in this directory: checkpoints, and files that were to be renamed.
+void remove_unfinished_files(const std::filesystem::path& output);
 // Of the run's checkpoints keeps the newest `keep` (0: all).
 void remove_old_checkpoints(const std::filesystem::path& output, int64_t keep, const std::string& run);
 
