@@ -189,7 +189,7 @@ bench: train_llama_lora
 	./train_llama_lora train --init random --config dev/bench/smollm2-135m.json --data dev/bench/tokens.jsonl --valid-split 0 \
 	  --seq-len 512 --max-steps 5 --output $(BUILD)/bench --profile
 
-# One program for other machines. Libraries that not every Linux has are linked into it, except for oneDNN, which is 13 times as large
+# One program for other machines. Libraries that not every Linux has are linked into it, except for oneDNN, which is 7 times as large
 # as the program. Where the linker looks first there are only static libraries.
 DIST_STATIC = gomp $(patsubst -l%,%,$(filter-out -ldnnl -lfmt -lpthread,$(LIBS)))
 dist: setup

@@ -16,7 +16,7 @@ files() { for f in "$@"; do print "${f#"$work"/}" < "$f"; done; }
 train() {
   local name=$1 program=$2
   shift 2
-  "$program" train --threads 2 --valid-split 0.1 --quiet --output "$work/$name" "$@" 2> "$work/errors" || { cat "$work/errors" >&2; exit 1; }
+  "$program" train --threads 2 --valid-split 0.1 --quiet --output "$work/$name" "$@" > "$work/printed" 2> "$work/errors" || { cat "$work/errors" >&2; exit 1; }
   local f
   for f in adapter_model.safetensors adapter_config.json model.safetensors; do
     if [ -e "$work/$name/$f" ]; then files "$work/$name/$f"; fi

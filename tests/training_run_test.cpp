@@ -251,6 +251,29 @@ TEST_F(Run, LossThatIsNotFiniteEndsWithCodeFive) {
     refusal_of([&] { train(parse("run", model + " --max-steps 1 --eval-on-start " + first)); }, kExitCannotTrain);
 }
 
+TEST_F(Run, DataThatTrainsNothingIsRefused) {
+  directory_.write("untrained.jsonl", "{\"input_ids\":[1,2,3],\"labels\":[-100,-100,-100]}\n");
+  const std::string data = " --allow-empty --valid-split 0 --data " + (directory_ / "untrained.jsonl").string();
+  EXPECT_TRUE(says(refusal_of([&] { train(parse("run", data)); }), "no document to train on has a trained token"));
+}
+
+TEST_F(Run, OddWarmupsAreSaid) {
+  for (const auto& [options, said] : {std::pair("--max-steps 2 --warmup-steps 5", "as long as the run"),
+                                      {"--max-steps 2 --schedule constant --warmup-steps 5", "has no warm-up"},
+                                      {"--max-steps 1", ""}}) {
+    testing::internal::CaptureStderr();
+    train(parse("run", std::string("--overwrite ") + options));
+    const std::string notes = testing::internal::GetCapturedStderr();
+    EXPECT_TRUE(*said ? says(notes, said) : notes.empty()) << options << ": " << notes;
+  }
+}
+
+// A run of one step trains: its warm-up would be all of it.
+TEST_F(Run, OneStepTrains) {
+  train(parse("run", "--max-steps 1"));
+  EXPECT_EQ(json_lines(directory_ / "run/metrics.jsonl")[1].at("lr"), 1e-2);
+}
+
 TEST_F(Run, MemoryThatDoesNotSufficeIsExitCodeThree) {
   refusal_of([&] { train(parse("small", "--memory 10K")); }, kExitDoesNotFit);
   EXPECT_FALSE(std::filesystem::exists(directory_ / "small/adapter_model.safetensors"));

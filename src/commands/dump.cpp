@@ -1,6 +1,7 @@
 // dump: logits, loss and gradients of the first documents, as one step, to compare with another framework.
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 
 #include "src/base/phase.h"
 #include "src/base/units.h"
@@ -28,7 +29,7 @@ Dataset first_documents(const Options& options, const ModelSource& source) {
 
 struct Dump {
   int64_t targets = 0;                     // of all documents
-  float loss = 0;                          // mean over them
+  float loss = 0;                          // mean over them; NaN where there are none
   std::vector<std::vector<float>> logits;  // [document] (length, V)
   std::vector<float> gradients;            // of the loss, as the range of what is trained
 };
@@ -69,7 +70,7 @@ Dump run_documents(Session<Float>& session, const Dataset& data, int64_t longest
   const HostCopy copied(session.device, trained.gradients, trained.count);
   dump.gradients.assign(copied.data(), copied.data() + trained.count);
   for (float& g : dump.gradients) g = static_cast<float>(g / loss_scale);
-  dump.loss = static_cast<float>(sum * scale);
+  dump.loss = dump.targets > 0 ? static_cast<float>(sum * scale) : std::numeric_limits<float>::quiet_NaN();
   return dump;
 }
 

@@ -33,9 +33,12 @@ RunReport::RunReport(const Options& options, const ModelSource& source, const Ru
 void RunReport::say_plan(int64_t total_steps, int64_t trained) const {
   say("model    {}, {}, {} trained", options_.init == InitOption::kRandom ? "random weights" : source_.directory.string(),
       Counted{parameter_count(source_.config), "parameter"}, Count{trained});
-  say("data     {}: {} to train on, {} to validate on, {} of {} x {} tokens", options_.data.string(),
-      Counted{data_.train.count(Split::kTrain), "document"}, Count{data_.validation().count(Split::kValidation)},
-      Counted{total_steps, "step"}, Count{options_.batch_size * options_.grad_accum}, Count{options_.seq_len});
+  const int64_t validation = data_.validation().count(Split::kValidation);
+  const bool limited = options_.eval_docs > 0 && options_.eval_docs < validation;
+  say("data     {}: {} to train on, {} to validate on{}, {} of {} x {} tokens", options_.data.string(),
+      Counted{data_.train.count(Split::kTrain), "document"}, Count{validation},
+      limited ? fmt::format(" (the first {}; --eval-docs)", Count{options_.eval_docs}) : "", Counted{total_steps, "step"},
+      Count{options_.batch_size * options_.grad_accum}, Count{options_.seq_len});
   for (const std::string& note : data_.train.report.notes()) say("         {}", note);
   if (data_.separate_validation)
     for (const std::string& note : data_.separate_validation->report.notes()) say("         --valid-data: {}", note);
@@ -114,7 +117,7 @@ void RunReport::after(const Score& score) {
 
 void RunReport::interrupted(const std::string& activity) {
   peak_resident_ = process_memory().peak;  // with the checkpoint
-  const bool finished = state_.step == total_steps_;
+  const bool finished = state_.step >= total_steps_;
   Json result = result_json(finished, false);
   result["interrupted"] = true;
   write_run_json(result);

@@ -11,6 +11,7 @@
 #include "src/base/check.h"
 #include "src/base/phase.h"
 #include "src/base/process.h"
+#include "src/base/units.h"
 #include "src/commands/save.h"
 #include "src/files/model_files.h"
 #include "src/model/initialize.h"
@@ -86,6 +87,9 @@ TrainingRun<Float>::TrainingRun(const Options& options)
   const double epochs = options.epochs * static_cast<double>(loader_.steps_per_epoch());
   total_steps_ = options.max_steps > 0 ? options.max_steps : std::max<int64_t>(1, static_cast<int64_t>(std::ceil(epochs)));
   session_.trainer.set_schedule(schedule(options_, total_steps_));
+  const auto trains = [](const Document& d) { return d.split == Split::kTrain && d.target_tokens > 0; };
+  if (std::none_of(data_.train.documents.begin(), data_.train.documents.end(), trains))
+    bad_file("{}: no document to train on has a trained token; see which tokens are trained with show", options_.data.string());
 }
 
 // An adapter that is loaded keeps its rank, alpha, scaling and targets: other ones that were asked for are refused, and from here
@@ -165,10 +169,24 @@ bool TrainingRun<Float>::already_done() const {
   return false;
 }
 
+// Learning rates that are hardly meant.
+template <class Float>
+void TrainingRun<Float>::note_schedule() const {
+  const Schedule s = schedule(options_, total_steps_);
+  const bool asked =
+      options_.given("warmup-steps") ? options_.warmup_steps > 0 : options_.given("warmup-ratio") && options_.warmup_ratio > 0;
+  if (s.kind == ScheduleKind::kConstant && asked)
+    fmt::print(stderr, "note: --schedule constant has no warm-up; constant_with_warmup has\n");
+  if (s.warmup_updates >= total_steps_)
+    fmt::print(stderr, "note: the warm-up of {} is as long as the run: the learning rate rises from 0 to {:.2e} in it\n",
+               Counted{s.warmup_updates, "step"}, s.learning_rate(total_steps_ - 1));
+}
+
 template <class Float>
 void TrainingRun<Float>::start() {
   check_output(options_);
   report_.say_plan(total_steps_, session_.model.trained().count);
+  note_schedule();
   std::error_code failed;
   std::filesystem::create_directories(options_.output, failed);
   if (failed) fail(kExitFault, "{}: cannot make this directory: {}", options_.output.string(), failed.message());
@@ -291,14 +309,12 @@ void TrainingRun<Float>::step() {
 // Keeps the steps that were finite, and ends the run.
 template <class Float>
 void TrainingRun<Float>::cannot_go_on(const std::string& reason) {
-  const TrainerState& state = session_.trainer.state;
+  const bool trained = session_.trainer.state.updates > 0;
   report_.end_of_steps();
-  std::string kept;
-  if (state.updates > 0) {
-    write_checkpoint_here();
-    kept = fmt::format("; the adapter so far is in {}", newest_checkpoint(options_.output, run_)->path.string());
-  }
-  fail(kExitCannotTrain, "{}: {}check the weights and the data{}", reason, state.updates > 0 ? "lower --lr, or " : "", kept);
+  if (trained) write_checkpoint_here();
+  const auto newest = newest_checkpoint(options_.output, run_);
+  fail(kExitCannotTrain, "{}: {}check the weights and the data{}", reason, trained ? "lower --lr, or " : "",
+       trained && newest ? fmt::format("; what was trained so far is in {}", newest->path.string()) : "");
 }
 
 template <class Float>

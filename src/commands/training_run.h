@@ -46,6 +46,7 @@ class TrainingRun {
   std::string new_run_id() const;
   void require_adapter_as_asked();
   void require_unchanged(const Json& now) const;
+  void note_schedule() const;
   void resume();
   Score evaluate(bool questions);
   void validate();
