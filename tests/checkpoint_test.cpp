@@ -130,6 +130,13 @@ TEST_F(CheckpointTest, RefusesAStateThatNoRunWrote) {
   }
 }
 
+TEST_F(CheckpointTest, ADamagedStateIsOfNoRun) {
+  write(5);
+  std::ofstream(output_ / "checkpoint-5/state.json") << "{";
+  ASSERT_EQ(checkpoints(output_).size(), 1u);
+  EXPECT_EQ(checkpoints(output_)[0].run, "");
+}
+
 TEST_F(CheckpointTest, TheOptimizersStateMustFit) {
   write(5);
   float values[4];

@@ -99,6 +99,15 @@ TEST_F(ModelFilesTest, MissingWrongAndUnexpectedTensors) {
   ASSERT_EQ(files.warnings().size(), 1u);
   EXPECT_TRUE(says(files.warnings()[0], "q_proj.bias"));
 
+  for (int i = 0; i < 20; i++) {
+    const std::string name = fmt::format("more.{}", i);
+    tensors[name] = {name, FileDtype::F32, {1}};
+  }
+  write("model.safetensors", tensors);
+  const ModelFiles many(dir, tiny(true));
+  ASSERT_EQ(many.warnings().size(), 6u);
+  EXPECT_TRUE(says(many.warnings()[5], "and 16 more such tensors"));
+
   for (const char* name :
        {"model.layers.0.mlp.up_proj.weight.absmax", "model.layers.0.mlp.up_proj.weight.quant_state.bitsandbytes__nf4",
         "model.layers.0.mlp.up_proj.SCB", "model.layers.0.mlp.up_proj.qweight"}) {

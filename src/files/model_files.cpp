@@ -99,6 +99,15 @@ std::string other_weights(const fs::path& directory) {
 
 bool floating(FileDtype dtype) { return dtype == FileDtype::F32 || dtype == FileDtype::BF16 || dtype == FileDtype::F16; }
 
+// A line for each of the first tensors, and one for the others.
+void note_unused(std::vector<std::string>& notes, const std::string& where, const std::vector<std::string>& names,
+                 std::string_view why) {
+  constexpr size_t kShown = 5;
+  for (size_t i = 0; i < std::min(names.size(), kShown); i++)
+    notes.push_back(fmt::format("{}: tensor {} {}: not used", where, in_quotes(names[i]), why));
+  if (names.size() > kShown) notes.push_back(fmt::format("{}: and {} more such tensors", where, names.size() - kShown));
+}
+
 }  // namespace
 
 void convert_tensor(const TensorView& tensor, void* out, DType to, const std::string& what) {
@@ -184,10 +193,8 @@ void ModelFiles::open_index(const fs::path& index) {
         bad_file("{}: tensor {} is not in {}, where it should be", where, in_quotes(tensor), in_quotes(name));
     }
   }
-  for (const std::string& name : unmapped) {
-    warnings_.push_back(fmt::format("{}: tensor {} is in a file but not in weight_map: not used", where, in_quotes(name)));
-    places_.erase(name);
-  }
+  for (const std::string& name : unmapped) places_.erase(name);
+  note_unused(warnings_, where, unmapped, "is in a file but not in weight_map");
 }
 
 // transformers reads a body's file into the whole model.
@@ -246,12 +253,7 @@ void ModelFiles::check(const LlamaConfig& config) {
   for (const auto& [name, place] : places_) {
     if (!expected.contains(name) && !name.ends_with("rotary_emb.inv_freq")) unused.push_back(name);
   }
-  constexpr size_t kShown = 5;
-  for (size_t i = 0; i < std::min(unused.size(), kShown); i++)
-    warnings_.push_back(
-        fmt::format("{}: tensor {} is not part of the model: not used", directory_.string(), in_quotes(unused[i])));
-  if (unused.size() > kShown)
-    warnings_.push_back(fmt::format("{}: and {} more such tensors", directory_.string(), unused.size() - kShown));
+  note_unused(warnings_, directory_.string(), unused, "is not part of the model");
 }
 
 const ModelFiles::Place& ModelFiles::place(const std::string& name) const {
