@@ -257,6 +257,18 @@ TEST_F(Program, SignalsStopWithACheckpoint) {
   }
 }
 
+// As `timeout` does, which signals its child and then the group that both are in.
+TEST_F(Program, ASignalThatComesTwiceIsOne) {
+  for (int round = 0; round < 5; round++) {
+    EXPECT_EQ(
+        shell("rm -rf $d/out; " + kTrain +
+              "--valid-split 0 --quiet --max-steps 100000000 & pid=$!; until grep -q loss $d/out/metrics.jsonl 2> /dev/null; "
+              "do sleep 0.02; done; kill -TERM $pid; kill -TERM $pid; sleep 0.01; kill -TERM $pid; wait $pid"),
+        130);
+    EXPECT_EQ(shell("ls $d/out/checkpoint-*/state.json > $d/listed && ! ls -A $d/out | grep tmp"), 0);
+  }
+}
+
 // A validation of 20,000 batches, before, between and after the steps.
 TEST_F(Program, SignalsStopAnEvaluation) {
   ASSERT_EQ(shell("for i in {1..20000}; do echo '{\"input_ids\":[1,2,3,4,5,6,7,8]}'; done > $d/valid.jsonl"), 0);

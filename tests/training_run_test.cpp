@@ -218,6 +218,66 @@ TEST_F(Run, MoreStepsOnResume) {
   EXPECT_DOUBLE_EQ(lines[lines.size() - 2].at("lr").get<double>(), planned);
 }
 
+TEST_F(Run, NothingThatARunReadsIsWrittenOver) {
+  std::filesystem::create_directories(directory_ / "own");
+  const std::filesystem::path data = directory_ / "own/metrics.jsonl";
+  std::filesystem::copy_file(directory_ / "data.jsonl", data);
+  const std::string before = read_file(data);
+  for (const std::string more : {"", " --overwrite"})
+    EXPECT_TRUE(says(refusal_of([&] { train(parse("own", "--data " + data.string() + more)); }, kExitUsage), "the data set"));
+  EXPECT_EQ(read_file(data), before);
+  // The weights of the model are a link to a file that the result would replace.
+  std::filesystem::create_directories(directory_ / "linked");
+  std::filesystem::create_directories(directory_ / "there");
+  std::filesystem::copy_file(kModel + "/config.json", directory_ / "linked/config.json");
+  std::filesystem::copy_file(kModel + "/model.safetensors", directory_ / "there/model.safetensors");
+  std::filesystem::create_symlink("../there/model.safetensors", directory_ / "linked/model.safetensors");
+  const std::string linked = "--train full --model " + (directory_ / "linked").string();
+  EXPECT_TRUE(says(refusal_of([&] { train(parse("there", linked)); }, kExitUsage), "of the model"));
+}
+
+TEST_F(Run, OverwriteDropsWhatRunsLeftAlone) {
+  std::filesystem::create_directories(directory_ / "run");
+  for (const char* name : {"config.json", "model.safetensors"})
+    std::filesystem::copy_file(std::filesystem::path(kModel) / name, directory_ / "run" / name);
+  train(parse("run", "--train full --max-steps 1 --overwrite"));
+  EXPECT_EQ(bytes("run", "earlier-1/model.safetensors"), read_file(kModel + "/model.safetensors"));
+  train(parse("run", "--train full --max-steps 1 --overwrite"));
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "run/earlier-2"));
+}
+
+TEST_F(Run, ResumingKeepsCheckpointsThatWereAskedFor) {
+  train(parse("run", "--max-steps 8 --save-steps 1"), 4);
+  train(parse("run", "--max-steps 8 --resume"));
+  std::vector<int64_t> left;
+  for (const CheckpointEntry& c : checkpoints(directory_ / "run")) left.push_back(c.step);
+  EXPECT_EQ(left, (std::vector<int64_t>{1, 2, 3, 4, 8}));
+}
+
+TEST_F(Run, ARecordSaysWhatWasUsed) {
+  train(parse("start", "--max-steps 1"));
+  const std::string start = " --init-adapter " + (directory_ / "start").string();
+  train(parse("run", "--max-steps 40" + start), 2);
+  EXPECT_TRUE(
+      says(refusal_of([&] { train(parse("run", "--max-steps 40 --resume --init-adapter nosuch")); }), "init_adapter was"));
+  train(parse("run", "--max-steps 40 --resume"), 1);
+  const Json options = parse_json(bytes("run", "run.json"), "run.json").at("options");
+  EXPECT_EQ(options.at("init_adapter"), (directory_ / "start").string());
+  EXPECT_EQ(options.at("warmup_steps"), 2) << "ceil(0.03 x 40)";
+}
+
+TEST_F(Run, ALostRecordLosesNoRun) {
+  train(parse("whole", "--max-steps 6 --save-steps 2"));
+  train(parse("run", "--max-steps 6 --save-steps 2"), 5);
+  directory_.write("run/run.json", "");
+  directory_.write("run/checkpoint-5/state.json", "");
+  const std::string resume = "--max-steps 6 --save-steps 2 --resume ";
+  EXPECT_TRUE(says(refusal_of([&] { train(parse("run", resume)); }), "checkpoint-5"));
+  train(parse("run", resume + (directory_ / "run/checkpoint-4").string()));
+  EXPECT_EQ(timeless_metrics(directory_ / "whole"), timeless_metrics(directory_ / "run"));
+  EXPECT_EQ(bytes("whole", "adapter_model.safetensors"), bytes("run", "adapter_model.safetensors"));
+}
+
 // As after a checkpoint that was found damaged: those behind the one that is resumed are out of the way.
 TEST_F(Run, AnOlderCheckpointIsTheNewestAfterItIsResumed) {
   const std::string settings = "--max-steps 6 --save-steps 2 --save-total-limit 1 ";

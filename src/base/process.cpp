@@ -10,6 +10,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
+#include <initializer_list>
 
 #include "src/base/json.h"
 
@@ -18,7 +20,8 @@ namespace {
 
 std::atomic<bool> stop{false};
 std::atomic<const char*> activity{nullptr};
-static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<const char*>::is_always_lock_free,
+static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<const char*>::is_always_lock_free &&
+                  std::atomic<int64_t>::is_always_lock_free,
               "a signal handler may only touch lock-free atomics");
 
 // Rounds of libgomp's waiting loop: 10 to 50 µs. On arm64 a round has no pause instruction and is shorter.
@@ -28,17 +31,42 @@ constexpr char kSpins[] = "1000";
 constexpr char kSpins[] = "20000";
 #endif
 
+std::atomic<bool> saving{false};
+std::atomic<int64_t> stopped_at{0};  // seconds of the first signal, from any beginning
+
+int64_t seconds_now() {
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec;
+}
+
+// To standard error, from the handler of a signal.
+void tell(std::initializer_list<const char*> parts) {
+  for (const char* part : parts) {
+    [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, part, std::strlen(part));
+  }
+}
+
 void on_signal(int) {
-  if (stop.exchange(true)) _exit(kExitInterrupted);
   const int error = errno;  // of the code that the signal interrupts
-  const char* doing = activity.load();
-  if (isatty(STDERR_FILENO)) {
-    for (const char* part : {"\nstopping ", doing ? "while " : "with this batch", doing ? doing : "",
-                             ": the finished steps are kept in a checkpoint; once more ends at once\n"}) {
-      [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, part, std::strlen(part));
-    }
+  const bool terminal = isatty(STDERR_FILENO) == 1;
+  if (!stop.exchange(true)) {
+    stopped_at = seconds_now();
+    const char* doing = activity.load();
+    if (terminal)
+      tell({"\nstopping ", doing ? "while " : "with this batch", doing ? doing : "",
+            ": the finished steps are kept in a checkpoint; once more ends at once\n"});
+  } else if (saving) {
+    if (terminal) tell({"\na checkpoint is being written\n"});
+  } else if (seconds_now() - stopped_at > 1) {
+    _exit(kExitInterrupted);
   }
   errno = error;
+}
+
+void on_early_signal(int) {
+  tell({"note: interrupted before the first step; nothing was trained\n"});
+  _exit(kExitInterrupted);
 }
 
 void handle_stop_signals(void (*handler)(int)) {
@@ -57,13 +85,16 @@ void handle_stop_signals(void (*handler)(int)) {
 }  // namespace
 
 void end_on_stop_signals() {
-  handle_stop_signals([](int) { _exit(kExitInterrupted); });
+  handle_stop_signals(on_early_signal);
   struct sigaction action = {};
   action.sa_handler = SIG_IGN;
   TLL_CHECK(sigaction(SIGPIPE, &action, nullptr) == 0, "signal {}", SIGPIPE);
 }
 
 void catch_stop_signals() { handle_stop_signals(on_signal); }
+
+KeepFromStopping::KeepFromStopping() { saving = true; }
+KeepFromStopping::~KeepFromStopping() { saving = false; }
 
 bool stop_requested() { return stop.load(std::memory_order_relaxed); }
 

@@ -13,12 +13,22 @@ namespace tll {
 // of ending the program.
 void end_on_stop_signals();
 
-// From now on the first of these signals asks the program to stop at the next safe place, and the second ends it at once. System
+// From now on the first of these signals asks the program to stop at the next safe place, and the second ends it at once, if it
+// comes a second later or more: `timeout` and terminals may send one signal twice. System
 // calls that a signal interrupts are restarted.
 void catch_stop_signals();
 
 // Whether a first signal has come.
 bool stop_requested();
+
+// While one lives, a second signal does not end the program either: what is being saved is saved. Not nested.
+class KeepFromStopping {
+ public:
+  KeepFromStopping();
+  ~KeepFromStopping();
+  KeepFromStopping(const KeepFromStopping&) = delete;
+  KeepFromStopping& operator=(const KeepFromStopping&) = delete;
+};
 
 // What the program is doing, as in "evaluating": the handler of a first signal says so on a terminal. Null, as at the start,
 // means training steps. Returns what was set before. See src/base/phase.h.

@@ -19,8 +19,9 @@ struct Saving {
   std::string_view option;
   const char* least;
 };
-constexpr Saving kSavings[] = {{"recompute", "full"}, {"batch-size", "1"}, {"weights", "bf16"},      {"seq-len", "16"},
-                               {"dtype", "bf16"},     {"train", "lora"},   {"max-new-tokens", "16"}, {"eval-samples", "0"}};
+constexpr Saving kSavings[] = {{"recompute", "full"}, {"batch-size", "1"},      {"weights", "bf16"},
+                               {"seq-len", "16"},     {"dtype", "bf16"},        {"train", "lora"},
+                               {"rank", "1"},         {"max-new-tokens", "16"}, {"eval-samples", "0"}};
 
 struct Setting {
   const OptionRow* row;
@@ -63,7 +64,9 @@ class Advice {
           together.empty() ? "" : fmt::format("even with {} it needs {}; ", named(together), Bytes{bytes(together)});
       return even + "use a smaller model, or more memory";
     }
-    for (size_t i = 0; i < together.size();) {
+    // What can be left out, unless rows must be cut: then all that saves memory keeps them longer.
+    const bool cut = std::any_of(together.begin(), together.end(), [](const Setting& s) { return s.row->name == "seq-len"; });
+    for (size_t i = 0; !cut && i < together.size();) {
       Settings fewer = together;
       fewer.erase(fewer.begin() + static_cast<ptrdiff_t>(i));
       if (fits(fewer))

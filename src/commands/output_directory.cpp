@@ -1,5 +1,6 @@
 #include "src/commands/output_directory.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "src/base/check.h"
@@ -23,28 +24,40 @@ bool is_inside(const fs::path& directory, const fs::path& file) {
   return false;
 }
 
+constexpr const char* kLogFiles[] = {"metrics.jsonl", "run.json"};
+
+// Whether a run would write over this file, or move it away: by its name in `output`, or by another path to the same file.
+bool is_written(const fs::path& output, const fs::path& file) {
+  std::error_code none;
+  const auto same = [&](const char* name) { return fs::equivalent(output / name, file, none); };
+  return std::any_of(std::begin(kLogFiles), std::end(kLogFiles), same) || same(kAdapterTensors) || same(kAdapterSettings) ||
+         std::any_of(std::begin(kModelFiles), std::end(kModelFiles), same);
+}
+
 bool holds_adapter(const fs::path& directory) {
   for (const char* name : {kAdapterTensors, kAdapterSettings})
     if (fs::exists(directory / name)) return true;
   return false;
 }
 
-// What other runs left, by name in `output`. `worth_keeping`: there is more than logs among it.
+// What is in the way of a run, by name in `output`.
 struct Leftovers {
   std::vector<fs::path> names;
-  bool worth_keeping = false;
+  bool of_runs = true;         // each of them was left by a run
+  bool worth_keeping = false;  // there is more than logs among it
 };
 Leftovers leftovers(const Options& options, const std::string& run, int64_t last) {
   const fs::path& output = options.output;
   Leftovers found;
+  const std::optional<RunRecord> record = read_run_record(output);
   const auto add = [&](const fs::path& name, bool worth_keeping) {
     if (!fs::exists(output / name)) return;
     found.names.push_back(name);
-    found.worth_keeping = found.worth_keeping || worth_keeping;
+    found.of_runs = found.of_runs && record;
+    found.worth_keeping = found.worth_keeping || worth_keeping || !record;
   };
   for (const CheckpointEntry& c : checkpoints(output))
-    if (run.empty() || c.run != run || c.step > last) add(c.path.filename(), true);
-  const std::optional<RunRecord> record = read_run_record(output);
+    if (run.empty() || c.run != run || c.step > last) found.names.push_back(c.path.filename()), found.worth_keeping = true;
   if (record && !run.empty() && record->run == run) return found;
   for (const char* name : {kAdapterTensors, kAdapterSettings}) add(name, true);
   // A model that no run left is not touched, except by one that would write its own over it.
@@ -52,7 +65,7 @@ Leftovers leftovers(const Options& options, const std::string& run, int64_t last
     for (const char* name : kModelFiles) add(name, true);
     for (const char* name : kTokenizerFiles) add(name, false);
   }
-  for (const char* name : {"metrics.jsonl", "run.json"}) add(name, false);
+  for (const char* name : kLogFiles) add(name, false);
   return found;
 }
 
@@ -73,6 +86,14 @@ std::optional<RunRecord> read_run_record(const fs::path& output) {
     record.steps = result.value("steps", int64_t{0});
     return record;
   } catch (const std::exception&) {
+  }
+  // The log tells whose files lie there too.
+  try {
+    const std::string lines = read_file(output / "metrics.jsonl");
+    RunRecord record;
+    record.run = parse_json(lines.substr(0, lines.find('\n')), "").at("run").get<std::string>();
+    return record;
+  } catch (const std::exception&) {
     return std::nullopt;
   }
 }
@@ -82,6 +103,16 @@ void check_output(const Options& options, const fs::path& model) {
   if (same_directory(output, model))
     fail(kExitUsage, "--output {} is the directory of the model; choose another, so that the model stays as it is",
          output.string());
+  for (const fs::path& data : {options.data, options.valid_data})
+    if (!data.empty() && is_written(output, data))
+      fail(kExitUsage, "--output {}: the run would write over the data set {}; choose another directory", output.string(),
+           data.string());
+  std::error_code none;
+  if (options.train == TrainMode::kFull && !model.empty())
+    for (const auto& file : fs::directory_iterator(model, none))
+      if (is_written(output, file.path()))
+        fail(kExitUsage, "--output {}: the run would write over {} of the model; choose another directory", output.string(),
+             file.path().string());
   if (options.overwrite && !options.init_adapter.empty() && is_inside(output, options.init_adapter))
     fail(kExitUsage, "--overwrite would drop the adapter in {} that this run starts from; choose another --output",
          options.init_adapter.string());
@@ -97,17 +128,17 @@ void set_aside_earlier_runs(const Options& options, const std::string& run, int6
   const fs::path& output = options.output;
   const Leftovers found = leftovers(options, run, last);
   if (found.names.empty()) return;
-  if (options.overwrite || !found.worth_keeping) {
+  if ((options.overwrite && found.of_runs) || !found.worth_keeping) {
     for (const fs::path& name : found.names) fs::remove_all(output / name);
     return;
   }
   fs::path kept;
-  for (int n = 1; kept.empty() || fs::exists(kept); n++) kept = output / fmt::format("earlier-{}", n);
+  for (int n = 1; kept.empty() || fs::exists(fs::symlink_status(kept)); n++) kept = output / fmt::format("earlier-{}", n);
   fs::create_directory(kept);
   for (const fs::path& name : found.names) fs::rename(output / name, kept / name);
   flush_directory(kept);
   flush_directory(output);
-  fmt::print(stderr, "note: what an earlier run left in {} is now in {}\n", output.string(), kept.string());
+  fmt::print(stderr, "note: what was in {} before is now in {}\n", output.string(), kept.string());
 }
 
 }  // namespace tll

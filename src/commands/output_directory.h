@@ -22,15 +22,16 @@ struct RunRecord {
   int64_t steps = 0;             // of a finished run
   Json result = Json::object();  // all that run.json says of it, as far as the run came
 };
-// Nothing where there is no run.json that can be read.
+// Where run.json cannot be read, the id alone, of metrics.jsonl. Nothing where neither can.
 std::optional<RunRecord> read_run_record(const std::filesystem::path& output);
 
-// Error (kExitUsage) where a result in this directory would destroy a model or be loaded wrongly: in the directory of --model or
-// of an adapter that --overwrite would drop, and all weights beside an adapter, which transformers would apply to them.
+// Error (kExitUsage) where a result in this directory would destroy the model, the data or the adapter that the run reads, or be
+// loaded wrongly: all weights beside an adapter, which transformers would apply to them.
 // `model`: the directory that --model came to, or the demo model's.
 void check_output(const Options& options, const std::filesystem::path& model);
 
-// Before a run writes: moves what other runs left to OUTPUT/earlier-N, and says so, or drops it with --overwrite. `run`: the run
+// Before a run writes: moves what other runs left to OUTPUT/earlier-N, and says so, or drops it with --overwrite,
+// except files that no run left. `run`: the run
 // that is resumed, whose files stay, except its checkpoints after step `last`. Empty: a new run, nothing stays.
 void set_aside_earlier_runs(const Options& options, const std::string& run, int64_t last);
 

@@ -1,6 +1,7 @@
 #include "src/commands/run_report.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 
 #include "src/base/units.h"
@@ -16,6 +17,18 @@ const QuestionResult* telling_answer(const EvaluationResult& before, const Evalu
   for (size_t i = 0; i < after.questions.size() && i < before.questions.size(); i++)
     if (after.questions[i].score.exact_match > before.questions[i].score.exact_match) return &after.questions[i];
   return after.questions.empty() ? nullptr : &after.questions[0];
+}
+
+// The path as one word of a command line.
+std::string shell_word(const std::filesystem::path& path) {
+  const std::string text = path.string();
+  const auto plain = [](unsigned char c) {
+    return std::isalnum(c) || c >= 0x80 || std::string_view("_-./:=+@%,").find(c) != std::string_view::npos;
+  };
+  if (!text.empty() && std::all_of(text.begin(), text.end(), plain)) return text;
+  std::string word = "'";
+  for (const char c : text) word += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return word + "'";
 }
 
 }  // namespace
@@ -129,6 +142,12 @@ void RunReport::interrupted(const std::string& activity) {
     say("stopped  after step {}, {}; go on with the same command and --resume", state_.step, activity);
 }
 
+void RunReport::failed(const std::string& reason) {
+  Json result = result_json(false, false);
+  result["error"] = reason;
+  write_run_json(result);
+}
+
 void RunReport::finish() {
   const Json result = result_json(true, true);
   write_run_json(result);
@@ -192,20 +211,20 @@ void RunReport::say_learned() const {
 }
 
 void RunReport::say_next() const {
-  const std::string output = options_.output.string();
+  const std::string output = shell_word(options_.output);
   if (model_.train_all) {
     say_whole("model    {}", (options_.output / "model.safetensors").string());
-    say_whole("next     ./train_llama_lora --model {} --data {}", output, options_.data.string());
+    say_whole("next     ./train_llama_lora --model {} --data {}", output, shell_word(options_.data));
     return;
   }
   say_whole("adapter  {}", (options_.output / kAdapterTensors).string());
-  const std::string model = options_.model.empty() ? "" : fmt::format(" --model {}", options_.model.string());
+  const std::string model = options_.model.empty() ? "" : fmt::format(" --model {}", shell_word(options_.model));
   // A prepared file knows its split; of any other the same share has to be held out again.
   const std::filesystem::path& data = data_.separate_validation ? options_.valid_data : options_.data;
   std::string split;
   if (!data_.separate_validation && data_.train.count(Split::kValidation) > 0 && data.extension() != ".bin")
     split = fmt::format(" --valid-split {} --seed {}", options_.valid_split, options_.seed);
-  say_whole("next     ./train_llama_lora evaluate{} --adapter {} --data {}{}", model, output, data.string(), split);
+  say_whole("next     ./train_llama_lora evaluate{} --adapter {} --data {}{}", model, output, shell_word(data), split);
 }
 
 Json RunReport::device_json() const {

@@ -41,8 +41,8 @@ class RunReport {
   void say_plan(int64_t total_steps, int64_t trained) const;
   void say_device(DType activations) const;
 
-  // Opens metrics.jsonl and writes run.json, of a new run without a result. The trainer's state is that of the step to go on from; `before`:
-  // the evaluation before the first step, as run.json of a resumed run has it.
+  // Opens metrics.jsonl and writes run.json, of a new run without a result. The trainer's state is that of the step to go on
+  // from; `before`: the evaluation before the first step, as run.json of a resumed run has it.
   void begin(const std::string& run, int64_t total_steps, const Json& before);
   // Whether metrics.jsonl has an evaluation of the present step already: a resumed run repeats none.
   bool evaluated_here() const { return metrics_->earlier().evaluated_at == state_.step; }
@@ -53,6 +53,7 @@ class RunReport {
   void saved();                 // the result is on the disk: writes run.json
   void after(const Score& score);
   void finish();                                  // writes run.json, says what was learned and where the result is
+  void failed(const std::string& reason);         // writes run.json of a run that cannot go on
   void interrupted(const std::string& activity);  // the same for a run that stopped early
 
  private:

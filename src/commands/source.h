@@ -31,7 +31,8 @@ ModelSource open_model(const Options& options, TokenizerNeed need);
 // The tokenizer of the model that the options name. --model may also be a tokenizer's file, or a directory with nothing else.
 std::unique_ptr<Tokenizer> open_tokenizer(const Options& options);
 
-// data/demo below the working directory or beside the program, or where `cmake --install` puts it. Error (kExitBadFile) if in none.
+// data/demo below the working directory or beside the program, or where `cmake --install` puts it. Error (kExitBadFile) if in
+// none.
 std::filesystem::path demo_directory();
 
 // The adapter that the options name (--adapter, --init-adapter) or describe (--rank, --targets, …).

@@ -21,7 +21,7 @@ namespace {
 constexpr int kAnswerTokens = 32;  // an answer of a validation question
 constexpr int kHopelessSteps = 3;  // in a row that are not finite: training cannot go on
 constexpr std::chrono::minutes kAutomaticSave{10};
-constexpr int64_t kAutomaticKeep = 2;  // checkpoints, where neither their distance nor their number was asked for
+constexpr size_t kAutomaticKeep = 2;  // checkpoints of those that were written by the clock
 
 RunData load_run_data(const Options& options, const ModelSource& source) {
   PrepareOptions p = prepare_options(options, source.config);
@@ -78,6 +78,8 @@ TrainingRun<Float>::TrainingRun(const Options& options)
       report_(options_, source_, data_, session_, session_.model.options(), session_.trainer.state),
       loader_(data_.train, loader_options(options_, Split::kTrain)) {
   require_adapter_as_asked();
+  if (resume_ && resume_->checkpoint && !options_.given("init-adapter"))
+    options_.init_adapter = resume_->position.settings.value("init_adapter", "");
   if (data_.validation().count(Split::kValidation) > 0) {
     LoaderOptions validation = loader_options(options_, Split::kValidation);
     validation.most_documents = options_.eval_docs;
@@ -138,6 +140,7 @@ Json TrainingRun<Float>::settings_without_weights() const {
   s["data"] = fmt::format("{:016x}", data_.train.content_hash());
   s["adapters"] = adapters;
   s["parameters"] = parameter_count(source_.config);
+  s["init_adapter"] = options_.init_adapter.string();
   return s;
 }
 
@@ -177,9 +180,9 @@ bool TrainingRun<Float>::already_done() const {
   return false;
 }
 
-// Learning rates that are hardly meant.
+// What was asked for and does nothing, or is hardly meant.
 template <class Float>
-void TrainingRun<Float>::note_schedule() const {
+void TrainingRun<Float>::note_options() const {
   const Schedule s = schedule(options_, total_steps_);
   const bool asked =
       options_.given("warmup-steps") ? options_.warmup_steps > 0 : options_.given("warmup-ratio") && options_.warmup_ratio > 0;
@@ -194,7 +197,8 @@ template <class Float>
 void TrainingRun<Float>::start() {
   check_output(options_, source_.directory);
   report_.say_plan(total_steps_, session_.model.trained().count);
-  note_schedule();
+  note_options();
+  options_.warmup_steps = schedule(options_, total_steps_).warmup_updates;  // as run.json has it
   std::filesystem::create_directories(options_.output);
   lock_.emplace(options_.output);
   session_.start(source_, adapter_);
@@ -320,6 +324,7 @@ void TrainingRun<Float>::cannot_go_on(const std::string& reason) {
   report_.end_of_steps();
   if (trained) write_checkpoint_here();
   const auto newest = newest_checkpoint(options_.output, run_);
+  report_.failed(reason);
   fail(kExitCannotTrain, "{}: {}check the weights and the data{}", reason, trained ? "lower --lr, or " : "",
        trained && newest ? fmt::format("; what was trained so far is in {}", newest->path.string()) : "");
 }
@@ -337,6 +342,7 @@ void TrainingRun<Float>::write_checkpoint_here() {
   Session<Float>& s = session_;
   const int64_t step = s.trainer.state.step;
   if (step == saved_step_) return;
+  const KeepFromStopping keep;
   try {
     write_checkpoint(options_.output, {run_, s.trainer.state, loader_.state(), settings_}, s.device, s.optimizer.tensors(),
                      [&](const std::filesystem::path& directory) { write_values(directory, FileDtype::F32); });
@@ -352,8 +358,13 @@ void TrainingRun<Float>::write_checkpoint_here() {
   }
   saved_step_ = step;
   saved_at_ = std::chrono::steady_clock::now();
-  const bool automatic = options_.save_steps == kAutomatic && !options_.given("save-total-limit");
-  remove_old_checkpoints(options_.output, automatic ? kAutomaticKeep : options_.save_total_limit, run_);
+  // Without a wish for their number, all that were asked for by --save-steps stay.
+  if (options_.save_steps != kAutomatic || options_.given("save-total-limit"))
+    return remove_old_checkpoints(options_.output, options_.save_total_limit, run_);
+  automatic_.push_back(step);
+  if (automatic_.size() <= kAutomaticKeep) return;
+  remove_checkpoint(options_.output, automatic_.front());
+  automatic_.erase(automatic_.begin());
 }
 
 // The adapter as PEFT loads it, or with --train full the whole model.
@@ -371,6 +382,7 @@ template <class Float>
 void TrainingRun<Float>::save() {
   report_.end_of_steps();
   write_checkpoint_here();
+  const KeepFromStopping keep;
   write_values(options_.output, options_.weights == DtypeOption::kBf16 ? FileDtype::BF16 : FileDtype::F32);
   if (session_.model.options().train_all) copy_tokenizer(source_.directory, options_.output);
   report_.saved();

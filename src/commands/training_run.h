@@ -47,7 +47,7 @@ class TrainingRun {
   std::string new_run_id() const;
   void require_adapter_as_asked();
   void require_unchanged(const Json& now) const;
-  void note_schedule() const;
+  void note_options() const;
   void resume();
   Score evaluate(bool questions);
   void validate();
@@ -69,7 +69,8 @@ class TrainingRun {
   std::optional<OutputLock> lock_;
   std::string run_;
   Json settings_;
-  int64_t saved_step_ = 0;  // of the newest checkpoint; 0 needs none
+  int64_t saved_step_ = 0;          // of the newest checkpoint; 0 needs none
+  std::vector<int64_t> automatic_;  // steps of the checkpoints that this process wrote by the clock
   std::chrono::steady_clock::time_point saved_at_ = std::chrono::steady_clock::now();
 };
 

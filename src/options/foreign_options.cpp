@@ -74,7 +74,7 @@ const std::vector<ForeignOption> kOptions = {
     {"use-cache", kFlag}, {"use-unsloth*", kFlag}, {"lora-mlp-kernel", kFlag}, {"lora-qkv-kernel", kFlag},
     {"lora-o-kernel", kFlag},
     {"half-precision-backend", kValue}, {"fp16-backend", kValue}, {"fp16-opt-level", kValue}, {"full-determinism", kFlag},
-    {"data-seed", kValue}, {"low-cpu-mem-usage", kFlag}, {"device-map", kValue}, {"max-memory", kValue},
+    {"data-seed", kValue, "the order of the data follows from --seed"}, {"low-cpu-mem-usage", kFlag}, {"device-map", kValue}, {"max-memory", kValue},
     {"gpu-memory-limit", kValue},
     {"trust-remote-code", kFlag}, {"cache-dir", kValue}, {"use-fast-tokenizer", kFlag}, {"tokenizer-use-fast", kFlag},
     {"dataloader-drop-last", kFlag, "the last step of an epoch takes the rows that are left", {"false"}},

@@ -262,7 +262,7 @@ const std::vector<OptionRow>& option_rows() {
        .help = "steps between checkpoints; auto means about every ten minutes and at the end, 0 at the end only",
        .range = kCount, .automatic = true},
       {.name = "save-total-limit", .section = kCheckpoints, .commands = kTraining, .member = &Options::save_total_limit,
-       .value = "N", .help = "checkpoints to keep, the newest; 0 means all. With --save-steps auto two, where this is not given", .range = kCount},
+       .value = "N", .help = "checkpoints to keep, the newest; 0 means all. Without it two stay of those that --save-steps auto writes", .range = kCount},
       {.name = "resume", .section = kCheckpoints, .commands = kTraining, .member = &Options::resume, .value = "[DIR]",
        .help = "go on from this checkpoint, or from the newest in --output", .aliases = {"resume-from-checkpoint"},
        .bare = "true"},

@@ -63,7 +63,7 @@ void Progress::draw(const ProgressLine& line) {
   const double speed = seconds_.value() > 0 ? tokens_.value() / seconds_.value() : 0;
   Field fields[] = {field(0, "step {}/{}", line.step, last_),
                     field(1, "loss {:.4f}", std::isfinite(line.loss) ? loss_.value() : line.loss),
-                    field(4, "norm {:.3g}", line.grad_norm),
+                    field(4, "norm {:.3g}", std::fabs(line.grad_norm)),
                     field(7, "lr {:.2e}", line.lr),
                     field(3, "{} tokens/s", Count{std::llround(speed)}),
                     field(5, "{:.0f}% of peak", peak_share_.value() * 100),

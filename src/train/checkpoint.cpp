@@ -100,7 +100,7 @@ std::vector<CheckpointEntry> checkpoints(const std::filesystem::path& output) {
 std::optional<CheckpointEntry> newest_checkpoint(const std::filesystem::path& output, const std::string& run) {
   std::optional<CheckpointEntry> newest;
   for (const CheckpointEntry& c : checkpoints(output))
-    if (run.empty() || c.run == run) newest = c;
+    if (run.empty() || c.run == run || c.run.empty()) newest = c;
   return newest;
 }
 
@@ -238,6 +238,11 @@ void remove_unfinished_files(const std::filesystem::path& output) {
   for (const auto& entry : std::filesystem::directory_iterator(output, none))
     if (is_unfinished(entry.path())) unfinished.push_back(entry.path());
   for (const auto& path : unfinished) std::filesystem::remove_all(path, none);
+}
+
+void remove_checkpoint(const std::filesystem::path& output, int64_t step) {
+  std::error_code none;
+  std::filesystem::remove_all(output / (kPrefix + std::to_string(step)), none);
 }
 
 void remove_old_checkpoints(const std::filesystem::path& output, int64_t keep, const std::string& run) {

@@ -33,7 +33,8 @@ struct CheckpointEntry {
 };
 // By step. Nothing where there is no such directory.
 std::vector<CheckpointEntry> checkpoints(const std::filesystem::path& output);
-// The newest of this run, or of any where `run` is empty; nothing if there is none.
+// The newest of this run, or of any where `run` is empty; nothing if there is none. One whose run cannot be read counts too, so
+// that check_checkpoint() names it.
 std::optional<CheckpointEntry> newest_checkpoint(const std::filesystem::path& output, const std::string& run = "");
 
 // `write_values(directory)` writes the files of the trained values. If anything cannot be written, what was is removed.
@@ -70,6 +71,7 @@ class OutputLock {
 
 // Deletes what killed runs left half-written in this directory: checkpoints, and files that were to be renamed.
 void remove_unfinished_files(const std::filesystem::path& output);
+void remove_checkpoint(const std::filesystem::path& output, int64_t step);
 // Of the run's checkpoints keeps the newest `keep` (0: all).
 void remove_old_checkpoints(const std::filesystem::path& output, int64_t keep, const std::string& run);
 
