@@ -63,7 +63,6 @@ TEST_F(Jsonl, ErrorsNameTheLine) {
       {"[1,2]", "input_ids"},
       {"{\"input_ids\":[1,2],\"labels\":[-100]}", "1 elements"},
       {"{\"input_ids\":[1,2],\"labels\":[-100,-1]}", "labels[1]"},
-      {"{\"input_ids\":[1,2],\"labels\":null}", "labels"},
       {"{\"input_ids\":[1,2]", ""},
       {"{\"input_ids\":[1,2]} x", ""},
   };
@@ -130,6 +129,10 @@ TEST_F(Columns, PaddingIsLeftOut) {
   EXPECT_TRUE(says(d.report.text(), "padding left out where attention_mask is 0: 2 in all"));
 }
 
+TEST_F(Columns, NullIsNoColumn) {
+  EXPECT_EQ(documents(R"("input_ids": [5,6,7], "labels": null, "attention_mask": null, "seq_lengths": null)"), "5 6* 7*");
+}
+
 TEST_F(Columns, MasksSayWhatIsATarget) {
   EXPECT_EQ(documents(R"("input_ids": [5,6,7,8], "completion_mask": [0,0,1,1])"), "5 6 7* 8*");
   EXPECT_EQ(documents(R"("input_ids": [5,6,7,8], "assistant_masks": [1,0,0,1])"), "5 6 7 8*");
@@ -182,7 +185,6 @@ TEST_F(Columns, ContradictionsAndBadColumnsAreRefused) {
       {R"("attention_mask": [1,1,2,2])", "attention_mask[2]: expected 0 or 1, found 2"},
       {R"("attention_mask": [1,1,1.0,1])", "attention_mask[2]: expected 0 or 1, found 1.0"},
       {R"("attention_mask": [1,1,1])", "attention_mask has 3 elements and input_ids 4"},
-      {R"("attention_mask": null)", "attention_mask: expected a list, found null"},
       {R"("attention_mask": [1,1,1,0], "labels": [-100,6,7,8])", "labels[3] is trained and attention_mask[3] is 0"},
       {R"("completion_mask": [0,0,1,1], "labels": [-100,6,7,8])", "labels[1] is trained and completion_mask[1] is 0"},
       {R"("assistant_masks": [0,0,1,1], "labels": [-100,6,7,8])", "labels[1] is trained and assistant_masks[1] is 0"},

@@ -228,7 +228,7 @@ TEST(Loader, TakesItsSplitAndRefusesWhatDoesNotFit) {
   d.documents[1].split = Split::kTrain;
   EXPECT_EQ(refusal_of([&] { Loader(d, {.seq_len = 5, .split = Split::kValidation}); }),
             "the data set has no validation documents");
-  d.report.refused["too long"] = 2, d.report.max_tokens = 5, d.report.shortest_refused = 9;
+  d.report.refused["too long"] = 2, d.max_tokens = 5, d.report.shortest_refused = 9;
   EXPECT_EQ(refusal_of([&] { Loader(d, {.seq_len = 5, .split = Split::kValidation}); }),
             "the data set has no validation documents: 2 too long for --seq-len 5; give --seq-len 9 or more");
 }

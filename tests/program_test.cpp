@@ -263,7 +263,7 @@ TEST_F(Program, ASignalThatComesTwiceIsOne) {
     EXPECT_EQ(
         shell("rm -rf $d/out; " + kTrain +
               "--valid-split 0 --quiet --max-steps 100000000 & pid=$!; until grep -q loss $d/out/metrics.jsonl 2> /dev/null; "
-              "do sleep 0.02; done; kill -TERM $pid; kill -TERM $pid; sleep 0.01; kill -TERM $pid; wait $pid"),
+              "do sleep 0.02; done; kill -TERM $pid; kill -TERM $pid; sleep 0.01; kill -TERM $pid 2> /dev/null; wait $pid"),
         130);
     EXPECT_EQ(shell("ls $d/out/checkpoint-*/state.json > $d/listed && ! ls -A $d/out | grep tmp"), 0);
   }

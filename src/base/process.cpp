@@ -32,12 +32,12 @@ constexpr char kSpins[] = "20000";
 #endif
 
 std::atomic<bool> saving{false};
-std::atomic<int64_t> stopped_at{0};  // seconds of the first signal, from any beginning
+std::atomic<int64_t> stopped_at{0};  // milliseconds of the first signal, from any beginning
 
-int64_t seconds_now() {
+int64_t milliseconds_now() {
   timespec now{};
   clock_gettime(CLOCK_MONOTONIC, &now);
-  return now.tv_sec;
+  return int64_t{now.tv_sec} * 1000 + now.tv_nsec / 1000000;
 }
 
 // To standard error, from the handler of a signal.
@@ -51,14 +51,14 @@ void on_signal(int) {
   const int error = errno;  // of the code that the signal interrupts
   const bool terminal = isatty(STDERR_FILENO) == 1;
   if (!stop.exchange(true)) {
-    stopped_at = seconds_now();
+    stopped_at = milliseconds_now();
     const char* doing = activity.load();
     if (terminal)
       tell({"\nstopping ", doing ? "while " : "with this batch", doing ? doing : "",
             ": the finished steps are kept in a checkpoint; once more ends at once\n"});
   } else if (saving) {
     if (terminal) tell({"\na checkpoint is being written\n"});
-  } else if (seconds_now() - stopped_at > 1) {
+  } else if (milliseconds_now() - stopped_at > 1000) {
     _exit(kExitInterrupted);
   }
   errno = error;
