@@ -32,6 +32,13 @@ TEST_F(Run, ResumeRefusesOtherSettingsAndDamagedFiles) {
   EXPECT_TRUE(says(refusal_of([&] { train(parse("run", "--resume")); }), "optimizer.safetensors"));
 }
 
+TEST_F(Run, ResumeRefusesTheOtherKindOfTraining) {
+  train(parse("lora", "--max-steps 4"), 2);
+  train(parse("full", "--max-steps 4 --train full"), 2);
+  EXPECT_TRUE(says(refusal_of([&] { train(parse("lora", "--max-steps 4 --train full --resume")); }), "--train lora"));
+  EXPECT_TRUE(says(refusal_of([&] { train(parse("full", "--max-steps 4 --resume")); }), "--train full"));
+}
+
 TEST_F(Run, ResumeRefusesAnotherBaseOfTheSameShape) {
   train(parse("run", "--init random"), 2);
   EXPECT_TRUE(says(refusal_of([&] { train(parse("run", "--resume")); }), "base_weights"));

@@ -53,16 +53,17 @@ std::optional<ResumePoint> resume_point(const Options& options) {
   if (!point.checkpoint) return point;
   check_checkpoint(*point.checkpoint);
   point.position = read_position(*point.checkpoint);
+  const Json& settings = point.position.settings;
+  const Json now = options.train == TrainMode::kFull ? "full" : "lora", then = settings.value("train", now);
+  if (then != now)
+    bad_file("{} is of a run with --train {}; resume it with the same", point.checkpoint->string(),
+             then.is_string() ? then.get<std::string>() : then.dump());
   return point;
 }
 
 std::filesystem::path adapter_directory(const Options& options, const std::optional<ResumePoint>& resume) {
   const bool from_checkpoint = resume && resume->checkpoint && options.train == TrainMode::kLora;
-  if (!from_checkpoint) return options.init_adapter;
-  const Json& was = resume->position.settings.value("train", Json("lora"));
-  if (was != "lora")
-    bad_file("{} is of a run with --train {}; resume it with the same", resume->checkpoint->string(), was.get<std::string>());
-  return *resume->checkpoint;
+  return from_checkpoint ? *resume->checkpoint : options.init_adapter;
 }
 
 }  // namespace
