@@ -39,16 +39,18 @@ constexpr const char* kWords[] = {"bos_token",
 
 std::string mutated(const std::string& bytes, Random& random) { return mutated_json(bytes, random, kWords); }
 
-// The same text stands for each of the files beside a tokenizer, first of a tokenizer.json, then of a tokenizer.model.
+// The same text stands for each of the files beside a tokenizer, of a tokenizer.json, of a tokenizer.model, and of one
+// with an UNUSED piece and a character that occurs only inside a piece.
 void read(std::string_view bytes) {
-  static const TemporaryDirectory json, model;
+  static const TemporaryDirectory json, model, unused;
   static const bool once = [] {
     put(json / "tokenizer.json", small_json().dump());
     put(model / "tokenizer.model", SmallSentencePiece{.byte_fallback = false}.content());
+    put(unused / "tokenizer.model", SmallSentencePiece{.unused = 8, .more_pieces = piece_field("xy", -20, 1)}.content());
     return true;
   }();
   (void)once;
-  for (const TemporaryDirectory* directory : {&json, &model}) {
+  for (const TemporaryDirectory* directory : {&json, &model, &unused}) {
     for (const char* name :
          {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "generation_config.json", "config.json"}) {
       put(*directory / name, bytes);
