@@ -14,8 +14,8 @@ namespace tll {
 void end_on_stop_signals();
 
 // From now on the first of these signals asks the program to stop at the next safe place, and the second ends it at once, if it
-// comes a second later or more: `timeout` and terminals may send one signal twice. System
-// calls that a signal interrupts are restarted.
+// comes a second later or more: `timeout` and terminals may send one signal twice. System calls that a signal interrupts are
+// restarted.
 void catch_stop_signals();
 
 // Whether a first signal has come.

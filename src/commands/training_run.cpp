@@ -46,7 +46,7 @@ std::optional<ResumePoint> resume_point(const Options& options) {
   if (named && std::filesystem::exists(directory / "state.json")) {
     point.checkpoint = directory;
   } else {
-    const std::optional<RunRecord> record = read_run_record(directory);
+    const std::optional<RunRecord> record = named ? read_run_record(directory) : point.record;
     if (const auto newest = newest_checkpoint(directory, record ? record->run : "")) point.checkpoint = newest->path;
     if (named && !point.checkpoint) bad_file("{}: there is no checkpoint here", directory.string());
   }
@@ -166,9 +166,11 @@ bool TrainingRun<Float>::already_done() const {
   const RunRecord& record = *resume_->record;
   if (!record.finished || (resume_->checkpoint && resume_->position.run != record.run)) return false;
   if (record.steps >= total_steps_ && (record.evaluated || !resume_->checkpoint)) {
-    Json asked = settings_without_weights();
-    for (const char* key : {"total_steps", "warmup_steps"}) asked.erase(key);  // fewer steps may be asked for
-    if (resume_->checkpoint) require_unchanged(asked);
+    if (resume_->checkpoint) {
+      Json asked = settings_without_weights();
+      for (const char* key : {"total_steps", "warmup_steps"}) asked.erase(key);  // fewer steps may be asked for
+      require_unchanged(asked);
+    }
     report_.say("done     the run in {} has done its {} steps, {} are asked for: there is nothing to do",
                 options_.output.string(), record.steps, total_steps_);
     return true;
