@@ -1,0 +1,127 @@
+// Frozen matrices in 4 and 8 bits: how they lie in memory, the ops that make and read them, and the GEMM over them.
+//
+// A tensor of the checkpoint is flattened row by row and cut into blocks of `block` elements; blocks ignore the ends of rows, and
+// the last one may be short. Each block has a scale.
+//
+//   nf4     w = book[code] · absmax                     4-bit codes into 16 quantiles of the normal distribution (Dettmers et al.
+//                                                       2023, QLoRA); the even element is in the high nibble of its byte
+//   int8    w = code · scale, scale = absmax / 127      code = round(w / scale), ties to even
+//
+// Double quantisation (QLoRA) stores the absmax of a block as an 8-bit code: with o the mean of all absmax, a = absmax − o, and
+// blocks of 256 values of a,   absmax = map[code] · nested_absmax + o,   multiply and add rounded separately. The map is
+// bitsandbytes' signed dynamic map; the nearest code wins, and a tie goes to the even one.
+//
+// Bits are those of bitsandbytes 0.50 (NF4: normalised by 1.0f / max(absmax, 1e-38f), thresholds are the float midpoints of
+// neighbours, and a tie takes the lower code).
+#pragma once
+
+#include "kernels/matmul.h"
+
+namespace tll {
+
+enum class WeightCode : uint8_t { dense, nf4, fp4, int8 };
+
+// One tensor of the checkpoint as rows of a joint matrix; count = rows · cols elements in ⌈count / block⌉ blocks.
+struct QuantizedPart {
+  WeightCode code = WeightCode::nf4;
+  DType dtype = DType::bf16;             // dense: of the elements
+  int first_row = 0, rows = 0;           // of the joint matrix
+  int block = 64;                        // elements, a power of two
+  const void* codes = nullptr;           // nf4, fp4: (⌈count/2⌉) bytes; int8: (count) signed bytes; dense: (count)
+  const float* scales = nullptr;         // (blocks)  absmax, of int8 absmax/127; null: double quantised, or dense
+  const uint8_t* scale_codes = nullptr;  // (blocks)
+  const float* nested_absmax = nullptr;  // (⌈blocks/256⌉)
+  const float* nested_offset = nullptr;  // (1)
+  const float* nested_map = nullptr;     // (256)
+  const float* book = nullptr;           // (16)  of nf4 and fp4
+};
+
+// A joint matrix W (rows, cols): its parts, stacked.
+struct QuantizedMatrix {
+  static constexpr int kMostParts = 3;
+  QuantizedPart parts[kMostParts];
+  int part_count = 0, rows = 0, cols = 0;
+};
+
+inline constexpr int kQuantBlock = 64, kNestedBlock = 256;
+extern const float kNf4Book[16];
+// bitsandbytes' create_dynamic_map(): 256 values, ascending.
+void dynamic_map(bool is_signed, float* map);
+
+// Codes and scales of whole blocks (the last of a tensor may be short): a tensor may come in pieces that begin at a block.
+struct QuantizeBlocks {
+  using Scalar = float;
+  static constexpr const char* kName = "quantize";
+  void* codes;          // as in QuantizedPart
+  float* scales;        // (blocks)
+  const void* in;       // (count) of type `dtype`: fp32, bf16 or fp16
+  int32_t* not_finite;  // (1)  += elements that are NaN or infinite
+  int64_t count;
+  DType dtype;
+  WeightCode code;  // nf4 or int8
+  int block = kQuantBlock;
+  void check() const;
+  Cost cost() const;
+  template <Isa>
+  void cpu() const;
+  void cuda(const Device&) const;
+};
+
+// Double quantisation of the scales of one tensor. The mean is summed in double, in a fixed order, and rounded once.
+struct QuantizeScales {
+  using Scalar = float;
+  static constexpr const char* kName = "quantize_scales";
+  uint8_t* codes;        // (blocks)
+  float* nested_absmax;  // (⌈blocks/256⌉)
+  float* nested_offset;  // (1)
+  const float* scales;   // (blocks)
+  const float* map;      // (256)  signed
+  int64_t blocks;
+  void check() const;
+  Cost cost() const;
+  template <Isa>
+  void cpu() const;
+  void cuda(const Device&) const;
+};
+
+// out = rows first_row … and columns first_col … of W, rounded once to out's type: a window of out's shape.
+struct Dequantize {
+  using Scalar = float;
+  static constexpr const char* kName = "dequantize";
+  Matrix out;  // not transposed
+  QuantizedMatrix w;
+  int first_row = 0, first_col = 0;
+  void check() const;
+  Cost cost() const;
+  template <Isa>
+  void cpu() const;
+  void cuda(const Device&) const;
+};
+
+// The GEMM of a frozen quantised weight, as Matmul, with B = Wᵀ (forward: y = x · Wᵀ) or B = W (the gradient of the input).
+//
+// Many rows: W is dequantised a piece at a time to a's type and multiplied: pieces of output rows forward, of input columns
+// backward, so that the sum over `inner` is never split and the result is rounded once. The bits are those of Matmul with
+// the dequantised matrix. Few rows (generation) are multiplied straight from the codes.
+struct QuantizedMatmul {
+  using Scalar = float;
+  static constexpr const char* kName = "quantized_matmul";
+  Matrix out;  // (rows, transposed ? w.rows : w.cols)
+  ConstMatrix a;
+  QuantizedMatrix w;
+  bool transposed = true;  // B = Wᵀ
+  bool accumulate = false;
+  Scratch scratch = {};  // as of Matmul
+  const void* addend = nullptr;
+  void* piece = nullptr;   // piece_bytes() of memory, null where they are 0
+  int64_t piece_size = 0;  // bytes
+  // Bytes of the piece for a model whose largest joint matrix has so many rows and columns, with a of type `type`.
+  static int64_t piece_bytes(DeviceKind, DType type, int64_t rows, int64_t cols);
+  void check() const;
+  Cost cost() const;
+  template <Isa>
+  void cpu() const;
+  void cuda(const Device&) const;
+};
+
+}  // namespace tll
