@@ -38,17 +38,19 @@ Activations<Float>::Activations(const LlamaConfig& c, const ModelOptions& o)
   training_.head = StepPhase::head;
   for (auto* pass : {&training_, &inference_}) pass->resid.resize(layers + 1);
 
-  // Rows of logits at once: enough for an efficient GEMM of the head, and about the bytes that a block takes, which they share.
+  // Rows of logits at once: enough for an efficient GEMM of the head, but no more than fit in the bytes that a block takes in its
+  // backward pass, beside what else the head has.
   const bool cuda = o.device == DeviceKind::cuda;
-  const int64_t N = o.max_tokens, V = c.vocab_size, att = int64_t{c.heads} * c.head_dim;
+  const int64_t N = o.max_tokens, M = mlp_rows, V = c.vocab_size, C = c.hidden, att = int64_t{c.heads} * c.head_dim;
   const int64_t qkv = att + int64_t{2} * c.kv_heads * c.head_dim;
-  const int64_t block =
-      (int64_t{3} * mlp_rows * c.intermediate + 2 * N * (qkv + att + 2 * c.hidden)) * static_cast<int64_t>(sizeof(Float));
-  const int64_t room = std::min<int64_t>(block, cuda ? 256 << 20 : 64 << 20) / static_cast<int64_t>(sizeof(Acc));
-  const int64_t least = cuda ? 64 : 32, most = cuda ? 4096 : 1024;
+  const int64_t least = cuda ? 64 : 32, most = std::min<int64_t>(N, cuda ? 4096 : 1024);
+  const int64_t block = std::max(M * (3 * int64_t{c.intermediate} + C) + N * (qkv + att + C), N * (2 * (qkv + att) + C));
+  const int64_t room =
+      std::min<int64_t>((block - C * (N + 2 * most)) * static_cast<int64_t>(sizeof(Float)), cuda ? 256 << 20 : 64 << 20) /
+      static_cast<int64_t>(sizeof(Acc));
+  head_rows_ = static_cast<int>(most);
   logit_count_ = std::min(N * V, std::max(room, least * V));
-  head_rows_ = static_cast<int>(std::min(N, most));
-  chunk = static_cast<int>(std::min<int64_t>(logit_count_ / V, head_rows_));
+  chunk = static_cast<int>(std::min(logit_count_ / V, most));
   if (cuda && chunk < N) chunk = static_cast<int>(chunk / least * least);
 }
 
