@@ -36,7 +36,7 @@ Session<Float>::Session(const Options& o, const LlamaConfig& config, std::vector
     : SessionBase(o),
       needs_of_(std::move(needs_of)),
       needs_(needs_of_(o)),
-      model(config, model_options(o, std::move(lora), needs_)),
+      model(config, model_options(o, config, std::move(lora), needs_)),
       optimizer(optimizer_options(o)),
       trainer(model, optimizer, trainer_options(o)) {
   device.kind = model.options().device;
@@ -59,6 +59,7 @@ void Session<Float>::place() {
   trainer.place(arena, beside, needs_.training);
   if (generator) generator->place(arena, beside);
   if (beside) weight_stream.place(staging);
+  weight_stream.place_quantizing(arena, longest_quantized(model.weights()));
 }
 
 template <class Float>

@@ -133,6 +133,7 @@ ModelFiles::ModelFiles(const fs::path& directory, const LlamaConfig& config) : d
   }
   add_prefix();
   check_tied_head(config);
+  take_quantized_weights(config);
   check(config);
 }
 
@@ -227,6 +228,16 @@ void ModelFiles::check_tied_head(const LlamaConfig& config) {
   places_.erase(kHead);
 }
 
+void ModelFiles::take_quantized_weights(const LlamaConfig& config) {
+  for (const Module& m : modules(config))
+    if (m.cols > 0)
+      if (auto found = take_quantized(places_, m.name, m.rows, m.cols, quantization_))
+        quantized_.emplace(m.name + ".weight", std::move(*found));
+  if (!quantized_.empty() && !config.quantization)
+    bad_file("{}: {} is quantised by bitsandbytes, but config.json has no quantization_config; download it again",
+             directory_.string(), quantized_.begin()->first);
+}
+
 void ModelFiles::check(const LlamaConfig& config) {
   const std::vector<WeightSpec> specs = weight_specs(config);
   for (const auto& [name, place] : places_) {
@@ -238,6 +249,7 @@ void ModelFiles::check(const LlamaConfig& config) {
           place.file->path().string(), in_quotes(name), tool);
   }
   for (const WeightSpec& spec : specs) {
+    if (quantized(spec.name)) continue;
     const Place& p = place(spec.name);
     const std::string file = p.file->path().string();
     if (!floating(p.info->dtype))
@@ -272,6 +284,9 @@ const ModelFiles::Place& ModelFiles::place(const std::string& name) const {
 bool ModelFiles::replace(const std::string& name, const SafetensorsFile& file, const TensorInfo& tensor) {
   Place& old = places_.at(name);
   const Place other{&file, &tensor};
+  if (quantized(name))
+    bad_file("{}: tensor {} would replace one that is quantised in {}; merge the adapter into the model, and use the result",
+             file.path().string(), in_quotes(tensor.name), old.file->path().string());
   TLL_CHECK(old.info->shape == tensor.shape, "{}: {}", name, shape_text(tensor.shape));
   if (!floating(tensor.dtype))
     bad_file("{}: tensor {}: expected BF16, F16 or F32, found {}", file.path().string(), in_quotes(tensor.name),
@@ -286,8 +301,17 @@ TensorView ModelFiles::tensor(const std::string& name) const {
   return {p.info->dtype, p.info->shape, p.file->bytes(*p.info)};
 }
 
+const QuantizedTensor* ModelFiles::quantized(const std::string& name) const {
+  const auto found = quantized_.find(name);
+  return found == quantized_.end() ? nullptr : &found->second;
+}
+
 void ModelFiles::load(const std::string& name, void* out, DType to, int64_t first, int64_t n) const {
   const Place& p = place(name);
+  if (const QuantizedTensor* tensor = quantized(name)) {
+    tensor->dequantize(out, to, first, n);
+    return p.file->forget(*p.info);
+  }
   const size_t width = size_t(file_dtype_bits(p.info->dtype)) / 8;
   const std::span<const std::byte> all = p.file->bytes(*p.info).subspan(size_t(first) * width, size_t(n) * width);
   auto* next = static_cast<std::byte*>(out);
