@@ -48,8 +48,11 @@ ModelOptions model_options(const Options& options, const LlamaConfig& config, st
   m.code = options.weights == DtypeOption::kNf4    ? WeightCode::nf4
            : options.weights == DtypeOption::kInt8 ? WeightCode::int8
                                                    : WeightCode::dense;
+  const bool asked = options.given("weights");
+  if (m.train_all && config.quantization && !asked)
+    fail(kExitUsage, "--train full trains all weights, and the model's are quantised; --weights bf16 dequantises them");
   m.double_quant = options.double_quant;
-  m.keep_quantized = config.quantization && (m.code != WeightCode::dense || !options.given("weights"));
+  m.keep_quantized = config.quantization && (m.code != WeightCode::dense || !asked);
   const bool quantized = m.keep_quantized || m.code != WeightCode::dense;
   m.weights = quantized ? unquantized_dtype(options.dtype, config) : dtype_of_option(options.weights);
   if (!m.train_all) m.lora = std::move(lora);

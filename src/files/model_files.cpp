@@ -15,6 +15,7 @@ namespace fs = std::filesystem;
 
 constexpr const char* kEmbedding = "model.embed_tokens.weight";
 constexpr const char* kHead = "lm_head.weight";
+constexpr const char *kSingle = "model.safetensors", *kIndex = "model.safetensors.index.json";
 constexpr size_t kPiece = size_t(1) << 22;  // bytes read before their pages are released
 
 // What tools store beside or instead of a weight, by the ends of names.
@@ -120,16 +121,17 @@ void convert_tensor(const TensorView& tensor, void* out, DType to, const std::st
   if (overflow) bad_file("{}: a value is too large for fp16: hold the weights in bf16 or fp32", what);
 }
 
+bool has_weights(const fs::path& directory) { return fs::exists(directory / kSingle) || fs::exists(directory / kIndex); }
+
 ModelFiles::ModelFiles(const fs::path& directory, const LlamaConfig& config) : directory_(directory) {
-  const fs::path single = directory / "model.safetensors", index = directory / "model.safetensors.index.json";
+  const fs::path single = directory / kSingle, index = directory / kIndex;
   if (fs::exists(single)) {
     files_.emplace_back(single);
     for (const TensorInfo& info : files_[0].tensors()) places_.emplace(info.name, Place{&files_[0], &info});
   } else if (fs::exists(index)) {
     open_index(index);
   } else {
-    bad_file("{}: expected model.safetensors or model.safetensors.index.json, found neither{}", directory.string(),
-             other_weights(directory));
+    bad_file("{}: expected {} or {}, found neither{}", directory.string(), kSingle, kIndex, other_weights(directory));
   }
   add_prefix();
   check_tied_head(config);

@@ -22,6 +22,9 @@ struct TensorView {
   std::span<const std::byte> data;  // not aligned
 };
 
+// Whether the directory has files that ModelFiles opens.
+bool has_weights(const std::filesystem::path& directory);
+
 // Converts the tensor to type `to` (f32, bf16 or f16), rounding to nearest, ties to even. `out` has room for all elements. Error
 // (kExitBadFile), which begins with `what`, if a finite value is too large for f16.
 void convert_tensor(const TensorView& tensor, void* out, DType to, const std::string& what);

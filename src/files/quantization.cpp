@@ -13,12 +13,9 @@
 namespace tll {
 namespace {
 
-constexpr int kLeastBlock = 32, kMostBlock = 4096;
+constexpr int kLeastBlock = 32, kMostBlock = 4096, kLeastRow = 8;
 constexpr const char* kState = "quant_state.bitsandbytes__";
 constexpr float kPerScale = 1.0f / 127;  // the scale of LLM.int8()'s codes, by the largest magnitude of a row
-
-// The longest blocks of which rows of `cols` elements are made.
-int block_of_rows(int64_t cols) { return static_cast<int>(std::min<int64_t>(cols & -cols, kMostBlock)); }
 
 template <class Table>
 int add_table(std::vector<Table>& tables, const Table& table) {
@@ -172,7 +169,8 @@ QuantizedTensor take_4bit(ModuleTensors& tensors, const std::string& module, int
 
 QuantizedTensor take_8bit(ModuleTensors& tensors, int64_t rows, int64_t cols) {
   QuantizedTensor t{.what = tensors.what(".weight"), .rows = rows, .cols = cols};
-  t.format = {.code = WeightCode::int8, .block = block_of_rows(cols)};
+  if (cols < kLeastRow) bad_file("{}: rows of {} elements in 8 bits are not read", t.what, cols);
+  t.format = {.code = WeightCode::int8, .block = static_cast<int>(cols)};
   t.scales = tensors.take(".SCB", FileDtype::F32, rows);
   if (tensors.find(".weight_format")) {
     const std::string what = tensors.what(".weight_format");
@@ -237,7 +235,7 @@ std::shared_ptr<const Quantization> parse_quantization(const Json& config, const
   const std::vector<std::string> skip = object.strings("llm_int8_skip_modules");
   for (const Module& m : modules(sizes)) {
     if (!m.adaptable || skipped(skip, m.name)) continue;
-    if (in_8bit && (format.block = block_of_rows(m.cols)) < kLeastBlock) continue;
+    if (in_8bit) format.block = static_cast<int>(m.cols);
     q.tensors.emplace(m.name + ".weight", format);
   }
   return std::make_shared<const Quantization>(std::move(q));
@@ -277,14 +275,14 @@ void QuantizedTensor::read_scales(float* to, int64_t first, int64_t n) const {
     if (!std::isfinite(scale)) bad_file("{}: one of its scales is not finite", what);
     return scale;
   };
-  for (int64_t i = 0; i < n; i++)
-    to[i] = format.code == WeightCode::int8 ? at((first + i) * format.block / cols) * kPerScale : at(first + i);
+  for (int64_t i = 0; i < n; i++) to[i] = at(first + i) * (format.code == WeightCode::int8 ? kPerScale : 1.0f);
 }
 
-// Whole groups of blocks with one nested scale are copied, which aligns them.
+// Whole blocks, and groups of blocks with one nested scale, are copied, which aligns them.
 void QuantizedTensor::dequantize(void* to, DType type, int64_t first, int64_t n) const {
   constexpr int64_t kElements = 1 << 20;
-  const int64_t group = int64_t{format.block} * kNestedBlock, piece = std::max(group, kElements / group * group);
+  const int64_t group = int64_t{format.block} * (format.nested ? kNestedBlock : 1),
+                piece = std::max(group, kElements / group * group);
   std::vector<std::byte> code_copy;
   std::vector<float> scale_copy, nested_copy;
   std::vector<uint8_t> scale_codes;
@@ -296,9 +294,13 @@ void QuantizedTensor::dequantize(void* to, DType type, int64_t first, int64_t n)
       std::memcpy(copied.data(), from.data() + static_cast<size_t>(at) * sizeof(copied[0]), copied.size() * sizeof(copied[0]));
     };
     copy(code_copy, codes, format.code_bytes(begin), format.code_bytes(have));
-    QuantizedPart part{
-        .code = format.code, .rows = 1, .block = format.block, .codes = code_copy.data(), .nested_offset = &nested_offset,
-        .nested_map = map.data(), .book = book.data()};
+    QuantizedPart part{.code = format.code,
+                       .rows = 1,
+                       .block = format.block,
+                       .codes = code_copy.data(),
+                       .nested_offset = &nested_offset,
+                       .nested_map = map.data(),
+                       .book = book.data()};
     if (format.nested) {
       copy(scale_codes, scales, first_block, blocks);
       copy(nested_copy, nested_absmax, first_block / kNestedBlock, QuantizedFormat::nested_blocks(blocks));
@@ -325,8 +327,7 @@ std::optional<QuantizedTensor> take_quantized(TensorPlaces& places, const std::s
   QuantizedTensor t = in_4bit ? take_4bit(tensors, module, rows, cols) : take_8bit(tensors, rows, cols);
   if (t.format.is_4bit()) t.format.book = tables.add_book(t.book);
   if (t.format.nested) t.format.map = tables.add_map(t.map);
-  // Shorter blocks would take as much memory as 16-bit weights: they are held as such.
-  if (t.format.block >= kLeastBlock) tables.tensors.emplace(module + ".weight", t.format);
+  tables.tensors.emplace(module + ".weight", t.format);
   return t;
 }
 

@@ -11,7 +11,7 @@
 //                                             weight nested_blocksize, nested_dtype, nested_offset;  also …__fp4
 //
 // and in 8 bits (LLM.int8(), Dettmers et al. 2022) P.weight (I8), P.SCB (rows, F32: the largest magnitude of each row) and
-// P.weight_format (0). Other layers of the same file may be dense.
+// P.weight_format (0); a block of it is a row, and its scale SCB/127. Other layers of the same file may be dense.
 //
 // Source: bitsandbytes 0.50, functional.py (QuantState) and nn/modules.py.
 #pragma once
@@ -70,9 +70,10 @@ std::string quant_state_text(const std::string& dtype, const std::vector<int64_t
 // A quantised tensor in a file. The bytes are not aligned.
 struct QuantizedTensor {
   std::string what;  // file and name, for messages
-  QuantizedFormat format;
+  QuantizedFormat format = {};
   int64_t rows = 0, cols = 0;
-  std::span<const std::byte> codes, scales, nested_absmax;  // scales: (blocks) U8 if nested, else F32; of int8 SCB (rows)
+  // scales: (blocks), U8 if nested, else F32; of int8 SCB.
+  std::span<const std::byte> codes = {}, scales = {}, nested_absmax = {};
   float nested_offset = 0;
   std::array<float, 16> book{};
   std::array<float, 256> map{};

@@ -10,8 +10,8 @@
 //   dB_i += s_i · dy_iᵀ · u_i        dA += zᵀ · d(x)        dW += dyᵀ · x  and  dbias += Σ_n dy   only if the weight is trained
 //   dx  = dy · W + d'(z · A)
 //
-// y is rounded after x · Wᵀ + bias and after each adapter's term, in every type of W. (PEFT over bitsandbytes rounds the term of a
-// 4-bit layer once more, before it is added.)
+// y is rounded after x · Wᵀ + bias and after each adapter's term, in every type of W. (PEFT over bitsandbytes rounds the term of
+// a 4-bit layer once more, before it is added.)
 //
 // The derivation is in dev/notes/derivations.md.
 #pragma once

@@ -35,7 +35,8 @@ QuantizedPart Weight::quantized_part(const WeightPart& part) const {
 }
 
 QuantizedMatrix Weight::quantized_matrix() const {
-  QuantizedMatrix w{.part_count = static_cast<int>(parts.size()), .rows = static_cast<int>(rows), .cols = static_cast<int>(cols)};
+  QuantizedMatrix w;
+  w.part_count = static_cast<int>(parts.size()), w.rows = static_cast<int>(rows), w.cols = static_cast<int>(cols);
   for (size_t i = 0; i < parts.size(); i++) w.parts[i] = quantized_part(parts[i]);
   return w;
 }
@@ -65,9 +66,9 @@ void Weight::place(Arena& arena, const QuantizationTables& shared) {
   const auto nested = [](const WeightPart& part) { return part.format.nested ? blocks_of(part) : 0; };
   place_parts(
       "codes", DType::u8, [](const WeightPart& p) { return p.format.is_dense() ? 0 : p.format.code_bytes(p.count()); }, codes);
-  place_parts("dense", dtype, [](const WeightPart& p) { return p.format.is_dense() ? p.count() : 0; }, codes);
-  place_parts("scales", DType::f32, single,
-              [](WeightPart& p, std::byte* at) { p.scales = reinterpret_cast<float*>(at); });
+  place_parts(
+      "dense", dtype, [](const WeightPart& p) { return p.format.is_dense() ? p.count() : 0; }, codes);
+  place_parts("scales", DType::f32, single, [](WeightPart& p, std::byte* at) { p.scales = reinterpret_cast<float*>(at); });
   place_parts("scale_codes", DType::u8, nested,
               [](WeightPart& p, std::byte* at) { p.scale_codes = reinterpret_cast<uint8_t*>(at); });
   place_parts(
@@ -134,9 +135,8 @@ void Weight::copy_quantized(const Device& device, WeightStream& stream, const We
                             const QuantizedTensor& tensor) const {
   if (tensor.format != part.format) bad_file("{} is quantised in another way than when it was opened", tensor.what);
   const auto copy = [&](void* to, std::span<const std::byte> from) {
-    stream.send(device, to, static_cast<int64_t>(from.size()), 1, [&](void* piece, int64_t first, int64_t n) {
-      std::memcpy(piece, from.data() + first, static_cast<size_t>(n));
-    });
+    stream.send(device, to, static_cast<int64_t>(from.size()), 1,
+                [&](void* piece, int64_t first, int64_t n) { std::memcpy(piece, from.data() + first, static_cast<size_t>(n)); });
   };
   copy(part.codes, tensor.codes);
   if (part.format.nested) {

@@ -2,8 +2,8 @@
 // its type and its memory, and gives a GEMM its operand.
 //
 // A frozen matrix may be quantised (kernels/quantized.h). Each tensor of the checkpoint is then quantised by itself, also where
-// several are rows of one matrix, so codes and scales are those that bitsandbytes makes of it. In memory the codes of all parts are
-// one tensor of the plan, "layers.3.qkv.codes", and so are their scales; each part's begin at a multiple of 64 bytes.
+// several are rows of one matrix, so codes and scales are those that bitsandbytes makes of it. In memory the codes of all parts
+// are one tensor of the plan, "layers.3.qkv.codes", and so are their scales; each part's begin at a multiple of 64 bytes.
 #pragma once
 
 #include <functional>
