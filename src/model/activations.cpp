@@ -207,6 +207,10 @@ void Activations<Float>::place_scratch(Placing& p) {
   scratch(sin, "rope.sin", {P, D / 2});
   matmul.size = cuda ? Matmul<Acc>::kCudaScratch : Matmul<Acc>::scratch_floats(options_.threads);
   if (matmul.size > 0) scratch(matmul.data, "matmul", {matmul.size});
+  const auto [rows, cols] = p.parameters.largest_quantized();
+  if (rows > 0) piece.size = QuantizedMatmul::piece_bytes(options_.device, dtype_of<Float>, rows, cols);
+  if (piece.size > 0)
+    piece.data = static_cast<std::byte*>(p.arena.place_bytes("dequantized_piece", {piece.size}, DType::u8, Category::scratch));
   const int H = config_.heads, head_dim = config_.head_dim, N = options_.max_tokens;
   if (const int64_t n = cuda ? 0 : AttentionForward<Float>::scratch_floats(head_dim, options_.threads); n > 0)
     scratch(attention_forward, "attention", {n});

@@ -77,6 +77,7 @@ class Activations {
   Acc *cos = nullptr, *sin = nullptr;  // (P, D/2)
   float* inv_freq = nullptr;           // (D/2)
   Scratch matmul;
+  Piece piece;  // of quantised weights
   float *attention_forward = nullptr, *attention_backward = nullptr;
 
  private:
