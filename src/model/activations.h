@@ -92,7 +92,7 @@ class Activations {
 
   LlamaConfig config_;
   ModelOptions options_;
-  int head_rows_ = 0;        // at least chunk
+  int head_rows_ = 0;        // chunk, before it is rounded down
   int64_t logit_count_ = 0;  // at least chunk · V
   Arena* arena_ = nullptr;
   PassActivations<Float> training_, inference_;

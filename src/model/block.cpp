@@ -176,6 +176,7 @@ void Block<Float>::attention_backward(const Float* x, bool need_datt, bool need_
                                         .v = a.qkv + (H + G) * D,
                                         .scratch = s.attention_backward,
                                         .sizes = attention_});
+  s.enter(device_, StepPhase::backward_qkv);
   rotate(s.dqkv, true);
   if (s.ln1) w_.norm1.forward(device_, s.ln1, a.rstd1, x, batch_.N);
   w_.qkv.backward_input(linear_, need_dx ? s.dln : nullptr, s.dqkv, a.u_qkv);

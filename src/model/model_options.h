@@ -35,6 +35,7 @@ struct ModelOptions {
   // where the recomputation is full, else it counts as 0.
   static constexpr int kAutomaticChunk = -1;
   int mlp_chunk = 0;
+  bool offload_embedding = false;    // the token embedding lies there: CUDA, frozen, and where the head is another matrix
   bool offload_activations = false;  // the residual stream lies in memory of the host: CUDA with full recomputation only
   double dropout = 0;                // on the adapters' input
   int threads = 1;
