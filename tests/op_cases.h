@@ -69,7 +69,7 @@ struct QuantizedMatmulShape {
   bool cpu = true, accumulate = false, residual = false;
   int gap = 0;
   int64_t scratch = 0;  // floats; 0: enough for tests
-  int64_t piece = -1;   // bytes, other than an op gets
+  int64_t piece = -1;   // bytes, other than an op gets; 0: none on a CPU
 };
 OpCase quantized_matmul(Random&, const QuantizedMatmulShape&);
 

@@ -243,9 +243,10 @@ OpCase quantized_matmul(Random& random, const QuantizedMatmulShape& p) {
   c.dtypes = {DType::f32};
   c.same_bits_any_threads = false;  // oneDNN may cut the inner dimension
   const int64_t scratch = p.scratch ? p.scratch : Matmul<float>::scratch_floats(2), gap = p.gap;
-  const DType type = p.type == Kind::storage ? DType::bf16 : dtype_for(p.type, DType::f32);
+  const DType type = dtype_for(p.type, DType::f32);
   const auto piece_bytes = [=](DeviceKind kind) {
     const int64_t usual = QuantizedMatmul::piece_bytes(kind, type, rows, cols);
+    if (p.piece == 0 && kind == DeviceKind::cuda) return usual;
     return p.piece >= 0 && usual > 0 ? p.piece : usual;
   };
   const auto more = [&](TensorSpec spec) { c.tensors.push_back(std::move(spec)); };
@@ -362,7 +363,8 @@ void add_quantized_cases(std::vector<OpCase>& cases, Random& random) {
     }
   // Several panels and blocks of the packed GEMM.
   cases.push_back(quantized_matmul(random, {.N = 70, .w = {{{nf4, 90, 64, true}, {int8, 70}}, 600}}));
-  cases.push_back(quantized_matmul(random, {.N = 10, .w = {{{nf4, 40, 64}}, 4200}, .type = b16, .out = b16}));
+  cases.push_back(quantized_matmul(random, {.N = 70, .w = {{{nf4, 90, 64, true}, {int8, 70}}, 600}, .type = b16, .piece = 0}));
+  cases.push_back(quantized_matmul(random, {.N = 10, .w = {{{nf4, 40, 64}}, 4200}, .type = b16, .out = b16, .piece = 0}));
 }
 
 }  // namespace tll::test
