@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "kernels/adamw8bit.h"
+#include "kernels/quantized_rules.h"
 
 namespace tll {
 namespace {
@@ -51,17 +52,6 @@ TLL_HOST_DEVICE inline float reciprocal(float absmax) {
   return inverse <= 0x1.fffffep127f ? inverse : 0.0f;
 }
 
-// The index of the nearest of 256 ascending values; half way between two, the even one. NaN: 0.
-TLL_HOST_DEVICE inline int nearest_code(const float* map, float x) {
-  int upper = 0;  // the first value that is not below x, at most 255
-#ifdef __CUDACC__
-#pragma unroll
-#endif
-  for (int step = 128; step > 0; step /= 2) upper += map[upper + step - 1] < x ? step : 0;
-  const int lower = upper > 0 ? upper - 1 : 0;
-  const float middle = 0.5f * (map[lower] + map[upper]);
-  return x > middle || (x == middle && upper % 2 == 0) ? upper : lower;
-}
 TLL_HOST_DEVICE inline int first_code(const float* map, float m, float inverse) {
   const int code = nearest_code(map, m * inverse);
   if (std::signbit(map[code]) == std::signbit(m)) return code;
