@@ -48,6 +48,7 @@ TLL_DEVICE void update_codes(const AdamW8bit& op, const MomentConstants& k, cons
   }
   store_codes(op.m_codes + own, m_codes);
   store_codes(op.v_codes + own, v_codes);
+  __syncwarp();  // every lane has read what is written now
   if (lane_id() == 0) op.m_absmax[row] = largest_m, op.v_absmax[row] = largest_v;
 }
 

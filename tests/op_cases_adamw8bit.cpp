@@ -1,4 +1,5 @@
 // Cases of AdamW with 8-bit moments, all of which are exact.
+#include <bit>
 #include <limits>
 
 #include "kernels/adamw8bit.h"
@@ -54,7 +55,7 @@ OpCase adamw8bit(Random& random, const Adamw8bitShape& s) {
   constexpr double lr = 2e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
   const DType dtype = dtype_for(s.type, DType::f32);
   std::vector<TrainedSpan> spans;
-  std::vector<double> words;  // of the spans, as pairs of 32-bit words
+  std::vector<double> words;  // of the spans: the bits of their 64-bit integers
   int64_t n = 0, blocks = 0, code_blocks = 0;
   for (const bool codes : {true, false}) {
     n = 0;
@@ -62,8 +63,7 @@ OpCase adamw8bit(Random& random, const Adamw8bitShape& s) {
       if ((count >= kFewest) == codes) {
         spans.push_back({n, count, blocks});
         blocks += (count + kBlock - 1) / kBlock;
-        for (const int64_t word : {n, count, spans.back().first_block})
-          words.insert(words.end(), {static_cast<double>(word), 0.0});
+        for (const int64_t word : {n, count, spans.back().first_block}) words.push_back(std::bit_cast<double>(word));
       }
       n += count;
     }
@@ -71,8 +71,9 @@ OpCase adamw8bit(Random& random, const Adamw8bitShape& s) {
   }
   const int64_t first = s.first, many = s.blocks > 0 ? s.blocks : blocks;
   OpCase c{.op = "adamw8bit",
-           .shape = fmt::format("{} tensors n {} t {} decay {}{}{}", s.tensors.size(), n, s.t, s.weight_decay,
-                                s.guard ? "" : " no guard", s.odd_gradients ? " odd" : "")};
+           .shape = fmt::format("{} tensors n {} t {} decay {}{}{}{}", s.tensors.size(), n, s.t, s.weight_decay,
+                                s.guard ? "" : " no guard", s.odd_gradients ? " odd" : "",
+                                s.blocks > 0 ? fmt::format(" blocks {}+{}", s.first, s.blocks) : "")};
   c.dtypes = {DType::f32}, c.dtype_label = dtype_name(dtype), c.oracle = false, c.alignment = 8;
   const int64_t held = std::max<int64_t>(code_blocks - first, 0), floats = blocks - code_blocks;
   TensorSpec m_codes{
@@ -87,7 +88,7 @@ OpCase adamw8bit(Random& random, const Adamw8bitShape& s) {
     v_codes.values = random_integers(random, held * kBlock, 0, 255);
     m_absmax.values = {0.02, 0.013, 0.5}, v_absmax.values = {5e-4, 1e-3};
     if (held < 3) m_absmax.values = {0.02}, v_absmax.values = {5e-4};
-    m.values = {0.01, -0.02, 0.003}, v.values = {1e-4, 2e-4};
+    if (floats > 0) m.values = {0.01, -0.02, 0.003}, v.values = {1e-4, 2e-4};
     for (const TrainedSpan& span : spans) {  // what is beyond the end of a tensor stays 0
       const int64_t end = (span.first_block - first) * kBlock + span.count, whole = (end + kBlock - 1) / kBlock * kBlock;
       for (int64_t i = std::max<int64_t>(end, 0); i < whole && i < held * kBlock; i++)
@@ -119,7 +120,11 @@ OpCase adamw8bit(Random& random, const Adamw8bitShape& s) {
       v_absmax,
       m,
       v,
-      {.name = "spans", .role = Role::constant, .kind = Kind::i32, .width = static_cast<int64_t>(words.size()), .values = words},
+      {.name = "spans",
+       .role = Role::constant,
+       .kind = Kind::always_f64,
+       .width = static_cast<int64_t>(words.size()),
+       .values = words},
       {.name = "maps", .role = Role::constant, .kind = Kind::always_f32, .width = 512, .values = {maps.begin(), maps.end()}},
       factors_spec(factors)};
   c.forward = [=](Tensors& t) {

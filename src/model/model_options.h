@@ -27,6 +27,7 @@ struct ModelOptions {
   int threads = 1;
   DType weights = DType::f32;       // of frozen matrices
   std::optional<DType> embeddings;  // of the frozen embedding and head; unset: as the matrices
+  DType lora_states = DType::f32;   // of the adapters' values and gradients: fp32, or bf16 without a master copy
   std::vector<LoraTarget> lora;     // in the order of adaptable_modules(); empty: none
 };
 
