@@ -55,7 +55,7 @@ void Session<Float>::place() {
   Arena* beside = device.kind == DeviceKind::cuda ? &staging : nullptr;
   model.place_parameters(arena);
   if (needs_.training) optimizer.place(arena, beside, model.trained().name, model.trained().tensors);
-  model.place_activations(arena);
+  model.place_activations(arena, beside);
   trainer.place(arena, beside, needs_.training);
   if (generator) generator->place(arena, beside);
   if (beside) weight_stream.place(staging);

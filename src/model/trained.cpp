@@ -27,7 +27,8 @@ void TrainedRange<Float>::place(Arena& arena, bool with_gradients) {
   values = arena.place_bytes(name + ".values", {count}, dtype, Category::parameters);
   compute =
       compute_dtype() == dtype ? values : arena.place_bytes(name + ".compute", {count}, compute_dtype(), Category::parameters);
-  if (with_gradients) gradients = arena.place_bytes(name + ".gradients", {count}, dtype, Category::gradients);
+  if (with_gradients)
+    gradients = arena.place_bytes(name + ".gradients", {count}, dtype, Category::gradients, {StepPhase::step, StepPhase::update});
 }
 
 template <class Float>
