@@ -165,6 +165,7 @@ void add_model_cases(std::vector<OpCase>&, Random&);
 void add_linear_cases(std::vector<OpCase>&, Random&);
 void add_elementwise_cases(std::vector<OpCase>&, Random&);
 void add_adamw8bit_cases(std::vector<OpCase>&, Random&);
+void add_quantized_cases(std::vector<OpCase>&, Random&);
 inline void add(std::vector<OpCase>& cases, std::initializer_list<OpCase> more) { cases.insert(cases.end(), more); }
 
 // A finished case changed: each tensor misaligned in turn; other values of one tensor.
