@@ -99,6 +99,7 @@ void Weight::load(const Device& device, WeightStream& stream, const WeightPart& 
     if (source.quantized) return copy_quantized(device, stream, part, *source.quantized);
     return quantize(device, stream, part, source);
   }
+  if (on_host) return source.read(stored_part(part), stored_dtype, 0, part.count());
   const DType type = is_quantized() ? dtype : stored_dtype;
   stream.send(device, is_quantized() ? part.codes : stored_part(part), part.count(), dtype_bytes(type),
               [&](void* piece, int64_t first, int64_t n) { source.read(piece, type, first, n); });
