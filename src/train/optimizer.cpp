@@ -66,7 +66,8 @@ void Optimizer::place(Arena& arena, Arena* staging, const std::string& range, co
     a.data = (offloaded_ ? *staging : arena).place_bytes(name, shape(units_), a.dtype, Category::optimizer);
     if (offloaded_)
       for (size_t i : {0u, 1u})
-        a.buffers[i] = arena.place_bytes(fmt::format("{}.chunk.{}", name, i), shape(chunk_), a.dtype, Category::optimizer);
+        a.buffers[i] = arena.place_bytes(fmt::format("{}.chunk.{}", name, i), shape(chunk_), a.dtype, Category::optimizer,
+                                         during(StepPhase::update));
   }
 }
 
