@@ -113,7 +113,8 @@ class Parser {
     }
     while (next_ < arguments_.size()) read_option();
     for (const auto& [name, implied] : implied_)
-      if (!options_.given(implied.option)) set_value(*find_option(std::string(implied.option)).row, options_, implied.its_value, name);
+      if (!options_.given(implied.option))
+        set_value(*find_option(std::string(implied.option)).row, options_, implied.its_value, name);
     if (options_.plan) options_.command = Command::kPlan;
     if (!options_.help && !options_.man && !options_.version) require_options();
     return std::move(options_);

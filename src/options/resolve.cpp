@@ -54,10 +54,14 @@ void resolve_options(Options& options) {
     fail(kExitUsage, "--mlp-chunk {} keeps nothing of the MLP for the backward pass: add --recompute full, or leave it out",
          options.mlp_chunk);
   resolve_device(options);
-  if (options.device == DeviceOption::kCpu && options.offload != OffloadOption::kNone) {
+  if (options.device == DeviceOption::kCpu && !options.offload.empty()) {
     fmt::print(stderr, "note: --offload has no effect on the CPU, whose memory is the host's\n");
-    options.offload = OffloadOption::kNone;
+    options.offload.clear();
   }
+  if (options.offloads("activations") && options.recompute != RecomputeOption::kFull)
+    fail(kExitUsage,
+         "--offload activations sends what lies between blocks to the host, and all else must be recomputed: add "
+         "--recompute full, or leave it out");
   if (options.lora_states == LoraStatesOption::kBf16 && options.train == TrainMode::kFull)
     fail(kExitUsage, "--lora-states bf16 is about adapters, and --train full has none; leave it out");
   const bool cuda = options.device == DeviceOption::kCuda;
