@@ -28,6 +28,16 @@ inline void write_tensors(const std::filesystem::path& file, const FileTensors& 
   write_safetensors(file, entries);
 }
 
+inline FileTensors read_tensors(const std::filesystem::path& path) {
+  FileTensors tensors;
+  const SafetensorsFile file(path);
+  for (const TensorInfo& t : file.tensors()) {
+    const auto data = file.bytes(t);
+    tensors[t.name] = {t.dtype, t.shape, {reinterpret_cast<const char*>(data.data()), data.size()}};
+  }
+  return tensors;
+}
+
 // Random values in fp32.
 inline FileTensors random_tensors(const LlamaConfig& config) {
   std::mt19937 random(5);

@@ -84,7 +84,7 @@ struct LoadedWeights {
   LoadedWeights(const LlamaConfig& config, const ModelOptions& options, DType source = DType::f32, float odd_one = 0.5f)
       : parameters(config, options) {
     for (const bool second : {false, true}) {
-      parameters.place(arena);
+      parameters.place(arena, nullptr);
       stream.place_quantizing(arena, longest_quantized(parameters.weights));
       if (!second) arena.allocate();
     }
@@ -182,7 +182,7 @@ TEST(Weight, BytesOfQuantisedWeights) {
     o.code = code, o.double_quant = nested;
     Parameters<bf16> parameters(c, o);
     Arena arena;
-    parameters.place(arena);
+    parameters.place(arena, nullptr);
     int64_t sum = 0;
     for (const TensorRecord& t : arena.tensors())
       if (t.name.starts_with("layers.0.") && t.name.find("norm") == t.name.npos) sum += t.bytes;
