@@ -24,7 +24,8 @@ using NeedsOf = std::function<SessionNeeds(const Options&)>;
 SessionNeeds training_needs(const Options& options);
 
 // Error (kExitUsage) if a batch would have more tokens than its 32-bit offsets can hold.
-ModelOptions model_options(const Options& options, std::vector<LoraTarget> lora, const SessionNeeds& needs);
+ModelOptions model_options(const Options& options, const LlamaConfig& config, std::vector<LoraTarget> lora,
+                           const SessionNeeds& needs);
 PrepareOptions prepare_options(const Options& options, const LlamaConfig& config);
 // Validation documents come in the order of the file, one batch a step.
 LoaderOptions loader_options(const Options& options, Split split);

@@ -129,6 +129,11 @@ void Activations<Float>::place_scratch(Arena& arena, const Parameters<Float>& pa
   const bool cuda = options_.device == DeviceKind::cuda;
   matmul.size = cuda ? Matmul<Acc>::kCudaScratch : Matmul<Acc>::scratch_floats(options_.threads);
   if (matmul.size > 0) place(matmul.data, "matmul", {matmul.size});
+  const auto [rows, cols] = parameters.largest_quantized();
+  if (rows > 0) piece.size = QuantizedMatmul::piece_bytes(options_.device, dtype_of<Float>, rows, cols);
+  if (piece.size > 0)
+    piece.data =
+        static_cast<std::byte*>(arena.place_bytes("dequantized_piece", {piece.size}, DType::u8, Category::scratch));
   if (const int64_t floats = attention_scratch<Float>(config_, options_); floats > 0) place(attention, "attention", {floats});
 }
 

@@ -50,6 +50,7 @@ class Activations {
   Acc *cos = nullptr, *sin = nullptr;  // (P, D/2)
   float* inv_freq = nullptr;           // (D/2)
   Scratch matmul;
+  Piece piece;  // of quantised weights
   float* attention = nullptr;
   Float *z = nullptr, *dropped = nullptr;  // (N, widest R), (N, widest layer): see LinearPass
 

@@ -25,8 +25,8 @@ class Llama {
   void place_parameters(Arena& arena) { parameters_.place(arena); }
   void place_activations(Arena& arena) { activations_.place(arena, parameters_); }
   void place(Arena& arena) { place_parameters(arena), place_activations(arena); }
-  // After the second place(): fills the RoPE tables.
-  void initialize(const Device& device) { activations_.initialize(device); }
+  // After the second place(): fills the tables of RoPE and of quantised weights.
+  void initialize(const Device& device) { parameters_.initialize(device), activations_.initialize(device); }
 
   // The three parts of a pass, in this order. forward() keeps what backward() needs. add_loss(): sum += Σ over targets of the
   // cross entropy; with `scale` also the gradient of scale · loss with respect to the final norm's result, where backward()

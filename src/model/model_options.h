@@ -4,7 +4,7 @@
 #include <optional>
 #include <vector>
 
-#include "kernels/device.h"
+#include "kernels/quantized.h"
 #include "src/files/modules.h"
 
 namespace tll {
@@ -25,8 +25,12 @@ struct ModelOptions {
   bool recompute = false;    // gradient checkpointing: keep one residual per layer, rerun each block before its backward pass
   double dropout = 0;        // on the adapters' input
   int threads = 1;
-  DType weights = DType::f32;       // of frozen matrices
+  DType weights = DType::f32;       // of frozen matrices that are not quantised
   std::optional<DType> embeddings;  // of the frozen embedding and head; unset: as the matrices
+  // Frozen linear layers of the blocks: dense, nf4 or int8. nf4 with double quantisation or not.
+  WeightCode code = WeightCode::dense;
+  bool double_quant = true;
+  bool keep_quantized = true;    // what a checkpoint has quantised is held as it is there, whatever `code` says
   std::vector<LoraTarget> lora;     // in the order of adaptable_modules(); empty: none
 };
 

@@ -29,6 +29,10 @@ class Parameters {
   Parameters& operator=(const Parameters&) = delete;
 
   void place(Arena& arena);
+  // After the second place(): fills the tables of quantised weights.
+  void initialize(const Device& device) const;
+  // The largest number of rows and of columns of a quantised matrix; 0, 0 without one.
+  std::pair<int64_t, int64_t> largest_quantized() const;
 
   std::vector<Weight> weights;
   TrainedRange<Float> trained;
@@ -40,6 +44,7 @@ class Parameters {
 
  private:
   DType dtype_of_weight(const Weight& weight) const;
+  void choose_formats(const LlamaConfig& config);
   void list_weights_as_trained();
   void list_adapters();
   void point_weights();
@@ -48,6 +53,8 @@ class Parameters {
   Norm<Float>* norm_of(const Weight& weight);        // null: not a norm
 
   ModelOptions options_;
+  Quantization quantization_;  // its tables; the formats are in the weights
+  QuantizationTables tables_;
 };
 
 }  // namespace tll
