@@ -2,6 +2,7 @@
 // adapter gradient and ten steps, on the tiny models of tests/goldens/quantized (made by dev/golden/make_quantized.py, in double
 // from the dequantised weights).
 #include "kernels/cuda_device.h"
+#include "src/base/file.h"
 #include "src/commands/commands.h"
 #include "tests/golden_run.h"
 #include "tests/temporary_directory.h"
@@ -13,18 +14,22 @@ struct Where {
   const char *model, *device;
 };
 void PrintTo(const Where& where, std::ostream* out) { *out << where.model << " on " << where.device; }
+std::vector<Where> places(const char* device) { return {{"nf4_double", device}, {"nf4_odd", device}}; }
 std::vector<Where> all_places() {
-  std::vector<Where> places;
-  for (const char* device : {"cpu", "cuda"})
-    if (device[1] == 'p' || cuda_device_count() > 0)
-      for (const char* model : {"nf4_double", "nf4_odd"}) places.push_back({model, device});
-  return places;
+  std::vector<Where> all = places("cpu");
+  if (cuda_device_count() > 0)
+    for (const Where& where : places("cuda")) all.push_back(where);
+  return all;
+}
+std::string name_of(const testing::TestParamInfo<Where>& info) {
+  return fmt::format("{}_{}", info.param.model, info.param.device);
 }
 
 class GoldenQuantized : public testing::TestWithParam<Where> {
  protected:
   const std::filesystem::path model_ = std::filesystem::path("tests/goldens/quantized") / GetParam().model;
-  const std::string nf4_ = fmt::format("--weights nf4 --double-quant {}", model_.filename() == "nf4_double" ? "on" : "off");
+  const std::string double_quant_ = model_.filename() == "nf4_double" ? "on" : "off";
+  const std::string nf4_ = "--weights nf4 --double-quant " + double_quant_;
   const TemporaryDirectory output_;
   const SafetensorsFile golden_{model_ / "nf4.safetensors"};
 
@@ -40,6 +45,8 @@ class GoldenQuantized : public testing::TestWithParam<Where> {
   }
 };
 
+class GoldenQuantizedOnCpu : public GoldenQuantized {};  // what the emulator would be too slow for, or would not take part in
+
 // In float, transformers + peft + bitsandbytes are up to 1.4e-6 away from these values in a gradient, as this program's sums are;
 // 1e-5 is what the comparison promises, as with weights that are not quantised. One code of 4 bits that is wrong changes a weight
 // by a tenth of its block's largest.
@@ -50,13 +57,21 @@ TEST_P(GoldenQuantized, Int8EqualsItsRule) { expect_dump_equals("int8.safetensor
 // The file that transformers wrote for the model loaded with load_in_4bit, which holds the same codes.
 TEST_P(GoldenQuantized, CheckpointOfBitsandbytesIsRead) { expect_dump_equals("nf4.safetensors", model_ / "bitsandbytes", ""); }
 
-TEST_P(GoldenQuantized, TenStepsWithNf4) {
+// Every byte of the file: names, order, codes, scales, maps, the text of quant_state.
+TEST_P(GoldenQuantizedOnCpu, ExportWritesTheFileThatTransformersWrites) {
+  Options options = parse_options(words(fmt::format("export --quiet --format bnb-4bit --double-quant {} --model {} --output {}",
+                                                    double_quant_, model_.string(), (output_ / "exported").string())));
+  ASSERT_EQ(command_export(options), kExitDone);
+  EXPECT_TRUE(read_file(output_ / "exported" / "model.safetensors") == read_file(model_ / "bitsandbytes" / "model.safetensors"));
+}
+
+TEST_P(GoldenQuantizedOnCpu, TenStepsWithNf4) {
   const GoldenSteps ours = steps(nf4_);
   EXPECT_LT(relative_error(ours.losses, floats(golden_, "losses")), 1e-5);
   EXPECT_LT(relative_error(ours.norms, floats(golden_, "grad_norms")), 1e-4);
 }
 
-TEST_P(GoldenQuantized, TenStepsWithInt8) {
+TEST_P(GoldenQuantizedOnCpu, TenStepsWithInt8) {
   const SafetensorsFile golden(model_ / "int8.safetensors");
   const GoldenSteps ours = steps("--weights int8 --recompute full");
   EXPECT_LT(relative_error(ours.losses, floats(golden, "losses")), 1e-5);
@@ -78,8 +93,8 @@ TEST_P(GoldenQuantized, TenStepsWithNf4AndAdamW8bit) {
     EXPECT_NEAR(ours.losses[step], shipped[step], 1e-5 * shipped[step] + 0.03 * (shipped[0] - shipped[step])) << step;
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, GoldenQuantized, testing::ValuesIn(all_places()),
-                         [](const auto& info) { return fmt::format("{}_{}", info.param.model, info.param.device); });
+INSTANTIATE_TEST_SUITE_P(Models, GoldenQuantized, testing::ValuesIn(all_places()), name_of);
+INSTANTIATE_TEST_SUITE_P(Models, GoldenQuantizedOnCpu, testing::ValuesIn(places("cpu")), name_of);
 
 }  // namespace
 }  // namespace tll

@@ -43,7 +43,7 @@ def nearest_code(x: np.ndarray, book: np.ndarray) -> np.ndarray:
     """Ties go to the even index, NaN to 0."""
     middle = midpoints(book)
     below = np.searchsorted(middle, x, side="left")  # middles < x
-    tie = np.append(middle, np.inf)[below] == x
+    tie = np.append(middle, F(np.nan))[below] == x
     return np.where(np.isnan(x), 0, below + (tie & (below % 2 == 1))).astype(np.uint8)
 
 
@@ -70,10 +70,10 @@ def quantize_nf4(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return codes[0::2] << 4 | codes[1::2], absmax
 
 
-def dequantize_nf4(packed: np.ndarray, absmax: np.ndarray, shape: tuple) -> np.ndarray:
+def dequantize_4bit(packed: np.ndarray, absmax: np.ndarray, shape: tuple, book: np.ndarray = NF4) -> np.ndarray:
     count = int(np.prod(shape))
     codes = np.stack([packed >> 4, packed & 15], 1).reshape(-1)[:count]
-    return (NF4[codes] * np.repeat(absmax, BLOCK)[:count]).reshape(shape)
+    return (book[codes] * np.repeat(absmax, BLOCK)[:count]).reshape(shape)
 
 
 def mean_of(absmax: np.ndarray) -> F:
@@ -100,7 +100,7 @@ def held_in(weights: str, values: np.ndarray, double_quant: bool = True) -> np.n
         if double_quant:
             offset = mean_of(absmax)
             absmax = dequantize_absmax(*quantize_absmax(absmax, offset), offset)
-        return dequantize_nf4(packed, absmax, values.shape)
+        return dequantize_4bit(packed, absmax, values.shape)
     blocks = blocks_of(values, BLOCK)
     scale = np.abs(blocks).max(1, keepdims=True) / F(127)
     codes = np.clip(np.rint(blocks / np.where(scale > 0, scale, F(1))), F(-127), F(127))
