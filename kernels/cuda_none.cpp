@@ -42,6 +42,7 @@ void* cuda_open_event(const Device&) { no_cuda(); }
 void cuda_close_event(const Device&, void*) { no_cuda(); }
 void cuda_record_event(const Device&, void*) { no_cuda(); }
 void cuda_wait_event(const Device&, void*) { no_cuda(); }
+void cuda_come_after(const Device&, void*) { no_cuda(); }
 void* cuda_capture(const Device&, const std::function<void()>&) { no_cuda(); }
 void cuda_launch_graph(const Device&, void*) { no_cuda(); }
 void cuda_close_graph(const Device&, void*) { no_cuda(); }
@@ -49,6 +50,8 @@ void cuda_begin_range(const char*) { no_cuda(); }
 void cuda_end_range() { no_cuda(); }
 void cuda_name_tensor(const Device&, const void*, size_t, const std::string&) { no_cuda(); }
 void cuda_forget_tensors(const Device&, const void*) { no_cuda(); }
+void cuda_begin_tensor(const Device&, const void*, size_t, const std::string&) { no_cuda(); }
+void cuda_end_tensor(const Device&, const void*, size_t) { no_cuda(); }
 std::string cuda_faults(const Device&) { no_cuda(); }
 
 #define TLL_NO_CUDA(Op)                       \

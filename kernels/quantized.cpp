@@ -49,9 +49,8 @@ void quantize_block(const QuantizeBlocks& op, int64_t block, int& not_finite) {
 
 float block_scale(const QuantizedPart& p, int64_t block) {
   if (p.scales) return p.scales[block];
-  // The product of two floats is exact in double, so it is rounded here, and is not fused with the sum.
-  const double product = static_cast<double>(p.nested_map[p.scale_codes[block]]) * p.nested_absmax[block / kNestedBlock];
-  return static_cast<float>(product) + *p.nested_offset;
+  const volatile float product = p.nested_map[p.scale_codes[block]] * p.nested_absmax[block / kNestedBlock];  // never fused
+  return product + *p.nested_offset;
 }
 
 // x rounded to Rounded, as an Out: the same type, or float.

@@ -42,7 +42,7 @@ struct QuantizedPart {
 // A joint matrix W (rows, cols): its parts, stacked.
 struct QuantizedMatrix {
   static constexpr int kMostParts = 3;
-  QuantizedPart parts[kMostParts];
+  QuantizedPart parts[kMostParts] = {};
   int part_count = 0, rows = 0, cols = 0;
   void check() const;
   double bytes() const;  // of codes and scales
@@ -140,7 +140,7 @@ struct QuantizedMatmul {
   void* piece = nullptr;   // piece_bytes() of memory, or fewer; null where they are 0
   int64_t piece_size = 0;  // bytes
   // A piece has a multiple of kPieceLines rows or columns, if it does not have them all: whole tiles of a GEMM.
-  static constexpr int64_t kPieceLines = 128, kCudaPiece = 32 << 20, kCpuPiece = 8 << 20;
+  static constexpr int64_t kPieceLines = 128, kCudaPiece = 16 << 20, kCpuPiece = 8 << 20;
   // Bytes of the piece for a model whose largest joint matrix has so many rows and columns, with a of type `type`.
   static int64_t piece_bytes(DeviceKind, DType type, int64_t rows, int64_t cols);
   void check() const;

@@ -46,6 +46,7 @@ Dump run_documents(Session<Float>& session, const Dataset& data, int64_t longest
   BatchBuffers& buffers = session.trainer.buffers();
   Loader loader(data, {.seq_len = static_cast<int32_t>(longest), .packing = false, .shuffle = false});
   double sum = 0;
+  model.enter(session.device, StepPhase::step);
   model.trained().clear_gradients(session.device);
   Phase phase("computing logits and gradients", static_cast<int64_t>(data.documents.size()));
   for (const Document& d : data.documents) {
@@ -53,6 +54,8 @@ Dump run_documents(Session<Float>& session, const Dataset& data, int64_t longest
     loader.next_step();
     loader.micro_batch(0, buffers.view);
     const Batch batch = buffers.upload(session.device, model.options().max_tokens);
+    model.enter(session.device, StepPhase::batch);
+    model.send_embedding(session.device, buffers.view.tokens, batch.N);
     model.forward(session.device, batch);
     std::vector<float>& logits = dump.logits.emplace_back();
     for (int first = 0; first < d.length; first += model.logit_rows()) {

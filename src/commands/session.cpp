@@ -53,9 +53,9 @@ Session<Float>::Session(const Options& o, const LlamaConfig& config, std::vector
 template <class Float>
 void Session<Float>::place() {
   Arena* beside = device.kind == DeviceKind::cuda ? &staging : nullptr;
-  model.place_parameters(arena);
+  model.place_parameters(arena, beside);
   if (needs_.training) optimizer.place(arena, model.trained().name, model.trained().count);
-  model.place_activations(arena);
+  model.place_activations(arena, beside);
   trainer.place(arena, beside, needs_.training);
   if (generator) generator->place(arena, beside);
   if (beside) weight_stream.place(staging);

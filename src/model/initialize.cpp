@@ -65,7 +65,7 @@ uint64_t weights_fingerprint(const Device& device, const std::vector<Weight>& we
     for (const WeightPart& part : weight.parts)
       for (const auto& range : weight.stored_bytes(part)) {
         const size_t bytes = std::min<size_t>(range.size(), 4096);
-        const HostCopy beginning(device, range.data(), static_cast<int64_t>(bytes));
+        const HostCopy beginning(weight.on_host ? Device{} : device, range.data(), static_cast<int64_t>(bytes));
         hash = XXH3_64bits_withSeed(beginning.data(), bytes, hash);
       }
   return hash;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "src/model/block.h"
+#include "src/model/host_embedding.h"
 
 namespace tll {
 
@@ -22,32 +23,40 @@ class Llama {
   Llama(const LlamaConfig& config, const ModelOptions& options);
 
   // The list of tensors, called once to measure and once to set the pointers. The optimizer's state is placed between the two.
-  void place_parameters(Arena& arena) { parameters_.place(arena); }
-  void place_activations(Arena& arena) { activations_.place(arena, parameters_); }
-  void place(Arena& arena) { place_parameters(arena), place_activations(arena); }
+  // `staging`: pinned memory of the host beside a CUDA device, for what is offloaded.
+  void place_parameters(Arena& arena, Arena* staging = nullptr) { parameters_.place(arena, staging); }
+  void place_activations(Arena& arena, Arena* staging = nullptr);
+  void place(Arena& arena, Arena* staging = nullptr) { place_parameters(arena, staging), place_activations(arena, staging); }
   // After the second place(): fills the tables of RoPE and of quantised weights.
   void initialize(const Device& device) { parameters_.initialize(device), activations_.initialize(device); }
 
-  // The three parts of a pass, in this order. forward() keeps what backward() needs. add_loss(): sum += Σ over targets of the
-  // cross entropy; with `scale` also the gradient of scale · loss with respect to the final norm's result, where backward()
-  // starts. Gradients of trained tensors accumulate (+=). sum and scale are in the device's memory. All three only enqueue, so
-  // that a step can be captured as a CUDA graph.
-  void forward(const Device&, const Batch&);
-  void add_loss(const Device&, const Batch&, loss_t<Float>* sum, const double* scale);
+  // Before each pass, where the host has the batch's tokens (N): sends it what an offloaded embedding makes of them. It is no
+  // part of a graph.
+  void send_embedding(const Device&, const int32_t* tokens, int N, PassKind = PassKind::training);
+
+  // The three parts of a pass, in this order; all of one kind, without gradients always inference. forward() keeps what
+  // backward() needs. add_loss(): sum += Σ over targets of the cross entropy; with `scale` also the gradient of scale · loss with
+  // respect to the final norm's result, where backward() starts. Gradients of trained tensors accumulate (+=). sum and scale are
+  // in the device's memory. All three only enqueue, so that a step can be captured as a CUDA graph.
+  void forward(const Device&, const Batch&, PassKind = PassKind::training);
+  void add_loss(const Device&, const Batch&, loss_t<Float>* sum, const double* scale, PassKind = PassKind::training);
   void backward(const Device&, const Batch&);
   // add_loss() with a sum of its own, which is returned: waits for the device.
   loss_t<Float> loss(const Device&, const Batch&, double scale, bool gradient);
 
   // After forward(): logits (count, V) of `count` rows, at most logit_rows(). Row numbers and logits are in the device's memory.
-  const Acc* logits(const Device&, const int32_t* rows, int count);
+  const Acc* logits(const Device&, const int32_t* rows, int count, PassKind = PassKind::training);
   int logit_rows() const { return activations_.chunk; }
 
   // forward() in parts, for generation: embed() writes resid(0), block() is one layer, final_norm() normalises resid(L), which
   // logits() reads.
-  void embed(const Device&, const Batch&);
-  Block<Float> block(const Device&, const Batch&, int layer) const;
-  void final_norm(const Device&, int N);
-  Float* resid(int layer) const { return activations_.resid[static_cast<size_t>(layer)]; }
+  void embed(const Device&, const Batch&, PassKind);
+  Block<Float> block(const Device&, const Batch&, int layer, PassKind) const;
+  void final_norm(const Device&, int N, PassKind);
+  Float* resid(int layer, PassKind kind) const { return activations_.resid(layer, kind); }
+  // Tells the arena which phase begins: for those outside a pass.
+  void enter(const Device& device, StepPhase phase) const { activations_.enter(device, phase); }
+  void passed(StepPhase phase) const { activations_.passed(phase); }  // by a launch of a graph
 
   const LlamaConfig& config() const { return config_; }
   const ModelOptions& options() const { return options_; }
@@ -61,6 +70,7 @@ class Llama {
   ModelOptions options_;
   Parameters<Float> parameters_;
   Activations<Float> activations_;
+  HostEmbedding<Float> host_embedding_;
 };
 
 }  // namespace tll

@@ -23,6 +23,9 @@ Parameters<Float>::Parameters(const LlamaConfig& config, const ModelOptions& opt
       (w.joint == Joint::embed ? embed : head) = &w;
   }
   if (config.tie_embeddings) head = embed;
+  for (Weight& w : weights)
+    w.on_host =
+        options.offload_embedding && options.device == DeviceKind::cuda && !options.train_all && &w == embed && embed != head;
   choose_formats(config);
   trained.name = options.train_all ? "weights" : "lora";
   options.train_all ? list_weights_as_trained() : list_adapters();
@@ -123,14 +126,14 @@ void Parameters<Float>::list_adapters() {
 }
 
 template <class Float>
-void Parameters<Float>::place(Arena& arena) {
+void Parameters<Float>::place(Arena& arena, Arena* staging) {
   if (longest_quantized(weights) > 0) {
     const auto count = [](const auto& tables) { return static_cast<int64_t>(tables.size()); };
     arena.place(tables_.books, "quantization.books", {count(quantization_.books), 16}, Category::parameters);
     arena.place(tables_.maps, "quantization.maps", {count(quantization_.maps), 256}, Category::parameters);
   }
   if (!options_.train_all)
-    for (Weight& w : weights) w.place(arena, tables_);
+    for (Weight& w : weights) w.place(w.on_host ? *staging : arena, tables_);
   trained.place(arena, options_.gradients);
   if (!arena.placing()) return;
   point_weights();

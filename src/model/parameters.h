@@ -28,7 +28,8 @@ class Parameters {
   Parameters(const Parameters&) = delete;  // layers point to weights
   Parameters& operator=(const Parameters&) = delete;
 
-  void place(Arena& arena);
+  // `staging`: memory of the host beside a CUDA device, for a weight that lies there.
+  void place(Arena& arena, Arena* staging);
   // After the second place(): fills the tables of quantised weights.
   void initialize(const Device& device) const;
   // The largest number of rows and of columns of a quantised matrix; 0, 0 without one.

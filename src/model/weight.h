@@ -60,6 +60,7 @@ struct Weight {
   DType stored_dtype = DType::f32;
   void* stored = nullptr;
   QuantizationTables tables = {};
+  bool on_host = false;  // its memory is the host's, also beside a GPU
 
   bool is_vector() const { return cols == 0; }
   bool is_quantized() const;

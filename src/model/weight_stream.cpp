@@ -17,9 +17,11 @@ void WeightStream::place(Arena& staging) {
 
 void WeightStream::place_quantizing(Arena& arena, int64_t most_blocks) {
   if (most_blocks == 0) return;
-  piece_ = static_cast<std::byte*>(arena.place_bytes("loading.piece", {kQuantizedPieceBytes}, DType::u8, Category::scratch));
-  arena.place(scales_, "loading.scales", {most_blocks}, Category::scratch);
-  arena.place(not_finite_, "loading.not_finite", {1}, Category::scratch);
+  constexpr Life kLoading = during(StepPhase::load);
+  piece_ =
+      static_cast<std::byte*>(arena.place_bytes("loading.piece", {kQuantizedPieceBytes}, DType::u8, Category::scratch, kLoading));
+  arena.place(scales_, "loading.scales", {most_blocks}, Category::scratch, kLoading);
+  arena.place(not_finite_, "loading.not_finite", {1}, Category::scratch, kLoading);
 }
 
 void WeightStream::send(const Device& device, void* to, int64_t count, size_t bytes, const Make& make) {

@@ -50,6 +50,9 @@ void resolve_options(Options& options) {
          options.weights == DtypeOption::kNf4 ? "nf4" : "int8");
   if (options.reschedule && !options.resume)
     fail(kExitUsage, "--reschedule lays the learning rates of a resumed run anew: add --resume, or leave it out");
+  if (options.mlp_chunk > 0 && options.recompute != RecomputeOption::kFull)
+    fail(kExitUsage, "--mlp-chunk {} keeps nothing of the MLP for the backward pass: add --recompute full, or leave it out",
+         options.mlp_chunk);
   resolve_device(options);
   const bool cuda = options.device == DeviceOption::kCuda;
   const int arch = cuda ? cuda_arch() : 0;

@@ -202,11 +202,14 @@ std::optional<SettingChange> changed_setting(const RunPosition& position, const 
     return all.size() > kMost ? all.substr(0, kMost) + "..." : all;
   };
   const Json& saved = position.settings;
+  std::optional<SettingChange> of_weights;  // what made them differ says more
   for (const auto& [key, value] : settings.items()) {
-    if (!saved.contains(key)) return SettingChange{key, "not set", text(value)};
-    if (saved.at(key) != value) return SettingChange{key, text(saved.at(key)), text(value)};
+    if (saved.contains(key) && saved.at(key) == value) continue;
+    SettingChange change{key, saved.contains(key) ? text(saved.at(key)) : "not set", text(value)};
+    if (key != "base_weights") return change;
+    of_weights = std::move(change);
   }
-  return std::nullopt;
+  return of_weights;
 }
 
 void read_optimizer(const std::filesystem::path& directory, const Device& device, const std::vector<StateTensor>& optimizer) {
