@@ -75,6 +75,7 @@ std::vector<OpCase> all_cases(uint64_t seed) {
   add_attention_cases(cases, random);
   add_linear_cases(cases, random);
   add_elementwise_cases(cases, random);
+  add_adamw8bit_cases(cases, random);
   add_quantized_cases(cases, random);
   for (OpCase& c : cases) c.seed = random();
   return cases;

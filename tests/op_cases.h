@@ -2,6 +2,7 @@
 // are.
 #pragma once
 
+#include "kernels/adamw.h"
 #include "kernels/quantized.h"
 #include "tests/op_case.h"
 
@@ -80,7 +81,19 @@ OpCase gather_scatter(Random&, int N, int C, int R, bool missing = false);
 OpCase dropout(int N, int C, double p, bool accumulate, uint64_t key, bool with_step = false, int first_row = 0);
 OpCase cast(int64_t n);
 OpCase copy(int64_t n);
-OpCase adamw(int64_t n, int64_t t, double weight_decay, double grad_scale, double grad_size = 0.1);  // t 0: a skipped step
-OpCase sum_of_squares(int64_t n);
+TensorSpec factors_spec(const AdamWFactors&);
+OpCase adamw(int64_t n, int64_t t, double weight_decay, double grad_scale, double grad_size = 0.1,
+             Kind type = Kind::f32);  // t 0: a skipped step
+struct Adamw8bitShape {
+  std::vector<int64_t> tensors;  // values of each
+  int64_t t = 2;                 // 0: a skipped step
+  double weight_decay = 0, grad_scale = 1;
+  Kind type = Kind::f32;
+  bool guard = true;
+  bool odd_gradients = false;     // zeros of both signs, blocks of zeros, what is not finite, and a spread of 1e6
+  int64_t first = 0, blocks = 0;  // 0: all
+};
+OpCase adamw8bit(Random&, const Adamw8bitShape&);
+OpCase sum_of_squares(int64_t n, Kind type = Kind::f32);
 
 }  // namespace tll::test

@@ -10,9 +10,10 @@ TEST(Optimizer, ItsTensorsAreWhatItPlaced) {
   constexpr int64_t kCount = 100;
   Arena arena;
   Optimizer optimizer({});
-  optimizer.place(arena, "lora", kCount);
+  const std::vector<NamedTensor> tensors = {{"a", {40}, 0}, {"b", {6, 10}, 40}};
+  optimizer.place(arena, nullptr, "lora", tensors);
   arena.allocate();
-  optimizer.place(arena, "lora", kCount);
+  optimizer.place(arena, nullptr, "lora", tensors);
   arena.seal();
   std::vector<std::pair<std::string, int64_t>> placed, held;
   for (const TensorRecord& t : arena.tensors())
@@ -31,7 +32,7 @@ TEST(Optimizer, ItsTensorsAreWhatItPlaced) {
 TEST(Optimizer, NothingTrainedTakesNoMemory) {
   Arena arena;
   Optimizer optimizer({});
-  optimizer.place(arena, "lora", 0);
+  optimizer.place(arena, nullptr, "lora", {});
   EXPECT_TRUE(arena.tensors().empty());
 }
 

@@ -153,7 +153,7 @@ std::string TrainingRun<Float>::new_run_id() const {
   if (session_.model.options().train_all) {
     start = weights_fingerprint(session_.device, session_.model.weights());
   } else {
-    const HostCopy values(session_.device, trained.values, trained.count);
+    const HostFloats values(session_.device, trained.values, trained.dtype, trained.count);
     start = XXH3_64bits(values.data(), static_cast<size_t>(trained.count) * sizeof(float));
   }
   const std::string text = json_text(settings_) + fmt::format("{:016x}", start);
@@ -374,7 +374,7 @@ void TrainingRun<Float>::write_checkpoint_here() {
 template <class Float>
 void TrainingRun<Float>::write_values(const std::filesystem::path& directory, FileDtype dtype) const {
   const TrainedRange<Float>& trained = session_.model.trained();
-  const HostCopy values(session_.device, trained.values, trained.count);
+  const HostFloats values(session_.device, trained.values, trained.dtype, trained.count);
   if (session_.model.options().train_all)
     save_model(directory, source_.config_file, trained.tensors, values.data(), dtype);
   else

@@ -28,6 +28,7 @@ Parameters<Float>::Parameters(const LlamaConfig& config, const ModelOptions& opt
         options.offload_embedding && options.device == DeviceKind::cuda && !options.train_all && &w == embed && embed != head;
   choose_formats(config);
   trained.name = options.train_all ? "weights" : "lora";
+  if (!options.train_all && !is_oracle<Float>) trained.dtype = options.lora_states;
   options.train_all ? list_weights_as_trained() : list_adapters();
 }
 
@@ -154,9 +155,9 @@ void Parameters<Float>::point_weights() {
   for (Weight& w : weights) {
     Acc* gradient = nullptr;
     if (options_.train_all) {
-      w.data = trained.compute + offset;
-      w.stored = trained.values + offset, w.stored_dtype = dtype_of<Acc>;
-      if (trained.gradients) gradient = trained.gradients + offset;
+      w.data = static_cast<Float*>(trained.compute) + offset;
+      w.stored = trained.value(offset), w.stored_dtype = trained.dtype;
+      if (trained.gradients) gradient = trained.acc_gradients() + offset;
     }
     offset += w.count();
     if (Linear<Float>* linear = linear_of(w.layer, w.joint))
@@ -173,16 +174,16 @@ void Parameters<Float>::point_weights() {
 template <class Float>
 void Parameters<Float>::point_adapters() {
   int64_t offset = 0;
-  const auto next = [&](const Float*& value, Acc*& gradient, int64_t size) {
-    value = trained.compute + offset;
-    gradient = trained.gradients ? trained.gradients + offset : nullptr;
-    offset += size;
+  const auto next = [&](ConstMatrix& value, Matrix& gradient, int rows, int cols) {
+    value = trained.compute_matrix(offset, rows, cols);
+    gradient = trained.gradient_matrix(offset, rows, cols);
+    offset += int64_t{rows} * cols;
   };
   for (BlockParameters<Float>& block : blocks)
     for (Linear<Float>* linear : block.linears()) {
       if (linear->rank == 0) continue;
-      next(linear->a, linear->da, int64_t{linear->rank} * linear->in());
-      for (LoraRange<Float>& r : linear->ranges) next(r.b, r.db, int64_t{r.rows} * r.rank);
+      next(linear->a, linear->da, linear->rank, linear->in());
+      for (LoraRange& r : linear->ranges) next(r.b, r.db, r.rows, r.rank);
     }
 }
 
