@@ -56,7 +56,7 @@ struct AdamW8bit {
   bool guard = true;
 
   static int64_t blocks_of(int64_t count) { return (count + kBlock - 1) / kBlock; }
-  bool with_codes() const { return first < code_blocks; }
+  TLL_HOST_DEVICE bool with_codes() const { return first < code_blocks; }
   bool with_floats() const { return first + blocks > code_blocks; }
   void check() const {
     TLL_CHECK(blocks >= 0 && first >= 0 && code_blocks >= 0 && factors, "blocks {} from {}", blocks, first);

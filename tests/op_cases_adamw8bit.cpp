@@ -84,12 +84,15 @@ OpCase adamw8bit(Random& random, const Adamw8bitShape& s) {
   v_codes.name = "v_codes", v_absmax.name = "v_absmax", v.name = "v";
   for (TensorSpec* state : {&m_codes, &v_codes, &m_absmax, &v_absmax, &m, &v}) state->values.assign(1, 0.0);
   if (s.t > 1) {
-    m_codes.values = random_integers(random, held * kBlock, 0, 255),
-    v_codes.values = random_integers(random, held * kBlock, 0, 255);
+    // Where all blocks are whole a pattern is enough, which costs no memory at the sizes of a model.
+    const bool patterned = std::all_of(s.tensors.begin(), s.tensors.end(), [](int64_t count) { return count % kBlock == 0; });
+    const int64_t drawn = patterned ? std::min<int64_t>(held * kBlock, 4093) : held * kBlock;
+    m_codes.values = random_integers(random, drawn, 0, 255), v_codes.values = random_integers(random, drawn, 0, 255);
     m_absmax.values = {0.02, 0.013, 0.5}, v_absmax.values = {5e-4, 1e-3};
     if (held < 3) m_absmax.values = {0.02}, v_absmax.values = {5e-4};
     if (floats > 0) m.values = {0.01, -0.02, 0.003}, v.values = {1e-4, 2e-4};
-    for (const TrainedSpan& span : spans) {  // what is beyond the end of a tensor stays 0
+    for (const TrainedSpan& span :
+         patterned ? std::vector<TrainedSpan>() : spans) {  // what is beyond the end of a tensor stays 0
       const int64_t end = (span.first_block - first) * kBlock + span.count, whole = (end + kBlock - 1) / kBlock * kBlock;
       for (int64_t i = std::max<int64_t>(end, 0); i < whole && i < held * kBlock; i++)
         m_codes.values[static_cast<size_t>(i)] = v_codes.values[static_cast<size_t>(i)] = 0;

@@ -189,10 +189,39 @@ TEST(Options, TypesAndShorthands) {
   EXPECT_EQ(parse("--data x --fp16 true").dtype, DtypeOption::kFp16);
   EXPECT_EQ(parse("--data x --torch_dtype bfloat16").dtype, DtypeOption::kBf16);
   EXPECT_EQ(parse("--data x --weights bf16").weights, DtypeOption::kBf16);
-  for (const char* later : {"--optim adamw8bit", "--optim adamw_bnb_8bit"})
-    EXPECT_TRUE(says(refusal(std::string("--data x ") + later), "is not in this version")) << later;
   EXPECT_EQ(parse("--data x --load_in_8bit false").weights, DtypeOption::kAuto);
   EXPECT_EQ(parse("--data x --optim adamw_torch").optimizer, OptimizerKind::kAdamw);
+}
+
+TEST(Options, EightBitAndPagedOptimizers) {
+  for (const char* name : {"adamw8bit", "adamw_8bit", "adamw_bnb_8bit", "AdamW_8bit"}) {
+    const Options o = parse(std::string("--data x --optim ") + name);
+    EXPECT_EQ(o.optimizer, OptimizerKind::kAdamw8bit) << name;
+    EXPECT_FALSE(o.offloads_optimizer()) << name;
+  }
+  EXPECT_EQ(parse("--data x --optim paged_adamw_8bit").optimizer, OptimizerKind::kAdamw8bit);
+  for (const char* name : {"paged_adamw", "paged_adamw_32bit"})
+    EXPECT_EQ(parse(std::string("--data x --optim ") + name).optimizer, OptimizerKind::kAdamw);
+  for (const char* name : {"paged_adamw", "paged_adamw_32bit", "paged_adamw_8bit", "adamw --optim paged_adamw"})
+    EXPECT_EQ(parse(std::string("--data x --optim ") + name).offload, OffloadOption::kOptimizer) << name;
+  EXPECT_EQ(parse("--data x --optim paged_adamw --optim adamw").offload, OffloadOption::kNone) << "the last wins";
+  EXPECT_EQ(parse("--data x --offload none --optim paged_adamw").offload, OffloadOption::kNone) << "what is given wins";
+  EXPECT_EQ(parse("--data x --offload activations").offload, OffloadOption::kActivations);
+  for (const char* both : {"optimizer,activations", "activations,optimizer"}) {
+    const Options o = parse(std::string("--data x --offload ") + both);
+    EXPECT_TRUE(o.offloads_optimizer() && o.offloads_activations()) << both;
+  }
+  EXPECT_TRUE(says(refusal("--data x --offload weights"), "one of none, optimizer, activations"));
+}
+
+TEST(Options, TypesOfAdaptersThatMakeNoSenseAreRefused) {
+  EXPECT_EQ(parse("--data x --lora-states bfloat16").lora_states, LoraStatesOption::kBf16);
+  EXPECT_TRUE(says(refusal("--data x --lora_states fp16"), "one of fp32, bf16"));
+  Options full = parse("--data x --device cpu --train full --lora-states bf16");
+  EXPECT_THROW(resolve_options(full), Error);
+  Options offloaded = parse("--data x --device cpu --offload optimizer");
+  resolve_options(offloaded);
+  EXPECT_EQ(offloaded.offload, OffloadOption::kNone) << "the CPU's memory is the host's";
 }
 
 TEST(Options, ATypeThatIsTurnedOffIsNotChosen) {
@@ -254,7 +283,7 @@ TEST(Options, WhatOtherTrainersHaveAndChangesResultsIsRefused) {
     EXPECT_TRUE(says(message, reason));
     EXPECT_TRUE(says(message, std::string(line).substr(0, std::string(line).find_first_of(" ="))));
   }
-  EXPECT_TRUE(says(refusal("--data x --optim sgd"), "--optim expects adamw"));
+  EXPECT_TRUE(says(refusal("--data x --optim sgd"), "--optim expects one of adamw, adamw8bit"));
   EXPECT_TRUE(says(refusal("--data x --loging_stesp 3"), "unknown option --loging_stesp"));
   EXPECT_TRUE(says(refusal("--data x --use_peft squad.bin"), "found \"squad.bin\"")) << "no value of a flag";
 }

@@ -176,6 +176,10 @@ std::vector<BenchCase> all_cases(const Sizes& s, DType f) {
                adamw = test::adamw(s.trained, 10, 0.01, 1);
   add(cast.shape, cast, cast.forward);
   for (const OpCase& c : {squares, adamw}) cases.push_back(bench_case(cast.shape, DType::f32, c, c.forward));
+  constexpr int64_t kTensor = 1 << 16;
+  const std::vector<int64_t> tensors(static_cast<size_t>(std::max<int64_t>(1, s.trained / kTensor)), kTensor);
+  const OpCase adamw8bit = test::adamw8bit(random, {.tensors = tensors, .t = 10, .weight_decay = 0.01});
+  cases.push_back(bench_case(adamw8bit.shape, DType::f32, adamw8bit, adamw8bit.forward));
   return cases;
 }
 

@@ -46,6 +46,8 @@ ModelOptions model_options(const Options& options, const LlamaConfig& config, st
   m.recompute = options.recompute == RecomputeOption::kFull        ? Recompute::full
                 : options.recompute == RecomputeOption::kSelective ? Recompute::selective
                                                                    : Recompute::none;
+  m.offload_activations = options.offloads_activations();
+  m.lora_states = options.lora_states == LoraStatesOption::kBf16 ? DType::bf16 : DType::f32;
   m.mlp_chunk = static_cast<int>(options.mlp_chunk);
   m.dropout = m.gradients && !m.train_all ? options.dropout : 0;
   m.threads = static_cast<int>(options.threads);
@@ -83,7 +85,14 @@ LoaderOptions loader_options(const Options& o, Split split) {
           .split = split};
 }
 
-OptimizerOptions optimizer_options(const Options& o) { return {o.optimizer, o.beta1, o.beta2, o.eps, o.weight_decay}; }
+OptimizerOptions optimizer_options(const Options& o) {
+  return {.kind = o.optimizer,
+          .beta1 = o.beta1,
+          .beta2 = o.beta2,
+          .eps = o.eps,
+          .weight_decay = o.weight_decay,
+          .offload = o.offloads_optimizer()};
+}
 
 Schedule schedule(const Options& o, int64_t total_steps) {
   const std::optional<int64_t> steps = o.given("warmup-steps") ? std::optional(o.warmup_steps) : std::nullopt;

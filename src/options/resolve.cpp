@@ -54,6 +54,12 @@ void resolve_options(Options& options) {
     fail(kExitUsage, "--mlp-chunk {} keeps nothing of the MLP for the backward pass: add --recompute full, or leave it out",
          options.mlp_chunk);
   resolve_device(options);
+  if (options.device == DeviceOption::kCpu && options.offload != OffloadOption::kNone) {
+    fmt::print(stderr, "note: --offload has no effect on the CPU, whose memory is the host's\n");
+    options.offload = OffloadOption::kNone;
+  }
+  if (options.lora_states == LoraStatesOption::kBf16 && options.train == TrainMode::kFull)
+    fail(kExitUsage, "--lora-states bf16 is about adapters, and --train full has none; leave it out");
   const bool cuda = options.device == DeviceOption::kCuda;
   const int arch = cuda ? cuda_arch() : 0;
   const bool has_bf16 = cuda ? arch == 0 || arch >= kFirstArchWithBf16 : cpu_has_bf16_matmul();
@@ -64,6 +70,10 @@ void resolve_options(Options& options) {
   }
   if (options.dtype == DtypeOption::kFp16 && !cuda)
     fail(kExitUsage, "--dtype fp16 needs a GPU; on the CPU use bf16 or fp32 (--weights fp16 holds frozen weights in fp16)");
+  if (options.dtype == DtypeOption::kFp16 && options.lora_states == LoraStatesOption::kBf16)
+    fail(kExitUsage,
+         "--lora-states bf16 does not go with --dtype fp16, which multiplies with a loss scale and values of fp16; use bf16 or "
+         "fp32 for the one, or leave out the other");
   if (options.dtype == DtypeOption::kBf16 && cuda && !has_bf16)
     fail(kExitUsage, "--dtype bf16 needs a GPU of compute capability 8.0 or later, this one has {}.{}; use fp16 or fp32",
          arch / 100, arch / 10 % 10);
