@@ -311,10 +311,17 @@ void add_quantized_cases(std::vector<OpCase>& cases, Random& random) {
     OpCase special = quantize(333, code, 64, 1);
     special.shape += " special";
     cases.push_back(with_values(special, "x", {0.25, NAN, -3, INFINITY, -INFINITY, -0.0, 1e-42, 7, 1.5, -1.5, 2.5}));
-    cases.push_back(with_values(quantize(128, code, 64, 1), "x", {1}));
-    cases.back().shape += " constant";
+    // A block's values, whose largest is 1, at the thresholds of NF4; a scale of 190 / 127 of the least float, which is rounded.
+    std::vector<double> thresholds{1};
+    for (int i = 0; i < 15; i++) thresholds.push_back((kNf4Book[i] + kNf4Book[i + 1]) / 2);
+    const std::vector<double> tiny{190 * 0x1p-149, -190 * 0x1p-149, 63 * 0x1p-149};
+    for (const auto& [what, values] :
+         {std::pair{"constant", std::vector<double>{1}}, {"thresholds", thresholds}, {"tiny", tiny}}) {
+      cases.push_back(with_values(quantize(128, code, 64, 1), "x", values));
+      cases.back().shape += fmt::format(" {}", what);
+    }
   }
-  for (int64_t blocks : {1, 2, 255, 256, 257, 300, 5000}) cases.push_back(quantize_scales(blocks));
+  for (int64_t blocks : {1, 2, 255, 256, 257, 300, 5000, 100000}) cases.push_back(quantize_scales(blocks));
   cases.push_back(with_values(quantize_scales(600), "scales", {0.125}));  // all are the mean
   cases.back().shape += " equal";
 
@@ -334,6 +341,8 @@ void add_quantized_cases(std::vector<OpCase>& cases, Random& random) {
       add(w, {0, rows_of(w), 8, w.cols - 16, 4});  // by columns
       add(w, {1, rows_of(w) - 2, 3, w.cols - 5, 3});
     }
+    add(qkv, {0, 24, 0, 37, 3});  // rows that begin anywhere in a byte, to aligned ones
+    add(aligned, {0, 80, 4, 64});
     add(halves, {0, 2003, 0, 24});
     add(qkv, {13, 1, 36, 1});
     add(aligned, {0, 80, 71, 1, 1});
@@ -361,6 +370,9 @@ void add_quantized_cases(std::vector<OpCase>& cases, Random& random) {
       add({.N = 17, .w = {{{nf4, 300, 64, true}, {nf4, 100, 64, true}}, 200}, .accumulate = true, .piece = 70000});
       if (out != type || type == f32) break;
     }
+  // Rows longer than a warp reads at once.
+  for (int cols : {600, 601})
+    cases.push_back(quantized_matmul(random, {.N = 5, .w = {{{nf4, 20, 64, true}, {int8, 9}}, cols}, .type = b16, .out = b16}));
   // Several panels and blocks of the packed GEMM.
   cases.push_back(quantized_matmul(random, {.N = 70, .w = {{{nf4, 90, 64, true}, {int8, 70}}, 600}}));
   cases.push_back(quantized_matmul(random, {.N = 70, .w = {{{nf4, 90, 64, true}, {int8, 70}}, 600}, .type = b16, .piece = 0}));

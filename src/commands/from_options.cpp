@@ -58,7 +58,14 @@ ModelOptions model_options(const Options& options, const LlamaConfig& config, st
   if (m.train_all && config.quantization && !asked)
     fail(kExitUsage, "--train full trains all weights, and the model's are quantised; --weights bf16 dequantises them");
   m.double_quant = options.double_quant;
-  m.keep_quantized = config.quantization && (m.code != WeightCode::dense || !asked);
+  // Weights that are drawn are quantised here, to what is nearest to what config.json says.
+  const bool drawn = options.init == InitOption::kRandom ||
+                     (options.model.empty() && !options.config.empty() && options.command != Command::kPlan);
+  if (config.quantization && drawn && !asked && !config.quantization->tensors.empty()) {
+    const QuantizedFormat& format = config.quantization->tensors.begin()->second;
+    m.code = format.is_4bit() ? WeightCode::nf4 : WeightCode::int8, m.double_quant = format.nested;
+  }
+  m.keep_quantized = config.quantization && !drawn && (m.code != WeightCode::dense || !asked);
   const bool quantized = m.keep_quantized || m.code != WeightCode::dense;
   m.weights = quantized ? unquantized_dtype(options.dtype, config) : dtype_of_option(options.weights);
   if (!m.train_all) m.lora = std::move(lora);

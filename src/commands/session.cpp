@@ -59,7 +59,7 @@ void Session<Float>::place() {
   trainer.place(arena, beside, needs_.training);
   if (generator) generator->place(arena, beside);
   if (beside) weight_stream.place(staging);
-  weight_stream.place_quantizing(arena, longest_quantized(model.weights()));
+  weight_stream.place_quantizing(arena, model.options().keep_quantized ? 0 : longest_quantized(model.weights()));
 }
 
 // Where the weights are held otherwise than was asked for, or than they lie in the files.

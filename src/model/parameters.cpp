@@ -128,11 +128,16 @@ void Parameters<Float>::list_adapters() {
 
 template <class Float>
 void Parameters<Float>::place(Arena& arena, Arena* staging) {
-  if (longest_quantized(weights) > 0) {
-    const auto count = [](const auto& tables) { return static_cast<int64_t>(tables.size()); };
+  const auto any_part = [&](const auto& has) {
+    return std::any_of(weights.begin(), weights.end(), [&](const Weight& w) {
+      return std::any_of(w.parts.begin(), w.parts.end(), [&](const WeightPart& part) { return has(part.format); });
+    });
+  };
+  const auto count = [](const auto& tables) { return static_cast<int64_t>(tables.size()); };
+  if (any_part([](const QuantizedFormat& f) { return f.is_4bit(); }))
     arena.place(tables_.books, "quantization.books", {count(quantization_.books), 16}, Category::parameters);
+  if (any_part([](const QuantizedFormat& f) { return f.nested; }))
     arena.place(tables_.maps, "quantization.maps", {count(quantization_.maps), 256}, Category::parameters);
-  }
   if (!options_.train_all)
     for (Weight& w : weights) w.place(w.on_host ? *staging : arena, tables_);
   trained.place(arena, options_.gradients);
@@ -143,9 +148,11 @@ void Parameters<Float>::place(Arena& arena, Arena* staging) {
 
 template <class Float>
 void Parameters<Float>::initialize(const Device& device) const {
-  if (!tables_.books) return;
-  upload(device, tables_.books, quantization_.books.data(), quantization_.books.size() * sizeof(quantization_.books[0]));
-  upload(device, tables_.maps, quantization_.maps.data(), quantization_.maps.size() * sizeof(quantization_.maps[0]));
+  const auto fill = [&](float* to, const auto& tables) {
+    if (to) upload(device, to, tables.data(), tables.size() * sizeof(tables[0]));
+  };
+  fill(tables_.books, quantization_.books);
+  fill(tables_.maps, quantization_.maps);
 }
 
 // With train_all each weight is a part of the flat range. Layers get pointers to their norms and gradients.
