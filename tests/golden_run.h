@@ -58,13 +58,13 @@ inline void expect_dump(const SafetensorsFile& dump, const SafetensorsFile& gold
 struct GoldenSteps {
   std::vector<float> losses, norms;
 };
-// Ten steps on all six documents of a golden, from its adapter; the options are what differs.
+// Steps on all six documents of a golden, from its adapter; the options are what differs.
 inline GoldenSteps golden_steps(const std::string& more, const std::filesystem::path& model, const std::filesystem::path& data,
-                                const std::filesystem::path& output, const std::string& device) {
+                                const std::filesystem::path& output, const std::string& device, int count = 10) {
   Options options = golden_options(
       "train --seq-len 64 --batch-size 6 --packing off --shuffle off --lr 1e-2 --schedule constant --warmup-ratio 0 "
-      "--max-steps 10 --valid-split 0 " +
-          more,
+      "--valid-split 0 --max-steps " +
+          std::to_string(count) + " " + more,
       model, data, output, device);
   resolve_options(options);
   TrainingRun<float> run(options);
