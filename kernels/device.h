@@ -6,6 +6,7 @@
 // whatever their alignment. cuda_device.h says which cuda() is linked.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 
@@ -33,6 +34,27 @@ struct Profile {
   ProfileLine& line(const char* op);
 };
 
+// What a device does at best.
+struct Speed {
+  double flops = 0;   // a second, of a matmul
+  double bytes = 0;   // a second, of its memory
+  double link = 0;    // bytes a second between the host and a GPU, each way
+  double launch = 0;  // seconds that an op takes besides
+};
+
+// The time that work would take, by two clocks: of what is computed, and of what the copy stream moves meanwhile. With it, run()
+// and the functions of src/model/device_memory.h count what they are asked for and do nothing.
+struct DryRun {
+  Speed speed;
+  double seconds = 0;  // of the stream that computes
+  double copied = 0;   // when the copy stream is done
+
+  void op(Cost cost) { seconds += speed.launch + std::max(cost.bytes / speed.bytes, cost.flops / speed.flops); }
+  void move(double bytes) { seconds += speed.launch + bytes / (speed.link > 0 ? speed.link : speed.bytes); }
+  void move_aside(double bytes) { copied = std::max(copied, seconds) + speed.launch + bytes / speed.link; }
+  void join() { seconds = std::max(seconds, copied); }  // the stream that computes waits for the copies
+};
+
 enum class DeviceKind : uint8_t { cpu, cuda };
 
 struct Device {
@@ -40,6 +62,7 @@ struct Device {
   Isa isa = best_isa();        // cpu
   int threads = 1;             // cpu
   Profile* profile = nullptr;  // null: not timed
+  DryRun* dry = nullptr;       // null: what is asked for is done
   void* stream = nullptr;      // cuda: a cudaStream_t
   int arch = 0;                // cuda: compute capability, 750 … 1200
   void* blas = nullptr;        // cuda: the cuBLASLt handle and the chosen algorithms; null if the library was not found
@@ -80,6 +103,7 @@ TLL_INLINE decltype(auto) with_storage_type(DType type, const F& f) {
 template <class Op>
 void run(const Device& device, const Op& op) {
   op.check();
+  if (device.dry) return device.dry->op(op.cost());
   const ProfileScope scope(device.profile, Op::kName, device.profile ? op.cost() : Cost{});
   if constexpr (!is_oracle<typename Op::Scalar>) {
     if (device.kind == DeviceKind::cuda) {

@@ -1,6 +1,5 @@
 #include "src/commands/from_options.h"
 
-#include <limits>
 #include <utility>
 
 #include "src/base/check.h"
@@ -16,10 +15,9 @@ SessionNeeds training_needs(const Options& options) {
 }
 
 ModelOptions model_options(const Options& options, std::vector<LoraTarget> lora, const SessionNeeds& needs) {
-  constexpr int64_t kMaxTokens = std::numeric_limits<int32_t>::max() - 1;  // of a batch: its offsets are 32-bit
-  if (needs.tokens > kMaxTokens)
+  if (needs.tokens > kMostTokens)
     fail(kExitUsage, "{} tokens at once are more than the {} of a batch; lower --batch-size or --seq-len", needs.tokens,
-         kMaxTokens);
+         kMostTokens);
   ModelOptions m;
   m.device = options.device == DeviceOption::kCuda ? DeviceKind::cuda : DeviceKind::cpu;
   m.max_tokens = static_cast<int>(needs.tokens);

@@ -79,6 +79,15 @@ void Arena::allocate(const Device& device, bool pinned) {
   base_ = static_cast<std::byte*>(memory);
 }
 
+void Arena::reserve() {
+  TLL_CHECK(!base_, "allocated twice");
+  capacity_ = cursor_ > 0 ? cursor_ : 1;
+  cursor_ = 0;
+  void* addresses = mmap(nullptr, static_cast<size_t>(capacity_), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (addresses == MAP_FAILED) fail(kExitFault, "the system refused {} bytes of addresses", capacity_);
+  base_ = static_cast<std::byte*>(addresses);
+}
+
 void Arena::seal() {
   const bool whole = cursor_ == capacity_ || cursor_ == 0;  // an empty arena has allocated one byte
   TLL_CHECK(base_ && next_ == tensors_.size() && whole, "planned {} tensors in {} bytes, placed {} in {}", tensors_.size(),

@@ -49,6 +49,8 @@ class Arena {
   // Between the walks: allocates what the first one measured, on the device. `pinned`: in pinned memory of the host, for
   // asynchronous copies to and from a CUDA device. Error (kExitFault) if the allocation fails.
   void allocate(const Device& device = {}, bool pinned = false);
+  // The same with addresses that have no memory behind them, for a dry run: nothing may touch them.
+  void reserve();
   // After the second walk: checks that it placed what the first one measured.
   void seal();
 

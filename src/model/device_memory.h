@@ -12,24 +12,29 @@ inline bool on_host(const Device& device) { return device.kind == DeviceKind::cp
 
 // Enqueued: `from` must stay unchanged until synchronize().
 inline void upload(const Device& device, void* to, const void* from, size_t bytes) {
+  if (device.dry) return device.dry->move(static_cast<double>(bytes));
   if (!on_host(device)) return copy_to_cuda(device, to, from, bytes);
   if (to != from) std::memcpy(to, from, bytes);
 }
 // Enqueued: `to` is valid after synchronize().
 inline void download(const Device& device, void* to, const void* from, size_t bytes) {
+  if (device.dry) return device.dry->move(static_cast<double>(bytes));
   if (!on_host(device)) return copy_from_cuda(device, to, from, bytes);
   if (to != from) std::memcpy(to, from, bytes);
 }
 inline void copy_within(const Device& device, void* to, const void* from, size_t bytes) {
+  if (device.dry) return device.dry->op({.bytes = 2 * static_cast<double>(bytes)});
   if (!on_host(device)) return copy_within_cuda(device, to, from, bytes);
   std::memcpy(to, from, bytes);
 }
 inline void set_zero(const Device& device, void* memory, size_t bytes) {
+  if (device.dry) return device.dry->op({.bytes = static_cast<double>(bytes)});
   if (!on_host(device)) return cuda_fill(device, memory, 0, bytes);
   std::memset(memory, 0, bytes);
 }
 // Waits for everything enqueued. Error (kExitFault) if the emulator has found faults.
 inline void synchronize(const Device& device) {
+  if (device.dry) return device.dry->join();
   if (on_host(device)) return;
   cuda_synchronize(device);
   if (const std::string faults = cuda_faults(device); !faults.empty()) fail(kExitFault, "{}", faults);
@@ -68,7 +73,7 @@ class HostCopy {
 // Names a part of a step for NVIDIA's profilers.
 class NamedRange {
  public:
-  NamedRange(const Device& device, const char* name) : named_(!on_host(device)) {
+  NamedRange(const Device& device, const char* name) : named_(!on_host(device) && !device.dry) {
     if (named_) cuda_begin_range(name);
   }
   ~NamedRange() {

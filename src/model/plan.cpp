@@ -32,9 +32,7 @@ struct Group {
   int64_t count = 0, bytes = 0;
 };
 
-}  // namespace
-
-std::string plan_table(const Arena& arena) {
+std::vector<Group> groups_of(const Arena& arena) {
   std::vector<Group> groups;
   for (const TensorRecord& t : arena.tensors()) {
     const std::string name = group_of(t.name);
@@ -47,6 +45,25 @@ std::string plan_table(const Arena& arena) {
     same->count++, same->bytes += t.bytes;
     if (name == "alignment") same->shape = "";
   }
+  return groups;
+}
+
+}  // namespace
+
+std::vector<std::string> largest_groups(const Arena& arena, size_t count) {
+  std::vector<Group> groups = groups_of(arena);
+  std::stable_sort(groups.begin(), groups.end(), [](const Group& a, const Group& b) { return a.bytes > b.bytes; });
+  groups.resize(std::min(groups.size(), count));
+  std::vector<std::string> lines;
+  for (const Group& g : groups)
+    lines.push_back(fmt::format("{:>9} {:>3.0f} %  {} ({})", fmt::format("{}", Bytes{g.bytes}),
+                                100.0 * static_cast<double>(g.bytes) / static_cast<double>(std::max<int64_t>(arena.total(), 1)),
+                                g.name, category_name(g.category)));
+  return lines;
+}
+
+std::string plan_table(const Arena& arena) {
+  const std::vector<Group> groups = groups_of(arena);
   std::string text =
       fmt::format("{:<12} {:<24} {:>5}  {:<18} {:<7} {:>10}\n", "category", "tensors", "count", "shape of one", "type", "bytes");
   for (int c = 0; c < kCategories; c++)

@@ -14,13 +14,21 @@ void apply_demo_defaults(Options& options);
 // CUDA was asked for and is not there. Error (kExitUsage) if the options contradict each other or the device.
 void resolve_options(Options& options);
 
-// Resolves the options, then f(float{}), f(bf16{}) or f(half{}): the type that --dtype names.
+// Whether the device that these options name multiplies bf16; --device is not auto any more.
+bool has_bf16(const Options& options);
+
+// f(float{}), f(bf16{}) or f(half{}): the type that --dtype names, which is not auto.
 template <class F>
-auto with_resolved_type(Options& options, const F& f) {
-  resolve_options(options);
+auto with_type(const Options& options, const F& f) {
   if (options.dtype == DtypeOption::kBf16) return f(bf16{});
   if (options.dtype == DtypeOption::kFp16) return f(half{});
   return f(float{});
+}
+// Resolves the options, then with_type().
+template <class F>
+auto with_resolved_type(Options& options, const F& f) {
+  resolve_options(options);
+  return with_type(options, f);
 }
 
 }  // namespace tll
