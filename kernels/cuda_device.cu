@@ -45,6 +45,12 @@ void cuda_name_tensor(const Device&, const void* memory, size_t bytes, const std
   emulator::name_tensor(memory, bytes, name);
 }
 void cuda_forget_tensors(const Device&, const void* allocation) { emulator::forget_tensors(allocation); }
+void cuda_begin_tensor(const Device& device, const void* memory, size_t bytes, const std::string& name) {
+  emulator::begin_tensor(stream_of(device), memory, bytes, name);
+}
+void cuda_end_tensor(const Device& device, const void* memory, size_t bytes) {
+  emulator::end_tensor(stream_of(device), memory, bytes);
+}
 std::string cuda_faults(const Device&) {
   std::string all;
   for (const emulator::Report& report : emulator::take_reports()) all += report.message + "\n";
@@ -54,6 +60,8 @@ std::string cuda_faults(const Device&) {
 const char* cuda_backend() { return "cuda"; }
 void cuda_name_tensor(const Device&, const void*, size_t, const std::string&) {}
 void cuda_forget_tensors(const Device&, const void*) {}
+void cuda_begin_tensor(const Device&, const void*, size_t, const std::string&) {}
+void cuda_end_tensor(const Device&, const void*, size_t) {}
 std::string cuda_faults(const Device&) { return {}; }
 #endif
 

@@ -66,6 +66,9 @@ void cuda_close_graph(const Device&, void* graph);
 // the last call, one per line.
 void cuda_name_tensor(const Device&, const void* memory, size_t bytes, const std::string& name);
 void cuda_forget_tensors(const Device&, const void* allocation);
+// Enqueued: a tensor's life begins, in which it holds nothing yet, or ends, after which its bytes are out of bounds.
+void cuda_begin_tensor(const Device&, const void* memory, size_t bytes, const std::string& name);
+void cuda_end_tensor(const Device&, const void* memory, size_t bytes);
 std::string cuda_faults(const Device&);
 
 }  // namespace tll

@@ -48,6 +48,8 @@ void cuda_begin_range(const char*) { no_cuda(); }
 void cuda_end_range() { no_cuda(); }
 void cuda_name_tensor(const Device&, const void*, size_t, const std::string&) { no_cuda(); }
 void cuda_forget_tensors(const Device&, const void*) { no_cuda(); }
+void cuda_begin_tensor(const Device&, const void*, size_t, const std::string&) { no_cuda(); }
+void cuda_end_tensor(const Device&, const void*, size_t) { no_cuda(); }
 std::string cuda_faults(const Device&) { no_cuda(); }
 
 #define TLL_NO_CUDA(Op)                       \

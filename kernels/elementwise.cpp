@@ -60,12 +60,13 @@ template <Isa>
 void Dropout<Float>::cpu() const {
   using Acc = acc_t<Float>;
   const Acc keep_scale = Acc(1.0 / (1.0 - p));
-  const uint64_t threshold = static_cast<uint64_t>(p * 0x1p32), base = step_key ? mix64(*step_key + key) : key;
+  const uint64_t threshold = static_cast<uint64_t>(p * 0x1p32), base = step_key ? mix64(*step_key + key) : key,
+                 before = static_cast<uint64_t>(first_row) * C;
 #pragma omp parallel for schedule(static)
   for (int n = 0; n < N; n++) {
     const size_t row = static_cast<size_t>(n) * C;
     for (int c = 0; c < C; c++) {
-      const bool keep = (mix64(base + row + c) >> 32) >= threshold;
+      const bool keep = (mix64(base + before + row + c) >> 32) >= threshold;
       const Acc value = keep ? to_acc(x[row + c]) * keep_scale : Acc(0);
       out[row + c] = from_acc<Float>(accumulate ? to_acc(out[row + c]) + value : value);
     }

@@ -73,7 +73,7 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t count = static_cast<int64_t>(op.N) * op.C, i = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * kOwn;
   if (i >= count) return;
   float v[kOwn], before[kOwn] = {};
-  const uint64_t key = op.step_key ? mix64(*op.step_key + op.key) : op.key;
+  const uint64_t key = (op.step_key ? mix64(*op.step_key + op.key) : op.key) + static_cast<uint64_t>(op.first_row) * op.C;
   load_floats(v, x + i, count - i, vector);
   if (op.accumulate) load_floats(before, out + i, count - i, vector);
 #pragma unroll

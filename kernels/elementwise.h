@@ -108,6 +108,7 @@ struct Dropout {
   bool accumulate;
   // (1)  device memory, or null. dropout_key() of the step and micro-batch: the mask's key is then mix64(*step_key + key).
   const uint64_t* step_key = nullptr;
+  int64_t first_row = 0;  // of the batch, where out and x are some of its rows
   void check() const { TLL_CHECK(out && x && N >= 0 && C > 0 && p >= 0 && p < 1, "N {} C {} p {}", N, C, p); }
   Cost cost() const { return {(accumulate ? 3.0 : 2.0) * N * C * sizeof(Float), 2.0 * N * C}; }
   template <Isa>

@@ -26,9 +26,8 @@ __global__ void __launch_bounds__(kThreads) swiglu_forward_kernel(const __grid_c
 template <class Float>
 __global__ void __launch_bounds__(kThreads)
     swiglu_backward_kernel(const __grid_constant__ SwigluBackward<Float> op, bool vector) {
-  Float* __restrict__ act = op.act;
-  Float* gate_up = op.gate_up;
-  const Float* __restrict__ dact = op.dact;
+  Float *act = op.act, *gate_up = op.gate_up;
+  const Float* dact = op.dact;
   const int F = op.F, f = (blockIdx.x * kThreads + threadIdx.x) * kOwn, valid = F - f;
   if (valid <= 0) return;
   for (int64_t n = blockIdx.y; n < op.N; n += gridDim.y) {

@@ -30,7 +30,7 @@ template <class Float>
 struct SwigluBackward {
   using Scalar = Float;
   static constexpr const char* kName = "swiglu_backward";
-  Float* act;         // (N, F)   out
+  Float* act;         // (N, F)   out; may be dact
   Float* gate_up;     // (N, 2F)  in: gate, up; out: dgate, dup
   const Float* dact;  // (N, F)
   int N, F;

@@ -224,7 +224,7 @@ TEST(Generator, LogitsComeInChunks) {
 TEST(Generator, RunsWithoutDropout) {
   const Expected& e = expected();
   ModelOptions o = tiny_generator_options();
-  o.dropout = 0.5, o.gradients = true;
+  o.dropout = 0.5, o.gradients = o.evaluates = true;
   Adapted<double> tiny(3, o);
   const int32_t n = 5, bounds[] = {0, n}, positions[] = {0, 1, 2, 3, 4};
   const uint64_t key = 99;

@@ -62,12 +62,15 @@ struct Tiny {
   Device device;
   explicit Tiny(const LlamaConfig& config = tiny_config(), const ModelOptions& options = tiny_options())
       : model(config, options) {
+    arena.poison = true;
     model.place(arena);
     arena.allocate();
     model.place(arena);
     arena.seal();
     model.initialize(device);
     fill(7);
+    model.enter(device, StepPhase::step);
+    if (options.gradients) model.trained().clear_gradients(device);
   }
   void fill(unsigned seed) {
     std::mt19937 random(seed);
@@ -128,7 +131,7 @@ TEST(Llama, TiedBiasedRecomputedWithDropout) {
   LlamaConfig c = tiny_config();
   c.tie_embeddings = c.attention_bias = c.mlp_bias = true;
   ModelOptions o = tiny_options(c);
-  o.recompute = true, o.dropout = 0.25;
+  o.recompute = Recompute::full, o.dropout = 0.25;
   expect_gradient(c, o, 12345);
 }
 
@@ -196,7 +199,7 @@ TEST(Llama, FloatEqualsDouble) {
   const Documents docs;
   Tiny<double> exact;
   const double expected = exact.loss(docs);
-  for (const bool recompute : {false, true}) {
+  for (const Recompute recompute : {Recompute::none, Recompute::selective, Recompute::full}) {
     ModelOptions o = tiny_options();
     o.recompute = recompute;
     Tiny<float> single(tiny_config(), o);
@@ -207,6 +210,54 @@ TEST(Llama, FloatEqualsDouble) {
       largest = std::max(largest, std::abs(exact.model.trained().gradients[i]));
     }
     EXPECT_LT(worst, 300 * 6e-8 * largest);
+  }
+}
+
+// What is recomputed is the same computation on the same inputs. With dropout its masks must be the same too.
+TEST(Llama, RecomputationGivesTheSameBits) {
+  const Documents docs;
+  for (const double dropout : {0.0, 0.25})
+    for (const bool all : {false, true}) {
+      ModelOptions o = tiny_options();
+      o.dropout = all ? 0 : dropout, o.train_all = all;
+      if (all) o.lora.clear();
+      Tiny<float> kept(tiny_config(), o);
+      const double loss = kept.loss(docs, true, 99);
+      for (const Recompute recompute : {Recompute::selective, Recompute::full}) {
+        o.recompute = recompute;
+        Tiny<float> again(tiny_config(), o);
+        EXPECT_EQ(again.loss(docs, true, 99), loss);
+        EXPECT_EQ(std::vector(again.model.trained().gradients, again.model.trained().gradients + again.model.trained().count),
+                  std::vector(kept.model.trained().gradients, kept.model.trained().gradients + kept.model.trained().count))
+            << static_cast<int>(recompute);
+      }
+    }
+}
+
+// The MLP over some rows at a time: the loss is the same bits. The gradients of its adapters are the same sums in another order,
+// of at most 27 terms; those of attention, which come from dx, are the same bits. (A CPU multiplies eight rows and fewer in
+// another order, so the chunks here are longer.)
+TEST(Llama, TheMlpInChunks) {
+  const Documents docs;
+  ModelOptions o = tiny_options();
+  o.recompute = Recompute::full, o.dropout = 0.25;
+  Tiny<float> whole(tiny_config(), o);
+  const double loss = whole.loss(docs, true, 99);
+  const auto& expected = whole.model.trained();
+  float largest = 0;
+  for (int64_t i = 0; i < expected.count; i++) largest = std::max(largest, std::abs(expected.gradients[i]));
+  for (const int chunk : {9, 14, 27, 1000, ModelOptions::kAutomaticChunk}) {
+    o.mlp_chunk = chunk;
+    Tiny<float> chunks(tiny_config(), o);
+    EXPECT_EQ(chunks.loss(docs, true, 99), loss) << chunk;
+    for (const NamedTensor& t : expected.tensors)
+      for (int64_t i = t.offset; i < t.offset + t.size(); i++) {
+        const float a = chunks.model.trained().gradients[i], b = expected.gradients[i];
+        if (t.name.find("mlp") == std::string::npos)
+          ASSERT_EQ(a, b) << t.name << " in chunks of " << chunk;
+        else
+          ASSERT_NEAR(a, b, 27 * 6e-8 * largest) << t.name << " in chunks of " << chunk;
+      }
   }
 }
 
@@ -270,7 +321,7 @@ TEST(Llama, PlanGrowsFromLoraToFull) {
     return arena.total();
   };
   ModelOptions lora = tiny_options(), recompute = lora, full = lora, inference = lora;
-  recompute.recompute = true, full.train_all = true, inference.gradients = false;
+  recompute.recompute = Recompute::full, full.train_all = true, inference.gradients = false;
   EXPECT_LT(planned(recompute), planned(lora));
   EXPECT_LT(planned(lora), planned(full));
   EXPECT_LT(planned(inference), planned(recompute));

@@ -145,6 +145,24 @@ void forget_tensors(const void* p) {
   allocation->tensors.clear();
   for (size_t i = 0; i < allocation->bytes; i++) *state_of(base + i) |= kAddressable;
 }
+void begin_tensor(cudaStream_t stream, const void* p, size_t bytes, const std::string& name) {
+  enqueue_work(stream, [=] {
+    name_tensor(p, bytes, name);
+    set_unwritten(p, bytes);
+    return cudaSuccess;
+  });
+}
+void end_tensor(cudaStream_t stream, const void* p, size_t bytes) {
+  enqueue_work(stream, [=] {
+    DeviceHeap& h = heap();
+    const std::lock_guard lock(h.mutex);
+    const uintptr_t a = reinterpret_cast<uintptr_t>(p);
+    uintptr_t base = 0;
+    if (Allocation* allocation = h.holding(a, &base)) allocation->tensors.erase(a);
+    for (size_t i = 0; i < bytes; i++) *state_of(a + i) &= static_cast<uint8_t>(~kAddressable);
+    return cudaSuccess;
+  });
+}
 bool is_written(const void* p, size_t bytes) { return check_device_range(p, bytes, true).empty(); }
 
 // ---- allocation ---------------------------------------------------------------------------------------------------------------

@@ -46,6 +46,7 @@ Dump run_documents(Session<Float>& session, const Dataset& data, int64_t longest
   BatchBuffers& buffers = session.trainer.buffers();
   Loader loader(data, {.seq_len = static_cast<int32_t>(longest), .packing = false, .shuffle = false});
   double sum = 0;
+  model.enter(session.device, StepPhase::step);
   model.trained().clear_gradients(session.device);
   Phase phase("computing logits and gradients", static_cast<int64_t>(data.documents.size()));
   for (const Document& d : data.documents) {

@@ -24,7 +24,11 @@ ModelOptions model_options(const Options& options, std::vector<LoraTarget> lora,
   m.max_positions = static_cast<int>(needs.positions);
   m.gradients = needs.training || needs.gradients;
   m.train_all = m.gradients && options.train == TrainMode::kFull;
-  m.recompute = options.recompute != RecomputeOption::kNone;
+  m.evaluates = needs.training;
+  m.recompute = options.recompute == RecomputeOption::kFull        ? Recompute::full
+                : options.recompute == RecomputeOption::kSelective ? Recompute::selective
+                                                                   : Recompute::none;
+  m.mlp_chunk = static_cast<int>(options.mlp_chunk);
   m.dropout = m.gradients && !m.train_all ? options.dropout : 0;
   m.threads = static_cast<int>(options.threads);
   m.weights = options.weights == DtypeOption::kFp32   ? DType::f32

@@ -1,10 +1,11 @@
 // plan: what a training run needs, from config.json or the name of a published model alone.
 #include "src/model/plan.h"
 
-#include "src/base/units.h"
+#include "src/base/file.h"
 #include "src/commands/commands.h"
 #include "src/commands/plan_screen.h"
 #include "src/commands/sweep.h"
+#include "src/model/plan_picture.h"
 #include "src/options/resolve.h"
 
 namespace tll {
@@ -23,6 +24,7 @@ int command_plan(Options& options) {
   }
   return planner.with_session(options, [&](const auto& session) {
     const PlanScreen screen(options, source, session, session.model.trained().count, planner, solution);
+    if (!options.svg.empty()) write_file_atomic(options.svg, plan_picture(session.arena, screen.title()));
     if (options.json)
       fmt::print("{}\n", json_text(screen.json()));
     else

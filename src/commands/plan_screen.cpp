@@ -102,6 +102,13 @@ std::string PlanScreen::verdict_line() const {
   return line;
 }
 
+std::string PlanScreen::peak_line() const {
+  const Arena& a = session_.arena;
+  const int64_t live = a.bytes_in(a.peak());
+  return fmt::format("in the phase \"{}\", where {} live at once ({:.4f} of that is allocated)", phase_name(a.peak()),
+                     Bytes{live}, static_cast<double>(a.total()) / static_cast<double>(std::max<int64_t>(live, 1)));
+}
+
 std::string PlanScreen::largest_line() const {
   const auto most = [](int64_t n, const char* one) {
     return n > 0 ? fmt::format("{}", Counted{n, one}) : fmt::format("no {}", one);
@@ -147,6 +154,7 @@ std::string PlanScreen::text() const {
     say("chosen",
         fmt::format("{}; a step takes {:.3g} s at the device's best (an estimate)", solution_->text(), solution_->seconds));
   say("plan", plan_line(session_.arena));
+  say("peak", peak_line());
   for (const std::string& line : largest_groups(session_.arena, kShownGroups)) say("", line);
   say("largest", largest_line());
   say("formula", formula_lines());
@@ -167,6 +175,7 @@ Json PlanScreen::json() const {
   assumed["parameters"] = parameter_count(source_.config);
   assumed["trained"] = trained_;
   plan["assumed"] = assumed;
+  plan["live_at_peak"] = session_.arena.bytes_in(session_.arena.peak());
   plan["largest"] = {{"batch_size", largest_.batch_size}, {"seq_len", largest_.seq_len}};
   const FourTerms f = four_terms(source_.config, options_.batch_size, options_.seq_len);
   plan["formula"] = {{"parameters", f.parameters},

@@ -33,6 +33,7 @@ class PlanScreen {
   std::string device_line() const;
   std::string assumed_line() const;
   std::string verdict_line() const;
+  std::string peak_line() const;
   std::string largest_line() const;
   std::string formula_lines() const;
 

@@ -94,13 +94,23 @@ std::vector<SweptOption> read_sweep(const std::string& text) {
 int print_sweep(const Options& options) {
   const std::vector<SweptOption> swept = read_sweep(options.sweep);
   std::vector<SweptPlan> plans;
+  int64_t refused = 0;
+  std::optional<Error> first_refusal;
   // Counts through the combinations, the last option fastest.
   for (std::vector<size_t> at(swept.size());;) {
-    plans.push_back(plan_of(options, swept, at));
+    try {
+      plans.push_back(plan_of(options, swept, at));
+    } catch (const Error& error) {
+      if (error.exit_code != kExitUsage && error.exit_code != kExitDoesNotFit) throw;
+      if (refused++ == 0) first_refusal.emplace(error);
+    }
     size_t i = swept.size();
     while (i > 0 && ++at[i - 1] == swept[i - 1].values.size()) at[--i] = 0;
     if (i == 0) break;
   }
+
+  if (plans.empty()) throw *first_refusal;
+  if (refused > 0) fmt::print(stderr, "note: {} left out: {}\n", Counted{refused, "combination"}, first_refusal->what());
 
   Json list = Json::array();
   std::vector<std::vector<std::string>> table(1);

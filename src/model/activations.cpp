@@ -8,128 +8,229 @@
 #include "src/model/rope_frequencies.h"
 
 namespace tll {
+
+using enum StepPhase;
+
 namespace {
 
-// Rows of logits in memory at once: enough for an efficient GEMM of the head, but bounded.
-template <class Acc>
-int logit_rows(const LlamaConfig& config, const ModelOptions& options) {
-  const bool cuda = options.device == DeviceKind::cuda;
-  const int64_t bytes = cuda ? 256 << 20 : 64 << 20, row_bytes = config.vocab_size * static_cast<int64_t>(sizeof(Acc));
-  int rows = static_cast<int>(std::clamp<int64_t>(bytes / row_bytes, 32, cuda ? 4096 : 1024));
-  if (cuda) rows = (rows + 63) / 64 * 64;
-  return std::min(rows, options.max_tokens);
-}
-
-template <class Float>
-int64_t attention_scratch(const LlamaConfig& config, const ModelOptions& o) {
-  const int H = config.heads, D = config.head_dim;
-  const bool cuda = o.device == DeviceKind::cuda;
-  const int64_t forward = cuda ? 0 : AttentionForward<Float>::scratch_floats(D, o.threads);
-  if (!o.gradients) return forward;
-  return std::max(forward, cuda ? AttentionBackward<Float>::cuda_scratch_floats(o.max_tokens, H)
-                                : AttentionBackward<Float>::scratch_floats(o.max_tokens, H, D, o.threads));
+int rows_of_mlp(const LlamaConfig& c, const ModelOptions& o) {
+  if (o.gradients && o.recompute != Recompute::full) return o.max_tokens;
+  if (o.mlp_chunk == 0) return o.max_tokens;
+  if (o.mlp_chunk > 0) return std::min(o.mlp_chunk, o.max_tokens);
+  // The columns that a token takes in the backward pass of attention, and in that of the MLP.
+  constexpr int64_t kMultiple = 256;
+  const int64_t att = int64_t{c.heads} * c.head_dim, qkv = att + int64_t{2} * c.kv_heads * c.head_dim;
+  const int64_t attention = 2 * (qkv + att) + c.hidden, mlp = int64_t{3} * c.intermediate + c.hidden;
+  const int64_t equal = o.max_tokens * attention / mlp / kMultiple * kMultiple;
+  return static_cast<int>(std::min<int64_t>(std::max(equal, kMultiple), o.max_tokens));
 }
 
 }  // namespace
 
 template <class Float>
-Activations<Float>::Activations(const LlamaConfig& config, const ModelOptions& options)
-    : chunk(logit_rows<Acc>(config, options)), config_(config), options_(options) {
-  const size_t layers = static_cast<size_t>(config.layers);
-  resid.resize(layers + 1);
-  blocks_.resize(options.recompute || !options.gradients ? 1 : layers);
+Activations<Float>::Activations(const LlamaConfig& c, const ModelOptions& o)
+    : mlp_rows(rows_of_mlp(c, o)), config_(c), options_(o) {
+  const size_t layers = static_cast<size_t>(c.layers), sets = o.recompute == Recompute::full ? 1 : layers;
+  inference_.forward = {eval_attention, eval_mlp, std::vector<Set>(1)};
+  inference_.head = eval_head;
+  training_.forward = {forward_attention, forward_mlp, std::vector<Set>(sets)};
+  training_.backward = {recompute_attention, backward_mlp, std::vector<Set>(sets)};
+  training_.head = StepPhase::head;
+  for (auto* pass : {&training_, &inference_}) pass->resid.resize(layers + 1);
+
+  // Rows of logits at once: enough for an efficient GEMM of the head, but no more than fit in the bytes that a block takes in its
+  // backward pass, beside what else the head has.
+  const bool cuda = o.device == DeviceKind::cuda;
+  const int64_t N = o.max_tokens, M = mlp_rows, V = c.vocab_size, C = c.hidden, att = int64_t{c.heads} * c.head_dim;
+  const int64_t qkv = att + int64_t{2} * c.kv_heads * c.head_dim;
+  const int64_t least = cuda ? 64 : 32, most = std::min<int64_t>(N, cuda ? 4096 : 1024);
+  const int64_t block = std::max(M * (3 * int64_t{c.intermediate} + C) + N * (qkv + att + C), N * (2 * (qkv + att) + C));
+  const int64_t room =
+      std::min<int64_t>((block - C * (N + 2 * most)) * static_cast<int64_t>(sizeof(Float)), cuda ? 256 << 20 : 64 << 20) /
+      static_cast<int64_t>(sizeof(Acc));
+  head_rows_ = static_cast<int>(most);
+  logit_count_ = std::min(N * V, std::max(room, least * V));
+  chunk = static_cast<int>(std::min(logit_count_ / V, most));
+  if (cuda && chunk < N) chunk = static_cast<int>(chunk / least * least);
 }
+
+// ---- the list of tensors ------------------------------------------------------------------------------------------------------
+
+template <class Float>
+struct Activations<Float>::Placing {
+  Arena& arena;
+  const Parameters<Float>& parameters;
+  const LlamaConfig& config;
+  const int64_t N, M, C, F, H, att, qkv;
+
+  template <class T>
+  void tensor(T*& pointer, const std::string& name, std::vector<int64_t> shape, Life life,
+              Category category = Category::activations) {
+    arena.place(pointer, name, shape, category, life);
+  }
+  // u of a linear layer. A set that all blocks share is as wide as their largest rank (layer -1).
+  void u(Float*& pointer, const std::string& name, int64_t rows, Linear<Float> BlockParameters<Float>::*linear, int layer,
+         Life life) {
+    int rank = 0;
+    for (size_t l = 0; l < parameters.blocks.size(); l++)
+      if (layer < 0 || layer == static_cast<int>(l)) rank = std::max(rank, (parameters.blocks[l].*linear).rank);
+    if (rank > 0) tensor(pointer, name, {rows, rank}, life);
+  }
+  void attention(Set& s, const std::string& at, int layer, Life life) {
+    tensor(s.rstd1, at + "rstd1", {N}, life);
+    tensor(s.qkv, at + "qkv", {N, qkv}, life);
+    tensor(s.att, at + "att", {N, att}, life);
+    tensor(s.lse, at + "lse", {H, N}, life);
+    u(s.u_qkv, at + "u_qkv", N, &BlockParameters<Float>::qkv, layer, life);
+    u(s.u_o, at + "u_o", N, &BlockParameters<Float>::o, layer, life);
+  }
+  void mlp(Set& s, const std::string& at, int layer, Life life) {
+    tensor(s.rstd2, at + "rstd2", {M}, life);
+    tensor(s.gate_up, at + "gate_up", {M, 2 * F}, life);
+    u(s.u_gate_up, at + "u_gate_up", M, &BlockParameters<Float>::gate_up, layer, life);
+    u(s.u_down, at + "u_down", M, &BlockParameters<Float>::down, layer, life);
+  }
+  // All of a block, where nothing is kept.
+  void whole(BlockSets<Float>& sets, const std::string& at) {
+    Set& s = sets.block[0];
+    tensor(s.ln1, at + "ln1", {N, C}, during(sets.attention));
+    attention(s, at, -1, during(sets.attention));
+    tensor(s.mid, at + "mid", {N, C}, {sets.attention, sets.mlp});
+    tensor(s.ln2, at + "ln2", {M, C}, during(sets.mlp));
+    mlp(s, at, -1, during(sets.mlp));
+    tensor(s.act, at + "act", {M, F}, during(sets.mlp));
+  }
+  int64_t widest_input() const { return std::max(N * std::max(C, att), M * F); }
+  void head(PassActivations<Float>& pass, const std::string& at, int64_t head_rows, int64_t logits, bool gradients) {
+    const Life life = during(pass.head);
+    tensor(pass.final, at + "final", {N, C}, life);
+    tensor(pass.rstd_final, at + "rstd_final", {N}, life);
+    tensor(pass.head_in, at + "head_in", {head_rows, C}, life);
+    tensor(pass.logits, at + "logits", {logits}, life);
+    tensor(pass.losses, at + "losses", {head_rows}, life);
+    tensor(pass.rows, at + "target_rows", {N}, life);
+    tensor(pass.row_targets, at + "row_targets", {N}, life);
+    if (gradients) tensor(pass.dhead_in, at + "dhead_in", {head_rows, C}, life);
+  }
+};
 
 template <class Float>
 void Activations<Float>::place(Arena& arena, const Parameters<Float>& parameters) {
-  const int64_t N = options_.max_tokens, C = config_.hidden, F = config_.intermediate, V = config_.vocab_size;
-  const int64_t att = int64_t{config_.heads} * config_.head_dim, qkv = parameters.blocks[0].qkv.out();
-  const auto place = [&](auto*& pointer, const std::string& name, std::vector<int64_t> shape) {
-    arena.place(pointer, name, shape, Category::activations);
-  };
-  // Without gradients two buffers are enough: a block reads one and writes the other.
-  for (size_t l = 0; l < resid.size(); l++) {
-    if (!options_.gradients && l >= 2)
-      resid[l] = resid[l - 2];
+  arena_ = &arena;
+  Placing placing{arena,
+                  parameters,
+                  config_,
+                  options_.max_tokens,
+                  mlp_rows,
+                  config_.hidden,
+                  config_.intermediate,
+                  config_.heads,
+                  int64_t{config_.heads} * config_.head_dim,
+                  parameters.blocks[0].qkv.out()};
+  if (options_.gradients) place_training(placing);
+  if (!options_.gradients || options_.evaluates) place_inference(placing);
+  place_scratch(placing);
+}
+
+// Two buffers of the residual stream are enough: a block reads one and writes the other.
+template <class Float>
+void Activations<Float>::place_inference(Placing& p) {
+  for (size_t l = 0; l < inference_.resid.size(); l++) {
+    if (l < 2)
+      p.tensor(inference_.resid[l], "eval.resid." + std::to_string(l), {p.N, p.C}, {eval_attention, eval_head});
     else
-      place(resid[l], "resid." + std::to_string(l), {N, C});
+      inference_.resid[l] = inference_.resid[l - 2];
   }
-  place_blocks(arena, parameters);
-  place(act, "act", {N, F});
-  place(final, "final", {N, C});
-  place(rstd_final, "rstd_final", {N});
-  place(head_in, "head_in", {chunk, C});
-  place(logits, "logits", {chunk, V});
-  place(losses, "losses", {chunk});
-  place(rows, "target_rows", {N});
-  place(row_targets, "row_targets", {N});
-  place(loss, "loss", {1});
-  place(loss_scale, "loss_scale", {1});
-  if (options_.gradients) {
-    place(dhead_in, "dhead_in", {chunk, C});
-    place(dresid, "dresid", {N, C});
-    place(dln, "dln", {N, C});
-    place(dqkv, "dqkv", {N, qkv});
-    place(datt, "datt", {N, att});
-    place(dact, "dact", {N, F});
-  }
-  place_scratch(arena, parameters);
+  p.whole(inference_.forward, "eval.block.");
+  p.head(inference_, "eval.", head_rows_, logit_count_, false);
 }
 
 template <class Float>
-void Activations<Float>::place_blocks(Arena& arena, const Parameters<Float>& parameters) {
-  const int64_t N = options_.max_tokens, C = config_.hidden, F = config_.intermediate, H = config_.heads;
-  const int64_t att = H * config_.head_dim, qkv = parameters.blocks[0].qkv.out();
-  const bool shared = blocks_.size() == 1;
-  for (size_t l = 0; l < blocks_.size(); l++) {
-    BlockActivations<Float>& a = blocks_[l];
-    const std::string at = shared ? "block." : "layers." + std::to_string(l) + ".";
-    const auto place = [&](auto*& pointer, const char* name, std::vector<int64_t> shape) {
-      arena.place(pointer, at + name, shape, Category::activations);
-    };
-    place(a.ln1, "ln1", {N, C});
-    place(a.rstd1, "rstd1", {N});
-    place(a.qkv, "qkv", {N, qkv});
-    place(a.att, "att", {N, att});
-    place(a.lse, "lse", {H, N});
-    place(a.mid, "mid", {N, C});
-    place(a.ln2, "ln2", {N, C});
-    place(a.rstd2, "rstd2", {N});
-    place(a.gate_up, "gate_up", {N, 2 * F});
-    // If all blocks share the set, u is as wide as their largest rank.
-    const auto place_u = [&](Float*& pointer, const char* name, Linear<Float> BlockParameters<Float>::*linear) {
-      int rank = (parameters.blocks[l].*linear).rank;
-      for (size_t i = 0; shared && i < parameters.blocks.size(); i++) rank = std::max(rank, (parameters.blocks[i].*linear).rank);
-      if (rank > 0) place(pointer, name, {N, rank});
-    };
-    place_u(a.u_qkv, "u_qkv", &BlockParameters<Float>::qkv);
-    place_u(a.u_o, "u_o", &BlockParameters<Float>::o);
-    place_u(a.u_gate_up, "u_gate_up", &BlockParameters<Float>::gate_up);
-    place_u(a.u_down, "u_down", &BlockParameters<Float>::down);
+void Activations<Float>::place_training(Placing& p) {
+  for (size_t l = 0; l < training_.resid.size(); l++)
+    p.tensor(training_.resid[l], "resid." + std::to_string(l), {p.N, p.C}, {forward_attention, backward_attention});
+  options_.recompute == Recompute::full ? place_recomputed(p) : place_kept(p);
+  p.head(training_, "", head_rows_, logit_count_, true);
+  p.tensor(dresid, "dresid", {p.N, p.C}, {StepPhase::head, backward_attention});
+  p.tensor(dln, "dln", {p.N, p.C}, {StepPhase::head, backward_attention});
+  p.tensor(dqkv, "dqkv", {p.N, p.qkv}, during(backward_attention));
+  p.tensor(datt, "datt", {p.N, p.att}, during(backward_attention));
+}
+
+// Every block keeps a set. `selective` keeps no norm: the backward pass has buffers for theirs.
+template <class Float>
+void Activations<Float>::place_kept(Placing& p) {
+  const bool norms = options_.recompute == Recompute::none;
+  constexpr Life kept{forward_attention, backward_attention};
+  Set forward, backward;
+  if (!norms) {
+    p.tensor(forward.ln1, "forward.ln1", {p.N, p.C}, during(forward_attention));
+    p.tensor(forward.ln2, "forward.ln2", {p.N, p.C}, during(forward_mlp));
+    p.tensor(ln1, "backward.ln1", {p.N, p.C}, during(backward_attention));
+    p.tensor(backward.ln2, "backward.ln2", {p.N, p.C}, during(backward_mlp));
+  }
+  p.tensor(forward.act, "forward.act", {p.N, p.F}, during(forward_mlp));
+  p.tensor(backward.act, "backward.act", {p.N, p.F}, during(backward_mlp));
+  for (size_t l = 0; l < training_.forward.block.size(); l++) {
+    Set& s = training_.forward.block[l] = forward;
+    const std::string at = "layers." + std::to_string(l) + ".";
+    if (norms) p.tensor(s.ln1, at + "ln1", {p.N, p.C}, kept);
+    p.attention(s, at, static_cast<int>(l), kept);
+    p.tensor(s.mid, at + "mid", {p.N, p.C}, kept);
+    if (norms) p.tensor(s.ln2, at + "ln2", {p.N, p.C}, kept);
+    p.mlp(s, at, static_cast<int>(l), kept);
+    Set& b = training_.backward.block[l] = s;
+    b.act = backward.act;
+    if (!norms) b.ln2 = backward.ln2;
   }
 }
 
+// No block keeps anything: one set for the forward pass, and one for the backward pass, which runs each block again.
 template <class Float>
-void Activations<Float>::place_scratch(Arena& arena, const Parameters<Float>& parameters) {
-  const int64_t N = options_.max_tokens, P = options_.max_positions, D = config_.head_dim;
-  const auto place = [&](auto*& pointer, const char* name, std::vector<int64_t> shape) {
-    arena.place(pointer, name, shape, Category::scratch);
-  };
-  place(inv_freq, "rope.inv_freq", {D / 2});
-  place(cos, "rope.cos", {P, D / 2});
-  place(sin, "rope.sin", {P, D / 2});
-  int rank = 0, widest = 0;
-  for (const BlockParameters<Float>& block : parameters.blocks)
-    for (const Linear<Float>* linear : block.linears()) {
-      rank = std::max(rank, linear->rank);
-      widest = std::max({widest, linear->in(), linear->out(), linear->rank});
-    }
-  if (rank > 0) place(z, "z", {N, rank});
-  if (options_.dropout > 0) place(dropped, "dropped", {N, widest});
+void Activations<Float>::place_recomputed(Placing& p) {
+  p.whole(training_.forward, "forward.block.");
+  Set& s = training_.backward.block[0];
+  const std::string at = "backward.block.";
+  p.tensor(s.ln1, at + "ln1", {p.N, p.C}, during(recompute_attention));
+  p.attention(s, at, -1, {recompute_attention, backward_attention});
+  p.tensor(s.mid, at + "mid", {p.N, p.C}, {recompute_attention, backward_mlp});
+  p.tensor(s.ln2, at + "ln2", {p.M, p.C}, during(backward_mlp));
+  p.mlp(s, at, -1, during(backward_mlp));
+  p.tensor(s.act, at + "act", {p.M, p.F}, during(backward_mlp));
+  p.tensor(ln1, "backward.ln1", {p.N, p.C}, during(backward_attention));
+}
+
+template <class Float>
+void Activations<Float>::place_scratch(Placing& p) {
+  const int64_t P = options_.max_positions, D = config_.head_dim;
   const bool cuda = options_.device == DeviceKind::cuda;
+  const auto scratch = [&](auto*& pointer, const char* name, std::vector<int64_t> shape, Life life = kAlways) {
+    p.tensor(pointer, name, shape, life, Category::scratch);
+  };
+  scratch(loss, "loss", {1});
+  scratch(loss_scale, "loss_scale", {1});
+  scratch(inv_freq, "rope.inv_freq", {D / 2});
+  scratch(cos, "rope.cos", {P, D / 2});
+  scratch(sin, "rope.sin", {P, D / 2});
   matmul.size = cuda ? Matmul<Acc>::kCudaScratch : Matmul<Acc>::scratch_floats(options_.threads);
-  if (matmul.size > 0) place(matmul.data, "matmul", {matmul.size});
-  if (const int64_t floats = attention_scratch<Float>(config_, options_); floats > 0) place(attention, "attention", {floats});
+  if (matmul.size > 0) scratch(matmul.data, "matmul", {matmul.size});
+  const int H = config_.heads, head_dim = config_.head_dim, N = options_.max_tokens;
+  if (const int64_t n = cuda ? 0 : AttentionForward<Float>::scratch_floats(head_dim, options_.threads); n > 0)
+    scratch(attention_forward, "attention", {n});
+  if (!options_.gradients) return;
+  if (const int64_t n = cuda ? AttentionBackward<Float>::cuda_scratch_floats(N, H)
+                             : AttentionBackward<Float>::scratch_floats(N, H, head_dim, options_.threads);
+      n > 0)
+    scratch(attention_backward, "attention_backward", {n}, during(backward_attention));
+  int rank = 0;
+  for (const BlockParameters<Float>& block : p.parameters.blocks)
+    for (const Linear<Float>* linear : block.linears()) rank = std::max(rank, linear->rank);
+  constexpr Life backward{recompute_attention, backward_attention};
+  if (rank > 0) scratch(z, "z", {p.N, rank}, backward);
+  if (options_.dropout > 0) {
+    scratch(training_.forward.dropped, "forward.dropped", {p.widest_input()}, {forward_attention, forward_mlp});
+    scratch(training_.backward.dropped, "backward.dropped", {p.widest_input()}, backward);
+  }
 }
 
 template <class Float>

@@ -1,5 +1,6 @@
 // The memory that the forward and the backward pass write: what each block keeps for its backward pass, buffers that all blocks
-// share, buffers of the head, and scratch.
+// share, buffers of the head, and scratch. Each tensor has a life (arena.h), so buffers of the forward pass, the head, the
+// backward pass, and evaluation share bytes.
 #pragma once
 
 #include <vector>
@@ -9,12 +10,37 @@
 
 namespace tll {
 
-// What one block keeps for its backward pass.
+// What one block writes. The MLP runs over M rows at a time, M = N without mlp_chunk.
 template <class Float>
 struct BlockActivations {
-  Float *ln1, *qkv, *att, *mid, *ln2, *gate_up;                                     // (N, ·)
-  acc_t<Float>*rstd1, *rstd2, *lse;                                                 // (N), (N), (H, N)
-  Float *u_qkv = nullptr, *u_o = nullptr, *u_gate_up = nullptr, *u_down = nullptr;  // (N, R) of each linear layer
+  Float *ln1 = nullptr, *qkv = nullptr, *att = nullptr, *mid = nullptr;             // (N, ·)
+  Float *ln2 = nullptr, *gate_up = nullptr, *act = nullptr;                         // (M, ·)
+  acc_t<Float>*rstd1 = nullptr, *lse = nullptr, *rstd2 = nullptr;                   // (N), (H, N), (M)
+  Float *u_qkv = nullptr, *u_o = nullptr, *u_gate_up = nullptr, *u_down = nullptr;  // (N or M, R) of each linear layer
+};
+
+// The memory of the blocks in one direction of a pass.
+template <class Float>
+struct BlockSets {
+  StepPhase attention, mlp;                    // in which a block's two halves run
+  std::vector<BlockActivations<Float>> block;  // one a block, or one that all share
+  Float* dropped = nullptr;                    // the largest input of a linear layer: see LinearPass
+  const BlockActivations<Float>& of(int layer) const { return block[block.size() == 1 ? 0 : static_cast<size_t>(layer)]; }
+};
+
+// What a pass of one kind writes.
+template <class Float>
+struct PassActivations {
+  using Acc = acc_t<Float>;
+  BlockSets<Float> forward, backward;  // backward: what is kept, the same memory as in forward, and what is recomputed
+  std::vector<Float*> resid;           // (L + 1) × (N, C)  the residual stream before each block and after the last
+  StepPhase head;
+  Float* final = nullptr;     // (N, C)  the last norm's result
+  Acc* rstd_final = nullptr;  // (N)
+  // The head processes the rows that have a target, a chunk at a time.
+  Float *head_in = nullptr, *dhead_in = nullptr;    // (chunk, C)
+  Acc *logits = nullptr, *losses = nullptr;         // (chunk, V), (chunk)
+  int32_t *rows = nullptr, *row_targets = nullptr;  // (N)
 };
 
 template <class Float>
@@ -27,39 +53,43 @@ class Activations {
   void place(Arena& arena, const Parameters<Float>& parameters);
   // After the second place(): fills the RoPE tables.
   void initialize(const Device& device);
-
-  // With recompute, and without gradients, all blocks share one set.
-  const BlockActivations<Float>& of_block(int layer) const {
-    return blocks_[blocks_.size() == 1 ? 0 : static_cast<size_t>(layer)];
+  // Without gradients every pass is one of inference.
+  const PassActivations<Float>& pass(PassKind kind) const {
+    return options_.gradients && kind == PassKind::training ? training_ : inference_;
   }
+  void enter(const Device& device, StepPhase phase) const { arena_->enter(device, phase); }
+  void passed(StepPhase phase) const { arena_->passed(phase); }
 
-  std::vector<Float*> resid;  // (L + 1) × (N, C)  the residual stream before each block and after the last
-  Float* act = nullptr;       // (N, F)            SwiGLU's result, shared by all blocks: the backward pass recomputes it
-  Float* final = nullptr;     // (N, C)            the last norm's result
-  Acc* rstd_final = nullptr;  // (N)
-  // Gradients, shared by all blocks; null without gradients: (N, C), (N, C), (N, (H+2G)·D), (N, H·D), (N, F).
-  Float *dresid = nullptr, *dln = nullptr, *dqkv = nullptr, *datt = nullptr, *dact = nullptr;
-  // The head. It processes the rows that have a target, a chunk at a time.
-  int chunk = 0;                                    // rows
-  Float *head_in = nullptr, *dhead_in = nullptr;    // (chunk, C)
-  Acc *logits = nullptr, *losses = nullptr;         // (chunk, V), (chunk)
-  int32_t *rows = nullptr, *row_targets = nullptr;  // (N)
-  loss_t<Float>* loss = nullptr;                    // (1)  Llama::loss()'s own sum and scale
-  double* loss_scale = nullptr;                     // (1)
+  int chunk = 0;     // rows of logits at once
+  int mlp_rows = 0;  // M
+  // Gradients, shared by all blocks; null without gradients: (N, C), (N, C), (N, (H+2G)·D), (N, H·D).
+  Float *dresid = nullptr, *dln = nullptr, *dqkv = nullptr, *datt = nullptr;
+  Float* ln1 = nullptr;           // (N, C)  of the block in the backward pass; null: each block keeps its own
+  Float* z = nullptr;             // (N, widest R): see LinearPass
+  loss_t<Float>* loss = nullptr;  // (1)  Llama::loss()'s own sum and scale
+  double* loss_scale = nullptr;   // (1)
   // Scratch.
   Acc *cos = nullptr, *sin = nullptr;  // (P, D/2)
   float* inv_freq = nullptr;           // (D/2)
   Scratch matmul;
-  float* attention = nullptr;
-  Float *z = nullptr, *dropped = nullptr;  // (N, widest R), (N, widest layer): see LinearPass
+  float *attention_forward = nullptr, *attention_backward = nullptr;
 
  private:
-  void place_blocks(Arena& arena, const Parameters<Float>& parameters);
-  void place_scratch(Arena& arena, const Parameters<Float>& parameters);
+  using Set = BlockActivations<Float>;
+  struct Placing;  // the arena, and the sizes of the tensors
+
+  void place_inference(Placing&);
+  void place_training(Placing&);
+  void place_kept(Placing&);
+  void place_recomputed(Placing&);
+  void place_scratch(Placing&);
 
   LlamaConfig config_;
   ModelOptions options_;
-  std::vector<BlockActivations<Float>> blocks_;
+  int head_rows_ = 0;        // at least chunk
+  int64_t logit_count_ = 0;  // at least chunk · V
+  Arena* arena_ = nullptr;
+  PassActivations<Float> training_, inference_;
 };
 
 }  // namespace tll

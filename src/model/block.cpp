@@ -1,5 +1,6 @@
 #include "src/model/block.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/rope.h"
@@ -9,19 +10,22 @@ namespace tll {
 
 template <class Float>
 Block<Float>::Block(const Device& device, const LlamaConfig& config, const ModelOptions& options,
-                    const BlockParameters<Float>& parameters, const BlockActivations<Float>& kept,
+                    const BlockParameters<Float>& parameters, const BlockSets<Float>& sets, int layer,
                     const Activations<Float>& shared, const Batch& batch)
     : device_(device),
       config_(config),
+      options_(options),
       w_(parameters),
-      kept_(kept),
+      sets_(sets),
+      kept_(sets.of(layer)),
       shared_(shared),
       batch_(batch),
       linear_{.device = device,
               .N = batch.N,
+              .first_row = 0,
               .matmul = shared.matmul,
               .z = shared.z,
-              .dropped = shared.dropped,
+              .dropped = sets.dropped,
               .dropout = batch.dropout_key ? options.dropout : 0.0,
               .dropout_key = batch.dropout_key},
       attention_{.cu_seqlens = batch.cu_seqlens,
@@ -36,6 +40,24 @@ Block<Float>::Block(const Device& device, const LlamaConfig& config, const Model
                  .scale = 1.0 / std::sqrt(static_cast<double>(config.head_dim)),
                  .pairs = batch.pairs} {}
 
+// Rows of the residual stream, and the linear layers' pass over them.
+template <class Float>
+struct Block<Float>::Rows {
+  LinearPass<Float> linear;
+  int64_t at;  // of the first element in a tensor (N, C)
+  int N() const { return linear.N; }
+};
+
+template <class Float>
+template <class Body>
+void Block<Float>::each_chunk(const Body& body) const {
+  for (int first = 0; first < batch_.N; first += shared_.mlp_rows) {
+    Rows rows{linear_, static_cast<int64_t>(first) * config_.hidden};
+    rows.linear.first_row = first, rows.linear.N = std::min(shared_.mlp_rows, batch_.N - first);
+    body(rows);
+  }
+}
+
 // ---- forward ----------------------------------------------------------------------------------------------------------------
 
 template <class Float>
@@ -48,6 +70,7 @@ void Block<Float>::forward(const Float* x, Float* out) const {
 template <class Float>
 void Block<Float>::project_qkv(const Float* x) const {
   const BlockActivations<Float>& a = kept_;
+  shared_.enter(device_, sets_.attention);
   w_.norm1.forward(device_, a.ln1, a.rstd1, x, batch_.N);
   w_.qkv.forward(linear_, a.qkv, a.u_qkv, a.ln1);
   rotate(a.qkv, false);
@@ -62,21 +85,32 @@ void Block<Float>::attend() const {
                                        .q = a.qkv,
                                        .k = a.qkv + H * D,
                                        .v = a.qkv + (H + G) * D,
-                                       .scratch = shared_.attention,
+                                       .scratch = shared_.attention_forward,
                                        .sizes = attention_});
 }
 
 template <class Float>
 void Block<Float>::finish(const Float* x, Float* out) const {
+  project_out(x);
+  shared_.enter(device_, sets_.mlp);
+  each_chunk([&](const Rows& rows) {
+    mlp(rows);
+    w_.down.forward(rows.linear, out + rows.at, kept_.u_down, kept_.act, kept_.mid + rows.at);
+  });
+}
+
+template <class Float>
+void Block<Float>::project_out(const Float* x) const {
+  w_.o.forward(linear_, kept_.mid, kept_.u_o, kept_.att, x);
+}
+
+// Up to act.
+template <class Float>
+void Block<Float>::mlp(const Rows& rows) const {
   const BlockActivations<Float>& a = kept_;
-  w_.o.forward(linear_, a.mid, a.u_o, a.att, x);
-  w_.norm2.forward(device_, a.ln2, a.rstd2, a.mid, batch_.N);
-  w_.gate_up.forward(linear_, a.gate_up, a.u_gate_up, a.ln2);
-  run(device_, SwigluForward<Float>{.act = shared_.act, .gate_up = a.gate_up, .N = batch_.N, .F = config_.intermediate});
-  if (out)
-    w_.down.forward(linear_, out, a.u_down, shared_.act, a.mid);
-  else
-    w_.down.low_rank(linear_, a.u_down, shared_.act);
+  w_.norm2.forward(device_, a.ln2, a.rstd2, a.mid + rows.at, rows.N());
+  w_.gate_up.forward(rows.linear, a.gate_up, a.u_gate_up, a.ln2);
+  run(device_, SwigluForward<Float>{.act = a.act, .gate_up = a.gate_up, .N = rows.N(), .F = config_.intermediate});
 }
 
 // ---- backward, from the end of finish() to the start of project_qkv() ---------------------------------------------------------
@@ -85,24 +119,40 @@ template <class Float>
 void Block<Float>::backward(const Float* x, bool need_dx) const {
   // A gradient is computed only if a trained tensor needs it. If all weights are trained, need_dx is true in every block.
   const bool need_datt = need_dx || w_.qkv.rank > 0, need_dmid = need_datt || w_.o.rank > 0;
-  mlp_backward(need_dmid);
+  const Recompute recompute = options_.recompute;
+  if (recompute == Recompute::full) {
+    project_qkv(x);
+    attend();
+    project_out(x);
+  }
+  shared_.enter(device_, sets_.mlp);
+  each_chunk([&](const Rows& rows) {
+    if (recompute == Recompute::full) {
+      mlp(rows);
+      w_.down.low_rank(rows.linear, kept_.u_down, kept_.act);
+    } else if (recompute == Recompute::selective) {
+      w_.norm2.forward(device_, kept_.ln2, kept_.rstd2, kept_.mid, rows.N());
+    }
+    mlp_backward(rows, need_dmid);
+  });
+  shared_.enter(device_, StepPhase::backward_attention);
   if (need_dmid) attention_backward(x, need_datt, need_dx);
 }
 
-// dresid: the gradient of out before the call, of mid after it. SwigluBackward recomputes act and turns gate_up into its
-// gradient.
+// dresid: the gradient of out before the call, of mid after it. act holds its gradient until SwigluBackward recomputes it;
+// gate_up becomes its gradient.
 template <class Float>
-void Block<Float>::mlp_backward(bool need_dmid) const {
+void Block<Float>::mlp_backward(const Rows& rows, bool need_dmid) const {
   const BlockActivations<Float>& a = kept_;
-  const Activations<Float>& s = shared_;
-  w_.down.backward_input(linear_, s.dact, s.dresid, a.u_down);
+  Float *dresid = shared_.dresid + rows.at, *dln = shared_.dln + rows.at;
+  w_.down.backward_input(rows.linear, a.act, dresid, a.u_down);
   run(device_,
-      SwigluBackward<Float>{.act = s.act, .gate_up = a.gate_up, .dact = s.dact, .N = batch_.N, .F = config_.intermediate});
-  w_.down.backward_weight(linear_, s.dresid, s.act);
+      SwigluBackward<Float>{.act = a.act, .gate_up = a.gate_up, .dact = a.act, .N = rows.N(), .F = config_.intermediate});
+  w_.down.backward_weight(rows.linear, dresid, a.act);
   if (!need_dmid && w_.gate_up.rank == 0) return;
-  w_.gate_up.backward_input(linear_, need_dmid ? s.dln : nullptr, a.gate_up, a.u_gate_up);
-  w_.gate_up.backward_weight(linear_, a.gate_up, a.ln2);
-  if (need_dmid) w_.norm2.backward(device_, s.dresid, s.dln, a.mid, a.rstd2, batch_.N);
+  w_.gate_up.backward_input(rows.linear, need_dmid ? dln : nullptr, a.gate_up, a.u_gate_up);
+  w_.gate_up.backward_weight(rows.linear, a.gate_up, a.ln2);
+  if (need_dmid) w_.norm2.backward(device_, dresid, dln, a.mid + rows.at, a.rstd2, rows.N());
 }
 
 // dresid: the gradient of mid before the call, of x after it.
@@ -123,11 +173,12 @@ void Block<Float>::attention_backward(const Float* x, bool need_datt, bool need_
                                         .q = a.qkv,
                                         .k = a.qkv + H * D,
                                         .v = a.qkv + (H + G) * D,
-                                        .scratch = s.attention,
+                                        .scratch = s.attention_backward,
                                         .sizes = attention_});
   rotate(s.dqkv, true);
+  if (s.ln1) w_.norm1.forward(device_, s.ln1, a.rstd1, x, batch_.N);
   w_.qkv.backward_input(linear_, need_dx ? s.dln : nullptr, s.dqkv, a.u_qkv);
-  w_.qkv.backward_weight(linear_, s.dqkv, a.ln1);
+  w_.qkv.backward_weight(linear_, s.dqkv, s.ln1 ? s.ln1 : a.ln1);
   if (need_dx) w_.norm1.backward(device_, s.dresid, s.dln, x, a.rstd1, batch_.N);
 }
 

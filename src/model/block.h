@@ -5,6 +5,10 @@
 //
 // x, mid and out are the residual stream (N, C). A linear layer may have LoRA adapters (src/model/linear.h). Backward formulas
 // are in the headers of the ops and are derived in dev/notes/derivations.md. dev/notes/step.md lists all calls with their shapes.
+//
+// The MLP, the second line, works on each row alone. So it may run over a chunk of rows at a time, forward and backward. Then the
+// result and dx are the same bits (but for chunks of so few rows that a GEMM has another kernel for them); dA, dB (and dW) are
+// sums over the rows, which are added chunk by chunk: in another order.
 #pragma once
 
 #include "kernels/attention.h"
@@ -17,10 +21,11 @@ namespace tll {
 template <class Float>
 class Block {
  public:
-  Block(const Device&, const LlamaConfig&, const ModelOptions&, const BlockParameters<Float>&,
-        const BlockActivations<Float>& kept, const Activations<Float>& shared, const Batch&);
+  // `sets` holds the memory of the direction: forward() and its parts need a pass's forward sets, backward() its backward sets.
+  Block(const Device&, const LlamaConfig&, const ModelOptions&, const BlockParameters<Float>&, const BlockSets<Float>& sets,
+        int layer, const Activations<Float>& shared, const Batch&);
 
-  // out (N, C) from x (N, C). With out null, only what the backward pass reads is computed (gradient checkpointing).
+  // out (N, C) from x (N, C).
   void forward(const Float* x, Float* out) const;
   // The same in three parts, for generation, whose attention reads a KV cache: kept().qkv from x, kept().att from kept().qkv, and
   // the rest.
@@ -29,19 +34,27 @@ class Block {
   void finish(const Float* x, Float* out) const;
 
   // Before the call, dresid is the gradient of out. After it, dresid is the gradient of x. need_dx false: nothing below this
-  // block is trained, and the gradient of x is not computed. Gradients of trained tensors accumulate (+=).
+  // block is trained, and the gradient of x is not computed. Gradients of trained tensors accumulate (+=). What the options say
+  // is not kept is recomputed from x.
   void backward(const Float* x, bool need_dx) const;
 
   const BlockActivations<Float>& kept() const { return kept_; }
 
  private:
+  struct Rows;  // a chunk of the MLP's rows
+  template <class Body>
+  void each_chunk(const Body& body) const;
   void rotate(Float* qkv, bool backward) const;
-  void mlp_backward(bool need_dmid) const;
+  void project_out(const Float* x) const;
+  void mlp(const Rows& rows) const;
+  void mlp_backward(const Rows& rows, bool need_dmid) const;
   void attention_backward(const Float* x, bool need_datt, bool need_dx) const;
 
   const Device& device_;
   const LlamaConfig& config_;
+  const ModelOptions& options_;
   const BlockParameters<Float>& w_;
+  const BlockSets<Float>& sets_;
   const BlockActivations<Float>& kept_;
   const Activations<Float>& shared_;
   Batch batch_;

@@ -7,6 +7,11 @@
 #include "src/model/device_memory.h"
 
 namespace tll {
+namespace {
+
+constexpr PassKind kPass = PassKind::inference;
+
+}  // namespace
 
 double sampling_uniform(uint64_t seed, uint64_t request, uint64_t token) {
   constexpr uint64_t kGolden = 0x9e3779b97f4a7c15ull;
@@ -68,7 +73,7 @@ template <class Float>
 void Generator<Float>::place(Arena& arena, Arena* staging) {
   const int64_t L = model_.config().layers, N = model_.options().max_tokens, S = sequences_;
   const auto place = [](Arena& to, auto*& pointer, const char* name, const std::vector<int64_t>& shape) {
-    to.place(pointer, std::string("generation.") + name, shape, Category::scratch);
+    to.place(pointer, std::string("generation.") + name, shape, Category::scratch, {StepPhase::evaluation, StepPhase::eval_head});
   };
   place(arena, keys_, "keys", {L, S, capacity_, kv_width_});
   place(arena, values_, "values", {L, S, capacity_, kv_width_});
@@ -122,6 +127,7 @@ std::vector<std::vector<int32_t>> Generator<Float>::generate(const Device& devic
                                                              const OnEnd& on_end) {
   TLL_CHECK(keys_ && sampling.temperature >= 0, "not placed, or temperature {}", sampling.temperature);
   check(requests);
+  model_.enter(device, StepPhase::evaluation);
   Run run{.requests = requests,
           .sampling = sampling,
           .on_token = on_token,
@@ -172,15 +178,15 @@ void Generator<Float>::prefill(const Device& device, Run& run) {
   const Indices& d = on_device_;
   Batch batch{.N = padded, .docs = docs, .tokens = d.tokens, .positions = d.positions, .cu_seqlens = d.cu_seqlens};
   if (device.profile) batch.pairs = visible_pairs(h.cu_seqlens, docs, 0);
-  model_.embed(device, batch);
+  model_.embed(device, batch, kPass);
   for (int l = 0; l < model_.config().layers; l++) {
-    const Block<Float> block = model_.block(device, batch, l);
-    block.project_qkv(model_.resid(l));
+    const Block<Float> block = model_.block(device, batch, l, kPass);
+    block.project_qkv(model_.resid(l, kPass));
     write_cache(device, l, block.kept().qkv, padded);
     block.attend();
-    block.finish(model_.resid(l), model_.resid(l + 1));
+    block.finish(model_.resid(l, kPass), model_.resid(l + 1, kPass));
   }
-  model_.final_norm(device, padded);
+  model_.final_norm(device, padded, kPass);
   choose(device, run, first);
 }
 
@@ -200,10 +206,10 @@ void Generator<Float>::decode(const Device& device, Run& run) {
   upload_indices(device, B);
   const Indices& d = on_device_;
   const Batch batch{.N = B, .tokens = d.tokens, .positions = d.positions};
-  model_.embed(device, batch);
+  model_.embed(device, batch, kPass);
   for (int l = 0; l < c.layers; l++) {
-    const Block<Float> block = model_.block(device, batch, l);
-    block.project_qkv(model_.resid(l));
+    const Block<Float> block = model_.block(device, batch, l, kPass);
+    block.project_qkv(model_.resid(l, kPass));
     write_cache(device, l, block.kept().qkv, B);
     tll::run(device, AttentionDecode<Float>{.out = block.kept().att,
                                             .q = block.kept().qkv,
@@ -219,9 +225,9 @@ void Generator<Float>::decode(const Device& device, Run& run) {
                                             .capacity = capacity_,
                                             .window = 0,
                                             .scale = 1.0 / std::sqrt(static_cast<double>(c.head_dim))});
-    block.finish(model_.resid(l), model_.resid(l + 1));
+    block.finish(model_.resid(l, kPass), model_.resid(l + 1, kPass));
   }
-  model_.final_norm(device, B);
+  model_.final_norm(device, B, kPass);
   choose(device, run, 0);
 }
 
@@ -234,7 +240,7 @@ void Generator<Float>::choose(const Device& device, Run& run, size_t first) {
   for (size_t i = 0; i < count; i++) {
     if (i % most == 0) {
       const size_t rows = std::min(most, count - i);
-      logits = model_.logits(device, on_device_.rows + i, static_cast<int>(rows));
+      logits = model_.logits(device, on_device_.rows + i, static_cast<int>(rows), kPass);
       if (!on_host(device)) {
         download(device, logits_, logits, rows * vocabulary * sizeof(Acc));
         synchronize(device);

@@ -101,7 +101,8 @@ void Linear<Float>::drop(const Pass& p, Float* to, const Float* from, bool accum
                                .p = p.dropout,
                                .key = id,
                                .accumulate = accumulate,
-                               .step_key = p.dropout_key});
+                               .step_key = p.dropout_key,
+                               .first_row = p.first_row});
 }
 
 template struct Linear<float>;

@@ -34,10 +34,11 @@ struct LoraRange {
 template <class Float>
 struct LinearPass {
   const Device& device;
-  int N;
+  int N;          // rows of x and y
+  int first_row;  // of the batch, where they are a part of it
   Scratch matmul;
   Float* z;                     // (N, widest R)
-  Float* dropped;               // (N, widest in)   null: the run has no dropout
+  Float* dropped;               // (N, in)          null: the run has no dropout
   double dropout;               // probability; 0: none in this pass
   const uint64_t* dropout_key;  // (1)  of this step and micro-batch; mixed with the layer's id
 };

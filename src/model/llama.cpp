@@ -19,17 +19,18 @@ Llama<Float>::Llama(const LlamaConfig& config, const ModelOptions& options)
 // ---- forward ----------------------------------------------------------------------------------------------------------------
 
 template <class Float>
-void Llama<Float>::forward(const Device& device, const Batch& batch) {
-  embed(device, batch);
-  for (int l = 0; l < config_.layers; l++) block(device, batch, l).forward(resid(l), resid(l + 1));
-  final_norm(device, batch.N);
+void Llama<Float>::forward(const Device& device, const Batch& batch, PassKind kind) {
+  embed(device, batch, kind);
+  for (int l = 0; l < config_.layers; l++) block(device, batch, l, kind).forward(resid(l, kind), resid(l + 1, kind));
+  final_norm(device, batch.N, kind);
 }
 
 template <class Float>
-void Llama<Float>::embed(const Device& device, const Batch& batch) {
+void Llama<Float>::embed(const Device& device, const Batch& batch, PassKind kind) {
   TLL_CHECK(batch.N <= options_.max_tokens, "{} tokens, planned for {}", batch.N, options_.max_tokens);
   const Weight& table = *parameters_.embed;
-  run(device, EmbeddingForward<Float>{.out = resid(0),
+  enter(device, activations_.pass(kind).forward.attention);
+  run(device, EmbeddingForward<Float>{.out = resid(0, kind),
                                       .table = table.data,
                                       .table_dtype = table.dtype,
                                       .ids = batch.tokens,
@@ -39,26 +40,28 @@ void Llama<Float>::embed(const Device& device, const Batch& batch) {
 }
 
 template <class Float>
-Block<Float> Llama<Float>::block(const Device& device, const Batch& batch, int layer) const {
-  return {device,       config_, options_, parameters_.blocks[static_cast<size_t>(layer)], activations_.of_block(layer),
-          activations_, batch};
+Block<Float> Llama<Float>::block(const Device& device, const Batch& batch, int layer, PassKind kind) const {
+  const BlockParameters<Float>& parameters = parameters_.blocks[static_cast<size_t>(layer)];
+  return {device, config_, options_, parameters, activations_.pass(kind).forward, layer, activations_, batch};
 }
 
 template <class Float>
-void Llama<Float>::final_norm(const Device& device, int N) {
-  parameters_.final_norm.forward(device, activations_.final, activations_.rstd_final, resid(config_.layers), N);
+void Llama<Float>::final_norm(const Device& device, int N, PassKind kind) {
+  const PassActivations<Float>& pass = activations_.pass(kind);
+  enter(device, pass.head);
+  parameters_.final_norm.forward(device, pass.final, pass.rstd_final, pass.resid.back(), N);
 }
 
 template <class Float>
-const acc_t<Float>* Llama<Float>::logits(const Device& device, const int32_t* rows, int count) {
-  const Activations<Float>& a = activations_;
-  TLL_CHECK(count <= a.chunk, "{} rows of logits, planned for {}", count, a.chunk);
+const acc_t<Float>* Llama<Float>::logits(const Device& device, const int32_t* rows, int count, PassKind kind) {
+  const PassActivations<Float>& a = activations_.pass(kind);
+  TLL_CHECK(count <= logit_rows(), "{} rows of logits, planned for {}", count, logit_rows());
   const int C = config_.hidden, V = config_.vocab_size;
   run(device, GatherRows<Float>{.out = a.head_in, .x = a.final, .rows = rows, .R = count, .C = C});
   run(device, Matmul<Acc>{.out = matrix(a.logits, count, V),
                           .a = matrix(a.head_in, count, C),
                           .b = parameters_.head->matrix().t(),
-                          .scratch = a.matmul});
+                          .scratch = activations_.matmul});
   return a.logits;
 }
 
@@ -70,8 +73,9 @@ template <class Float>
 constexpr int kLogitsPerGradient = sizeof(acc_t<Float>) / sizeof(Float);
 
 template <class Float>
-void Llama<Float>::add_loss(const Device& device, const Batch& batch, loss_t<Float>* sum, const double* scale) {
-  const Activations<Float>& a = activations_;
+void Llama<Float>::add_loss(const Device& device, const Batch& batch, loss_t<Float>* sum, const double* scale, PassKind kind) {
+  const PassActivations<Float>& a = activations_.pass(kind);
+  const int chunk = logit_rows();
   const int C = config_.hidden, V = config_.vocab_size;
   const int count =
       batch.target_rows >= 0
@@ -79,10 +83,10 @@ void Llama<Float>::add_loss(const Device& device, const Batch& batch, loss_t<Flo
           : static_cast<int>(std::count_if(batch.targets, batch.targets + batch.N, [](int32_t t) { return t >= 0; }));
   run(device, ListTargets<Float>{
                   .rows = a.rows, .row_targets = a.row_targets, .targets = batch.targets, .N = batch.N, .capacity = count});
-  if (scale) set_zero(device, a.dln, static_cast<size_t>(batch.N) * static_cast<size_t>(C) * sizeof(Float));
-  for (int first = 0; first < count; first += a.chunk) {
-    const int rows = std::min(a.chunk, count - first);
-    logits(device, a.rows + first, rows);
+  if (scale) set_zero(device, activations_.dln, static_cast<size_t>(batch.N) * static_cast<size_t>(C) * sizeof(Float));
+  for (int first = 0; first < count; first += chunk) {
+    const int rows = std::min(chunk, count - first);
+    logits(device, a.rows + first, rows, kind);
     run(device, CrossEntropy<Float>{.logits = a.logits,
                                     .losses = a.losses,
                                     .targets = a.row_targets + first,
@@ -99,19 +103,19 @@ void Llama<Float>::add_loss(const Device& device, const Batch& batch, loss_t<Flo
 // The gradient of the head's input, and of the head if it is trained. After this the chunk's logits are no longer needed.
 template <class Float>
 void Llama<Float>::head_backward(const Device& device, int first, int rows) {
-  const Activations<Float>& a = activations_;
+  const PassActivations<Float>& a = activations_.pass(PassKind::training);
+  const Scratch& scratch = activations_.matmul;
   const int C = config_.hidden, V = config_.vocab_size;
   const ConstMatrix dlogits =
       matrix(reinterpret_cast<const Float*>(a.logits), rows, V, static_cast<int64_t>(V) * kLogitsPerGradient<Float>);
-  run(device,
-      Matmul<Acc>{.out = matrix(a.dhead_in, rows, C), .a = dlogits, .b = parameters_.head->matrix(), .scratch = a.matmul});
-  run(device, ScatterRows<Float>{.out = a.dln, .x = a.dhead_in, .rows = a.rows + first, .R = rows, .C = C});
+  run(device, Matmul<Acc>{.out = matrix(a.dhead_in, rows, C), .a = dlogits, .b = parameters_.head->matrix(), .scratch = scratch});
+  run(device, ScatterRows<Float>{.out = activations_.dln, .x = a.dhead_in, .rows = a.rows + first, .R = rows, .C = C});
   if (parameters_.dhead)
     run(device, Matmul<Acc>{.out = matrix(parameters_.dhead, V, C),
                             .a = dlogits.t(),
                             .b = matrix(a.head_in, rows, C),
                             .accumulate = true,
-                            .scratch = a.matmul});
+                            .scratch = scratch});
 }
 
 template <class Float>
@@ -128,13 +132,13 @@ loss_t<Float> Llama<Float>::loss(const Device& device, const Batch& batch, doubl
 template <class Float>
 void Llama<Float>::backward(const Device& device, const Batch& batch) {
   const Activations<Float>& a = activations_;
+  const PassActivations<Float>& pass = a.pass(PassKind::training);
   const int C = config_.hidden, L = config_.layers;
   set_zero(device, a.dresid, static_cast<size_t>(batch.N) * static_cast<size_t>(C) * sizeof(Float));
-  parameters_.final_norm.backward(device, a.dresid, a.dln, resid(L), a.rstd_final, batch.N);
+  parameters_.final_norm.backward(device, a.dresid, a.dln, pass.resid.back(), pass.rstd_final, batch.N);
   for (int l = L - 1; l >= parameters_.first_trained; l--) {
-    const Block<Float> b = block(device, batch, l);
-    if (options_.recompute && l + 1 < L) b.forward(resid(l), nullptr);  // the last block's are still there
-    b.backward(resid(l), options_.train_all || l > parameters_.first_trained);
+    const Block<Float> b(device, config_, options_, parameters_.blocks[static_cast<size_t>(l)], pass.backward, l, a, batch);
+    b.backward(pass.resid[static_cast<size_t>(l)], options_.train_all || l > parameters_.first_trained);
   }
   if (parameters_.dembed)
     run(device, EmbeddingBackward<Float>{.dtable = parameters_.dembed,

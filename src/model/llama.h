@@ -28,26 +28,29 @@ class Llama {
   // After the second place(): fills the RoPE tables.
   void initialize(const Device& device) { activations_.initialize(device); }
 
-  // The three parts of a pass, in this order. forward() keeps what backward() needs. add_loss(): sum += Σ over targets of the
-  // cross entropy; with `scale` also the gradient of scale · loss with respect to the final norm's result, where backward()
-  // starts. Gradients of trained tensors accumulate (+=). sum and scale are in the device's memory. All three only enqueue, so
-  // that a step can be captured as a CUDA graph.
-  void forward(const Device&, const Batch&);
-  void add_loss(const Device&, const Batch&, loss_t<Float>* sum, const double* scale);
+  // The three parts of a pass, in this order; all of one kind, without gradients always inference. forward() keeps what
+  // backward() needs. add_loss(): sum += Σ over targets of the cross entropy; with `scale` also the gradient of scale · loss with
+  // respect to the final norm's result, where backward() starts. Gradients of trained tensors accumulate (+=). sum and scale are
+  // in the device's memory. All three only enqueue, so that a step can be captured as a CUDA graph.
+  void forward(const Device&, const Batch&, PassKind = PassKind::training);
+  void add_loss(const Device&, const Batch&, loss_t<Float>* sum, const double* scale, PassKind = PassKind::training);
   void backward(const Device&, const Batch&);
   // add_loss() with a sum of its own, which is returned: waits for the device.
   loss_t<Float> loss(const Device&, const Batch&, double scale, bool gradient);
 
   // After forward(): logits (count, V) of `count` rows, at most logit_rows(). Row numbers and logits are in the device's memory.
-  const Acc* logits(const Device&, const int32_t* rows, int count);
+  const Acc* logits(const Device&, const int32_t* rows, int count, PassKind = PassKind::training);
   int logit_rows() const { return activations_.chunk; }
 
   // forward() in parts, for generation: embed() writes resid(0), block() is one layer, final_norm() normalises resid(L), which
   // logits() reads.
-  void embed(const Device&, const Batch&);
-  Block<Float> block(const Device&, const Batch&, int layer) const;
-  void final_norm(const Device&, int N);
-  Float* resid(int layer) const { return activations_.resid[static_cast<size_t>(layer)]; }
+  void embed(const Device&, const Batch&, PassKind);
+  Block<Float> block(const Device&, const Batch&, int layer, PassKind) const;
+  void final_norm(const Device&, int N, PassKind);
+  Float* resid(int layer, PassKind kind) const { return activations_.pass(kind).resid[static_cast<size_t>(layer)]; }
+  // Tells the arena which phase begins: for those outside a pass.
+  void enter(const Device& device, StepPhase phase) const { activations_.enter(device, phase); }
+  void passed(StepPhase phase) const { activations_.passed(phase); }  // by a launch of a graph
 
   const LlamaConfig& config() const { return config_; }
   const ModelOptions& options() const { return options_; }

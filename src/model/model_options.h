@@ -16,19 +16,34 @@ struct LoraTarget {
   double scale;  // alpha/r or alpha/√r
 };
 
+// What a block recomputes in the backward pass instead of keeping it from the forward pass (gradient checkpointing: Chen et al.
+// 2016). The gradients are the same bits. All recompute SwiGLU's product, which costs nothing there.
+//   none       nothing else
+//   selective  the norms' results; what GEMMs and attention compute is kept
+//   full       all but the residual stream: each block runs again
+enum class Recompute : uint8_t { none, selective, full };
+
 struct ModelOptions {
   DeviceKind device = DeviceKind::cpu;
   int max_tokens = 1024;     // N: rows of the largest batch
   int max_positions = 1024;  // positions of the longest document
   bool train_all = false;    // all weights, instead of the adapters
   bool gradients = true;     // false: evaluation and generation only
-  bool recompute = false;    // gradient checkpointing: keep one residual per layer, rerun each block before its backward pass
-  double dropout = 0;        // on the adapters' input
+  bool evaluates = false;    // beside gradients: passes of PassKind::inference are possible as well
+  Recompute recompute = Recompute::none;
+  // Rows of a block's MLP at once; 0: all; kAutomaticChunk: as many as make it no larger than attention. With gradients only
+  // where the recomputation is full, else it counts as 0.
+  static constexpr int kAutomaticChunk = -1;
+  int mlp_chunk = 0;
+  double dropout = 0;  // on the adapters' input
   int threads = 1;
   DType weights = DType::f32;       // of frozen matrices
   std::optional<DType> embeddings;  // of the frozen embedding and head; unset: as the matrices
   std::vector<LoraTarget> lora;     // in the order of adaptable_modules(); empty: none
 };
+
+// training: keeps what the backward pass needs. inference: evaluation and generation.
+enum class PassKind : uint8_t { training, inference };
 
 // A batch of packed documents, one after another. The arrays belong to the caller and are in the device's memory.
 struct Batch {

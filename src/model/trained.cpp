@@ -29,7 +29,8 @@ void TrainedRange<Float>::place(Arena& arena, bool with_gradients) {
     compute = values;
   else
     arena.place(compute, name + ".compute", {count}, Category::parameters);
-  if (with_gradients) arena.place(gradients, name + ".gradients", {count}, Category::gradients);
+  if (with_gradients)
+    arena.place(gradients, name + ".gradients", {count}, Category::gradients, {StepPhase::step, StepPhase::update});
 }
 
 template <class Float>

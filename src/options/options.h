@@ -86,6 +86,7 @@ struct Options {
   double eps = 1e-8;
   double clip = 1;  // largest gradient norm; 0: off
   RecomputeOption recompute = RecomputeOption::kNone;
+  int64_t mlp_chunk = 0;  // tokens of a block's MLP at once; 0: all; kAutomatic: as many as make it no larger than attention
   bool plan = false;  // `train --plan`; the parser turns it into the command plan
 
   // The plan.

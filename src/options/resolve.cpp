@@ -74,6 +74,9 @@ void resolve_options(Options& options) {
     fail(kExitUsage, "--train full trains the weights of the model and takes no adapter: leave out --init-adapter and --adapter");
   if (options.reschedule && !options.resume)
     fail(kExitUsage, "--reschedule lays the learning rates of a resumed run anew: add --resume, or leave it out");
+  if (options.mlp_chunk > 0 && options.recompute != RecomputeOption::kFull)
+    fail(kExitUsage, "--mlp-chunk {} keeps nothing of the MLP for the backward pass: add --recompute full, or leave it out",
+         options.mlp_chunk);
   if ((options.batch_size == kAutomatic) != (options.effective_batch > 0))
     fail(kExitUsage,
          "--batch-size auto and --effective-batch N go together: N rows a step, of which as many are computed at once "

@@ -20,7 +20,8 @@ void Trainer<Float>::place(Arena& arena, Arena* staging, bool training) {
   step_ = state(arena);
   host_step_ = staging ? state(*staging) : step_;
   if (!training) return;
-  arena.place(partial_, "norm.partial", {SumOfSquares::blocks(model_.trained().count)}, Category::scratch);
+  arena.place(partial_, "norm.partial", {SumOfSquares::blocks(model_.trained().count)}, Category::scratch,
+              during(StepPhase::update));
   factors_ = static_cast<AdamWFactors*>(
       arena.place_bytes("step.factors", {sizeof(AdamWFactors) / sizeof(float)}, DType::f32, Category::scratch));
 }
@@ -40,6 +41,7 @@ void Trainer<Float>::micro_batch(const Device& device, const Batch& batch) {
 template <class Float>
 void Trainer<Float>::update(const Device& device) {
   const NamedRange range(device, "update");
+  model_.enter(device, StepPhase::update);
   const TrainedRange<Float>& trained = model_.trained();
   run(device, SumOfSquares{.out = &step_->norm_squared, .partial = partial_, .x = trained.gradients, .n = trained.count});
   run(device, UpdateDecision{.state = step_,
@@ -74,6 +76,7 @@ StepResult Trainer<Float>::step(const Device& device, Loader& loader) {
   s.loss_scale = state.loss_scale, s.steady = static_cast<double>(state.steady);
   s.loss_factor = state.loss_scale / static_cast<double>(info.target_tokens);
   upload(device, step_, &s, sizeof(s));
+  model_.enter(device, StepPhase::step);
   const bool whole = options_.grad_accum == 1;
   if (!whole) model_.trained().clear_gradients(device);
   for (int m = 0; m < options_.grad_accum; m++) {
@@ -87,13 +90,16 @@ StepResult Trainer<Float>::step(const Device& device, Loader& loader) {
     const uint64_t key = dropout_key(options_.seed, step, static_cast<uint64_t>(m), 0, 0) | 1;  // 0 would mean no dropout
     const Batch batch = buffers_.upload(device, model_.options().max_tokens, key);
     const StepPart part = whole ? StepPart::whole : StepPart::micro_batch;
+    model_.enter(device, StepPhase::batch);
     graphs_.run(device, {part, batch.N, batch.docs, batch.target_rows}, [&] {
       if (whole) model_.trained().clear_gradients(device);
       micro_batch(device, batch);
       if (whole) update(device);
     });
+    model_.passed(whole ? StepPhase::update : StepPhase::backward_attention);
   }
   if (!whole) graphs_.run(device, {StepPart::update}, [&] { update(device); });
+  model_.passed(StepPhase::update);
   download(device, &s, step_, sizeof(s));
   synchronize(device);
   state.step++;
@@ -134,8 +140,8 @@ typename Trainer<Float>::Evaluation Trainer<Float>::evaluate(const Device& devic
     loader.micro_batch(0, buffers_.view);
     if (buffers_.view.target_count > 0) {
       const Batch batch = buffers_.upload(device, model_.options().max_tokens);
-      model_.forward(device, batch);
-      model_.add_loss(device, batch, &step_->loss, nullptr);
+      model_.forward(device, batch, PassKind::inference);
+      model_.add_loss(device, batch, &step_->loss, nullptr, PassKind::inference);
     }
     phase.advance();
   }

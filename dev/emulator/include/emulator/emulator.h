@@ -10,6 +10,8 @@
 #include "emulator/fault.h"
 #include "emulator/types.h"
 
+struct CUstream_st;  // a stream
+
 namespace emulator {
 
 // How mma accumulates. exact: in double, rounded once. hardware: as measured on GPUs, products truncated to a common exponent in
@@ -63,6 +65,10 @@ size_t print_reports();
 // are out of bounds. Freeing the allocation removes its names.
 void name_tensor(const void* p, size_t bytes, const std::string& name);
 void forget_tensors(const void* allocation);
+// Enqueued in a stream. A tensor that begins has a name and no written bytes; the bytes of one that has ended are out of bounds,
+// until another begins there.
+void begin_tensor(CUstream_st* stream, const void* p, size_t bytes, const std::string& name);
+void end_tensor(CUstream_st* stream, const void* p, size_t bytes);
 
 // Whether all these bytes are addressable and were written since they were allocated.
 bool is_written(const void* p, size_t bytes);
