@@ -153,12 +153,12 @@ std::string PlanScreen::text() const {
   if (solution_)
     say("chosen",
         fmt::format("{}; a step takes {:.3g} s at the device's best (an estimate)", solution_->text(), solution_->seconds));
+  say("verdict", verdict_line());
   say("plan", plan_line(session_.arena));
   say("peak", peak_line());
   for (const std::string& line : largest_groups(session_.arena, kShownGroups)) say("", line);
   say("largest", largest_line());
   say("formula", formula_lines());
-  say("verdict", verdict_line());
   return text;
 }
 

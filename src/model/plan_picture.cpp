@@ -1,7 +1,10 @@
 #include "src/model/plan_picture.h"
 
 #include <algorithm>
+#include <bit>
+#include <cstdlib>
 #include <map>
+#include <tuple>
 
 #include "src/base/units.h"
 #include "src/model/plan.h"
@@ -31,48 +34,70 @@ std::string escaped(std::string_view text) {
   return result;
 }
 
+size_t letters_of(std::string_view text) {
+  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xc0) != 0x80; }));
+}
+
+// The layer of "layers.12.qkv"; -1: none.
+int layer_of(const std::string& name) {
+  const std::string_view prefix = "layers.";
+  return name.starts_with(prefix) ? std::atoi(name.c_str() + prefix.size()) : -1;
+}
+
 // Neighbours in memory of one life and category.
 struct Box {
   Life life;
   Category category;
-  int64_t offset, bytes;
-  std::map<std::string, std::pair<int, int64_t>> groups;  // of each: tensors, bytes
+  int64_t offset, bytes = 0;
+  bool alone = false;                         // a tensor large enough to have a box of its own
+  int first_layer = -1, last_layer = -1;      // of what belongs to layers
+  std::map<std::string, int64_t> kinds = {};  // bytes of each: "gate_up", "embed"
 
-  // "gate_up ×16, down ×16, …", the largest first, in so many letters.
+  void add(const TensorRecord& t) {
+    bytes += t.bytes;
+    if (is_alignment(t)) return;
+    const int layer = layer_of(t.name);
+    if (layer >= 0) last_layer = layer, first_layer = first_layer < 0 ? layer : first_layer;
+    kinds[layer >= 0 ? t.name.substr(t.name.find('.', std::string_view("layers.").size()) + 1) : group_of(t.name)] += t.bytes;
+  }
+  // "layers 0–3: gate_up, down, …", the largest first, in so many letters; empty if not even the first fits.
   std::string name(size_t letters) const {
-    std::vector<std::pair<std::string, std::pair<int, int64_t>>> all(groups.begin(), groups.end());
-    std::stable_sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.second.second > b.second.second; });
+    std::vector<std::pair<std::string, int64_t>> all(kinds.begin(), kinds.end());
+    std::stable_sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.second > b.second; });
     std::string text;
+    if (first_layer >= 0)
+      text = first_layer == last_layer ? fmt::format("layer {}: ", first_layer)
+                                       : fmt::format("layers {}–{}: ", first_layer, last_layer);
     for (size_t i = 0; i < all.size(); i++) {
-      const auto& [group, sum] = all[i];
-      std::string more = (i ? ", " : "") + group + (sum.first > 1 ? fmt::format(" ×{}", sum.first) : "");
-      const bool last = i + 1 == all.size();
-      if (text.size() + more.size() + (last ? 0 : 3) > letters) return i ? text + " …" : "";
-      text += more;
+      std::string kind = all[i].first;
+      const size_t more = i + 1 == all.size() ? 0 : 3;
+      if (i == 0 && letters_of(text + kind) + more > letters) kind = kind.substr(kind.rfind('.') + 1);
+      if (letters_of(text + kind) + (i ? 2 : 0) + more > letters) return i ? text + ", …" : "";
+      text += (i ? ", " : "") + kind;
     }
     return text;
   }
 };
 
+// Tensors of fewer than `least` bytes stand together, up to eight times that, but for those of one layer.
 std::vector<Box> boxes(const Arena& arena, int64_t least) {
   std::vector<const TensorRecord*> tensors;
   for (const TensorRecord& t : arena.tensors())
     if (t.bytes > 0) tensors.push_back(&t);
-  std::stable_sort(tensors.begin(), tensors.end(), [](const TensorRecord* a, const TensorRecord* b) {
-    return std::pair(a->life.first, a->offset) < std::pair(b->life.first, b->offset);
-  });
+  const auto place = [](const TensorRecord& t) { return std::tuple(t.life.first, t.life.last, t.offset); };
+  std::stable_sort(tensors.begin(), tensors.end(),
+                   [&](const TensorRecord* a, const TensorRecord* b) { return place(*a) < place(*b); });
   std::vector<Box> all;
   for (const TensorRecord* t : tensors) {
-    const bool gap = is_alignment(*t);
     const bool follows = !all.empty() && all.back().life == t->life && all.back().offset + all.back().bytes == t->offset;
-    const bool small = t->bytes < least && follows && all.back().category == t->category && all.back().bytes < 8 * least;
-    if (!(follows && (gap || small || (!all.empty() && all.back().groups.empty()))))
-      all.push_back({t->life, t->category, t->offset, 0, {}});
-    Box& box = all.back();
-    box.bytes += t->bytes;
-    if (gap) continue;
-    auto& [count, bytes] = box.groups[group_of(t->name)];
-    count++, bytes += t->bytes;
+    const bool small = t->bytes < least;
+    const auto joins = [&](const Box& box) {
+      if (is_alignment(*t)) return true;
+      const bool full = box.bytes > 8 * least && layer_of(t->name) != box.last_layer;
+      return small && !box.alone && !full && box.category == t->category;
+    };
+    if (!follows || !joins(all.back())) all.push_back({t->life, t->category, t->offset, 0, !small});
+    all.back().add(*t);
   }
   return all;
 }
@@ -89,8 +114,12 @@ std::string plan_picture(const Arena& arena, const std::string& title) {
       "font-family=\"'DejaVu Sans', Verdana, Arial, sans-serif\" font-size=\"{2}\">\n"
       "<title>{3}</title>\n<rect width=\"{0}\" height=\"{1}\" fill=\"#ffffff\"/>\n",
       width, height, kFont, escaped(title));
+  std::string names;  // drawn last
+  const auto text_into = [](std::string& to, double x, double y, const std::string& content, const std::string& more) {
+    to += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" fill=\"#1f2328\"{}>{}</text>\n", x, y, more, escaped(content));
+  };
   const auto text = [&](double x, double y, const std::string& content, const std::string& more = "") {
-    svg += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" fill=\"#1f2328\"{}>{}</text>\n", x, y, more, escaped(content));
+    text_into(svg, x, y, content, more);
   };
 
   // The title, broken at a word that fits; the legend with the bytes at the peak.
@@ -110,13 +139,14 @@ std::string plan_picture(const Arena& arena, const std::string& title) {
   text(x, 70, "at the peak");
 
   // The axes: bytes on the left, phases below.
-  for (int i = 0; i <= 8; i++) {
-    const int64_t bytes = arena.total() / 8 * i;
+  const auto tick = [&](int64_t bytes) {
     svg += fmt::format("<line x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\" stroke=\"#d0d7de\"/>\n", kLeft, y_of(bytes),
                        width - kRight, y_of(bytes));
-    text(kLeft - 8, y_of(bytes) + 4, i == 0 ? "0" : fmt::format("{}", Bytes{i == 8 ? arena.total() : bytes}),
-         " text-anchor=\"end\"");
-  }
+    text(kLeft - 8, y_of(bytes) + 4, bytes == 0 ? "0" : fmt::format("{}", Bytes{bytes}), " text-anchor=\"end\"");
+  };
+  const int64_t step = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(arena.total() / 8 + 1)));
+  for (int64_t bytes = 0; bytes + step / 4 < arena.total(); bytes += step) tick(bytes);
+  tick(arena.total());
   for (int p = 0; p < kStepPhases; p++) {
     const std::string name = phase_name(static_cast<StepPhase>(p));
     const size_t colon = name.find(": ");
@@ -137,11 +167,12 @@ std::string plan_picture(const Arena& arena, const std::string& title) {
         tall < 3 ? 0.2 : 0.7);
     if (tall < kNamed - 1) continue;
     const size_t room = static_cast<size_t>((right - left - 10) / kLetter);
-    const std::string name = box.name(room);
-    const std::string with_bytes = name + "  " + bytes;
-    const double baseline = std::min(top + tall / 2 + 4, top + 200);
-    if (!name.empty()) text(left + 5, baseline, with_bytes.size() <= room ? with_bytes : name);
-    if (with_bytes.size() > room && tall > 2 * kNamed) text(left + 5, baseline + kNamed, bytes);
+    const std::string name = box.name(room), with_bytes = name + "   " + bytes;
+    const bool one_line = letters_of(with_bytes) <= room, two_lines = !one_line && tall > 2 * kNamed;
+    const double baseline = top + tall / 2 + 4 - (two_lines ? kNamed / 2 : 0);
+    const char* halo = " stroke=\"#ffffff\" stroke-opacity=\"0.7\" stroke-width=\"2.5\" paint-order=\"stroke\"";
+    if (!name.empty()) text_into(names, left + 5, baseline, one_line ? with_bytes : name, halo);
+    if (two_lines) text_into(names, left + 5, baseline + kNamed, bytes, halo);
   }
 
   // The peak.
@@ -155,7 +186,7 @@ std::string plan_picture(const Arena& arena, const std::string& title) {
   const double half = kLetter * static_cast<double>(label.size()) / 2;
   text(std::clamp(peak + kColumn / 2, kLeft + half, width - kRight - half), kTop - 12, label,
        " text-anchor=\"middle\" font-weight=\"bold\"");
-  return svg + "</svg>\n";
+  return svg + names + "</svg>\n";
 }
 
 }  // namespace tll
