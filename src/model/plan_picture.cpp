@@ -167,7 +167,7 @@ std::string plan_picture(const Arena& arena, const std::string& title) {
         tall < 3 ? 0.2 : 0.7);
     if (tall < kNamed - 1) continue;
     const size_t room = static_cast<size_t>((right - left - 10) / kLetter);
-    const std::string name = box.name(room), with_bytes = name + "   " + bytes;
+    const std::string name = box.name(room), with_bytes = name + " · " + bytes;
     const bool one_line = letters_of(with_bytes) <= room, two_lines = !one_line && tall > 2 * kNamed;
     const double baseline = top + tall / 2 + 4 - (two_lines ? kNamed / 2 : 0);
     const char* halo = " stroke=\"#ffffff\" stroke-opacity=\"0.7\" stroke-width=\"2.5\" paint-order=\"stroke\"";
