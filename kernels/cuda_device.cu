@@ -94,17 +94,23 @@ Device open_cuda_device(int index) {
   cudaStream_t stream = nullptr;
   check_cuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreate");
   device.stream = stream;
+  cudaStream_t copies = nullptr;
+  check_cuda(cudaStreamCreateWithFlags(&copies, cudaStreamNonBlocking), "cudaStreamCreate");
+  device.copy_stream = copies;
   device.blas = open_cublas(taken.no_blas);
   taken.in_use = static_cast<int64_t>(total - free);
   taken.loaded = static_cast<int64_t>(free) - cuda_free_memory(device);
   return device;
 }
 void close_cuda_device(Device& device) {
+  check_cuda(cudaStreamSynchronize(stream_of(on_copy_stream(device))), "a copy");
   check_cuda(cudaStreamSynchronize(stream_of(device)), "a kernel");
   close_cublas(device.blas);
   device.blas = nullptr;
-  check_cuda(cudaStreamDestroy(stream_of(device)), "cudaStreamDestroy");
-  device.stream = nullptr;
+  for (void** stream : {&device.copy_stream, &device.stream}) {
+    check_cuda(cudaStreamDestroy(static_cast<cudaStream_t>(*stream)), "cudaStreamDestroy");
+    *stream = nullptr;
+  }
 }
 
 CudaProperties cuda_properties(const Device& device) {
@@ -171,6 +177,9 @@ void cuda_record_event(const Device& device, void* event) {
 }
 void cuda_wait_event(const Device&, void* event) {
   check_cuda(cudaEventSynchronize(static_cast<cudaEvent_t>(event)), "a kernel");
+}
+void cuda_come_after(const Device& device, void* event) {
+  check_cuda(cudaStreamWaitEvent(stream_of(device), static_cast<cudaEvent_t>(event), 0), "cudaStreamWaitEvent");
 }
 
 void* cuda_capture(const Device& device, const std::function<void()>& body) {

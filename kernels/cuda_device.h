@@ -19,7 +19,7 @@ int cuda_device_count();  // 0 without a GPU or a driver
 std::string cuda_missing();  // why there is no GPU, as a message to the user
 int cuda_arch();             // compute capability of the first GPU, 750 … 1200; 0 without one
 
-// Opens a device: creates its stream, loads every kernel, and opens cuBLASLt where it is found. Without such a GPU it fails with
+// Opens a device: creates its streams, loads every kernel, and opens cuBLASLt where it is found. Without such a GPU it fails with
 // a message (exit code 1).
 Device open_cuda_device(int index = 0);
 void close_cuda_device(Device&);
@@ -46,11 +46,24 @@ void copy_from_cuda(const Device&, void* to, const void* from, size_t bytes);
 void copy_within_cuda(const Device&, void* to, const void* from, size_t bytes);
 void cuda_fill(const Device&, void* memory, int byte, size_t bytes);
 
-// An event marks a point of the stream that the host can wait for.
+// An event marks a point of the stream that the host, or the other stream, can wait for. It may be recorded again.
 void* cuda_open_event(const Device&);
 void cuda_close_event(const Device&, void* event);
 void cuda_record_event(const Device&, void* event);
 void cuda_wait_event(const Device&, void* event);  // blocks the host; returns at once if the event was never recorded
+
+// The same device, whose stream is the copy stream: for copies between pinned host memory and the device that run beside kernels.
+// Nothing orders the two streams but events, also where only one of them reads: record an event on one, and let the other come
+// after it. cuda_synchronize waits for one stream alone.
+inline Device on_copy_stream(const Device& device) {
+  Device copies = device;
+  copies.stream = device.copy_stream;
+  return copies;
+}
+// What is enqueued on the device's stream from now on runs after the event, as it was recorded last. Never recorded: no wait.
+// In a capture: the copy stream belongs to it from its first wait for an event recorded there on. Events recorded before the
+// capture may not be waited for, and at its end the device's stream must have come after all that the copy stream got.
+void cuda_come_after(const Device&, void* event);
 
 // Captures what `body` enqueues as a CUDA graph. A launch of the graph runs the same kernels on the same addresses, without the
 // cost of single launches. `body` must not wait for the device, and nothing runs during capture.

@@ -41,6 +41,7 @@ void* cuda_open_event(const Device&) { no_cuda(); }
 void cuda_close_event(const Device&, void*) { no_cuda(); }
 void cuda_record_event(const Device&, void*) { no_cuda(); }
 void cuda_wait_event(const Device&, void*) { no_cuda(); }
+void cuda_come_after(const Device&, void*) { no_cuda(); }
 void* cuda_capture(const Device&, const std::function<void()>&) { no_cuda(); }
 void cuda_launch_graph(const Device&, void*) { no_cuda(); }
 void cuda_close_graph(const Device&, void*) { no_cuda(); }

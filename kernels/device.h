@@ -59,13 +59,14 @@ enum class DeviceKind : uint8_t { cpu, cuda };
 
 struct Device {
   DeviceKind kind = DeviceKind::cpu;
-  Isa isa = best_isa();        // cpu
-  int threads = 1;             // cpu
-  Profile* profile = nullptr;  // null: not timed
-  DryRun* dry = nullptr;       // null: what is asked for is done
-  void* stream = nullptr;      // cuda: a cudaStream_t
-  int arch = 0;                // cuda: compute capability, 750 … 1200
-  void* blas = nullptr;        // cuda: the cuBLASLt handle and the chosen algorithms; null if the library was not found
+  Isa isa = best_isa();         // cpu
+  int threads = 1;              // cpu
+  Profile* profile = nullptr;   // null: not timed
+  DryRun* dry = nullptr;        // null: what is asked for is done
+  void* stream = nullptr;       // cuda: a cudaStream_t
+  void* copy_stream = nullptr;  // cuda: a second one; see cuda_device.h
+  int arch = 0;                 // cuda: compute capability, 750 … 1200
+  void* blas = nullptr;         // cuda: the cuBLASLt handle and the chosen algorithms; null if the library was not found
 };
 
 // See cuda_device.h; run() needs them here. cuda_synchronize waits until everything enqueued on the stream is done.

@@ -38,14 +38,15 @@ OpCase embedding(Random&, int N, int C, int V, Kind table, int padding = -1);
 OpCase rmsnorm(int N, int C, bool trained_weight, double sigma);
 OpCase rope(Random&, int N, int heads, int D, int gap, int positions = 50);
 OpCase rope_table(int P, int D, float scale = 1);
-OpCase swiglu(int N, int F, double sigma);
+OpCase swiglu(int N, int F, double sigma, bool in_place = false);  // in_place: act lies where dact was
 // Rows without a target among the others. in_place: the gradient lies where the logits were.
 OpCase cross_entropy(Random&, int rows, int V, double sigma, int gap = 0, bool in_place = false);
 
 OpCase bias(int N, int C);
 OpCase gather_scatter(Random&, int N, int C, int R, bool missing = false);
-// with_step: the mask's key comes from two numbers, one of them in memory of the device.
-OpCase dropout(int N, int C, double p, bool accumulate, uint64_t key, bool with_step = false);
+// with_step: the mask's key comes from two numbers, one of them in memory of the device. The rows are those of a batch from
+// first_row on.
+OpCase dropout(int N, int C, double p, bool accumulate, uint64_t key, bool with_step = false, int first_row = 0);
 OpCase cast(int64_t n);
 OpCase copy(int64_t n);
 OpCase adamw(int64_t n, int64_t t, double weight_decay, double grad_scale, double grad_size = 0.1);  // t 0: a skipped step

@@ -56,9 +56,10 @@ OpCase gather_scatter(Random& random, int N, int C, int R, bool missing) {
   return c;
 }
 
-OpCase dropout(int N, int C, double p, bool accumulate, uint64_t key, bool with_step) {
+OpCase dropout(int N, int C, double p, bool accumulate, uint64_t key, bool with_step, int first_row) {
   OpCase c{.op = "dropout",
-           .shape = fmt::format("N {} C {} p {}{}{}", N, C, p, accumulate ? " +=" : "", with_step ? " step key" : "")};
+           .shape = fmt::format("N {} C {} p {}{}{}{}", N, C, p, accumulate ? " +=" : "", with_step ? " step key" : "",
+                                first_row > 0 ? fmt::format(" from row {}", first_row) : "")};
   const double step = 1.25;  // any bits will do
   const uint64_t mask_key = with_step ? mix64(std::bit_cast<uint64_t>(step) + key) : key;
   c.tensors = {{.name = "x", .role = Role::input, .rows = N, .width = C},
@@ -69,16 +70,17 @@ OpCase dropout(int N, int C, double p, bool accumulate, uint64_t key, bool with_
   const auto drop = [=](const char* out, const char* in, bool add) {
     return typed([=]<class F>(F, Tensors& t) {
       const uint64_t* step_key = with_step ? static_cast<const uint64_t*>(t["step"].data) : nullptr;
-      t.run(Dropout<F>{t[out], t[in], N, C, p, key, add, step_key});
+      t.run(Dropout<F>{t[out], t[in], N, C, p, key, add, step_key, first_row});
     });
   };
   c.forward = drop("y", "x", accumulate);
   c.backward = drop("dx", "dy", true);
   c.reference = [=](const Values& in, Reference& r) {
     // Which elements stay is the op's own choice (its statistics have a test); it must be the same in every type.
-    std::vector<double> ones(static_cast<size_t>(N) * C, 1.0), mask = ones;
-    run(Device{.isa = Isa::base}, Dropout<double>{mask.data(), ones.data(), N, C, p, mask_key, false});
-    for (size_t i = 0; i < ones.size(); i++) {
+    std::vector<double> ones(static_cast<size_t>(first_row + N) * C, 1.0), mask = ones;
+    run(Device{.isa = Isa::base}, Dropout<double>{mask.data(), ones.data(), first_row + N, C, p, mask_key, false});
+    mask.erase(mask.begin(), mask.begin() + static_cast<ptrdiff_t>(first_row) * C);
+    for (size_t i = 0; i < mask.size(); i++) {
       const double kept = mask[i] == 0 ? 0 : 1 / (1 - p), before = accumulate ? in.at("y")[i] : 0;
       r.value["y"].push_back(before + in.at("x")[i] * kept);
       r.magnitude["y"].push_back(std::abs(before) + std::abs(in.at("x")[i]) * kept);
@@ -256,7 +258,7 @@ void add_elementwise_cases(std::vector<OpCase>& cases, Random& random) {
   for (double p : {0.0, 0.1, 0.5, 0.9})
     for (bool accumulate : {false, true})
       add(cases, {dropout(between(random, 1, 20), between(random, 1, 80), p, accumulate, random())});
-  add(cases, {dropout(9, 40, 0.3, false, 5, true)});
+  add(cases, {dropout(9, 40, 0.3, false, 5, true), dropout(9, 37, 0.3, true, 5, true, 11)});
   for (int n : {0, 1, 37, 1000}) add(cases, {cast(n)});
   for (int n : {0, 1, 1000}) add(cases, {copy(n)});
   for (int64_t t : {1, 2, 1000})

@@ -161,8 +161,8 @@ OpCase rope_table(int P, int D, float scale) {
   return c;
 }
 
-OpCase swiglu(int N, int F, double sigma) {
-  OpCase c{.op = "swiglu", .shape = fmt::format("N {} F {} gates x{}", N, F, sigma)};
+OpCase swiglu(int N, int F, double sigma, bool in_place) {
+  OpCase c{.op = "swiglu", .shape = fmt::format("N {} F {} gates x{}{}", N, F, sigma, in_place ? " in place" : "")};
   c.tensors = {{.name = "gate_up", .role = Role::input, .rows = N, .width = 2 * F, .sigma = sigma},
                {.name = "act", .role = Role::output, .rows = N, .width = F},
                {.name = "dact", .role = Role::constant, .rows = N, .width = F},
@@ -171,7 +171,8 @@ OpCase swiglu(int N, int F, double sigma) {
   c.forward = typed([=]<class Float>(Float, Tensors& t) { t.run(SwigluForward<Float>{t["act"], t["gate_up"], N, F}); });
   c.backward = typed([=]<class Float>(Float, Tensors& t) {
     t.copy("dgate_up", "gate_up");
-    t.run(SwigluBackward<Float>{t["act_again"], t["dgate_up"], t["dact"], N, F});
+    if (in_place) t.copy("act_again", "dact");
+    t.run(SwigluBackward<Float>{t["act_again"], t["dgate_up"], t[in_place ? "act_again" : "dact"], N, F});
   });
   c.reference = [=](const Values& in, Reference& r) {
     constexpr double kTiny = 1e-29;  // float's exponential stops at e^±88: what is smaller is noise, of 1e-36 after tolerance
@@ -307,7 +308,8 @@ void add_model_cases(std::vector<OpCase>& cases, Random& random) {
   add(cases, {rope(random, 0, 1, 2, 0), rope(random, 1, 1, 2, 0), rope(random, 7, 3, 64, 64), rope(random, 5, 2, 20, 3)});
   for (int i = 0; i < 3; i++) add(cases, {rope(random, odd(), between(random, 1, 5), 2 * odd(), between(random, 0, 9))});
   add(cases, {rope_table(1, 2), rope_table(700, 12), rope_table(33, 64), rope_table(33, 12, 1.25f)});
-  add(cases, {swiglu(0, 3, 1), swiglu(1, 1, 1), swiglu(3, 67, 1), swiglu(3, 128, 2)});
+  add(cases,
+      {swiglu(0, 3, 1), swiglu(1, 1, 1), swiglu(3, 67, 1), swiglu(3, 128, 2), swiglu(3, 67, 1, true), swiglu(3, 128, 2, true)});
   add(cases, {swiglu(5, 131, 60)});  // gates far beyond where the sigmoid is 0 or 1
   for (int i = 0; i < 3; i++) add(cases, {swiglu(odd(), odd(), 2)});
   add(cases, {cross_entropy(random, 0, 5, 1), cross_entropy(random, 1, 1, 1), cross_entropy(random, 3, 1000, 1),

@@ -66,7 +66,7 @@ void Session<Float>::place() {
   Arena* beside = device.kind == DeviceKind::cuda ? &staging : nullptr;
   model.place_parameters(arena);
   if (needs_.training) optimizer.place(arena, model.trained().name, model.trained().count);
-  model.place_activations(arena);
+  model.place_activations(arena, beside);
   trainer.place(arena, beside, needs_.training);
   if (generator) generator->place(arena, beside);
   if (beside) weight_stream.place(staging);

@@ -29,14 +29,13 @@ int rows_of_mlp(const LlamaConfig& c, const ModelOptions& o) {
 
 template <class Float>
 Activations<Float>::Activations(const LlamaConfig& c, const ModelOptions& o)
-    : mlp_rows(rows_of_mlp(c, o)), config_(c), options_(o) {
+    : residuals(c, o), mlp_rows(rows_of_mlp(c, o)), config_(c), options_(o) {
   const size_t layers = static_cast<size_t>(c.layers), sets = o.recompute == Recompute::full ? 1 : layers;
   inference_.forward = {eval_attention, eval_mlp, std::vector<Set>(1)};
   inference_.head = eval_head;
   training_.forward = {forward_attention, forward_mlp, std::vector<Set>(sets)};
   training_.backward = {recompute_attention, backward_mlp, std::vector<Set>(sets)};
   training_.head = StepPhase::head;
-  for (auto* pass : {&training_, &inference_}) pass->resid.resize(layers + 1);
 
   // Rows of logits at once: enough for an efficient GEMM of the head, but no more than fit in the bytes that a block takes in its
   // backward pass, beside what else the head has.
@@ -115,7 +114,7 @@ struct Activations<Float>::Placing {
 };
 
 template <class Float>
-void Activations<Float>::place(Arena& arena, const Parameters<Float>& parameters) {
+void Activations<Float>::place(Arena& arena, Arena* staging, const Parameters<Float>& parameters) {
   arena_ = &arena;
   Placing placing{arena,
                   parameters,
@@ -127,28 +126,22 @@ void Activations<Float>::place(Arena& arena, const Parameters<Float>& parameters
                   config_.heads,
                   int64_t{config_.heads} * config_.head_dim,
                   parameters.blocks[0].qkv.out()};
-  if (options_.gradients) place_training(placing);
+  if (options_.gradients) place_training(placing, staging);
   if (!options_.gradients || options_.evaluates) place_inference(placing);
   place_scratch(placing);
 }
 
-// Two buffers of the residual stream are enough: a block reads one and writes the other.
 template <class Float>
 void Activations<Float>::place_inference(Placing& p) {
-  for (size_t l = 0; l < inference_.resid.size(); l++) {
-    if (l < 2)
-      p.tensor(inference_.resid[l], "eval.resid." + std::to_string(l), {p.N, p.C}, {eval_attention, eval_head});
-    else
-      inference_.resid[l] = inference_.resid[l - 2];
-  }
+  for (size_t i = 0; i < eval_resid_.size(); i++)
+    p.tensor(eval_resid_[i], "eval.resid." + std::to_string(i), {p.N, p.C}, {i == 0 ? evaluation : eval_attention, eval_head});
   p.whole(inference_.forward, "eval.block.");
   p.head(inference_, "eval.", head_rows_, logit_count_, false);
 }
 
 template <class Float>
-void Activations<Float>::place_training(Placing& p) {
-  for (size_t l = 0; l < training_.resid.size(); l++)
-    p.tensor(training_.resid[l], "resid." + std::to_string(l), {p.N, p.C}, {forward_attention, backward_attention});
+void Activations<Float>::place_training(Placing& p, Arena* staging) {
+  residuals.place(p.arena, staging);
   options_.recompute == Recompute::full ? place_recomputed(p) : place_kept(p);
   p.head(training_, "", head_rows_, logit_count_, true);
   p.tensor(dresid, "dresid", {p.N, p.C}, {StepPhase::head, backward_attention});

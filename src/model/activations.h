@@ -7,6 +7,7 @@
 
 #include "kernels/reduce.h"
 #include "src/model/parameters.h"
+#include "src/model/residual_stream.h"
 
 namespace tll {
 
@@ -33,7 +34,6 @@ template <class Float>
 struct PassActivations {
   using Acc = acc_t<Float>;
   BlockSets<Float> forward, backward;  // backward: what is kept, the same memory as in forward, and what is recomputed
-  std::vector<Float*> resid;           // (L + 1) × (N, C)  the residual stream before each block and after the last
   StepPhase head;
   Float* final = nullptr;     // (N, C)  the last norm's result
   Acc* rstd_final = nullptr;  // (N)
@@ -49,14 +49,19 @@ class Activations {
   using Acc = acc_t<Float>;
   Activations(const LlamaConfig& config, const ModelOptions& options);
 
-  // The widths of u and z are the ranks of the adapters in `parameters`.
-  void place(Arena& arena, const Parameters<Float>& parameters);
+  // The widths of u and z are the ranks of the adapters in `parameters`. `staging`: as ResidualStream's.
+  void place(Arena& arena, Arena* staging, const Parameters<Float>& parameters);
   // After the second place(): fills the RoPE tables.
   void initialize(const Device& device);
   // Without gradients every pass is one of inference.
   const PassActivations<Float>& pass(PassKind kind) const {
     return options_.gradients && kind == PassKind::training ? training_ : inference_;
   }
+  // The residual stream (N, C) before block l; l = L: after the last.
+  Float* resid(int l, PassKind kind) const {
+    return options_.gradients && kind == PassKind::training ? residuals.at(l) : eval_resid_[static_cast<size_t>(l % 2)];
+  }
+  ResidualStream<Float> residuals;  // of training
   void enter(const Device& device, StepPhase phase) const { arena_->enter(device, phase); }
   void passed(StepPhase phase) const { arena_->passed(phase); }
 
@@ -79,7 +84,7 @@ class Activations {
   struct Placing;  // the arena, and the sizes of the tensors
 
   void place_inference(Placing&);
-  void place_training(Placing&);
+  void place_training(Placing&, Arena* staging);
   void place_kept(Placing&);
   void place_recomputed(Placing&);
   void place_scratch(Placing&);
@@ -90,6 +95,7 @@ class Activations {
   int64_t logit_count_ = 0;  // at least chunk · V
   Arena* arena_ = nullptr;
   PassActivations<Float> training_, inference_;
+  std::array<Float*, 2> eval_resid_{};  // two are enough: a block reads one and writes the other
 };
 
 }  // namespace tll

@@ -20,8 +20,16 @@ Llama<Float>::Llama(const LlamaConfig& config, const ModelOptions& options)
 
 template <class Float>
 void Llama<Float>::forward(const Device& device, const Batch& batch, PassKind kind) {
+  const bool training = options_.gradients && kind == PassKind::training;
+  ResidualStream<Float>& residuals = activations_.residuals;
+  const int first = parameters_.first_trained;
   embed(device, batch, kind);
-  for (int l = 0; l < config_.layers; l++) block(device, batch, l, kind).forward(resid(l, kind), resid(l + 1, kind));
+  if (training) residuals.after_write(device, 0, first, batch.N);
+  for (int l = 0; l < config_.layers; l++) {
+    if (training) residuals.before_write(device, l + 1, first);
+    block(device, batch, l, kind).forward(resid(l, kind), resid(l + 1, kind));
+    if (training) residuals.after_write(device, l + 1, first, batch.N);
+  }
   final_norm(device, batch.N, kind);
 }
 
@@ -49,7 +57,7 @@ template <class Float>
 void Llama<Float>::final_norm(const Device& device, int N, PassKind kind) {
   const PassActivations<Float>& pass = activations_.pass(kind);
   enter(device, pass.head);
-  parameters_.final_norm.forward(device, pass.final, pass.rstd_final, pass.resid.back(), N);
+  parameters_.final_norm.forward(device, pass.final, pass.rstd_final, resid(config_.layers, kind), N);
 }
 
 template <class Float>
@@ -135,10 +143,11 @@ void Llama<Float>::backward(const Device& device, const Batch& batch) {
   const PassActivations<Float>& pass = a.pass(PassKind::training);
   const int C = config_.hidden, L = config_.layers;
   set_zero(device, a.dresid, static_cast<size_t>(batch.N) * static_cast<size_t>(C) * sizeof(Float));
-  parameters_.final_norm.backward(device, a.dresid, a.dln, pass.resid.back(), pass.rstd_final, batch.N);
+  parameters_.final_norm.backward(device, a.dresid, a.dln, a.residuals.at(L), pass.rstd_final, batch.N);
   for (int l = L - 1; l >= parameters_.first_trained; l--) {
     const Block<Float> b(device, config_, options_, parameters_.blocks[static_cast<size_t>(l)], pass.backward, l, a, batch);
-    b.backward(pass.resid[static_cast<size_t>(l)], options_.train_all || l > parameters_.first_trained);
+    activations_.residuals.before_backward(device, l, parameters_.first_trained, batch.N);
+    b.backward(a.residuals.at(l), options_.train_all || l > parameters_.first_trained);
   }
   if (parameters_.dembed)
     run(device, EmbeddingBackward<Float>{.dtable = parameters_.dembed,

@@ -23,8 +23,8 @@ class Llama {
 
   // The list of tensors, called once to measure and once to set the pointers. The optimizer's state is placed between the two.
   void place_parameters(Arena& arena) { parameters_.place(arena); }
-  void place_activations(Arena& arena) { activations_.place(arena, parameters_); }
-  void place(Arena& arena) { place_parameters(arena), place_activations(arena); }
+  void place_activations(Arena& arena, Arena* staging = nullptr) { activations_.place(arena, staging, parameters_); }
+  void place(Arena& arena, Arena* staging = nullptr) { place_parameters(arena), place_activations(arena, staging); }
   // After the second place(): fills the RoPE tables.
   void initialize(const Device& device) { activations_.initialize(device); }
 
@@ -47,7 +47,7 @@ class Llama {
   void embed(const Device&, const Batch&, PassKind);
   Block<Float> block(const Device&, const Batch&, int layer, PassKind) const;
   void final_norm(const Device&, int N, PassKind);
-  Float* resid(int layer, PassKind kind) const { return activations_.pass(kind).resid[static_cast<size_t>(layer)]; }
+  Float* resid(int layer, PassKind kind) const { return activations_.resid(layer, kind); }
   // Tells the arena which phase begins: for those outside a pass.
   void enter(const Device& device, StepPhase phase) const { activations_.enter(device, phase); }
   void passed(StepPhase phase) const { activations_.passed(phase); }  // by a launch of a graph

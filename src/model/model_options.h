@@ -35,7 +35,8 @@ struct ModelOptions {
   // where the recomputation is full, else it counts as 0.
   static constexpr int kAutomaticChunk = -1;
   int mlp_chunk = 0;
-  double dropout = 0;  // on the adapters' input
+  bool offload_activations = false;  // the residual stream lies in memory of the host: CUDA with full recomputation only
+  double dropout = 0;                // on the adapters' input
   int threads = 1;
   DType weights = DType::f32;       // of frozen matrices
   std::optional<DType> embeddings;  // of the frozen embedding and head; unset: as the matrices
