@@ -42,17 +42,11 @@ struct Speed {
   double launch = 0;  // seconds that an op takes besides
 };
 
-// The time that work would take, by two clocks: of what is computed, and of what the copy stream moves meanwhile. With it, run()
-// and the functions of src/model/device_memory.h count what they are asked for and do nothing.
+// The time that work would take, in seconds by a clock for each stream, to which Device::stream and copy_stream then point. With
+// it, run() and the functions of src/model/device_memory.h count what they are asked for and do nothing.
 struct DryRun {
   Speed speed;
-  double seconds = 0;  // of the stream that computes
-  double copied = 0;   // when the copy stream is done
-
-  void op(Cost cost) { seconds += speed.launch + std::max(cost.bytes / speed.bytes, cost.flops / speed.flops); }
-  void move(double bytes) { seconds += speed.launch + bytes / (speed.link > 0 ? speed.link : speed.bytes); }
-  void move_aside(double bytes) { copied = std::max(copied, seconds) + speed.launch + bytes / speed.link; }
-  void join() { seconds = std::max(seconds, copied); }  // the stream that computes waits for the copies
+  double seconds = 0, copied = 0;  // of the stream that computes, and of the copy stream
 };
 
 enum class DeviceKind : uint8_t { cpu, cuda };
@@ -73,6 +67,14 @@ struct Device {
 void cuda_synchronize(const Device&);
 void cuda_begin_range(const char* name);
 void cuda_end_range();
+
+// Of a dry run: the device's stream is busy for so long.
+inline void pass_time(const Device& device, double seconds) {
+  *static_cast<double*>(device.stream) += device.dry->speed.launch + seconds;
+}
+inline void pass_time(const Device& device, Cost cost) {
+  pass_time(device, std::max(cost.bytes / device.dry->speed.bytes, cost.flops / device.dry->speed.flops));
+}
 
 struct ProfileScope {
   ProfileScope(Profile* profile, const char* op, Cost cost) {
@@ -104,7 +106,7 @@ TLL_INLINE decltype(auto) with_storage_type(DType type, const F& f) {
 template <class Op>
 void run(const Device& device, const Op& op) {
   op.check();
-  if (device.dry) return device.dry->op(op.cost());
+  if (device.dry) return pass_time(device, op.cost());
   const ProfileScope scope(device.profile, Op::kName, device.profile ? op.cost() : Cost{});
   if constexpr (!is_oracle<typename Op::Scalar>) {
     if (device.kind == DeviceKind::cuda) {

@@ -150,9 +150,7 @@ std::string PlanScreen::text() const {
     say("", fmt::format("{} is planned only: this version does not train it", source_.config.architecture->causal_lm));
   say("device", device_line());
   say("assumed", assumed_line());
-  if (solution_)
-    say("chosen",
-        fmt::format("{}; a step takes {:.3g} s at the device's best (an estimate)", solution_->text(), solution_->seconds));
+  if (solution_) say("chosen", solution_->text());
   say("verdict", verdict_line());
   say("plan", plan_line(session_.arena));
   say("peak", peak_line());

@@ -123,8 +123,11 @@ std::string_view Module::short_name() const { return last_part(name); }
 
 bool Module::is_among(const std::vector<std::string>& names) const {
   const auto is_part = [&](std::string_view name) {
-    for (std::string_view rest = parts; !rest.empty(); rest.remove_prefix(std::min(rest.size(), rest.find(' ') + 1)))
-      if (rest.substr(0, rest.find(' ')) == name) return true;
+    for (std::string_view rest = parts; !rest.empty();) {
+      const size_t end = std::min(rest.size(), rest.find(' '));
+      if (rest.substr(0, end) == name) return true;
+      rest.remove_prefix(std::min(rest.size(), end + 1));
+    }
     return false;
   };
   const std::string_view own = short_name();

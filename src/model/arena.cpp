@@ -1,6 +1,7 @@
 #include "src/model/arena.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -110,6 +111,15 @@ void Arena::reserve() {
   void* addresses = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (addresses == MAP_FAILED) fail(kExitFault, "the system refused {} bytes of addresses", bytes);
   base_ = static_cast<std::byte*>(addresses);
+}
+
+int64_t Arena::resident() const {
+  if (!base_ || device_.kind == DeviceKind::cuda) return base_ ? total() : 0;
+  const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE)), bytes = static_cast<size_t>(std::max<int64_t>(total(), 1));
+  std::vector<unsigned char> pages((bytes + page - 1) / page);
+  if (mincore(base_, bytes, pages.data()) != 0) return 0;
+  const auto there = std::count_if(pages.begin(), pages.end(), [](unsigned char p) { return p & 1; });
+  return std::min(total(), there * static_cast<int64_t>(page));
 }
 
 void Arena::seal() {

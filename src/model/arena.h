@@ -110,6 +110,8 @@ class Arena {
   int64_t total() const { return layout().total; }
   bool placing() const { return base_ != nullptr; }
   void* memory() const { return base_; }
+  // Bytes of the allocation that are in physical memory: on a CPU pages that were touched, else all.
+  int64_t resident() const;
   // In the order of the place() calls. Gaps that keep tensors at multiples of 64 bytes are tensors too.
   const std::vector<TensorRecord>& tensors() const;
   // The bytes that live in a phase; the phase in which they are most, and their categories then. What total() is above that
