@@ -61,6 +61,8 @@ int run_command(Options& options) {
       return command_tokenize(options);
     case Command::kDump:
       return command_dump(options);
+    case Command::kExport:
+      return command_export(options);
     case Command::kHelp:
     case Command::kCompletion:
     case Command::kVersion:

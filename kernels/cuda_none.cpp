@@ -7,6 +7,7 @@
 #include "kernels/elementwise.h"
 #include "kernels/embedding.h"
 #include "kernels/matmul.h"
+#include "kernels/quantized.h"
 #include "kernels/reduce.h"
 #include "kernels/rmsnorm.h"
 #include "kernels/rope.h"
@@ -88,6 +89,10 @@ void Matmul<Acc>::cuda(const Device&) const {
 }
 template void Matmul<float>::cuda(const Device&) const;
 void AdamW::cuda(const Device&) const { no_cuda(); }
+void Dequantize::cuda(const Device&) const { no_cuda(); }
+void QuantizeBlocks::cuda(const Device&) const { no_cuda(); }
+void QuantizeScales::cuda(const Device&) const { no_cuda(); }
+void QuantizedMatmul::cuda(const Device&) const { no_cuda(); }
 void SumOfSquares::cuda(const Device&) const { no_cuda(); }
 void UpdateDecision::cuda(const Device&) const { no_cuda(); }
 

@@ -13,8 +13,8 @@
 // A tile lies in shared memory as it lies in global memory; ldmatrix transposes it.
 #include <algorithm>
 
+#include "kernels/any_type.cuh"
 #include "kernels/cublas_lt.h"
-#include "kernels/row_access.cuh"
 
 namespace tll {
 namespace {
@@ -28,17 +28,6 @@ struct Part {
   float* partial;
   bool vector_out, vector_partial;  // rows are aligned for 128-bit accesses
 };
-
-TLL_DEVICE float load_any(const void* data, DType dtype, int64_t i) {
-  switch (dtype) {
-    case DType::f32:
-      return static_cast<const float*>(data)[i];
-    case DType::bf16:
-      return to_float(static_cast<const bf16*>(data)[i]);
-    default:
-      return to_float(static_cast<const half*>(data)[i]);
-  }
-}
 
 // Epilogue: out[row, col …] = or += alpha · sums, rounded once. Columns beyond the last are left out.
 template <class Out, int kCount>

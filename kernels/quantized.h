@@ -5,11 +5,13 @@
 //
 //   nf4     w = book[code] · absmax                     4-bit codes into 16 quantiles of the normal distribution (Dettmers et al.
 //                                                       2023, QLoRA); the even element is in the high nibble of its byte
-//   int8    w = code · scale, scale = absmax / 127      code = round(w / scale), ties to even
+//   int8    w = code · scale, scale = absmax / 127      code = round(w / scale), ties to even; 0 where the scale is 0
+//   fp4     as nf4, with another book; only read
 //
 // Double quantisation (QLoRA) stores the absmax of a block as an 8-bit code: with o the mean of all absmax, a = absmax − o, and
 // blocks of 256 values of a,   absmax = map[code] · nested_absmax + o,   multiply and add rounded separately. The map is
-// bitsandbytes' signed dynamic map; the nearest code wins, and a tie goes to the even one.
+// bitsandbytes' signed dynamic map; the nearest code wins, and a tie goes to the even one. Where nested_absmax is 0, so are the
+// codes.
 //
 // Bits are those of bitsandbytes 0.50 (NF4: normalised by 1.0f / max(absmax, 1e-38f), thresholds are the float midpoints of
 // neighbours, and a tie takes the lower code).
@@ -26,7 +28,7 @@ struct QuantizedPart {
   WeightCode code = WeightCode::nf4;
   DType dtype = DType::bf16;             // dense: of the elements
   int first_row = 0, rows = 0;           // of the joint matrix
-  int block = 64;                        // elements, a power of two
+  int block = 64;                        // elements, at least 8
   const void* codes = nullptr;           // nf4, fp4: (⌈count/2⌉) bytes; int8: (count) signed bytes; dense: (count)
   const float* scales = nullptr;         // (blocks)  absmax, of int8 absmax/127; null: double quantised, or dense
   const uint8_t* scale_codes = nullptr;  // (blocks)
@@ -34,6 +36,7 @@ struct QuantizedPart {
   const float* nested_offset = nullptr;  // (1)
   const float* nested_map = nullptr;     // (256)
   const float* book = nullptr;           // (16)  of nf4 and fp4
+  TLL_HOST_DEVICE bool nested() const { return code != WeightCode::dense && !scales; }
 };
 
 // A joint matrix W (rows, cols): its parts, stacked.
@@ -41,14 +44,33 @@ struct QuantizedMatrix {
   static constexpr int kMostParts = 3;
   QuantizedPart parts[kMostParts];
   int part_count = 0, rows = 0, cols = 0;
+  void check() const;
+  double bytes() const;  // of codes and scales
 };
 
 inline constexpr int kQuantBlock = 64, kNestedBlock = 256;
-extern const float kNf4Book[16];
+// Quantiles of the normal distribution, divided by the largest.
+inline constexpr float kNf4Book[16] = {-1.0f,
+                                       -0.6961928009986877f,
+                                       -0.5250730514526367f,
+                                       -0.39491748809814453f,
+                                       -0.28444138169288635f,
+                                       -0.18477343022823334f,
+                                       -0.09105003625154495f,
+                                       0.0f,
+                                       0.07958029955625534f,
+                                       0.16093020141124725f,
+                                       0.24611230194568634f,
+                                       0.33791524171829224f,
+                                       0.44070982933044434f,
+                                       0.5626170039176941f,
+                                       0.7229568362236023f,
+                                       1.0f};
 // bitsandbytes' create_dynamic_map(): 256 values, ascending.
 void dynamic_map(bool is_signed, float* map);
 
-// Codes and scales of whole blocks (the last of a tensor may be short): a tensor may come in pieces that begin at a block.
+// Codes and scales of whole blocks (the last of a tensor may be short): a tensor may come in pieces that begin at a block. A NaN
+// or infinite element is counted, and coded as 0 would be.
 struct QuantizeBlocks {
   using Scalar = float;
   static constexpr const char* kName = "quantize";
@@ -58,8 +80,9 @@ struct QuantizeBlocks {
   int32_t* not_finite;  // (1)  += elements that are NaN or infinite
   int64_t count;
   DType dtype;
-  WeightCode code;  // nf4 or int8
-  int block = kQuantBlock;
+  WeightCode code;          // nf4 or int8
+  int block = kQuantBlock;  // a power of two, at least 8
+  TLL_HOST_DEVICE int64_t blocks() const { return (count + block - 1) / block; }
   void check() const;
   Cost cost() const;
   template <Isa>
@@ -76,7 +99,7 @@ struct QuantizeScales {
   float* nested_offset;  // (1)
   const float* scales;   // (blocks)
   const float* map;      // (256)  signed
-  int64_t blocks;
+  int64_t blocks;        // at least 1
   void check() const;
   Cost cost() const;
   template <Isa>
@@ -100,9 +123,10 @@ struct Dequantize {
 
 // The GEMM of a frozen quantised weight, as Matmul, with B = Wᵀ (forward: y = x · Wᵀ) or B = W (the gradient of the input).
 //
-// Many rows: W is dequantised a piece at a time to a's type and multiplied: pieces of output rows forward, of input columns
-// backward, so that the sum over `inner` is never split and the result is rounded once. The bits are those of Matmul with
-// the dequantised matrix. Few rows (generation) are multiplied straight from the codes.
+// W is dequantised to a's type. Where there is a piece, that is done a piece at a time, and each is multiplied: pieces of rows of
+// W forward, of its columns backward, so that the sum over `inner` is never split and the result is rounded once. Elsewhere on a
+// CPU the codes are decoded where Matmul packs its operand. The bits are those of Matmul with the dequantised pieces; without a
+// piece those of Matmul with the dequantised matrix. A few rows (generation) are multiplied straight from the codes.
 struct QuantizedMatmul {
   using Scalar = float;
   static constexpr const char* kName = "quantized_matmul";
@@ -113,8 +137,10 @@ struct QuantizedMatmul {
   bool accumulate = false;
   Scratch scratch = {};  // as of Matmul
   const void* addend = nullptr;
-  void* piece = nullptr;   // piece_bytes() of memory, null where they are 0
+  void* piece = nullptr;   // piece_bytes() of memory, or fewer; null where they are 0
   int64_t piece_size = 0;  // bytes
+  // A piece has a multiple of kPieceLines rows or columns, if it does not have them all: whole tiles of a GEMM.
+  static constexpr int64_t kPieceLines = 128, kCudaPiece = 16 << 20, kCpuPiece = 8 << 20;
   // Bytes of the piece for a model whose largest joint matrix has so many rows and columns, with a of type `type`.
   static int64_t piece_bytes(DeviceKind, DType type, int64_t rows, int64_t cols);
   void check() const;

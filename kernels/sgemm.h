@@ -2,13 +2,14 @@
 //
 // The loops are those of Goto & van de Geijn 2008 (BLIS: Van Zee & van de Geijn 2015): a block of B is packed into column panels,
 // a block of A into row panels, and a micro-kernel that holds a tile of the result in registers runs over both. Packing reads
-// operands of any training type, transposed or not, so widening bf16 and fp16 costs no extra pass. It applies alpha too. All
-// memory is the caller's.
+// operands of any training type, transposed or not, so widening bf16 and fp16 costs no extra pass. It applies alpha too. How B is
+// packed is an argument, so that a quantised B is decoded there. All memory is the caller's.
 #pragma once
 
 #include <omp.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "kernels/matmul.h"
 
@@ -157,8 +158,9 @@ void block_gemm(const Matmul<float>& op, const float* a, const float* b, int row
 int round_up(int n, int multiple) { return (n + multiple - 1) / multiple * multiple; }
 
 // Needs kPackedB + kPackedA floats of scratch. A bf16 result is not summed over blocks of `inner`, so that it is rounded once:
-// there inner must be at most kInnerOnce.
-void packed_gemm(const Matmul<float>& op) {
+// there inner must be at most kInnerOnce. pack_b(to, first column, columns, first of inner, inner) packs one panel of B.
+template <class PackB>
+void packed_gemm(const Matmul<float>& op, const PackB& pack_b) {
   const int threads = std::max(1, std::min(omp_get_max_threads(), static_cast<int>((op.scratch.size - Matmul<float>::kPackedB) /
                                                                                    Matmul<float>::kPackedA)));
   const int inner_block = std::max(1, op.out.dtype == DType::f32 ? std::min(op.inner(), 512) : op.inner());
@@ -187,8 +189,8 @@ void packed_gemm(const Matmul<float>& op) {
         const int inner = std::min(inner_block, op.inner() - k0);
 #pragma omp for schedule(static)
         for (int p = 0; p < panels; p++)
-          pack_any<kPanelColumns>(b + static_cast<int64_t>(p) * kPanelColumns * inner, op.b.t(), c0 + p * kPanelColumns,
-                                  std::min(kPanelColumns, cols - p * kPanelColumns), k0, inner, 1.0f);
+          pack_b(b + static_cast<int64_t>(p) * kPanelColumns * inner, c0 + p * kPanelColumns,
+                 std::min(kPanelColumns, cols - p * kPanelColumns), k0, inner);
 #pragma omp for schedule(static)
         for (int task = 0; task < row_blocks * col_tasks; task++) {
           const int r0 = task / col_tasks * row_block, rows = std::min(row_block, op.rows() - r0), part = task % col_tasks;
@@ -200,6 +202,78 @@ void packed_gemm(const Matmul<float>& op) {
       }
     }
   }
+}
+
+// The GEMM of any result. bf16 results of a long sum, which must be rounded once, are summed some rows at a time in float first.
+template <class PackB>
+void packed_matmul(const Matmul<float>& op, const PackB& pack_b) {
+  TLL_CHECK(op.scratch.data && op.scratch.size >= Matmul<float>::scratch_floats(1), "{} floats of scratch", op.scratch.size);
+  if (op.out.dtype == DType::f32 || op.inner() <= kInnerOnce) return packed_gemm(op, pack_b);
+  Matmul<float> part = op;
+  part.accumulate = false, part.scratch.size -= Matmul<float>::kSums;
+  float* sums = op.scratch.data + part.scratch.size;
+  const int64_t most_rows = Matmul<float>::kSums / op.cols();
+  TLL_CHECK(most_rows > 0, "{} columns", op.cols());
+  for (int64_t r0 = 0; r0 < op.rows(); r0 += most_rows) {
+    const int rows = static_cast<int>(std::min(most_rows, op.rows() - r0));
+    part.out = matrix(sums, rows, op.cols());
+    part.a = op.a.rows(static_cast<int>(r0), rows);
+    packed_gemm(part, pack_b);
+    bf16* out = static_cast<bf16*>(op.out.data) + r0 * op.out.stride;
+#pragma omp parallel for schedule(static)
+    for (int r = 0; r < rows; r++) {
+      for (int c = 0; c < op.cols(); c++) {
+        bf16& to = out[r * op.out.stride + c];
+        const float sum = sums[static_cast<int64_t>(r) * op.cols() + c];
+        to = round_to_bf16(op.accumulate ? to_acc(to) + sum : sum);
+      }
+    }
+  }
+}
+
+// A few rows: each weight is read once. row(n) is where row n of Bᵀ lies.
+constexpr int kFewRows = 8;
+template <class A, class B, class Out, class Row>
+void dot_rows(const Matmul<float>& op, int threads, const Row& row) {
+  const A* a = static_cast<const A*>(op.a.data);
+  Out* out = static_cast<Out*>(op.out.data);
+#pragma omp parallel for schedule(static) num_threads(threads)
+  for (int n = 0; n < op.cols(); n++) {
+    const B* w = row(n);
+    for (int m = 0; m < op.rows(); m++) {
+      const A* x = a + m * op.a.stride;
+      float sum = 0;
+#pragma omp simd reduction(+ : sum)
+      for (int k = 0; k < op.inner(); k++) sum += to_acc(x[k]) * to_acc(w[k]);
+      Out& y = out[m * op.out.stride + n];
+      y = from_acc<Out>(static_cast<float>(op.alpha) * sum + (op.accumulate ? to_acc(y) : 0.0f));
+    }
+  }
+}
+
+// to = from, row by row; from null: zeros.
+void set_rows(const Matrix& to, const void* from) {
+  const int64_t bytes = static_cast<int64_t>(dtype_bytes(to.dtype));
+  for (int64_t r = 0; r < to.row_count; r++) {
+    const int64_t at = r * to.stride * bytes;
+    void* row = static_cast<std::byte*>(to.data) + at;
+    const size_t size = static_cast<size_t>(to.col_count * bytes);
+    from ? std::memcpy(row, static_cast<const std::byte*>(from) + at, size) : std::memset(row, 0, size);
+  }
+}
+
+// What is done before any sum: out becomes the addend.
+template <class Acc>
+void copy_addend(const Matmul<Acc>& op) {
+  if (op.accumulate && op.addend && op.addend != op.out.data) set_rows(op.out, op.addend);
+}
+// Whether there is no sum: out is then done.
+bool is_empty(const Matmul<float>& op) {
+  TLL_CHECK(op.out.dtype != DType::f16, "matmul to {} runs on CUDA only", dtype_name(op.out.dtype));
+  if (op.rows() == 0 || op.cols() == 0) return true;
+  if (op.inner() > 0) return false;
+  if (!op.accumulate) set_rows(op.out, nullptr);  // oneDNN refuses an empty sum
+  return true;
 }
 
 }  // namespace

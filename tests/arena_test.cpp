@@ -24,7 +24,7 @@ TEST(Arena, LivesThatDoNotMeetShareBytes) {
   Arena arena;
   float* f;
   arena.place(f, "forward", {100}, Category::activations, during(forward_mlp));
-  arena.place(f, "kept", {16}, Category::activations, {forward_attention, backward_attention});
+  arena.place(f, "kept", {16}, Category::activations, {forward_attention, backward_qkv});
   arena.place(f, "weights", {32}, Category::parameters);
   arena.place(f, "backward", {200}, Category::activations, during(backward_mlp));
   EXPECT_EQ(offset_of(arena, "weights"), 0);
@@ -78,7 +78,7 @@ struct Lives {
   void place() {
     arena.place(always, "always", {4}, Category::parameters);
     arena.place(gradients, "gradients", {4}, Category::gradients, {step, update});
-    arena.place(kept, "kept", {4}, Category::activations, {forward_attention, backward_attention});
+    arena.place(kept, "kept", {4}, Category::activations, {forward_attention, backward_qkv});
     arena.place(block, "block", {4}, Category::activations, {forward_attention, forward_mlp});
   }
   void enter(StepPhase phase) { arena.enter({}, phase); }
@@ -103,9 +103,9 @@ TEST(Arena, ALifeBeginsWithNothing) {
   l.enter(forward_attention);  // the next block
   EXPECT_EQ(l.living(), "agk");
   l.write();
-  l.enter(forward_mlp), l.enter(head), l.enter(backward_mlp), l.enter(backward_attention), l.enter(backward_mlp);
+  l.enter(forward_mlp), l.enter(head), l.enter(backward_mlp), l.enter(backward_qkv), l.enter(backward_mlp);
   EXPECT_EQ(l.living(), "agkb");
-  l.enter(backward_attention), l.enter(batch), l.enter(forward_attention);  // the next micro-batch
+  l.enter(backward_qkv), l.enter(batch), l.enter(forward_attention);  // the next micro-batch
   EXPECT_EQ(l.living(), "ag");
   l.write();
   l.enter(update), l.enter(evaluation), l.enter(eval_head), l.enter(step);

@@ -110,6 +110,16 @@ void AtomicFile::write(std::string_view text) {
   if (!write_all(descriptor_, text)) fail(kExitFault, "{}: cannot be written: {}", path_.string(), std::strerror(errno));
 }
 
+void AtomicFile::write_at(size_t offset, const void* data, size_t size) {
+  TLL_CHECK(descriptor_ >= 0 && !temporary_.empty(), "{} written at {}", path_.string(), offset);
+  for (const char* next = static_cast<const char*>(data); size > 0;) {
+    const ssize_t put = ::pwrite(descriptor_, next, size, static_cast<off_t>(offset));
+    if (put < 0 && errno == EINTR) continue;
+    if (put <= 0) fail(kExitFault, "{}: cannot be written: {}", path_.string(), std::strerror(errno));
+    next += put, offset += static_cast<size_t>(put), size -= static_cast<size_t>(put);
+  }
+}
+
 void AtomicFile::commit() {
   TLL_CHECK(descriptor_ >= 0, "{} committed twice", path_.string());
   const bool direct = temporary_.empty();

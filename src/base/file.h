@@ -49,6 +49,8 @@ class AtomicFile {
 
   void write(const void* data, size_t size) { write({static_cast<const char*>(data), size}); }
   void write(std::string_view text);
+  // At this byte of the file; for a file, not a pipe. Bytes that are never written are 0.
+  void write_at(size_t offset, const void* data, size_t size);
   void commit();
 
  private:

@@ -12,5 +12,6 @@ int command_evaluate(Options& options);
 int command_generate(Options& options);
 int command_tokenize(Options& options);
 int command_dump(Options& options);
+int command_export(Options& options);
 
 }  // namespace tll

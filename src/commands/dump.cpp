@@ -54,6 +54,8 @@ Dump run_documents(Session<Float>& session, const Dataset& data, int64_t longest
     loader.next_step();
     loader.micro_batch(0, buffers.view);
     const Batch batch = buffers.upload(session.device, model.options().max_tokens);
+    model.enter(session.device, StepPhase::batch);
+    model.send_embedding(session.device, buffers.view.tokens, batch.N);
     model.forward(session.device, batch);
     std::vector<float>& logits = dump.logits.emplace_back();
     for (int first = 0; first < d.length; first += model.logit_rows()) {

@@ -14,7 +14,23 @@ SessionNeeds training_needs(const Options& options) {
           .positions = options.seq_len};
 }
 
-ModelOptions model_options(const Options& options, std::vector<LoraTarget> lora, const SessionNeeds& needs) {
+namespace {
+
+DType dtype_of_option(DtypeOption option) {
+  return option == DtypeOption::kFp32 ? DType::f32 : option == DtypeOption::kFp16 ? DType::f16 : DType::bf16;
+}
+
+// The type of what a model with quantised weights has besides them: 16 bits, those of the checkpoint where it says so. Only a
+// checkpoint of 32 bits that is computed in 32 bits is not rounded.
+DType unquantized_dtype(DtypeOption dtype, const LlamaConfig& config) {
+  if (dtype != DtypeOption::kFp32) return dtype_of_option(dtype);
+  return config.dtype == "float32" ? DType::f32 : config.dtype == "float16" ? DType::f16 : DType::bf16;
+}
+
+}  // namespace
+
+ModelOptions model_options(const Options& options, const LlamaConfig& config, std::vector<LoraTarget> lora,
+                           const SessionNeeds& needs) {
   if (needs.tokens > kMostTokens)
     fail(kExitUsage, "{} tokens at once are more than the {} of a batch; lower --batch-size or --seq-len", needs.tokens,
          kMostTokens);
@@ -31,9 +47,16 @@ ModelOptions model_options(const Options& options, std::vector<LoraTarget> lora,
   m.mlp_chunk = static_cast<int>(options.mlp_chunk);
   m.dropout = m.gradients && !m.train_all ? options.dropout : 0;
   m.threads = static_cast<int>(options.threads);
-  m.weights = options.weights == DtypeOption::kFp32   ? DType::f32
-              : options.weights == DtypeOption::kFp16 ? DType::f16
-                                                      : DType::bf16;
+  m.code = options.weights == DtypeOption::kNf4    ? WeightCode::nf4
+           : options.weights == DtypeOption::kInt8 ? WeightCode::int8
+                                                   : WeightCode::dense;
+  const bool asked = options.given("weights");
+  if (m.train_all && config.quantization && !asked)
+    fail(kExitUsage, "--train full trains all weights, and the model's are quantised; --weights bf16 dequantises them");
+  m.double_quant = options.double_quant;
+  m.keep_quantized = config.quantization && (m.code != WeightCode::dense || !asked);
+  const bool quantized = m.keep_quantized || m.code != WeightCode::dense;
+  m.weights = quantized ? unquantized_dtype(options.dtype, config) : dtype_of_option(options.weights);
   if (!m.train_all) m.lora = std::move(lora);
   return m;
 }

@@ -9,7 +9,7 @@ namespace {
 
 // What was read leniently is written as transformers has it. Both of its generations find what they look for: 4 reads rope_theta,
 // rope_scaling and torch_dtype, 5 rope_parameters and dtype.
-void write_for_transformers(Json& config, const LlamaConfig& read, const char* dtype) {
+void write_for_transformers(Json& config, const LlamaConfig& read, const std::string& dtype) {
   config["model_type"] = read.architecture->model_type;
   config["architectures"] = {read.architecture->causal_lm};
   config["hidden_act"] = "silu";
@@ -17,6 +17,7 @@ void write_for_transformers(Json& config, const LlamaConfig& read, const char* d
                           "num_key_value_heads", "head_dim", "max_position_embeddings"})
     if (config.contains(key) && config[key].is_number_float()) config[key] = config[key].get<int64_t>();  // 64.0
   config["torch_dtype"] = config["dtype"] = dtype;
+  config.erase("quantization_config");
   const RopeConfig& rope = read.rope;
   Json scaling = Json::object();
   for (const char* key : {"rope_parameters", "rope_scaling"})  // the later wins, if it is not empty
@@ -70,10 +71,14 @@ void save_model(const std::filesystem::path& directory, const std::filesystem::p
     writer.append(rounded.data(), rounded.size() * sizeof(bf16));
   }
   writer.commit();
+  write_json(directory / "config.json", config_for_transformers(config_file, dtype == FileDtype::F32 ? "float32" : "bfloat16"));
+}
+
+Json config_for_transformers(const std::filesystem::path& config_file, const std::string& dtype) {
   const std::string text = read_file(config_file);
   Json config = parse_json(text, config_file.string());
-  write_for_transformers(config, parse_config(text, config_file.string()), dtype == FileDtype::F32 ? "float32" : "bfloat16");
-  write_json(directory / "config.json", config);
+  write_for_transformers(config, parse_config(text, config_file.string()), dtype);
+  return config;
 }
 
 void copy_tokenizer(const std::filesystem::path& from, const std::filesystem::path& to) {

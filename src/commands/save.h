@@ -3,6 +3,7 @@
 
 #include <filesystem>
 
+#include "src/base/json.h"
 #include "src/commands/source.h"
 #include "src/files/safetensors.h"
 #include "src/model/llama.h"
@@ -22,6 +23,9 @@ void save_adapter(const std::filesystem::path& directory, const Options& options
 // model.safetensors in this type, and config.json with that type named.
 void save_model(const std::filesystem::path& directory, const std::filesystem::path& config_file,
                 const std::vector<NamedTensor>& tensors, const float* values, FileDtype dtype);
+
+// A model's config.json as both generations of transformers read it, for weights that are dense and of this type: "bfloat16", …
+Json config_for_transformers(const std::filesystem::path& config_file, const std::string& dtype);
 
 // The tokenizer's files and generation_config.json, whichever exist.
 void copy_tokenizer(const std::filesystem::path& from, const std::filesystem::path& to);

@@ -47,7 +47,7 @@ Session<Float>::Session(const Options& o, const LlamaConfig& config, std::vector
     : SessionBase(o),
       needs_of_(std::move(needs_of)),
       needs_(needs_of_(o)),
-      model(config, model_options(o, std::move(lora), needs_)),
+      model(config, model_options(o, config, std::move(lora), needs_)),
       optimizer(optimizer_options(o)),
       trainer(model, optimizer, trainer_options(o)) {
   device.kind = model.options().device;
@@ -64,33 +64,35 @@ Session<Float>::Session(const Options& o, const LlamaConfig& config, std::vector
 template <class Float>
 void Session<Float>::place() {
   Arena* beside = device.kind == DeviceKind::cuda ? &staging : nullptr;
-  model.place_parameters(arena);
+  model.place_parameters(arena, beside);
   if (needs_.training) optimizer.place(arena, model.trained().name, model.trained().count);
   model.place_activations(arena, beside);
   trainer.place(arena, beside, needs_.training);
   if (generator) generator->place(arena, beside);
   if (beside) weight_stream.place(staging);
+  weight_stream.place_quantizing(arena, longest_quantized(model.weights()));
+}
+
+// Where the weights are held otherwise than was asked for, or than they lie in the files.
+template <class Float>
+void Session<Float>::note_quantization(const ModelSource& source) const {
+  if (!source.config.quantization || !options.given("weights")) return;
+  const ModelOptions& m = model.options();
+  if (!m.keep_quantized) {
+    fmt::print(stderr, "note: {}: its weights are quantised; they are dequantised to {}\n", source.directory.string(),
+               dtype_name(m.weights));
+    return;
+  }
+  const auto& tensors = source.config.quantization->tensors;
+  if (std::any_of(tensors.begin(), tensors.end(), [&](const auto& t) { return t.second.code != m.code; }))
+    fmt::print(stderr, "note: {}: its weights are quantised in another way than --weights says, and are used as they are\n",
+               source.directory.string());
 }
 
 template <class Float>
 void Session<Float>::load_base(const ModelSource& source, const AdapterSource& adapter) {
-  ModelFiles files(source.directory, source.config);
-  print_notes(files.warnings());
-  std::vector<std::string> replaced;
-  for (const BaseTensor& tensor : adapter.loaded ? adapter.loaded->base_tensors : std::vector<BaseTensor>()) {
-    const SafetensorsFile& file = *adapter.loaded->file;
-    const bool tied = source.config.tie_embeddings && tensor.name == "lm_head.weight";
-    if (!files.replace(tied ? "model.embed_tokens.weight" : tensor.name, file, *tensor.info)) continue;
-    if (tensor.only_equal || needs_.training)
-      bad_file("{}: {} differs from the base model's, {}; merge the adapter into the model with PEFT, and use the result",
-               file.path().string(), tensor.name,
-               tensor.only_equal ? "where embedding and head are one tensor, and modules_to_save makes two of it"
-                                 : "and an adapter that is trained here has no place for it");
-    replaced.push_back(tensor.name);
-  }
-  if (!replaced.empty())
-    fmt::print(stderr, "note: {}: {}{} used in place of the base model's\n", adapter.loaded->file->path().string(), replaced[0],
-               replaced.size() == 1 ? " is" : fmt::format(" and {} more are", replaced.size() - 1));
+  const ModelFiles files = open_weights(source, adapter, needs_.training);
+  note_quantization(source);
   load_weights(device, weight_stream, files, model.weights());
 }
 

@@ -64,6 +64,7 @@ class Session : public SessionBase {
 
  private:
   void place();
+  void note_quantization(const ModelSource& source) const;
   void load_base(const ModelSource& source, const AdapterSource& adapter);
 };
 

@@ -44,6 +44,15 @@ KnownModel published(const std::string& name) {
        in_quotes(name), did_you_mean(nearest(name, names)));
 }
 
+// What the files say of quantised weights, where they are there, counts more than config.json.
+void read_quantization(ModelSource& source, const Options& options) {
+  const bool weighs = options.command != Command::kPrepare && options.command != Command::kShow &&
+                      options.command != Command::kTokenize && options.init == InitOption::kPretrained;
+  if (!weighs || !source.config.quantization || !has_weights(source.directory)) return;
+  auto found = std::make_shared<Quantization>(ModelFiles(source.directory, source.config).quantization());
+  source.config.quantization = found->tensors.empty() ? nullptr : std::move(found);
+}
+
 bool has_tokenizer_file(const std::filesystem::path& directory) {
   return std::filesystem::exists(directory / "tokenizer.json") || std::filesystem::exists(directory / "tokenizer.model");
 }
@@ -69,6 +78,7 @@ ModelSource open_model(const Options& options, TokenizerNeed need) {
   }
   source.config_file = options.config.empty() ? source.directory / "config.json" : options.config;
   source.config = load_config(source.config_file, use);
+  if (!bare) read_quantization(source, options);
   source.eos = bare ? source.config.eos : load_generation_eos(source.directory, source.config);
   print_notes(source.config.warnings);
   const bool has_tokenizer = !bare && has_tokenizer_file(source.directory);
@@ -110,6 +120,27 @@ AdapterSource open_adapter(const Options& options, const LlamaConfig& config, co
   for (const Module& module : adaptable_modules(config))
     if (module.is_among(options.targets)) source.targets.push_back({module, static_cast<int>(options.rank), scale});
   return source;
+}
+
+ModelFiles open_weights(const ModelSource& source, const AdapterSource& adapter, bool training) {
+  ModelFiles files(source.directory, source.config);
+  print_notes(files.warnings());
+  std::vector<std::string> replaced;
+  for (const BaseTensor& tensor : adapter.loaded ? adapter.loaded->base_tensors : std::vector<BaseTensor>()) {
+    const SafetensorsFile& file = *adapter.loaded->file;
+    const bool tied = source.config.tie_embeddings && tensor.name == "lm_head.weight";
+    if (!files.replace(tied ? "model.embed_tokens.weight" : tensor.name, file, *tensor.info)) continue;
+    if (tensor.only_equal || training)
+      bad_file("{}: {} differs from the base model's, {}; merge the adapter into the model with PEFT, and use the result",
+               file.path().string(), tensor.name,
+               tensor.only_equal ? "where embedding and head are one tensor, and modules_to_save makes two of it"
+                                 : "and an adapter that is trained here has no place for it");
+    replaced.push_back(tensor.name);
+  }
+  if (!replaced.empty())
+    fmt::print(stderr, "note: {}: {}{} used in place of the base model's\n", adapter.loaded->file->path().string(), replaced[0],
+               replaced.size() == 1 ? " is" : fmt::format(" and {} more are", replaced.size() - 1));
+  return files;
 }
 
 AdapterSource open_named_adapter(const Options& options, const LlamaConfig& config) {

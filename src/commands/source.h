@@ -8,6 +8,7 @@
 
 #include "data/dataset.h"
 #include "src/files/adapter.h"
+#include "src/files/model_files.h"
 #include "src/model/model_options.h"
 #include "src/options/options.h"
 #include "tokenizer/tokenizer.h"
@@ -45,6 +46,10 @@ struct AdapterSource {
 AdapterSource open_adapter(const Options& options, const LlamaConfig& config, const std::filesystem::path& directory);
 // The adapter that --adapter names, or none at all: unlike in training, there is no fresh one.
 AdapterSource open_named_adapter(const Options& options, const LlamaConfig& config);
+
+// The model's weights, with those that the adapter brings along in place of the model's. Error (kExitBadFile) for such a weight
+// if it is to be trained.
+ModelFiles open_weights(const ModelSource& source, const AdapterSource& adapter, bool training);
 
 // What a data set leaves out, or has that is not used, as notes on standard error. With --quiet nothing.
 void print_notes(const Options& options, const PrepareReport& report);

@@ -9,6 +9,7 @@
 #include "src/base/file.h"
 #include "src/base/json_object.h"
 #include "src/base/spelling.h"
+#include "src/files/quantization.h"
 
 namespace tll {
 namespace {
@@ -94,21 +95,6 @@ const Architecture& read_architecture(JsonObject& reader, ConfigUse use, std::ve
     warnings.push_back(fmt::format("{}: architectures names {}; the model is read as {}, as model_type says", reader.where(),
                                    in_quotes(first), architecture.causal_lm));
   return architecture;
-}
-
-// Published quantised checkpoints say so in config.json.
-void refuse_quantised(JsonObject& reader) {
-  const Json* quantised = reader.find("quantization_config");
-  if (!quantised) return;
-  if (!quantised->is_object()) reader.wrong("quantization_config", "an object", *quantised);
-  std::string method;
-  for (const char* key : {"quant_method", "quant_algo", "quant_type"})
-    if (method.empty() && quantised->contains(key) && quantised->at(key).is_string()) method = quantised->at(key);
-  if (method.empty() && (quantised->contains("load_in_4bit") || quantised->contains("load_in_8bit"))) method = "bitsandbytes";
-  bad_file(
-      "{}: key \"quantization_config\": this looks like a model whose weights are quantised{}; expected weights in bf16, fp16 "
-      "or fp32; give the model that it was made from",
-      reader.where(), method.empty() ? "" : fmt::format(" ({})", in_quotes(method, 40)));
 }
 
 // Reads what a rope type needs. `outer_max` is original_max_position_embeddings beside the object, if it is there.
@@ -241,7 +227,8 @@ LlamaConfig parse_config(std::string_view text, const std::string& where, Config
   JsonObject reader(root, where);
   LlamaConfig c;
   c.architecture = &read_architecture(reader, use, c.warnings);
-  refuse_quantised(reader);
+  const Json* quantised = reader.find("quantization_config");
+  if (quantised && !quantised->is_object()) reader.wrong("quantization_config", "an object", *quantised);
   reader.refuse(kRefused);
 
   c.vocab_size = reader.size("vocab_size");
@@ -258,6 +245,7 @@ LlamaConfig parse_config(std::string_view text, const std::string& where, Config
   c.attention_bias = reader.flag("attention_bias");
   c.mlp_bias = reader.flag("mlp_bias");
   check_sizes(c, head_dim_given, where);
+  if (quantised) c.quantization = parse_quantization(*quantised, c, where);
 
   if (const std::string act = lower_case(reader.text("hidden_act")); !act.empty() && act != "silu" && act != "swish")
     bad_file("{}: key \"hidden_act\": expected \"silu\" (or \"swish\"), found {}", where, in_quotes(act));

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -14,6 +15,8 @@
 #include "src/files/modules.h"
 
 namespace tll {
+
+struct Quantization;  // src/files/quantization.h
 
 enum class RopeType : uint8_t { plain, linear, llama3, dynamic, yarn, longrope };  // plain is "default" in the file
 const char* rope_type_name(RopeType);                                              // as in the file
@@ -51,6 +54,9 @@ struct LlamaConfig {
   std::optional<int32_t> bos = 1, pad;
   std::vector<int32_t> eos = {2};
   std::string dtype;                  // "bfloat16", "float16", "float32" or empty; tensors have their own dtype
+  // How the checkpoint's weights are quantised: by quantization_config, or by the files, once they were opened. Null: they are
+  // not.
+  std::shared_ptr<const Quantization> quantization;
   std::vector<std::string> warnings;  // one line each: keys that are unknown or not used
 };
 

@@ -15,6 +15,7 @@ namespace fs = std::filesystem;
 
 constexpr const char* kEmbedding = "model.embed_tokens.weight";
 constexpr const char* kHead = "lm_head.weight";
+constexpr const char *kSingle = "model.safetensors", *kIndex = "model.safetensors.index.json";
 constexpr size_t kPiece = size_t(1) << 22;  // bytes read before their pages are released
 
 // What tools store beside or instead of a weight, by the ends of names.
@@ -120,19 +121,21 @@ void convert_tensor(const TensorView& tensor, void* out, DType to, const std::st
   if (overflow) bad_file("{}: a value is too large for fp16: hold the weights in bf16 or fp32", what);
 }
 
+bool has_weights(const fs::path& directory) { return fs::exists(directory / kSingle) || fs::exists(directory / kIndex); }
+
 ModelFiles::ModelFiles(const fs::path& directory, const LlamaConfig& config) : directory_(directory) {
-  const fs::path single = directory / "model.safetensors", index = directory / "model.safetensors.index.json";
+  const fs::path single = directory / kSingle, index = directory / kIndex;
   if (fs::exists(single)) {
     files_.emplace_back(single);
     for (const TensorInfo& info : files_[0].tensors()) places_.emplace(info.name, Place{&files_[0], &info});
   } else if (fs::exists(index)) {
     open_index(index);
   } else {
-    bad_file("{}: expected model.safetensors or model.safetensors.index.json, found neither{}", directory.string(),
-             other_weights(directory));
+    bad_file("{}: expected {} or {}, found neither{}", directory.string(), kSingle, kIndex, other_weights(directory));
   }
   add_prefix();
   check_tied_head(config);
+  take_quantized_weights(config);
   check(config);
 }
 
@@ -227,6 +230,16 @@ void ModelFiles::check_tied_head(const LlamaConfig& config) {
   places_.erase(kHead);
 }
 
+void ModelFiles::take_quantized_weights(const LlamaConfig& config) {
+  for (const Module& m : modules(config))
+    if (m.cols > 0)
+      if (auto found = take_quantized(places_, m.name, m.rows, m.cols, quantization_))
+        quantized_.emplace(m.name + ".weight", std::move(*found));
+  if (!quantized_.empty() && !config.quantization)
+    bad_file("{}: {} is quantised by bitsandbytes, but config.json has no quantization_config; download it again",
+             directory_.string(), quantized_.begin()->first);
+}
+
 void ModelFiles::check(const LlamaConfig& config) {
   const std::vector<WeightSpec> specs = weight_specs(config);
   for (const auto& [name, place] : places_) {
@@ -238,6 +251,7 @@ void ModelFiles::check(const LlamaConfig& config) {
           place.file->path().string(), in_quotes(name), tool);
   }
   for (const WeightSpec& spec : specs) {
+    if (quantized(spec.name)) continue;
     const Place& p = place(spec.name);
     const std::string file = p.file->path().string();
     if (!floating(p.info->dtype))
@@ -272,6 +286,9 @@ const ModelFiles::Place& ModelFiles::place(const std::string& name) const {
 bool ModelFiles::replace(const std::string& name, const SafetensorsFile& file, const TensorInfo& tensor) {
   Place& old = places_.at(name);
   const Place other{&file, &tensor};
+  if (quantized(name))
+    bad_file("{}: tensor {} would replace one that is quantised in {}; merge the adapter into the model, and use the result",
+             file.path().string(), in_quotes(tensor.name), old.file->path().string());
   TLL_CHECK(old.info->shape == tensor.shape, "{}: {}", name, shape_text(tensor.shape));
   if (!floating(tensor.dtype))
     bad_file("{}: tensor {}: expected BF16, F16 or F32, found {}", file.path().string(), in_quotes(tensor.name),
@@ -286,8 +303,17 @@ TensorView ModelFiles::tensor(const std::string& name) const {
   return {p.info->dtype, p.info->shape, p.file->bytes(*p.info)};
 }
 
+const QuantizedTensor* ModelFiles::quantized(const std::string& name) const {
+  const auto found = quantized_.find(name);
+  return found == quantized_.end() ? nullptr : &found->second;
+}
+
 void ModelFiles::load(const std::string& name, void* out, DType to, int64_t first, int64_t n) const {
   const Place& p = place(name);
+  if (const QuantizedTensor* tensor = quantized(name)) {
+    tensor->dequantize(out, to, first, n);
+    return p.file->forget(*p.info);
+  }
   const size_t width = size_t(file_dtype_bits(p.info->dtype)) / 8;
   const std::span<const std::byte> all = p.file->bytes(*p.info).subspan(size_t(first) * width, size_t(n) * width);
   auto* next = static_cast<std::byte*>(out);

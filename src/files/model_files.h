@@ -12,7 +12,7 @@
 
 #include "kernels/numeric.h"
 #include "src/files/config.h"
-#include "src/files/safetensors.h"
+#include "src/files/quantization.h"
 
 namespace tll {
 
@@ -22,43 +22,51 @@ struct TensorView {
   std::span<const std::byte> data;  // not aligned
 };
 
+// Whether the directory has files that ModelFiles opens.
+bool has_weights(const std::filesystem::path& directory);
+
 // Converts the tensor to type `to` (f32, bf16 or f16), rounding to nearest, ties to even. `out` has room for all elements. Error
 // (kExitBadFile), which begins with `what`, if a finite value is too large for f16.
 void convert_tensor(const TensorView& tensor, void* out, DType to, const std::string& what);
 
 // Opens the files and checks names, shapes and types against the configuration. Afterwards each tensor of weight_specs(config) is
-// there, in BF16, F16 or F32. The files of a body without a head (LlamaModel), whose names lack "model.", are read as well. Error
-// (kExitBadFile) for missing tensors or files, other shapes, quantised weights, and a tied head that differs from the embedding
-// (transformers 4 and 5 disagree on which one counts).
+// there, in BF16, F16 or F32, or quantised by bitsandbytes. The files of a body without a head (LlamaModel), whose names lack
+// "model.", are read as well. Error (kExitBadFile) for missing tensors or files, other shapes, weights quantised by other tools,
+// and a tied head that differs from the embedding (transformers 4 and 5 disagree on which one counts).
 class ModelFiles {
  public:
   ModelFiles(const std::filesystem::path& directory, const LlamaConfig& config);
 
+  // The tensor of this name as it lies in its file; the codes of a quantised one.
   TensorView tensor(const std::string& name) const;
+  // Null if the tensor is dense.
+  const QuantizedTensor* quantized(const std::string& name) const;
+  // How the quantised tensors of the model lie in the files.
+  const Quantization& quantization() const { return quantization_; }
   // From now on the tensor is this one of another file, which must outlive this object. It has the same shape. False if its
   // values are those that were there.
   bool replace(const std::string& name, const SafetensorsFile& file, const TensorInfo& tensor);
-  // Converts elements first … first+n-1 of the tensor into `out`, piece by piece. The file's pages are released after each piece,
-  // so only `out` stays resident.
+  // Converts elements first … first+n-1 of the tensor into `out`, piece by piece; dequantises what is quantised. The file's pages
+  // are released after each piece, so only `out` stays resident.
   void load(const std::string& name, void* out, DType to, int64_t first, int64_t n) const;
   // One line for each tensor of the files that is not used; after a few, their number.
   const std::vector<std::string>& warnings() const { return warnings_; }
 
  private:
-  struct Place {
-    const SafetensorsFile* file;
-    const TensorInfo* info;
-  };
+  using Place = TensorPlace;
   void open_index(const std::filesystem::path& index);
   void add_prefix();
   static bool same_values(const Place& a, const Place& b);
   void check_tied_head(const LlamaConfig& config);
+  void take_quantized_weights(const LlamaConfig& config);
   void check(const LlamaConfig& config);
   const Place& place(const std::string& name) const;
 
   std::filesystem::path directory_;
   std::vector<SafetensorsFile> files_;
-  std::map<std::string, Place> places_;
+  TensorPlaces places_;
+  std::map<std::string, QuantizedTensor> quantized_;
+  Quantization quantization_;
   std::vector<std::string> warnings_;
 };
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <limits>
-#include <unordered_set>
 
 #include "src/base/check.h"
 #include "src/base/file_kind.h"
@@ -268,9 +267,8 @@ SafetensorsWriter::SafetensorsWriter(const fs::path& path, const std::vector<Ten
   for (const auto& [key, value] : metadata)
     header += fmt::format("{}{}:{}", header.size() == 1 ? fmt::format("\"{}\":{{", kMetadata) : ",", text(key), text(value));
   if (!metadata.empty()) header += '}';
-  std::unordered_set<std::string_view> names;
   for (TensorInfo& t : order_) {
-    TLL_CHECK(names.insert(t.name).second, "{} twice", t.name);
+    TLL_CHECK(by_name_.emplace(t.name, &t - order_.data()).second, "{} twice", t.name);
     t.begin = expected_;
     t.end = expected_ += byte_size(t, path);
     header +=
@@ -285,11 +283,20 @@ SafetensorsWriter::SafetensorsWriter(const fs::path& path, const std::vector<Ten
   for (size_t i = 0; i < 8; i++) length[i] = char(uint64_t(header.size()) >> (8 * i));
   file_.write(length, 8);
   file_.write(header);
+  data_begin_ = 8 + header.size();
 }
 
 void SafetensorsWriter::append(const void* data, size_t size) {
   TLL_CHECK(size <= expected_ - written_, "{} + {} of {} bytes", written_, size, expected_);
   file_.write(data, size);
+  written_ += size;
+}
+
+void SafetensorsWriter::put(const std::string& tensor, uint64_t first, const void* data, size_t size) {
+  const TensorInfo& t = order_.at(by_name_.at(tensor));
+  TLL_CHECK(first <= t.end - t.begin && size <= t.end - t.begin - first, "{}: {} + {} of {} bytes", tensor, first, size,
+            t.end - t.begin);
+  file_.write_at(data_begin_ + t.begin + first, data, size);
   written_ += size;
 }
 

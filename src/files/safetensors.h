@@ -83,12 +83,15 @@ class SafetensorsWriter {
   // The order in which the data must be appended: widest type first, then by name.
   const std::vector<TensorInfo>& order() const { return order_; }
   void append(const void* data, size_t size);
-  void commit();  // all bytes must have been appended
+  // In another order: bytes of a tensor, from its byte `first` on. A file is written either so or by append().
+  void put(const std::string& tensor, uint64_t first, const void* data, size_t size);
+  void commit();  // all bytes must have been written
 
  private:
   AtomicFile file_;
   std::vector<TensorInfo> order_;
-  uint64_t expected_ = 0, written_ = 0;
+  std::unordered_map<std::string_view, size_t> by_name_;  // views of the names in order_
+  uint64_t data_begin_ = 0, expected_ = 0, written_ = 0;
 };
 
 struct TensorEntry {

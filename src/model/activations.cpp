@@ -17,10 +17,10 @@ int rows_of_mlp(const LlamaConfig& c, const ModelOptions& o) {
   if (o.gradients && o.recompute != Recompute::full) return o.max_tokens;
   if (o.mlp_chunk == 0) return o.max_tokens;
   if (o.mlp_chunk > 0) return std::min(o.mlp_chunk, o.max_tokens);
-  // The columns that a token takes in the backward pass of attention, and in that of the MLP.
-  constexpr int64_t kMultiple = 256;
+  // The columns that a token takes in the backward pass of attention but not in that of the MLP, and the other way round.
+  constexpr int64_t kMultiple = 128;
   const int64_t att = int64_t{c.heads} * c.head_dim, qkv = att + int64_t{2} * c.kv_heads * c.head_dim;
-  const int64_t attention = 2 * (qkv + att) + c.hidden, mlp = int64_t{3} * c.intermediate + c.hidden;
+  const int64_t attention = std::max<int64_t>(0, qkv + att - c.hidden), mlp = int64_t{3} * c.intermediate + c.hidden;
   const int64_t equal = o.max_tokens * attention / mlp / kMultiple * kMultiple;
   return static_cast<int>(std::min<int64_t>(std::max(equal, kMultiple), o.max_tokens));
 }
@@ -37,19 +37,19 @@ Activations<Float>::Activations(const LlamaConfig& c, const ModelOptions& o)
   training_.backward = {recompute_attention, backward_mlp, std::vector<Set>(sets)};
   training_.head = StepPhase::head;
 
-  // Rows of logits at once: enough for an efficient GEMM of the head, but no more than fit in the bytes that a block takes in its
-  // backward pass, beside what else the head has.
+  // Rows of logits at once: enough for an efficient GEMM of the head, but no more than fit, with the head's input and its
+  // gradient, in the bytes that a block takes in its backward pass beside what the head has as well.
   const bool cuda = o.device == DeviceKind::cuda;
-  const int64_t N = o.max_tokens, M = mlp_rows, V = c.vocab_size, C = c.hidden, att = int64_t{c.heads} * c.head_dim;
-  const int64_t qkv = att + int64_t{2} * c.kv_heads * c.head_dim;
-  const int64_t least = cuda ? 64 : 32, most = std::min<int64_t>(N, cuda ? 4096 : 1024);
-  const int64_t block = std::max(M * (3 * int64_t{c.intermediate} + C) + N * (qkv + att + C), N * (2 * (qkv + att) + C));
-  const int64_t room =
-      std::min<int64_t>((block - C * (N + 2 * most)) * static_cast<int64_t>(sizeof(Float)), cuda ? 256 << 20 : 64 << 20) /
-      static_cast<int64_t>(sizeof(Acc));
-  head_rows_ = static_cast<int>(most);
-  logit_count_ = std::min(N * V, std::max(room, least * V));
-  chunk = static_cast<int>(std::min(logit_count_ / V, most));
+  const int64_t N = o.max_tokens, V = c.vocab_size, C = c.hidden, att = int64_t{c.heads} * c.head_dim;
+  const int64_t qkv = att + int64_t{2} * c.kv_heads * c.head_dim, size = sizeof(Float);
+  const int64_t block = std::max(mlp_rows * (3 * int64_t{c.intermediate} + C) + N * (qkv + att), N * (2 * (qkv + att) - C));
+  const int64_t room = std::min<int64_t>(block * size, cuda ? 256 << 20 : 64 << 20);
+  const int64_t input = 2 * C * size, row = V * static_cast<int64_t>(sizeof(Acc)) + input;
+  const int64_t least = std::min<int64_t>(N, cuda ? 64 : 32), most = std::min<int64_t>(N, cuda ? 4096 : 1024);
+  head_rows_ = static_cast<int>(std::clamp(room / row, least, most));
+  // What is left of the room is a part of the logits' memory, so that the plan does not shrink where V grows.
+  logit_count_ = (std::clamp(room, least * row, most * row) - head_rows_ * input) / static_cast<int64_t>(sizeof(Acc));
+  chunk = head_rows_;
   if (cuda && chunk < N) chunk = static_cast<int>(chunk / least * least);
 }
 
@@ -144,9 +144,9 @@ void Activations<Float>::place_training(Placing& p, Arena* staging) {
   residuals.place(p.arena, staging);
   options_.recompute == Recompute::full ? place_recomputed(p) : place_kept(p);
   p.head(training_, "", head_rows_, logit_count_, true);
-  p.tensor(dresid, "dresid", {p.N, p.C}, {StepPhase::head, backward_attention});
-  p.tensor(dln, "dln", {p.N, p.C}, {StepPhase::head, backward_attention});
-  p.tensor(dqkv, "dqkv", {p.N, p.qkv}, during(backward_attention));
+  p.tensor(dresid, "dresid", {p.N, p.C}, {StepPhase::head, backward_qkv});
+  p.tensor(dln, "dln", {p.N, p.C}, {StepPhase::head, backward_qkv});
+  p.tensor(dqkv, "dqkv", {p.N, p.qkv}, {backward_attention, backward_qkv});
   p.tensor(datt, "datt", {p.N, p.att}, during(backward_attention));
 }
 
@@ -154,12 +154,12 @@ void Activations<Float>::place_training(Placing& p, Arena* staging) {
 template <class Float>
 void Activations<Float>::place_kept(Placing& p) {
   const bool norms = options_.recompute == Recompute::none;
-  constexpr Life kept{forward_attention, backward_attention};
+  constexpr Life kept{forward_attention, backward_qkv};
   Set forward, backward;
   if (!norms) {
     p.tensor(forward.ln1, "forward.ln1", {p.N, p.C}, during(forward_attention));
     p.tensor(forward.ln2, "forward.ln2", {p.N, p.C}, during(forward_mlp));
-    p.tensor(ln1, "backward.ln1", {p.N, p.C}, during(backward_attention));
+    p.tensor(ln1, "backward.ln1", {p.N, p.C}, during(backward_qkv));
     p.tensor(backward.ln2, "backward.ln2", {p.N, p.C}, during(backward_mlp));
   }
   p.tensor(forward.act, "forward.act", {p.N, p.F}, during(forward_mlp));
@@ -185,12 +185,12 @@ void Activations<Float>::place_recomputed(Placing& p) {
   Set& s = training_.backward.block[0];
   const std::string at = "backward.block.";
   p.tensor(s.ln1, at + "ln1", {p.N, p.C}, during(recompute_attention));
-  p.attention(s, at, -1, {recompute_attention, backward_attention});
+  p.attention(s, at, -1, {recompute_attention, backward_qkv});
   p.tensor(s.mid, at + "mid", {p.N, p.C}, {recompute_attention, backward_mlp});
   p.tensor(s.ln2, at + "ln2", {p.M, p.C}, during(backward_mlp));
   p.mlp(s, at, -1, during(backward_mlp));
   p.tensor(s.act, at + "act", {p.M, p.F}, during(backward_mlp));
-  p.tensor(ln1, "backward.ln1", {p.N, p.C}, during(backward_attention));
+  p.tensor(ln1, "backward.ln1", {p.N, p.C}, during(backward_qkv));
 }
 
 template <class Float>
@@ -207,6 +207,10 @@ void Activations<Float>::place_scratch(Placing& p) {
   scratch(sin, "rope.sin", {P, D / 2});
   matmul.size = cuda ? Matmul<Acc>::kCudaScratch : Matmul<Acc>::scratch_floats(options_.threads);
   if (matmul.size > 0) scratch(matmul.data, "matmul", {matmul.size});
+  const auto [rows, cols] = p.parameters.largest_quantized();
+  if (rows > 0) piece.size = QuantizedMatmul::piece_bytes(options_.device, dtype_of<Float>, rows, cols);
+  if (piece.size > 0)
+    piece.data = static_cast<std::byte*>(p.arena.place_bytes("dequantized_piece", {piece.size}, DType::u8, Category::scratch));
   const int H = config_.heads, head_dim = config_.head_dim, N = options_.max_tokens;
   if (const int64_t n = cuda ? 0 : AttentionForward<Float>::scratch_floats(head_dim, options_.threads); n > 0)
     scratch(attention_forward, "attention", {n});
@@ -218,7 +222,7 @@ void Activations<Float>::place_scratch(Placing& p) {
   int rank = 0;
   for (const BlockParameters<Float>& block : p.parameters.blocks)
     for (const Linear<Float>* linear : block.linears()) rank = std::max(rank, linear->rank);
-  constexpr Life backward{recompute_attention, backward_attention};
+  constexpr Life backward{recompute_attention, backward_qkv};
   if (rank > 0) scratch(z, "z", {p.N, rank}, backward);
   if (options_.dropout > 0) {
     scratch(training_.forward.dropped, "forward.dropped", {p.widest_input()}, {forward_attention, forward_mlp});

@@ -77,6 +77,7 @@ class Activations {
   Acc *cos = nullptr, *sin = nullptr;  // (P, D/2)
   float* inv_freq = nullptr;           // (D/2)
   Scratch matmul;
+  Piece piece;  // of quantised weights
   float *attention_forward = nullptr, *attention_backward = nullptr;
 
  private:
@@ -91,7 +92,7 @@ class Activations {
 
   LlamaConfig config_;
   ModelOptions options_;
-  int head_rows_ = 0;        // at least chunk
+  int head_rows_ = 0;        // chunk, before it is rounded down
   int64_t logit_count_ = 0;  // at least chunk · V
   Arena* arena_ = nullptr;
   PassActivations<Float> training_, inference_;

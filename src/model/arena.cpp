@@ -38,6 +38,7 @@ const char* phase_name(StepPhase p) {
                                    "backward: recompute",
                                    "backward: mlp",
                                    "backward: attention",
+                                   "backward: qkv",
                                    "update",
                                    "checkpoint"};
   static_assert(std::size(names) == kStepPhases);

@@ -30,7 +30,7 @@ enum class Category : uint8_t { parameters, gradients, optimizer, activations, s
 inline constexpr int kCategories = 5;
 const char* category_name(Category);
 
-// The phases of a run, in the order in which lives are counted. A step runs `batch` to `backward_attention` once a micro-batch,
+// The phases of a run, in the order in which lives are counted. A step runs `batch` to `backward_qkv` once a micro-batch,
 // and in them the phases of a block once a block. Evaluation and generation come between steps; each begins with `evaluation`,
 // and a pass of it runs the next three. `mlp` is a block's second half, `head` the last norm, the logits and the loss, with the
 // gradient of the head's input.
@@ -48,10 +48,11 @@ enum class StepPhase : uint8_t {
   recompute_attention,
   backward_mlp,
   backward_attention,
+  backward_qkv,
   update,
   checkpoint
 };
-inline constexpr int kStepPhases = 15;
+inline constexpr int kStepPhases = 16;
 const char* phase_name(StepPhase);
 
 struct Life {

@@ -27,7 +27,8 @@ Block<Float>::Block(const Device& device, const LlamaConfig& config, const Model
               .z = shared.z,
               .dropped = sets.dropped,
               .dropout = batch.dropout_key ? options.dropout : 0.0,
-              .dropout_key = batch.dropout_key},
+              .dropout_key = batch.dropout_key,
+              .piece = shared.piece},
       attention_{.cu_seqlens = batch.cu_seqlens,
                  .docs = batch.docs,
                  .N = batch.N,
@@ -175,6 +176,7 @@ void Block<Float>::attention_backward(const Float* x, bool need_datt, bool need_
                                         .v = a.qkv + (H + G) * D,
                                         .scratch = s.attention_backward,
                                         .sizes = attention_});
+  s.enter(device_, StepPhase::backward_qkv);
   rotate(s.dqkv, true);
   if (s.ln1) w_.norm1.forward(device_, s.ln1, a.rstd1, x, batch_.N);
   w_.qkv.backward_input(linear_, need_dx ? s.dln : nullptr, s.dqkv, a.u_qkv);

@@ -178,6 +178,7 @@ void Generator<Float>::prefill(const Device& device, Run& run) {
   const Indices& d = on_device_;
   Batch batch{.N = padded, .docs = docs, .tokens = d.tokens, .positions = d.positions, .cu_seqlens = d.cu_seqlens};
   if (device.profile) batch.pairs = visible_pairs(h.cu_seqlens, docs, 0);
+  model_.send_embedding(device, host_.tokens, batch.N, kPass);
   model_.embed(device, batch, kPass);
   for (int l = 0; l < model_.config().layers; l++) {
     const Block<Float> block = model_.block(device, batch, l, kPass);
@@ -206,6 +207,7 @@ void Generator<Float>::decode(const Device& device, Run& run) {
   upload_indices(device, B);
   const Indices& d = on_device_;
   const Batch batch{.N = B, .tokens = d.tokens, .positions = d.positions};
+  model_.send_embedding(device, host_.tokens, batch.N, kPass);
   model_.embed(device, batch, kPass);
   for (int l = 0; l < c.layers; l++) {
     const Block<Float> block = model_.block(device, batch, l, kPass);

@@ -24,7 +24,13 @@ double normal(uint64_t key, uint64_t i) {
 }
 
 int64_t stored_bytes(const Weight& weight, const WeightPart& part) {
-  return part.count() * static_cast<int64_t>(dtype_bytes(weight.stored_dtype));
+  size_t bytes = 0;
+  for (const auto& range : weight.stored_bytes(part)) bytes += range.size();
+  return static_cast<int64_t>(bytes);
+}
+
+DType element_type(FileDtype dtype) {
+  return dtype == FileDtype::F32 ? DType::f32 : dtype == FileDtype::BF16 ? DType::bf16 : DType::f16;
 }
 
 // Calls load(weight, part) for each part, as a phase with bytes as its units.
@@ -46,7 +52,9 @@ void load_parts(const char* activity, const std::vector<Weight>& weights, const 
 void load_weights(const Device& device, WeightStream& stream, const ModelFiles& files, const std::vector<Weight>& weights) {
   load_parts("reading weights", weights, [&](const Weight& weight, const WeightPart& part) {
     weight.load(device, stream, part,
-                [&](void* to, DType as, int64_t first, int64_t n) { files.load(part.name, to, as, first, n); });
+                {.dtype = element_type(files.tensor(part.name).dtype),
+                 .read = [&](void* to, DType as, int64_t first, int64_t n) { files.load(part.name, to, as, first, n); },
+                 .quantized = files.quantized(part.name)});
   });
   stream.finish(device);
 }
@@ -54,11 +62,12 @@ void load_weights(const Device& device, WeightStream& stream, const ModelFiles& 
 uint64_t weights_fingerprint(const Device& device, const std::vector<Weight>& weights) {
   uint64_t hash = 0;
   for (const Weight& weight : weights)
-    for (const WeightPart& part : weight.parts) {
-      const int64_t bytes = std::min<int64_t>(stored_bytes(weight, part), 4096);
-      const HostCopy beginning(device, static_cast<const std::byte*>(weight.stored_part(part)), bytes);
-      hash = XXH3_64bits_withSeed(beginning.data(), static_cast<size_t>(bytes), hash);
-    }
+    for (const WeightPart& part : weight.parts)
+      for (const auto& range : weight.stored_bytes(part)) {
+        const size_t bytes = std::min<size_t>(range.size(), 4096);
+        const HostCopy beginning(weight.on_host ? Device{} : device, range.data(), static_cast<int64_t>(bytes));
+        hash = XXH3_64bits_withSeed(beginning.data(), bytes, hash);
+      }
   return hash;
 }
 
@@ -78,14 +87,15 @@ void load_adapter(const Device& device, const Adapter& adapter, const std::vecto
 void initialize_weights(const Device& device, WeightStream& stream, const std::vector<Weight>& weights, uint64_t seed) {
   load_parts("drawing random weights", weights, [&](const Weight& weight, const WeightPart& part) {
     const uint64_t key = key_of(part.name, seed);
-    weight.load(device, stream, part, [&](void* to, DType as, int64_t first, int64_t n) {
+    const auto draw = [&](void* to, DType as, int64_t first, int64_t n) {
 #pragma omp parallel for schedule(static)
       for (int64_t i = 0; i < n; i++) {
         const double value = weight.is_vector() ? (weight.is_bias ? 0 : 1) : 0.02 * normal(key, static_cast<uint64_t>(first + i));
         with_storage_type(
             as, [&](auto type) { static_cast<decltype(type)*>(to)[i] = from_acc<decltype(type)>(static_cast<float>(value)); });
       }
-    });
+    };
+    weight.load(device, stream, part, {.dtype = DType::f32, .read = draw});
   });
   stream.finish(device);
 }

@@ -11,7 +11,8 @@ namespace tll {
 // Loads each tensor of the checkpoint into its place, converted to the type that is stored there.
 void load_weights(const Device& device, WeightStream& stream, const ModelFiles& files, const std::vector<Weight>& weights);
 
-// XXH3-64 over the first 4 KiB of each tensor as it lies in memory: tells one set of weights from another of the same shapes.
+// XXH3-64 over the first 4 KiB of each tensor as it lies in memory, of a quantised one of its codes and of its scales: tells one
+// set of weights from another of the same shapes.
 uint64_t weights_fingerprint(const Device& device, const std::vector<Weight>& weights);
 
 // Norms 1, biases 0, matrices N(0, 0.02²), as transformers initialises a Llama (initializer_range 0.02). The numbers depend on

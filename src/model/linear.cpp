@@ -5,14 +5,32 @@
 namespace tll {
 
 template <class Float>
+void Linear<Float>::multiply(const Pass& p, const Matrix& out, const ConstMatrix& x, bool transposed, const Float* addend) const {
+  if constexpr (!is_oracle<Float>) {
+    if (weight->is_quantized())
+      return run(p.device, QuantizedMatmul{.out = out,
+                                           .a = x,
+                                           .w = weight->quantized_matrix(),
+                                           .transposed = transposed,
+                                           .accumulate = addend != nullptr,
+                                           .scratch = p.matmul,
+                                           .addend = addend,
+                                           .piece = p.piece.data,
+                                           .piece_size = p.piece.size});
+  }
+  const ConstMatrix w = weight->matrix();
+  run(p.device, Matmul<Acc>{.out = out,
+                            .a = x,
+                            .b = transposed ? w.t() : w,
+                            .accumulate = addend != nullptr,
+                            .scratch = p.matmul,
+                            .addend = addend});
+}
+
+template <class Float>
 void Linear<Float>::forward(const Pass& p, Float* y, Float* u, const Float* x, const Float* residual) const {
   const Matrix y_matrix = matrix(y, p.N, out());
-  run(p.device, Matmul<Acc>{.out = y_matrix,
-                            .a = matrix(x, p.N, in()),
-                            .b = weight->matrix().t(),
-                            .accumulate = residual != nullptr,
-                            .scratch = p.matmul,
-                            .addend = residual});
+  multiply(p, y_matrix, matrix(x, p.N, in()), true, residual);
   if (bias) run(p.device, BiasForward<Float>{.out = y, .bias = static_cast<const Float*>(bias->data), .N = p.N, .C = out()});
   low_rank(p, u, x);
   for (const LoraRange<Float>& r : ranges)
@@ -51,7 +69,7 @@ void Linear<Float>::backward_input(const Pass& p, Float* dx, const Float* dy, co
                               .scratch = p.matmul});
   }
   if (!dx) return;
-  run(p.device, Matmul<Acc>{.out = matrix(dx, p.N, in()), .a = dout, .b = weight->matrix(), .scratch = p.matmul});
+  multiply(p, matrix(dx, p.N, in()), dout, false, nullptr);
   if (rank > 0) add_adapter_dx(p, dx);
 }
 

@@ -10,12 +10,14 @@
 //   dB_i += s_i · dy_iᵀ · u_i        dA += zᵀ · d(x)        dW += dyᵀ · x  and  dbias += Σ_n dy   only if the weight is trained
 //   dx  = dy · W + d'(z · A)
 //
+// y is rounded after x · Wᵀ + bias and after each adapter's term, in every type of W. (PEFT over bitsandbytes rounds the term of
+// a 4-bit layer once more, before it is added.)
+//
 // The derivation is in dev/notes/derivations.md.
 #pragma once
 
 #include <vector>
 
-#include "kernels/matmul.h"
 #include "src/model/weight.h"
 
 namespace tll {
@@ -30,6 +32,12 @@ struct LoraRange {
   acc_t<Float>* db = nullptr;  // (rows, rank)  +=
 };
 
+// Memory for a part of a quantised weight in the type of the activations; null: there is none, or none is needed.
+struct Piece {
+  std::byte* data = nullptr;
+  int64_t size = 0;  // bytes
+};
+
 // What the linear layers share during a pass over N rows.
 template <class Float>
 struct LinearPass {
@@ -41,6 +49,7 @@ struct LinearPass {
   Float* dropped;               // (N, in)          null: the run has no dropout
   double dropout;               // probability; 0: none in this pass
   const uint64_t* dropout_key;  // (1)  of this step and micro-batch; mixed with the layer's id
+  Piece piece = {};             // of QuantizedMatmul
 };
 
 template <class Float>
@@ -72,6 +81,8 @@ struct Linear {
   void backward_weight(const Pass&, const Float* dy, const Float* x) const;
 
  private:
+  // out = x · Wᵀ, or x · W, + the addend.
+  void multiply(const Pass&, const Matrix& out, const ConstMatrix& x, bool transposed, const Float* addend) const;
   const Float* adapter_input(const Pass&, const Float* x) const;
   void add_adapter_dx(const Pass&, Float* dx) const;
   void drop(const Pass&, Float* to, const Float* from, bool accumulate) const;

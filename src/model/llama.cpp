@@ -16,6 +16,17 @@ Llama<Float>::Llama(const LlamaConfig& config, const ModelOptions& options)
             options.max_tokens, options.max_positions, options.threads);
 }
 
+template <class Float>
+void Llama<Float>::place_activations(Arena& arena, Arena* staging) {
+  activations_.place(arena, staging, parameters_);
+  if (parameters_.embed->on_host) host_embedding_.place(*staging, *parameters_.embed, options_.max_tokens);
+}
+
+template <class Float>
+void Llama<Float>::send_embedding(const Device& device, const int32_t* tokens, int N, PassKind kind) {
+  if (host_embedding_.used()) host_embedding_.send(device, resid(0, kind), tokens, N);
+}
+
 // ---- forward ----------------------------------------------------------------------------------------------------------------
 
 template <class Float>
@@ -38,6 +49,7 @@ void Llama<Float>::embed(const Device& device, const Batch& batch, PassKind kind
   TLL_CHECK(batch.N <= options_.max_tokens, "{} tokens, planned for {}", batch.N, options_.max_tokens);
   const Weight& table = *parameters_.embed;
   enter(device, activations_.pass(kind).forward.attention);
+  if (host_embedding_.used()) return;
   run(device, EmbeddingForward<Float>{.out = resid(0, kind),
                                       .table = table.data,
                                       .table_dtype = table.dtype,

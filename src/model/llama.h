@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "src/model/block.h"
+#include "src/model/host_embedding.h"
 
 namespace tll {
 
@@ -22,11 +23,16 @@ class Llama {
   Llama(const LlamaConfig& config, const ModelOptions& options);
 
   // The list of tensors, called once to measure and once to set the pointers. The optimizer's state is placed between the two.
-  void place_parameters(Arena& arena) { parameters_.place(arena); }
-  void place_activations(Arena& arena, Arena* staging = nullptr) { activations_.place(arena, staging, parameters_); }
-  void place(Arena& arena, Arena* staging = nullptr) { place_parameters(arena), place_activations(arena, staging); }
-  // After the second place(): fills the RoPE tables.
-  void initialize(const Device& device) { activations_.initialize(device); }
+  // `staging`: pinned memory of the host beside a CUDA device, for what is offloaded.
+  void place_parameters(Arena& arena, Arena* staging = nullptr) { parameters_.place(arena, staging); }
+  void place_activations(Arena& arena, Arena* staging = nullptr);
+  void place(Arena& arena, Arena* staging = nullptr) { place_parameters(arena, staging), place_activations(arena, staging); }
+  // After the second place(): fills the tables of RoPE and of quantised weights.
+  void initialize(const Device& device) { parameters_.initialize(device), activations_.initialize(device); }
+
+  // Before each pass, where the host has the batch's tokens (N): sends it what an offloaded embedding makes of them. It is no
+  // part of a graph.
+  void send_embedding(const Device&, const int32_t* tokens, int N, PassKind = PassKind::training);
 
   // The three parts of a pass, in this order; all of one kind, without gradients always inference. forward() keeps what
   // backward() needs. add_loss(): sum += Σ over targets of the cross entropy; with `scale` also the gradient of scale · loss with
@@ -64,6 +70,7 @@ class Llama {
   ModelOptions options_;
   Parameters<Float> parameters_;
   Activations<Float> activations_;
+  HostEmbedding<Float> host_embedding_;
 };
 
 }  // namespace tll

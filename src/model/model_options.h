@@ -4,7 +4,7 @@
 #include <optional>
 #include <vector>
 
-#include "kernels/device.h"
+#include "kernels/quantized.h"
 #include "src/files/modules.h"
 
 namespace tll {
@@ -35,12 +35,17 @@ struct ModelOptions {
   // where the recomputation is full, else it counts as 0.
   static constexpr int kAutomaticChunk = -1;
   int mlp_chunk = 0;
+  bool offload_embedding = false;    // the token embedding lies there: CUDA, frozen, and where the head is another matrix
   bool offload_activations = false;  // the residual stream lies in memory of the host: CUDA with full recomputation only
   double dropout = 0;                // on the adapters' input
   int threads = 1;
-  DType weights = DType::f32;       // of frozen matrices
+  DType weights = DType::f32;       // of frozen matrices that are not quantised
   std::optional<DType> embeddings;  // of the frozen embedding and head; unset: as the matrices
-  std::vector<LoraTarget> lora;     // in the order of adaptable_modules(); empty: none
+  // Frozen linear layers of the blocks: dense, nf4 or int8. nf4 with double quantisation or not.
+  WeightCode code = WeightCode::dense;
+  bool double_quant = true;
+  bool keep_quantized = true;    // what a checkpoint has quantised is held as it is there, whatever `code` says
+  std::vector<LoraTarget> lora;  // in the order of adaptable_modules(); empty: none
 };
 
 // training: keeps what the backward pass needs. inference: evaluation and generation.

@@ -23,6 +23,10 @@ Parameters<Float>::Parameters(const LlamaConfig& config, const ModelOptions& opt
       (w.joint == Joint::embed ? embed : head) = &w;
   }
   if (config.tie_embeddings) head = embed;
+  for (Weight& w : weights)
+    w.on_host =
+        options.offload_embedding && options.device == DeviceKind::cuda && !options.train_all && &w == embed && embed != head;
+  choose_formats(config);
   trained.name = options.train_all ? "weights" : "lora";
   options.train_all ? list_weights_as_trained() : list_adapters();
 }
@@ -32,6 +36,33 @@ DType Parameters<Float>::dtype_of_weight(const Weight& w) const {
   if (w.is_vector() || options_.train_all || is_oracle<Float>) return dtype_of<Float>;
   const bool outside = w.joint == Joint::embed || w.joint == Joint::head;
   return outside ? options_.embeddings.value_or(options_.weights) : options_.weights;
+}
+
+// Linear layers of the blocks are quantised: as the checkpoint has them, if that is kept, else as the options say.
+template <class Float>
+void Parameters<Float>::choose_formats(const LlamaConfig& config) {
+  if (options_.train_all || is_oracle<Float>) return;
+  const bool kept = options_.keep_quantized && config.quantization;
+  quantization_ = kept ? *config.quantization : Quantization::own();
+  const bool nested = options_.code == WeightCode::nf4 && options_.double_quant;
+  for (Weight& w : weights) {
+    if (w.is_vector() || !linear_of(w.layer, w.joint)) continue;
+    for (WeightPart& part : w.parts) {
+      const auto found = quantization_.tensors.find(part.name);
+      if (found != quantization_.tensors.end())
+        part.format = found->second;
+      else if (!kept)
+        part.format = {.code = options_.code, .nested = nested};
+    }
+  }
+}
+
+template <class Float>
+std::pair<int64_t, int64_t> Parameters<Float>::largest_quantized() const {
+  std::pair<int64_t, int64_t> most = {0, 0};
+  for (const Weight& w : weights)
+    if (w.is_quantized()) most = {std::max(most.first, w.rows), std::max(most.second, w.cols)};
+  return most;
 }
 
 template <class Float>
@@ -99,13 +130,25 @@ void Parameters<Float>::list_adapters() {
 }
 
 template <class Float>
-void Parameters<Float>::place(Arena& arena) {
+void Parameters<Float>::place(Arena& arena, Arena* staging) {
+  if (longest_quantized(weights) > 0) {
+    const auto count = [](const auto& tables) { return static_cast<int64_t>(tables.size()); };
+    arena.place(tables_.books, "quantization.books", {count(quantization_.books), 16}, Category::parameters);
+    arena.place(tables_.maps, "quantization.maps", {count(quantization_.maps), 256}, Category::parameters);
+  }
   if (!options_.train_all)
-    for (Weight& w : weights) w.data = w.stored = arena.place_bytes(w.name, w.shape(), w.dtype, Category::parameters);
+    for (Weight& w : weights) w.place(w.on_host ? *staging : arena, tables_);
   trained.place(arena, options_.gradients);
   if (!arena.placing()) return;
   point_weights();
   if (!options_.train_all) point_adapters();
+}
+
+template <class Float>
+void Parameters<Float>::initialize(const Device& device) const {
+  if (!tables_.books) return;
+  upload(device, tables_.books, quantization_.books.data(), quantization_.books.size() * sizeof(quantization_.books[0]));
+  upload(device, tables_.maps, quantization_.maps.data(), quantization_.maps.size() * sizeof(quantization_.maps[0]));
 }
 
 // With train_all each weight is a part of the flat range. Layers get pointers to their norms and gradients.

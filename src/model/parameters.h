@@ -28,7 +28,12 @@ class Parameters {
   Parameters(const Parameters&) = delete;  // layers point to weights
   Parameters& operator=(const Parameters&) = delete;
 
-  void place(Arena& arena);
+  // `staging`: memory of the host beside a CUDA device, for a weight that lies there.
+  void place(Arena& arena, Arena* staging);
+  // After the second place(): fills the tables of quantised weights.
+  void initialize(const Device& device) const;
+  // The largest number of rows and of columns of a quantised matrix; 0, 0 without one.
+  std::pair<int64_t, int64_t> largest_quantized() const;
 
   std::vector<Weight> weights;
   TrainedRange<Float> trained;
@@ -40,6 +45,7 @@ class Parameters {
 
  private:
   DType dtype_of_weight(const Weight& weight) const;
+  void choose_formats(const LlamaConfig& config);
   void list_weights_as_trained();
   void list_adapters();
   void point_weights();
@@ -48,6 +54,8 @@ class Parameters {
   Norm<Float>* norm_of(const Weight& weight);        // null: not a norm
 
   ModelOptions options_;
+  Quantization quantization_;  // its tables; the formats are in the weights
+  QuantizationTables tables_;
 };
 
 }  // namespace tll

@@ -24,7 +24,7 @@ void ResidualStream<Float>::place(Arena& arena, Arena* staging) {
       resid_[static_cast<size_t>(l)] = at(l - kBuffers);
     else
       arena.place(resid_[static_cast<size_t>(l)], "resid." + std::to_string(l), {tokens_, hidden_}, Category::activations,
-                  {l == 0 ? StepPhase::batch : StepPhase::forward_attention, StepPhase::backward_attention});
+                  {l == 0 ? StepPhase::batch : StepPhase::forward_attention, StepPhase::backward_qkv});
   }
   if (offloaded() == 0) return;
   TLL_CHECK(staging, "offloading needs memory of the host");

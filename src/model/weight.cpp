@@ -1,12 +1,160 @@
 #include "src/model/weight.h"
 
 #include <algorithm>
+#include <cstring>
+
+#include "src/base/check.h"
 
 namespace tll {
+namespace {
 
-void Weight::load(const Device& device, WeightStream& stream, const WeightPart& part, const TensorReader& read) const {
-  stream.send(device, stored_part(part), part.count(), dtype_bytes(stored_dtype),
-              [&](void* piece, int64_t first, int64_t n) { read(piece, stored_dtype, first, n); });
+constexpr int64_t kPartAlignment = 64;
+
+// The scales that a part is held with: where they are double quantised, those that loading quantises.
+int64_t blocks_of(const WeightPart& part) { return part.format.is_dense() ? 0 : part.format.blocks(part.count()); }
+
+}  // namespace
+
+bool Weight::is_quantized() const {
+  return std::any_of(parts.begin(), parts.end(), [](const WeightPart& part) { return !part.format.is_dense(); });
+}
+
+QuantizedPart Weight::quantized_part(const WeightPart& part) const {
+  return {.code = part.format.code,
+          .dtype = dtype,
+          .first_row = static_cast<int>(part.first / cols),
+          .rows = static_cast<int>(part.shape[0]),
+          .block = part.format.block,
+          .codes = part.codes,
+          .scales = part.scales,
+          .scale_codes = part.scale_codes,
+          .nested_absmax = part.nested_absmax,
+          .nested_offset = part.nested_offset,
+          .nested_map = part.format.nested ? tables.maps + part.format.map * 256 : nullptr,
+          .book = part.format.is_4bit() ? tables.books + part.format.book * 16 : nullptr};
+}
+
+QuantizedMatrix Weight::quantized_matrix() const {
+  QuantizedMatrix w;
+  w.part_count = static_cast<int>(parts.size()), w.rows = static_cast<int>(rows), w.cols = static_cast<int>(cols);
+  for (size_t i = 0; i < parts.size(); i++) w.parts[i] = quantized_part(parts[i]);
+  return w;
+}
+
+void Weight::place(Arena& arena, const QuantizationTables& shared) {
+  if (!is_quantized()) {
+    data = stored = arena.place_bytes(name, shape(), dtype, Category::parameters);
+    return;
+  }
+  tables = shared;
+  // One tensor for what all parts have of a kind: count(part) elements each.
+  const auto place_parts = [&](const char* what, DType type, const auto& count, const auto& set) {
+    const int64_t unit = kPartAlignment / static_cast<int64_t>(dtype_bytes(type));
+    std::vector<int64_t> begins;
+    int64_t end = 0;
+    for (const WeightPart& part : parts) {
+      begins.push_back((end + unit - 1) / unit * unit);
+      if (const int64_t n = count(part); n > 0) end = begins.back() + n;
+    }
+    if (end == 0) return;
+    auto* memory = static_cast<std::byte*>(arena.place_bytes(name + "." + what, {end}, type, Category::parameters));
+    for (size_t i = 0; memory && i < parts.size(); i++)
+      if (count(parts[i]) > 0) set(parts[i], memory + begins[i] * static_cast<int64_t>(dtype_bytes(type)));
+  };
+  const auto codes = [](WeightPart& part, std::byte* at) { part.codes = at; };
+  const auto single = [](const WeightPart& part) { return part.format.nested ? 0 : blocks_of(part); };
+  const auto nested = [](const WeightPart& part) { return part.format.nested ? blocks_of(part) : 0; };
+  place_parts(
+      "codes", DType::u8, [](const WeightPart& p) { return p.format.is_dense() ? 0 : p.format.code_bytes(p.count()); }, codes);
+  place_parts(
+      "dense", dtype, [](const WeightPart& p) { return p.format.is_dense() ? p.count() : 0; }, codes);
+  place_parts("scales", DType::f32, single, [](WeightPart& p, std::byte* at) { p.scales = reinterpret_cast<float*>(at); });
+  place_parts("scale_codes", DType::u8, nested,
+              [](WeightPart& p, std::byte* at) { p.scale_codes = reinterpret_cast<uint8_t*>(at); });
+  place_parts(
+      "nested_absmax", DType::f32, [&](const WeightPart& p) { return QuantizedFormat::nested_blocks(nested(p)); },
+      [](WeightPart& p, std::byte* at) { p.nested_absmax = reinterpret_cast<float*>(at); });
+  place_parts(
+      "nested_offset", DType::f32, [](const WeightPart& p) { return p.format.nested ? 1 : 0; },
+      [](WeightPart& p, std::byte* at) { p.nested_offset = reinterpret_cast<float*>(at); });
+}
+
+std::vector<std::span<const std::byte>> Weight::stored_bytes(const WeightPart& part) const {
+  const auto span = [](const auto* data, int64_t count, size_t width = sizeof(*data)) {
+    return std::span(reinterpret_cast<const std::byte*>(data), static_cast<size_t>(count) * width);
+  };
+  if (!is_quantized()) return {span(static_cast<const std::byte*>(stored_part(part)), part.count(), dtype_bytes(stored_dtype))};
+  if (part.format.is_dense()) return {span(part.codes, part.count(), dtype_bytes(dtype))};
+  const int64_t blocks = blocks_of(part);
+  const auto all_codes = span(part.codes, part.format.code_bytes(part.count()));
+  if (!part.format.nested) return {all_codes, span(part.scales, blocks)};
+  return {all_codes, span(part.scale_codes, blocks), span(part.nested_absmax, QuantizedFormat::nested_blocks(blocks)),
+          span(part.nested_offset, 1)};
+}
+
+void Weight::load(const Device& device, WeightStream& stream, const WeightPart& part, const TensorSource& source) const {
+  if (!part.format.is_dense()) {
+    if (source.quantized) return copy_quantized(device, stream, part, *source.quantized);
+    return quantize(device, stream, part, source);
+  }
+  if (on_host) return source.read(stored_part(part), stored_dtype, 0, part.count());
+  const DType type = is_quantized() ? dtype : stored_dtype;
+  stream.send(device, is_quantized() ? part.codes : stored_part(part), part.count(), dtype_bytes(type),
+              [&](void* piece, int64_t first, int64_t n) { source.read(piece, type, first, n); });
+}
+
+void Weight::quantize(const Device& device, WeightStream& stream, const WeightPart& part, const TensorSource& source) const {
+  const QuantizedFormat& format = part.format;
+  float* const scales = format.nested ? stream.scales() : part.scales;
+  set_zero(device, stream.not_finite(), sizeof(int32_t));
+  stream.send_through(
+      device, part.count(), dtype_bytes(source.dtype),
+      [&](void* piece, int64_t first, int64_t n) { source.read(piece, source.dtype, first, n); },
+      [&](const void* piece, int64_t first, int64_t n) {
+        run(device, QuantizeBlocks{.codes = part.codes + format.code_bytes(first),
+                                   .scales = scales + first / format.block,
+                                   .in = piece,
+                                   .not_finite = stream.not_finite(),
+                                   .count = n,
+                                   .dtype = source.dtype,
+                                   .code = format.code,
+                                   .block = format.block});
+      });
+  if (const int32_t bad = HostCopy(device, stream.not_finite(), 1)[0]; bad > 0)
+    bad_file("tensor {}: {} of its {} elements are not finite, and such a weight cannot be quantised; take another copy of it",
+             part.name, bad, part.count());
+  if (format.nested)
+    run(device, QuantizeScales{.codes = part.scale_codes,
+                               .nested_absmax = part.nested_absmax,
+                               .nested_offset = part.nested_offset,
+                               .scales = scales,
+                               .map = tables.maps + format.map * 256,
+                               .blocks = format.blocks(part.count())});
+}
+
+void Weight::copy_quantized(const Device& device, WeightStream& stream, const WeightPart& part,
+                            const QuantizedTensor& tensor) const {
+  if (tensor.format != part.format) bad_file("{} is quantised in another way than when it was opened", tensor.what);
+  const auto copy = [&](void* to, std::span<const std::byte> from) {
+    stream.send(device, to, static_cast<int64_t>(from.size()), 1,
+                [&](void* piece, int64_t first, int64_t n) { std::memcpy(piece, from.data() + first, static_cast<size_t>(n)); });
+  };
+  copy(part.codes, tensor.codes);
+  if (part.format.nested) {
+    copy(part.scale_codes, tensor.scales);
+    copy(part.nested_absmax, tensor.nested_absmax);
+    copy(part.nested_offset, std::as_bytes(std::span(&tensor.nested_offset, 1)));
+  } else {
+    stream.send(device, part.scales, blocks_of(part), sizeof(float),
+                [&](void* piece, int64_t first, int64_t n) { tensor.read_scales(static_cast<float*>(piece), first, n); });
+  }
+}
+
+int64_t longest_quantized(const std::vector<Weight>& weights) {
+  int64_t most = 0;
+  for (const Weight& w : weights)
+    for (const WeightPart& part : w.parts) most = std::max(most, blocks_of(part));
+  return most;
 }
 
 std::vector<Weight> list_weights(const LlamaConfig& config) {

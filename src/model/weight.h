@@ -1,28 +1,50 @@
 // A weight: a joint matrix or vector of the engine. Its rows come from one or more tensors of the checkpoint, stacked. It knows
 // its type and its memory, and gives a GEMM its operand.
+//
+// A frozen matrix may be quantised (kernels/quantized.h). Each tensor of the checkpoint is then quantised by itself, also where
+// several are rows of one matrix, so codes and scales are those that bitsandbytes makes of it. In memory the codes of all parts
+// are one tensor of the plan, "layers.3.qkv.codes", and so are their scales; each part's begin at a multiple of 64 bytes.
 #pragma once
 
 #include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "kernels/matrix.h"
 #include "src/files/modules.h"
+#include "src/files/quantization.h"
 #include "src/model/weight_stream.h"
 
 namespace tll {
 
-// The rows that one tensor of the checkpoint fills. What a quantiser keeps per tensor, such as a mean, belongs here.
+// The rows that one tensor of the checkpoint fills.
 struct WeightPart {
   std::string name;  // of the tensor
   std::vector<int64_t> shape;
   int64_t first;  // element of the weight
   int64_t count() const { return element_count(shape); }
+
+  // Of a quantised weight; null is what the format does not have.
+  QuantizedFormat format = {};
+  std::byte* codes = nullptr;  // of a dense part its elements
+  float* scales = nullptr;
+  uint8_t* scale_codes = nullptr;
+  float *nested_absmax = nullptr, *nested_offset = nullptr;
 };
 
-// Writes elements first … first+n-1 of a tensor of the checkpoint, in type `as`. Any range may be read, also more than once: a
-// quantiser reads a tensor twice, to measure it and to encode it.
-using TensorReader = std::function<void(void* to, DType as, int64_t first, int64_t n)>;
+// The tables that all quantised weights of a model share, in the device's memory.
+struct QuantizationTables {
+  float *books = nullptr, *maps = nullptr;  // (·, 16), (·, 256)
+};
+
+// A tensor of the checkpoint, or one that is drawn.
+struct TensorSource {
+  DType dtype;  // its own
+  // Writes elements first … first+n-1 in type `as`. Any range may be read, in any order.
+  std::function<void(void* to, DType as, int64_t first, int64_t n)> read;
+  const QuantizedTensor* quantized = nullptr;  // null: it is dense
+};
 
 struct Weight {
   Joint joint;
@@ -32,25 +54,42 @@ struct Weight {
   std::vector<WeightPart> parts = {};
   int64_t rows = 0, cols = 0;  // cols 0: a vector
 
-  DType dtype = DType::f32;  // of `data`
-  void* data = nullptr;
+  DType dtype = DType::f32;  // of `data`, and of the dense parts of a quantised weight
+  void* data = nullptr;      // null: quantised
   // Where loading writes: `data` itself, or the fp32 master weights of a weight that is trained.
   DType stored_dtype = DType::f32;
   void* stored = nullptr;
+  QuantizationTables tables = {};
+  bool on_host = false;  // its memory is the host's, also beside a GPU
 
   bool is_vector() const { return cols == 0; }
+  bool is_quantized() const;
   std::vector<int64_t> shape() const { return is_vector() ? std::vector{rows} : std::vector{rows, cols}; }
   int64_t count() const { return element_count(shape()); }
   // W (rows, cols), for a GEMM.
   ConstMatrix matrix() const { return {data, dtype, static_cast<int>(rows), static_cast<int>(cols), cols}; }
+  QuantizedMatrix quantized_matrix() const;
   void* stored_part(const WeightPart& part) const {
     return static_cast<std::byte*>(stored) + part.first * static_cast<int64_t>(dtype_bytes(stored_dtype));
   }
-  // Fills the part. It is complete after WeightStream::finish().
-  void load(const Device&, WeightStream&, const WeightPart&, const TensorReader&) const;
+  // What loading writes of the part: its elements, or its codes and what belongs to them.
+  std::vector<std::span<const std::byte>> stored_bytes(const WeightPart& part) const;
+
+  // As tensors of the plan. The format of each part is known.
+  void place(Arena&, const QuantizationTables&);
+  // Fills the part; quantises it where the source does not come as it is held. It is complete after WeightStream::finish(). Error
+  // (kExitBadFile) if an element of what is quantised is not finite.
+  void load(const Device&, WeightStream&, const WeightPart&, const TensorSource&) const;
+
+ private:
+  QuantizedPart quantized_part(const WeightPart&) const;
+  void quantize(const Device&, WeightStream&, const WeightPart&, const TensorSource&) const;
+  void copy_quantized(const Device&, WeightStream&, const WeightPart&, const QuantizedTensor&) const;
 };
 
 // All weights of a model, in the order of the forward pass. They have no memory yet.
 std::vector<Weight> list_weights(const LlamaConfig&);
+// Blocks of the longest tensor that loading may have to quantise; 0: none is quantised.
+int64_t longest_quantized(const std::vector<Weight>&);
 
 }  // namespace tll

@@ -15,22 +15,45 @@ void WeightStream::place(Arena& staging) {
         static_cast<std::byte*>(staging.place_bytes("weights." + std::to_string(i), {kPieceBytes}, DType::u8, Category::scratch));
 }
 
-void WeightStream::send(const Device& device, void* to, int64_t count, size_t bytes,
-                        const std::function<void(void* piece, int64_t first, int64_t n)>& make) {
+void WeightStream::place_quantizing(Arena& arena, int64_t most_blocks) {
+  if (most_blocks == 0) return;
+  constexpr Life kLoading = during(StepPhase::load);
+  piece_ =
+      static_cast<std::byte*>(arena.place_bytes("loading.piece", {kQuantizedPieceBytes}, DType::u8, Category::scratch, kLoading));
+  arena.place(scales_, "loading.scales", {most_blocks}, Category::scratch, kLoading);
+  arena.place(not_finite_, "loading.not_finite", {1}, Category::scratch, kLoading);
+}
+
+void WeightStream::send(const Device& device, void* to, int64_t count, size_t bytes, const Make& make) {
   if (on_host(device)) return make(to, 0, count);
-  device_ = device;
   const int64_t most = kPieceBytes / static_cast<int64_t>(bytes);
+  for (int64_t first = 0; first < count; first += most)
+    send_piece(device, static_cast<std::byte*>(to) + first * static_cast<int64_t>(bytes), first, std::min(most, count - first),
+               bytes, make);
+}
+
+void WeightStream::send_through(const Device& device, int64_t count, size_t bytes, const Make& make,
+                                const std::function<void(const void* piece, int64_t first, int64_t n)>& use) {
+  const int64_t most = kQuantizedPieceBytes / static_cast<int64_t>(bytes);
   for (int64_t first = 0; first < count; first += most) {
     const int64_t n = std::min(most, count - first);
-    void*& event = copied_[next_];
-    if (!event) event = cuda_open_event(device);
-    cuda_wait_event(device, event);
-    make(buffers_[next_], first, n);
-    upload(device, static_cast<std::byte*>(to) + first * static_cast<int64_t>(bytes), buffers_[next_],
-           static_cast<size_t>(n) * bytes);
-    cuda_record_event(device, event);
-    next_ = 1 - next_;
+    if (on_host(device))
+      make(piece_, first, n);
+    else
+      send_piece(device, piece_, first, n, bytes, make);
+    use(piece_, first, n);
   }
+}
+
+void WeightStream::send_piece(const Device& device, void* to, int64_t first, int64_t n, size_t bytes, const Make& make) {
+  device_ = device;
+  void*& event = copied_[next_];
+  if (!event) event = cuda_open_event(device);
+  cuda_wait_event(device, event);
+  make(buffers_[next_], first, n);
+  upload(device, to, buffers_[next_], static_cast<size_t>(n) * bytes);
+  cuda_record_event(device, event);
+  next_ = 1 - next_;
 }
 
 void WeightStream::finish(const Device& device) { synchronize(device); }

@@ -16,7 +16,8 @@ constexpr std::string_view kOneDevice = "this version trains on one device; leav
 constexpr std::string_view kAdapterAlone = "the adapter alone is written; merge it in PEFT with merge_and_unload()";
 constexpr std::string_view kSameEverywhere =
     "every adapted layer has one rank and one alpha; choose layers by kind with --targets";
-constexpr std::string_view kNoQuantised = "this version holds frozen weights as fp32, bf16 or fp16 (--weights)";
+constexpr std::string_view kNoQuantised = "frozen weights are held as --weights says: fp32, bf16, fp16, int8 or nf4";
+constexpr std::string_view kOnlyRead = "weights are quantised to nf4; fp4 is only read, from a model that has it";
 constexpr std::string_view kPlainLoss = "the loss is the mean cross entropy of the target tokens";
 constexpr std::string_view kPlainLora = "an adapter is LoRA, or rank-stabilised LoRA with --rslora";
 constexpr std::string_view kLaterVersion = "it is not in this version; leave it out";
@@ -121,8 +122,9 @@ const std::vector<ForeignOption> kOptions = {
     {"exclude-modules", kValue, kSameEverywhere}, {"target-parameters", kValue, kSameEverywhere},
     {"lora-target-parameters", kValue, kSameEverywhere}, {"layer-replication", kValue, kSameEverywhere},
     {"num-layer-trainable", kValue, kSameEverywhere},
-    {"load-in-16bit", kFlag}, {"bnb-4bit-quant-type", kValue, kNoQuantised, {"nf4"}}, {"bnb-4bit-*", kValue},
-    {"use-bnb-nested-quant", kFlag}, {"quantization-bit", kValue, kNoQuantised}, {"quantization", kValue, kNoQuantised},
+    {"load-in-16bit", kFlag}, {"bnb-4bit-quant-type", kValue, kOnlyRead, {"nf4"}}, {"bnb-4bit-*", kValue},
+    {"quantization-type", kValue, kOnlyRead, {"nf4"}}, {"quantization-method", kValue, kNoQuantised, {"bnb", "bitsandbytes"}},
+    {"quantization", kValue, kNoQuantised},
     {"gptq", kFlag, kNoQuantised, {"false"}}, {"load-in-fp8", kFlag, kNoQuantised, {"false"}},
     {"fp8", kFlag, kNoQuantised, {"false"}},
 

@@ -24,7 +24,8 @@ constexpr unsigned kAdapting = bits({kTrain, kPlan, kDump});
 constexpr unsigned kRunning = bits({kTrain, kEvaluate, kGenerate, kDump});
 constexpr unsigned kWeighing = kRunning | bits({kPlan});
 constexpr unsigned kReading = bits({kTrain, kPlan, kPrepare, kShow, kEvaluate, kDump});
-constexpr unsigned kWorking = kReading | bits({kGenerate, kTokenize});
+constexpr unsigned kComputing = kReading | bits({kGenerate, kTokenize});
+constexpr unsigned kWorking = kComputing | bits({kExport});
 constexpr unsigned kAny = kWorking | bits({kHelp, kCompletion, kVersion});
 
 constexpr std::string_view kFiles = "Files";
@@ -41,6 +42,12 @@ const WordPairs kDtypeSpellings = {{"float32", "fp32"},       {"float", "fp32"},
                                    {"half", "fp16"},          {"bfloat16", "bf16"},      {"torch.float32", "fp32"},
                                    {"torch.float16", "fp16"}, {"torch.bfloat16", "bf16"}};
 const Words kDtypes = {"auto", "fp32", "bf16", "fp16"};
+const Words kWeightTypes = {"auto", "fp32", "bf16", "fp16", "int8", "nf4"};
+WordPairs weight_type_spellings() {
+  WordPairs pairs = kDtypeSpellings;
+  pairs.insert(pairs.end(), {{"4", "nf4"}, {"8", "int8"}});
+  return pairs;
+}
 constexpr double kManyTokens = 1 << 24;
 
 // "q" for "q_proj", as people type it.
@@ -82,6 +89,9 @@ const std::vector<CommandRow>& command_rows() {
       {kDump, "dump", "", "logits, loss and adapter gradients of the first documents, as one step, in a safetensors file",
        "dump --data documents.jsonl --docs 2 --dtype fp32 --output dump.safetensors",
        "writes numbers to compare with another framework"},
+      {kExport, "export", "", "writes a model, with its adapter merged into it, in another format",
+       "export --model models/smollm2-135m --adapter adapter --format bnb-4bit --output smollm2-4bit",
+       "writes what transformers loads with bitsandbytes in 4 bits"},
       {kHelp, "help", "[COMMAND]", "explains a command and its options; with --man prints the manual page", "help train",
        "lists the options of train"},
       {kCompletion, "completion", "bash|zsh|fish", "prints a completion script for a shell", "completion bash > completion.bash",
@@ -100,7 +110,7 @@ const std::vector<OptionRow>& option_rows() {
       {.name = "model", .section = kFiles, .commands = kWorking, .member = &Options::model, .value = "DIR",
        .help = "Hugging Face directory of the model; without it, the demo model. For plan also the Hub's name of a published model",
        .aliases = {"model-name-or-path", "model-name", "base-model"}, .letter = 'm'},
-      {.name = "adapter", .section = kFiles, .commands = bits({kEvaluate, kGenerate, kDump}), .member = &Options::adapter,
+      {.name = "adapter", .section = kFiles, .commands = bits({kEvaluate, kGenerate, kDump, kExport}), .member = &Options::adapter,
        .value = "DIR", .help = "PEFT adapter to apply; without one, the model alone",
        .aliases = {"adapter-name-or-path", "peft-model"}},
       {.name = "data", .section = kFiles, .commands = kReading, .member = &Options::data, .value = "PATH",
@@ -110,39 +120,48 @@ const std::vector<OptionRow>& option_rows() {
       {.name = "valid-data", .section = kFiles, .commands = kTraining, .member = &Options::valid_data, .value = "PATH",
        .help = "data set to validate on, in place of a split of --data",
        .aliases = {"validation-file", "eval-file", "eval-dataset"}},
-      {.name = "output", .section = kFiles, .commands = bits({kTrain, kPlan, kPrepare, kEvaluate, kDump}),
+      {.name = "output", .section = kFiles, .commands = bits({kTrain, kPlan, kPrepare, kEvaluate, kDump, kExport}),
        .member = &Options::output, .value = "PATH",
-       .help = "where the result goes: a directory for train, a file for prepare and dump; for evaluate, a file "
+       .help = "where the result goes: a directory for train and export, a file for prepare and dump; for evaluate, a file "
                "for the answers, {id: text}, as the official SQuAD scripts read them",
-       .aliases = {"output-dir"}, .letter = 'o',
+       .aliases = {"output-dir"}, .letter = 'o', .required = bits({kExport}),
        .command_defaults = {{kTrain, "adapter"}, {kPlan, "adapter"}, {kPrepare, "squad.bin"}, {kDump, "dump.safetensors"}}},
+      {.name = "format", .section = kFiles, .commands = bits({kExport}), .member = choice<&Options::format>(),
+       .help = "bnb-4bit: as transformers saves a model that bitsandbytes quantised to nf4", .choices = {"bnb-4bit"},
+       .later = {"merged", "gguf", "gguf-adapter"}, .required = bits({kExport})},
       {.name = "init", .section = kFiles, .commands = kWeighing, .member = choice<&Options::init>(),
        .help = "start from the weights of --model, or from random ones", .choices = {"pretrained", "random"}},
       {.name = "config", .section = kFiles, .commands = kWeighing, .member = &Options::config, .value = "FILE",
        .help = "config.json of the model to plan, or to fill with random weights, in place of --model"},
 
       // Machine and precision
-      {.name = "device", .section = kMachine, .commands = kWorking, .member = choice<&Options::device>(),
+      {.name = "device", .section = kMachine, .commands = kComputing, .member = choice<&Options::device>(),
        .help = "where to compute; auto takes the GPU if this build and machine have one. plan needs no GPU for cuda",
        .choices = {"auto", "cpu", "cuda"}, .synonyms = {{"gpu", "cuda"}, {"cuda:0", "cuda"}},
        .shorthands = {{"use-cpu", "cpu"}, {"no-cuda", "cpu"}}},
-      {.name = "dtype", .section = kMachine, .commands = kWorking, .member = choice<&Options::dtype>(),
+      {.name = "dtype", .section = kMachine, .commands = kComputing, .member = choice<&Options::dtype>(),
        .help = "type of activations and matmuls; auto takes bf16 where the processor or GPU multiplies it, else fp32, "
                "or on a GPU fp16, with dynamic loss scaling",
-       .aliases = {"torch-dtype"}, .choices = kDtypes, .synonyms = kDtypeSpellings,
+       .aliases = {"torch-dtype", "bnb-4bit-compute-dtype"}, .choices = kDtypes, .synonyms = kDtypeSpellings,
        .shorthands = {{"bf16", "bf16"}, {"fp16", "fp16"}, {"fp32", "fp32"}, {"bfloat16", "bf16"}, {"float16", "fp16"},
        {"float32", "fp32"}}, .fixed_on_resume = true},
       {.name = "weights", .section = kMachine, .commands = kWeighing, .member = choice<&Options::weights>(),
-       .help = "type of the frozen weights in memory; auto means as --dtype", .choices = kDtypes,
-       .synonyms = kDtypeSpellings, .shorthands = {{"load-in-8bit", "int8"}, {"load-in-4bit", "nf4"}}, .later = {"int8", "nf4"},
+       .help = "type of the frozen weights in memory; auto means as --dtype, or as the model's files are quantised. int8 and "
+               "nf4 are of the layers that may have an adapter, in blocks of 64; embedding and head stay in 16 bits",
+       .aliases = {"quantization-bit"}, .choices = kWeightTypes,
+       .synonyms = weight_type_spellings(), .shorthands = {{"load-in-8bit", "int8"}, {"load-in-4bit", "nf4"}},
        .fixed_on_resume = true},
+      {.name = "double-quant", .section = kMachine, .commands = kWeighing | bits({kExport}), .member = &Options::double_quant,
+       .help = "of nf4: the scales of blocks are quantised too, to 8 bits",
+       .aliases = {"bnb-4bit-use-double-quant", "use-bnb-nested-quant", "double-quantization", "use-double-quant"},
+       .bare = "true", .fixed_on_resume = true},
       {.name = "threads", .section = kMachine, .commands = kWorking, .member = &Options::threads, .value = "N",
        .help = "threads to compute with; 0 means every core", .range = {0, 4096}},
-      {.name = "memory", .section = kMachine, .commands = kWorking, .member = &Options::memory, .value = "SIZE",
+      {.name = "memory", .section = kMachine, .commands = kComputing, .member = &Options::memory, .value = "SIZE",
        .help = "memory that the run may use, of the GPU if it computes there, such as 8GiB, 1.5G or 500MB "
                "(K, M, G, T and KiB ... are powers of 1024, KB ... of 1000); 0 means what is free",
        .size = true},
-      {.name = "seed", .section = kMachine, .commands = kWorking, .member = &Options::seed, .value = "N",
+      {.name = "seed", .section = kMachine, .commands = kComputing, .member = &Options::seed, .value = "N",
        .help = "seed of every random choice", .aliases = {"random-state"}, .range = {0, 4294967295.0}, .fixed_on_resume = true},
 
       // What is trained
@@ -178,7 +197,7 @@ const std::vector<OptionRow>& option_rows() {
        .help = "with --batch-size auto: rows a step. How many are computed at once, and what else was not given of --grad-accum, "
                "--recompute, --mlp-chunk and --offload, is chosen so that a step is fastest within --memory",
        .range = {1, 1 << 20}},
-      {.name = "seq-len", .section = kSteps, .commands = kWorking, .member = &Options::seq_len, .value = "N",
+      {.name = "seq-len", .section = kSteps, .commands = kComputing, .member = &Options::seq_len, .value = "N",
        .help = "tokens a row, and so of the longest sample",
        .aliases = {"max-seq-length", "max-length", "sequence-len", "cutoff-len", "max-seq-len", "seq-length", "block-size",
                    "model-max-length"},
@@ -294,8 +313,8 @@ const std::vector<OptionRow>& option_rows() {
       {.name = "reschedule", .section = kCheckpoints, .commands = kTraining, .member = &Options::reschedule,
        .help = "with --resume: learning rates as --lr, --schedule, the warm-up, --max-steps and --epochs say now",
        .bare = "true"},
-      {.name = "overwrite", .section = kCheckpoints, .commands = kTraining, .member = &Options::overwrite,
-       .help = "drop what an earlier run left in --output instead of keeping it in a folder earlier-N there",
+      {.name = "overwrite", .section = kCheckpoints, .commands = kTraining | bits({kExport}), .member = &Options::overwrite,
+       .help = "drop what an earlier run left in --output instead of keeping it in a folder earlier-N there; of export, a model",
        .aliases = {"overwrite-output-dir"}, .bare = "true"},
 
       // Text

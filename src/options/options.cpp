@@ -45,7 +45,6 @@ Command read_command(const std::string& word) {
     if (row.name == word) return row.command;
   }
   const Words names = command_names();
-  if (word == "export") fail(kExitUsage, "export is not in this version; expected one of {}", fmt::join(names, ", "));
   const std::string_view near = nearest(word, names);
   std::error_code none;
   if (near.empty() && std::filesystem::exists(word, none))

@@ -20,13 +20,14 @@
 
 namespace tll {
 
-enum class Command { kTrain, kPlan, kPrepare, kShow, kEvaluate, kGenerate, kTokenize, kDump, kHelp, kCompletion, kVersion };
+enum class Command { kTrain, kPlan, kPrepare, kShow, kEvaluate, kGenerate, kTokenize, kDump, kExport, kHelp, kCompletion, kVersion };
 enum class DeviceOption { kAuto, kCpu, kCuda };
-enum class DtypeOption { kAuto, kFp32, kBf16, kFp16 };
+enum class DtypeOption { kAuto, kFp32, kBf16, kFp16, kInt8, kNf4 };  // the last two of frozen weights alone
 enum class TrainMode { kLora, kFull };
 enum class RecomputeOption { kNone, kSelective, kFull };
 enum class UnanswerableOption { kSkip, kTrain };
 enum class InitOption { kPretrained, kRandom };
+enum class ExportFormat { kBnb4bit };
 enum class SplitOption { kAuto, kTrain, kValidation, kAll };
 
 // The word `auto` of an option that is a whole number: the program chooses.
@@ -45,6 +46,7 @@ struct Options {
   DeviceOption device = DeviceOption::kAuto;
   DtypeOption dtype = DtypeOption::kAuto;    // activations and matmuls
   DtypeOption weights = DtypeOption::kAuto;  // frozen weights as held in memory; auto: as dtype
+  bool double_quant = true;                  // of nf4
   int64_t threads = 0;                       // 0: every core that this process may use
   int64_t seed = 42;
   int64_t seq_len = 1024;  // tokens a row
@@ -117,6 +119,9 @@ struct Options {
   std::optional<std::filesystem::path> resume;  // empty path: the newest checkpoint in output
   bool reschedule = false;                      // a resumed run lays its learning rates anew
   bool overwrite = false;                       // what an earlier run left in output is dropped, not kept beside the new
+
+  // What export writes.
+  ExportFormat format = ExportFormat::kBnb4bit;
 
   // Text.
   std::string prompt;

@@ -72,6 +72,10 @@ void resolve_options(Options& options) {
   apply_demo_defaults(options);
   if (options.train == TrainMode::kFull && !(options.init_adapter.empty() && options.adapter.empty()))
     fail(kExitUsage, "--train full trains the weights of the model and takes no adapter: leave out --init-adapter and --adapter");
+  if (options.train == TrainMode::kFull && (options.weights == DtypeOption::kNf4 || options.weights == DtypeOption::kInt8))
+    fail(kExitUsage,
+         "--train full trains all weights, and those of --weights {} stay as they are; leave --weights out, or train an adapter",
+         options.weights == DtypeOption::kNf4 ? "nf4" : "int8");
   if (options.reschedule && !options.resume)
     fail(kExitUsage, "--reschedule lays the learning rates of a resumed run anew: add --resume, or leave it out");
   if (options.mlp_chunk > 0 && options.recompute != RecomputeOption::kFull)

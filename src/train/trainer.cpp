@@ -91,12 +91,13 @@ StepResult Trainer<Float>::step(const Device& device, Loader& loader) {
     const Batch batch = buffers_.upload(device, model_.options().max_tokens, key);
     const StepPart part = whole ? StepPart::whole : StepPart::micro_batch;
     model_.enter(device, StepPhase::batch);
+    model_.send_embedding(device, buffers_.view.tokens, batch.N);
     graphs_.run(device, {part, batch.N, batch.docs, batch.target_rows}, [&] {
       if (whole) model_.trained().clear_gradients(device);
       micro_batch(device, batch);
       if (whole) update(device);
     });
-    model_.passed(whole ? StepPhase::update : StepPhase::backward_attention);
+    model_.passed(whole ? StepPhase::update : StepPhase::backward_qkv);
   }
   if (!whole) graphs_.run(device, {StepPart::update}, [&] { update(device); });
   model_.passed(StepPhase::update);
@@ -140,6 +141,8 @@ typename Trainer<Float>::Evaluation Trainer<Float>::evaluate(const Device& devic
     loader.micro_batch(0, buffers_.view);
     if (buffers_.view.target_count > 0) {
       const Batch batch = buffers_.upload(device, model_.options().max_tokens);
+      model_.enter(device, StepPhase::evaluation);
+      model_.send_embedding(device, buffers_.view.tokens, batch.N, PassKind::inference);
       model_.forward(device, batch, PassKind::inference);
       model_.add_loss(device, batch, &step_->loss, nullptr, PassKind::inference);
     }

@@ -15,7 +15,7 @@ EMULATOR_DEVICE float __uint_as_float(unsigned x) { return std::bit_cast<float>(
 EMULATOR_DEVICE unsigned __float_as_uint(float x) { return std::bit_cast<unsigned>(x); }
 
 EMULATOR_DEVICE float rsqrtf(float x) { return 1.0f / sqrtf(x); }
-EMULATOR_DEVICE float __fmul_rn(float a, float b) { return a * b; }
+EMULATOR_DEVICE float __fmul_rn(float a, float b) { return static_cast<float>(static_cast<double>(a) * b); }  // never fused
 EMULATOR_DEVICE float __expf(float x) { return exp2f(x * 1.4426950408889634f); }
 
 // Saturates, and NaN becomes 0, as on the GPU. (A cast out of range is reported.)
