@@ -66,11 +66,13 @@ class Advice {
     }
     if (!alone.empty()) return fmt::format("it fits with {}", fmt::join(alone, ", or with "));
 
+    // Twice, because some save only where others do: quantised weights where an adapter is trained.
     Settings together;
-    for (size_t i = 0; i < savings_.size() && !fits(together); i++) {
+    for (size_t i = 0; i < 2 * savings_.size() && !fits(together); i++) {
+      const Setting& saving = savings_[i % savings_.size()];
       Settings more = together;
-      std::erase_if(more, [&](const Setting& s) { return s.row == savings_[i].row; });
-      more.push_back(savings_[i]);
+      std::erase_if(more, [&](const Setting& s) { return s.row == saving.row; });
+      more.push_back(saving);
       if (bytes(more) < bytes(together)) together = std::move(more);
     }
     if (!fits(together)) {
@@ -78,17 +80,11 @@ class Advice {
           together.empty() ? "" : fmt::format("even with {} it needs {}; ", named(together), Bytes{bytes(together)});
       return even + "use a smaller model, or more memory";
     }
-    // What can be left out, unless rows must be cut: then all that saves memory keeps them longer.
+    // What can be left out. If rows must be cut, that comes last: all that saves memory keeps them longer.
     const bool cut = std::any_of(together.begin(), together.end(), [](const Setting& s) { return s.row->name == "seq-len"; });
-    for (size_t i = 0; !cut && i < together.size();) {
-      Settings fewer = together;
-      fewer.erase(fewer.begin() + static_cast<ptrdiff_t>(i));
-      if (fits(fewer))
-        together = fewer;
-      else
-        i++;
-    }
+    if (!cut) leave_out(together);
     for (size_t i = together.size(); i-- > 0;) raise(together, i);
+    leave_out(together);
     return fmt::format("it fits with {}", named(together));
   }
 
@@ -105,11 +101,23 @@ class Advice {
   }
   bool fits(const Settings& settings) const { return bytes(settings) <= room_; }
 
+  // Drops every setting without which the others fit as well.
+  void leave_out(Settings& settings) const {
+    for (size_t i = 0; i < settings.size();) {
+      Settings fewer = settings;
+      fewer.erase(fewer.begin() + static_cast<ptrdiff_t>(i));
+      if (fits(fewer))
+        settings = fewer;
+      else
+        i++;
+    }
+  }
+
   // Raises a number among settings that fit to the largest with which they still do.
   void raise(Settings& settings, size_t i) const {
     const OptionRow& row = *settings[i].row;
     const auto* member = std::get_if<int64_t Options::*>(&row.member);
-    if (member == nullptr) return;
+    if (member == nullptr || settings[i].value == "auto") return;
     const int64_t least = std::stoll(settings[i].value);
     const auto with = [&](int64_t n) {
       settings[i].value = std::to_string(n);

@@ -1,5 +1,6 @@
 #include "src/commands/from_options.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "src/base/check.h"
@@ -7,10 +8,11 @@
 namespace tll {
 
 SessionNeeds training_needs(const Options& options) {
-  constexpr int kAnsweredAtOnce = 4;
+  constexpr int64_t kAnsweredAtOnce = 4;
+  const int64_t tokens = options.batch_size * options.seq_len;
   return {.training = true,
-          .sequences = options.eval_samples > 0 ? kAnsweredAtOnce : 0,
-          .tokens = options.batch_size * options.seq_len,
+          .sequences = options.eval_samples > 0 ? static_cast<int>(std::min(kAnsweredAtOnce, tokens)) : 0,
+          .tokens = tokens,
           .positions = options.seq_len};
 }
 

@@ -195,8 +195,8 @@ const std::vector<OptionRow>& option_rows() {
        .fixed_on_resume = true},
       {.name = "effective-batch", .section = kSteps, .commands = kTraining, .member = &Options::effective_batch, .value = "N",
        .help = "with --batch-size auto: rows a step. How many are computed at once, and what else was not given of --grad-accum, "
-               "--recompute, --mlp-chunk and --offload, is chosen so that a step is fastest within --memory",
-       .range = {1, 1 << 20}},
+               "--recompute, --mlp-chunk and --offload, is chosen so that a step is fastest within --memory. 0 means not given",
+       .range = {0, 1 << 20}},
       {.name = "seq-len", .section = kSteps, .commands = kComputing, .member = &Options::seq_len, .value = "N",
        .help = "tokens a row, and so of the longest sample",
        .aliases = {"max-seq-length", "max-length", "sequence-len", "cutoff-len", "max-seq-len", "seq-length", "block-size",
