@@ -116,6 +116,7 @@ sources_of() {
     attention) echo kernels/attention*.cu ;;
     attention_decode) echo kernels/attention.cu ;;
     matmul) echo kernels/matmul*.cu ;;
+    quantize | quantize_scales | dequantize | quantized_matmul) echo kernels/quantized.cu ;;
     rope_table) echo kernels/rope.cu ;;
     bias | gather_scatter | dropout | cast | copy) echo kernels/elementwise.cu ;;
     sum_of_squares | add_up) echo kernels/reduce.cu ;;

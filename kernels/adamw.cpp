@@ -2,20 +2,32 @@
 
 namespace tll {
 
+namespace {
+
+template <class Float>
+void update(const AdamW& op) {
+  const float decay = op.factors->decay, step = op.factors->step, root = op.factors->root, gs = op.factors->grad_scale;
+  const float e = static_cast<float>(op.eps);
+  const float b1 = static_cast<float>(op.beta1), b2 = static_cast<float>(op.beta2);
+  const float n1 = static_cast<float>(1.0 - op.beta1), n2 = static_cast<float>(1.0 - op.beta2);
+  Float* param = static_cast<Float*>(op.param);
+  const Float* grad = static_cast<const Float*>(op.grad);
+  float *m = op.m, *v = op.v;
+#pragma omp parallel for simd schedule(static)
+  for (int64_t i = 0; i < op.n; i++) {
+    const float g = to_acc(grad[i]) * gs;
+    m[i] = b1 * m[i] + n1 * g;
+    v[i] = b2 * v[i] + n2 * g * g;
+    param[i] = from_acc<Float>(to_acc(param[i]) * decay - step * m[i] / (std::sqrt(v[i]) * root + e));
+  }
+}
+
+}  // namespace
+
 template <Isa>
 void AdamW::cpu() const {
   if (factors->apply == 0) return;
-  const auto [apply, decay, step, root, gs] = *factors;
-  const float e = static_cast<float>(eps);
-  const float b1 = static_cast<float>(beta1), b2 = static_cast<float>(beta2);
-  const float n1 = static_cast<float>(1.0 - beta1), n2 = static_cast<float>(1.0 - beta2);
-#pragma omp parallel for simd schedule(static)
-  for (int64_t i = 0; i < n; i++) {
-    const float g = grad[i] * gs;
-    m[i] = b1 * m[i] + n1 * g;
-    v[i] = b2 * v[i] + n2 * g * g;
-    param[i] = param[i] * decay - step * m[i] / (std::sqrt(v[i]) * root + e);
-  }
+  with_storage_type(dtype, [&](auto type) { update<decltype(type)>(*this); });
 }
 
 template void AdamW::cpu<kIsa>() const;

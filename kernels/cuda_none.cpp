@@ -1,6 +1,6 @@
 // Linked where there is no CUDA. The functions that take a Device, and those of the ops, only satisfy the linker: they are never
 // called, because no CUDA device can be opened.
-#include "kernels/adamw.h"
+#include "kernels/adamw8bit.h"
 #include "kernels/attention.h"
 #include "kernels/cross_entropy.h"
 #include "kernels/cuda_device.h"
@@ -89,6 +89,7 @@ void Matmul<Acc>::cuda(const Device&) const {
 }
 template void Matmul<float>::cuda(const Device&) const;
 void AdamW::cuda(const Device&) const { no_cuda(); }
+void AdamW8bit::cuda(const Device&) const { no_cuda(); }
 void Dequantize::cuda(const Device&) const { no_cuda(); }
 void QuantizeBlocks::cuda(const Device&) const { no_cuda(); }
 void QuantizeScales::cuda(const Device&) const { no_cuda(); }

@@ -1,11 +1,11 @@
 // A part of a matrix is decoded eight neighbours of a row at a time: a thread reads their 32 bits of codes, looks them up in
 // shared memory, where the book and the map of nested scales lie, and multiplies by the scale of their block, or two.
 //
-//   quantize_kernel     a warp owns a block of the tensor: it finds the largest, then encodes.
-//   sum_scales_kernel   one block sums all scales, each thread every 256th.
-//   encode_scales_kernel   a block owns one nested block, a thread a scale.
-//   dequantize_kernel   a thread decodes and stores kEights times eight elements. Bound by memory.
-//   dot_codes_kernel    up to 8 rows (generation). A warp owns one column of the result, which is one row of W.
+//   quantize_kernel        a warp owns a block of the tensor: it finds the largest, then encodes.
+//   sum_scales_kernel      one block sums all scales, each thread every 256th.
+//   encode_scales_kernel   a block owns a nested block, a thread a scale.
+//   dequantize_kernel      a thread decodes and stores kEights times eight elements. Bound by memory.
+//   dot_codes_kernel       up to 8 rows (generation). A warp owns one column of the result, which is one row of W.
 //
 // More rows: W is dequantised a piece at a time, and Matmul multiplies it.
 #include "kernels/any_type.cuh"
@@ -192,7 +192,7 @@ struct FewRows {
   Matrix out;  // the columns of the part
   const void* addend;
   ConstMatrix a;
-  bool accumulate, vector;
+  bool accumulate, vector;  // vector: all rows are aligned, and whole eights
 };
 
 template <class Float, WeightCode kCode>
@@ -204,19 +204,24 @@ __global__ void __launch_bounds__(kThreads) dot_codes_kernel(const __grid_consta
   if (n >= op.source.part.rows) return;  // the whole warp
   const Float* __restrict__ x = static_cast<const Float*>(op.a.data);
   float sum[kFewRows] = {};
-  for (int k = lane * 8; k < inner; k += kWarp * 8) {
-    float w[8], xv[8];
-    decode<kCode>(w, op.source, n * inner + k, inner - k, op.source.vector, tables);
+  const auto add_up = [&](auto whole) {  // whole: all eights are, so that loads need no branches and can run ahead
+    constexpr bool kWhole = decltype(whole)::value;
+#pragma unroll 4
+    for (int k = lane * 8; k < inner; k += kWarp * 8) {
+      float w[8], xv[8];
+      decode<kCode>(w, op.source, n * inner + k, kWhole ? 8 : inner - k, kWhole, tables);
 #pragma unroll
-    for (int i = 0; i < 8; i++) w[i] = to_float(from_float<Float>(w[i]));
+      for (int i = 0; i < 8; i++) w[i] = to_float(from_float<Float>(w[i]));
 #pragma unroll
-    for (int m = 0; m < kFewRows; m++) {
-      if (m >= rows) break;
-      load_floats<8>(xv, x + m * op.a.stride + k, inner - k, op.vector);
+      for (int m = 0; m < kFewRows; m++) {
+        if (m >= rows) break;
+        load_floats<8>(xv, x + m * op.a.stride + k, kWhole ? 8 : inner - k, kWhole);
 #pragma unroll
-      for (int i = 0; i < 8; i++) sum[m] = fmaf(xv[i], w[i], sum[m]);
+        for (int i = 0; i < 8; i++) sum[m] = fmaf(xv[i], w[i], sum[m]);
+      }
     }
-  }
+  };
+  op.vector ? add_up(std::true_type()) : add_up(std::false_type());
 #pragma unroll
   for (int m = 0; m < kFewRows; m++) {
     if (m >= rows) break;
@@ -251,7 +256,7 @@ void dot_codes(const Device& device, const QuantizedMatmul& op) {
                 false};
     with_storage_type(op.a.dtype, [&](auto type) {
       using Float = decltype(type);
-      few.vector = vec_aligned<kVec<Float>>(static_cast<const Float*>(op.a.data), op.a.stride);
+      few.vector = few.source.vector && vec_aligned<kVec<Float>>(static_cast<const Float*>(op.a.data), op.a.stride);
       with_code(part.code, [&](auto code) {
         launch<dot_codes_kernel<Float, code.value>>(blocks_for(part.rows, kWarps), kThreads, 0, stream_of(device), few);
       });

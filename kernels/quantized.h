@@ -42,7 +42,7 @@ struct QuantizedPart {
 // A joint matrix W (rows, cols): its parts, stacked.
 struct QuantizedMatrix {
   static constexpr int kMostParts = 3;
-  QuantizedPart parts[kMostParts];
+  QuantizedPart parts[kMostParts] = {};
   int part_count = 0, rows = 0, cols = 0;
   void check() const;
   double bytes() const;  // of codes and scales

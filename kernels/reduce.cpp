@@ -2,17 +2,27 @@
 
 namespace tll {
 
+template <class Float>
+static void sum_blocks(const SumOfSquares& op, int64_t count) {
+  constexpr int64_t kBlock = SumOfSquares::kBlock;
+  const Float* x = static_cast<const Float*>(op.x);
+#pragma omp parallel for schedule(static)
+  for (int64_t b = 0; b < count; b++) {
+    const int64_t end = (b + 1) * kBlock < op.n ? (b + 1) * kBlock : op.n;
+    double sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = b * kBlock; i < end; i++) {
+      const double value = static_cast<double>(to_acc(x[i]));
+      sum += value * value;
+    }
+    op.partial[b] = sum;
+  }
+}
+
 template <Isa>
 void SumOfSquares::cpu() const {
   const int64_t count = blocks(n);
-#pragma omp parallel for schedule(static)
-  for (int64_t b = 0; b < count; b++) {
-    const int64_t end = (b + 1) * kBlock < n ? (b + 1) * kBlock : n;
-    double sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t i = b * kBlock; i < end; i++) sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
-    partial[b] = sum;
-  }
+  with_storage_type(dtype, [&](auto type) { sum_blocks<decltype(type)>(*this, count); });
   double total = 0;
   for (int64_t b = 0; b < count; b++) total += partial[b];
   *out = total;

@@ -20,12 +20,16 @@ TLL_DEVICE double block_sum_double(double x) {
   return sum;
 }
 
+template <class Float>
 __global__ void __launch_bounds__(kThreads) square_blocks_kernel(const __grid_constant__ SumOfSquares op) {
-  const float* __restrict__ x = op.x;
+  const Float* __restrict__ x = static_cast<const Float*>(op.x);
   const int64_t begin = blockIdx.x * SumOfSquares::kBlock;
   const int64_t end = begin + SumOfSquares::kBlock < op.n ? begin + SumOfSquares::kBlock : op.n;
   double sum = 0;
-  for (int64_t i = begin + threadIdx.x; i < end; i += kThreads) sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+  for (int64_t i = begin + threadIdx.x; i < end; i += kThreads) {
+    const double value = static_cast<double>(to_float(x[i]));
+    sum += value * value;
+  }
   const double total = block_sum_double(sum);
   if (threadIdx.x == 0) op.partial[blockIdx.x] = total;
 }
@@ -53,7 +57,10 @@ void AddUp<Float>::cuda(const Device& device) const {
 TLL_INSTANTIATE_CUDA(AddUp)
 
 void SumOfSquares::cuda(const Device& device) const {
-  if (n > 0) launch<square_blocks_kernel>(blocks_for(n, kBlock), kThreads, 0, stream_of(device), *this);
+  if (n > 0)
+    with_storage_type(dtype, [&](auto type) {
+      launch<square_blocks_kernel<decltype(type)>>(blocks_for(n, kBlock), kThreads, 0, stream_of(device), *this);
+    });
   launch<sum_blocks_kernel>(dim3(1), kThreads, 0, stream_of(device), *this, blocks(n));
 }
 

@@ -33,11 +33,12 @@ struct SumOfSquares {
   static constexpr int64_t kBlock = 1 << 14;
   double* out;      // (1)       out[0] = Σ x[i]²
   double* partial;  // (blocks)  scratch
-  const float* x;   // (n)
+  const void* x;    // (n)       fp32, bf16 or fp16
   int64_t n;
+  DType dtype = DType::f32;
   static int64_t blocks(int64_t n) { return (n + kBlock - 1) / kBlock; }
   void check() const { TLL_CHECK(out && n >= 0 && (n == 0 || (partial && x)), "n {}", n); }
-  Cost cost() const { return {4.0 * n, 2.0 * n}; }
+  Cost cost() const { return {static_cast<double>(dtype_bytes(dtype)) * n, 2.0 * n}; }
   template <Isa>
   void cpu() const;
   void cuda(const Device&) const;

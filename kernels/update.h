@@ -49,7 +49,7 @@ struct UpdateDecision {
       const double within = clip / (s.grad_norm + 1e-6), factor = clip > 0 && within < 1 ? within : 1;
       *factors = adamw_factors(s.updates, s.lr, beta1, beta2, weight_decay, factor / s.loss_scale);
     } else {
-      *factors = {0, 1, 0, 1, 0};
+      *factors = {0, 1, 0, 1, 0, 0, 1};
     }
     if (!scale_losses) return;
     s.steady = finite ? s.steady + 1 : 0;

@@ -10,6 +10,7 @@
 #include "src/base/check.h"
 #include "src/base/file.h"
 #include "src/base/json.h"
+#include "src/files/quantization.h"
 #include "src/model/rope_frequencies.h"
 #include "tests/mutated_bytes.h"
 #include "tests/refusal.h"
@@ -145,12 +146,35 @@ TEST(Config, IntegersMayBeWrittenAsFloats) {
 
 TEST(Config, QuantisedModelsAreRefusedByTheirMethod) {
   const auto with_config = [](const Json& quantised) { return refusal({{"quantization_config", quantised}}); };
-  for (const char* method : {"gptq", "awq", "fp8", "compressed-tensors", "bitsandbytes"})
+  for (const char* method : {"gptq", "awq", "fp8", "compressed-tensors"})
     EXPECT_TRUE(says(with_config({{"quant_method", method}, {"bits", 4}}), "quantised (\"" + std::string(method) + "\")"));
-  EXPECT_TRUE(says(with_config({{"load_in_4bit", true}}), "bitsandbytes"));
   EXPECT_TRUE(says(with_config({{"bits", 4}}), "whose weights are quantised; expected"));
   EXPECT_TRUE(says(with_config("fp8"), "expected an object"));
   EXPECT_EQ(with_config(nullptr), "");
+}
+
+TEST(Config, ModelsQuantisedByBitsandbytes) {
+  const auto with_config = [](const Json& quantised) {
+    return parse(with(Json::object({{"quantization_config", quantised}}))).quantization;
+  };
+  EXPECT_EQ(parse(kSmall).quantization, nullptr);
+  const auto nf4 = with_config({{"quant_method", "bitsandbytes"},
+                                {"load_in_4bit", true},
+                                {"bnb_4bit_quant_type", "nf4"},
+                                {"bnb_4bit_use_double_quant", true},
+                                {"llm_int8_skip_modules", {"lm_head", "model.layers.0.mlp", "v_proj"}}});
+  // Of 7 layers in each of 2 blocks: 3 of the first block's MLP and both v_proj are named.
+  EXPECT_EQ(nf4->tensors.size(), 14u - 3 - 2);
+  EXPECT_EQ(nf4->tensors.at("model.layers.1.mlp.up_proj.weight"), (QuantizedFormat{.code = WeightCode::nf4, .nested = true}));
+  EXPECT_EQ(with_config({{"load_in_4bit", true}})->tensors.begin()->second.code, WeightCode::fp4);  // transformers' default
+  const auto int8 = with_config({{"_load_in_8bit", true}});
+  EXPECT_EQ(int8->tensors.at("model.layers.0.self_attn.q_proj.weight").code, WeightCode::int8);
+  EXPECT_EQ(int8->tensors.at("model.layers.0.self_attn.q_proj.weight").block, 48);
+  const auto refused = [](const Json& quantised) { return refusal(Json::object({{"quantization_config", quantised}})); };
+  EXPECT_TRUE(says(refused({{"quant_method", "bitsandbytes"}}), "found neither"));
+  EXPECT_TRUE(says(refused({{"load_in_4bit", true}, {"load_in_8bit", true}}), "found both"));
+  EXPECT_TRUE(says(refused({{"load_in_4bit", true}, {"bnb_4bit_quant_type", "nf2"}}), "found \"nf2\""));
+  EXPECT_TRUE(says(refused({{"load_in_4bit", 1}}), "load_in_4bit"));
 }
 
 TEST(Config, MisspeltKeysAreRefused) {

@@ -29,6 +29,46 @@ TEST_F(CudaRun, ResumesWithTheSameBytesAndTrainsAsTheCpuDoes) {
   EXPECT_GE(on_cpu.size(), 5u);
 }
 
+// Offloaded state, in graphs of steps and in steps of several batches, changes no bit; nor does a checkpoint in between.
+TEST_F(CudaRun, OffloadedStateTrainsAndResumesWithTheSameBytes) {
+  if (cuda_device_count() == 0) GTEST_SKIP() << "no CUDA device";
+  for (const std::string optimizer : {"adamw", "adamw8bit"}) {
+    const std::string cuda = " --device cuda --rank 128 --max-steps 4 --grad-accum 1 --eval-samples 0 --optimizer ";
+    const std::string resident = optimizer + "_resident", offloaded = optimizer + "_offloaded";
+    train(parse(resident, cuda + optimizer));
+    train(parse(offloaded, cuda + optimizer + " --offload optimizer"), 2);
+    train(parse(offloaded, cuda + optimizer + " --offload optimizer --resume"));
+    EXPECT_EQ(bytes(resident, "adapter_model.safetensors"), bytes(offloaded, "adapter_model.safetensors"));
+    EXPECT_EQ(bytes(resident, "checkpoint-4/optimizer.safetensors"), bytes(offloaded, "checkpoint-4/optimizer.safetensors"));
+  }
+}
+
+// Adapters in bf16 alone, on both devices and in both types of activations: the losses are those of fp32 states but for
+// roundings of the adapter to 8 bits.
+TEST_F(CudaRun, AdaptersInBf16TrainOnBothDevices) {
+  std::vector<std::string> devices = {"cpu"};
+  if (cuda_device_count() > 0) devices.push_back("cuda");
+  const auto losses = [&](const std::string& name) {
+    std::vector<double> all;
+    for (const Json& line : json_lines(directory_ / name / "metrics.jsonl"))
+      if (line.contains("loss")) all.push_back(line.at("loss").get<double>());
+    return all;
+  };
+  for (const std::string& device : devices)
+    for (const std::string dtype : {"fp32", "bf16"}) {
+      const std::string common = fmt::format("--device {} --dtype {} --max-steps 4 --eval-samples 0", device, dtype);
+      const auto run = [&](const std::string& name, const std::string& more) {
+        dtype == "fp32" ? train<float>(parse(name, common + more)) : train<bf16>(parse(name, common + more));
+        return losses(name);
+      };
+      const std::vector<double> masters = run(device + dtype + "32", ""),
+                                alone = run(device + dtype + "16", " --lora-states bf16");
+      ASSERT_EQ(masters.size(), alone.size());
+      EXPECT_NE(masters, alone);
+      for (size_t i = 0; i < alone.size(); i++) EXPECT_NEAR(masters[i], alone[i], 0.02 * masters[i]) << device << dtype << i;
+    }
+}
+
 // fp16: the loss scale is too large at first, so steps are skipped until it fits; it is part of the checkpoint.
 TEST_F(CudaRun, LossScalingFindsItsPlaceAndIsResumed) {
   if (cuda_device_count() == 0) GTEST_SKIP() << "no CUDA device";

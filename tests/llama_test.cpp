@@ -83,7 +83,8 @@ struct Tiny {
       }
     }
     if (!model.options().train_all)
-      for (int64_t i = 0; i < model.trained().count; i++) model.trained().values[i] = static_cast<float>(0.2 * normal(random));
+      for (int64_t i = 0; i < model.trained().count; i++)
+        model.trained().acc_values()[i] = static_cast<float>(0.2 * normal(random));
     model.trained().refresh_compute_copy(device);
   }
   // The mean over the targets.
@@ -113,9 +114,9 @@ void expect_gradient(const LlamaConfig& config, const ModelOptions& options, uin
     double expected = 0, size = 0;
     for (int64_t i = 0; i < real.model.trained().count; i++) {
       const double d = normal(random);
-      shifted.model.trained().values[i] = complex(real.model.trained().values[i], h * d);
-      expected += real.model.trained().gradients[i] * d;
-      size += std::abs(real.model.trained().gradients[i] * d);
+      shifted.model.trained().acc_values()[i] = complex(real.model.trained().acc_values()[i], h * d);
+      expected += real.model.trained().acc_gradients()[i] * d;
+      size += std::abs(real.model.trained().acc_gradients()[i] * d);
     }
     shifted.model.trained().refresh_compute_copy(shifted.device);
     const complex result = shifted.loss(docs, false, dropout_key);
@@ -206,8 +207,8 @@ TEST(Llama, FloatEqualsDouble) {
     EXPECT_NEAR(single.loss(docs), expected, 300 * 6e-8 * expected);
     double worst = 0, largest = 0;
     for (int64_t i = 0; i < exact.model.trained().count; i++) {
-      worst = std::max(worst, std::abs(exact.model.trained().gradients[i] - single.model.trained().gradients[i]));
-      largest = std::max(largest, std::abs(exact.model.trained().gradients[i]));
+      worst = std::max(worst, std::abs(exact.model.trained().acc_gradients()[i] - single.model.trained().acc_gradients()[i]));
+      largest = std::max(largest, std::abs(exact.model.trained().acc_gradients()[i]));
     }
     EXPECT_LT(worst, 300 * 6e-8 * largest);
   }
@@ -272,7 +273,7 @@ TEST(Llama, Bf16IsNearDouble) {
   EXPECT_NEAR(small.loss(docs), expected, 30 * 0.002 * expected);
   double dot = 0, norm_a = 0, norm_b = 0;
   for (int64_t i = 0; i < exact.model.trained().count; i++) {
-    const double a = exact.model.trained().gradients[i], b = small.model.trained().gradients[i];
+    const double a = exact.model.trained().acc_gradients()[i], b = small.model.trained().acc_gradients()[i];
     dot += a * b, norm_a += a * a, norm_b += b * b;
   }
   EXPECT_GT(dot / std::sqrt(norm_a * norm_b), 1 - 30 * 0.002);
@@ -297,7 +298,7 @@ TEST(Llama, PackedEqualsSeparate) {
   }
   EXPECT_NEAR(sum, loss, 1e-13 * loss);
   for (int64_t i = 0; i < packed.model.trained().count; i++)
-    ASSERT_NEAR(packed.model.trained().gradients[i], separate.model.trained().gradients[i], 1e-13) << i;
+    ASSERT_NEAR(packed.model.trained().acc_gradients()[i], separate.model.trained().acc_gradients()[i], 1e-13) << i;
 }
 
 // What is masked changes nothing: the logits of earlier positions, and so the loss, do not depend on a last token without target.
@@ -316,7 +317,7 @@ TEST(Llama, PlanGrowsFromLoraToFull) {
     Llama<float> model(tiny_config(), o);
     Optimizer optimizer({});
     model.place_parameters(arena);
-    if (o.gradients) optimizer.place(arena, model.trained().name, model.trained().count);
+    if (o.gradients) optimizer.place(arena, nullptr, model.trained().name, model.trained().tensors);
     model.place_activations(arena);
     return arena.total();
   };

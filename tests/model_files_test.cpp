@@ -8,6 +8,7 @@
 
 #include "src/base/check.h"
 #include "src/base/json.h"
+#include "tests/quantized_files.h"
 #include "tests/refusal.h"
 #include "tests/temporary_directory.h"
 
@@ -108,13 +109,6 @@ TEST_F(ModelFilesTest, MissingWrongAndUnexpectedTensors) {
   ASSERT_EQ(many.warnings().size(), 6u);
   EXPECT_TRUE(says(many.warnings()[5], "and 16 more such tensors"));
 
-  for (const char* name :
-       {"model.layers.0.mlp.up_proj.weight.absmax", "model.layers.0.mlp.up_proj.weight.quant_state.bitsandbytes__nf4",
-        "model.layers.0.mlp.up_proj.SCB", "model.layers.0.mlp.up_proj.qweight"}) {
-    tensors = good;
-    tensors[name] = {name, FileDtype::U8, {4}};
-    expect_refused(tensors, tiny(true), "quantised");
-  }
   tensors = good;
   tensors["model.norm.weight"].dtype = FileDtype::F8_E4M3;
   expect_refused(tensors, tiny(true), "found F8_E4M3, as quantised weights have");
@@ -126,23 +120,179 @@ TEST_F(ModelFilesTest, MissingWrongAndUnexpectedTensors) {
 
 TEST_F(ModelFilesTest, QuantisedWeightsAreRefusedByTheirTool) {
   const std::string at = "model.layers.0.mlp.up_proj.";
-  const std::pair<const char*, const char*> tools[] = {{"weight.absmax", "bitsandbytes, 4 bits"},
-                                                       {"weight.quant_state.bitsandbytes__nf4", "bitsandbytes, 4 bits"},
-                                                       {"SCB", "bitsandbytes, 8 bits"},
-                                                       {"g_idx", "GPTQ"},
-                                                       {"qweight", "GPTQ or AWQ"},
-                                                       {"weight_scale_inv", "FP8"},
-                                                       {"weight_packed", "compressed-tensors"},
-                                                       {"W_q", "HQQ"},
-                                                       {"q_weight", "EXL2"},
-                                                       {"trellis", "EXL3"},
-                                                       {"codebooks", "AQLM"},
-                                                       {"scales", "MLX"}};
+  const std::pair<const char*, const char*> tools[] = {
+      {"g_idx", "GPTQ"}, {"qweight", "GPTQ or AWQ"}, {"weight_scale_inv", "FP8"}, {"weight_packed", "compressed-tensors"},
+      {"W_q", "HQQ"},    {"q_weight", "EXL2"},       {"trellis", "EXL3"},         {"codebooks", "AQLM"},
+      {"scales", "MLX"}};
   for (const auto& [name, tool] : tools) {
     Tensors tensors = all_of(tiny(true));
     tensors[at + name] = {at + name, FileDtype::U8, {4}};
     expect_refused(tensors, tiny(true), std::string("quantised by ") + tool);
   }
+}
+
+// Sizes of which some products are odd.
+LlamaConfig quantized_config() {
+  LlamaConfig c;
+  c.vocab_size = 10, c.hidden = 9, c.intermediate = 80, c.layers = 1, c.heads = 3, c.kv_heads = 1, c.head_dim = 2;
+  c.quantization = std::make_shared<const Quantization>();
+  return c;
+}
+
+TEST_F(ModelFilesTest, QuantisedTensorsAreReadAsTheyAre) {
+  const LlamaConfig config = quantized_config();
+  const std::string at = "model.layers.0.";
+  for (const int block : {32, 64, 4096})
+    for (const bool nested : {false, true}) {
+      FileTensors tensors = random_tensors(config);
+      std::map<std::string, std::vector<float>> expected;
+      for (const char* module : {"self_attn.k_proj", "mlp.up_proj", "mlp.down_proj"})
+        expected[at + module + ".weight"] = quantize_4bit(tensors, at + module, block, nested);
+      expected[at + "mlp.gate_proj.weight"] = quantize_8bit(tensors, at + "mlp.gate_proj");
+      expected["lm_head.weight"] = quantize_4bit(tensors, "lm_head", block, nested);
+      FileTensor& down = tensors.at(at + "mlp.down_proj.weight");  // its bytes may be called elements of another type
+      down.dtype = FileDtype::F16, down.shape = {int64_t(down.data.size()) / 2, 1};
+      write_tensors(dir / "model.safetensors", tensors);
+      const ModelFiles files(dir, config);
+      EXPECT_TRUE(files.warnings().empty());
+      EXPECT_EQ(files.quantization().tensors.size(), 5u);
+      EXPECT_EQ(files.quantization().books.size(), 3u) << "equal ones once";
+      EXPECT_EQ(files.quantization().maps.size(), nested ? 3u : 0u);
+      EXPECT_EQ(files.quantized(at + "self_attn.q_proj.weight"), nullptr);
+      for (const auto& [name, values] : expected) {
+        const auto count = static_cast<int64_t>(values.size());
+        // Whole, and from the middle of a block.
+        for (const int64_t first : {int64_t{0}, count / 3}) {
+          std::vector<float> loaded(static_cast<size_t>(count - first));
+          files.load(name, loaded.data(), DType::f32, first, count - first);
+          EXPECT_EQ(loaded, std::vector<float>(values.begin() + first, values.end())) << name << " from " << first;
+          std::vector<bf16> rounded(loaded.size());
+          files.load(name, rounded.data(), DType::bf16, first, count - first);
+          for (size_t i = 0; i < loaded.size(); i++) ASSERT_EQ(rounded[i].bits, round_to_bf16(loaded[i]).bits);
+        }
+      }
+    }
+}
+
+// A tensor of several pieces.
+TEST_F(ModelFilesTest, LoadsQuantisedTensorsInPieces) {
+  LlamaConfig config = quantized_config();
+  config.hidden = 1011, config.heads = 3, config.intermediate = 3001;
+  FileTensors tensors = random_tensors(config);
+  const std::string up = "model.layers.0.mlp.up_proj", down = "model.layers.0.mlp.down_proj";
+  const std::vector<float> expected = quantize_4bit(tensors, up, 32, true), expected_8bit = quantize_8bit(tensors, down);
+  write_tensors(dir / "model.safetensors", tensors);
+  const ModelFiles files(dir, config);
+  std::vector<float> loaded(expected.size());
+  files.load(up + ".weight", loaded.data(), DType::f32, 0, static_cast<int64_t>(loaded.size()));
+  EXPECT_TRUE(loaded == expected);
+  files.load(down + ".weight", loaded.data(), DType::f32, 0, static_cast<int64_t>(loaded.size()));
+  EXPECT_TRUE(loaded == expected_8bit);
+  EXPECT_EQ(files.quantization().tensors.at(down + ".weight").block, 3001);
+}
+
+TEST_F(ModelFilesTest, DamagedQuantisationIsRefused) {
+  const LlamaConfig config = quantized_config();
+  const std::string module = "model.layers.0.mlp.up_proj", name = module + ".weight";
+  const std::string state = name + ".quant_state.bitsandbytes__nf4";
+  const auto with = [&](bool nested, const auto& damage) {
+    FileTensors tensors = random_tensors(config);
+    quantize_4bit(tensors, module, 64, nested);
+    damage(tensors);
+    write_tensors(dir / "model.safetensors", tensors);
+    return refusal(config);
+  };
+  EXPECT_EQ(with(true, [](FileTensors&) {}), "");
+  EXPECT_EQ(with(false, [](FileTensors&) {}), "");
+  // Tensors.
+  for (const char* part : {".absmax", ".quant_map", ".nested_absmax", ".nested_quant_map"}) {
+    EXPECT_TRUE(says(with(true, [&](FileTensors& t) { t.erase(name + part); }), "is missing"));
+    EXPECT_TRUE(says(with(true,
+                          [&](FileTensors& t) {
+                            t[name + part].shape[0]--;
+                            t[name + part].data.resize(t[name + part].data.size() -
+                                                       size_t(file_dtype_bits(t[name + part].dtype)) / 8);
+                          }),
+                     std::string(part) + "\": expected "));
+  }
+  const auto nan = bytes_of(std::vector<float>{NAN});
+  for (const char* part : {".quant_map", ".nested_absmax", ".nested_quant_map"})
+    EXPECT_TRUE(says(with(true, [&](FileTensors& t) { t[name + part].data.replace(0, 4, nan); }), "not finite"));
+  EXPECT_TRUE(says(with(true, [&](FileTensors& t) { t.erase(state); }), "no quant_state beside it"));
+  EXPECT_TRUE(
+      says(with(true, [&](FileTensors& t) { t[name + ".quant_state.bitsandbytes__fp4"] = t[state]; }), "two quant_states"));
+  EXPECT_TRUE(says(with(true, [&](FileTensors& t) { t[name + ".zero_point"] = t[state]; }), "knows no such part"));
+  EXPECT_TRUE(says(with(true,
+                        [&](FileTensors& t) {
+                          t[name + ".quant_state.other"] = t[state];
+                          t.erase(state);
+                        }),
+                   "expected weights in nf4 or fp4"));
+  EXPECT_TRUE(says(with(false, [&](FileTensors& t) { t[name + ".nested_absmax"] = t[name + ".absmax"]; }),
+                   "says nothing of double quantisation"));
+  EXPECT_TRUE(says(with(true,
+                        [&](FileTensors& t) {
+                          t[name].data.pop_back();
+                          t[name].shape[0]--;
+                        }),
+                   "bytes of codes, and shape [80, 9] has 360"));
+  EXPECT_TRUE(says(with(true, [&](FileTensors& t) { t[name].dtype = FileDtype::I8; }), "expected codes in U8"));
+  // The text of the state.
+  const std::string good = R"({"quant_type": "nf4", "blocksize": 64, "dtype": "bfloat16", "shape": [80, 9])";
+  const auto with_text = [&](const std::string& text) {
+    return with(false, [&](FileTensors& t) { t[state] = {FileDtype::U8, {int64_t(text.size())}, text}; });
+  };
+  EXPECT_EQ(with_text(good + "}"), "");
+  const std::pair<const char*, const char*> texts[] = {
+      {"", "JSON"},
+      {"[]", "object"},
+      {"{", "JSON"},
+      {"{}", "quant_type"},
+      {R"({"quant_type": "fp4", "blocksize": 64, "dtype": "bfloat16", "shape": [80, 9]})", "expected \"nf4\""},
+      {R"({"quant_type": 4, "blocksize": 64, "dtype": "bfloat16", "shape": [80, 9]})", "quant_type"},
+      {R"({"quant_type": "nf4", "blocksize": 63, "dtype": "bfloat16", "shape": [80, 9]})", "power of two"},
+      {R"({"quant_type": "nf4", "blocksize": 8192, "dtype": "bfloat16", "shape": [80, 9]})", "power of two"},
+      {R"({"quant_type": "nf4", "blocksize": -64, "dtype": "bfloat16", "shape": [80, 9]})", "blocksize"},
+      {R"({"quant_type": "nf4", "blocksize": 1e30, "dtype": "bfloat16", "shape": [80, 9]})", "blocksize"},
+      {R"({"quant_type": "nf4", "blocksize": 64, "dtype": "int8", "shape": [80, 9]})", "found \"int8\""},
+      {R"({"quant_type": "nf4", "blocksize": 64, "dtype": "bfloat16", "shape": [9, 80]})", "expected shape [80, 9]"},
+      {R"({"quant_type": "nf4", "blocksize": 64, "dtype": "bfloat16", "shape": [80, 9, 1]})", "expected shape [80, 9]"},
+      {R"({"quant_type": "nf4", "blocksize": 64, "dtype": "bfloat16"})", "expected shape [80, 9]"},
+      {R"({"quant_type": "nf4", "blocksize": 64, "blocksize": 64, "dtype": "bfloat16", "shape": [80, 9]})", "blocksize"}};
+  for (const auto& [text, why] : texts) EXPECT_TRUE(says(with_text(text), why)) << text;
+  for (const char* nested :
+       {R"(, "nested_blocksize": 128, "nested_dtype": "float32", "nested_offset": 0.5})",
+        R"(, "nested_blocksize": 256, "nested_dtype": "float16", "nested_offset": 0.5})",
+        R"(, "nested_blocksize": 256, "nested_dtype": "float32"})",
+        R"(, "nested_blocksize": 256, "nested_dtype": "float32", "nested_offset": 1e39})", R"(, "nested_offset": 0.5})"})
+    EXPECT_TRUE(says(with_text(good + nested), "nested_")) << nested;
+  EXPECT_TRUE(says(with_text(std::string(1 << 20, '[')), "are no quant_state"));
+}
+
+TEST_F(ModelFilesTest, DamagedEightBitsAreRefused) {
+  LlamaConfig config = quantized_config();
+  const std::string module = "model.layers.0.mlp.up_proj";
+  const auto with = [&](const auto& damage) {
+    FileTensors tensors = random_tensors(config);
+    quantize_8bit(tensors, module);
+    damage(tensors);
+    write_tensors(dir / "model.safetensors", tensors);
+    return refusal(config);
+  };
+  EXPECT_EQ(with([](FileTensors&) {}), "");
+  EXPECT_EQ(with([&](FileTensors& t) { t.erase(module + ".weight_format"); }), "");
+  EXPECT_TRUE(says(with([&](FileTensors& t) { t[module + ".weight_format"].data[0] = 2; }), "found layout 2"));
+  EXPECT_TRUE(says(with([&](FileTensors& t) { t[module + ".weight"].dtype = FileDtype::U8; }), "expected I8"));
+  EXPECT_TRUE(says(with([&](FileTensors& t) { t[module + ".weight"].shape = {9, 80}; }), "expected I8 of shape [80, 9]"));
+  EXPECT_TRUE(says(with([&](FileTensors& t) { t[module + ".SCB"].dtype = FileDtype::I32; }), "expected 80 of F32"));
+  config.quantization = nullptr;
+  EXPECT_TRUE(says(with([](FileTensors&) {}), "config.json has no quantization_config"));
+  // A scale that is not finite is found when it is read.
+  config.quantization = std::make_shared<const Quantization>();
+  EXPECT_EQ(with([&](FileTensors& t) { t[module + ".SCB"].data.replace(4, 4, bytes_of(std::vector<float>{INFINITY})); }), "");
+  const ModelFiles files(dir, config);
+  std::vector<float> out(80 * 9);
+  EXPECT_TRUE(says(refusal_of([&] { files.load(module + ".weight", out.data(), DType::f32, 0, 80 * 9); }), "not finite"));
 }
 
 // LlamaModel's files: transformers reads them into the whole model.

@@ -7,7 +7,8 @@
 namespace tll::test {
 
 DType dtype_for(Kind kind, DType type) {
-  constexpr DType kFixed[] = {DType::f32, DType::f32, DType::f32, DType::bf16, DType::f16, DType::f32, DType::f64, DType::i32};
+  constexpr DType kFixed[] = {DType::f32, DType::f32, DType::f32, DType::bf16, DType::f16,
+                              DType::f32, DType::f64, DType::i32, DType::u8};
   const bool oracle = type == DType::f64 || type == DType::c128;
   return kind == Kind::storage || (oracle && kind < Kind::always_f32) ? type : kFixed[static_cast<int>(kind)];
 }
@@ -74,6 +75,8 @@ std::vector<OpCase> all_cases(uint64_t seed) {
   add_attention_cases(cases, random);
   add_linear_cases(cases, random);
   add_elementwise_cases(cases, random);
+  add_adamw8bit_cases(cases, random);
+  add_quantized_cases(cases, random);
   for (OpCase& c : cases) c.seed = random();
   return cases;
 }

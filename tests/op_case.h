@@ -24,9 +24,9 @@ using Values = std::map<std::string, std::vector<double>>;  // (rows · stride) 
 
 // saved: an output that backward needs but the loss does not see. scratch: no value is expected in it.
 enum class Role { input, constant, output, saved, gradient, scratch };
-// storage, acc: Float and acc_t<Float>. The kinds that follow are fixed in training types, and Float in the oracle's; the last
-// three are the same in all.
-enum class Kind { storage, acc, f32, bf16, f16, always_f32, always_f64, i32 };
+// storage, acc: Float and acc_t<Float>. The kinds that follow are fixed in training types, and Float in the oracle's; from
+// always_f32 on they are the same in all.
+enum class Kind { storage, acc, f32, bf16, f16, always_f32, always_f64, i32, u8 };
 
 struct TensorSpec {
   std::string name;
@@ -164,6 +164,8 @@ void add_attention_cases(std::vector<OpCase>&, Random&);
 void add_model_cases(std::vector<OpCase>&, Random&);
 void add_linear_cases(std::vector<OpCase>&, Random&);
 void add_elementwise_cases(std::vector<OpCase>&, Random&);
+void add_adamw8bit_cases(std::vector<OpCase>&, Random&);
+void add_quantized_cases(std::vector<OpCase>&, Random&);
 inline void add(std::vector<OpCase>& cases, std::initializer_list<OpCase> more) { cases.insert(cases.end(), more); }
 
 // A finished case changed: each tensor misaligned in turn; other values of one tensor.

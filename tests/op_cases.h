@@ -2,6 +2,8 @@
 // are.
 #pragma once
 
+#include "kernels/adamw.h"
+#include "kernels/quantized.h"
 #include "tests/op_case.h"
 
 namespace tll::test {
@@ -42,6 +44,36 @@ OpCase swiglu(int N, int F, double sigma, bool in_place = false);  // in_place: 
 // Rows without a target among the others. in_place: the gradient lies where the logits were.
 OpCase cross_entropy(Random&, int rows, int V, double sigma, int gap = 0, bool in_place = false);
 
+// A joint matrix of so many columns; of each tensor in it the code and the rows.
+struct QuantizedShape {
+  struct Part {
+    WeightCode code;
+    int rows;
+    int block = kQuantBlock;
+    bool nested = false;
+    Kind dense = Kind::bf16;  // its type
+  };
+  std::vector<Part> parts;
+  int cols;
+};
+// Window: of out.
+struct WindowShape {
+  int first_row, rows, first_col, cols, gap = 0;
+};
+OpCase quantize(int64_t n, WeightCode code, int block, double sigma, Kind in = Kind::storage);
+OpCase quantize_scales(int64_t blocks);
+OpCase dequantize(Random&, const QuantizedShape&, const WindowShape&, Kind out);
+struct QuantizedMatmulShape {
+  int N;
+  QuantizedShape w;
+  Kind type = Kind::f32, out = Kind::f32;
+  bool cpu = true, accumulate = false, residual = false;
+  int gap = 0;
+  int64_t scratch = 0;  // floats; 0: enough for tests
+  int64_t piece = -1;   // bytes, other than an op gets; 0: none on a CPU
+};
+OpCase quantized_matmul(Random&, const QuantizedMatmulShape&);
+
 OpCase bias(int N, int C);
 OpCase gather_scatter(Random&, int N, int C, int R, bool missing = false);
 // with_step: the mask's key comes from two numbers, one of them in memory of the device. The rows are those of a batch from
@@ -49,7 +81,19 @@ OpCase gather_scatter(Random&, int N, int C, int R, bool missing = false);
 OpCase dropout(int N, int C, double p, bool accumulate, uint64_t key, bool with_step = false, int first_row = 0);
 OpCase cast(int64_t n);
 OpCase copy(int64_t n);
-OpCase adamw(int64_t n, int64_t t, double weight_decay, double grad_scale, double grad_size = 0.1);  // t 0: a skipped step
-OpCase sum_of_squares(int64_t n);
+TensorSpec factors_spec(const AdamWFactors&);
+OpCase adamw(int64_t n, int64_t t, double weight_decay, double grad_scale, double grad_size = 0.1,
+             Kind type = Kind::f32);  // t 0: a skipped step
+struct Adamw8bitShape {
+  std::vector<int64_t> tensors;  // values of each
+  int64_t t = 2;                 // 0: a skipped step
+  double weight_decay = 0, grad_scale = 1;
+  Kind type = Kind::f32;
+  bool guard = true;
+  bool odd_gradients = false;     // zeros of both signs, blocks of zeros, what is not finite, and a spread of 1e6
+  int64_t first = 0, blocks = 0;  // 0: all
+};
+OpCase adamw8bit(Random&, const Adamw8bitShape&);
+OpCase sum_of_squares(int64_t n, Kind type = Kind::f32);
 
 }  // namespace tll::test

@@ -33,7 +33,7 @@ void attention_reference(const AttentionShape& s, double scale, const Values& in
         const size_t o_row = static_cast<size_t>(begin + i) * s.H * D + h * D;
         const int first = s.window ? std::max(0, i - s.window + 1) : 0;
         std::vector<double> p(static_cast<size_t>(i) + 1, 0.0);
-        double sum = 0, d_out_out = 0;
+        double sum = 0, d_out_out = 0, most = -INFINITY;
         for (int j = first; j <= i; j++) {
           double score = 0, size = 0;
           for (int d = 0; d < D; d++) {
@@ -41,10 +41,11 @@ void attention_reference(const AttentionShape& s, double scale, const Values& in
             score += term, size += std::abs(term);
           }
           steepest = std::max(steepest, size * scale);
-          sum += p[j] = std::exp(score * scale);
+          p[j] = score * scale, most = std::max(most, p[j]);
         }
+        for (int j = first; j <= i; j++) sum += p[j] = std::exp(p[j] - most);
         const size_t l = static_cast<size_t>(h) * N + begin + i;
-        lse[l] = std::log(sum), m_lse[l] = 1 + std::abs(lse[l]);
+        lse[l] = most + std::log(sum), m_lse[l] = 1 + std::abs(lse[l]);
         for (int j = first; j <= i; j++) {
           p[j] /= sum;
           for (int d = 0; d < D; d++) {

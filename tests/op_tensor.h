@@ -26,6 +26,8 @@ auto with_element(DType dtype, const F& f) {
       return f(double{});
     case DType::c128:
       return f(complex{});
+    case DType::u8:
+      return f(uint8_t{});
     default:
       return f(int32_t{});
   }
@@ -36,7 +38,7 @@ inline void store_value(std::byte* at, DType dtype, complex value) {
     T stored;
     if constexpr (std::is_same_v<T, complex>)
       stored = value;
-    else if constexpr (std::is_same_v<T, double> || std::is_same_v<T, int32_t>)
+    else if constexpr (std::is_same_v<T, double> || std::is_integral_v<T>)
       stored = static_cast<T>(value.real());
     else
       stored = from_acc<T>(static_cast<float>(value.real()));
@@ -47,8 +49,8 @@ inline complex load_value(const std::byte* at, DType dtype) {
   return with_element(dtype, [&]<class T>(T) -> complex {
     T stored;
     std::memcpy(&stored, at, sizeof(T));
-    if constexpr (std::is_same_v<T, int32_t>)
-      return stored;
+    if constexpr (std::is_integral_v<T>)
+      return static_cast<double>(stored);
     else
       return to_acc(stored);
   });

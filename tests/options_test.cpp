@@ -157,15 +157,71 @@ TEST(Options, RecomputeAndGradientCheckpointing) {
   EXPECT_TRUE(says(refusal("--data x --recompute=some"), "one of none, selective, full"));
 }
 
+// As QLoRA's script, TRL and LLaMA-Factory spell it.
+TEST(Options, QuantisedWeights) {
+  EXPECT_EQ(parse("--data x --weights int8").weights, DtypeOption::kInt8);
+  for (const char* nf4 : {"--weights nf4", "--load_in_4bit", "--load_in_4bit true", "--quantization_bit 4"})
+    EXPECT_EQ(parse(std::string("--data x ") + nf4).weights, DtypeOption::kNf4) << nf4;
+  EXPECT_EQ(parse("--data x --load_in_8bit").weights, DtypeOption::kInt8);
+  EXPECT_EQ(parse("--data x --load_in_4bit false --load_in_8bit false").weights, DtypeOption::kAuto);
+  EXPECT_TRUE(parse("--data x").double_quant);
+  EXPECT_TRUE(parse("--data x --bnb_4bit_use_double_quant").double_quant);
+  EXPECT_FALSE(parse("--data x --bnb_4bit_use_double_quant False").double_quant);
+  EXPECT_FALSE(parse("--data x --double-quant off").double_quant);
+  EXPECT_EQ(parse("--data x --bnb_4bit_compute_dtype bfloat16").dtype, DtypeOption::kBf16);
+  EXPECT_EQ(parse("--data x --bnb_4bit_quant_type nf4 --bnb_4bit_quant_storage uint8").without_effect.size(), 2u);
+  EXPECT_TRUE(says(refusal("--data x --bnb_4bit_quant_type fp4"), "fp4 is only read"));
+  EXPECT_TRUE(says(refusal("--data x --weights nf3"), "nf4"));
+  EXPECT_TRUE(says(refusal("--data x --dtype nf4"), "auto, fp32, bf16, fp16"));
+}
+
+TEST(Options, Export) {
+  const Options options = parse("export --model x --adapter a --format bnb-4bit --output y --double_quant off");
+  EXPECT_EQ(options.command, Command::kExport);
+  EXPECT_FALSE(options.double_quant);
+  EXPECT_TRUE(says(refusal("export --model x --format bnb-4bit"), "export needs --output"));
+  EXPECT_TRUE(says(refusal("export --model x --output y"), "export needs --format"));
+  EXPECT_TRUE(says(refusal("export --model x --output y --format gguf"), "is not in this version"));
+}
+
 TEST(Options, TypesAndShorthands) {
   EXPECT_EQ(parse("--data x --bf16").dtype, DtypeOption::kBf16);
   EXPECT_EQ(parse("--data x --fp16 true").dtype, DtypeOption::kFp16);
   EXPECT_EQ(parse("--data x --torch_dtype bfloat16").dtype, DtypeOption::kBf16);
   EXPECT_EQ(parse("--data x --weights bf16").weights, DtypeOption::kBf16);
-  for (const char* later : {"--weights int8", "--weights nf4", "--load_in_4bit", "--optim adamw8bit", "--optim adamw_bnb_8bit"})
-    EXPECT_TRUE(says(refusal(std::string("--data x ") + later), "is not in this version")) << later;
   EXPECT_EQ(parse("--data x --load_in_8bit false").weights, DtypeOption::kAuto);
   EXPECT_EQ(parse("--data x --optim adamw_torch").optimizer, OptimizerKind::kAdamw);
+}
+
+TEST(Options, EightBitAndPagedOptimizers) {
+  for (const char* name : {"adamw8bit", "adamw_8bit", "adamw_bnb_8bit", "AdamW_8bit"}) {
+    const Options o = parse(std::string("--data x --optim ") + name);
+    EXPECT_EQ(o.optimizer, OptimizerKind::kAdamw8bit) << name;
+    EXPECT_FALSE(o.offloads_optimizer()) << name;
+  }
+  EXPECT_EQ(parse("--data x --optim paged_adamw_8bit").optimizer, OptimizerKind::kAdamw8bit);
+  for (const char* name : {"paged_adamw", "paged_adamw_32bit"})
+    EXPECT_EQ(parse(std::string("--data x --optim ") + name).optimizer, OptimizerKind::kAdamw);
+  for (const char* name : {"paged_adamw", "paged_adamw_32bit", "paged_adamw_8bit", "adamw --optim paged_adamw"})
+    EXPECT_EQ(parse(std::string("--data x --optim ") + name).offload, OffloadOption::kOptimizer) << name;
+  EXPECT_EQ(parse("--data x --optim paged_adamw --optim adamw").offload, OffloadOption::kNone) << "the last wins";
+  EXPECT_EQ(parse("--data x --offload none --optim paged_adamw").offload, OffloadOption::kNone) << "what is given wins";
+  EXPECT_EQ(parse("--data x --offload activations").offload, OffloadOption::kActivations);
+  for (const char* both : {"optimizer,activations", "activations,optimizer"}) {
+    const Options o = parse(std::string("--data x --offload ") + both);
+    EXPECT_TRUE(o.offloads_optimizer() && o.offloads_activations()) << both;
+  }
+  EXPECT_TRUE(says(refusal("--data x --offload weights"), "one of none, optimizer, activations"));
+}
+
+TEST(Options, TypesOfAdaptersThatMakeNoSenseAreRefused) {
+  EXPECT_EQ(parse("--data x --lora-states bfloat16").lora_states, LoraStatesOption::kBf16);
+  EXPECT_TRUE(says(refusal("--data x --lora_states fp16"), "one of fp32, bf16"));
+  Options full = parse("--data x --device cpu --train full --lora-states bf16");
+  EXPECT_THROW(resolve_options(full), Error);
+  Options offloaded = parse("--data x --device cpu --offload optimizer");
+  resolve_options(offloaded);
+  EXPECT_EQ(offloaded.offload, OffloadOption::kNone) << "the CPU's memory is the host's";
 }
 
 TEST(Options, ATypeThatIsTurnedOffIsNotChosen) {
@@ -227,7 +283,7 @@ TEST(Options, WhatOtherTrainersHaveAndChangesResultsIsRefused) {
     EXPECT_TRUE(says(message, reason));
     EXPECT_TRUE(says(message, std::string(line).substr(0, std::string(line).find_first_of(" ="))));
   }
-  EXPECT_TRUE(says(refusal("--data x --optim sgd"), "--optim expects adamw"));
+  EXPECT_TRUE(says(refusal("--data x --optim sgd"), "--optim expects one of adamw, adamw8bit"));
   EXPECT_TRUE(says(refusal("--data x --loging_stesp 3"), "unknown option --loging_stesp"));
   EXPECT_TRUE(says(refusal("--data x --use_peft squad.bin"), "found \"squad.bin\"")) << "no value of a flag";
 }
@@ -382,7 +438,6 @@ TEST(Options, WhatIsUnknownIsRefusedWithTheNearest) {
     EXPECT_FALSE(says(refusal(unlike), "did you mean")) << "no letter in common with the short option r: " << unlike;
   EXPECT_TRUE(says(refusal("-r 8"), "did you mean --r?"));
   EXPECT_TRUE(says(refusal("--data x ---lr 1"), "unknown option ---lr; did you mean --lr?"));
-  EXPECT_TRUE(says(refusal("export --model x"), "export is not in this version"));
   EXPECT_TRUE(says(refusal("Makefile"), "a data set is named with --data"));
   EXPECT_TRUE(says(refusal("--data x --targets x"), "q_proj, k_proj"));
   EXPECT_TRUE(says(refusal("--data x --targets x"), "short: q, k"));

@@ -57,7 +57,8 @@ struct TinyGenerator {
     fill([&](const std::string& name, int64_t, int64_t) {
       return name.find("norm") != std::string::npos ? 1 + 0.1 * normal(random) : 0.5 * normal(random);
     });
-    for (int64_t i = 0; i < model.trained().count; i++) model.trained().values[i] = static_cast<float>(0.2 * normal(random));
+    for (int64_t i = 0; i < model.trained().count; i++)
+      model.trained().acc_values()[i] = static_cast<float>(0.2 * normal(random));
     model.trained().refresh_compute_copy(device);
   }
 

@@ -3,10 +3,13 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "src/files/config.h"
 #include "src/model/parameters.h"
+#include "tests/refusal.h"
 
 namespace tll {
 namespace {
@@ -59,12 +62,13 @@ TEST(Weight, LoadsEachPartInItsPlace) {
   float next = 0;
   for (const WeightPart& part : qkv.parts) {
     int64_t seen = 0;
-    qkv.load(Device{}, stream, part, [&](void* to, DType as, int64_t first, int64_t n) {
+    const auto read = [&](void* to, DType as, int64_t first, int64_t n) {
       ASSERT_EQ(as, DType::f32);
       ASSERT_EQ(first, seen);
       seen += n;
       for (int64_t i = 0; i < n; i++) static_cast<float*>(to)[i] = next++;
-    });
+    };
+    qkv.load(Device{}, stream, part, {.dtype = DType::f32, .read = read});
     EXPECT_EQ(seen, part.count());
   }
   stream.finish(Device{});
@@ -73,6 +77,122 @@ TEST(Weight, LoadsEachPartInItsPlace) {
   EXPECT_EQ(memory, expected);
   EXPECT_EQ(qkv.matrix().row_count, 32);
   EXPECT_EQ(qkv.matrix().col_count, 8);
+}
+
+// A model's weights in one arena, filled with values that depend on the tensor and the element alone.
+struct LoadedWeights {
+  LoadedWeights(const LlamaConfig& config, const ModelOptions& options, DType source = DType::f32, float odd_one = 0.5f)
+      : parameters(config, options) {
+    for (const bool second : {false, true}) {
+      parameters.place(arena, nullptr);
+      stream.place_quantizing(arena, longest_quantized(parameters.weights));
+      if (!second) arena.allocate();
+    }
+    arena.seal();
+    parameters.initialize(Device{});
+    for (const Weight& w : parameters.weights)
+      for (const WeightPart& part : w.parts) {
+        const auto read = [&](void* to, DType as, int64_t first, int64_t n) {
+          for (int64_t i = first; i < first + n; i++)
+            with_storage_type(as, [&](auto type) {
+              using T = decltype(type);
+              static_cast<T*>(to)[i - first] =
+                  from_acc<T>(i == 17 && part.name.ends_with("o_proj.weight") ? odd_one : value(part, i));
+            });
+        };
+        w.load(Device{}, stream, part, {.dtype = source, .read = read});
+      }
+  }
+  static float value(const WeightPart& part, int64_t i) {
+    return static_cast<float>((i * 37 + static_cast<int64_t>(part.name.size()) * 11) % 101 - 50) / 32;
+  }
+
+  Arena arena;
+  WeightStream stream;
+  Parameters<float> parameters;
+};
+
+LlamaConfig odd_config() {  // tensors whose last block is short, and of an odd number of elements
+  LlamaConfig c;
+  c.vocab_size = 11, c.hidden = 15, c.intermediate = 37, c.layers = 1, c.heads = 3, c.kv_heads = 1, c.head_dim = 6;
+  return c;
+}
+
+// Each tensor of the checkpoint is quantised by itself, as if it came whole.
+TEST(Weight, QuantisesEachTensorByItself) {
+  const LlamaConfig c = odd_config();
+  for (const DType source : {DType::f32, DType::bf16, DType::f16})
+    for (const WeightCode code : {WeightCode::nf4, WeightCode::int8})
+      for (const bool nested : {false, true}) {
+        ModelOptions o;
+        o.code = code, o.double_quant = nested;
+        const LoadedWeights loaded(c, o, source);
+        const bool nf4 = code == WeightCode::nf4;
+        int quantized = 0;
+        for (const Weight& w : loaded.parameters.weights) {
+          EXPECT_EQ(w.is_quantized(), w.layer >= 0 && !w.is_vector()) << w.name;
+          for (const WeightPart& part : w.parts) {
+            if (!w.is_quantized()) continue;
+            quantized++;
+            const int64_t count = part.count(), blocks = (count + 63) / 64;
+            std::vector<float> in(static_cast<size_t>(count)), scales(static_cast<size_t>(blocks));
+            for (int64_t i = 0; i < count; i++)
+              in[static_cast<size_t>(i)] = i == 17 && part.name.ends_with("o_proj.weight") ? 0.5f : LoadedWeights::value(part, i);
+            std::vector<uint8_t> codes(static_cast<size_t>(nf4 ? (count + 1) / 2 : count));
+            int32_t not_finite = 0;
+            run(Device{}, QuantizeBlocks{.codes = codes.data(),
+                                         .scales = scales.data(),
+                                         .in = in.data(),
+                                         .not_finite = &not_finite,
+                                         .count = count,
+                                         .dtype = DType::f32,
+                                         .code = code});
+            const auto stored = w.stored_bytes(part);
+            ASSERT_EQ(stored.size(), nf4 && nested ? 3u : 2u);
+            EXPECT_TRUE(std::ranges::equal(stored[0], std::as_bytes(std::span(codes)))) << part.name;
+            EXPECT_TRUE(stored.size() == 3 || std::ranges::equal(stored[1], std::as_bytes(std::span(scales)))) << part.name;
+            // The matrix that a GEMM gets has these values: half the widest gap of the book, or half a step, and nested scales
+            // 1/127 or so of their largest deviation from the mean.
+            std::vector<float> out(static_cast<size_t>(count));
+            run(Device{}, Dequantize{.out = matrix(out.data(), static_cast<int>(part.shape[0]), static_cast<int>(w.cols)),
+                                     .w = w.quantized_matrix(),
+                                     .first_row = static_cast<int>(part.first / w.cols)});
+            const float largest = 50.0f / 32, bound = largest * (nf4 ? 0.5f * (1 - 0.6961928f) + 0.02f : 0.5f / 127 + 1e-6f);
+            for (size_t i = 0; i < out.size(); i++) ASSERT_NEAR(out[i], in[i], bound) << part.name << " " << i;
+          }
+        }
+        EXPECT_EQ(quantized, 7);
+      }
+}
+
+TEST(Weight, WhatIsNotFiniteIsNotQuantised) {
+  ModelOptions o;
+  o.code = WeightCode::nf4;
+  for (const float odd_one : {NAN, INFINITY, -INFINITY})
+    EXPECT_TRUE(says(refusal_of([&] { LoadedWeights(odd_config(), o, DType::f32, odd_one); }),
+                     "o_proj.weight: 1 of its 270 elements are not finite"));
+}
+
+// 4 bits, an 8-bit scale for 64, an fp32 scale for 256 of these, and an offset for each tensor.
+TEST(Weight, BytesOfQuantisedWeights) {
+  LlamaConfig c;
+  c.vocab_size = 8, c.hidden = 2048, c.intermediate = 8192, c.layers = 1, c.heads = 32, c.kv_heads = 8, c.head_dim = 64;
+  const auto bytes = [&](WeightCode code, bool nested) {
+    ModelOptions o;
+    o.code = code, o.double_quant = nested;
+    Parameters<bf16> parameters(c, o);
+    Arena arena;
+    parameters.place(arena, nullptr);
+    int64_t sum = 0;
+    for (const TensorRecord& t : arena.tensors())
+      if (t.name.starts_with("layers.0.") && t.name.find("norm") == t.name.npos) sum += t.bytes;
+    return sum;
+  };
+  const int64_t elements = 2048 * (2048 + 2 * 512 + 2048 + 3 * 8192);
+  EXPECT_EQ(bytes(WeightCode::nf4, true), elements / 2 + elements / 64 + elements / 64 / 256 * 4 + 7 * 4);
+  EXPECT_EQ(bytes(WeightCode::nf4, false), elements / 2 + elements / 64 * 4);
+  EXPECT_EQ(bytes(WeightCode::int8, true), elements + elements / 64 * 4);
+  EXPECT_EQ(bytes(WeightCode::dense, true), elements * 4);
 }
 
 TEST(Weight, TheEmbeddingAndTheHeadHaveATypeOfTheirOwn) {

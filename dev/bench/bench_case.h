@@ -42,8 +42,10 @@ struct ModelShape {
   const char* name;
   int C, H, G, D, F, V;
 };
-inline constexpr ModelShape kModels[] = {
-    {"1B", 2048, 32, 8, 64, 8192, 128256}, {"3B", 3072, 24, 8, 128, 8192, 128256}, {"8B", 4096, 32, 8, 128, 14336, 128256}};
+inline constexpr ModelShape kModels[] = {{"135M", 576, 9, 3, 64, 1536, 49152},
+                                         {"1B", 2048, 32, 8, 64, 8192, 128256},
+                                         {"3B", 3072, 24, 8, 128, 8192, 128256},
+                                         {"8B", 4096, 32, 8, 128, 14336, 128256}};
 inline constexpr ModelShape kTinyModel = {"tiny", 64, 4, 2, 32, 96, 259};
 
 struct Sizes {

@@ -60,6 +60,39 @@ void add_linear(std::vector<BenchCase>& cases, const Sizes& s, DType f, const Mo
   add("LoRA dx", N, m.C, r, "NN", true);
 }
 
+// The same with a weight in NF4 with nested scales, and what makes and decodes one.
+void add_quantized(std::vector<BenchCase>& cases, test::Random& random, const Sizes& s, DType f, const ModelShape& m) {
+  const Kind type = f == DType::f32 ? Kind::f32 : f == DType::bf16 ? Kind::bf16 : Kind::f16;
+  const auto part = [](int rows) { return test::QuantizedShape::Part{WeightCode::nf4, rows, kQuantBlock, true}; };
+  const auto add = [&](const char* what, int N, const test::QuantizedShape& w, bool backward) {
+    const OpCase c = test::quantized_matmul(
+        random, {.N = N,
+                 .w = w,
+                 .type = type,
+                 .out = type,
+                 .scratch = s.cuda ? Matmul<float>::kCudaScratch : Matmul<float>::scratch_floats(s.threads)});
+    int rows = 0;
+    for (const auto& p : w.parts) rows += p.rows;
+    cases.push_back(
+        bench_case(fmt::format("{} {} nf4 {} x {} x {}", m.name, what, N, backward ? w.cols : rows, backward ? rows : w.cols), f,
+                   c, backward ? c.backward : c.forward));
+  };
+  const test::QuantizedShape qkv{{part(m.H * m.D), part(m.G * m.D), part(m.G * m.D)}, m.C}, gate_up{{part(m.F), part(m.F)}, m.C},
+      down{{part(m.C)}, m.F};
+  add("qkv", s.N, qkv, false);
+  add("gate_up", s.N, gate_up, false);
+  add("down", s.N, down, false);
+  add("gate_up, dx", s.N, gate_up, true);
+  add("down, dx", s.N, down, true);
+  add("gate_up", 1, gate_up, false);
+  add("gate_up", 8, gate_up, false);
+  const int rows = std::min(2 * m.F, static_cast<int>(QuantizedMatmul::kCudaPiece / 2) / m.C);
+  const OpCase piece = test::dequantize(random, gate_up, {0, rows, 0, m.C}, type),
+               encode = test::quantize(int64_t{m.F} * m.C, WeightCode::nf4, kQuantBlock, 1, type);
+  cases.push_back(bench_case(fmt::format("{} nf4 {} x {}", m.name, rows, m.C), f, piece, piece.forward));
+  cases.push_back(bench_case(fmt::format("{} nf4 {} x {}", m.name, m.F, m.C), f, encode, encode.forward));
+}
+
 // Documents of seq_len tokens and what remains.
 std::vector<int> documents(int N, int seq_len) {
   std::vector<int> lengths;
@@ -94,6 +127,7 @@ std::vector<BenchCase> all_cases(const Sizes& s, DType f) {
   const int N = s.N;
   for (const ModelShape& m : s.models) {
     add_linear(cases, s, f, m);
+    add_quantized(cases, random, s, f, m);
     for (int seq_len : {s.seq_len, s.seq_len / 2}) {
       const OpCase c = with_values(test::attention({documents(N, seq_len), m.H, m.G, m.D, 0, 0, s.cuda, s.threads}), "lse", {8});
       const std::string shape = fmt::format("{} N {} S {} H {} G {} D {}", m.name, N, seq_len, m.H, m.G, m.D);
@@ -142,6 +176,10 @@ std::vector<BenchCase> all_cases(const Sizes& s, DType f) {
                adamw = test::adamw(s.trained, 10, 0.01, 1);
   add(cast.shape, cast, cast.forward);
   for (const OpCase& c : {squares, adamw}) cases.push_back(bench_case(cast.shape, DType::f32, c, c.forward));
+  constexpr int64_t kTensor = 1 << 16;
+  const std::vector<int64_t> tensors(static_cast<size_t>(std::max<int64_t>(1, s.trained / kTensor)), kTensor);
+  const OpCase adamw8bit = test::adamw8bit(random, {.tensors = tensors, .t = 10, .weight_decay = 0.01});
+  cases.push_back(bench_case(adamw8bit.shape, DType::f32, adamw8bit, adamw8bit.forward));
   return cases;
 }
 

@@ -27,7 +27,7 @@ should reach 70 % of it; attention forward 250 TFLOP/s on an H100 or H200 at hea
 
   --device NAME  cuda, cuda-emulated (tiny shapes: a test of this program) or cpu (default: what is found, in this order)
   --dtype NAME   bf16, fp16 or fp32; may be repeated (default: bf16)
-  --model NAME   1B, 3B or 8B; may be repeated (default: all)
+  --model NAME   135M (SmolLM2), 1B, 3B or 8B; may be repeated (default: all but the first)
   --op NAME      only this op; may be repeated (default: all)
   --rows N       tokens of a step (default: 4096; on a CPU 256)
   --quick        shorter measurements, models 1B and 8B
@@ -55,7 +55,7 @@ std::vector<test::ProgramOption> program_options(Options& o) {
     o.dtypes.push_back(text == "bf16" ? DType::bf16 : text == "fp16" ? DType::f16 : DType::f32);
   };
   const auto model = [&](const std::string& text) {
-    test::expect_one_of({"1B", "3B", "8B"}, text, "--model is 1B, 3B or 8B");
+    test::expect_one_of({"135M", "1B", "3B", "8B"}, text, "--model is 135M, 1B, 3B or 8B");
     o.models.insert(text);
   };
   return {{"--device", [&](auto& text) { o.device = text; }},
@@ -247,7 +247,8 @@ int bench(Options options) {
     sizes = {.models = {kTinyModel}, .N = 40, .seq_len = 32, .trained = 999, .copied = 4096, .cuda = true, .threads = 1};
   if (options.rows && !emulated) sizes.N = options.rows, sizes.seq_len = std::min(sizes.seq_len, options.rows);
   for (const ModelShape& m : kModels) {
-    const bool wanted = options.models.empty() ? !options.quick || m.C != 3072 : options.models.contains(m.name);
+    const bool usual = m.C != 576 && !(options.quick && m.C == 3072);
+    const bool wanted = options.models.empty() ? usual : options.models.contains(m.name);
     if (wanted && !emulated) sizes.models.push_back(m);
   }
   const Effort effort = emulated ? Effort{1e-9, 0, 1}

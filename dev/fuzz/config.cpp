@@ -74,7 +74,7 @@ void read(std::string_view bytes) {
   Arena arena;
   const auto place = [&] {
     model.place_parameters(arena);
-    optimizer.place(arena, model.trained().name, model.trained().count);
+    optimizer.place(arena, nullptr, model.trained().name, model.trained().tensors);
     model.place_activations(arena);
   };
   place();

@@ -70,7 +70,7 @@ Dump run_documents(Session<Float>& session, const Dataset& data, int64_t longest
     phase.advance();
   }
   const TrainedRange<Float>& trained = model.trained();
-  const HostCopy copied(session.device, trained.gradients, trained.count);
+  const HostFloats copied(session.device, trained.gradients, trained.dtype, trained.count);
   dump.gradients.assign(copied.data(), copied.data() + trained.count);
   for (float& g : dump.gradients) g = static_cast<float>(g / loss_scale);
   dump.loss = dump.targets > 0 ? static_cast<float>(sum * scale) : std::numeric_limits<float>::quiet_NaN();

@@ -1,12 +1,9 @@
 // export: a model, with its adapter merged into it, in the format of another program.
-//
-// bnb-4bit is what transformers' save_pretrained writes of a model that bitsandbytes quantised while it was loaded
-// (src/files/quantization.h). The layout of a file must be known before its data, and the text of a quant_state has the mean of
-// the scales. So a double quantised model is quantised twice: once for the scales, which are kept, once for the codes, which are
-// written as they come.
+#include "src/commands/export.h"
+
 #include <algorithm>
-#include <cmath>
-#include <set>
+#include <array>
+#include <map>
 
 #include "kernels/matmul.h"
 #include "src/base/file.h"
@@ -21,7 +18,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr uint64_t kMostInFile = 5'000'000'000;  // bytes of tensors, as the Hub has it
 constexpr const char* kIndexFile = "model.safetensors.index.json";
 
 struct DtypeName {
@@ -40,10 +36,16 @@ struct Scales {
   float offset = 0;
 };
 
+// The layout of a file must be known before its data, and the text of a quant_state has the mean of the scales. So a double
+// quantised model is quantised twice: once for the scales, which are kept, once for the codes, which are written as they come.
 class Bnb4bitExport {
  public:
-  Bnb4bitExport(const Options& options, const ModelSource& source, const AdapterSource& adapter)
-      : options_(options), source_(source), adapter_(adapter), files_(open_weights(source, adapter, false)) {
+  Bnb4bitExport(const Options& options, const ModelSource& source, const AdapterSource& adapter, uint64_t most_in_file)
+      : options_(options),
+        source_(source),
+        adapter_(adapter),
+        most_in_file_(most_in_file),
+        files_(open_weights(source, adapter, false)) {
     dynamic_map(true, map_.data());
     const FileDtype embedding = files_.tensor("model.embed_tokens.weight").dtype;
     for (const DtypeName& row : kDtypeNames)
@@ -129,7 +131,7 @@ class Bnb4bitExport {
       uint64_t bytes = 0;
       for (const TensorSpec& spec : specs_of(m))
         bytes += static_cast<uint64_t>(element_count(spec.shape) * file_dtype_bits(spec.dtype) / 8);
-      if (size + bytes > kMostInFile && !files.back().empty()) files.emplace_back(), size = 0;
+      if (size + bytes > most_in_file_ && !files.back().empty()) files.emplace_back(), size = 0;
       files.back().push_back(m);
       size += bytes;
     }
@@ -237,6 +239,7 @@ class Bnb4bitExport {
   const Options& options_;
   const ModelSource& source_;
   const AdapterSource& adapter_;
+  const uint64_t most_in_file_;
   const ModelFiles files_;
   DtypeName dtype_ = kDtypeNames[0];
   Device device_{.threads = static_cast<int>(options_.threads)};
@@ -274,17 +277,22 @@ std::vector<fs::path> replaced_files(const Options& options, const fs::path& mod
 
 }  // namespace
 
+std::vector<std::string> export_bnb_4bit(const Options& options, const ModelSource& source, const AdapterSource& adapter,
+                                         uint64_t most_in_file) {
+  const std::vector<fs::path> old = replaced_files(options, source.directory);
+  Bnb4bitExport model(options, source, adapter, most_in_file);
+  model.measure();
+  fs::create_directories(options.output);
+  for (const fs::path& path : old) fs::remove(path);
+  return model.write();
+}
+
 int command_export(Options& options) {
   options.device = DeviceOption::kCpu;
   resolve_options(options);
   const ModelSource source = open_model(options, TokenizerNeed::none);
   const AdapterSource adapter = open_named_adapter(options, source.config);
-  const std::vector<fs::path> old = replaced_files(options, source.directory);
-  Bnb4bitExport model(options, source, adapter);
-  model.measure();
-  fs::create_directories(options.output);
-  for (const fs::path& path : old) fs::remove(path);
-  std::vector<std::string> files = model.write();
+  std::vector<std::string> files = export_bnb_4bit(options, source, adapter);
   files.emplace_back("config.json");
   for (const char* name : kTokenizerFiles)
     if (fs::exists(options.output / name)) files.emplace_back(name);

@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <limits>
 #include <vector>
 
 #include "src/base/units.h"
@@ -46,7 +47,7 @@ class Advice {
     const bool has_rank = options.resume || !options.init_adapter.empty();
     for (const Saving& saving : kSavings) {
       const OptionRow* row = find_row(saving.option);
-      if (saving.option == "dtype" && !has_bf16(options)) continue;
+      if (saving.option == "offload" && options.device != DeviceOption::kCuda) continue;
       if (row && row->taken_by(options.command) && accepts_value(*row, saving.least) &&
           !(options.resume && row->fixed_on_resume) && !(has_rank && row->name == "rank"))
         savings_.push_back({row, saving.least});
@@ -91,11 +92,18 @@ class Advice {
  private:
   int64_t bytes(const Settings& settings) const {
     Options options = options_;
+    options.effective_batch = 0;  // what is left of it are a batch and its repetitions
     bool of_weights = options.given("weights");
     for (const Setting& s : settings) {
       set_value(*s.row, options, s.value, s.row->name);
       of_weights |= s.row->name == "weights";
       if (s.row->name == "dtype" && !of_weights) options.weights = options.dtype;
+    }
+    try {
+      resolve_options(options);
+    } catch (const Error& error) {
+      if (error.exit_code != kExitUsage) throw;
+      return std::numeric_limits<int64_t>::max();  // these exclude each other
     }
     return planned_(options);
   }

@@ -46,6 +46,8 @@ ModelOptions model_options(const Options& options, const LlamaConfig& config, st
   m.recompute = options.recompute == RecomputeOption::kFull        ? Recompute::full
                 : options.recompute == RecomputeOption::kSelective ? Recompute::selective
                                                                    : Recompute::none;
+  m.offload_activations = options.offloads_activations();
+  m.lora_states = options.lora_states == LoraStatesOption::kBf16 ? DType::bf16 : DType::f32;
   m.mlp_chunk = static_cast<int>(options.mlp_chunk);
   m.dropout = m.gradients && !m.train_all ? options.dropout : 0;
   m.threads = static_cast<int>(options.threads);
@@ -56,7 +58,14 @@ ModelOptions model_options(const Options& options, const LlamaConfig& config, st
   if (m.train_all && config.quantization && !asked)
     fail(kExitUsage, "--train full trains all weights, and the model's are quantised; --weights bf16 dequantises them");
   m.double_quant = options.double_quant;
-  m.keep_quantized = config.quantization && (m.code != WeightCode::dense || !asked);
+  // Weights that are drawn are quantised here, to what is nearest to what config.json says.
+  const bool drawn = options.init == InitOption::kRandom ||
+                     (options.model.empty() && !options.config.empty() && options.command != Command::kPlan);
+  if (config.quantization && drawn && !asked && !config.quantization->tensors.empty()) {
+    const QuantizedFormat& format = config.quantization->tensors.begin()->second;
+    m.code = format.is_4bit() ? WeightCode::nf4 : WeightCode::int8, m.double_quant = format.nested;
+  }
+  m.keep_quantized = config.quantization && !drawn && (m.code != WeightCode::dense || !asked);
   const bool quantized = m.keep_quantized || m.code != WeightCode::dense;
   m.weights = quantized ? unquantized_dtype(options.dtype, config) : dtype_of_option(options.weights);
   if (!m.train_all) m.lora = std::move(lora);
@@ -83,7 +92,14 @@ LoaderOptions loader_options(const Options& o, Split split) {
           .split = split};
 }
 
-OptimizerOptions optimizer_options(const Options& o) { return {o.optimizer, o.beta1, o.beta2, o.eps, o.weight_decay}; }
+OptimizerOptions optimizer_options(const Options& o) {
+  return {.kind = o.optimizer,
+          .beta1 = o.beta1,
+          .beta2 = o.beta2,
+          .eps = o.eps,
+          .weight_decay = o.weight_decay,
+          .offload = o.offloads_optimizer()};
+}
 
 Schedule schedule(const Options& o, int64_t total_steps) {
   const std::optional<int64_t> steps = o.given("warmup-steps") ? std::optional(o.warmup_steps) : std::nullopt;

@@ -75,15 +75,18 @@ void RunReport::say_device(DType activations) const {
         s.ceilings.flops / 1e12, Bytes{s.gpu.loaded}, Bytes{s.gpu.in_use});
 }
 
-void RunReport::begin(const std::string& run, int64_t total_steps, const Json& before) {
+void RunReport::begin(const std::string& run, int64_t total_steps, const Json& earlier) {
   run_ = run;
   first_step_ = state_.step;
   total_steps_ = total_steps;
   metrics_.emplace(options_.output / "metrics.jsonl", run, first_step_);
   progress_.emplace(first_step_ + 1, total_steps, options_.quiet, options_.progress_output());
-  const EarlierMetrics& earlier = metrics_->earlier();
-  first_loss_ = earlier.first_loss, last_loss_ = earlier.last_loss;
-  if (before.is_object()) before_ = before;
+  const EarlierMetrics& metrics = metrics_->earlier();
+  first_loss_ = metrics.first_loss, last_loss_ = metrics.last_loss;
+  if (earlier.is_object()) {
+    if (const Json before = earlier.value("before", Json()); before.is_object()) before_ = before;
+    gradients_ = earlier.value("first_gradients", Json());
+  }
   write_run_json(before_.empty() ? Json() : result_json(false, false));
 }
 
@@ -109,6 +112,24 @@ void RunReport::step(const StepResult& r, double seconds) {
   if (r.target_tokens == 0) return;
   if (step == 1) first_loss_ = r.loss;
   last_loss_ = r.loss;
+}
+
+void RunReport::gradients(const GradientReport& report, int64_t target_tokens) {
+  gradients_ = report.json();
+  gradients_["target_tokens"] = target_tokens;
+  write_run_json(result_json(false, false));
+  progress_->finish();
+  if (report.not_finite.empty()) {
+    const std::string a = report.all_of_a_are_zero() ? "0, since B begins as 0" : report.norms(false);
+    say("gradient {} in the first step; norms of B: {}; of A: {}", Counted{target_tokens, "trained token"}, report.norms(true),
+        a);
+  }
+  if (!report.zero.empty())
+    fmt::print(stderr, "note: no gradient reaches {} of the adapters' matrices in the first step: {}\n", report.zero.size(),
+               some_of(report.zero));
+  if (!report.not_finite.empty())
+    fmt::print(stderr, "note: the gradients of {} of the adapters' matrices are not finite: {}\n", report.not_finite.size(),
+               some_of(report.not_finite));
 }
 
 void RunReport::validated(double loss) {
@@ -165,6 +186,7 @@ Json RunReport::result_json(bool finished, bool evaluated) const {
                  {"before", before_},         {"after", after_.json()}, {"output", options_.output.string()}};
   if (first_loss_) result["first_loss"] = *first_loss_;
   if (last_loss_) result["last_loss"] = *last_loss_;
+  if (!gradients_.is_null()) result["first_gradients"] = gradients_;
   return result;
 }
 

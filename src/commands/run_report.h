@@ -4,6 +4,7 @@
 #include <optional>
 #include <utility>
 
+#include "src/commands/gradient_report.h"
 #include "src/commands/score.h"
 #include "src/commands/session.h"
 #include "src/model/flops.h"
@@ -42,15 +43,16 @@ class RunReport {
   void say_device(DType activations) const;
 
   // Opens metrics.jsonl and writes run.json, of a new run without a result. The trainer's state is that of the step to go on
-  // from; `before`: the evaluation before the first step, as run.json of a resumed run has it.
-  void begin(const std::string& run, int64_t total_steps, const Json& before);
+  // from; `earlier`: the result that run.json of a resumed run has, else null.
+  void begin(const std::string& run, int64_t total_steps, const Json& earlier);
   // Whether metrics.jsonl has an evaluation of the present step already: a resumed run repeats none.
   bool evaluated_here() const { return metrics_->earlier().evaluated_at == state_.step; }
   void before(const Score& score);
   void step(const StepResult& result, double seconds);
-  void validated(double loss);  // between steps
-  void end_of_steps();          // the last one, or the one that a run stops after
-  void saved();                 // the result is on the disk: writes run.json
+  void gradients(const GradientReport& report, int64_t target_tokens);  // of the run's first update
+  void validated(double loss);                                          // between steps
+  void end_of_steps();                                                  // the last one, or the one that a run stops after
+  void saved();                                                         // the result is on the disk: writes run.json
   void after(const Score& score);
   void finish();                                  // writes run.json, says what was learned and where the result is
   void failed(const std::string& reason);         // writes run.json of a run that cannot go on
@@ -81,6 +83,7 @@ class RunReport {
   Json before_ = Json::object();                    // as Score::json()
   std::optional<EvaluationResult> answers_before_;  // of this process
   Score after_;
+  Json gradients_;                                // as GradientReport::json(); null: no update yet
   std::optional<double> first_loss_, last_loss_;  // of the run's steps
   int64_t total_steps_ = 0;
   // Of the steps of this process.

@@ -65,12 +65,12 @@ template <class Float>
 void Session<Float>::place() {
   Arena* beside = device.kind == DeviceKind::cuda ? &staging : nullptr;
   model.place_parameters(arena, beside);
-  if (needs_.training) optimizer.place(arena, model.trained().name, model.trained().count);
+  if (needs_.training) optimizer.place(arena, beside, model.trained().name, model.trained().tensors);
   model.place_activations(arena, beside);
   trainer.place(arena, beside, needs_.training);
   if (generator) generator->place(arena, beside);
   if (beside) weight_stream.place(staging);
-  weight_stream.place_quantizing(arena, longest_quantized(model.weights()));
+  weight_stream.place_quantizing(arena, model.options().keep_quantized ? 0 : longest_quantized(model.weights()));
 }
 
 // Where the weights are held otherwise than was asked for, or than they lie in the files.
@@ -156,9 +156,9 @@ void Session<Float>::start(const ModelSource& source, const AdapterSource& adapt
   const TrainedRange<Float>& trained = model.trained();
   if (!model.options().train_all && trained.count > 0) {
     if (adapter.loaded)
-      load_adapter(device, *adapter.loaded, trained.tensors, trained.values);
+      load_adapter(device, *adapter.loaded, trained.tensors, trained.values, trained.dtype);
     else
-      initialize_adapter(device, trained.tensors, trained.values, seed);
+      initialize_adapter(device, trained.tensors, trained.values, trained.dtype, seed);
   }
   trained.refresh_compute_copy(device);
 }

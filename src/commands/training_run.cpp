@@ -175,7 +175,7 @@ std::string TrainingRun<Float>::new_run_id() const {
   if (session_.model.options().train_all) {
     start = weights_fingerprint(session_.device, session_.model.weights());
   } else {
-    const HostCopy values(session_.device, trained.values, trained.count);
+    const HostFloats values(session_.device, trained.values, trained.dtype, trained.count);
     start = XXH3_64bits(values.data(), static_cast<size_t>(trained.count) * sizeof(float));
   }
   const std::string text = json_text(settings_) + fmt::format("{:016x}", start);
@@ -237,7 +237,7 @@ void TrainingRun<Float>::start() {
   set_aside_earlier_runs(options_, step > 0 ? run_ : "", step);
   saved_step_ = step;
   const bool same_run = step > 0 && resume_->record && resume_->record->run == run_;
-  report_.begin(run_, total_steps_, same_run ? resume_->record->result.value("before", Json()) : Json());
+  report_.begin(run_, total_steps_, same_run ? resume_->record->result : Json());
   catch_stop_signals();
 }
 
@@ -328,10 +328,13 @@ template <class Float>
 void TrainingRun<Float>::step() {
   using Clock = std::chrono::steady_clock;
   const auto begin = Clock::now();
+  const double loss_scale = session_.trainer.state.loss_scale;
+  const bool untrained = session_.trainer.state.updates == 0;
   const StepResult r = session_.trainer.step(session_.device, loader_);
   const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
   const TrainerState& state = session_.trainer.state;
   report_.step(r, seconds);
+  if (untrained) report_first_gradients(r, loss_scale);
   // A base model or data that are not finite show themselves at once; later steps may be odd ones out.
   if (state.skipped_in_a_row >= (state.updates == 0 ? 1 : kHopelessSteps))
     cannot_go_on(fmt::format(
@@ -341,6 +344,23 @@ void TrainingRun<Float>::step() {
                                                      : options_.save_steps > 0 && state.step % options_.save_steps == 0;
   if (due && !finished()) write_checkpoint_here();
   if (validation_is_due()) validate();
+}
+
+// Of the first step that counts, or that ends the run because it is not finite.
+template <class Float>
+void TrainingRun<Float>::report_first_gradients(const StepResult& result, double loss_scale) {
+  const Session<Float>& s = session_;
+  const std::vector<LoraTarget>& adapters = s.model.options().lora;
+  if (adapters.empty() || result.target_tokens == 0 || (result.skipped && s.trainer.state.skipped_in_a_row == 0)) return;
+  const TrainedRange<Float>& trained = s.model.trained();
+  const HostFloats gradients(s.device, trained.gradients, trained.dtype, trained.count);
+  const auto b_was_zero = [&](const Module& module) {
+    if (!adapter_.loaded) return true;
+    for (const AdapterModule& m : adapter_.loaded->modules)
+      if (m.module.name == module.name) return std::all_of(m.b.begin(), m.b.end(), [](float x) { return x == 0; });
+    return true;
+  };
+  report_.gradients(report_gradients(adapters, trained.tensors, gradients.data(), loss_scale, b_was_zero), result.target_tokens);
 }
 
 // Keeps the steps that were finite, and ends the run.
@@ -397,7 +417,7 @@ void TrainingRun<Float>::write_checkpoint_here() {
 template <class Float>
 void TrainingRun<Float>::write_values(const std::filesystem::path& directory, FileDtype dtype) const {
   const TrainedRange<Float>& trained = session_.model.trained();
-  const HostCopy values(session_.device, trained.values, trained.count);
+  const HostFloats values(session_.device, trained.values, trained.dtype, trained.count);
   if (session_.model.options().train_all)
     save_model(directory, source_.config_file, trained.tensors, values.data(), dtype);
   else

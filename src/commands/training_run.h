@@ -53,6 +53,7 @@ class TrainingRun {
   void validate();
   bool validation_is_due() const;
   [[noreturn]] void cannot_go_on(const std::string& reason);
+  void report_first_gradients(const StepResult& result, double loss_scale);
   void write_checkpoint_here();
   void write_values(const std::filesystem::path& directory, FileDtype dtype) const;
 

@@ -90,6 +90,40 @@ class HostCopy {
   const T* data_;
 };
 
+// The same of numbers in fp32, bf16 or fp16, as floats: a copy unless they are floats of the host.
+class HostFloats {
+ public:
+  HostFloats(const Device& device, const void* data, DType dtype, int64_t count)
+      : stored_(device, static_cast<const std::byte*>(data), count * static_cast<int64_t>(dtype_bytes(dtype))) {
+    if (dtype == DType::f32) return;
+    floats_.resize(static_cast<size_t>(count));
+    with_storage_type(dtype, [&](auto type) {
+      const auto* from = reinterpret_cast<const decltype(type)*>(stored_.data());
+      for (size_t i = 0; i < floats_.size(); i++) floats_[i] = to_acc(from[i]);
+    });
+  }
+  const float* data() const { return floats_.empty() ? reinterpret_cast<const float*>(stored_.data()) : floats_.data(); }
+  const float& operator[](int64_t i) const { return data()[i]; }
+
+ private:
+  HostCopy<std::byte> stored_;
+  std::vector<float> floats_;
+};
+
+// Writes floats to memory of the device that holds `dtype`, rounded to nearest. Waits.
+inline void upload_floats(const Device& device, void* to, DType dtype, const float* from, size_t count) {
+  if (dtype == DType::f32) {
+    upload(device, to, from, count * sizeof(float));
+    return synchronize(device);
+  }
+  with_storage_type(dtype, [&](auto type) {
+    std::vector<decltype(type)> rounded(count);
+    for (size_t i = 0; i < count; i++) rounded[i] = from_acc<decltype(type)>(from[i]);
+    upload(device, to, rounded.data(), count * sizeof(type));
+    synchronize(device);
+  });
+}
+
 // Names a part of a step for NVIDIA's profilers.
 class NamedRange {
  public:

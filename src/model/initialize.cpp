@@ -71,17 +71,23 @@ uint64_t weights_fingerprint(const Device& device, const std::vector<Weight>& we
   return hash;
 }
 
-void load_adapter(const Device& device, const Adapter& adapter, const std::vector<NamedTensor>& tensors, float* values) {
+namespace {
+void* element(void* values, DType dtype, int64_t i) {
+  return static_cast<std::byte*>(values) + i * static_cast<int64_t>(dtype_bytes(dtype));
+}
+}  // namespace
+
+void load_adapter(const Device& device, const Adapter& adapter, const std::vector<NamedTensor>& tensors, void* values,
+                  DType dtype) {
   for (const AdapterModule& m : adapter.modules) {
     for (const bool is_b : {false, true}) {
       const std::string name = peft_name(m.module, is_b);
       const std::vector<float>& from = is_b ? m.b : m.a;
       const NamedTensor& t = find_tensor(tensors, name);
       TLL_CHECK(t.size() == static_cast<int64_t>(from.size()), "{} of {} values", name, from.size());
-      upload(device, values + t.offset, from.data(), from.size() * sizeof(float));
+      upload_floats(device, element(values, dtype, t.offset), dtype, from.data(), from.size());
     }
   }
-  synchronize(device);
 }
 
 void initialize_weights(const Device& device, WeightStream& stream, const std::vector<Weight>& weights, uint64_t seed) {
@@ -100,7 +106,7 @@ void initialize_weights(const Device& device, WeightStream& stream, const std::v
   stream.finish(device);
 }
 
-void initialize_adapter(const Device& device, const std::vector<NamedTensor>& tensors, float* values, uint64_t seed) {
+void initialize_adapter(const Device& device, const std::vector<NamedTensor>& tensors, void* values, DType dtype, uint64_t seed) {
   std::vector<float> first;
   for (const NamedTensor& t : tensors) {
     const bool b = t.name.ends_with("lora_B.weight");
@@ -108,8 +114,7 @@ void initialize_adapter(const Device& device, const std::vector<NamedTensor>& te
     const uint64_t key = key_of(t.name, seed);
     first.assign(static_cast<size_t>(t.size()), 0.0f);
     for (size_t i = 0; !b && i < first.size(); i++) first[i] = static_cast<float>((2 * uniform(key, i) - 1) * bound);
-    upload(device, values + t.offset, first.data(), first.size() * sizeof(float));
-    synchronize(device);  // `first` is reused
+    upload_floats(device, element(values, dtype, t.offset), dtype, first.data(), first.size());
   }
 }
 

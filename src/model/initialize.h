@@ -20,9 +20,11 @@ uint64_t weights_fingerprint(const Device& device, const std::vector<Weight>& we
 void initialize_weights(const Device& device, WeightStream& stream, const std::vector<Weight>& weights, uint64_t seed);
 
 // A ~ U(-1/√in, 1/√in), B = 0: Kaiming uniform with a = √5, as PEFT initialises a LoRA adapter.
-void initialize_adapter(const Device& device, const std::vector<NamedTensor>& tensors, float* values, uint64_t seed);
+// values: the flat range of the tensors, in `dtype`.
+void initialize_adapter(const Device& device, const std::vector<NamedTensor>& tensors, void* values, DType dtype, uint64_t seed);
 
 // Copies A and B of every adapted module from the adapter's file to `values`.
-void load_adapter(const Device& device, const Adapter& adapter, const std::vector<NamedTensor>& tensors, float* values);
+void load_adapter(const Device& device, const Adapter& adapter, const std::vector<NamedTensor>& tensors, void* values,
+                  DType dtype);
 
 }  // namespace tll

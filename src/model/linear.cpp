@@ -33,10 +33,10 @@ void Linear<Float>::forward(const Pass& p, Float* y, Float* u, const Float* x, c
   multiply(p, y_matrix, matrix(x, p.N, in()), true, residual);
   if (bias) run(p.device, BiasForward<Float>{.out = y, .bias = static_cast<const Float*>(bias->data), .N = p.N, .C = out()});
   low_rank(p, u, x);
-  for (const LoraRange<Float>& r : ranges)
+  for (const LoraRange& r : ranges)
     run(p.device, Matmul<Acc>{.out = y_matrix.cols(r.first_row, r.rows),
                               .a = matrix(u, p.N, rank).cols(r.first_rank, r.rank),
-                              .b = matrix(r.b, r.rows, r.rank).t(),
+                              .b = r.b.t(),
                               .alpha = r.scale,
                               .accumulate = true,
                               .scratch = p.matmul});
@@ -45,23 +45,21 @@ void Linear<Float>::forward(const Pass& p, Float* y, Float* u, const Float* x, c
 template <class Float>
 void Linear<Float>::low_rank(const Pass& p, Float* u, const Float* x) const {
   if (rank == 0) return;
-  run(p.device, Matmul<Acc>{.out = matrix(u, p.N, rank),
-                            .a = matrix(adapter_input(p, x), p.N, in()),
-                            .b = matrix(a, rank, in()).t(),
-                            .scratch = p.matmul});
+  run(p.device,
+      Matmul<Acc>{.out = matrix(u, p.N, rank), .a = matrix(adapter_input(p, x), p.N, in()), .b = a.t(), .scratch = p.matmul});
 }
 
 template <class Float>
 void Linear<Float>::backward_input(const Pass& p, Float* dx, const Float* dy, const Float* u) const {
   const ConstMatrix dout = matrix(dy, p.N, out());
-  for (const LoraRange<Float>& r : ranges) {
+  for (const LoraRange& r : ranges) {
     const ConstMatrix dy_i = dout.cols(r.first_row, r.rows);
     run(p.device, Matmul<Acc>{.out = matrix(p.z, p.N, rank).cols(r.first_rank, r.rank),
                               .a = dy_i,
-                              .b = matrix(r.b, r.rows, r.rank),
+                              .b = r.b,
                               .alpha = r.scale,
                               .scratch = p.matmul});
-    run(p.device, Matmul<Acc>{.out = matrix(r.db, r.rows, r.rank),
+    run(p.device, Matmul<Acc>{.out = r.db,
                               .a = dy_i.t(),
                               .b = matrix(u, p.N, rank).cols(r.first_rank, r.rank),
                               .alpha = r.scale,
@@ -79,7 +77,7 @@ void Linear<Float>::add_adapter_dx(const Pass& p, Float* dx) const {
   const bool dropout = p.dropout > 0;
   run(p.device, Matmul<Acc>{.out = matrix(dropout ? p.dropped : dx, p.N, in()),
                             .a = matrix(p.z, p.N, rank),
-                            .b = matrix(a, rank, in()),
+                            .b = a,
                             .accumulate = !dropout,
                             .scratch = p.matmul});
   if (dropout) drop(p, dx, p.dropped, true);
@@ -89,7 +87,7 @@ template <class Float>
 void Linear<Float>::backward_weight(const Pass& p, const Float* dy, const Float* x) const {
   const ConstMatrix dout = matrix(dy, p.N, out());
   if (rank > 0)
-    run(p.device, Matmul<Acc>{.out = matrix(da, rank, in()),
+    run(p.device, Matmul<Acc>{.out = da,
                               .a = matrix(p.z, p.N, rank).t(),
                               .b = matrix(adapter_input(p, x), p.N, in()),
                               .accumulate = true,

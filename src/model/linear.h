@@ -22,14 +22,13 @@
 
 namespace tll {
 
-// The adapter on a range of the weight's rows, which are columns of the output.
-template <class Float>
+// The adapter on a range of the weight's rows, which are columns of the output. Its matrices have the types of TrainedRange.
 struct LoraRange {
   int first_row, rows;   // of the weight
   int first_rank, rank;  // rows of the stacked A
   double scale;
-  const Float* b = nullptr;    // (rows, rank)
-  acc_t<Float>* db = nullptr;  // (rows, rank)  +=
+  ConstMatrix b = {};  // (rows, rank)
+  Matrix db = {};      // (rows, rank)  +=
 };
 
 // Memory for a part of a quantised weight in the type of the activations; null: there is none, or none is needed.
@@ -63,9 +62,9 @@ struct Linear {
   Acc* dw = nullptr;               // (out, in)  +=  null: frozen
   Acc* dbias = nullptr;            // (out)      +=
   int rank = 0;                    // R; 0: no adapter
-  const Float* a = nullptr;        // (R, in)
-  Acc* da = nullptr;               // (R, in)    +=
-  std::vector<LoraRange<Float>> ranges;
+  ConstMatrix a = {};              // (R, in)
+  Matrix da = {};                  // (R, in)    +=
+  std::vector<LoraRange> ranges;
 
   int in() const { return static_cast<int>(weight->cols); }
   int out() const { return static_cast<int>(weight->rows); }

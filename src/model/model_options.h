@@ -44,8 +44,9 @@ struct ModelOptions {
   // Frozen linear layers of the blocks: dense, nf4 or int8. nf4 with double quantisation or not.
   WeightCode code = WeightCode::dense;
   bool double_quant = true;
-  bool keep_quantized = true;    // what a checkpoint has quantised is held as it is there, whatever `code` says
-  std::vector<LoraTarget> lora;  // in the order of adaptable_modules(); empty: none
+  bool keep_quantized = true;      // what a checkpoint has quantised is held as it is there, whatever `code` says
+  DType lora_states = DType::f32;  // of the adapters' values and gradients: fp32, or bf16 without a master copy
+  std::vector<LoraTarget> lora;    // in the order of adaptable_modules(); empty: none
 };
 
 // training: keeps what the backward pass needs. inference: evaluation and generation.

@@ -28,6 +28,7 @@ Parameters<Float>::Parameters(const LlamaConfig& config, const ModelOptions& opt
         options.offload_embedding && options.device == DeviceKind::cuda && !options.train_all && &w == embed && embed != head;
   choose_formats(config);
   trained.name = options.train_all ? "weights" : "lora";
+  if (!options.train_all && !is_oracle<Float>) trained.dtype = options.lora_states;
   options.train_all ? list_weights_as_trained() : list_adapters();
 }
 
@@ -131,11 +132,16 @@ void Parameters<Float>::list_adapters() {
 
 template <class Float>
 void Parameters<Float>::place(Arena& arena, Arena* staging) {
-  if (longest_quantized(weights) > 0) {
-    const auto count = [](const auto& tables) { return static_cast<int64_t>(tables.size()); };
+  const auto any_part = [&](const auto& has) {
+    return std::any_of(weights.begin(), weights.end(), [&](const Weight& w) {
+      return std::any_of(w.parts.begin(), w.parts.end(), [&](const WeightPart& part) { return has(part.format); });
+    });
+  };
+  const auto count = [](const auto& tables) { return static_cast<int64_t>(tables.size()); };
+  if (any_part([](const QuantizedFormat& f) { return f.is_4bit(); }))
     arena.place(tables_.books, "quantization.books", {count(quantization_.books), 16}, Category::parameters);
+  if (any_part([](const QuantizedFormat& f) { return f.nested; }))
     arena.place(tables_.maps, "quantization.maps", {count(quantization_.maps), 256}, Category::parameters);
-  }
   if (!options_.train_all)
     for (Weight& w : weights) w.place(w.on_host ? *staging : arena, tables_);
   trained.place(arena, options_.gradients);
@@ -146,9 +152,11 @@ void Parameters<Float>::place(Arena& arena, Arena* staging) {
 
 template <class Float>
 void Parameters<Float>::initialize(const Device& device) const {
-  if (!tables_.books) return;
-  upload(device, tables_.books, quantization_.books.data(), quantization_.books.size() * sizeof(quantization_.books[0]));
-  upload(device, tables_.maps, quantization_.maps.data(), quantization_.maps.size() * sizeof(quantization_.maps[0]));
+  const auto fill = [&](float* to, const auto& tables) {
+    if (to) upload(device, to, tables.data(), tables.size() * sizeof(tables[0]));
+  };
+  fill(tables_.books, quantization_.books);
+  fill(tables_.maps, quantization_.maps);
 }
 
 // With train_all each weight is a part of the flat range. Layers get pointers to their norms and gradients.
@@ -158,9 +166,9 @@ void Parameters<Float>::point_weights() {
   for (Weight& w : weights) {
     Acc* gradient = nullptr;
     if (options_.train_all) {
-      w.data = trained.compute + offset;
-      w.stored = trained.values + offset, w.stored_dtype = dtype_of<Acc>;
-      if (trained.gradients) gradient = trained.gradients + offset;
+      w.data = static_cast<Float*>(trained.compute) + offset;
+      w.stored = trained.value(offset), w.stored_dtype = trained.dtype;
+      if (trained.gradients) gradient = trained.acc_gradients() + offset;
     }
     offset += w.count();
     if (Linear<Float>* linear = linear_of(w.layer, w.joint))
@@ -177,16 +185,16 @@ void Parameters<Float>::point_weights() {
 template <class Float>
 void Parameters<Float>::point_adapters() {
   int64_t offset = 0;
-  const auto next = [&](const Float*& value, Acc*& gradient, int64_t size) {
-    value = trained.compute + offset;
-    gradient = trained.gradients ? trained.gradients + offset : nullptr;
-    offset += size;
+  const auto next = [&](ConstMatrix& value, Matrix& gradient, int rows, int cols) {
+    value = trained.compute_matrix(offset, rows, cols);
+    gradient = trained.gradient_matrix(offset, rows, cols);
+    offset += int64_t{rows} * cols;
   };
   for (BlockParameters<Float>& block : blocks)
     for (Linear<Float>* linear : block.linears()) {
       if (linear->rank == 0) continue;
-      next(linear->a, linear->da, int64_t{linear->rank} * linear->in());
-      for (LoraRange<Float>& r : linear->ranges) next(r.b, r.db, int64_t{r.rows} * r.rank);
+      next(linear->a, linear->da, linear->rank, linear->in());
+      for (LoraRange& r : linear->ranges) next(r.b, r.db, r.rows, r.rank);
     }
 }
 

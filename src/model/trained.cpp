@@ -24,24 +24,23 @@ void TrainedRange<Float>::add(const std::string& tensor, const std::vector<int64
 template <class Float>
 void TrainedRange<Float>::place(Arena& arena, bool with_gradients) {
   if (count == 0) return;
-  arena.place(values, name + ".values", {count}, Category::parameters);
-  if constexpr (std::is_same_v<Float, Acc>)
-    compute = values;
-  else
-    arena.place(compute, name + ".compute", {count}, Category::parameters);
+  values = arena.place_bytes(name + ".values", {count}, dtype, Category::parameters);
+  compute =
+      compute_dtype() == dtype ? values : arena.place_bytes(name + ".compute", {count}, compute_dtype(), Category::parameters);
   if (with_gradients)
-    arena.place(gradients, name + ".gradients", {count}, Category::gradients, {StepPhase::step, StepPhase::update});
+    gradients = arena.place_bytes(name + ".gradients", {count}, dtype, Category::gradients, {StepPhase::step, StepPhase::update});
 }
 
 template <class Float>
 void TrainedRange<Float>::clear_gradients(const Device& device) const {
-  set_zero(device, gradients, static_cast<size_t>(count) * sizeof(*gradients));
+  set_zero(device, gradients, static_cast<size_t>(count) * dtype_bytes(dtype));
 }
 
 template <class Float>
 void TrainedRange<Float>::refresh_compute_copy([[maybe_unused]] const Device& device) const {
   if constexpr (!std::is_same_v<Float, Acc>)
-    if (count > 0) run(device, CastFromMaster<Float>{.out = compute, .in = values, .n = count});
+    if (compute != values)
+      run(device, CastFromMaster<Float>{.out = static_cast<Float*>(compute), .in = static_cast<const Acc*>(values), .n = count});
 }
 
 template struct TrainedRange<float>;

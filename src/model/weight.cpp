@@ -47,9 +47,8 @@ void Weight::place(Arena& arena, const QuantizationTables& shared) {
     return;
   }
   tables = shared;
-  // One tensor for what all parts have of a kind: count(part) elements each.
-  const auto place_parts = [&](const char* what, DType type, const auto& count, const auto& set) {
-    const int64_t unit = kPartAlignment / static_cast<int64_t>(dtype_bytes(type));
+  // One tensor for what all parts have of a kind: count(part) elements each, from a multiple of `unit` on.
+  const auto place_parts = [&](const char* what, DType type, int64_t unit, const auto& count, const auto& set) {
     std::vector<int64_t> begins;
     int64_t end = 0;
     for (const WeightPart& part : parts) {
@@ -61,22 +60,26 @@ void Weight::place(Arena& arena, const QuantizationTables& shared) {
     for (size_t i = 0; memory && i < parts.size(); i++)
       if (count(parts[i]) > 0) set(parts[i], memory + begins[i] * static_cast<int64_t>(dtype_bytes(type)));
   };
-  const auto codes = [](WeightPart& part, std::byte* at) { part.codes = at; };
-  const auto single = [](const WeightPart& part) { return part.format.nested ? 0 : blocks_of(part); };
+  const auto set_codes = [](WeightPart& part, std::byte* at) { part.codes = at; };
   const auto nested = [](const WeightPart& part) { return part.format.nested ? blocks_of(part) : 0; };
   place_parts(
-      "codes", DType::u8, [](const WeightPart& p) { return p.format.is_dense() ? 0 : p.format.code_bytes(p.count()); }, codes);
+      "codes", DType::u8, kPartAlignment,
+      [](const WeightPart& p) { return p.format.is_dense() ? 0 : p.format.code_bytes(p.count()); }, set_codes);
   place_parts(
-      "dense", dtype, [](const WeightPart& p) { return p.format.is_dense() ? p.count() : 0; }, codes);
-  place_parts("scales", DType::f32, single, [](WeightPart& p, std::byte* at) { p.scales = reinterpret_cast<float*>(at); });
-  place_parts("scale_codes", DType::u8, nested,
+      "dense", dtype, kPartAlignment / static_cast<int64_t>(dtype_bytes(dtype)),
+      [](const WeightPart& p) { return p.format.is_dense() ? p.count() : 0; }, set_codes);
+  place_parts(
+      "scales", DType::f32, 1, [](const WeightPart& p) { return p.format.nested ? 0 : blocks_of(p); },
+      [](WeightPart& p, std::byte* at) { p.scales = reinterpret_cast<float*>(at); });
+  place_parts("absmax", DType::u8, 1, nested,
               [](WeightPart& p, std::byte* at) { p.scale_codes = reinterpret_cast<uint8_t*>(at); });
+  // The offset, and the scales of the scales.
   place_parts(
-      "nested_absmax", DType::f32, [&](const WeightPart& p) { return QuantizedFormat::nested_blocks(nested(p)); },
-      [](WeightPart& p, std::byte* at) { p.nested_absmax = reinterpret_cast<float*>(at); });
-  place_parts(
-      "nested_offset", DType::f32, [](const WeightPart& p) { return p.format.nested ? 1 : 0; },
-      [](WeightPart& p, std::byte* at) { p.nested_offset = reinterpret_cast<float*>(at); });
+      "nested", DType::f32, 1,
+      [&](const WeightPart& p) { return p.format.nested ? 1 + QuantizedFormat::nested_blocks(nested(p)) : 0; },
+      [](WeightPart& p, std::byte* at) {
+        p.nested_offset = reinterpret_cast<float*>(at), p.nested_absmax = p.nested_offset + 1;
+      });
 }
 
 std::vector<std::span<const std::byte>> Weight::stored_bytes(const WeightPart& part) const {
@@ -88,8 +91,7 @@ std::vector<std::span<const std::byte>> Weight::stored_bytes(const WeightPart& p
   const int64_t blocks = blocks_of(part);
   const auto all_codes = span(part.codes, part.format.code_bytes(part.count()));
   if (!part.format.nested) return {all_codes, span(part.scales, blocks)};
-  return {all_codes, span(part.scale_codes, blocks), span(part.nested_absmax, QuantizedFormat::nested_blocks(blocks)),
-          span(part.nested_offset, 1)};
+  return {all_codes, span(part.scale_codes, blocks), span(part.nested_offset, 1 + QuantizedFormat::nested_blocks(blocks))};
 }
 
 void Weight::load(const Device& device, WeightStream& stream, const WeightPart& part, const TensorSource& source) const {

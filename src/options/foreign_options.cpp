@@ -122,7 +122,7 @@ const std::vector<ForeignOption> kOptions = {
     {"exclude-modules", kValue, kSameEverywhere}, {"target-parameters", kValue, kSameEverywhere},
     {"lora-target-parameters", kValue, kSameEverywhere}, {"layer-replication", kValue, kSameEverywhere},
     {"num-layer-trainable", kValue, kSameEverywhere},
-    {"load-in-16bit", kFlag}, {"bnb-4bit-quant-type", kValue, kOnlyRead, {"nf4"}}, {"bnb-4bit-*", kValue},
+    {"load-in-16bit", kFlag}, {"bnb-4bit-quant-type", kValue, kOnlyRead, {"nf4"}}, {"bnb-4bit-quant-storage", kValue},
     {"quantization-type", kValue, kOnlyRead, {"nf4"}}, {"quantization-method", kValue, kNoQuantised, {"bnb", "bitsandbytes"}},
     {"quantization", kValue, kNoQuantised},
     {"gptq", kFlag, kNoQuantised, {"false"}}, {"load-in-fp8", kFlag, kNoQuantised, {"false"}},

@@ -182,6 +182,10 @@ const std::vector<OptionRow>& option_rows() {
        .shorthands = {{"lora-target-linear", "all-linear"}}},
       {.name = "rslora", .section = kAdapter, .commands = kAdapting, .member = &Options::rslora,
        .help = "scale by alpha / sqrt(rank) instead", .aliases = {"use-rslora", "peft-use-rslora"}, .bare = "true"},
+      {.name = "lora-states", .section = kAdapter, .commands = kAdapting, .member = choice<&Options::lora_states>(),
+       .help = "type of the adapter's values and gradients; bf16 takes half of their memory, and loses steps below 1/512 of a "
+               "value",
+       .choices = {"fp32", "bf16"}, .synonyms = kDtypeSpellings, .fixed_on_resume = true},
       {.name = "init-adapter", .section = kAdapter, .commands = kAdapting, .member = &Options::init_adapter, .value = "DIR",
        .help = "start from this PEFT LoRA adapter instead of a fresh one", .aliases = {"lora-model-dir"}},
 
@@ -222,12 +226,15 @@ const std::vector<OptionRow>& option_rows() {
        .aliases = {"num-warmup-steps", "lr-warmup-steps"},
        .range = kCount},
       {.name = "optimizer", .section = kSteps, .commands = kTraining, .member = choice<&Options::optimizer>(),
-       .help = "how gradients become steps", .aliases = {"optim"}, .choices = {"adamw"},
+       .help = "how gradients become steps; adamw8bit keeps its two moments in 8 bits, as bitsandbytes does",
+       .aliases = {"optim"}, .choices = {"adamw", "adamw8bit"},
        .synonyms = {{"adamw_torch", "adamw"}, {"adamw_torch_fused", "adamw"}, {"adamw_hf", "adamw"},
        {"adamw_apex_fused", "adamw"},
                     {"paged_adamw", "adamw"}, {"paged_adamw_32bit", "adamw"}, {"torch.optim.adamw", "adamw"},
                     {"adamw_8bit", "adamw8bit"}, {"adamw_bnb_8bit", "adamw8bit"}, {"paged_adamw_8bit", "adamw8bit"}},
-       .later = {"adamw8bit"}},
+       .implies = {{"paged_adamw", "offload", "optimizer"}, {"paged_adamw_32bit", "offload", "optimizer"},
+                   {"paged_adamw_8bit", "offload", "optimizer"}},
+       .fixed_on_resume = true},
       {.name = "weight-decay", .section = kSteps, .commands = kTraining, .member = &Options::weight_decay, .value = "X",
        .help = "decoupled weight decay", .range = {0, 10}, .fixed_on_resume = true},
       {.name = "beta1", .section = kSteps, .commands = kTraining, .member = &Options::beta1, .value = "X",
@@ -253,6 +260,11 @@ const std::vector<OptionRow>& option_rows() {
        .help = "tokens of a block's MLP at once, with --recompute full; 0 means the whole batch, auto as few as leave its memory "
                "no larger than that of attention",
        .range = kCount, .automatic = true, .fixed_on_resume = true},
+      {.name = "offload", .section = kSteps, .commands = kAdapting, .member = choice<&Options::offload>(),
+       .help = "what lies in the host's memory beside a GPU, and passes to and fro while it computes: the optimizer's state, the "
+               "activations between blocks, or both. The results are the same bits; on a CPU it changes nothing",
+       .choices = {"none", "optimizer", "activations", "optimizer,activations"},
+       .synonyms = {{"activations,optimizer", "optimizer,activations"}, {"both", "optimizer,activations"}}},
       {.name = "plan", .section = kSteps, .commands = kTraining, .member = &Options::plan,
        .help = "only say what the run needs, as the command plan does", .aliases = {"dry-run"}, .bare = "true"},
 

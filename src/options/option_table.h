@@ -45,6 +45,11 @@ struct Range {
 using Words = std::vector<std::string_view>;
 using WordPairs = std::vector<std::pair<std::string_view, std::string_view>>;
 
+// A value, as typed, means a value of another option too, unless that is given.
+struct Implied {
+  std::string_view value, option, its_value;
+};
+
 constexpr unsigned command_bit(Command command) { return 1u << static_cast<int>(command); }
 
 struct OptionRow {
@@ -55,10 +60,11 @@ struct OptionRow {
   std::string_view value = {};  // what stands for the value in help; nothing for flags and choices
   std::string_view help;
   Words aliases = {};
-  char letter = 0;             // the short name: -o
-  Words choices = {};          // an enum's words in the order of its enumerators; the items of a list
-  WordPairs synonyms = {};     // other spellings of values
-  WordPairs shorthands = {};   // flags that mean this option with a value: {"bf16", "bf16"}
+  char letter = 0;            // the short name: -o
+  Words choices = {};         // an enum's words in the order of its enumerators; the items of a list
+  WordPairs synonyms = {};    // other spellings of values
+  WordPairs shorthands = {};  // flags that mean this option with a value: {"bf16", "bf16"}
+  std::vector<Implied> implies = {};
   Words later = {};            // values that a later version will know
   std::string_view bare = {};  // the value when none follows the name; empty: a value must follow
   Range range = {};

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <map>
 
 #include "src/base/check.h"
 #include "src/base/spelling.h"
@@ -111,6 +112,9 @@ class Parser {
       }
     }
     while (next_ < arguments_.size()) read_option();
+    for (const auto& [name, implied] : implied_)
+      if (!options_.given(implied.option))
+        set_value(*find_option(std::string(implied.option)).row, options_, implied.its_value, name);
     if (options_.plan) options_.command = Command::kPlan;
     if (!options_.help && !options_.man && !options_.version) require_options();
     return std::move(options_);
@@ -149,7 +153,11 @@ class Parser {
       fail(kExitUsage, "{} is not an option of {}; it is one of {}", typed, command_name(options_.command),
            fmt::join(command_names(row.commands), ", "));
     if (match.shorthand.empty()) {
-      set_value(row, options_, value ? *value : following_value(row, typed), typed);
+      const std::string text = value ? *value : following_value(row, typed);
+      set_value(row, options_, text, typed);
+      implied_.erase(row.name);
+      for (const Implied& implied : row.implies)
+        if (lower_case(text) == implied.value) implied_.emplace(row.name, implied);
     } else if (!wanted(value, typed)) {
       options_.declined.emplace(match.shorthand);
       if (value_text(row, options_) == match.shorthand) set_value(row, options_, default_text(row, options_.command), typed);
@@ -207,6 +215,7 @@ class Parser {
   const std::vector<std::string>& arguments_;
   size_t next_ = 0;
   Options options_;
+  std::map<std::string_view, Implied> implied_;  // by the option whose value implies it
 };
 
 }  // namespace

@@ -28,6 +28,8 @@ enum class RecomputeOption { kNone, kSelective, kFull };
 enum class UnanswerableOption { kSkip, kTrain };
 enum class InitOption { kPretrained, kRandom };
 enum class ExportFormat { kBnb4bit };
+enum class OffloadOption { kNone, kOptimizer, kActivations, kBoth };
+enum class LoraStatesOption { kFp32, kBf16 };
 enum class SplitOption { kAuto, kTrain, kValidation, kAll };
 
 // The word `auto` of an option that is a whole number: the program chooses.
@@ -69,7 +71,8 @@ struct Options {
   double dropout = 0;
   std::vector<std::string> targets = {adaptable_names().begin(), adaptable_names().end()};  // in this order
   bool rslora = false;
-  std::filesystem::path init_adapter;  // empty: a fresh adapter
+  LoraStatesOption lora_states = LoraStatesOption::kFp32;  // values and gradients of the adapter
+  std::filesystem::path init_adapter;                      // empty: a fresh adapter
 
   // The steps.
   int64_t batch_size = 1;       // rows of seq_len tokens
@@ -89,6 +92,9 @@ struct Options {
   double clip = 1;  // largest gradient norm; 0: off
   RecomputeOption recompute = RecomputeOption::kNone;
   int64_t mlp_chunk = 0;  // tokens of a block's MLP at once; 0: all; kAutomatic: as many as make it no larger than attention
+  OffloadOption offload = OffloadOption::kNone;  // what lies in memory of the host beside a GPU
+  bool offloads_optimizer() const { return offload == OffloadOption::kOptimizer || offload == OffloadOption::kBoth; }
+  bool offloads_activations() const { return offload == OffloadOption::kActivations || offload == OffloadOption::kBoth; }
   bool plan = false;  // `train --plan`; the parser turns it into the command plan
 
   // The plan.

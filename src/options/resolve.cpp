@@ -40,6 +40,13 @@ void resolve_gpu(Options& options) {
   if (options.memory == 0) options.memory = gpu->available();
 }
 
+// Whether the device multiplies bf16.
+bool has_bf16(const Options& options) {
+  constexpr int kFirstArch = 800;
+  const int arch = arch_of(options);
+  return options.device == DeviceOption::kCuda ? arch == 0 || arch >= kFirstArch : cpu_has_bf16_matmul();
+}
+
 // A plan for a GPU needs none; whatever else wants one and has none runs on the CPU and says so.
 void resolve_device(Options& options) {
   if (options.device == DeviceOption::kCpu) return;
@@ -62,12 +69,6 @@ void resolve_device(Options& options) {
 
 }  // namespace
 
-bool has_bf16(const Options& options) {
-  constexpr int kFirstArch = 800;
-  const int arch = arch_of(options);
-  return options.device == DeviceOption::kCuda ? arch == 0 || arch >= kFirstArch : cpu_has_bf16_matmul();
-}
-
 void resolve_options(Options& options) {
   apply_demo_defaults(options);
   if (options.train == TrainMode::kFull && !(options.init_adapter.empty() && options.adapter.empty()))
@@ -81,11 +82,19 @@ void resolve_options(Options& options) {
   if (options.mlp_chunk > 0 && options.recompute != RecomputeOption::kFull)
     fail(kExitUsage, "--mlp-chunk {} keeps nothing of the MLP for the backward pass: add --recompute full, or leave it out",
          options.mlp_chunk);
-  if ((options.batch_size == kAutomatic) != (options.effective_batch > 0))
+  const bool chooses = options.batch_size == kAutomatic;
+  if (chooses ? options.effective_batch == 0
+              : options.effective_batch > 0 && options.effective_batch != options.batch_size * options.grad_accum)
     fail(kExitUsage,
          "--batch-size auto and --effective-batch N go together: N rows a step, of which as many are computed at once "
          "as is fastest");
   options.gpu.empty() ? resolve_device(options) : resolve_gpu(options);
+  if (options.device == DeviceOption::kCpu && options.offload != OffloadOption::kNone) {
+    fmt::print(stderr, "note: --offload has no effect on the CPU, whose memory is the host's\n");
+    options.offload = OffloadOption::kNone;
+  }
+  if (options.lora_states == LoraStatesOption::kBf16 && options.train == TrainMode::kFull)
+    fail(kExitUsage, "--lora-states bf16 is about adapters, and --train full has none; leave it out");
   const bool cuda = options.device == DeviceOption::kCuda, bf16 = has_bf16(options);
   if (options.dtype == DtypeOption::kAuto) {
     // As in transformers: whoever says --bf16 false, and nothing of fp16, gets fp32.
@@ -94,6 +103,10 @@ void resolve_options(Options& options) {
   }
   if (options.dtype == DtypeOption::kFp16 && !cuda)
     fail(kExitUsage, "--dtype fp16 needs a GPU; on the CPU use bf16 or fp32 (--weights fp16 holds frozen weights in fp16)");
+  if (options.dtype == DtypeOption::kFp16 && options.lora_states == LoraStatesOption::kBf16)
+    fail(kExitUsage,
+         "--lora-states bf16 does not go with --dtype fp16, which multiplies with a loss scale and values of fp16; use bf16 or "
+         "fp32 for the one, or leave out the other");
   if (options.dtype == DtypeOption::kBf16 && cuda && !bf16)
     fail(kExitUsage, "--dtype bf16 needs a GPU of compute capability 8.0 or later, {} has {}.{}; use fp16 or fp32",
          options.gpu.empty() ? "this one" : options.gpu, arch_of(options) / 100, arch_of(options) / 10 % 10);

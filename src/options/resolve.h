@@ -14,9 +14,6 @@ void apply_demo_defaults(Options& options);
 // CUDA was asked for and is not there. Error (kExitUsage) if the options contradict each other or the device.
 void resolve_options(Options& options);
 
-// Whether the device that these options name multiplies bf16; --device is not auto any more.
-bool has_bf16(const Options& options);
-
 // f(float{}), f(bf16{}) or f(half{}): the type that --dtype names, which is not auto.
 template <class F>
 auto with_type(const Options& options, const F& f) {

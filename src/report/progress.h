@@ -51,7 +51,8 @@ class Progress {
   // A line of its own, between the others (an evaluation's result, a checkpoint's name).
   void note(std::string_view text);
 
-  // Leaves the last step visible and the cursor on a new line. For the end of the run, also if it is interrupted.
+  // Leaves the last step visible and the cursor on a new line. For the end of the run, also if
+  // it is interrupted, and for what others print.
   void finish();
 
  private:

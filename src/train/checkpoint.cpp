@@ -70,8 +70,8 @@ bool is_unfinished(const std::filesystem::path& path) {
 }
 
 FileDtype file_dtype(DType dtype) {
-  TLL_CHECK(dtype == DType::f32, "optimizer state in {}", dtype_name(dtype));
-  return FileDtype::F32;
+  TLL_CHECK(dtype == DType::f32 || dtype == DType::u8, "optimizer state in {}", dtype_name(dtype));
+  return dtype == DType::f32 ? FileDtype::F32 : FileDtype::U8;
 }
 
 void write_optimizer(const std::filesystem::path& file, const Device& device, const std::vector<StateTensor>& optimizer) {
@@ -79,7 +79,7 @@ void write_optimizer(const std::filesystem::path& file, const Device& device, co
   std::vector<TensorEntry> entries;
   for (const StateTensor& t : optimizer) {
     const int64_t bytes = static_cast<int64_t>(t.bytes());
-    copies.emplace_back(device, static_cast<const std::byte*>(t.data), bytes);
+    copies.emplace_back(t.offloaded ? Device{} : device, static_cast<const std::byte*>(t.data), bytes);
     entries.push_back({{t.name, file_dtype(t.dtype), {t.count}}, {copies.back().data(), t.bytes()}});
   }
   write_safetensors(file, entries);
@@ -202,11 +202,14 @@ std::optional<SettingChange> changed_setting(const RunPosition& position, const 
     return all.size() > kMost ? all.substr(0, kMost) + "..." : all;
   };
   const Json& saved = position.settings;
+  std::optional<SettingChange> of_weights;  // what made them differ says more
   for (const auto& [key, value] : settings.items()) {
-    if (!saved.contains(key)) return SettingChange{key, "not set", text(value)};
-    if (saved.at(key) != value) return SettingChange{key, text(saved.at(key)), text(value)};
+    if (saved.contains(key) && saved.at(key) == value) continue;
+    SettingChange change{key, saved.contains(key) ? text(saved.at(key)) : "not set", text(value)};
+    if (key != "base_weights") return change;
+    of_weights = std::move(change);
   }
-  return std::nullopt;
+  return of_weights;
 }
 
 void read_optimizer(const std::filesystem::path& directory, const Device& device, const std::vector<StateTensor>& optimizer) {
@@ -214,8 +217,8 @@ void read_optimizer(const std::filesystem::path& directory, const Device& device
   for (const StateTensor& t : optimizer) {
     const TensorInfo* info = file.find(t.name);
     if (!info || info->dtype != file_dtype(t.dtype) || info->shape != std::vector<int64_t>{t.count})
-      bad_file("{}: expected {} of {} floats", file.path().string(), t.name, t.count);
-    upload(device, t.data, file.bytes(*info).data(), t.bytes());
+      bad_file("{}: expected {} of {} values in {}", file.path().string(), t.name, t.count, dtype_name(t.dtype));
+    upload(t.offloaded ? Device{} : device, t.data, file.bytes(*info).data(), t.bytes());
   }
   synchronize(device);
 }

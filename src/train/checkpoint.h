@@ -3,7 +3,7 @@
 //
 //   adapter_model.safetensors, adapter_config.json     as PEFT loads them; float, so the trained values exactly
 //   model.safetensors, config.json                     in their place when all weights are trained
-//   optimizer.safetensors                              Optimizer::tensors()
+//   optimizer.safetensors                              Optimizer::tensors(): floats, and codes of 8 bits
 //   state.json                                         the run's id, steps done, the loader's state, the settings that must not
 //                                                      change, the XXH3-64 of every other file, and one of state.json itself
 #pragma once

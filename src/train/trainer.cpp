@@ -43,7 +43,9 @@ void Trainer<Float>::update(const Device& device) {
   const NamedRange range(device, "update");
   model_.enter(device, StepPhase::update);
   const TrainedRange<Float>& trained = model_.trained();
-  run(device, SumOfSquares{.out = &step_->norm_squared, .partial = partial_, .x = trained.gradients, .n = trained.count});
+  run(device,
+      SumOfSquares{
+          .out = &step_->norm_squared, .partial = partial_, .x = trained.gradients, .n = trained.count, .dtype = trained.dtype});
   run(device, UpdateDecision{.state = step_,
                              .factors = factors_,
                              .beta1 = optimizer_.options().beta1,
@@ -51,7 +53,7 @@ void Trainer<Float>::update(const Device& device) {
                              .weight_decay = optimizer_.options().weight_decay,
                              .clip = options_.clip,
                              .scale_losses = kScalesLosses});
-  optimizer_.enqueue(device, trained.values, trained.gradients, factors_);
+  optimizer_.enqueue(device, trained.values, trained.gradients, trained.dtype, factors_);
   trained.refresh_compute_copy(device);
 }
 
