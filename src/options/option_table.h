@@ -85,6 +85,9 @@ const std::vector<OptionRow>& option_rows();
 const CommandRow& command_row(Command);
 Words command_names(unsigned commands = ~0u);  // of these bits of command_bit
 
+// The row of this name or alias, in which `-` and `_` are equal; null: there is none.
+const OptionRow* find_row(std::string_view name);
+
 // Every name by which the row is known, without dashes and letters.
 Words names_of(const OptionRow&);
 

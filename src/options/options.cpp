@@ -249,6 +249,11 @@ Json resume_settings_json(const Options& options) {
   return json;
 }
 
+const OptionRow* find_row(std::string_view name) {
+  const Match match = find_option(normalized(name));
+  return match.shorthand.empty() ? match.row : nullptr;
+}
+
 const CommandRow& command_row(Command command) {
   const CommandRow& row = command_rows().at(static_cast<size_t>(command));
   TLL_CHECK(row.command == command, "{} is out of order", row.name);

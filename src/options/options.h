@@ -88,9 +88,10 @@ struct Options {
   std::filesystem::path init_adapter;                      // empty: a fresh adapter
 
   // The steps.
-  int64_t batch_size = 1;  // rows of seq_len tokens
-  int64_t grad_accum = 1;  // batches a step
-  int64_t max_steps = 0;   // 0: by epochs
+  int64_t batch_size = 1;       // rows of seq_len tokens
+  int64_t grad_accum = 1;       // batches a step
+  int64_t effective_batch = 0;  // rows a step, with batch_size auto; 0: not given
+  int64_t max_steps = 0;        // 0: by epochs
   double epochs = 3;
   double lr = 2e-4;
   ScheduleKind schedule = ScheduleKind::kCosine;
@@ -107,6 +108,13 @@ struct Options {
   std::vector<std::string> offload;  // what lies in memory of the host beside a GPU: optimizer, activations, embedding
   bool offloads(std::string_view what) const { return std::find(offload.begin(), offload.end(), what) != offload.end(); }
   bool plan = false;  // `train --plan`; the parser turns it into the command plan
+
+  // The plan.
+  std::string gpu;            // a published GPU to plan for; empty: none
+  std::string sweep;          // "rank=4,8;weights=bf16,nf4"
+  bool tensors = false;       // the table of tensors
+  bool csv = false;           // of a sweep
+  std::filesystem::path svg;  // the picture of the arena; empty: none
 
   // The data.
   bool packing = true;
