@@ -423,7 +423,7 @@ TEST(PieceBytes, IsTheLargestMatrixOrEnoughOfIt) {
   EXPECT_EQ(QuantizedMatmul::piece_bytes(DeviceKind::cpu, DType::bf16, 64, 32), cpu_has_bf16_matmul() ? 64 * 32 * 2 : 0);
   EXPECT_EQ(QuantizedMatmul::piece_bytes(cuda, DType::bf16, 960, 576), 960 * 576 * 2);
   EXPECT_EQ(QuantizedMatmul::piece_bytes(cuda, DType::f32, 960, 576), 960 * 576 * 4);
-  EXPECT_EQ(QuantizedMatmul::piece_bytes(cuda, DType::bf16, 28672, 4096), 32 << 20);
+  EXPECT_EQ(QuantizedMatmul::piece_bytes(cuda, DType::bf16, 28672, 4096), QuantizedMatmul::kCudaPiece);
   EXPECT_EQ(QuantizedMatmul::piece_bytes(cuda, DType::bf16, 1 << 20, 4096), 128 * 2 << 20);  // 128 columns of it
 }
 
