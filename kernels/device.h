@@ -6,6 +6,7 @@
 // whatever their alignment. cuda_device.h says which cuda() is linked.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 
@@ -33,6 +34,21 @@ struct Profile {
   ProfileLine& line(const char* op);
 };
 
+// What a device does at best.
+struct Speed {
+  double flops = 0;   // a second, of a matmul
+  double bytes = 0;   // a second, of its memory
+  double link = 0;    // bytes a second between the host and a GPU, each way
+  double launch = 0;  // seconds that an op takes besides
+};
+
+// The time that work would take, in seconds by a clock for each stream, to which Device::stream and copy_stream then point. With
+// it, run() and the functions of src/model/device_memory.h count what they are asked for and do nothing.
+struct DryRun {
+  Speed speed;
+  double seconds = 0, copied = 0;  // of the stream that computes, and of the copy stream
+};
+
 enum class DeviceKind : uint8_t { cpu, cuda };
 
 struct Device {
@@ -40,6 +56,7 @@ struct Device {
   Isa isa = best_isa();         // cpu
   int threads = 1;              // cpu
   Profile* profile = nullptr;   // null: not timed
+  DryRun* dry = nullptr;        // null: what is asked for is done
   void* stream = nullptr;       // cuda: a cudaStream_t
   void* copy_stream = nullptr;  // cuda: a second one; see cuda_device.h
   int arch = 0;                 // cuda: compute capability, 750 … 1200
@@ -50,6 +67,14 @@ struct Device {
 void cuda_synchronize(const Device&);
 void cuda_begin_range(const char* name);
 void cuda_end_range();
+
+// Of a dry run: the device's stream is busy for so long.
+inline void pass_time(const Device& device, double seconds) {
+  *static_cast<double*>(device.stream) += device.dry->speed.launch + seconds;
+}
+inline void pass_time(const Device& device, Cost cost) {
+  pass_time(device, std::max(cost.bytes / device.dry->speed.bytes, cost.flops / device.dry->speed.flops));
+}
 
 struct ProfileScope {
   ProfileScope(Profile* profile, const char* op, Cost cost) {
@@ -81,6 +106,7 @@ TLL_INLINE decltype(auto) with_storage_type(DType type, const F& f) {
 template <class Op>
 void run(const Device& device, const Op& op) {
   op.check();
+  if (device.dry) return pass_time(device, op.cost());
   const ProfileScope scope(device.profile, Op::kName, device.profile ? op.cost() : Cost{});
   if constexpr (!is_oracle<typename Op::Scalar>) {
     if (device.kind == DeviceKind::cuda) {

@@ -102,21 +102,22 @@ int64_t area(const Options& o) { return o.batch_size * o.seq_len - (o.recompute 
 
 TEST(FitAdvice, Words) {
   const Options options = plan_options("--batch-size 10 --seq-len 100");
-  EXPECT_EQ(fit_advice(options, 950, area), "it fits with --recompute full, or with --batch-size 9, or with --seq-len 95");
+  EXPECT_EQ(fit_advice(options, 950, area), "it fits with --recompute selective, or with --batch-size 9, or with --seq-len 95");
   EXPECT_EQ(fit_advice(options, 850, area), "it fits with --batch-size 8, or with --seq-len 85");
   EXPECT_EQ(fit_advice(options, 300, area), "it fits with --batch-size 3") << "rows of 30 tokens are not what was asked for";
-  EXPECT_EQ(fit_advice(options, 20, area), "it fits with --recompute full --batch-size 1") << "no shorter rows than needed";
-  EXPECT_EQ(fit_advice(options, -50, area), "it fits with --recompute full --batch-size 1 --seq-len 50");
+  EXPECT_EQ(fit_advice(options, 20, area), "it fits with --recompute selective --batch-size 1") << "no shorter rows than needed";
+  EXPECT_EQ(fit_advice(options, -50, area), "it fits with --recompute selective --batch-size 1 --seq-len 50");
   EXPECT_EQ(fit_advice(options, -90, area),
-            "even with --recompute full --batch-size 1 --seq-len 16 it needs -84 B; use a smaller model, or more memory");
+            "even with --recompute selective --batch-size 1 --seq-len 16 it needs -84 B; use a smaller model, or more memory");
   EXPECT_EQ(fit_advice(plan_options("--batch-size 1 --seq-len 8 --recompute full"), -200, area),
             "use a smaller model, or more memory");
 }
 
 TEST(FitAdvice, AResumedRunKeepsWhatItMust) {
   const Options options = plan_options("--batch-size 10 --seq-len 100 --resume");
-  EXPECT_EQ(fit_advice(options, 950, area), "it fits with --recompute full");
-  EXPECT_EQ(fit_advice(options, 800, area), "even with --recompute full it needs 900 B; use a smaller model, or more memory");
+  EXPECT_EQ(fit_advice(options, 950, area), "it fits with --recompute selective");
+  EXPECT_EQ(fit_advice(options, 800, area),
+            "even with --recompute selective it needs 900 B; use a smaller model, or more memory");
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 #include "src/commands/from_options.h"
 
-#include <limits>
+#include <algorithm>
 #include <utility>
 
 #include "src/base/check.h"
@@ -8,10 +8,11 @@
 namespace tll {
 
 SessionNeeds training_needs(const Options& options) {
-  constexpr int kAnsweredAtOnce = 4;
+  constexpr int64_t kAnsweredAtOnce = 4;
+  const int64_t tokens = options.batch_size * options.seq_len;
   return {.training = true,
-          .sequences = options.eval_samples > 0 ? kAnsweredAtOnce : 0,
-          .tokens = options.batch_size * options.seq_len,
+          .sequences = options.eval_samples > 0 ? static_cast<int>(std::min(kAnsweredAtOnce, tokens)) : 0,
+          .tokens = tokens,
           .positions = options.seq_len};
 }
 
@@ -32,10 +33,9 @@ DType unquantized_dtype(DtypeOption dtype, const LlamaConfig& config) {
 
 ModelOptions model_options(const Options& options, const LlamaConfig& config, std::vector<LoraTarget> lora,
                            const SessionNeeds& needs) {
-  constexpr int64_t kMaxTokens = std::numeric_limits<int32_t>::max() - 1;  // of a batch: its offsets are 32-bit
-  if (needs.tokens > kMaxTokens)
+  if (needs.tokens > kMostTokens)
     fail(kExitUsage, "{} tokens at once are more than the {} of a batch; lower --batch-size or --seq-len", needs.tokens,
-         kMaxTokens);
+         kMostTokens);
   ModelOptions m;
   m.device = options.device == DeviceOption::kCuda ? DeviceKind::cuda : DeviceKind::cpu;
   m.max_tokens = static_cast<int>(needs.tokens);
@@ -46,7 +46,8 @@ ModelOptions model_options(const Options& options, const LlamaConfig& config, st
   m.recompute = options.recompute == RecomputeOption::kFull        ? Recompute::full
                 : options.recompute == RecomputeOption::kSelective ? Recompute::selective
                                                                    : Recompute::none;
-  m.offload_activations = options.offloads_activations();
+  m.offload_activations = options.offloads("activations");
+  m.offload_embedding = options.offloads("embedding");
   m.lora_states = options.lora_states == LoraStatesOption::kBf16 ? DType::bf16 : DType::f32;
   m.mlp_chunk = static_cast<int>(options.mlp_chunk);
   m.dropout = m.gradients && !m.train_all ? options.dropout : 0;
@@ -98,7 +99,7 @@ OptimizerOptions optimizer_options(const Options& o) {
           .beta2 = o.beta2,
           .eps = o.eps,
           .weight_decay = o.weight_decay,
-          .offload = o.offloads_optimizer()};
+          .offload = o.offloads("optimizer")};
 }
 
 Schedule schedule(const Options& o, int64_t total_steps) {

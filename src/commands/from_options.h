@@ -23,6 +23,8 @@ using NeedsOf = std::function<SessionNeeds(const Options&)>;
 // Those of `train`, and so of `plan`.
 SessionNeeds training_needs(const Options& options);
 
+inline constexpr int64_t kMostTokens = (int64_t{1} << 31) - 2;  // of a batch: its offsets are 32-bit
+
 // Error (kExitUsage) if a batch would have more tokens than its 32-bit offsets can hold.
 ModelOptions model_options(const Options& options, const LlamaConfig& config, std::vector<LoraTarget> lora,
                            const SessionNeeds& needs);

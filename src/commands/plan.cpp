@@ -1,26 +1,34 @@
-// plan: what a training run needs, from config.json alone.
+// plan: what a training run needs, from config.json or the name of a published model alone.
 #include "src/model/plan.h"
 
-#include "src/base/units.h"
+#include "src/base/file.h"
 #include "src/commands/commands.h"
-#include "src/commands/session.h"
+#include "src/commands/plan_screen.h"
+#include "src/commands/sweep.h"
+#include "src/model/plan_picture.h"
 #include "src/options/resolve.h"
 
 namespace tll {
 
 int command_plan(Options& options) {
-  return with_resolved_type(options, [&](auto type) {
-    using Float = decltype(type);
-    const ModelSource source = open_model(options, TokenizerNeed::none);
-    const AdapterSource adapter = open_adapter(options, source.config, options.init_adapter);
-    Session<Float> session(options, source.config, adapter.targets, training_needs);
-    if (options.json) {
-      fmt::print("{}\n", json_text(session.plan_json()));
-    } else {
-      fmt::print("{}", plan_table(session.arena));
-      fmt::print("{} in {} ({})\n", session.fits() ? "fits" : "does not fit", Bytes{session.memory_limit()},
-                 options.memory > 0 ? "--memory" : fmt::format("what {} has available", session.memory_owner()));
-    }
+  if (!options.sweep.empty()) return print_sweep(options);
+  if (options.csv) fail(kExitUsage, "--csv prints the table of --sweep: add --sweep \"rank=4,8\", or use --json");
+  resolve_options(options);
+  const ModelSource source = open_model(options, TokenizerNeed::none);
+  const AdapterSource adapter = open_adapter(options, source.config, options.init_adapter);
+  const Planner planner(source.config, adapter.loaded ? std::optional(adapter.targets) : std::nullopt, training_needs);
+  std::optional<Solution> solution;
+  if (options.batch_size == kAutomatic) {
+    solution = solve(planner, options, planning_room(options));
+    options = solution->options;
+  }
+  return planner.with_session(options, [&](const auto& session) {
+    const PlanScreen screen(options, source, session, session.model.trained().count, planner, solution);
+    if (!options.svg.empty()) write_file_atomic(options.svg, plan_picture(session.arena, screen.title()));
+    if (options.json)
+      fmt::print("{}\n", json_text(screen.json()));
+    else
+      fmt::print("{}{}", screen.text(), options.tensors ? "\n" + plan_table(session.arena) : "");
     std::fflush(stdout);
     session.require_fit();
     return kExitDone;

@@ -202,12 +202,14 @@ void RunReport::say_steps() const {
 
 void RunReport::say_memory() const {
   const SessionBase& s = session_;
+  const int64_t grown = peak_resident_ - s.resident_before;
   if (on_host(s.device))
-    say("memory   {} planned; the process grew by {} at most, from the {} that it had before", Bytes{s.arena.total()},
-        Bytes{peak_resident_ - s.resident_before}, Bytes{s.resident_before});
+    say("memory   {} planned; the process grew by {} at most, from the {} that it had before; of the arena {} were touched",
+        Bytes{s.arena.total()}, Bytes{grown}, Bytes{s.resident_before}, Bytes{s.arena.resident()});
   else
-    say("memory   {} planned; the GPU has {} less free than before (the plan and the graphs of steps)", Bytes{s.arena.total()},
-        Bytes{s.gpu_free_before - cuda_free_memory(s.device)});
+    say("memory   {} planned; the GPU has {} less free than before (the plan and the graphs of steps); on the host {} planned, "
+        "and the process grew by {} at most",
+        Bytes{s.arena.total()}, Bytes{s.gpu_free_before - cuda_free_memory(s.device)}, Bytes{s.staging.total()}, Bytes{grown});
 }
 
 void RunReport::say_learned() const {
@@ -282,7 +284,18 @@ Json RunReport::measured_json() const {
                    {"tokens", tokens_},
                    {"tokens_per_second", tokens_per_second()},
                    {"documents", data_.train.count(Split::kTrain)}};
-  if (!on_host(s.device)) measured["gpu_bytes_taken"] = s.gpu_free_before - cuda_free_memory(s.device);
+  const auto both = [](int64_t planned, int64_t found) { return Json{{"planned", planned}, {"measured", found}}; };
+  const int64_t grown = peak_resident_ - s.resident_before;
+  Json memory = {{"arena", both(s.arena.total(), s.arena.resident())}};
+  if (on_host(s.device)) {
+    memory["process"] = both(s.arena.total(), grown);
+  } else {
+    const int64_t taken = s.gpu_free_before - cuda_free_memory(s.device);
+    measured["gpu_bytes_taken"] = taken;
+    memory["gpu"] = both(s.arena.total(), taken);
+  }
+  memory["host"] = both(on_host(s.device) ? s.arena.total() : s.staging.total(), grown);
+  measured["memory"] = memory;
   return measured;
 }
 

@@ -4,30 +4,41 @@
 #include <utility>
 
 #include "src/base/units.h"
-#include "src/commands/fit_advice.h"
+#include "src/commands/planner.h"
 #include "src/files/model_files.h"
 #include "src/model/initialize.h"
 #include "src/model/rope_frequencies.h"
+#include "src/report/known_gpus.h"
 #include "src/report/memory_probe.h"
 
 namespace tll {
 
-int64_t SessionBase::memory_limit() const {
+namespace {
+
+// Not where a run on a GPU is planned on a machine without one.
+bool has_gpu(const Options& options) { return options.device == DeviceOption::kCuda && cuda_device_count() > 0; }
+
+}  // namespace
+
+int64_t memory_limit(const Options& options) {
   // What the driver calls free is no promise: other programs take memory as well.
   constexpr int64_t kMargin = 256 << 20;
   if (options.memory > 0) return options.memory;
-  if (has_gpu()) return std::max<int64_t>(0, cuda_free_memory(device) - kMargin);
+  if (has_gpu(options)) return std::max<int64_t>(0, cuda_free_memory({.kind = DeviceKind::cuda}) - kMargin);
   return machine_memory().available;
 }
 
 std::string SessionBase::memory_owner() const {
+  if (!options.gpu.empty() && !options.given("memory")) return options.gpu;
   if (options.memory > 0) return "--memory";
-  return has_gpu() ? "the GPU" : "the machine";
+  return has_gpu(options) ? "the GPU" : "the machine";
 }
 
 Json SessionBase::plan_json() const {
   Json plan = arena.json();
   plan["fits"] = fits();
+  plan["limit"] = memory_limit(options);
+  plan["host_bytes"] = staging.total();
   return plan;
 }
 
@@ -88,19 +99,25 @@ void Session<Float>::load_base(const ModelSource& source, const AdapterSource& a
 template <class Float>
 void Session<Float>::require_fit() const {
   if (fits()) return;
-  const auto planned = [&](const Options& changed) {
-    const std::vector<LoraTarget> lora =
-        changed.train == options.train ? model.options().lora : open_adapter(changed, model.config(), {}).targets;
-    const auto total = [&](auto type) { return Session<decltype(type)>(changed, model.config(), lora, needs_of_).arena.total(); };
-    return changed.dtype == DtypeOption::kBf16   ? total(bf16{})
-           : changed.dtype == DtypeOption::kFp16 ? total(half{})
-                                                 : total(float{});
-  };
-  const int64_t limit = memory_limit();
-  // What is free now may be a little less when the run starts.
-  const int64_t room = options.memory > 0 ? limit : limit - limit / 20;
+  const bool fresh = needs_.training && options.init_adapter.empty() && !options.resume;
+  const Planner planner(model.config(), fresh ? std::nullopt : std::optional(model.options().lora), needs_of_);
   fail(kExitDoesNotFit, "this run needs {} ({} bytes) and {} has {}; {}", Bytes{arena.total()}, arena.total(), memory_owner(),
-       Bytes{limit}, fit_advice(options, room, planned));
+       Bytes{memory_limit(options)},
+       fit_advice(options, planning_room(options), [&](const Options& changed) { return planner.bytes(changed); }));
+}
+
+template <class Float>
+double Session<Float>::step_seconds() {
+  arena.reserve();
+  if (device.kind == DeviceKind::cuda) staging.reserve();
+  place();
+  arena.seal();
+  if (device.kind == DeviceKind::cuda) staging.seal();
+  const bool fp32 = std::is_same_v<Float, float>;
+  DryRun dry{.speed = nominal_speed(device.kind, options.gpu, device.threads, fp32)};
+  Device counting = device;
+  counting.dry = &dry, counting.stream = &dry.seconds, counting.copy_stream = &dry.copied;
+  return trainer.step_seconds(counting, static_cast<int>(options.batch_size), static_cast<int>(options.seq_len));
 }
 
 template <class Float>

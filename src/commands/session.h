@@ -17,14 +17,16 @@
 
 namespace tll {
 
+// What --memory says, or else what the machine, or the GPU if the run is on one that is here, has available.
+int64_t memory_limit(const Options& options);
+
 // What does not depend on the type of activations.
 struct SessionBase {
   explicit SessionBase(const Options& o) : options(o) {}
 
-  bool fits() const { return arena.total() <= memory_limit(); }
-  int64_t memory_limit() const;
+  bool fits() const { return arena.total() <= memory_limit(options); }
   std::string memory_owner() const;  // whose limit that is, for people
-  Json plan_json() const;            // {"bytes", "fits", "tensors"}
+  Json plan_json() const;            // {"bytes", "fits", "limit", "host_bytes", "tensors", …}
 
   const Options& options;
   OpenDevice device;
@@ -35,10 +37,6 @@ struct SessionBase {
   Ceilings ceilings;            // measured at start: of matmuls for training or --profile, of copying for --profile
   int64_t resident_before = 0;  // bytes of the process, before the arena was allocated
   int64_t gpu_free_before = 0;  // bytes of a CUDA device, before the arena was allocated
-
- private:
-  // Not where a run on a GPU is planned on a machine without one.
-  bool has_gpu() const { return device.kind == DeviceKind::cuda && cuda_device_count() > 0; }
 };
 
 template <class Float>
@@ -54,6 +52,9 @@ class Session : public SessionBase {
   // plan is larger than what --memory, or the machine, has.
   void start(const ModelSource& source, const AdapterSource& adapter);
   void require_fit() const;  // that error, which says what would fit
+  // What a training step on full rows takes at the best that its device does (nominal_speed), by a walk through the code of a
+  // step that computes nothing. The session cannot be started afterwards.
+  double step_seconds();
 
   Llama<Float> model;
   Optimizer optimizer;

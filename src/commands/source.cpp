@@ -6,6 +6,8 @@
 
 #include "src/base/check.h"
 #include "src/files/find_files.h"
+#include "src/files/known_models.h"
+#include "src/options/nearest.h"
 #include "src/train/checkpoint.h"
 
 namespace tll {
@@ -26,6 +28,22 @@ void print_notes(const std::vector<std::string>& notes) {
 
 namespace {
 
+// A name of the Hub, of which there is no directory here.
+bool is_published(const std::filesystem::path& model) {
+  std::error_code none;
+  return !model.empty() && !std::filesystem::exists(model, none) && std::distance(model.begin(), model.end()) <= 2 &&
+         model.is_relative() && *model.begin() != "." && *model.begin() != "..";
+}
+KnownModel published(const std::string& name) {
+  if (auto known = known_model(name)) return *known;
+  std::vector<std::string_view> names = known_model_names();
+  for (const std::string_view full : known_model_names()) names.push_back(full.substr(full.find('/') + 1));
+  fail(kExitUsage,
+       "--model {}: there is no such directory, and no published model of this name is known{}; for other models give "
+       "--config FILE, a config.json",
+       in_quotes(name), did_you_mean(nearest(name, names)));
+}
+
 // What the files say of quantised weights, where they are there, counts more than config.json.
 void read_quantization(ModelSource& source, const Options& options) {
   const bool weighs = options.command != Command::kPrepare && options.command != Command::kShow &&
@@ -43,6 +61,12 @@ bool has_tokenizer_file(const std::filesystem::path& directory) {
 
 ModelSource open_model(const Options& options, TokenizerNeed need) {
   ModelSource source;
+  const ConfigUse use = options.command == Command::kPlan ? ConfigUse::plan : ConfigUse::compute;
+  if (use == ConfigUse::plan && options.config.empty() && is_published(options.model)) {
+    const KnownModel known = published(options.model.string());
+    source.name = known.name, source.config = known.config;
+    return source;
+  }
   const bool bare = options.model.empty() && !options.config.empty();
   if (!bare) {
     source.directory = options.model.empty() ? demo_directory() : options.model;
@@ -53,7 +77,7 @@ ModelSource open_model(const Options& options, TokenizerNeed need) {
     if (options.config.empty()) source.directory = find_model(source.directory);
   }
   source.config_file = options.config.empty() ? source.directory / "config.json" : options.config;
-  source.config = load_config(source.config_file);
+  source.config = load_config(source.config_file, use);
   if (!bare) read_quantization(source, options);
   source.eos = bare ? source.config.eos : load_generation_eos(source.directory, source.config);
   print_notes(source.config.warnings);
@@ -94,8 +118,7 @@ AdapterSource open_adapter(const Options& options, const LlamaConfig& config, co
   }
   const double scale = lora_scale(options.alpha, static_cast<int>(options.rank), options.rslora);
   for (const Module& module : adaptable_modules(config))
-    if (std::find(options.targets.begin(), options.targets.end(), module.short_name()) != options.targets.end())
-      source.targets.push_back({module, static_cast<int>(options.rank), scale});
+    if (module.is_among(options.targets)) source.targets.push_back({module, static_cast<int>(options.rank), scale});
   return source;
 }
 

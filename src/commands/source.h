@@ -22,6 +22,7 @@ void print_notes(const std::vector<std::string>& notes);
 struct ModelSource {
   std::filesystem::path directory;  // empty: there is only a config.json
   std::filesystem::path config_file;
+  std::string name;  // of a published model of which there are no files; else empty
   LlamaConfig config;
   std::unique_ptr<Tokenizer> tokenizer;  // null: the directory has none, or it is not needed
   std::vector<int32_t> eos;              // ids that end a generated text

@@ -14,6 +14,7 @@
 #include "src/commands/save.h"
 #include "src/files/model_files.h"
 #include "src/model/initialize.h"
+#include "src/options/option_table.h"
 
 namespace tll {
 namespace {
@@ -66,6 +67,26 @@ std::filesystem::path adapter_directory(const Options& options, const std::optio
   return from_checkpoint ? *resume->checkpoint : options.init_adapter;
 }
 
+// With --batch-size auto, writes what is chosen into the options. A resumed run keeps its batches.
+std::optional<Solution> choose_batch(Options& options, const ModelSource& source, const AdapterSource& adapter,
+                                     const std::optional<ResumePoint>& resume) {
+  if (options.batch_size != kAutomatic) return std::nullopt;
+  if (resume && resume->checkpoint)
+    for (const char* name : {"grad-accum", "mlp-chunk"}) {
+      std::string key = name;
+      std::replace(key.begin(), key.end(), '-', '_');
+      const Json& settings = resume->position.settings;
+      if (!settings.contains(key)) continue;
+      const Json& then = settings.at(key);
+      set_value(*find_row(name), options, then.is_string() ? then.get<std::string>() : then.dump(), name);
+      options.given_names.emplace(name);
+    }
+  const Planner planner(source.config, adapter.loaded ? std::optional(adapter.targets) : std::nullopt, training_needs);
+  Solution solution = solve(planner, options, planning_room(options));
+  options = solution.options;
+  return solution;
+}
+
 }  // namespace
 
 template <class Float>
@@ -75,6 +96,7 @@ TrainingRun<Float>::TrainingRun(const Options& options)
       data_(load_run_data(options_, source_)),
       resume_(resume_point(options)),
       adapter_(open_adapter(options_, source_.config, adapter_directory(options, resume_))),
+      chosen_(choose_batch(options_, source_, adapter_, resume_)),
       session_(options_, source_.config, adapter_.targets, training_needs),
       report_(options_, source_, data_, session_, session_.model.options(), session_.trainer.state),
       loader_(data_.train, loader_options(options_, Split::kTrain)) {
@@ -200,6 +222,7 @@ template <class Float>
 void TrainingRun<Float>::start() {
   check_output(options_, source_.directory);
   report_.say_plan(total_steps_, session_.model.trained().count);
+  if (chosen_) report_.say("chosen   {}", chosen_->text());
   note_options();
   options_.warmup_steps = schedule(options_, total_steps_).warmup_updates;  // as run.json has it
   std::filesystem::create_directories(options_.output);

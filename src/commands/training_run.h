@@ -7,8 +7,8 @@
 
 #include "src/base/phase.h"
 #include "src/commands/output_directory.h"
+#include "src/commands/planner.h"
 #include "src/commands/run_report.h"
-#include "src/commands/session.h"
 #include "src/files/safetensors.h"
 #include "src/train/checkpoint.h"
 
@@ -62,6 +62,7 @@ class TrainingRun {
   RunData data_;
   std::optional<ResumePoint> resume_;
   AdapterSource adapter_;
+  std::optional<Solution> chosen_;  // with --batch-size auto
   Session<Float> session_;
   RunReport report_;
   Loader loader_;

@@ -19,8 +19,9 @@ namespace fs = std::filesystem;
 constexpr int64_t kInt32Max = std::numeric_limits<int32_t>::max();
 constexpr int64_t kMaxLayers = 1024;                  // the largest published Llama has 126
 constexpr int64_t kMaxParameters = int64_t(1) << 50;  // so that bytes never overflow
+constexpr int32_t kQwen3HeadDim = 128;                // where config.json does not say
 constexpr const char* kRopeTypes[] = {"default", "linear", "llama3", "dynamic", "yarn", "longrope"};  // in the order of RopeType
-constexpr std::string_view kLaterModels[] = {"mistral", "qwen2", "qwen3", "phi3", "gemma", "mixtral"};
+constexpr std::string_view kLaterModels[] = {"gemma", "mixtral"};
 
 // Keys that leave the mathematics of LlamaForCausalLM alone: bookkeeping, generation defaults, names of the original authors.
 // clang-format off
@@ -76,21 +77,24 @@ std::optional<int32_t> read_id(JsonObject& object, const char* key, int32_t voca
 }
 
 // AutoModelForCausalLM goes by model_type alone: the class may be spelt in another way, or be that of a body or a classifier.
-void check_model_type(JsonObject& reader, const Architecture& architecture, std::vector<std::string>& warnings) {
+const Architecture& read_architecture(JsonObject& reader, ConfigUse use, std::vector<std::string>& warnings) {
   std::string first;
   if (const Json* classes = reader.find("architectures")) {
     if (!classes->is_array()) reader.wrong("architectures", "a list", *classes);
     if (!classes->empty() && classes->at(0).is_string()) first = classes->at(0).get<std::string>();
   }
-  const std::string family = lower_case(first.substr(0, architecture.model_type.size()));
   const std::string type = reader.text("model_type");
-  const bool later = std::find(std::begin(kLaterModels), std::end(kLaterModels), type) != std::end(kLaterModels);
+  const Architecture* known = architecture_of(type);
+  const Architecture& architecture = known && use == ConfigUse::plan ? *known : kLlama;
+  const std::string family = lower_case(first.substr(0, architecture.model_type.size()));
+  const bool later = known || std::find(std::begin(kLaterModels), std::end(kLaterModels), type) != std::end(kLaterModels);
   if (type != architecture.model_type && !(type.empty() && family == architecture.model_type))
     bad_file("{}: key \"model_type\": expected \"{}\", found {}{}", reader.where(), architecture.model_type,
              type.empty() ? "nothing" : in_quotes(type), later ? ": this family is not supported yet" : "");
   if (!first.empty() && family != architecture.model_type)
     warnings.push_back(fmt::format("{}: architectures names {}; the model is read as {}, as model_type says", reader.where(),
                                    in_quotes(first), architecture.causal_lm));
+  return architecture;
 }
 
 // Reads what a rope type needs. `outer_max` is original_max_position_embeddings beside the object, if it is there.
@@ -218,11 +222,11 @@ void check_sizes(const LlamaConfig& c, bool head_dim_given, const std::string& w
 
 const char* rope_type_name(RopeType type) { return kRopeTypes[size_t(type)]; }
 
-LlamaConfig parse_config(std::string_view text, const std::string& where) {
+LlamaConfig parse_config(std::string_view text, const std::string& where, ConfigUse use) {
   const Json root = parse_json(text, where);
   JsonObject reader(root, where);
   LlamaConfig c;
-  check_model_type(reader, *c.architecture, c.warnings);
+  c.architecture = &read_architecture(reader, use, c.warnings);
   const Json* quantised = reader.find("quantization_config");
   if (quantised && !quantised->is_object()) reader.wrong("quantization_config", "an object", *quantised);
   reader.refuse(kRefused);
@@ -234,7 +238,7 @@ LlamaConfig parse_config(std::string_view text, const std::string& where) {
   c.heads = reader.size("num_attention_heads");
   c.kv_heads = reader.size("num_key_value_heads", c.heads);
   const bool head_dim_given = reader.find("head_dim") != nullptr;
-  c.head_dim = reader.size("head_dim", std::max(1, c.hidden / c.heads));
+  c.head_dim = reader.size("head_dim", c.architecture == &kQwen3 ? kQwen3HeadDim : std::max(1, c.hidden / c.heads));
   c.max_positions = reader.size("max_position_embeddings", c.max_positions);
   c.rms_eps = reader.number("rms_norm_eps", c.rms_eps, 0, 1);
   c.tie_embeddings = reader.flag("tie_word_embeddings");
@@ -251,6 +255,7 @@ LlamaConfig parse_config(std::string_view text, const std::string& where) {
   if (const size_t n = c.rope.short_factor.size(); c.rope.type == RopeType::longrope && n != size_t(c.head_dim / 2))
     bad_file("{}: short_factor and long_factor have {} numbers; heads of {} values need {}", where, n, c.head_dim,
              c.head_dim / 2);
+  if (c.architecture->planned_only) c.rope.longest = 0;  // a plan needs no frequencies
   if (c.rope.type == RopeType::dynamic && c.head_dim <= 2) bad_file("{}: rope type \"dynamic\" needs a head_dim above 2", where);
   if (reader.present("bos_token_id")) c.bos = read_id(reader, "bos_token_id", c.vocab_size, c.warnings);
   if (reader.present("eos_token_id")) c.eos = read_ids(reader, "eos_token_id", c.vocab_size, c.warnings);
@@ -263,9 +268,9 @@ LlamaConfig parse_config(std::string_view text, const std::string& where) {
   return c;
 }
 
-LlamaConfig load_config(const fs::path& directory_or_file) {
+LlamaConfig load_config(const fs::path& directory_or_file, ConfigUse use) {
   const fs::path path = fs::is_directory(directory_or_file) ? directory_or_file / "config.json" : directory_or_file;
-  return parse_config(read_file(path), path.string());
+  return parse_config(read_file(path), path.string(), use);
 }
 
 std::vector<int32_t> load_generation_eos(const fs::path& directory, const LlamaConfig& config) {

@@ -17,7 +17,7 @@ namespace tll {
 struct LlamaConfig;
 
 // The engine's matrices and vectors: of each block, and outside the blocks.
-enum class Joint : uint8_t { embed, norm1, qkv, o, norm2, gate_up, down, final_norm, head };
+enum class Joint : uint8_t { embed, norm1, qkv, q_norm, k_norm, o, norm2, gate_up, down, final_norm, head };
 const char* joint_name(Joint);
 
 struct ModuleRow {
@@ -27,15 +27,20 @@ struct ModuleRow {
   int64_t (*cols)(const LlamaConfig&) = nullptr;  // null: a vector, such as a norm
   bool (*bias)(const LlamaConfig&) = nullptr;     // null: never
   bool adaptable = false;                         // a linear layer that may have a LoRA adapter
+  std::string_view parts = {};                    // where the checkpoint has them in one module: "q_proj k_proj v_proj"
 };
 
 struct Architecture {
   std::string_view model_type, causal_lm;  // "llama", "LlamaForCausalLM"
   std::span<const ModuleRow> outside_first, block, outside_last;
+  bool planned_only = false;  // a run can be planned, but not trained: what is computed differs from Llama's
 };
-extern const Architecture kLlama;
+extern const Architecture kLlama, kMistral, kQwen2, kQwen3, kPhi3;
+// Null: no such architecture is known.
+const Architecture* architecture_of(std::string_view model_type);
 
-// The short names of all adaptable modules of all architectures, each once, in the order of the tables: "q_proj", …
+// The short names of all adaptable modules of the architectures that are trained, each once, in the order of the tables:
+// "q_proj", …
 const std::vector<std::string_view>& adaptable_names();
 
 // A module of one model: y = W x with W (rows, cols), or a vector (rows).
@@ -46,8 +51,11 @@ struct Module {
   int64_t first_row, rows;  // of the joint matrix
   int64_t cols;             // 0: a vector
   bool bias, adaptable;
+  std::string_view parts = {};
 
   std::string_view short_name() const;  // "q_proj"
+  // Whether one of these names means the module: its short name, or that of a part.
+  bool is_among(const std::vector<std::string>& names) const;
   // Of its tensor NAME.weight.
   std::vector<int64_t> shape() const { return cols > 0 ? std::vector{rows, cols} : std::vector{rows}; }
 };

@@ -1,6 +1,7 @@
 #include "src/model/arena.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -43,6 +44,8 @@ const char* phase_name(StepPhase p) {
   static_assert(std::size(names) == kStepPhases);
   return names[static_cast<int>(p)];
 }
+
+bool is_alignment(const TensorRecord& tensor) { return tensor.name == kAlignmentName; }
 
 Arena::~Arena() {
   if (!base_) return;
@@ -103,6 +106,23 @@ void Arena::allocate(const Device& device, bool pinned) {
   base_ = static_cast<std::byte*>(memory);
 }
 
+void Arena::reserve() {
+  TLL_CHECK(!base_, "allocated twice");
+  const size_t bytes = static_cast<size_t>(std::max<int64_t>(total(), 1));
+  void* addresses = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (addresses == MAP_FAILED) fail(kExitFault, "the system refused {} bytes of addresses", bytes);
+  base_ = static_cast<std::byte*>(addresses);
+}
+
+int64_t Arena::resident() const {
+  if (!base_ || device_.kind == DeviceKind::cuda) return base_ ? total() : 0;
+  const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE)), bytes = static_cast<size_t>(std::max<int64_t>(total(), 1));
+  std::vector<unsigned char> pages((bytes + page - 1) / page);
+  if (mincore(base_, bytes, pages.data()) != 0) return 0;
+  const auto there = std::count_if(pages.begin(), pages.end(), [](unsigned char p) { return p & 1; });
+  return std::min(total(), there * static_cast<int64_t>(page));
+}
+
 void Arena::seal() {
   while (next_ < tensors_.size() && tensors_[next_].name == kAlignmentName) next_++;
   TLL_CHECK(base_ && next_ == tensors_.size(), "planned {} tensors, placed {}", tensors_.size(), next_);
@@ -155,7 +175,7 @@ std::array<int64_t, kCategories> Arena::bytes_by_category() const {
 void Arena::enter(const Device& device, StepPhase phase) {
   const bool checked = device.kind == DeviceKind::cuda && cuda_emulated();
   const StepPhase left = std::exchange(phase_, phase);
-  if (!base_ || pinned_ || !(checked || poison)) return;
+  if (!base_ || pinned_ || device.dry || !(checked || poison)) return;
   const bool closes_loop = phase <= left;
   const auto again = [&](const Life& life) { return closes_loop && phase <= life.first && life.last <= left; };
   const auto ends = [&](const Life& life) { return life.holds(left) && (!life.holds(phase) || again(life)); };

@@ -73,6 +73,9 @@ struct TensorRecord {
   Life life;
 };
 
+// Of a gap that keeps tensors at multiples of 64 bytes.
+bool is_alignment(const TensorRecord& tensor);
+
 class Arena {
  public:
   Arena() = default;
@@ -92,6 +95,8 @@ class Arena {
   // Between the walks: allocates what the first one measured, on the device. `pinned`: in pinned memory of the host, for
   // asynchronous copies to and from a CUDA device. Error (kExitFault) if the allocation fails.
   void allocate(const Device& device = {}, bool pinned = false);
+  // The same with addresses that have no memory behind them, for a dry run: nothing may touch them.
+  void reserve();
   // After the second walk: checks that it placed what the first one measured.
   void seal();
 
@@ -106,6 +111,8 @@ class Arena {
   int64_t total() const { return layout().total; }
   bool placing() const { return base_ != nullptr; }
   void* memory() const { return base_; }
+  // Bytes of the allocation that are in physical memory: on a CPU pages that were touched, else all.
+  int64_t resident() const;
   // In the order of the place() calls. Gaps that keep tensors at multiples of 64 bytes are tensors too.
   const std::vector<TensorRecord>& tensors() const;
   // The bytes that live in a phase; the phase in which they are most, and their categories then. What total() is above that

@@ -1,6 +1,7 @@
 // Memory of a device, for code that runs on either device. On the CPU, the device's memory is the host's.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
@@ -10,29 +11,53 @@ namespace tll {
 
 inline bool on_host(const Device& device) { return device.kind == DeviceKind::cpu; }
 
+inline void pass_link_time(const Device& device, size_t bytes) {
+  const Speed& speed = device.dry->speed;
+  pass_time(device, static_cast<double>(bytes) / (speed.link > 0 ? speed.link : speed.bytes));
+}
+
 // Enqueued: `from` must stay unchanged until synchronize().
 inline void upload(const Device& device, void* to, const void* from, size_t bytes) {
+  if (device.dry) return pass_link_time(device, bytes);
   if (!on_host(device)) return copy_to_cuda(device, to, from, bytes);
   if (to != from) std::memcpy(to, from, bytes);
 }
 // Enqueued: `to` is valid after synchronize().
 inline void download(const Device& device, void* to, const void* from, size_t bytes) {
+  if (device.dry) return pass_link_time(device, bytes);
   if (!on_host(device)) return copy_from_cuda(device, to, from, bytes);
   if (to != from) std::memcpy(to, from, bytes);
 }
 inline void copy_within(const Device& device, void* to, const void* from, size_t bytes) {
+  if (device.dry) return pass_time(device, {.bytes = 2 * static_cast<double>(bytes)});
   if (!on_host(device)) return copy_within_cuda(device, to, from, bytes);
   std::memcpy(to, from, bytes);
 }
 inline void set_zero(const Device& device, void* memory, size_t bytes) {
+  if (device.dry) return pass_time(device, {.bytes = static_cast<double>(bytes)});
   if (!on_host(device)) return cuda_fill(device, memory, 0, bytes);
   std::memset(memory, 0, bytes);
 }
 // Waits for everything enqueued. Error (kExitFault) if the emulator has found faults.
 inline void synchronize(const Device& device) {
-  if (on_host(device)) return;
+  if (device.dry || on_host(device)) return;
   cuda_synchronize(device);
   if (const std::string faults = cuda_faults(device); !faults.empty()) fail(kExitFault, "{}", faults);
+}
+
+// Events, as in cuda_device.h; of a dry run they are the time at which they were recorded.
+inline void* open_event(const Device& device) { return device.dry ? new double(0) : cuda_open_event(device); }
+inline void close_event(const Device& device, void* event) {
+  device.dry ? delete static_cast<double*>(event) : cuda_close_event(device, event);
+}
+inline void record_event(const Device& device, void* event) {
+  if (!device.dry) return cuda_record_event(device, event);
+  *static_cast<double*>(event) = *static_cast<double*>(device.stream);
+}
+inline void come_after(const Device& device, void* event) {
+  if (!device.dry) return cuda_come_after(device, event);
+  double& clock = *static_cast<double*>(device.stream);
+  clock = std::max(clock, *static_cast<double*>(event));
 }
 
 // A device that its destructor closes. As a member it is declared before everything that uses it, so it is closed last.
@@ -102,7 +127,7 @@ inline void upload_floats(const Device& device, void* to, DType dtype, const flo
 // Names a part of a step for NVIDIA's profilers.
 class NamedRange {
  public:
-  NamedRange(const Device& device, const char* name) : named_(!on_host(device)) {
+  NamedRange(const Device& device, const char* name) : named_(!on_host(device) && !device.dry) {
     if (named_) cuda_begin_range(name);
   }
   ~NamedRange() {

@@ -91,6 +91,10 @@ Norm<Float>* Parameters<Float>::norm_of(const Weight& w) {
       return &blocks[static_cast<size_t>(w.layer)].norm1;
     case Joint::norm2:
       return &blocks[static_cast<size_t>(w.layer)].norm2;
+    case Joint::q_norm:
+      return &blocks[static_cast<size_t>(w.layer)].q_norm;
+    case Joint::k_norm:
+      return &blocks[static_cast<size_t>(w.layer)].k_norm;
     case Joint::final_norm:
       return &final_norm;
     default:

@@ -14,7 +14,7 @@ namespace tll {
 
 template <class Float>
 struct BlockParameters {
-  Norm<Float> norm1, norm2;
+  Norm<Float> norm1, norm2, q_norm, k_norm;
   Linear<Float> qkv, o, gate_up, down;
   std::array<Linear<Float>*, 4> linears() { return {&qkv, &o, &gate_up, &down}; }
   std::array<const Linear<Float>*, 4> linears() const { return {&qkv, &o, &gate_up, &down}; }

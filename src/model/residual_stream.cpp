@@ -14,7 +14,7 @@ ResidualStream<Float>::ResidualStream(const LlamaConfig& config, const ModelOpti
 template <class Float>
 ResidualStream<Float>::~ResidualStream() {
   for (void* event : {reached_, copied_[0], copied_[1], copied_[2]})
-    if (event) cuda_close_event(device_, event);
+    if (event) close_event(device_, event);
 }
 
 template <class Float>
@@ -35,23 +35,23 @@ template <class Float>
 void ResidualStream<Float>::open(const Device& device) {
   if (reached_) return;
   device_ = device;
-  reached_ = cuda_open_event(device);
-  for (void*& event : copied_) event = cuda_open_event(device);
+  reached_ = open_event(device);
+  for (void*& event : copied_) event = open_event(device);
 }
 
 template <class Float>
 Device ResidualStream<Float>::copies_after(const Device& device) {
   open(device);
-  cuda_record_event(device, reached_);
+  record_event(device, reached_);
   const Device copies = on_copy_stream(device);
-  cuda_come_after(copies, reached_);
+  come_after(copies, reached_);
   return copies;
 }
 
 // Its buffer holds resid(l-3), which must have reached the host.
 template <class Float>
 void ResidualStream<Float>::before_write(const Device& device, int l, int first) {
-  if (l - kBuffers >= first && l - kBuffers < offloaded()) cuda_come_after(device, copied(l));
+  if (l - kBuffers >= first && l - kBuffers < offloaded()) come_after(device, copied(l));
 }
 
 template <class Float>
@@ -59,7 +59,7 @@ void ResidualStream<Float>::after_write(const Device& device, int l, int first, 
   if (l < first || l >= offloaded()) return;
   const Device copies = copies_after(device);
   download(copies, on_host(l), at(l), static_cast<size_t>(N * hidden_) * sizeof(Float));
-  cuda_record_event(copies, copied(l));
+  record_event(copies, copied(l));
 }
 
 // The buffer of resid(l-2) is that of resid(l+1), which the backward pass has left.
@@ -68,9 +68,9 @@ void ResidualStream<Float>::before_backward(const Device& device, int l, int fir
   if (const int next = l - 2; next >= first && next < offloaded()) {
     const Device copies = copies_after(device);
     upload(copies, at(next), on_host(next), static_cast<size_t>(N * hidden_) * sizeof(Float));
-    cuda_record_event(copies, copied(next));
+    record_event(copies, copied(next));
   }
-  if (l < offloaded()) cuda_come_after(device, copied(l));
+  if (l < offloaded()) come_after(device, copied(l));
 }
 
 template class ResidualStream<float>;

@@ -32,6 +32,7 @@ constexpr std::string_view kFiles = "Files";
 constexpr std::string_view kMachine = "Machine and precision";
 constexpr std::string_view kAdapter = "What is trained";
 constexpr std::string_view kSteps = "Batches and steps";
+constexpr std::string_view kPlanned = "The plan";
 constexpr std::string_view kData = "Data";
 constexpr std::string_view kCheckpoints = "Evaluations and checkpoints";
 constexpr std::string_view kText = "Text";
@@ -71,8 +72,10 @@ const std::vector<CommandRow>& command_rows() {
   static const std::vector<CommandRow> rows = {
       {kTrain, "train", "", "trains on a data set and writes an adapter; the command when none is named",
        "train --data squad.bin --output adapter --epochs 2", "trains the demo model on a prepared data set"},
-      {kPlan, "plan", "", "says what a training run needs, byte by byte, before anything is allocated; needs only config.json",
-       "plan --model models/smollm2-135m --seq-len 512 --memory 4GiB", "exits 0 if the run fits in 4 GiB, 3 if it does not"},
+      {kPlan, "plan", "",
+       "says what a training run needs, byte by byte, before anything is allocated; needs only config.json, "
+       "or the name of a published model",
+       "plan --model meta-llama/Llama-3.2-1B --seq-len 512 --gpu T4", "exits 0 if the run fits on that GPU, 3 if it does not"},
       {kPrepare, "prepare", "", "turns a data set (SQuAD .json, tokenised .jsonl) into a file ready for training",
        "prepare --data squad.json --output squad.bin", "tokenises a SQuAD file with the demo model's tokenizer"},
       {kShow, "show", "", "prints samples of a data set with the trained part marked", "show --data squad.bin --docs 2",
@@ -105,7 +108,7 @@ const std::vector<OptionRow>& option_rows() {
   static const std::vector<OptionRow> rows = {
       // Files
       {.name = "model", .section = kFiles, .commands = kWorking, .member = &Options::model, .value = "DIR",
-       .help = "Hugging Face directory of the model; without it, the demo model",
+       .help = "Hugging Face directory of the model; without it, the demo model. For plan also the Hub's name of a published model",
        .aliases = {"model-name-or-path", "model-name", "base-model"}, .letter = 'm'},
       {.name = "adapter", .section = kFiles, .commands = bits({kEvaluate, kGenerate, kDump, kExport}), .member = &Options::adapter,
        .value = "DIR", .help = "PEFT adapter to apply; without one, the model alone",
@@ -188,12 +191,16 @@ const std::vector<OptionRow>& option_rows() {
 
       // Batches and steps
       {.name = "batch-size", .section = kSteps, .commands = kAdapting | bits({kEvaluate}), .member = &Options::batch_size,
-       .value = "N", .help = "rows of --seq-len tokens computed at once",
+       .value = "N", .help = "rows of --seq-len tokens computed at once; auto, with --effective-batch: the fastest that fits",
        .aliases = {"per-device-train-batch-size", "micro-batch-size", "train-batch-size"}, .range = {1, 65536},
-       .fixed_on_resume = true},
+       .automatic = true, .fixed_on_resume = true},
       {.name = "grad-accum", .section = kSteps, .commands = kTraining, .member = &Options::grad_accum, .value = "N",
        .help = "batches whose gradients make one step", .aliases = {"gradient-accumulation-steps"}, .range = {1, 65536},
        .fixed_on_resume = true},
+      {.name = "effective-batch", .section = kSteps, .commands = kTraining, .member = &Options::effective_batch, .value = "N",
+       .help = "with --batch-size auto: rows a step. How many are computed at once, and what else was not given of --grad-accum, "
+               "--recompute, --mlp-chunk and --offload, is chosen so that a step is fastest within --memory. 0 means not given",
+       .range = {0, 1 << 20}},
       {.name = "seq-len", .section = kSteps, .commands = kComputing, .member = &Options::seq_len, .value = "N",
        .help = "tokens a row, and so of the longest sample",
        .aliases = {"max-seq-length", "max-length", "sequence-len", "cutoff-len", "max-seq-len", "seq-length", "block-size",
@@ -253,13 +260,26 @@ const std::vector<OptionRow>& option_rows() {
        .help = "tokens of a block's MLP at once, with --recompute full; 0 means the whole batch, auto as few as leave its memory "
                "no larger than that of attention",
        .range = kCount, .automatic = true, .fixed_on_resume = true},
-      {.name = "offload", .section = kSteps, .commands = kAdapting, .member = choice<&Options::offload>(),
-       .help = "what lies in the host's memory beside a GPU, and passes to and fro while it computes: the optimizer's state, the "
-               "activations between blocks, or both. The results are the same bits; on a CPU it changes nothing",
-       .choices = {"none", "optimizer", "activations", "optimizer,activations"},
-       .synonyms = {{"activations,optimizer", "optimizer,activations"}, {"both", "optimizer,activations"}}},
+      {.name = "offload", .section = kSteps, .commands = kAdapting, .member = &Options::offload, .value = "A,B,...",
+       .help = "what lies in the host's memory beside a GPU, and passes to and fro while it computes: none, or any of optimizer (its "
+               "state), activations (those between blocks, with --recompute full) and embedding (where the head is another "
+               "matrix). The results are the same bits; on a CPU it changes nothing",
+       .choices = {"optimizer", "activations", "embedding"}, .nothing = "none"},
       {.name = "plan", .section = kSteps, .commands = kTraining, .member = &Options::plan,
        .help = "only say what the run needs, as the command plan does", .aliases = {"dry-run"}, .bare = "true"},
+
+      // The plan
+      {.name = "gpu", .section = kPlanned, .commands = bits({kPlan}), .member = &Options::gpu, .value = "NAME",
+       .help = "plan for this GPU, such as T4, RTX-4090, A100-80GB or H100, in place of --device cuda --memory SIZE"},
+      {.name = "sweep", .section = kPlanned, .commands = bits({kPlan}), .member = &Options::sweep, .value = "LIST",
+       .help = "a plan for every combination of values: \"rank=4,8;targets=q,v|all-linear\"; alternatives are separated by "
+               "commas, or by | where one has a comma in it"},
+      {.name = "csv", .section = kPlanned, .commands = bits({kPlan}), .member = &Options::csv,
+       .help = "print the table of --sweep as comma-separated values", .bare = "true"},
+      {.name = "tensors", .section = kPlanned, .commands = bits({kPlan}), .member = &Options::tensors,
+       .help = "print every group of tensors", .bare = "true"},
+      {.name = "svg", .section = kPlanned, .commands = bits({kPlan}), .member = &Options::svg, .value = "FILE",
+       .help = "draw what lies where in memory over the phases of a step"},
 
       // Data
       {.name = "packing", .section = kData, .commands = kAdapting | bits({kEvaluate}), .member = &Options::packing,

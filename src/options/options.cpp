@@ -113,7 +113,8 @@ class Parser {
     }
     while (next_ < arguments_.size()) read_option();
     for (const auto& [name, implied] : implied_)
-      if (!options_.given(implied.option)) set_value(*find_option(std::string(implied.option)).row, options_, implied.its_value, name);
+      if (!options_.given(implied.option))
+        set_value(*find_option(std::string(implied.option)).row, options_, implied.its_value, name);
     if (options_.plan) options_.command = Command::kPlan;
     if (!options_.help && !options_.man && !options_.version) require_options();
     return std::move(options_);
@@ -246,6 +247,11 @@ Json resume_settings_json(const Options& options) {
     if (row.fixed_on_resume) json[snake_case(row)] = value_json(row, options);
   }
   return json;
+}
+
+const OptionRow* find_row(std::string_view name) {
+  const Match match = find_option(normalized(name));
+  return match.shorthand.empty() ? match.row : nullptr;
 }
 
 const CommandRow& command_row(Command command) {

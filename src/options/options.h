@@ -5,6 +5,7 @@
 // `--name=value` mean the same, flags need no value (`--quiet`, also `--quiet false`), and of a repeated option the last wins.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
@@ -20,7 +21,20 @@
 
 namespace tll {
 
-enum class Command { kTrain, kPlan, kPrepare, kShow, kEvaluate, kGenerate, kTokenize, kDump, kExport, kHelp, kCompletion, kVersion };
+enum class Command {
+  kTrain,
+  kPlan,
+  kPrepare,
+  kShow,
+  kEvaluate,
+  kGenerate,
+  kTokenize,
+  kDump,
+  kExport,
+  kHelp,
+  kCompletion,
+  kVersion
+};
 enum class DeviceOption { kAuto, kCpu, kCuda };
 enum class DtypeOption { kAuto, kFp32, kBf16, kFp16, kInt8, kNf4 };  // the last two of frozen weights alone
 enum class TrainMode { kLora, kFull };
@@ -28,7 +42,6 @@ enum class RecomputeOption { kNone, kSelective, kFull };
 enum class UnanswerableOption { kSkip, kTrain };
 enum class InitOption { kPretrained, kRandom };
 enum class ExportFormat { kBnb4bit };
-enum class OffloadOption { kNone, kOptimizer, kActivations, kBoth };
 enum class LoraStatesOption { kFp32, kBf16 };
 enum class SplitOption { kAuto, kTrain, kValidation, kAll };
 
@@ -75,9 +88,10 @@ struct Options {
   std::filesystem::path init_adapter;                      // empty: a fresh adapter
 
   // The steps.
-  int64_t batch_size = 1;  // rows of seq_len tokens
-  int64_t grad_accum = 1;  // batches a step
-  int64_t max_steps = 0;   // 0: by epochs
+  int64_t batch_size = 1;       // rows of seq_len tokens
+  int64_t grad_accum = 1;       // batches a step
+  int64_t effective_batch = 0;  // rows a step, with batch_size auto; 0: not given
+  int64_t max_steps = 0;        // 0: by epochs
   double epochs = 3;
   double lr = 2e-4;
   ScheduleKind schedule = ScheduleKind::kCosine;
@@ -91,10 +105,16 @@ struct Options {
   double clip = 1;  // largest gradient norm; 0: off
   RecomputeOption recompute = RecomputeOption::kNone;
   int64_t mlp_chunk = 0;  // tokens of a block's MLP at once; 0: all; kAutomatic: as many as make it no larger than attention
-  OffloadOption offload = OffloadOption::kNone;  // what lies in memory of the host beside a GPU
-  bool offloads_optimizer() const { return offload == OffloadOption::kOptimizer || offload == OffloadOption::kBoth; }
-  bool offloads_activations() const { return offload == OffloadOption::kActivations || offload == OffloadOption::kBoth; }
+  std::vector<std::string> offload;  // what lies in memory of the host beside a GPU: optimizer, activations, embedding
+  bool offloads(std::string_view what) const { return std::find(offload.begin(), offload.end(), what) != offload.end(); }
   bool plan = false;  // `train --plan`; the parser turns it into the command plan
+
+  // The plan.
+  std::string gpu;            // a published GPU to plan for; empty: none
+  std::string sweep;          // "rank=4,8;weights=bf16,nf4"
+  bool tensors = false;       // the table of tensors
+  bool csv = false;           // of a sweep
+  std::filesystem::path svg;  // the picture of the arena; empty: none
 
   // The data.
   bool packing = true;

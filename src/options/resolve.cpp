@@ -1,10 +1,13 @@
 #include "src/options/resolve.h"
 
+#include <fmt/ranges.h>
 #include <omp.h>
 
 #include "kernels/cuda_device.h"
 #include "kernels/matmul.h"
+#include "src/options/nearest.h"
 #include "src/options/option_table.h"
+#include "src/report/known_gpus.h"
 #include "src/report/memory_probe.h"
 
 namespace tll {
@@ -18,7 +21,31 @@ void apply_demo_defaults(Options& options) {
 
 namespace {
 
-constexpr int kFirstArchWithBf16 = 800;
+// Compute capability; 0: not known, as where a run on a GPU is planned on a machine without one.
+int arch_of(const Options& options) {
+  if (options.device != DeviceOption::kCuda) return 0;
+  return options.gpu.empty() ? cuda_arch() : known_gpu(options.gpu)->arch;
+}
+
+// The GPU that --gpu names takes the place of this machine's.
+void resolve_gpu(Options& options) {
+  const KnownGpu* gpu = known_gpu(options.gpu);
+  if (!gpu)
+    fail(kExitUsage, "--gpu {} is not known{}; expected one of {}", in_quotes(options.gpu),
+         did_you_mean(nearest(options.gpu, known_gpu_names())), fmt::join(known_gpu_names(), ", "));
+  if (options.device == DeviceOption::kCpu)
+    fail(kExitUsage, "--gpu {} and --device cpu exclude each other; leave one out", gpu->name);
+  options.gpu = gpu->name;
+  options.device = DeviceOption::kCuda;
+  if (options.memory == 0) options.memory = gpu->available();
+}
+
+// Whether the device multiplies bf16.
+bool has_bf16(const Options& options) {
+  constexpr int kFirstArch = 800;
+  const int arch = arch_of(options);
+  return options.device == DeviceOption::kCuda ? arch == 0 || arch >= kFirstArch : cpu_has_bf16_matmul();
+}
 
 // A plan for a GPU needs none; whatever else wants one and has none runs on the CPU and says so.
 void resolve_device(Options& options) {
@@ -27,10 +54,12 @@ void resolve_device(Options& options) {
   const bool found = cuda_device_count() > 0 && !(cuda_emulated() && options.device == DeviceOption::kAuto);
   if (options.device == DeviceOption::kCuda && !found) {
     if (options.command == Command::kPlan) {
-      if (options.memory == 0)
-        fmt::print(stderr,
-                   "note: {}; whether the plan fits is told of this machine's own memory, or with --memory SIZE of a GPU's\n",
-                   cuda_missing());
+      if (options.memory == 0 && !options.quiet)
+        fmt::print(
+            stderr,
+            "note: {}; whether the plan fits is told of this machine's own memory, or with --gpu NAME or --memory SIZE of a "
+            "GPU's\n",
+            cuda_missing());
       return;
     }
     fmt::print(stderr, "note: {}; running on the CPU\n", cuda_missing());
@@ -53,20 +82,28 @@ void resolve_options(Options& options) {
   if (options.mlp_chunk > 0 && options.recompute != RecomputeOption::kFull)
     fail(kExitUsage, "--mlp-chunk {} keeps nothing of the MLP for the backward pass: add --recompute full, or leave it out",
          options.mlp_chunk);
-  resolve_device(options);
-  if (options.device == DeviceOption::kCpu && options.offload != OffloadOption::kNone) {
+  const bool chooses = options.batch_size == kAutomatic;
+  if (chooses ? options.effective_batch == 0
+              : options.effective_batch > 0 && options.effective_batch != options.batch_size * options.grad_accum)
+    fail(kExitUsage,
+         "--batch-size auto and --effective-batch N go together: N rows a step, of which as many are computed at once "
+         "as is fastest");
+  options.gpu.empty() ? resolve_device(options) : resolve_gpu(options);
+  if (options.device == DeviceOption::kCpu && !options.offload.empty()) {
     fmt::print(stderr, "note: --offload has no effect on the CPU, whose memory is the host's\n");
-    options.offload = OffloadOption::kNone;
+    options.offload.clear();
   }
+  if (options.offloads("activations") && options.recompute != RecomputeOption::kFull)
+    fail(kExitUsage,
+         "--offload activations sends what lies between blocks to the host, and all else must be recomputed: add "
+         "--recompute full, or leave it out");
   if (options.lora_states == LoraStatesOption::kBf16 && options.train == TrainMode::kFull)
     fail(kExitUsage, "--lora-states bf16 is about adapters, and --train full has none; leave it out");
-  const bool cuda = options.device == DeviceOption::kCuda;
-  const int arch = cuda ? cuda_arch() : 0;
-  const bool has_bf16 = cuda ? arch == 0 || arch >= kFirstArchWithBf16 : cpu_has_bf16_matmul();
+  const bool cuda = options.device == DeviceOption::kCuda, bf16 = has_bf16(options);
   if (options.dtype == DtypeOption::kAuto) {
     // As in transformers: whoever says --bf16 false, and nothing of fp16, gets fp32.
     const bool no_bf16 = options.declined.contains("bf16"), no_fp16 = no_bf16 || options.declined.contains("fp16");
-    options.dtype = has_bf16 && !no_bf16 ? DtypeOption::kBf16 : cuda && !no_fp16 ? DtypeOption::kFp16 : DtypeOption::kFp32;
+    options.dtype = bf16 && !no_bf16 ? DtypeOption::kBf16 : cuda && !no_fp16 ? DtypeOption::kFp16 : DtypeOption::kFp32;
   }
   if (options.dtype == DtypeOption::kFp16 && !cuda)
     fail(kExitUsage, "--dtype fp16 needs a GPU; on the CPU use bf16 or fp32 (--weights fp16 holds frozen weights in fp16)");
@@ -74,9 +111,9 @@ void resolve_options(Options& options) {
     fail(kExitUsage,
          "--lora-states bf16 does not go with --dtype fp16, which multiplies with a loss scale and values of fp16; use bf16 or "
          "fp32 for the one, or leave out the other");
-  if (options.dtype == DtypeOption::kBf16 && cuda && !has_bf16)
-    fail(kExitUsage, "--dtype bf16 needs a GPU of compute capability 8.0 or later, this one has {}.{}; use fp16 or fp32",
-         arch / 100, arch / 10 % 10);
+  if (options.dtype == DtypeOption::kBf16 && cuda && !bf16)
+    fail(kExitUsage, "--dtype bf16 needs a GPU of compute capability 8.0 or later, {} has {}.{}; use fp16 or fp32",
+         options.gpu.empty() ? "this one" : options.gpu, arch_of(options) / 100, arch_of(options) / 10 % 10);
   if (options.weights == DtypeOption::kAuto) options.weights = options.dtype;
   if (options.threads == 0) options.threads = processor().threads;
   omp_set_dynamic(0);

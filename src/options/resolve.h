@@ -14,13 +14,18 @@ void apply_demo_defaults(Options& options);
 // CUDA was asked for and is not there. Error (kExitUsage) if the options contradict each other or the device.
 void resolve_options(Options& options);
 
-// Resolves the options, then f(float{}), f(bf16{}) or f(half{}): the type that --dtype names.
+// f(float{}), f(bf16{}) or f(half{}): the type that --dtype names, which is not auto.
 template <class F>
-auto with_resolved_type(Options& options, const F& f) {
-  resolve_options(options);
+auto with_type(const Options& options, const F& f) {
   if (options.dtype == DtypeOption::kBf16) return f(bf16{});
   if (options.dtype == DtypeOption::kFp16) return f(half{});
   return f(float{});
+}
+// Resolves the options, then with_type().
+template <class F>
+auto with_resolved_type(Options& options, const F& f) {
+  resolve_options(options);
+  return with_type(options, f);
 }
 
 }  // namespace tll

@@ -62,4 +62,17 @@ Batch BatchBuffers::upload(const Device& device, int64_t capacity, uint64_t drop
   return batch;
 }
 
+Batch BatchBuffers::full(int rows, int length) const {
+  const int32_t one[] = {0, length};
+  return {.N = rows * length,
+          .docs = rows,
+          .tokens = tokens_,
+          .targets = targets_,
+          .positions = positions_,
+          .cu_seqlens = cu_seqlens_,
+          .target_rows = rows * length,
+          .pairs = rows * visible_pairs(one, 1, 0),
+          .dropout_key = key_};
+}
+
 }  // namespace tll

@@ -18,7 +18,7 @@ void* element(void* data, DType dtype, int64_t i) {
 
 Optimizer::~Optimizer() {
   for (void* event : {loaded_[0], loaded_[1], updated_})
-    if (event) cuda_close_event(device_, event);
+    if (event) close_event(device_, event);
 }
 
 void Optimizer::place(Arena& arena, Arena* staging, const std::string& range, const std::vector<NamedTensor>& tensors) {
@@ -132,25 +132,25 @@ void Optimizer::copy_chunk(const Device& copies, int64_t first, int64_t units, s
   for (const Array& a : arrays_) {
     void* host = element(a.data, a.dtype, first * a.width);
     const size_t bytes = static_cast<size_t>(units * a.width) * dtype_bytes(a.dtype);
-    store ? copy_from_cuda(copies, host, a.buffers[buffer], bytes) : copy_to_cuda(copies, a.buffers[buffer], host, bytes);
+    store ? download(copies, host, a.buffers[buffer], bytes) : upload(copies, a.buffers[buffer], host, bytes);
   }
 }
 
 void Optimizer::update_offloaded(const Device& device, const Values& v) {
   if (!updated_) {
     device_ = device;
-    for (void** event : {&loaded_[0], &loaded_[1], &updated_}) *event = cuda_open_event(device);
+    for (void** event : {&loaded_[0], &loaded_[1], &updated_}) *event = open_event(device);
   }
   const Device copies = on_copy_stream(device);
   const auto order = [](const Device& before, const Device& after, void* event) {
-    cuda_record_event(before, event);
-    cuda_come_after(after, event);
+    record_event(before, event);
+    come_after(after, event);
   };
   const auto units_of = [&](int64_t first) { return std::min(chunk_, units_ - first); };
   const auto load = [&](int64_t first) {
     const size_t buffer = static_cast<size_t>(first / chunk_ % 2);
     copy_chunk(copies, first, units_of(first), buffer, false);
-    cuda_record_event(copies, loaded_[buffer]);
+    record_event(copies, loaded_[buffer]);
   };
   order(device, copies, updated_);
   load(0);
@@ -159,7 +159,7 @@ void Optimizer::update_offloaded(const Device& device, const Values& v) {
     if (first + chunk_ < units_) load(first + chunk_);  // after the store of the chunk that was there
     State state = {};
     for (size_t i = 0; i < arrays_.size(); i++) state[i] = arrays_[i].buffers[buffer];
-    cuda_come_after(device, loaded_[buffer]);
+    come_after(device, loaded_[buffer]);
     update(device, v, first, units_of(first), state);
     order(device, copies, updated_);
     copy_chunk(copies, first, units_of(first), buffer, true);

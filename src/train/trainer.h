@@ -47,6 +47,9 @@ class Trainer {
 
   // Throws Stopped between two micro-batches if a signal to stop has come: the state is then the one before the step.
   StepResult step(const Device& device, Loader& loader);
+  // What a step on full rows would take, in seconds; it computes nothing (device.dry). All memory is placed, but none need be
+  // there.
+  double step_seconds(const Device& dry, int rows, int length);
   // Mean cross entropy over all targets of the loader's split. A phase: see src/base/phase.h.
   struct Evaluation {
     std::optional<double> loss;  // nothing: there are no targets

@@ -1,0 +1,188 @@
+#include "src/commands/plan_screen.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
+#include "src/base/units.h"
+#include "src/model/plan.h"
+#include "src/options/option_table.h"
+#include "src/report/known_gpus.h"
+#include "src/report/terminal.h"
+
+namespace tll {
+namespace {
+
+// The options that say what a plan is of, in the order in which they are shown.
+constexpr const char* kAssumed[] = {"train",       "rank",      "targets",    "dtype",       "weights", "double-quant",
+                                    "lora-states", "optimizer", "batch-size", "grad-accum",  "seq-len", "recompute",
+                                    "mlp-chunk",   "offload",   "dropout",    "eval-samples"};
+constexpr size_t kShownGroups = 5;
+
+std::string value_of(const Options& options, const char* name) {
+  const OptionRow* row = find_row(name);
+  return row && row->taken_by(options.command) ? value_text(*row, options) : "";
+}
+
+// "layers.*.gate_up": "q_proj,v_proj" is "q,v", as people type it.
+std::string short_targets(const std::vector<std::string>& targets) {
+  if (targets.size() == adaptable_names().size()) return "all linear layers";
+  std::vector<std::string> names;
+  for (const std::string& t : targets) names.push_back(t.substr(0, t.rfind('_')));
+  return fmt::format("{}", fmt::join(names, ", "));
+}
+
+}  // namespace
+
+FourTerms four_terms(const LlamaConfig& config, int64_t batch_size, int64_t seq_len) {
+  const int64_t parameters = parameter_count(config);
+  const double tokens = static_cast<double>(batch_size * seq_len);
+  const double per_token = config.layers * (34.0 * config.hidden + 5.0 * config.heads * static_cast<double>(seq_len));
+  return {4 * parameters, 4 * parameters, 8 * parameters, static_cast<int64_t>(tokens * per_token)};
+}
+
+PlanScreen::PlanScreen(const Options& options, const ModelSource& source, const SessionBase& session, int64_t trained,
+                       const Planner& planner, const std::optional<Solution>& solution)
+    : options_(options),
+      source_(source),
+      session_(session),
+      trained_(trained),
+      solution_(solution),
+      largest_(largest(planner, options, planning_room(options))) {}
+
+std::string PlanScreen::model_name() const {
+  return source_.name.empty() ? (options_.config.empty() ? source_.directory : options_.config).string() : source_.name;
+}
+
+std::string PlanScreen::title() const { return fmt::format("{}: {}", model_name(), assumed_line()); }
+
+std::string PlanScreen::device_line() const {
+  const int64_t limit = memory_limit(options_);
+  if (const KnownGpu* gpu = known_gpu(options_.gpu); !options_.gpu.empty()) {
+    std::string line = fmt::format("{}: {} usable, of which driver, kernels and libraries take {} ({})", gpu->name,
+                                   Bytes{gpu->usable}, Bytes{gpu->context}, gpu->source);
+    if (options_.given("memory")) line += fmt::format("; --memory {} counts", Bytes{options_.memory});
+    if (gpu->arch < 750) line += "; its compute capability is below 7.5, which the kernels need";
+    return line;
+  }
+  const char* device = options_.device == DeviceOption::kCuda ? "a GPU" : "CPU";
+  if (options_.memory > 0) return fmt::format("{} with {} (--memory)", device, Bytes{limit});
+  return fmt::format("{} with {}, what {} has available", device, Bytes{limit}, session_.memory_owner());
+}
+
+std::string PlanScreen::assumed_line() const {
+  const Options& o = options_;
+  std::string line = o.train == TrainMode::kFull ? "all weights are trained"
+                     : o.init_adapter.empty()    ? fmt::format("LoRA of rank {} on {}", o.rank, short_targets(o.targets))
+                                                 : fmt::format("the adapter in {}", o.init_adapter.string());
+  line += fmt::format("; activations {}", value_of(o, "dtype"));
+  if (o.train == TrainMode::kLora) {
+    line += fmt::format(", frozen weights {}", value_of(o, "weights"));
+    if (value_of(o, "weights") == "nf4") line += value_of(o, "double-quant") == "on" ? " with double quantisation" : "";
+    if (const std::string states = value_of(o, "lora-states"); !states.empty()) line += fmt::format(", adapter {}", states);
+  }
+  line += fmt::format(", {}; {} of {}", value_of(o, "optimizer"), Counted{o.batch_size, "row"}, Counted{o.seq_len, "token"});
+  if (o.grad_accum > 1) line += fmt::format(", {} times a step", o.grad_accum);
+  line += fmt::format("; recompute {}", value_of(o, "recompute"));
+  for (const char* name : {"mlp-chunk", "offload"})
+    if (const std::string value = value_of(o, name); !value.empty() && value != "0" && value != "none")
+      line += fmt::format(", {} {}", name, value);
+  if (o.dropout > 0) line += fmt::format(", dropout {}", o.dropout);
+  if (o.eval_samples > 0) line += ", answers to validation questions";
+  return line;
+}
+
+std::string PlanScreen::verdict_line() const {
+  const int64_t limit = memory_limit(options_), total = session_.arena.total();
+  std::string line =
+      fmt::format("{}: {} ({} bytes) of {}", session_.fits() ? "fits" : "does not fit", Bytes{total}, Count{total}, Bytes{limit});
+  line +=
+      session_.fits() ? fmt::format(", {} to spare", Bytes{limit - total}) : fmt::format(", {} too much", Bytes{total - limit});
+  if (const int64_t host = session_.staging.total(); host > 0) line += fmt::format("; and {} pinned on the host", Bytes{host});
+  return line;
+}
+
+std::string PlanScreen::peak_line() const {
+  const Arena& a = session_.arena;
+  const int64_t live = a.bytes_in(a.peak());
+  return fmt::format("in the phase \"{}\", where {} live at once ({:.4f} of that is allocated)", phase_name(a.peak()),
+                     Bytes{live}, static_cast<double>(a.total()) / static_cast<double>(std::max<int64_t>(live, 1)));
+}
+
+std::string PlanScreen::largest_line() const {
+  const auto most = [](int64_t n, const char* one) {
+    return n > 0 ? fmt::format("{}", Counted{n, one}) : fmt::format("no {}", one);
+  };
+  std::string line = fmt::format("{} of {}, or {} of {}", most(largest_.batch_size, "row"), Counted{options_.seq_len, "token"},
+                                 options_.batch_size == 1 ? "a row" : fmt::format("{}", Counted{options_.batch_size, "row"}),
+                                 most(largest_.seq_len, "token"));
+  if (largest_.seq_len > source_.config.max_positions)
+    line += fmt::format("; the model was made for {}", Count{source_.config.max_positions});
+  return line;
+}
+
+std::string PlanScreen::formula_lines() const {
+  const FourTerms f = four_terms(source_.config, options_.batch_size, options_.seq_len);
+  const int64_t parameters = parameter_count(source_.config);
+  std::string text =
+      fmt::format("parameters {} + gradients {} + optimizer {} + activations {} = {}, by the rule of textbooks",
+                  Bytes{f.parameters}, Bytes{f.gradients}, Bytes{f.optimizer}, Bytes{f.activations}, Bytes{f.total()});
+  std::vector<std::string> why;
+  if (options_.train == TrainMode::kLora)
+    why.push_back(fmt::format("gradients and moments are of the {:.2f} % that is trained",
+                              100.0 * static_cast<double>(trained_) / static_cast<double>(parameters)));
+  if (options_.train == TrainMode::kLora && value_of(options_, "weights") != "fp32")
+    why.push_back(fmt::format("frozen weights are {}", value_of(options_, "weights")));
+  why.push_back("scores of attention and the logits of all tokens are never held at once");
+  if (options_.recompute != RecomputeOption::kNone) why.push_back("activations inside a block are computed again");
+  return fmt::format("{}; here {}", text, fmt::join(why, ", "));
+}
+
+std::string PlanScreen::text() const {
+  constexpr size_t kLabel = 9;
+  std::string text;
+  const auto say = [&](const char* label, const std::string& line) {
+    text += fmt::format("{:<{}}", label, kLabel) + wrapped(line, terminal_columns(STDOUT_FILENO), kLabel, kLabel) + "\n";
+  };
+  say("model",
+      fmt::format("{}, {}, {} trained", model_name(), Counted{parameter_count(source_.config), "parameter"}, Count{trained_}));
+  if (source_.config.architecture->planned_only)
+    say("", fmt::format("{} is planned only: this version does not train it", source_.config.architecture->causal_lm));
+  say("device", device_line());
+  say("assumed", assumed_line());
+  if (solution_) say("chosen", solution_->text());
+  say("verdict", verdict_line());
+  say("plan", plan_line(session_.arena));
+  say("peak", peak_line());
+  for (const std::string& line : largest_groups(session_.arena, kShownGroups)) say("", line);
+  say("largest", largest_line());
+  say("formula", formula_lines());
+  return text;
+}
+
+Json PlanScreen::json() const {
+  Json plan = session_.plan_json();
+  Json assumed = {{"model", model_name()}, {"device", options_.device == DeviceOption::kCuda ? "cuda" : "cpu"}};
+  assumed["gpu"] = options_.gpu.empty() ? Json() : Json(options_.gpu);
+  for (const char* name : kAssumed)
+    if (const OptionRow* row = find_row(name); row && row->taken_by(options_.command)) {
+      std::string key = name;
+      std::replace(key.begin(), key.end(), '-', '_');
+      assumed[key] = value_json(*row, options_);
+    }
+  assumed["parameters"] = parameter_count(source_.config);
+  assumed["trained"] = trained_;
+  plan["assumed"] = assumed;
+  plan["live_at_peak"] = session_.arena.bytes_in(session_.arena.peak());
+  plan["largest"] = {{"batch_size", largest_.batch_size}, {"seq_len", largest_.seq_len}};
+  const FourTerms f = four_terms(source_.config, options_.batch_size, options_.seq_len);
+  plan["formula"] = {{"parameters", f.parameters},
+                     {"gradients", f.gradients},
+                     {"optimizer", f.optimizer},
+                     {"activations", f.activations},
+                     {"total", f.total()}};
+  if (solution_) plan["solution"] = solution_->json();
+  return plan;
+}
+
+}  // namespace tll

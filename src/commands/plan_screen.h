@@ -1,0 +1,48 @@
+// What `plan` says of one run, to people and to other programs.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "src/commands/planner.h"
+
+namespace tll {
+
+// What textbooks add up for a training run: parameters, gradients and AdamW's moments in fp32, as if every weight were trained,
+// and activations of 16 bits, none of them computed again, with the scores of attention:
+// tokens · hidden · layers · (34 + 5 · heads · length / hidden) bytes (Korthikanti et al. 2022, section 4.1).
+struct FourTerms {
+  int64_t parameters, gradients, optimizer, activations;
+  int64_t total() const { return parameters + gradients + optimizer + activations; }
+};
+FourTerms four_terms(const LlamaConfig& config, int64_t batch_size, int64_t seq_len);
+
+// Keeps references to its arguments.
+class PlanScreen {
+ public:
+  // `trained`: parameters. `solution`: what --batch-size auto chose.
+  PlanScreen(const Options& options, const ModelSource& source, const SessionBase& session, int64_t trained,
+             const Planner& planner, const std::optional<Solution>& solution);
+
+  std::string title() const;  // of a picture
+  std::string text() const;
+  Json json() const;
+
+ private:
+  std::string model_name() const;
+  std::string device_line() const;
+  std::string assumed_line() const;
+  std::string verdict_line() const;
+  std::string peak_line() const;
+  std::string largest_line() const;
+  std::string formula_lines() const;
+
+  const Options& options_;
+  const ModelSource& source_;
+  const SessionBase& session_;
+  const int64_t trained_;
+  const std::optional<Solution>& solution_;
+  const Largest largest_;
+};
+
+}  // namespace tll

@@ -1,0 +1,128 @@
+#include "src/commands/planner.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <limits>
+
+#include "src/base/units.h"
+#include "src/options/option_table.h"
+#include "src/report/known_gpus.h"
+
+namespace tll {
+
+std::vector<LoraTarget> Planner::targets(const Options& options) const {
+  return loaded_ ? *loaded_ : open_adapter(options, config_, {}).targets;
+}
+
+int64_t Planner::bytes(const Options& options) const {
+  return with_session(options, [](const auto& session) { return session.arena.total(); });
+}
+
+double Planner::seconds(const Options& options) const {
+  return with_session(options, [](auto&& session) { return session.step_seconds(); });
+}
+
+int64_t planning_room(const Options& options) {
+  const int64_t limit = memory_limit(options);
+  return options.memory > 0 ? limit : limit - limit / 20;
+}
+
+Largest largest(const Planner& planner, const Options& options, int64_t room) {
+  const auto most = [&](int64_t Options::*size, const char* name, int64_t other) {
+    const auto high = std::min<int64_t>(static_cast<int64_t>(find_row(name)->range.high), kMostTokens / other);
+    Options changed = options;
+    return largest_within(
+        1, high,
+        [&](int64_t n) {
+          changed.*size = n;
+          return planner.bytes(changed);
+        },
+        room);
+  };
+  return {most(&Options::batch_size, "batch-size", options.seq_len), most(&Options::seq_len, "seq-len", options.batch_size)};
+}
+
+namespace {
+
+// An option that the solver may set, its values from the simplest on.
+struct Choice {
+  const char* option;
+  std::vector<const char*> values;
+  bool cuda_only = false;
+};
+const Choice kChoices[] = {{"recompute", {"none", "selective", "full"}},
+                           {"mlp-chunk", {"0", "auto"}},
+                           {"offload", {"none", "activations", "optimizer", "optimizer,activations"}, true}};
+
+// The options with every combination of values that the solver may choose.
+std::vector<Options> variants(const Options& options) {
+  std::vector<Options> all = {options};
+  for (const Choice& choice : kChoices) {
+    const OptionRow* row = find_row(choice.option);
+    if (!row || options.given(row->name) || (choice.cuda_only && options.device != DeviceOption::kCuda)) continue;
+    std::vector<Options> more;
+    for (const Options& o : all)
+      for (const char* value : choice.values) {
+        if (!accepts_value(*row, value)) continue;
+        // The MLP is cut into pieces only where it is computed again.
+        if (row->name == "mlp-chunk" && std::string_view(value) != "0" && o.recompute != RecomputeOption::kFull) continue;
+        more.push_back(o);
+        set_value(*row, more.back(), value, row->name);
+      }
+    all = std::move(more);
+  }
+  return all;
+}
+
+}  // namespace
+
+std::string Solution::text() const {
+  std::string text;
+  for (const char* name : {"batch-size", "grad-accum", "recompute", "mlp-chunk", "offload"})
+    if (const OptionRow* row = find_row(name)) text += fmt::format("--{} {} ", name, value_text(*row, options));
+  return fmt::format("{}({:.3g} s a step at the device's best, an estimate)", text, seconds);
+}
+
+Json Solution::json() const {
+  Json json = {{"seconds", seconds}, {"mlp_chunk", 0}, {"offload", "none"}};
+  for (const char* name : {"batch-size", "grad-accum", "recompute", "mlp-chunk", "offload"})
+    if (const OptionRow* row = find_row(name)) {
+      std::string key = name;
+      std::replace(key.begin(), key.end(), '-', '_');
+      json[key] = value_json(*row, options);
+    }
+  return json;
+}
+
+Solution solve(const Planner& planner, const Options& asked, int64_t room) {
+  Solution best;
+  int64_t least = std::numeric_limits<int64_t>::max();
+  const int64_t rows = asked.effective_batch;
+  const std::vector<Options> ways = variants(asked);
+  for (int64_t accumulated = 1; accumulated <= rows; accumulated++) {
+    if (rows % accumulated != 0 || rows / accumulated > static_cast<int64_t>(find_row("batch-size")->range.high)) continue;
+    if (asked.given("grad-accum") && accumulated != asked.grad_accum) continue;
+    for (Options way : ways) {
+      way.batch_size = rows / accumulated, way.grad_accum = accumulated;
+      if (way.batch_size * way.seq_len > kMostTokens) continue;
+      const int64_t bytes = planner.bytes(way);
+      least = std::min(least, bytes);
+      if (bytes > room) continue;
+      if (const double seconds = planner.seconds(way); best.seconds == 0 || seconds < best.seconds) best = {way, seconds};
+    }
+  }
+  if (best.seconds == 0 && least == std::numeric_limits<int64_t>::max())
+    fail(kExitUsage, "--effective-batch {} cannot be split {}", rows,
+         asked.given("grad-accum") ? fmt::format("into {} equal batches", asked.grad_accum) : "into batches of so many tokens");
+  if (best.seconds == 0) {
+    Options smallest = asked;
+    smallest.batch_size = 1;
+    fail(kExitDoesNotFit, "no way to compute {} of {} fits: the least needs {} and there are {}; {}", Counted{rows, "row"},
+         Counted{asked.seq_len, "token"}, Bytes{least}, Bytes{room},
+         fit_advice(smallest, room, [&](const Options& changed) { return planner.bytes(changed); }));
+  }
+  return best;
+}
+
+}  // namespace tll

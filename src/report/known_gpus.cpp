@@ -1,0 +1,94 @@
+#include "src/report/known_gpus.h"
+
+#include <algorithm>
+
+#include "src/base/spelling.h"
+
+namespace tll {
+namespace {
+
+constexpr int64_t kMiB = 1 << 20;
+constexpr std::string_view kEstimate = "estimate";
+constexpr std::string_view kPublished = "usable as reported for this GPU, context an estimate";
+
+// Peak rates, bandwidths and links: the vendor's data sheets. GeForce parts sum 16-bit products in fp32 at half the rate of the
+// marketing figures. Links: PCIe at 80 % of its raw rate one way.
+constexpr double kPcie3 = 12.8e9, kPcie4 = 25.6e9, kPcie4x8 = 12.8e9, kPcie5 = 51.2e9;
+constexpr KnownGpu kGpus[] = {
+    {"T4", 750, 15104 * kMiB, 300 * kMiB, kPublished, 65e12, 8.1e12, 320e9, kPcie3},
+    {"V100-16GB", 700, 16160 * kMiB, 320 * kMiB, kPublished, 125e12, 15.7e12, 900e9, kPcie3},
+    {"V100-32GB", 700, 32510 * kMiB, 320 * kMiB, kPublished, 125e12, 15.7e12, 900e9, kPcie3},
+    {"RTX-2080-Ti", 750, 11019 * kMiB, 300 * kMiB, kPublished, 53.8e12, 13.4e12, 616e9, kPcie3},
+    {"A10", 860, 22731 * kMiB, 400 * kMiB, kPublished, 125e12, 31.2e12, 600e9, kPcie4},
+    {"A10G", 860, 22587 * kMiB, 400 * kMiB, kPublished, 70e12, 35e12, 600e9, kPcie4},
+    {"A30", 800, 24062 * kMiB, 420 * kMiB, kEstimate, 165e12, 10.3e12, 933e9, kPcie4},
+    {"A40", 860, 45634 * kMiB, 420 * kMiB, kEstimate, 149.7e12, 37.4e12, 696e9, kPcie4},
+    {"A100-40GB", 800, 40536 * kMiB, 450 * kMiB, kPublished, 312e12, 19.5e12, 1555e9, kPcie4},
+    {"A100-80GB", 800, 81152 * kMiB, 450 * kMiB, kEstimate, 312e12, 19.5e12, 1935e9, kPcie4},
+    {"RTX-3060-12GB", 860, 11931 * kMiB, 350 * kMiB, kPublished, 25.5e12, 12.7e12, 360e9, kPcie4},
+    {"RTX-3070", 860, 7972 * kMiB, 350 * kMiB, kEstimate, 40.6e12, 20.3e12, 448e9, kPcie4},
+    {"RTX-3080-10GB", 860, 10009 * kMiB, 380 * kMiB, kEstimate, 59.5e12, 29.8e12, 760e9, kPcie4},
+    {"RTX-3090", 860, 24259 * kMiB, 400 * kMiB, kPublished, 71e12, 35.6e12, 936e9, kPcie4},
+    {"RTX-A5000", 860, 24247 * kMiB, 400 * kMiB, kEstimate, 111e12, 27.8e12, 768e9, kPcie4},
+    {"RTX-A6000", 860, 48677 * kMiB, 420 * kMiB, kEstimate, 154.8e12, 38.7e12, 768e9, kPcie4},
+    {"L4", 890, 22563 * kMiB, 420 * kMiB, kEstimate, 121e12, 30.3e12, 300e9, kPcie4},
+    {"L40S", 890, 45589 * kMiB, 450 * kMiB, kEstimate, 362e12, 91.6e12, 864e9, kPcie4},
+    {"RTX-4060", 890, 7807 * kMiB, 380 * kMiB, kEstimate, 30.2e12, 15.1e12, 272e9, kPcie4x8},
+    {"RTX-4060-Ti-16GB", 890, 15946 * kMiB, 380 * kMiB, kEstimate, 44.1e12, 22.1e12, 288e9, kPcie4x8},
+    {"RTX-4070", 890, 11872 * kMiB, 400 * kMiB, kEstimate, 58.3e12, 29.1e12, 504e9, kPcie4},
+    {"RTX-4080", 890, 15946 * kMiB, 400 * kMiB, kEstimate, 97.5e12, 48.7e12, 717e9, kPcie4},
+    {"RTX-4090", 890, 24081 * kMiB, 430 * kMiB, kEstimate, 165e12, 82.6e12, 1008e9, kPcie4},
+    {"RTX-6000-Ada", 890, 48519 * kMiB, 430 * kMiB, kEstimate, 364e12, 91.1e12, 960e9, kPcie4},
+    {"H100", 900, 81082 * kMiB, 600 * kMiB, kPublished, 989e12, 67e12, 3350e9, kPcie5},
+    {"H100-PCIe", 900, 81008 * kMiB, 600 * kMiB, kPublished, 756e12, 51e12, 2000e9, kPcie5},
+    {"H200", 900, 143156 * kMiB, 600 * kMiB, kPublished, 989e12, 67e12, 4800e9, kPcie5},
+    {"GH200", 900, 97280 * kMiB, 600 * kMiB, kEstimate, 989e12, 67e12, 4000e9, 360e9},
+    {"B200", 1000, 182631 * kMiB, 700 * kMiB, kPublished, 2250e12, 75e12, 7700e9, kPcie5},
+    {"RTX-5070-Ti", 1200, 15842 * kMiB, 500 * kMiB, kEstimate, 87.9e12, 43.9e12, 896e9, kPcie5},
+    {"RTX-5080", 1200, 15842 * kMiB, 500 * kMiB, kEstimate, 112.6e12, 56.3e12, 960e9, kPcie5},
+    {"RTX-5090", 1200, 32109 * kMiB, 550 * kMiB, kEstimate, 209.5e12, 104.8e12, 1792e9, kPcie5},
+};
+
+std::string plain(std::string_view name) {
+  std::string text = lower_case(name);
+  std::erase_if(text, [](char c) { return c == '-' || c == '_' || c == ' '; });
+  for (const std::string_view maker : {"nvidia", "geforce", "tesla"})
+    if (text.starts_with(maker)) text.erase(0, maker.size());
+  return text;
+}
+
+}  // namespace
+
+const KnownGpu* known_gpu(std::string_view name) {
+  const std::string wanted = plain(name);
+  const KnownGpu* unique = nullptr;
+  for (const KnownGpu& gpu : kGpus) {
+    const std::string known = plain(gpu.name);
+    if (known == wanted) return &gpu;
+    // "RTX 3060" is the one of 12 GB, while "A100" may be either.
+    const bool shorter = !wanted.empty() && known.starts_with(wanted) && known.ends_with("gb") &&
+                         std::all_of(known.begin() + static_cast<ptrdiff_t>(wanted.size()), known.end() - 2,
+                                     [](char c) { return c >= '0' && c <= '9'; });
+    if (!shorter) continue;
+    if (unique) return nullptr;
+    unique = &gpu;
+  }
+  return unique;
+}
+
+std::vector<std::string_view> known_gpu_names() {
+  std::vector<std::string_view> names;
+  for (const KnownGpu& gpu : kGpus) names.push_back(gpu.name);
+  return names;
+}
+
+Speed nominal_speed(DeviceKind device, std::string_view gpu, int threads, bool fp32) {
+  constexpr double kCpuFlops = 40e9, kCpuBytes = 20e9;  // of a thread; of all
+  constexpr double kLaunch = 3e-6, kCall = 1e-6;
+  if (device == DeviceKind::cpu) return {kCpuFlops * threads, kCpuBytes, 0, kCall};
+  const KnownGpu* known = known_gpu(gpu);
+  if (!known) known = known_gpu("A100-40GB");
+  return {fp32 ? known->fp32_flops : known->flops, known->bandwidth, known->link, kLaunch};
+}
+
+}  // namespace tll
