@@ -6,6 +6,7 @@
 #include <limits>
 #include <vector>
 
+#include "src/base/check.h"
 #include "src/base/units.h"
 #include "src/options/option_table.h"
 #include "src/options/resolve.h"
