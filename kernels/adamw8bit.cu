@@ -43,8 +43,8 @@ TLL_DEVICE void update_codes(const AdamW8bit& op, const MomentConstants& k, cons
   const float m_inverse = reciprocal(largest_m), v_inverse = reciprocal(largest_v);
 #pragma unroll
   for (int j = 0; j < kOwn; j++) {
-    m_codes[j] = static_cast<uint8_t>(j < valid ? first_code(signed_map, m[j], m_inverse) : 0);
-    v_codes[j] = static_cast<uint8_t>(j < valid ? second_code(unsigned_map, v[j], v_inverse, op.guard) : 0);
+    m_codes[j] = static_cast<uint8_t>(j < valid ? first_code(signed_map, nearest_code(signed_map, m[j] * m_inverse), m[j]) : 0);
+    v_codes[j] = static_cast<uint8_t>(j < valid ? second_code(nearest_code(unsigned_map, v[j] * v_inverse), v[j], op.guard) : 0);
   }
   store_codes(op.m_codes + own, m_codes);
   store_codes(op.v_codes + own, v_codes);

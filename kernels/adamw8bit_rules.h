@@ -52,15 +52,12 @@ TLL_HOST_DEVICE inline float reciprocal(float absmax) {
   return inverse <= 0x1.fffffep127f ? inverse : 0.0f;
 }
 
-TLL_HOST_DEVICE inline int first_code(const float* map, float m, float inverse) {
-  const int code = nearest_code(map, m * inverse);
-  if (std::signbit(map[code]) == std::signbit(m)) return code;
-  return m > 0 ? code + 1 : code - 1;
+// The nearest code of m or v, as it is stored: with m's sign, and guarded.
+TLL_HOST_DEVICE inline int first_code(const float* map, int code, float m) {
+  const int neighbour = m > 0 ? code + 1 : code - 1;
+  return std::signbit(map[code]) == std::signbit(m) ? code : neighbour;
 }
-TLL_HOST_DEVICE inline int second_code(const float* map, float v, float inverse, bool guard) {
-  const int code = nearest_code(map, v * inverse);
-  return guard && code == 0 && v > 0 ? 1 : code;
-}
+TLL_HOST_DEVICE inline int second_code(int code, float v, bool guard) { return guard && code == 0 && v > 0 ? 1 : code; }
 
 }  // namespace
 }  // namespace tll

@@ -196,7 +196,7 @@ struct FewRows {
 };
 
 template <class Float, WeightCode kCode>
-__global__ void __launch_bounds__(kThreads) dot_codes_kernel(const __grid_constant__ FewRows op) {
+__global__ void __launch_bounds__(kThreads, 3) dot_codes_kernel(const __grid_constant__ FewRows op) {
   __shared__ Tables tables;
   load_tables(tables, op.source.part);
   const int lane = static_cast<int>(lane_id()), rows = op.a.row_count, inner = op.a.col_count;

@@ -140,9 +140,10 @@ TEST_F(CheckpointTest, ADamagedStateIsOfNoRun) {
 TEST_F(CheckpointTest, TheOptimizersStateMustFit) {
   write(5);
   float values[4];
-  for (const StateTensor& other : {StateTensor{"m", DType::f32, 4, values}, StateTensor{"w", DType::f32, 3, values}})
+  for (const StateTensor& other : {StateTensor{"m", DType::f32, 4, values}, StateTensor{"w", DType::f32, 3, values},
+                                   StateTensor{"m", DType::u8, 12, values}})
     EXPECT_TRUE(says(message_of([&] { read_optimizer(output_ / "checkpoint-5", Device{}, {other}); }),
-                     fmt::format("expected {} of {} floats", other.name, other.count)));
+                     fmt::format("expected {} of {} values in {}", other.name, other.count, dtype_name(other.dtype))));
 }
 
 TEST_F(CheckpointTest, ALongSettingIsShownInShort) {

@@ -69,6 +69,36 @@ TEST_F(CudaRun, AdaptersInBf16TrainOnBothDevices) {
     }
 }
 
+// The residual stream and the embedding in memory of the host: every wait between the two streams is checked, with and without a
+// graph (shapes that come twice). Six blocks, so that buffers come round.
+TEST_F(CudaRun, OffloadedActivationsAndEmbeddingGiveTheSameBytes) {
+  if (cuda_device_count() == 0) GTEST_SKIP() << "no CUDA device";
+  std::ofstream(directory_ / "config.json")
+      << R"({"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 32, "intermediate_size": 48,
+           "num_hidden_layers": 6, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 64, "rms_norm_eps": 1e-5,
+           "max_position_embeddings": 64, "tie_word_embeddings": false})";
+  const std::string settings = "--device cuda --init random --config " + (directory_ / "config.json").string() +
+                               " --recompute full --max-steps 5 --eval-samples 0 --eval-steps 2 --save-steps 5 --dropout 0.1 ";
+  for (const std::string more : {"--dtype fp32 ", "--dtype bf16 --mlp-chunk 24 --grad-accum 1 ", "--dtype fp16 --weights nf4 "}) {
+    const std::string name = std::to_string(more.size());
+    const auto run = [&](const std::string& output, const std::string& offload) {
+      const Options options = parse(output, settings + more + offload);
+      if (options.dtype == DtypeOption::kFp16)
+        train<half>(options);
+      else if (options.dtype == DtypeOption::kBf16)
+        train<bf16>(options);
+      else
+        train(options);
+    };
+    run(name + "resident", "");
+    run(name + "offloaded", "--offload activations,embedding,optimizer");
+    for (const char* file : {"adapter_model.safetensors", "checkpoint-5/optimizer.safetensors"})
+      EXPECT_EQ(bytes(name + "resident", file), bytes(name + "offloaded", file)) << more << file;
+    EXPECT_EQ(json_lines(directory_ / (name + "resident/metrics.jsonl")).back().at("eval_loss"),
+              json_lines(directory_ / (name + "offloaded/metrics.jsonl")).back().at("eval_loss"));
+  }
+}
+
 // fp16: the loss scale is too large at first, so steps are skipped until it fits; it is part of the checkpoint.
 TEST_F(CudaRun, LossScalingFindsItsPlaceAndIsResumed) {
   if (cuda_device_count() == 0) GTEST_SKIP() << "no CUDA device";

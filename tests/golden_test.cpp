@@ -1,42 +1,15 @@
 // The whole program against transformers + peft: logits, loss, every adapter gradient, and ten steps of training, on the tiny
 // models of tests/goldens (made by dev/golden/make_golden.py, in double precision).
-#include <gtest/gtest.h>
-
-#include <cmath>
-#include <cstring>
-
 #include "kernels/cuda_device.h"
 #include "src/base/file.h"
 #include "src/commands/commands.h"
-#include "src/commands/training_run.h"
-#include "src/files/safetensors.h"
-#include "src/options/resolve.h"
-#include "tests/json_lines.h"
+#include "tests/golden_run.h"
 #include "tests/temporary_directory.h"
-#include "tests/words.h"
 
 namespace tll {
 namespace {
 
 const char* const kModels[] = {"gqa_tied", "mha_biases", "llama3_rope", "fp16_sharded", "old_config"};
-
-std::vector<float> floats(const SafetensorsFile& file, const std::string& name) {
-  const auto bytes = file.bytes(name);
-  std::vector<float> values(bytes.size() / sizeof(float));
-  std::memcpy(values.data(), bytes.data(), bytes.size());
-  return values;
-}
-
-// |a - b| / |b| in the 2-norm.
-double relative_error(const std::vector<float>& a, const std::vector<float>& b) {
-  EXPECT_EQ(a.size(), b.size());
-  double difference = 0, size = 0;
-  for (size_t i = 0; i < std::min(a.size(), b.size()); i++) {
-    difference += (static_cast<double>(a[i]) - b[i]) * (static_cast<double>(a[i]) - b[i]);
-    size += static_cast<double>(b[i]) * b[i];
-  }
-  return std::sqrt(difference / std::max(size, 1e-60));
-}
 
 struct Where {
   const char *model, *device;
@@ -61,8 +34,7 @@ class Golden : public testing::TestWithParam<Where> {
   const SafetensorsFile golden_{model_ / "golden.safetensors"};
 
   Options parse(const std::string& command, const std::filesystem::path& data, const std::string& output) const {
-    return parse_options(words(fmt::format("{} --dtype fp32 --quiet --data {} --output {} --model {} --device {}", command,
-                                           data.string(), (output_ / output).string(), model_.string(), GetParam().device)));
+    return golden_options(command, model_, data, output_ / output, GetParam().device);
   }
 };
 
@@ -71,17 +43,7 @@ class Golden : public testing::TestWithParam<Where> {
 TEST_P(Golden, DumpEqualsTransformersAndPeft) {
   Options options = parse("dump --docs 6 --seq-len 64 --adapter " + (model_ / "adapter").string(), model_ / "data.jsonl", "dump");
   ASSERT_EQ(command_dump(options), kExitDone);
-  const SafetensorsFile dump(output_ / "dump");
-  int gradients = 0;
-  for (const TensorInfo& t : golden_.tensors()) {
-    if (!t.name.starts_with("logits.") && !t.name.starts_with("grad.") && t.name != "loss") continue;
-    ASSERT_NE(dump.find(t.name), nullptr) << t.name;
-    EXPECT_EQ(dump.find(t.name)->shape, t.shape) << t.name;
-    EXPECT_LT(relative_error(floats(dump, t.name), floats(golden_, t.name)), 1e-5) << t.name;
-    gradients += t.name.starts_with("grad.");
-  }
-  EXPECT_GE(gradients, 4);
-  for (const TensorInfo& t : dump.tensors()) EXPECT_NE(golden_.find(t.name), nullptr) << t.name << " is not in the golden file";
+  expect_dump(SafetensorsFile(output_ / "dump"), golden_, 1e-5);
 }
 
 // A document is dumped whole unless --seq-len is given, and a document without targets (of one token, or all masked) as well.
@@ -107,24 +69,13 @@ TEST_P(Golden, TenStepsEqualTransformersAndPeft) {
   // Once with each on the CPU; on the emulator one of them for each model.
   const std::vector<std::string> both = {"none", "full"}, one = {GetParam().model[0] % 2 ? "none" : "full"};
   for (const std::string& recompute : cuda_ ? one : both) {
-    const std::string settings =
-        "train --seq-len 64 --batch-size 6 --packing off --shuffle off --lr 1e-2 --schedule constant --warmup-ratio 0 "
-        "--max-steps 10 --valid-split 0 --recompute " +
-        recompute + " --init-adapter " + (model_ / "adapter").string();
-    Options options = parse(settings, model_ / "data.jsonl", recompute);
-    resolve_options(options);
-    TrainingRun<float> run(options);
-    run.start();
-    while (!run.finished()) run.step();
-    run.save();
+    const GoldenSteps steps = golden_steps("--recompute " + recompute + " --init-adapter " + (model_ / "adapter").string(),
+                                           model_, model_ / "data.jsonl", output_ / recompute, GetParam().device);
     const std::vector<float> losses = floats(golden_, "losses"), norms = floats(golden_, "grad_norms");
-    const std::vector<Json> metrics = json_lines(output_ / recompute / "metrics.jsonl");
-    ASSERT_GE(metrics.size(), losses.size());
+    ASSERT_EQ(steps.losses.size(), losses.size());
     for (size_t step = 0; step < losses.size(); step++) {
-      const Json& json = metrics[step];
-      EXPECT_EQ(json.at("step"), step + 1);
-      EXPECT_NEAR(json.at("loss").get<double>(), losses[step], 1e-5 * losses[step]);
-      EXPECT_NEAR(json.at("grad_norm").get<double>(), norms[step], 1e-4 * norms[step]);
+      EXPECT_NEAR(steps.losses[step], losses[step], 1e-5 * losses[step]);
+      EXPECT_NEAR(steps.norms[step], norms[step], 1e-4 * norms[step]);
     }
     // AdamW divides by the root of v, so an entry whose gradient is near zero moves by a step of 1e-2 in a direction that
     // rounding decides; the goldens were chosen so that transformers in float stays within 2e-6.

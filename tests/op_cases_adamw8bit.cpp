@@ -200,7 +200,7 @@ void add_adamw8bit_cases(std::vector<OpCase>& cases, Random& random) {
   const std::vector<int64_t> tensors = {4133, 300, 4096, 4095, 1};
   add(cases, {adamw8bit(random, {.tensors = tensors, .t = 1}), adamw8bit(random, {.tensors = tensors, .t = 0}),
               adamw8bit(random, {.tensors = tensors, .weight_decay = 0.1, .grad_scale = 0.37}),
-              adamw8bit(random, {.tensors = tensors, .odd_gradients = true}),
+              adamw8bit(random, {.tensors = tensors, .weight_decay = 0.1, .odd_gradients = true}),
               adamw8bit(random, {.tensors = {5000}, .t = 1, .guard = false, .odd_gradients = true}),
               adamw8bit(random, {.tensors = {4096, 4096}, .t = 1000, .weight_decay = 0.1}),
               adamw8bit(random, {.tensors = tensors, .first = 3, .blocks = 19}),

@@ -197,21 +197,23 @@ TEST(Options, EightBitAndPagedOptimizers) {
   for (const char* name : {"adamw8bit", "adamw_8bit", "adamw_bnb_8bit", "AdamW_8bit"}) {
     const Options o = parse(std::string("--data x --optim ") + name);
     EXPECT_EQ(o.optimizer, OptimizerKind::kAdamw8bit) << name;
-    EXPECT_FALSE(o.offloads_optimizer()) << name;
+    EXPECT_TRUE(o.offload.empty()) << name;
   }
   EXPECT_EQ(parse("--data x --optim paged_adamw_8bit").optimizer, OptimizerKind::kAdamw8bit);
   for (const char* name : {"paged_adamw", "paged_adamw_32bit"})
     EXPECT_EQ(parse(std::string("--data x --optim ") + name).optimizer, OptimizerKind::kAdamw);
   for (const char* name : {"paged_adamw", "paged_adamw_32bit", "paged_adamw_8bit", "adamw --optim paged_adamw"})
-    EXPECT_EQ(parse(std::string("--data x --optim ") + name).offload, OffloadOption::kOptimizer) << name;
-  EXPECT_EQ(parse("--data x --optim paged_adamw --optim adamw").offload, OffloadOption::kNone) << "the last wins";
-  EXPECT_EQ(parse("--data x --offload none --optim paged_adamw").offload, OffloadOption::kNone) << "what is given wins";
-  EXPECT_EQ(parse("--data x --offload activations").offload, OffloadOption::kActivations);
+    EXPECT_EQ(parse(std::string("--data x --optim ") + name).offload, std::vector<std::string>{"optimizer"}) << name;
+  EXPECT_TRUE(parse("--data x --optim paged_adamw --optim adamw").offload.empty()) << "the last wins";
+  EXPECT_TRUE(parse("--data x --offload none --optim paged_adamw").offload.empty()) << "what is given wins";
+  EXPECT_EQ(parse("--data x --offload activations").offload, std::vector<std::string>{"activations"});
   for (const char* both : {"optimizer,activations", "activations,optimizer"}) {
     const Options o = parse(std::string("--data x --offload ") + both);
-    EXPECT_TRUE(o.offloads_optimizer() && o.offloads_activations()) << both;
+    EXPECT_TRUE(o.offloads("optimizer") && o.offloads("activations") && !o.offloads("embedding")) << both;
+    EXPECT_EQ(options_json(o).at("offload"), "optimizer,activations");
   }
-  EXPECT_TRUE(says(refusal("--data x --offload weights"), "one of none, optimizer, activations"));
+  EXPECT_TRUE(
+      says(refusal("--data x --offload weights"), "none, or a list, joined by commas, of optimizer, activations, embedding"));
 }
 
 TEST(Options, TypesOfAdaptersThatMakeNoSenseAreRefused) {
@@ -221,7 +223,7 @@ TEST(Options, TypesOfAdaptersThatMakeNoSenseAreRefused) {
   EXPECT_THROW(resolve_options(full), Error);
   Options offloaded = parse("--data x --device cpu --offload optimizer");
   resolve_options(offloaded);
-  EXPECT_EQ(offloaded.offload, OffloadOption::kNone) << "the CPU's memory is the host's";
+  EXPECT_TRUE(offloaded.offload.empty()) << "the CPU's memory is the host's";
 }
 
 TEST(Options, ATypeThatIsTurnedOffIsNotChosen) {

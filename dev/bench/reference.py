@@ -1,15 +1,17 @@
 """Training speed of transformers + peft on the CPU, to compare ours with. Prints one JSON line.
 
     reference.py --model DIR [--seq-len 512] [--batch-size 1] [--rank 16] [--dtype bf16|fp32] [--compile] [--data FILE.jsonl]
+                 [--weights nf4] [--optimizer adamw|adamw8bit] [--recompute none|full]
 
 LoRA on all seven targets, every token trained, clip 1.0, AdamW: forward, backward and update are timed together. Steps of the warm-up
 are left out; the figure is the median over the others. The tokens are random unless --data names a tokenised .jsonl, whose
-documents are then joined and cut into rows.
+documents are then joined and cut into rows. --weights nf4 (double quantised) and adamw8bit are those of bitsandbytes.
 """
 
 import argparse
 import json
-import resource
+import pathlib
+import re
 import statistics
 import time
 
@@ -39,6 +41,32 @@ def training_step(model, batch: dict, parameters: list, optimizer) -> torch.Tens
     return loss.detach()
 
 
+def load_model(options: argparse.Namespace):
+    dtype, quantization = DTYPES[options.dtype], None
+    if options.weights == "nf4":
+        quantization = transformers.BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+        )
+    model = transformers.AutoModelForCausalLM.from_pretrained(options.model, dtype=dtype, quantization_config=quantization)
+    if options.recompute == "full":
+        model.enable_input_require_grads()
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return with_lora(model, options)
+
+
+def make_optimizer(name: str, parameters: list):
+    if name == "adamw":
+        return torch.optim.AdamW(parameters, lr=2e-4, weight_decay=0.0)
+    import bitsandbytes
+
+    return bitsandbytes.optim.AdamW8bit(parameters, lr=2e-4, weight_decay=0.0)
+
+
+def resident(field: str) -> int:
+    """Bytes of this process: VmRSS now, VmHWM the most so far."""
+    return 1024 * int(re.search(rf"{field}:\s*(\d+)", pathlib.Path("/proc/self/status").read_text())[1])
+
+
 def versions() -> dict:
     return {"torch": torch.__version__, "transformers": transformers.__version__, "peft": peft.__version__}
 
@@ -51,6 +79,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--alpha", type=float, default=32)
     parser.add_argument("--dtype", choices=DTYPES, default="bf16")
+    parser.add_argument("--weights", choices=["as-dtype", "nf4"], default="as-dtype")
+    parser.add_argument("--optimizer", choices=["adamw", "adamw8bit"], default="adamw")
+    parser.add_argument("--recompute", choices=["none", "full"], default="none")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--data")
     parser.add_argument("--steps", type=int, default=5)
@@ -76,9 +107,10 @@ def main() -> None:
     options = arguments()
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    model = with_lora(transformers.AutoModelForCausalLM.from_pretrained(options.model, dtype=DTYPES[options.dtype]), options)
+    resident_before = resident("VmRSS")
+    model = load_model(options)
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=2e-4, weight_decay=0.0)
+    optimizer = make_optimizer(options.optimizer, parameters)
     batches = rows(options, model.config.vocab_size)
     step_model = torch.compile(model) if options.compile else model
 
@@ -103,13 +135,17 @@ def main() -> None:
         "batch_size": options.batch_size,
         "rank": options.rank,
         "dtype": options.dtype,
+        "weights": options.weights,
+        "optimizer": options.optimizer,
+        "recompute": options.recompute,
         "adapter_dtype": str(parameters[0].dtype).removeprefix("torch."),
         "compiled": options.compile,
         "threads": torch.get_num_threads(),
         "trained_parameters": sum(p.numel() for p in parameters),
         "first_loss": losses[0],
         "last_loss": losses[-1],
-        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_rss_bytes": resident("VmHWM"),
+        "peak_rss_over_start": resident("VmHWM") - resident_before,
         **versions(),
     }
     print(json.dumps(result))

@@ -46,7 +46,8 @@ ModelOptions model_options(const Options& options, const LlamaConfig& config, st
   m.recompute = options.recompute == RecomputeOption::kFull        ? Recompute::full
                 : options.recompute == RecomputeOption::kSelective ? Recompute::selective
                                                                    : Recompute::none;
-  m.offload_activations = options.offloads_activations();
+  m.offload_activations = options.offloads("activations");
+  m.offload_embedding = options.offloads("embedding");
   m.lora_states = options.lora_states == LoraStatesOption::kBf16 ? DType::bf16 : DType::f32;
   m.mlp_chunk = static_cast<int>(options.mlp_chunk);
   m.dropout = m.gradients && !m.train_all ? options.dropout : 0;
@@ -98,7 +99,7 @@ OptimizerOptions optimizer_options(const Options& o) {
           .beta2 = o.beta2,
           .eps = o.eps,
           .weight_decay = o.weight_decay,
-          .offload = o.offloads_optimizer()};
+          .offload = o.offloads("optimizer")};
 }
 
 Schedule schedule(const Options& o, int64_t total_steps) {

@@ -8,8 +8,8 @@
 
 namespace tll {
 
-// The text that these options ask for in place of work (--help, --man, --version, `help`, `completion`, `version`), or nothing. It goes to standard
-// output and the program is done. Error with exit code 2 for a shell that is not known.
+// The text that these options ask for in place of work (--help, --man, --version, `help`, `completion`, `version`), or nothing.
+// It goes to standard output and the program is done. Error with exit code 2 for a shell that is not known.
 std::optional<std::string> help_text(const Options&);
 
 // `text` with a backslash before each of the special characters.

@@ -260,11 +260,11 @@ const std::vector<OptionRow>& option_rows() {
        .help = "tokens of a block's MLP at once, with --recompute full; 0 means the whole batch, auto as few as leave its memory "
                "no larger than that of attention",
        .range = kCount, .automatic = true, .fixed_on_resume = true},
-      {.name = "offload", .section = kSteps, .commands = kAdapting, .member = choice<&Options::offload>(),
-       .help = "what lies in the host's memory beside a GPU, and passes to and fro while it computes: the optimizer's state, the "
-               "activations between blocks, or both. The results are the same bits; on a CPU it changes nothing",
-       .choices = {"none", "optimizer", "activations", "optimizer,activations"},
-       .synonyms = {{"activations,optimizer", "optimizer,activations"}, {"both", "optimizer,activations"}}},
+      {.name = "offload", .section = kSteps, .commands = kAdapting, .member = &Options::offload, .value = "A,B,...",
+       .help = "what lies in the host's memory beside a GPU, and passes to and fro while it computes: none, or any of optimizer (its "
+               "state), activations (those between blocks, with --recompute full) and embedding (where the head is another "
+               "matrix). The results are the same bits; on a CPU it changes nothing",
+       .choices = {"optimizer", "activations", "embedding"}, .nothing = "none"},
       {.name = "plan", .section = kSteps, .commands = kTraining, .member = &Options::plan,
        .help = "only say what the run needs, as the command plan does", .aliases = {"dry-run"}, .bare = "true"},
 

@@ -60,10 +60,11 @@ struct OptionRow {
   std::string_view value = {};  // what stands for the value in help; nothing for flags and choices
   std::string_view help;
   Words aliases = {};
-  char letter = 0;            // the short name: -o
-  Words choices = {};         // an enum's words in the order of its enumerators; the items of a list
-  WordPairs synonyms = {};    // other spellings of values
-  WordPairs shorthands = {};  // flags that mean this option with a value: {"bf16", "bf16"}
+  char letter = 0;                // the short name: -o
+  Words choices = {};             // an enum's words in the order of its enumerators; the items of a list
+  std::string_view nothing = {};  // the word for a list without items, where that is a value
+  WordPairs synonyms = {};        // other spellings of values
+  WordPairs shorthands = {};      // flags that mean this option with a value: {"bf16", "bf16"}
   std::vector<Implied> implies = {};
   Words later = {};            // values that a later version will know
   std::string_view bare = {};  // the value when none follows the name; empty: a value must follow

@@ -117,7 +117,9 @@ std::optional<std::vector<std::string>> read_list(const OptionRow& row, std::str
   std::vector<std::string_view> found;
   for (std::string_view item : items_of(text)) {
     item = canonical(row, item);
-    if (item == kEveryItem) {
+    if (!row.nothing.empty() && item == row.nothing) {
+      continue;
+    } else if (item == kEveryItem) {
       found.insert(found.end(), row.choices.begin(), row.choices.end());
     } else if (!is_choice(row, item)) {
       return std::nullopt;
@@ -186,6 +188,8 @@ std::string expected_value(const OptionRow& row) {
                  [](std::string Options::*) { return "a text"; }, [](std::filesystem::path Options::*) { return "a path"; },
                  [](OptionalPath) { return "a directory, or nothing"; },
                  [&](WordList) {
+                   if (!row.nothing.empty())
+                     return fmt::format("{}, or a list, joined by commas, of {}", row.nothing, fmt::join(row.choices, ", "));
                    Words names;
                    for (const auto& [word, meaning] : row.synonyms) names.push_back(word);
                    return fmt::format("a list, joined by commas, of {} (short: {}), or {}", fmt::join(row.choices, ", "),
@@ -244,7 +248,7 @@ std::string guess_value(const OptionRow& row, std::string_view text) {
   if (row.automatic) words.push_back("auto");
   std::string_view wrong = text;
   if (std::holds_alternative<WordList>(row.member)) {
-    words.push_back(kEveryItem);
+    words.push_back(row.nothing.empty() ? kEveryItem : row.nothing);
     for (std::string_view item : items_of(text))
       if (wrong = item; item != kEveryItem && !is_choice(row, canonical(row, item))) break;
   }
@@ -278,6 +282,11 @@ Json value_json(const OptionRow& row, const Options& options) {
                                  return (options.*field)->empty() ? Json(true) : path_json(*(options.*field));
                                },
                                [&](const EnumMember& field) { return Json(std::string(row.choices.at(field.get(options)))); },
+                               [&](WordList field) {
+                                 if (row.nothing.empty()) return Json(options.*field);
+                                 return (options.*field).empty() ? Json(row.nothing)
+                                                                 : Json(fmt::format("{}", fmt::join(options.*field, ",")));
+                               },
                                [&](auto field) { return Json(options.*field); }},
                     row.member);
 }

@@ -5,6 +5,7 @@
 // `--name=value` mean the same, flags need no value (`--quiet`, also `--quiet false`), and of a repeated option the last wins.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
@@ -20,7 +21,20 @@
 
 namespace tll {
 
-enum class Command { kTrain, kPlan, kPrepare, kShow, kEvaluate, kGenerate, kTokenize, kDump, kExport, kHelp, kCompletion, kVersion };
+enum class Command {
+  kTrain,
+  kPlan,
+  kPrepare,
+  kShow,
+  kEvaluate,
+  kGenerate,
+  kTokenize,
+  kDump,
+  kExport,
+  kHelp,
+  kCompletion,
+  kVersion
+};
 enum class DeviceOption { kAuto, kCpu, kCuda };
 enum class DtypeOption { kAuto, kFp32, kBf16, kFp16, kInt8, kNf4 };  // the last two of frozen weights alone
 enum class TrainMode { kLora, kFull };
@@ -28,7 +42,6 @@ enum class RecomputeOption { kNone, kSelective, kFull };
 enum class UnanswerableOption { kSkip, kTrain };
 enum class InitOption { kPretrained, kRandom };
 enum class ExportFormat { kBnb4bit };
-enum class OffloadOption { kNone, kOptimizer, kActivations, kBoth };
 enum class LoraStatesOption { kFp32, kBf16 };
 enum class SplitOption { kAuto, kTrain, kValidation, kAll };
 
@@ -92,9 +105,8 @@ struct Options {
   double clip = 1;  // largest gradient norm; 0: off
   RecomputeOption recompute = RecomputeOption::kNone;
   int64_t mlp_chunk = 0;  // tokens of a block's MLP at once; 0: all; kAutomatic: as many as make it no larger than attention
-  OffloadOption offload = OffloadOption::kNone;  // what lies in memory of the host beside a GPU
-  bool offloads_optimizer() const { return offload == OffloadOption::kOptimizer || offload == OffloadOption::kBoth; }
-  bool offloads_activations() const { return offload == OffloadOption::kActivations || offload == OffloadOption::kBoth; }
+  std::vector<std::string> offload;  // what lies in memory of the host beside a GPU: optimizer, activations, embedding
+  bool offloads(std::string_view what) const { return std::find(offload.begin(), offload.end(), what) != offload.end(); }
   bool plan = false;  // `train --plan`; the parser turns it into the command plan
 
   // The plan.

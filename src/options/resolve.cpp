@@ -89,10 +89,14 @@ void resolve_options(Options& options) {
          "--batch-size auto and --effective-batch N go together: N rows a step, of which as many are computed at once "
          "as is fastest");
   options.gpu.empty() ? resolve_device(options) : resolve_gpu(options);
-  if (options.device == DeviceOption::kCpu && options.offload != OffloadOption::kNone) {
+  if (options.device == DeviceOption::kCpu && !options.offload.empty()) {
     fmt::print(stderr, "note: --offload has no effect on the CPU, whose memory is the host's\n");
-    options.offload = OffloadOption::kNone;
+    options.offload.clear();
   }
+  if (options.offloads("activations") && options.recompute != RecomputeOption::kFull)
+    fail(kExitUsage,
+         "--offload activations sends what lies between blocks to the host, and all else must be recomputed: add "
+         "--recompute full, or leave it out");
   if (options.lora_states == LoraStatesOption::kBf16 && options.train == TrainMode::kFull)
     fail(kExitUsage, "--lora-states bf16 is about adapters, and --train full has none; leave it out");
   const bool cuda = options.device == DeviceOption::kCuda, bf16 = has_bf16(options);
