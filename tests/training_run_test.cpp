@@ -104,6 +104,38 @@ TEST_F(Run, PlanEqualsArenaForEveryConfiguration) {
         }
 }
 
+TEST_F(Run, ABatchThatIsChosenFitsAndIsKeptOnResume) {
+  const auto options = [&](const std::string& output, const std::string& memory, const std::string& more) {
+    const std::string paths = fmt::format("train --model {} --data {} --output {} ", kModel, (directory_ / "data.jsonl").string(),
+                                          (directory_ / output).string());
+    Options parsed = parse_options(words(paths +
+                                         "--seq-len 32 --dtype fp32 --quiet --rank 4 --lr 1e-2 --threads 1 --save-steps 2 "
+                                         "--batch-size auto --effective-batch 8 --memory " +
+                                         memory + " " + more));
+    resolve_options(parsed);
+    return parsed;
+  };
+  const auto used = [&](const std::string& output) { return parse_json(bytes(output, "run.json"), "run.json"); };
+  train(options("roomy", "1GiB", "--max-steps 3"));
+  const Json roomy = used("roomy").at("options");
+  EXPECT_EQ(roomy.at("batch_size").get<int>() * roomy.at("grad_accum").get<int>(), 8);
+  const int64_t planned = used("roomy").at("measured").at("memory").at("arena").at("planned");
+  EXPECT_EQ(planned, used("roomy").at("plan").at("bytes").at("total"));
+  EXPECT_LE(used("roomy").at("measured").at("memory").at("arena").at("measured"), planned);
+  EXPECT_GT(used("roomy").at("measured").at("memory").at("process").at("measured"), 0);
+  // Where there is less memory, and nothing may be computed again, fewer rows are computed at once.
+  const std::string less = fmt::format("{}B", planned - 1), kept = "--recompute none --schedule constant --max-steps 3 ";
+  train(options("narrow", less, kept), 2);
+  const Json narrow = used("narrow");
+  EXPECT_LT(narrow.at("plan").at("bytes").at("total"), planned);
+  EXPECT_LT(narrow.at("options").at("batch_size"), roomy.at("batch_size"));
+  EXPECT_EQ(narrow.at("options").at("batch_size").get<int>() * narrow.at("options").at("grad_accum").get<int>(), 8);
+  // A resumed run goes on with the checkpoint's batches, although there is more memory now.
+  train(options("narrow", "1GiB", kept + "--resume"));
+  EXPECT_EQ(used("narrow").at("options").at("batch_size"), narrow.at("options").at("batch_size"));
+  EXPECT_EQ(used("narrow").at("result").at("steps"), 3);
+}
+
 TEST_F(Run, NothingIsAllocatedInTheStepLoop) {
   if (!allocations_are_counted()) GTEST_SKIP() << "a sanitizer owns operator new";
   for (const std::string dtype : {"fp32", "bf16"}) {

@@ -85,8 +85,9 @@ class Advice {
     // What can be left out. If rows must be cut, that comes last: all that saves memory keeps them longer.
     const bool cut = std::any_of(together.begin(), together.end(), [](const Setting& s) { return s.row->name == "seq-len"; });
     if (!cut) leave_out(together);
-    for (size_t i = together.size(); i-- > 0;) raise(together, i);
+    raise_all(together);
     leave_out(together);
+    raise_all(together);
     return fmt::format("it fits with {}", named(together));
   }
 
@@ -94,6 +95,7 @@ class Advice {
   int64_t bytes(const Settings& settings) const {
     Options options = options_;
     options.effective_batch = 0;  // what is left of it are a batch and its repetitions
+    options.quiet = true;         // no notes
     bool of_weights = options.given("weights");
     for (const Setting& s : settings) {
       set_value(*s.row, options, s.value, s.row->name);
@@ -109,6 +111,10 @@ class Advice {
     return planned_(options);
   }
   bool fits(const Settings& settings) const { return bytes(settings) <= room_; }
+
+  void raise_all(Settings& settings) const {
+    for (size_t i = settings.size(); i-- > 0;) raise(settings, i);
+  }
 
   // Drops every setting without which the others fit as well.
   void leave_out(Settings& settings) const {

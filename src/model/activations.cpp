@@ -78,6 +78,10 @@ struct Activations<Float>::Placing {
   void attention(Set& s, const std::string& at, int layer, Life life) {
     tensor(s.rstd1, at + "rstd1", {N}, life);
     tensor(s.qkv, at + "qkv", {N, qkv}, life);
+    if (const int heads = config.heads + config.kv_heads; parameters.blocks[0].q_norm.C > 0) {
+      tensor(s.qk, at + "qk", {N, int64_t{heads} * config.head_dim}, life);
+      tensor(s.rstd_qk, at + "rstd_qk", {N, heads}, life);
+    }
     tensor(s.att, at + "att", {N, att}, life);
     tensor(s.lse, at + "lse", {H, N}, life);
     u(s.u_qkv, at + "u_qkv", N, &BlockParameters<Float>::qkv, layer, life);

@@ -18,6 +18,8 @@ struct BlockActivations {
   Float *ln2 = nullptr, *gate_up = nullptr, *act = nullptr;                         // (M, ·)
   acc_t<Float>*rstd1 = nullptr, *lse = nullptr, *rstd2 = nullptr;                   // (N), (H, N), (M)
   Float *u_qkv = nullptr, *u_o = nullptr, *u_gate_up = nullptr, *u_down = nullptr;  // (N or M, R) of each linear layer
+  Float* qk = nullptr;              // (N, (H+G)·D)  q and k before their norms, where the architecture has them (planned only)
+  acc_t<Float>* rstd_qk = nullptr;  // (N, H+G)
 };
 
 // The memory of the blocks in one direction of a pass.
