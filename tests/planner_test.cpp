@@ -3,11 +3,14 @@
 
 #include <gtest/gtest.h>
 
+#include "src/base/file.h"
+#include "src/base/units.h"
 #include "src/commands/commands.h"
 #include "src/commands/plan_screen.h"
 #include "src/commands/sweep.h"
 #include "src/model/plan_picture.h"
 #include "src/options/option_table.h"
+#include "src/report/known_gpus.h"
 #include "tests/refusal.h"
 #include "tests/words.h"
 
@@ -271,6 +274,50 @@ TEST(PlanCommand, SweepsAreTables) {
   const std::string table = printed(sweep);
   EXPECT_EQ(std::count(table.begin(), table.end(), '\n'), 5);
   printed("plan --model llama-2-70b-hf --gpu t4 --sweep rank=4,8 --json", kExitDoesNotFit);
+}
+
+// The figures of README.md.
+TEST(PlanCommand, TheReadmeSaysWhatIsPlanned) {
+  const std::string readme = read_file("README.md");
+  const auto plan = [&](const std::string& settings, int code = kExitDone) {
+    return Json::parse(printed("plan --json --threads 2 " + settings, code));
+  };
+  const auto gib = [](const Json& bytes) { return fmt::format("{}", Bytes{bytes.get<int64_t>()}); };
+  const std::string llama = "--model meta-llama/Llama-2-7b-hf ";
+  const Json small = plan(llama + "--gpu RTX-3090 --seq-len 256 --recompute full");
+  EXPECT_TRUE(
+      says(readme, fmt::format("| {}, fits; {} rows would | {} | {} |", gib(small["bytes"]["total"]),
+                               small["largest"]["batch_size"].get<int>(), gib(small["limit"]), gib(small["formula"]["total"]))));
+  const Json middle = plan(llama + "--gpu RTX-5090 --batch-size 4 --seq-len 512");
+  EXPECT_TRUE(says(
+      readme, fmt::format("| {}, fits; {} rows would | {} | {} |", gib(middle["bytes"]["total"]),
+                          middle["largest"]["batch_size"].get<int>(), gib(middle["limit"]), gib(middle["formula"]["total"]))));
+  const std::string full = llama + "--gpu A100-80GB --train full --batch-size 4 --seq-len 512 ";
+  const Json large = plan(full, kExitDoesNotFit);
+  EXPECT_TRUE(says(readme, fmt::format("| {}, does not fit | {} | {} |", gib(large["bytes"]["total"]), gib(large["limit"]),
+                                       gib(large["formula"]["total"]))));
+  const Json offloaded = plan(full + "--offload optimizer");
+  EXPECT_TRUE(
+      says(readme, fmt::format("| {}, and {} of the host |", gib(offloaded["bytes"]["total"]), gib(offloaded["host_bytes"]))));
+  EXPECT_TRUE(says(readme, fmt::format("--recompute full` | {} |",
+                                       gib(plan(full + "--optimizer adamw8bit --recompute full")["bytes"]["total"]))));
+  // Phi-3-mini, loaded.
+  const double context = static_cast<double>(known_gpu("RTX-4090")->context);
+  std::string parameters = "| planned, parameters |", in_all = "estimate) |";
+  for (const char* weights : {"fp32", "fp16", "int8", "nf4"}) {
+    const Json phi =
+        plan(fmt::format("--model microsoft/Phi-3-mini-4k-instruct --gpu RTX-4090 --rank 1 --targets o --seq-len 1 "
+                         "--recompute full --weights {}",
+                         weights));
+    const auto number = [&](double bytes) {
+      return bytes < 9.995 * (1 << 30) ? fmt::format(" {:.2f} |", bytes / (1 << 30))
+                                       : fmt::format(" {:.1f} |", bytes / (1 << 30));
+    };
+    parameters += number(phi["bytes"]["parameters"].get<double>());
+    in_all += number(phi["bytes"]["total"].get<double>() + context);
+  }
+  EXPECT_TRUE(says(readme, parameters));
+  EXPECT_TRUE(says(readme, in_all));
 }
 
 TEST(PlanPicture, ShowsEveryByteOnce) {
