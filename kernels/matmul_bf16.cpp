@@ -59,7 +59,8 @@ dnnl::primitive_attr attributes(const Key& k) {
   return attr;
 }
 
-// Adding to a bf16 result takes float sums of the whole of it: fewer rows, until the scratchpad fits into the scratch.
+// Adding to a bf16 result, or from an A, whose rows are not neighbours takes float sums of the whole result: fewer rows are
+// taken, until the scratchpad fits into the scratch.
 MadeMatmul make_matmul(Key k) {
   const auto bf = memory::data_type::bf16;
   for (;; k.rows = (k.rows / 2 + 15) / 16 * 16) {

@@ -228,8 +228,10 @@ TEST(Llama, RecomputationGivesTheSameBits) {
         o.recompute = recompute;
         Tiny<float> again(tiny_config(), o);
         EXPECT_EQ(again.loss(docs, true, 99), loss);
-        EXPECT_EQ(std::vector(again.model.trained().gradients, again.model.trained().gradients + again.model.trained().count),
-                  std::vector(kept.model.trained().gradients, kept.model.trained().gradients + kept.model.trained().count))
+        EXPECT_EQ(
+            std::vector(again.model.trained().acc_gradients(),
+                        again.model.trained().acc_gradients() + again.model.trained().count),
+            std::vector(kept.model.trained().acc_gradients(), kept.model.trained().acc_gradients() + kept.model.trained().count))
             << static_cast<int>(recompute);
       }
     }
@@ -246,14 +248,14 @@ TEST(Llama, TheMlpInChunks) {
   const double loss = whole.loss(docs, true, 99);
   const auto& expected = whole.model.trained();
   float largest = 0;
-  for (int64_t i = 0; i < expected.count; i++) largest = std::max(largest, std::abs(expected.gradients[i]));
+  for (int64_t i = 0; i < expected.count; i++) largest = std::max(largest, std::abs(expected.acc_gradients()[i]));
   for (const int chunk : {9, 14, 27, 1000, ModelOptions::kAutomaticChunk}) {
     o.mlp_chunk = chunk;
     Tiny<float> chunks(tiny_config(), o);
     EXPECT_EQ(chunks.loss(docs, true, 99), loss) << chunk;
     for (const NamedTensor& t : expected.tensors)
       for (int64_t i = t.offset; i < t.offset + t.size(); i++) {
-        const float a = chunks.model.trained().gradients[i], b = expected.gradients[i];
+        const float a = chunks.model.trained().acc_gradients()[i], b = expected.acc_gradients()[i];
         if (t.name.find("mlp") == std::string::npos)
           ASSERT_EQ(a, b) << t.name << " in chunks of " << chunk;
         else

@@ -165,6 +165,9 @@ void add_linear_cases(std::vector<OpCase>& cases, Random& random) {
   add({.size = {33, 40, 600}, .cpu = false, .backward = false, .scratch = 33 * 40 + 7});
   // Rows of whole vectors, split-K parts that are not; results in rows that are none.
   add({.size = {16, 37, 1050}, .types = {b16, b16}, .backward = false, .gap = 6});
+  // The gradient of an adapter that is kept in bf16.
+  for (Kind k : {f32, b16})
+    add({.size = {16, 160, 1056}, .types = {k, k, b16}, .ta = true, .tb = false, .accumulate = true, .backward = false});
   for (int rows : {3, 40}) cases.push_back(misaligned_in_turn(matmul({.size = {rows, 48, 64}, .types = {b16, b16}})));
   add({.size = {1000, 1032, 40}, .types = {b16, b16, b16}, .backward = false});
   for (int rows : {1, 8, 9})  // the dot products of generation, and the first size beyond them

@@ -57,6 +57,31 @@ TEST_P(OnEachIsa, MatmulOfIntegersIsExact) {
     }
 }
 
+// To add to a bf16 result whose rows are not neighbours, as that of a part of a joint matrix, oneDNN wants float sums of all of
+// it, here 12 MB, where the scratch has 3.6. Small integers are exact in bf16. 1040 rows, halved to multiples of 16, leave a
+// rest.
+TEST_P(OnEachIsa, MatmulAddsToMoreThanItsScratchHolds) {
+  const int rows = 1040, cols = 1536, inner = 16, stride = 2 * cols;
+  std::vector<bf16> a(rows * inner), b(cols * inner), out(rows * stride, round_to_bf16(3));
+  for (size_t i = 0; i < a.size(); i++) a[i] = round_to_bf16(static_cast<float>(static_cast<int>(i * 7 % 3) - 1));
+  for (size_t i = 0; i < b.size(); i++) b[i] = round_to_bf16(static_cast<float>(static_cast<int>(i * 5 % 3) - 1));
+  const int64_t floats = Matmul<float>::scratch_floats(2), guard = 1 << 20;
+  std::vector<float> scratch(static_cast<size_t>(floats + guard), -1);
+  run(device, Matmul<float>{.out = matrix(out.data(), rows, cols, stride),
+                            .a = matrix(a.data(), rows, inner),
+                            .b = matrix(b.data(), cols, inner).t(),
+                            .accumulate = true,
+                            .scratch = {scratch.data(), floats}});
+  for (int i = 0; i < rows; i++)
+    for (int j = 0; j < cols; j++) {
+      float sum = 3;
+      for (int k = 0; k < inner; k++) sum += to_acc(a[i * inner + k]) * to_acc(b[j * inner + k]);
+      ASSERT_EQ(to_acc(out[i * stride + j]), sum) << i << " " << j;
+      ASSERT_EQ(to_acc(out[i * stride + cols + j]), 3) << i << " " << j;
+    }
+  for (size_t i = static_cast<size_t>(floats); i < scratch.size(); i++) ASSERT_EQ(scratch[i], -1) << i - floats;
+}
+
 std::vector<bool> dropped(const Device& device, int N, int C, double p, uint64_t key) {
   const std::vector<float> ones(static_cast<size_t>(N) * C, 1.0f);
   std::vector<float> out(ones.size());

@@ -352,7 +352,7 @@ void expect_same_product(const Device& device, const QuantizedMatrix& w, int N, 
     return narrowed<T>(weights(static_cast<size_t>(rows) * columns, seed));
   };
   Buffer<T> a(device, filled(N, inner, 10)), y(device, filled(N, cols, 11)), expected(device, filled(N, cols, 11));
-  const int64_t floats = device.kind == DeviceKind::cuda ? Matmul<float>::kCudaScratch : Matmul<float>::scratch_floats(2);
+  const int64_t floats = device.kind == DeviceKind::cuda ? 1 << 16 : Matmul<float>::scratch_floats(2);
   Buffer<float> scratch(device, static_cast<size_t>(floats));
   Buffer<T> dense(device, static_cast<size_t>(w.rows) * w.cols), piece(device, static_cast<size_t>(piece_size) / sizeof(T));
   const QuantizedMatmul op{.out = matrix(y.data(), N, cols),
@@ -409,7 +409,7 @@ TEST_P(QuantizedOn, ProductsAreThoseOfTheDequantisedMatrix) {
 
 // One row or column of W at a time, and 128, though there would be room for a few more.
 TEST_P(QuantizedOn, PiecesAreWholeTiles) {
-  Mixed m(GetParam(), 200, 180, 100, 40);
+  Mixed m(GetParam(), 140, 100, 60, 20);
   for (bool transposed : {true, false}) {
     const int64_t line = 2 * (transposed ? m.w.cols : m.w.rows);
     expect_same_product<bf16>(GetParam(), m.w, 9, transposed, true, line, 1);
@@ -423,7 +423,7 @@ TEST(PieceBytes, IsTheLargestMatrixOrEnoughOfIt) {
   EXPECT_EQ(QuantizedMatmul::piece_bytes(DeviceKind::cpu, DType::bf16, 64, 32), cpu_has_bf16_matmul() ? 64 * 32 * 2 : 0);
   EXPECT_EQ(QuantizedMatmul::piece_bytes(cuda, DType::bf16, 960, 576), 960 * 576 * 2);
   EXPECT_EQ(QuantizedMatmul::piece_bytes(cuda, DType::f32, 960, 576), 960 * 576 * 4);
-  EXPECT_EQ(QuantizedMatmul::piece_bytes(cuda, DType::bf16, 28672, 4096), 32 << 20);
+  EXPECT_EQ(QuantizedMatmul::piece_bytes(cuda, DType::bf16, 28672, 4096), QuantizedMatmul::kCudaPiece);
   EXPECT_EQ(QuantizedMatmul::piece_bytes(cuda, DType::bf16, 1 << 20, 4096), 128 * 2 << 20);  // 128 columns of it
 }
 

@@ -5,8 +5,9 @@
 Writes tiny models whose linear layers have awkward sizes and values, in bf16, fp16 and fp32, exports them with and without double
 quantisation, and counts what differs from bitsandbytes on the CPU: packed bytes, absmax, 8-bit codes of absmax (and those from the
 rule of quantized.py, which the program follows). Then: logits of an exported model in transformers against those of weights
-dequantised by hand and against `dump`; the same for what transformers' save_pretrained writes. Prints tables; exit 1 when
-something that must be equal is not.
+dequantised by hand and against `dump`; the same for what transformers' save_pretrained writes. At last: the codes of AdamW8bit's
+moments in checkpoints, against the rule and against bitsandbytes given the same gradients. Prints tables; exit 1 when something that
+must be equal is not.
 """
 
 import argparse
@@ -239,6 +240,60 @@ def check_logits(program: str, root: pathlib.Path) -> bool:
     return good
 
 
+def check_moments(program: str, root: pathlib.Path) -> bool:
+    """The gradients are those of `dump`, which for one document are those of the step, to the bit."""
+    golden = pathlib.Path(__file__).parents[2] / "tests/goldens/quantized/nf4_double"
+    data, output, lr, steps = root / "one.jsonl", root / "moments", 1e-2, 5
+    data.write_text((golden / "data.jsonl").read_text().splitlines()[-1] + "\n")
+    common = ["--quiet", "--model", golden, "--data", data, "--weights", "nf4", "--dtype", "fp32", "--seq-len", 40, "--device", "cpu"]
+    run(program, "train", *common, "--init-adapter", golden / "adapter", "--optimizer", "adamw8bit", "--batch-size", 1, "--packing", "off",
+        "--shuffle", "off", "--lr", lr, "--schedule", "constant", "--valid-split", 0, "--clip", 1e9, "--max-steps", steps, "--save-steps", 1,
+        "--output", output)  # fmt: skip
+    before, tensors, libraries, good = golden / "adapter", {}, {}, True
+    print("\n| step | codes of each moment | differ from rule | absmax differ | parameters differ | by the guard | differ from bitsandbytes: m | v |")
+    print("| ---: |" + " ---: |" * 7)
+    for step in range(1, steps + 1):
+        run(program, "dump", *common, "--adapter", before, "--docs", 1, "--output", root / "dump")
+        gradients = {k[5:]: g for k, g in load_file(root / "dump").items() if k.startswith("grad.")}
+        values, after = (load_file(d / "adapter_model.safetensors") for d in (before, output / f"checkpoint-{step}"))
+        state, at, count = load_file(output / f"checkpoint-{step}/optimizer.safetensors"), 0, [0] * 7
+        for name in in_the_order_of_training(gradients):
+            g, size = gradients[name], gradients[name].numel()
+            if step == 1:
+                tensors[name] = [quantized.AdamW8bit(size, lr, guard=guard) for guard in (True, False)]
+                parameter = torch.nn.Parameter(values[name].clone())
+                libraries[name] = (parameter, bitsandbytes.optim.AdamW8bit([parameter], lr=lr, weight_decay=0.0))
+            ruled, without_guard = tensors[name]
+            without_guard.moments = list(ruled.moments)
+            parameter, library = libraries[name]
+            parameter.grad = g.clone()
+            library.step()
+            expected = ruled.update(*(x.numpy().reshape(-1) for x in (values[name], g)))
+            without_guard.update(*(x.numpy().reshape(-1) for x in (values[name], g)))
+            count[3] += int((after[name].numpy().reshape(-1) != expected).sum())
+            if size < quantized.SMALLEST_8BIT:
+                continue
+            blocks = -(-size // quantized.OPTIMIZER_BLOCK)
+            first, theirs = at * quantized.OPTIMIZER_BLOCK, library.state[parameter]
+            count[0] += size
+            for i, moment in enumerate("mv"):
+                codes = state[f"{moment}.codes"].numpy()[first : first + size]
+                count[1] += int((codes != ruled.codes[i]).sum())
+                count[2] += int((state[f"{moment}.absmax"].numpy()[at : at + blocks] != ruled.absmax[i]).sum())
+                count[4] += int((ruled.codes[i] != without_guard.codes[i]).sum())
+                count[5 + i] += int((codes != theirs[f"state{i + 1}"].numpy().reshape(-1)).sum())
+            at += blocks
+        before = output / f"checkpoint-{step}"
+        print(f"| {step} | " + " | ".join(f"{x:,}" for x in count) + " |")
+        good = good and count[1:4] == [0, 0, 0]
+    return good
+
+
+def in_the_order_of_training(names) -> list[str]:
+    kinds = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    return sorted(names, key=lambda name: (int(name.split(".")[4]), kinds.index(name.split(".")[6]), name))
+
+
 def main() -> None:
     options = arguments()
     transformers.logging.set_verbosity_error()
@@ -249,6 +304,7 @@ def main() -> None:
     try:
         good = check_bytes(options.program, root)
         good = check_logits(options.program, root) and good
+        good = check_moments(options.program, root) and good
     finally:
         if not options.keep:
             shutil.rmtree(root)

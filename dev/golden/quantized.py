@@ -108,29 +108,38 @@ def held_in(weights: str, values: np.ndarray, double_quant: bool = True) -> np.n
 
 
 class AdamW8bit:
-    """One tensor under the CUDA library's blockwise rule; tensors below 4096 elements keep their moments in fp32. No decay."""
+    """One tensor under the CUDA library's blockwise rule; tensors below 4096 elements keep their moments in fp32. No decay. The guard
+    is this program's: a second moment that is not zero does not become zero."""
 
-    def __init__(self, count: int, lr: float, beta1=0.9, beta2=0.999, eps=1e-8):
-        self.count, self.lr, self.betas, self.eps, self.step = count, lr, (beta1, beta2), F(eps), 0
-        self.eight_bit = count >= SMALLEST_8BIT
+    def __init__(self, count: int, lr: float, beta1=0.9, beta2=0.999, eps=1e-8, guard=False):
+        self.count, self.lr, self.betas, self.eps, self.guard, self.step = count, lr, (beta1, beta2), F(eps), guard, 0
         self.moments = [np.zeros(count, F), np.zeros(count, F)]
+        self.codes, self.absmax = [np.zeros(0, np.int64)] * 2, [np.zeros(0, F)] * 2  # of 8-bit moments, after a step
 
-    def stored(self, moment: np.ndarray, book: np.ndarray) -> np.ndarray:
-        """The moment as its code and the absmax of its block give it back."""
-        blocks = blocks_of(moment, OPTIMIZER_BLOCK)
+    def stored(self, i: int, moment: np.ndarray) -> np.ndarray:
+        """The moment (0: the first, 1: the second) as its codes and the absmax of their blocks give it back."""
+        if self.count < SMALLEST_8BIT:
+            return moment
+        book, blocks = (SIGNED, UNSIGNED)[i], blocks_of(moment, OPTIMIZER_BLOCK)
         absmax = np.abs(blocks).max(1, keepdims=True)
-        x = blocks * (F(1) / np.where(absmax > 0, absmax, F(1)))
-        codes = nearest_code(x, book).astype(np.int64)
-        if book is SIGNED:
+        codes = nearest_code(blocks * (F(1) / np.where(absmax > 0, absmax, F(1))), book).astype(np.int64)
+        if i == 0:
             codes += np.where(np.signbit(book[codes]) != np.signbit(blocks), np.where(blocks > 0, 1, -1), 0)
+        elif self.guard:
+            codes = np.where((codes == 0) & (blocks > 0), 1, codes)
+        self.codes[i], self.absmax[i] = codes.reshape(-1)[: self.count], absmax.reshape(-1)
         return (book[codes] * absmax).reshape(-1)[: self.count]
 
     def update(self, parameter: np.ndarray, gradient: np.ndarray) -> np.ndarray:
         self.step += 1
         (beta1, beta2), (m, v), g = self.betas, self.moments, gradient.astype(F)
-        m = fma(g, F(1) - F(beta1), m * F(beta1))
-        v = fma(g, g * (F(1) - F(beta2)), v * F(beta2))
+        if self.count < SMALLEST_8BIT:  # its kernel for fp32 moments rounds elsewhere
+            m = fma(m, F(beta1), (F(1) - F(beta1)) * g)
+            v = fma(v, F(beta2), (F(1) - F(beta2)) * (g * g))
+        else:
+            m = fma(g, F(1) - F(beta1), m * F(beta1))
+            v = fma(g, g * (F(1) - F(beta2)), v * F(beta2))
         c1, c2 = 1 - beta1**self.step, np.sqrt(1 - beta2**self.step)
         updated = fma(F(-self.lr * c2 / c1), m / fma(F(c2), self.eps, np.sqrt(v)), parameter)
-        self.moments = [self.stored(m, SIGNED), self.stored(v, UNSIGNED)] if self.eight_bit else [m, v]
+        self.moments = [self.stored(0, m), self.stored(1, v)]
         return updated

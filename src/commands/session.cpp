@@ -128,6 +128,10 @@ void Session<Float>::start(const ModelSource& source, const AdapterSource& adapt
     gpu = cuda_properties(device);
   }
   require_fit();
+  if (const int64_t available = machine_memory().available; !on_host(device) && staging.total() > available)
+    fail(kExitDoesNotFit,
+         "this run keeps {} in the host's memory beside the GPU, which has {} available; offload less (--offload)",
+         Bytes{staging.total()}, Bytes{available});
   resident_before = process_memory().resident;
   const auto measure = [&] {
     if (needs_.training || options.profile)
