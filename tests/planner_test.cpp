@@ -82,7 +82,14 @@ TEST(Planner, WhatIsLargestFitsAndOneMoreDoesNot) {
 // Everything that --batch-size auto may choose, one after another.
 TEST(Solver, NothingThatFitsIsFaster) {
   const std::vector<std::string> recomputes = {"none", "selective", "full"}, chunks = {"0", "auto"},
-                                 offloads = {"none", "activations", "optimizer", "optimizer,activations"};
+                                 offloads = {"none",
+                                             "embedding",
+                                             "activations",
+                                             "activations,embedding",
+                                             "optimizer",
+                                             "optimizer,embedding",
+                                             "optimizer,activations",
+                                             "optimizer,activations,embedding"};
   int chosen = 0;
   std::set<std::string> answers;
   for (const std::string settings :
