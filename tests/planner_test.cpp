@@ -182,7 +182,9 @@ TEST(Sweep, IsReadAsWritten) {
   EXPECT_TRUE(says(refused("rnak=4"), "did you mean rank?"));
   EXPECT_TRUE(says(refused("rank=4;r=8"), "twice"));
   EXPECT_TRUE(says(refused("rank=4,,8"), "empty"));
-  EXPECT_TRUE(says(refused("prompt=a"), "is not an option of plan"));
+  EXPECT_TRUE(says(refused("svg=a,b"), "is not an option that a plan depends on"));
+  EXPECT_EQ(read_sweep("gpu=t4,l4").size(), 1u);
+  EXPECT_TRUE(says(refused("prompt=a"), "is not an option that a plan depends on"));
   EXPECT_TRUE(says(refused("rank=1,2,3,4,5,6,7,8,9,10;alpha=1,2,3,4,5,6,7,8,9,10;seed=1,2,3,4,5,6,7,8,9,10;"
                            "threads=1,2,3,4,5,6,7,8,9,10;beta1=0,0.1"),
                    "more than 10000"));
@@ -242,6 +244,10 @@ TEST(PlanCommand, UnknownNamesAreUsageErrors) {
   EXPECT_TRUE(says(refused("plan --model meta-llama/Llama-3.2-1"), "did you mean meta-llama/Llama-3.2-1B?"));
   EXPECT_TRUE(says(refused("plan --model smollm2_135m"), "did you mean SmolLM2-135M?"));
   EXPECT_TRUE(says(refused("plan --gpu rtx-4091"), "did you mean RTX-4090?"));
+  for (const char* option : {"gpu", "sweep"}) {
+    Options empty = parse_options({"plan", fmt::format("--{}=", option)});
+    EXPECT_TRUE(says(refusal_of([&] { command_plan(empty); }, kExitUsage), option));
+  }
   EXPECT_TRUE(says(refused("plan --gpu t4 --device cpu"), "exclude each other"));
   EXPECT_TRUE(says(refused("plan --gpu t4 --dtype bf16"), "T4 has 7.5"));
   EXPECT_TRUE(says(refused("plan --csv"), "--sweep"));
