@@ -3,11 +3,14 @@
 
 #include <gtest/gtest.h>
 
+#include "src/base/file.h"
+#include "src/base/units.h"
 #include "src/commands/commands.h"
 #include "src/commands/plan_screen.h"
 #include "src/commands/sweep.h"
 #include "src/model/plan_picture.h"
 #include "src/options/option_table.h"
+#include "src/report/known_gpus.h"
 #include "tests/refusal.h"
 #include "tests/words.h"
 
@@ -79,7 +82,14 @@ TEST(Planner, WhatIsLargestFitsAndOneMoreDoesNot) {
 // Everything that --batch-size auto may choose, one after another.
 TEST(Solver, NothingThatFitsIsFaster) {
   const std::vector<std::string> recomputes = {"none", "selective", "full"}, chunks = {"0", "auto"},
-                                 offloads = {"none", "activations", "optimizer", "optimizer,activations"};
+                                 offloads = {"none",
+                                             "embedding",
+                                             "activations",
+                                             "activations,embedding",
+                                             "optimizer",
+                                             "optimizer,embedding",
+                                             "optimizer,activations",
+                                             "optimizer,activations,embedding"};
   int chosen = 0;
   std::set<std::string> answers;
   for (const std::string settings :
@@ -172,7 +182,9 @@ TEST(Sweep, IsReadAsWritten) {
   EXPECT_TRUE(says(refused("rnak=4"), "did you mean rank?"));
   EXPECT_TRUE(says(refused("rank=4;r=8"), "twice"));
   EXPECT_TRUE(says(refused("rank=4,,8"), "empty"));
-  EXPECT_TRUE(says(refused("prompt=a"), "is not an option of plan"));
+  EXPECT_TRUE(says(refused("svg=a,b"), "is not an option that a plan depends on"));
+  EXPECT_EQ(read_sweep("gpu=t4,l4").size(), 1u);
+  EXPECT_TRUE(says(refused("prompt=a"), "is not an option that a plan depends on"));
   EXPECT_TRUE(says(refused("rank=1,2,3,4,5,6,7,8,9,10;alpha=1,2,3,4,5,6,7,8,9,10;seed=1,2,3,4,5,6,7,8,9,10;"
                            "threads=1,2,3,4,5,6,7,8,9,10;beta1=0,0.1"),
                    "more than 10000"));
@@ -232,6 +244,10 @@ TEST(PlanCommand, UnknownNamesAreUsageErrors) {
   EXPECT_TRUE(says(refused("plan --model meta-llama/Llama-3.2-1"), "did you mean meta-llama/Llama-3.2-1B?"));
   EXPECT_TRUE(says(refused("plan --model smollm2_135m"), "did you mean SmolLM2-135M?"));
   EXPECT_TRUE(says(refused("plan --gpu rtx-4091"), "did you mean RTX-4090?"));
+  for (const char* option : {"gpu", "sweep"}) {
+    Options empty = parse_options({"plan", fmt::format("--{}=", option)});
+    EXPECT_TRUE(says(refusal_of([&] { command_plan(empty); }, kExitUsage), option));
+  }
   EXPECT_TRUE(says(refused("plan --gpu t4 --device cpu"), "exclude each other"));
   EXPECT_TRUE(says(refused("plan --gpu t4 --dtype bf16"), "T4 has 7.5"));
   EXPECT_TRUE(says(refused("plan --csv"), "--sweep"));
@@ -271,6 +287,50 @@ TEST(PlanCommand, SweepsAreTables) {
   const std::string table = printed(sweep);
   EXPECT_EQ(std::count(table.begin(), table.end(), '\n'), 5);
   printed("plan --model llama-2-70b-hf --gpu t4 --sweep rank=4,8 --json", kExitDoesNotFit);
+}
+
+// The figures of README.md.
+TEST(PlanCommand, TheReadmeSaysWhatIsPlanned) {
+  const std::string readme = read_file("README.md");
+  const auto plan = [&](const std::string& settings, int code = kExitDone) {
+    return Json::parse(printed("plan --json --threads 2 " + settings, code));
+  };
+  const auto gib = [](const Json& bytes) { return fmt::format("{}", Bytes{bytes.get<int64_t>()}); };
+  const std::string llama = "--model meta-llama/Llama-2-7b-hf ";
+  const Json small = plan(llama + "--gpu RTX-3090 --seq-len 256 --recompute full");
+  EXPECT_TRUE(
+      says(readme, fmt::format("| {}, fits; {} rows would | {} | {} |", gib(small["bytes"]["total"]),
+                               small["largest"]["batch_size"].get<int>(), gib(small["limit"]), gib(small["formula"]["total"]))));
+  const Json middle = plan(llama + "--gpu RTX-5090 --batch-size 4 --seq-len 512");
+  EXPECT_TRUE(says(
+      readme, fmt::format("| {}, fits; {} rows would | {} | {} |", gib(middle["bytes"]["total"]),
+                          middle["largest"]["batch_size"].get<int>(), gib(middle["limit"]), gib(middle["formula"]["total"]))));
+  const std::string full = llama + "--gpu A100-80GB --train full --batch-size 4 --seq-len 512 ";
+  const Json large = plan(full, kExitDoesNotFit);
+  EXPECT_TRUE(says(readme, fmt::format("| {}, does not fit | {} | {} |", gib(large["bytes"]["total"]), gib(large["limit"]),
+                                       gib(large["formula"]["total"]))));
+  const Json offloaded = plan(full + "--offload optimizer");
+  EXPECT_TRUE(
+      says(readme, fmt::format("| {}, and {} of the host |", gib(offloaded["bytes"]["total"]), gib(offloaded["host_bytes"]))));
+  EXPECT_TRUE(says(readme, fmt::format("--recompute full` | {} |",
+                                       gib(plan(full + "--optimizer adamw8bit --recompute full")["bytes"]["total"]))));
+  // Phi-3-mini, loaded.
+  const double context = static_cast<double>(known_gpu("RTX-4090")->context);
+  std::string parameters = "| planned, parameters |", in_all = "estimate) |";
+  for (const char* weights : {"fp32", "fp16", "int8", "nf4"}) {
+    const Json phi =
+        plan(fmt::format("--model microsoft/Phi-3-mini-4k-instruct --gpu RTX-4090 --rank 1 --targets o --seq-len 1 "
+                         "--recompute full --weights {}",
+                         weights));
+    const auto number = [&](double bytes) {
+      return bytes < 9.995 * (1 << 30) ? fmt::format(" {:.2f} |", bytes / (1 << 30))
+                                       : fmt::format(" {:.1f} |", bytes / (1 << 30));
+    };
+    parameters += number(phi["bytes"]["parameters"].get<double>());
+    in_all += number(phi["bytes"]["total"].get<double>() + context);
+  }
+  EXPECT_TRUE(says(readme, parameters));
+  EXPECT_TRUE(says(readme, in_all));
 }
 
 TEST(PlanPicture, ShowsEveryByteOnce) {

@@ -11,7 +11,7 @@
 namespace tll {
 
 int command_plan(Options& options) {
-  if (!options.sweep.empty()) return print_sweep(options);
+  if (options.given("sweep")) return print_sweep(options);
   if (options.csv) fail(kExitUsage, "--csv prints the table of --sweep: add --sweep \"rank=4,8\", or use --json");
   resolve_options(options);
   const ModelSource source = open_model(options, TokenizerNeed::none);

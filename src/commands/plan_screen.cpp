@@ -110,12 +110,12 @@ std::string PlanScreen::peak_line() const {
 }
 
 std::string PlanScreen::largest_line() const {
-  const auto most = [](int64_t n, const char* one) {
-    return n > 0 ? fmt::format("{}", Counted{n, one}) : fmt::format("no {}", one);
-  };
-  std::string line = fmt::format("{} of {}, or {} of {}", most(largest_.batch_size, "row"), Counted{options_.seq_len, "token"},
-                                 options_.batch_size == 1 ? "a row" : fmt::format("{}", Counted{options_.batch_size, "row"}),
-                                 most(largest_.seq_len, "token"));
+  const std::string rows = options_.batch_size == 1 ? "a row" : fmt::format("{}", Counted{options_.batch_size, "row"});
+  if (largest_.seq_len == 0) return fmt::format("nothing: not even {} of one token", rows);
+  std::string line = largest_.batch_size > 0
+                         ? fmt::format("{} of {}", Counted{largest_.batch_size, "row"}, Counted{options_.seq_len, "token"})
+                         : fmt::format("not even a row of {}", Counted{options_.seq_len, "token"});
+  line += fmt::format(", or {} of {}", rows, Counted{largest_.seq_len, "token"});
   if (largest_.seq_len > source_.config.max_positions)
     line += fmt::format("; the model was made for {}", Count{source_.config.max_positions});
   return line;

@@ -53,7 +53,10 @@ struct Choice {
 };
 const Choice kChoices[] = {{"recompute", {"none", "selective", "full"}},
                            {"mlp-chunk", {"0", "auto"}},
-                           {"offload", {"none", "activations", "optimizer", "optimizer,activations"}, true}};
+                           {"offload",
+                            {"none", "embedding", "activations", "activations,embedding", "optimizer", "optimizer,embedding",
+                             "optimizer,activations", "optimizer,activations,embedding"},
+                            true}};
 
 // The options with every combination of values that the solver may choose.
 std::vector<Options> variants(const Options& options) {
@@ -92,6 +95,7 @@ Json Solution::json() const {
       std::replace(key.begin(), key.end(), '-', '_');
       json[key] = value_json(*row, options);
     }
+  if (json["offload"].is_array()) json["offload"] = value_text(*find_row("offload"), options);
   return json;
 }
 

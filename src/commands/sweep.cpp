@@ -13,6 +13,12 @@ namespace {
 
 constexpr size_t kMostPlans = 10000;
 
+// Not what is printed, and how.
+bool can_vary(const OptionRow& row) {
+  const OptionRow &sweep = *find_row("sweep"), &json = *find_row("json");
+  return row.taken_by(Command::kPlan) && row.section != json.section && (row.section != sweep.section || row.name == "gpu");
+}
+
 std::vector<std::string> split(const std::string& text, char separator) {
   std::vector<std::string> parts;
   for (size_t begin = 0; begin <= text.size();) {
@@ -72,11 +78,12 @@ std::vector<SweptOption> read_sweep(const std::string& text) {
     const std::string name = part.substr(0, equals);
     const OptionRow* row = find_row(name);
     if (equals == std::string::npos) fail(kExitUsage, "--sweep: expected \"name=a,b;name=c,d\", found {}", in_quotes(part));
-    if (!row || !row->taken_by(Command::kPlan)) {
+    if (!row || !can_vary(*row)) {
       Words names;
       for (const OptionRow& r : option_rows())
-        if (r.taken_by(Command::kPlan)) names.push_back(r.name);
-      fail(kExitUsage, "--sweep: {} is not an option of plan{}", in_quotes(name), did_you_mean(nearest(name, names)));
+        if (can_vary(r)) names.push_back(r.name);
+      fail(kExitUsage, "--sweep: {} is not an option that a plan depends on{}", in_quotes(name),
+           did_you_mean(nearest(name, names)));
     }
     if (std::any_of(swept.begin(), swept.end(), [&](const SweptOption& s) { return s.row == row; }))
       fail(kExitUsage, "--sweep: {} is in it twice", row->name);

@@ -13,7 +13,7 @@ namespace tll {
 namespace {
 
 // In pixels. A letter is about kLetter wide at this size.
-constexpr double kLeft = 84, kRight = 24, kTop = 118, kColumn = 72, kHeight = 600, kBottom = 64;
+constexpr double kLeft = 84, kRight = 24, kTop = 118, kColumn = 68, kHeight = 600, kBottom = 64;
 constexpr double kFont = 11, kLetter = 6.1, kNamed = 14;  // a box lower than kNamed has no room for a name
 constexpr const char* kFills[] = {"#c9d8f7", "#ffd9bd", "#f6c3cd", "#c6e6d5", "#ddd3f0"};
 constexpr const char* kStrokes[] = {"#4269d0", "#c8641b", "#c93f5f", "#2f8563", "#7a5bb0"};
@@ -123,7 +123,7 @@ std::string plan_picture(const Arena& arena, const std::string& title) {
   };
 
   // The title, broken at a word that fits; the legend with the bytes at the peak.
-  const size_t letters = static_cast<size_t>((width - 40) / (kLetter + 1));
+  const size_t letters = static_cast<size_t>((width - 40) / 8.7);
   const size_t cut = title.size() <= letters ? title.size() : std::min(title.size(), title.rfind(' ', letters));
   text(20, 28, title.substr(0, cut), " font-size=\"13\" font-weight=\"bold\"");
   if (cut < title.size()) text(20, 46, title.substr(cut + 1), " font-size=\"13\" font-weight=\"bold\"");

@@ -88,7 +88,7 @@ void resolve_options(Options& options) {
     fail(kExitUsage,
          "--batch-size auto and --effective-batch N go together: N rows a step, of which as many are computed at once "
          "as is fastest");
-  options.gpu.empty() ? resolve_device(options) : resolve_gpu(options);
+  options.given("gpu") ? resolve_gpu(options) : resolve_device(options);
   if (options.device == DeviceOption::kCpu && !options.offload.empty()) {
     fmt::print(stderr, "note: --offload has no effect on the CPU, whose memory is the host's\n");
     options.offload.clear();

@@ -122,7 +122,9 @@ double Trainer<Float>::step_seconds(const Device& dry, int rows, int length) {
   double& seconds = dry.dry->seconds;
   model_.trained().clear_gradients(dry);
   const double begin = seconds;
-  micro_batch(dry, buffers_.full(rows, length));
+  const Batch batch = buffers_.full(rows, length);
+  model_.send_embedding(dry, batch.tokens, batch.N, PassKind::training);
+  micro_batch(dry, batch);
   synchronize(dry);
   seconds += (options_.grad_accum - 1) * (seconds - begin);  // each of the others takes as long
   update(dry);
