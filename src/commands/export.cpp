@@ -201,7 +201,7 @@ class Bnb4bitExport {
       bad_file("{}: tensor {}.weight: {} elements are not finite, and such a weight cannot be quantised",
                source_.directory.string(), m.name, not_finite);
     if (!options_.double_quant) {
-      if (!writer) s.plain = {};
+      if (!writer) s.plain = std::vector<float>();
       return;
     }
     if (!writer) {
@@ -214,7 +214,7 @@ class Bnb4bitExport {
                                   .map = map_.data(),
                                   .blocks = blocks});
     }
-    s.plain = {};
+    s.plain = std::vector<float>();
   }
 
   // Rows of W, or of W + scale · B · A rounded once, to piece_ in the model's type.
