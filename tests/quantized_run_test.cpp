@@ -239,6 +239,7 @@ TEST_F(QuantizedRun, OptionsSayHowTheWeightsAreHeld) {
   const std::string nested = model(exported("nested")), plain = model(exported("plain", "--double-quant off"));
   EXPECT_EQ(held(parse("x", nested)), "nf4 on");
   EXPECT_EQ(held(parse("x", plain)), "nf4 off");
+  EXPECT_EQ(held(parse("x", "--weights auto" + plain)), "nf4 off");
   EXPECT_EQ(held(parse("x", "--weights int8" + plain)), "nf4 off");
   EXPECT_EQ(held(parse("x", "--weights bf16" + plain)), "bf16 on");
   EXPECT_EQ(held(parse("x", "--init random" + plain)), "nf4 off");

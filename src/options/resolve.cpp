@@ -114,7 +114,10 @@ void resolve_options(Options& options) {
   if (options.dtype == DtypeOption::kBf16 && cuda && !bf16)
     fail(kExitUsage, "--dtype bf16 needs a GPU of compute capability 8.0 or later, {} has {}.{}; use fp16 or fp32",
          options.gpu.empty() ? "this one" : options.gpu, arch_of(options) / 100, arch_of(options) / 10 % 10);
-  if (options.weights == DtypeOption::kAuto) options.weights = options.dtype;
+  if (options.weights == DtypeOption::kAuto) {
+    options.weights = options.dtype;
+    options.given_names.erase("weights");  // "auto" asks for nothing that the model's files could have otherwise
+  }
   if (options.threads == 0) options.threads = processor().threads;
   omp_set_dynamic(0);
   omp_set_num_threads(static_cast<int>(options.threads));
