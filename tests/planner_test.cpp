@@ -251,6 +251,7 @@ TEST(PlanCommand, UnknownNamesAreUsageErrors) {
   EXPECT_TRUE(says(refused("plan --gpu t4 --device cpu"), "exclude each other"));
   EXPECT_TRUE(says(refused("plan --gpu t4 --dtype bf16"), "T4 has 7.5"));
   EXPECT_TRUE(says(refused("plan --csv"), "--sweep"));
+  EXPECT_TRUE(says(refused("plan --sweep rank=4,8 --svg x.svg"), "leave out either"));
   EXPECT_TRUE(says(refused("plan --sweep rank=0 --memory 1GiB"), "--rank expects"));
 }
 

@@ -11,6 +11,8 @@
 namespace tll {
 
 int command_plan(Options& options) {
+  if (options.given("sweep") && (!options.svg.empty() || options.tensors))
+    fail(kExitUsage, "--sweep prints one table of many plans; --svg and --tensors are of one plan: leave out either");
   if (options.given("sweep")) return print_sweep(options);
   if (options.csv) fail(kExitUsage, "--csv prints the table of --sweep: add --sweep \"rank=4,8\", or use --json");
   resolve_options(options);
