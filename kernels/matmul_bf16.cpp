@@ -38,7 +38,7 @@ struct MadeMatmul {
 };
 
 // The rows of the head change with the targets of a step, so shapes would pile up. Making one again takes 0.1 ms.
-constexpr size_t kMostMade = 64;
+constexpr size_t kMostMade = 256;
 
 memory::desc layout(int64_t rows, int64_t cols, memory::data_type type, int64_t stride, bool transposed) {
   return transposed ? memory::desc({rows, cols}, type, memory::dims{1, stride})

@@ -8,6 +8,7 @@
 
 #include "src/base/check.h"
 #include "src/base/json.h"
+#include "tests/mutated_bytes.h"
 #include "tests/quantized_files.h"
 #include "tests/refusal.h"
 #include "tests/temporary_directory.h"
@@ -267,6 +268,34 @@ TEST_F(ModelFilesTest, DamagedQuantisationIsRefused) {
         R"(, "nested_blocksize": 256, "nested_dtype": "float32", "nested_offset": 1e39})", R"(, "nested_offset": 0.5})"})
     EXPECT_TRUE(says(with_text(good + nested), "nested_")) << nested;
   EXPECT_TRUE(says(with_text(std::string(1 << 20, '[')), "are no quant_state"));
+}
+
+// Whatever the bytes of the header, the states and the tables are: a model that loads, or one line.
+TEST_F(ModelFilesTest, AnyDamageIsRefusedOrHarmless) {
+  const LlamaConfig config = quantized_config();
+  FileTensors tensors = random_tensors(config);
+  quantize_4bit(tensors, "model.layers.0.mlp.up_proj", 64, true);
+  quantize_4bit(tensors, "model.layers.0.mlp.down_proj", 32, false);
+  quantize_8bit(tensors, "model.layers.0.self_attn.q_proj");
+  write_tensors(dir / "good.safetensors", tensors);
+  const std::string good = read_file(dir / "good.safetensors");
+  const std::vector<Edit> edits = {[](std::string& bytes, size_t at) { bytes[at] ^= 1; },
+                                   [](std::string& bytes, size_t at) { bytes[at] = '9'; },
+                                   [](std::string& bytes, size_t at) { bytes[at] = static_cast<char>(0xff); },
+                                   [](std::string& bytes, size_t at) { bytes[at] = '"'; }};
+  std::mt19937 random(9);
+  std::vector<float> out(80 * 9);
+  int loads = 0;
+  for (int i = 0; i < 600; i++) {
+    std::ofstream(dir / "model.safetensors", std::ios::binary) << mutated(good, random, 3, edits);
+    loads += message_of([&] {
+               const ModelFiles files(dir, config);
+               for (const auto& [name, format] : files.quantization().tensors)
+                 files.load(name, out.data(), DType::f32, 0, format.code == WeightCode::int8 ? 6 * 9 : 80 * 9);
+             }) == "";
+  }
+  EXPECT_GT(loads, 40);
+  EXPECT_LT(loads, 560);
 }
 
 TEST_F(ModelFilesTest, DamagedEightBitsAreRefused) {

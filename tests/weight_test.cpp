@@ -118,51 +118,58 @@ LlamaConfig odd_config() {  // tensors whose last block is short, and of an odd 
   return c;
 }
 
+void expect_quantized(const LlamaConfig& c, DType source, WeightCode code, bool nested) {
+  ModelOptions o;
+  o.code = code, o.double_quant = nested;
+  const LoadedWeights loaded(c, o, source);
+  const bool nf4 = code == WeightCode::nf4;
+  int quantized = 0;
+  for (const Weight& w : loaded.parameters.weights) {
+    EXPECT_EQ(w.is_quantized(), w.layer >= 0 && !w.is_vector()) << w.name;
+    for (const WeightPart& part : w.parts) {
+      if (!w.is_quantized()) continue;
+      quantized++;
+      const int64_t count = part.count(), blocks = (count + 63) / 64;
+      std::vector<float> in(static_cast<size_t>(count)), scales(static_cast<size_t>(blocks));
+      for (int64_t i = 0; i < count; i++)
+        in[static_cast<size_t>(i)] = i == 17 && part.name.ends_with("o_proj.weight") ? 0.5f : LoadedWeights::value(part, i);
+      std::vector<uint8_t> codes(static_cast<size_t>(nf4 ? (count + 1) / 2 : count));
+      int32_t not_finite = 0;
+      run(Device{}, QuantizeBlocks{.codes = codes.data(),
+                                   .scales = scales.data(),
+                                   .in = in.data(),
+                                   .not_finite = &not_finite,
+                                   .count = count,
+                                   .dtype = DType::f32,
+                                   .code = code});
+      const auto stored = w.stored_bytes(part);
+      ASSERT_EQ(stored.size(), nf4 && nested ? 3u : 2u);
+      EXPECT_TRUE(std::ranges::equal(stored[0], std::as_bytes(std::span(codes)))) << part.name;
+      EXPECT_TRUE(stored.size() == 3 || std::ranges::equal(stored[1], std::as_bytes(std::span(scales)))) << part.name;
+      // The matrix that a GEMM gets has these values: half the widest gap of the book, or half a step, and nested scales
+      // 1/127 or so of their largest deviation from the mean.
+      std::vector<float> out(static_cast<size_t>(count));
+      run(Device{}, Dequantize{.out = matrix(out.data(), static_cast<int>(part.shape[0]), static_cast<int>(w.cols)),
+                               .w = w.quantized_matrix(),
+                               .first_row = static_cast<int>(part.first / w.cols)});
+      const float largest = 50.0f / 32, bound = largest * (nf4 ? 0.5f * (1 - 0.6961928f) + 0.02f : 0.5f / 127 + 1e-6f);
+      for (size_t i = 0; i < out.size(); i++) ASSERT_NEAR(out[i], in[i], bound) << part.name << " " << i;
+    }
+  }
+  EXPECT_EQ(quantized, 7);
+}
+
 // Each tensor of the checkpoint is quantised by itself, as if it came whole.
 TEST(Weight, QuantisesEachTensorByItself) {
-  const LlamaConfig c = odd_config();
   for (const DType source : {DType::f32, DType::bf16, DType::f16})
     for (const WeightCode code : {WeightCode::nf4, WeightCode::int8})
-      for (const bool nested : {false, true}) {
-        ModelOptions o;
-        o.code = code, o.double_quant = nested;
-        const LoadedWeights loaded(c, o, source);
-        const bool nf4 = code == WeightCode::nf4;
-        int quantized = 0;
-        for (const Weight& w : loaded.parameters.weights) {
-          EXPECT_EQ(w.is_quantized(), w.layer >= 0 && !w.is_vector()) << w.name;
-          for (const WeightPart& part : w.parts) {
-            if (!w.is_quantized()) continue;
-            quantized++;
-            const int64_t count = part.count(), blocks = (count + 63) / 64;
-            std::vector<float> in(static_cast<size_t>(count)), scales(static_cast<size_t>(blocks));
-            for (int64_t i = 0; i < count; i++)
-              in[static_cast<size_t>(i)] = i == 17 && part.name.ends_with("o_proj.weight") ? 0.5f : LoadedWeights::value(part, i);
-            std::vector<uint8_t> codes(static_cast<size_t>(nf4 ? (count + 1) / 2 : count));
-            int32_t not_finite = 0;
-            run(Device{}, QuantizeBlocks{.codes = codes.data(),
-                                         .scales = scales.data(),
-                                         .in = in.data(),
-                                         .not_finite = &not_finite,
-                                         .count = count,
-                                         .dtype = DType::f32,
-                                         .code = code});
-            const auto stored = w.stored_bytes(part);
-            ASSERT_EQ(stored.size(), nf4 && nested ? 3u : 2u);
-            EXPECT_TRUE(std::ranges::equal(stored[0], std::as_bytes(std::span(codes)))) << part.name;
-            EXPECT_TRUE(stored.size() == 3 || std::ranges::equal(stored[1], std::as_bytes(std::span(scales)))) << part.name;
-            // The matrix that a GEMM gets has these values: half the widest gap of the book, or half a step, and nested scales
-            // 1/127 or so of their largest deviation from the mean.
-            std::vector<float> out(static_cast<size_t>(count));
-            run(Device{}, Dequantize{.out = matrix(out.data(), static_cast<int>(part.shape[0]), static_cast<int>(w.cols)),
-                                     .w = w.quantized_matrix(),
-                                     .first_row = static_cast<int>(part.first / w.cols)});
-            const float largest = 50.0f / 32, bound = largest * (nf4 ? 0.5f * (1 - 0.6961928f) + 0.02f : 0.5f / 127 + 1e-6f);
-            for (size_t i = 0; i < out.size(); i++) ASSERT_NEAR(out[i], in[i], bound) << part.name << " " << i;
-          }
-        }
-        EXPECT_EQ(quantized, 7);
-      }
+      for (const bool nested : {false, true}) expect_quantized(odd_config(), source, code, nested);
+}
+
+TEST(Weight, QuantisesTensorsOfSeveralPieces) {
+  LlamaConfig c = odd_config();
+  c.hidden = 1035, c.intermediate = 1111;  // 1.15 million elements; a piece has 1.05 million fp32
+  for (const WeightCode code : {WeightCode::nf4, WeightCode::int8}) expect_quantized(c, DType::f32, code, true);
 }
 
 TEST(Weight, WhatIsNotFiniteIsNotQuantised) {

@@ -1,4 +1,4 @@
-// Covers: src/files/safetensors.cpp src/files/model_files.cpp
+// Covers: src/files/safetensors.cpp src/files/model_files.cpp src/files/quantization.cpp
 #include "src/files/safetensors.h"
 
 #include "dev/fuzz/fuzz.h"
@@ -32,6 +32,13 @@ constexpr const char* kWords[] = {"dtype",
                                   "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight",
                                   "base_model.model.model.layers.0.self_attn.q_proj.lora_B.default.weight",
                                   "base_model.model.lm_head.weight",
+                                  "I8",
+                                  "model.layers.0.self_attn.q_proj.weight.absmax",
+                                  "model.layers.0.self_attn.q_proj.weight.quant_map",
+                                  "model.layers.0.self_attn.q_proj.weight.nested_absmax",
+                                  "model.layers.0.self_attn.q_proj.weight.nested_quant_map",
+                                  "model.layers.0.self_attn.q_proj.weight.quant_state.bitsandbytes__nf4",
+                                  "model.layers.0.self_attn.q_proj.SCB",
                                   "x.absmax",
                                   "x.qweight",
                                   "model.layers.0.rotary_emb.inv_freq"};
@@ -42,7 +49,8 @@ void repair(Json& header, std::string& data) {
   uint64_t at = 0;
   for (auto& [name, tensor] : header.items()) {
     if (!tensor.is_object() || name == "__metadata__") continue;
-    uint64_t bytes = tensor.value("dtype", Json()) == "F32" ? 4 : tensor.value("dtype", Json()) == "F64" ? 8 : 2;
+    const Json dtype = tensor.value("dtype", Json());
+    uint64_t bytes = dtype == "F32" ? 4 : dtype == "F64" ? 8 : dtype == "U8" || dtype == "I8" ? 1 : 2;
     const Json shape = tensor.value("shape", Json());
     for (const Json& size : shape)
       if (size.is_number_unsigned())

@@ -10,6 +10,7 @@
 #include "src/files/safetensors.h"
 #include "src/train/checkpoint.h"
 #include "tests/fake_tokenizer.h"
+#include "tests/quantized_files.h"
 #include "tests/tokenizer_fixtures.h"
 
 namespace tll {
@@ -85,6 +86,12 @@ void write_models(const fs::path& root) {
       entries.push_back({{spec.name, dtype, spec.shape},
                          std::span(zeros).first(size_t(element_count(spec.shape)) * size_t(file_dtype_bits(dtype)) / 8)});
     write_safetensors(file, entries, {{"format", "pt"}});
+    safetensors.add(read_file(file));
+  }
+  for (const bool nested : {false, true}) {
+    FileTensors tensors = random_tensors(config);
+    quantize_4bit(tensors, "model.layers.0.self_attn.q_proj", 32, nested);
+    write_tensors(file, tensors);
     safetensors.add(read_file(file));
   }
   const std::vector<float> values(64, 0.5f);
