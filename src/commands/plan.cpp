@@ -18,6 +18,7 @@ int command_plan(Options& options) {
   resolve_options(options);
   const ModelSource source = open_model(options, TokenizerNeed::none);
   const AdapterSource adapter = open_adapter(options, source.config, options.init_adapter);
+  if (adapter.loaded) adopt_adapter(options, *adapter.loaded);
   const Planner planner(source.config, adapter.loaded ? std::optional(adapter.targets) : std::nullopt, training_needs);
   std::optional<Solution> solution;
   if (options.batch_size == kAutomatic) {
