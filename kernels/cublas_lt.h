@@ -30,7 +30,7 @@ inline bool cublas_serves(const Matmul<float>& op) {
 
 // For the current CUDA device. Null where the library is not found or does not start; why_not says why.
 void* open_cublas(std::string& why_not);
-void close_cublas(void* blas);                 // null: nothing
+void close_cublas(void* blas) noexcept;        // null: nothing
 std::string cublas_version(const void* blas);  // "cuBLASLt 13.1.0"
 
 // Enqueues the matmul on the device's stream and returns true, or does nothing and returns false where the library does not serve

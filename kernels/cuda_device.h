@@ -1,5 +1,7 @@
 // The GPU, for code that includes no CUDA header: properties, memory, copies, events and graphs.
 //
+// What frees or closes ignores errors, so that a destructor may call it while an earlier one unwinds.
+//
 // Exactly one of these is linked: cuda_device.cu and the .cu files of the ops, compiled by nvcc; the same files compiled for the
 // emulator, which runs the kernels on the CPU; or cuda_none.cpp, without CUDA.
 #pragma once
@@ -23,7 +25,7 @@ int cuda_arch();             // compute capability of the first GPU, 750 … 120
 // Opens a device: creates its streams, loads every kernel, and opens cuBLASLt where it is found. Without such a GPU it fails with
 // a message (exit code 1).
 Device open_cuda_device(int index = 0);
-void close_cuda_device(Device&);
+void close_cuda_device(Device&) noexcept;
 
 struct CudaProperties {
   std::string name;       // as the driver calls it
@@ -38,9 +40,9 @@ int64_t cuda_free_memory(const Device&);  // bytes, now
 
 // Device memory, aligned to 256 bytes, and pinned host memory. null: the allocation failed.
 void* cuda_allocate(const Device&, size_t bytes);
-void cuda_free(const Device&, void* memory);
+void cuda_free(const Device&, void* memory) noexcept;
 void* cuda_allocate_host(const Device&, size_t bytes);
-void cuda_free_host(const Device&, void* memory);
+void cuda_free_host(const Device&, void* memory) noexcept;
 // Enqueued on the device's stream. The host memory must stay unchanged until cuda_synchronize.
 void copy_to_cuda(const Device&, void* to, const void* from, size_t bytes);
 void copy_from_cuda(const Device&, void* to, const void* from, size_t bytes);
@@ -49,7 +51,7 @@ void cuda_fill(const Device&, void* memory, int byte, size_t bytes);
 
 // An event marks a point of the stream that the host, or the other stream, can wait for. It may be recorded again.
 void* cuda_open_event(const Device&);
-void cuda_close_event(const Device&, void* event);
+void cuda_close_event(const Device&, void* event) noexcept;
 void cuda_record_event(const Device&, void* event);
 void cuda_wait_event(const Device&, void* event);  // blocks the host; returns at once if the event was never recorded
 
@@ -70,7 +72,7 @@ void cuda_come_after(const Device&, void* event);
 // cost of single launches. `body` must not wait for the device, and nothing runs during capture.
 void* cuda_capture(const Device&, const std::function<void()>& body);
 void cuda_launch_graph(const Device&, void* graph);
-void cuda_close_graph(const Device&, void* graph);
+void cuda_close_graph(const Device&, void* graph) noexcept;
 
 // cuda_begin_range and cuda_end_range (declared in device.h) name the enqueued work in between for NVIDIA's profilers (NVTX).
 

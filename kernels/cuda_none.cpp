@@ -27,26 +27,26 @@ std::string cuda_name() { return ""; }
 int cuda_arch() { return 0; }
 std::string cuda_missing() { return "this program was built without CUDA"; }
 Device open_cuda_device(int) { fail(kExitFault, "{}", cuda_missing()); }
-void close_cuda_device(Device&) { no_cuda(); }
+void close_cuda_device(Device&) noexcept { no_cuda(); }
 CudaProperties cuda_properties(const Device&) { no_cuda(); }
 int64_t cuda_free_memory(const Device&) { no_cuda(); }
 void* cuda_allocate(const Device&, size_t) { no_cuda(); }
-void cuda_free(const Device&, void*) { no_cuda(); }
+void cuda_free(const Device&, void*) noexcept { no_cuda(); }
 void* cuda_allocate_host(const Device&, size_t) { no_cuda(); }
-void cuda_free_host(const Device&, void*) { no_cuda(); }
+void cuda_free_host(const Device&, void*) noexcept { no_cuda(); }
 void copy_to_cuda(const Device&, void*, const void*, size_t) { no_cuda(); }
 void copy_from_cuda(const Device&, void*, const void*, size_t) { no_cuda(); }
 void copy_within_cuda(const Device&, void*, const void*, size_t) { no_cuda(); }
 void cuda_fill(const Device&, void*, int, size_t) { no_cuda(); }
 void cuda_synchronize(const Device&) { no_cuda(); }
 void* cuda_open_event(const Device&) { no_cuda(); }
-void cuda_close_event(const Device&, void*) { no_cuda(); }
+void cuda_close_event(const Device&, void*) noexcept { no_cuda(); }
 void cuda_record_event(const Device&, void*) { no_cuda(); }
 void cuda_wait_event(const Device&, void*) { no_cuda(); }
 void cuda_come_after(const Device&, void*) { no_cuda(); }
 void* cuda_capture(const Device&, const std::function<void()>&) { no_cuda(); }
 void cuda_launch_graph(const Device&, void*) { no_cuda(); }
-void cuda_close_graph(const Device&, void*) { no_cuda(); }
+void cuda_close_graph(const Device&, void*) noexcept { no_cuda(); }
 void cuda_begin_range(const char*) { no_cuda(); }
 void cuda_end_range() { no_cuda(); }
 void cuda_name_tensor(const Device&, const void*, size_t, const std::string&) { no_cuda(); }

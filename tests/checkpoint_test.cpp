@@ -2,14 +2,19 @@
 #include "src/train/checkpoint.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <unistd.h>
 #include <xxhash.h>
 
+#include <algorithm>
 #include <cctype>
 #include <fstream>
+#include <new>
 
 #include "src/base/check.h"
 #include "src/base/file.h"
+#include "src/files/safetensors.h"
+#include "src/model/device_memory.h"
 #include "tests/refusal.h"
 #include "tests/temporary_directory.h"
 
@@ -58,6 +63,43 @@ TEST_F(CheckpointTest, ReadsWhatItWrote) {
   EXPECT_EQ(p.trainer.updates, 4);
   EXPECT_EQ(p.trainer.skipped_in_a_row, 1);
   EXPECT_EQ(p.loader, (LoaderState{42, 3, 17}));
+}
+
+// The host has no room for two of the device's tensors.
+TEST_F(CheckpointTest, CopiesTheDevicesStateInPieces) {
+  if (cuda_device_count() == 0) GTEST_SKIP() << "no CUDA device";
+  OpenDevice device;
+  device.open();
+  constexpr int64_t kCount = 8 << 20;
+  std::vector<StateTensor> state = {{"m", DType::f32, kCount, nullptr}, {"v", DType::f32, kCount, nullptr}};
+  for (StateTensor& t : state) {
+    t.data = cuda_allocate(device, t.bytes());
+    cuda_fill(device, t.data, t.name[0], t.bytes());
+  }
+  cuda_synchronize(device);
+  std::ifstream statm("/proc/self/statm");
+  int64_t pages[6] = {};  // the last: of private writable memory
+  for (int64_t& n : pages) statm >> n;
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_DATA, &before), 0);
+  const rlimit tight{static_cast<rlim_t>(pages[5] * sysconf(_SC_PAGESIZE) + (40 << 20)), before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_DATA, &tight), 0);
+  const std::string failed = message_of([&] {
+    try {
+      write_checkpoint(output_, {"a", {5, 4, 0}, {42, 3, 17}, settings_}, device, state, [](const fs::path&) {});
+    } catch (const std::bad_alloc&) {
+      bad_file("no memory");
+    }
+  });
+  setrlimit(RLIMIT_DATA, &before);
+  EXPECT_EQ(failed, "");
+  const SafetensorsFile file(output_ / "checkpoint-5/optimizer.safetensors");
+  for (const StateTensor& t : state) {
+    const auto data = file.bytes(t.name);
+    EXPECT_EQ(data.size(), t.bytes());
+    EXPECT_TRUE(std::all_of(data.begin(), data.end(), [&](std::byte b) { return b == std::byte(t.name[0]); }));
+    cuda_free(device, t.data);
+  }
 }
 
 TEST_F(CheckpointTest, FindsEveryFlippedBitAndEveryCut) {

@@ -128,7 +128,7 @@ TEST_F(CudaRun, GeneratesWhatTheCpuGenerates) {
   if (cuda_device_count() == 0) GTEST_SKIP() << "no CUDA device";
   std::vector<std::vector<int32_t>> answers[2];
   for (const bool cuda : {false, true}) {
-    const Options options = parse(cuda ? "g" : "c", cuda ? "--device cuda" : "--device cpu");
+    Options options = parse(cuda ? "g" : "c", cuda ? "--device cuda" : "--device cpu");
     const ModelSource source = open_model(options, TokenizerNeed::none);
     SessionNeeds needs;
     needs.tokens = 32, needs.positions = 24, needs.sequences = 3;

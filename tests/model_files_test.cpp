@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <fstream>
 #include <map>
 
 #include "src/base/check.h"
@@ -190,6 +191,51 @@ TEST_F(ModelFilesTest, LoadsQuantisedTensorsInPieces) {
   files.load(down + ".weight", loaded.data(), DType::f32, 0, static_cast<int64_t>(loaded.size()));
   EXPECT_TRUE(loaded == expected_8bit);
   EXPECT_EQ(files.quantization().tensors.at(down + ".weight").block, 3001);
+}
+
+// Of a file that is mapped, by /proc/self/smaps.
+int64_t resident_bytes(const std::filesystem::path& file) {
+  std::ifstream maps("/proc/self/smaps");
+  int64_t kib = 0;
+  bool here = false;
+  for (std::string line; std::getline(maps, line);) {
+    if (line.find(file.string()) != std::string::npos) here = true;
+    if (!here || !line.starts_with("Rss:")) continue;
+    kib += std::stoll(line.substr(4));
+    here = false;
+  }
+  return kib * 1024;
+}
+
+// Neither what is dequantised nor what is copied stays in memory.
+TEST_F(ModelFilesTest, QuantisedTensorsLeaveMemoryAsTheyAreRead) {
+  LlamaConfig config = quantized_config();
+  config.hidden = 2048, config.heads = 4, config.intermediate = 8192;
+  FileTensors tensors = random_tensors(config);
+  const std::string plain = "model.layers.0.mlp.up_proj", nested = "model.layers.0.mlp.gate_proj",
+                    eight = "model.layers.0.mlp.down_proj";
+  quantize_4bit(tensors, plain, 32, false), quantize_4bit(tensors, nested, 32, true), quantize_8bit(tensors, eight);
+  write_tensors(dir / "model.safetensors", tensors);
+  const ModelFiles files(dir, config);
+  // What one fault reads ahead, of each part; the codes alone are 8 MiB and 16.
+  constexpr int64_t kFew = 1 << 20;
+  for (const std::string& name : {plain + ".weight", nested + ".weight", eight + ".weight"}) {
+    const QuantizedTensor& tensor = *files.quantized(name);
+    std::vector<bf16> values(static_cast<size_t>(tensor.count()));
+    files.load(name, values.data(), DType::bf16, 0, tensor.count());
+    EXPECT_LT(resident_bytes(dir / "model.safetensors"), kFew) << name;
+    std::vector<std::byte> copy(tensor.codes.size());
+    tensor.copy(copy.data(), tensor.codes, 0, static_cast<int64_t>(copy.size()));
+    EXPECT_LT(resident_bytes(dir / "model.safetensors"), kFew) << name;
+    EXPECT_TRUE(std::equal(copy.begin(), copy.end(), tensor.codes.begin()));
+    tensor.copy(copy.data(), tensor.codes, 5, 7);
+    EXPECT_TRUE(std::equal(copy.begin(), copy.begin() + 7, tensor.codes.begin() + 5));
+    EXPECT_LT(resident_bytes(dir / "model.safetensors"), kFew) << name;
+    if (tensor.format.nested) continue;
+    std::vector<float> scales(static_cast<size_t>(tensor.format.blocks(tensor.count())));
+    tensor.read_scales(scales.data(), 0, static_cast<int64_t>(scales.size()));
+    EXPECT_LT(resident_bytes(dir / "model.safetensors"), kFew) << name;
+  }
 }
 
 TEST_F(ModelFilesTest, DamagedQuantisationIsRefused) {

@@ -14,7 +14,7 @@ namespace {
 class QuantizedRun : public Run {
  protected:
   // The session that a run with these options has, with its weights loaded.
-  std::unique_ptr<Session<float>> loaded(const Options& options) const {
+  std::unique_ptr<Session<float>> loaded(Options options) const {
     const ModelSource source = open_model(options, TokenizerNeed::none);
     SessionNeeds needs;
     needs.tokens = needs.positions = 32;
@@ -229,6 +229,29 @@ TEST_F(QuantizedRun, DrawnWeightsAreQuantisedAsConfigSays) {
   EXPECT_TRUE(held("--init random --weights fp32") == stored(*loaded(parse("x", "--init random --weights fp32"))));
 }
 
+// Also in run.json, and for a run to resume.
+TEST_F(QuantizedRun, OptionsSayHowTheWeightsAreHeld) {
+  const auto held = [&](Options options) {
+    open_model(options, TokenizerNeed::none);
+    const Json json = options_json(options);
+    return json.at("weights").get<std::string>() + (json.at("double_quant").get<bool>() ? " on" : " off");
+  };
+  const std::string nested = model(exported("nested")), plain = model(exported("plain", "--double-quant off"));
+  EXPECT_EQ(held(parse("x", nested)), "nf4 on");
+  EXPECT_EQ(held(parse("x", plain)), "nf4 off");
+  EXPECT_EQ(held(parse("x", "--weights int8" + plain)), "nf4 off");
+  EXPECT_EQ(held(parse("x", "--weights bf16" + plain)), "bf16 on");
+  EXPECT_EQ(held(parse("x", "--init random" + plain)), "nf4 off");
+  Options bare = parse_options(words(fmt::format("plan --config {}", (directory_ / "plain/config.json").string())));
+  resolve_options(bare);
+  EXPECT_EQ(held(bare), "nf4 off");
+  train(parse("run", "--max-steps 2" + plain), 1);
+  train(parse("run", "--max-steps 2 --resume" + plain));
+  const Json options = parse_json(bytes("run", "run.json"), "run.json").at("options");
+  EXPECT_EQ(options.at("weights"), "nf4");
+  EXPECT_EQ(options.at("double_quant"), false);
+}
+
 // Several files, as the Hub has large models, are the same model.
 TEST_F(QuantizedRun, ExportOfALargeModel) {
   const auto whole = stored(*loaded(parse("x", model(exported("whole")))));
@@ -280,8 +303,10 @@ TEST_F(QuantizedRun, ExportRefusesWhatIsNotFinite) {
   write_tensors(directory_ / "broken/model.safetensors", tensors);
   write_file_atomic(directory_ / "broken/config.json", read_file(kModel + "/config.json"));
   const std::string why = "model.layers.1.mlp.up_proj.weight: 1";
-  EXPECT_TRUE(says(refusal_of([&] { exported("exported", "--overwrite" + model(directory_ / "broken")); }), why));
-  EXPECT_EQ(read_file(output / "model.safetensors"), before);
+  for (const std::string scales : {"--double-quant on", "--double-quant off"}) {
+    EXPECT_TRUE(says(refusal_of([&] { exported("exported", scales + " --overwrite" + model(directory_ / "broken")); }), why));
+    EXPECT_EQ(read_file(output / "model.safetensors"), before);
+  }
   for (const char* device : {"cpu", "cuda"})
     if (device == std::string("cpu") || cuda_device_count() > 0) {
       EXPECT_TRUE(says(refusal_of([&] {
@@ -289,6 +314,35 @@ TEST_F(QuantizedRun, ExportRefusesWhatIsNotFinite) {
                        }),
                        why));
     }
+}
+
+// Nor does one that has no place in the type that config.json names.
+TEST_F(QuantizedRun, ExportRefusesWhatIsTooLarge) {
+  const std::filesystem::path output = exported("exported");
+  FileTensors tensors = read_tensors(kModel + "/model.safetensors");
+  tensors.at("model.embed_tokens.weight").data.replace(10, 2, std::string("\x00\x7f", 2));  // 2^127 in bf16
+  std::filesystem::create_directories(directory_ / "large");
+  write_tensors(directory_ / "large/model.safetensors", tensors);
+  Json config = parse_json(read_file(kModel + "/config.json"), "config.json");
+  config.erase("torch_dtype");
+  config["dtype"] = "float16";
+  write_file_atomic(directory_ / "large/config.json", config.dump());
+  EXPECT_TRUE(says(refusal_of([&] { exported("exported", "--overwrite" + model(directory_ / "large")); }), "too large for fp16"));
+  EXPECT_TRUE(std::filesystem::exists(output / "config.json"));
+  EXPECT_TRUE(std::filesystem::exists(output / "model.safetensors"));
+}
+
+TEST_F(QuantizedRun, ExportSaysWhatItWrote) {
+  Options options = parse_options(
+      words(fmt::format("export --json --format bnb-4bit --model {} --output {}", kModel, (directory_ / "exported").string())));
+  testing::internal::CaptureStdout();
+  command_export(options);
+  const Json said = parse_json(testing::internal::GetCapturedStdout(), "stdout");
+  int64_t bytes = 0;
+  for (const Json& name : said.at("files"))
+    bytes += static_cast<int64_t>(std::filesystem::file_size(directory_ / "exported" / name.get<std::string>()));
+  EXPECT_EQ(said.at("bytes"), bytes);
+  EXPECT_EQ(said.at("losses"), Json::object());
 }
 
 // Every way to hold the weights needs less than the one before it, whatever the model and the batch.

@@ -41,7 +41,7 @@ class Source : public Run {
   // Loads the model with the adapter, as evaluate does.
   template <class Use>
   void with_session(const fs::path& adapter_directory, bool training, const Use& use) const {
-    const Options options = parse("unused");
+    Options options = parse("unused");
     const ModelSource source = open_model(options, TokenizerNeed::none);
     const AdapterSource adapter = open_adapter(options, source.config, adapter_directory);
     Session<float> session(options, source.config, adapter.targets,

@@ -1,6 +1,8 @@
 // Runs as a user sees them: resuming is exact, plan equals arena, nothing is allocated in the step loop, errors have their codes.
 #include "src/commands/training_run.h"
 
+#include <malloc.h>
+
 #include "src/commands/commands.h"
 #include "tests/allocations.h"
 #include "tests/json_lines.h"
@@ -22,6 +24,27 @@ TEST_F(Run, ResumedRunHasTheBytesOfAnUninterruptedOne) {
     std::filesystem::remove_all(directory_ / "whole");
     std::filesystem::remove_all(directory_ / "parts");
   }
+}
+
+// Once the device has the values of an adapter to start from, the host keeps none.
+TEST_F(Run, TheAdapterToStartFromLeavesTheHost) {
+  const std::string rank = " --rank 2048 --max-steps 1 --grad-accum 1 --eval-samples 0";
+  train(parse("first", rank));
+  const auto adapter = static_cast<int64_t>(std::filesystem::file_size(directory_ / "first/adapter_model.safetensors"));
+  const auto allocated = [] {
+    const struct mallinfo2 info = mallinfo2();
+    return static_cast<int64_t>(info.uordblks + info.hblkhd);
+  };
+  if (allocated() == 0) GTEST_SKIP() << "another allocator";
+  const int64_t before = allocated();
+  TrainingRun<float> run(parse("second", rank + " --init-adapter " + (directory_ / "first").string()));
+  EXPECT_GT(allocated(), before + adapter);
+  run.start();
+  EXPECT_LT(allocated(), before + adapter / 2);
+  run.step();
+  run.save();
+  run.finish();
+  EXPECT_EQ(parse_json(bytes("second", "run.json"), "run.json").at("result").at("first_gradients").at("zero"), Json::array());
 }
 
 TEST_F(Run, ResumeRefusesOtherSettingsAndDamagedFiles) {

@@ -52,12 +52,15 @@ class Bnb4bitExport {
       if (source.config.dtype.empty() ? row.file == embedding : row.name == source.config.dtype) dtype_ = row;
   }
 
-  // Before the output is touched.
+  // Before the output is touched: also finds the weights that cannot be written.
   void measure() {
-    if (!options_.double_quant) return;
     Phase phase("measuring scales", parameter_count(source_.config));
     for (const Module& m : modules(source_.config)) {
-      if (m.adaptable) quantize(m, nullptr);
+      if (m.adaptable)
+        quantize(m, nullptr);
+      else
+        write_dense(m.name + ".weight", m.rows * std::max<int64_t>(m.cols, 1), nullptr);
+      if (m.bias) write_dense(m.name + ".bias", m.rows, nullptr);
       phase.advance(m.rows * std::max<int64_t>(m.cols, 1));
     }
   }
@@ -157,22 +160,23 @@ class Bnb4bitExport {
       }
       writer.put(state_name(m), 0, text.data(), text.size());
     } else {
-      write_dense(m.name + ".weight", m.rows * std::max<int64_t>(m.cols, 1), writer);
+      write_dense(m.name + ".weight", m.rows * std::max<int64_t>(m.cols, 1), &writer);
     }
-    if (m.bias) write_dense(m.name + ".bias", m.rows, writer);
+    if (m.bias) write_dense(m.name + ".bias", m.rows, &writer);
   }
 
-  void write_dense(const std::string& name, int64_t count, SafetensorsWriter& writer) {
+  // To the writer, if there is one.
+  void write_dense(const std::string& name, int64_t count, SafetensorsWriter* writer) {
     const auto width = static_cast<int64_t>(dtype_bytes(dtype_.type));
     for (int64_t first = 0; first < count; first += kPiece) {
       const int64_t n = std::min(kPiece, count - first);
       piece_.resize(static_cast<size_t>(n * width));
       files_.load(name, piece_.data(), dtype_.type, first, n);
-      writer.put(name, static_cast<uint64_t>(first * width), piece_.data(), piece_.size());
+      if (writer) writer->put(name, static_cast<uint64_t>(first * width), piece_.data(), piece_.size());
     }
   }
 
-  // Codes go to the writer, if there is one; scales are kept.
+  // Codes go to the writer, if there is one; scales are kept where they are double quantised, or for the writer.
   void quantize(const Module& m, SafetensorsWriter* writer) {
     const int64_t count = m.rows * m.cols, blocks = kFormat.blocks(count);
     Scales& s = scales_[m.name];
@@ -196,7 +200,10 @@ class Bnb4bitExport {
     if (not_finite > 0)
       bad_file("{}: tensor {}.weight: {} elements are not finite, and such a weight cannot be quantised",
                source_.directory.string(), m.name, not_finite);
-    if (!options_.double_quant) return;
+    if (!options_.double_quant) {
+      if (!writer) s.plain = std::vector<float>();
+      return;
+    }
     if (!writer) {
       s.codes.resize(static_cast<size_t>(blocks));
       s.nested.resize(static_cast<size_t>(QuantizedFormat::nested_blocks(blocks)));
@@ -207,7 +214,7 @@ class Bnb4bitExport {
                                   .map = map_.data(),
                                   .blocks = blocks});
     }
-    s.plain = {};
+    s.plain = std::vector<float>();
   }
 
   // Rows of W, or of W + scale · B · A rounded once, to piece_ in the model's type.
@@ -299,7 +306,10 @@ int command_export(Options& options) {
   int64_t bytes = 0;
   for (const std::string& name : files) bytes += static_cast<int64_t>(fs::file_size(options.output / name));
   if (options.json)
-    fmt::print("{}\n", json_text({{"files", files}, {"bytes", bytes}, {"output", options.output.string()}}));
+    fmt::print("{}\n", json_text({{"files", files},
+                                  {"bytes", bytes},
+                                  {"losses", Json::object()},  // there is no data to take them of
+                                  {"output", options.output.string()}}));
   else if (!options.quiet)
     fmt::print("wrote {}: {} in {}\n", options.output.string(), Bytes{bytes},
                Counted{static_cast<int64_t>(files.size()), "file"});

@@ -109,7 +109,7 @@ class Advice {
     Options options = options_;
     options.effective_batch = 0;  // what is left of it are a batch and its repetitions
     options.quiet = true;         // no notes
-    bool of_weights = options.given("weights");
+    bool of_weights = options.given("weights") || options.weights != options.dtype;
     for (const Setting& s : settings) {
       set_value(*s.row, options, s.value, s.row->name);
       of_weights |= s.row->name == "weights";

@@ -22,6 +22,12 @@ DType dtype_of_option(DtypeOption option) {
   return option == DtypeOption::kFp32 ? DType::f32 : option == DtypeOption::kFp16 ? DType::f16 : DType::bf16;
 }
 
+// Not read from files, nor planned as if they were.
+bool draws_weights(const Options& options) {
+  return options.init == InitOption::kRandom ||
+         (options.model.empty() && !options.config.empty() && options.command != Command::kPlan);
+}
+
 // The type of what a model with quantised weights has besides them: 16 bits, those of the checkpoint where it says so. Only a
 // checkpoint of 32 bits that is computed in 32 bits is not rounded.
 DType unquantized_dtype(DtypeOption dtype, const LlamaConfig& config) {
@@ -30,6 +36,19 @@ DType unquantized_dtype(DtypeOption dtype, const LlamaConfig& config) {
 }
 
 }  // namespace
+
+void take_quantization(Options& options, const LlamaConfig& config) {
+  const bool asked = options.given("weights"),
+             codes = options.weights == DtypeOption::kNf4 || options.weights == DtypeOption::kInt8;
+  if (!config.quantization || config.quantization->tensors.empty() || options.train == TrainMode::kFull) return;
+  if (asked && (draws_weights(options) || !codes)) return;
+  const QuantizedFormat& format = config.quantization->tensors.begin()->second;
+  const DtypeOption held = format.is_4bit() ? DtypeOption::kNf4 : DtypeOption::kInt8;
+  if (asked && (options.weights != held || format.code == WeightCode::fp4))
+    fmt::print(stderr, "note: the weights are quantised in another way than --weights says, and are used as they are\n");
+  options.weights = held;
+  if (format.is_4bit()) options.double_quant = format.nested;
+}
 
 ModelOptions model_options(const Options& options, const LlamaConfig& config, std::vector<LoraTarget> lora,
                            const SessionNeeds& needs) {
@@ -59,14 +78,7 @@ ModelOptions model_options(const Options& options, const LlamaConfig& config, st
   if (m.train_all && config.quantization && !asked)
     fail(kExitUsage, "--train full trains all weights, and the model's are quantised; --weights bf16 dequantises them");
   m.double_quant = options.double_quant;
-  // Weights that are drawn are quantised here, to what is nearest to what config.json says.
-  const bool drawn = options.init == InitOption::kRandom ||
-                     (options.model.empty() && !options.config.empty() && options.command != Command::kPlan);
-  if (config.quantization && drawn && !asked && !config.quantization->tensors.empty()) {
-    const QuantizedFormat& format = config.quantization->tensors.begin()->second;
-    m.code = format.is_4bit() ? WeightCode::nf4 : WeightCode::int8, m.double_quant = format.nested;
-  }
-  m.keep_quantized = config.quantization && !drawn && (m.code != WeightCode::dense || !asked);
+  m.keep_quantized = config.quantization && !draws_weights(options) && (m.code != WeightCode::dense || !asked);
   const bool quantized = m.keep_quantized || m.code != WeightCode::dense;
   m.weights = quantized ? unquantized_dtype(options.dtype, config) : dtype_of_option(options.weights);
   if (!m.train_all) m.lora = std::move(lora);

@@ -23,6 +23,10 @@ using NeedsOf = std::function<SessionNeeds(const Options&)>;
 // Those of `train`, and so of `plan`.
 SessionNeeds training_needs(const Options& options);
 
+// Weights that come quantised are held so, unless others were asked for: from then on --weights and --double-quant say how (fp4,
+// which is no value of --weights, as nf4).
+void take_quantization(Options& options, const LlamaConfig& config);
+
 inline constexpr int64_t kMostTokens = (int64_t{1} << 31) - 2;  // of a batch: its offsets are 32-bit
 
 // Error (kExitUsage) if a batch would have more tokens than its 32-bit offsets can hold.

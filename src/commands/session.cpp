@@ -73,20 +73,12 @@ void Session<Float>::place() {
   weight_stream.place_quantizing(arena, model.options().keep_quantized ? 0 : longest_quantized(model.weights()));
 }
 
-// Where the weights are held otherwise than was asked for, or than they lie in the files.
+// Where the weights are held otherwise than they lie in the files.
 template <class Float>
 void Session<Float>::note_quantization(const ModelSource& source) const {
-  if (!source.config.quantization || !options.given("weights")) return;
-  const ModelOptions& m = model.options();
-  if (!m.keep_quantized) {
+  if (source.config.quantization && !model.options().keep_quantized)
     fmt::print(stderr, "note: {}: its weights are quantised; they are dequantised to {}\n", source.directory.string(),
-               dtype_name(m.weights));
-    return;
-  }
-  const auto& tensors = source.config.quantization->tensors;
-  if (std::any_of(tensors.begin(), tensors.end(), [&](const auto& t) { return t.second.code != m.code; }))
-    fmt::print(stderr, "note: {}: its weights are quantised in another way than --weights says, and are used as they are\n",
-               source.directory.string());
+               dtype_name(model.options().weights));
 }
 
 template <class Float>

@@ -6,9 +6,11 @@
 #include <set>
 
 #include "src/base/check.h"
+#include "src/commands/from_options.h"
 #include "src/files/find_files.h"
 #include "src/files/known_models.h"
 #include "src/options/nearest.h"
+#include "src/options/option_table.h"
 #include "src/train/checkpoint.h"
 
 namespace tll {
@@ -60,7 +62,7 @@ bool has_tokenizer_file(const std::filesystem::path& directory) {
 
 }  // namespace
 
-ModelSource open_model(const Options& options, TokenizerNeed need) {
+ModelSource open_model(Options& options, TokenizerNeed need) {
   ModelSource source;
   const ConfigUse use = options.command == Command::kPlan ? ConfigUse::plan : ConfigUse::compute;
   if (use == ConfigUse::plan && options.config.empty() && is_published(options.model)) {
@@ -80,6 +82,7 @@ ModelSource open_model(const Options& options, TokenizerNeed need) {
   source.config_file = options.config.empty() ? source.directory / "config.json" : options.config;
   source.config = load_config(source.config_file, use);
   if (!bare) read_quantization(source, options);
+  if (find_row("weights")->taken_by(options.command)) take_quantization(options, source.config);
   source.eos = bare ? source.config.eos : load_generation_eos(source.directory, source.config);
   print_notes(source.config.warnings);
   const bool has_tokenizer = !bare && has_tokenizer_file(source.directory);
@@ -93,7 +96,7 @@ ModelSource open_model(const Options& options, TokenizerNeed need) {
   return source;
 }
 
-std::unique_ptr<Tokenizer> open_tokenizer(const Options& options) {
+std::unique_ptr<Tokenizer> open_tokenizer(Options& options) {
   const std::filesystem::path& path = options.model;
   const bool alone =
       std::filesystem::is_regular_file(path) || (has_tokenizer_file(path) && !std::filesystem::exists(path / "config.json"));

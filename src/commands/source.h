@@ -28,10 +28,11 @@ struct ModelSource {
   std::vector<int32_t> eos;              // ids that end a generated text
 };
 enum class TokenizerNeed { none, wanted, required };  // wanted: data may come as token ids, then a directory without one will do
-ModelSource open_model(const Options& options, TokenizerNeed need);
+// From then on the options say how its weights are held (take_quantization).
+ModelSource open_model(Options& options, TokenizerNeed need);
 
 // The tokenizer of the model that the options name. --model may also be a tokenizer's file, or a directory with nothing else.
-std::unique_ptr<Tokenizer> open_tokenizer(const Options& options);
+std::unique_ptr<Tokenizer> open_tokenizer(Options& options);
 
 // data/demo below the working directory or beside the program, or where `cmake --install` puts it. Error (kExitBadFile) if in
 // none.

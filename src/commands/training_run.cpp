@@ -202,6 +202,7 @@ void TrainingRun<Float>::start() {
   std::filesystem::create_directories(options_.output);
   lock_.emplace(options_.output);
   session_.start(source_, adapter_);
+  if (adapter_.loaded) adapter_.loaded->drop_values();  // the device has them
   report_.say_device(dtype_of<Float>);
   remove_unfinished_files(options_.output);
   settings_ = settings();
@@ -331,7 +332,7 @@ void TrainingRun<Float>::report_first_gradients(const StepResult& result, double
   const auto b_was_zero = [&](const Module& module) {
     if (!adapter_.loaded) return true;
     for (const AdapterModule& m : adapter_.loaded->modules)
-      if (m.module.name == module.name) return std::all_of(m.b.begin(), m.b.end(), [](float x) { return x == 0; });
+      if (m.module.name == module.name) return m.b_is_zero;
     return true;
   };
   report_.gradients(report_gradients(adapters, trained.tensors, gradients.data(), loss_scale, b_was_zero), result.target_tokens);

@@ -137,6 +137,7 @@ std::vector<float> read_floats(const SafetensorsFile& file, const TensorInfo& te
   convert_tensor({tensor.dtype, tensor.shape, file.bytes(tensor)}, values.data(), DType::f32, what);
   const auto bad = std::find_if(values.begin(), values.end(), [](float x) { return !std::isfinite(x); });
   if (bad != values.end()) bad_file("{}: element {} is {}: the adapter is damaged", what, bad - values.begin(), *bad);
+  file.forget(tensor);
   return values;
 }
 
@@ -202,7 +203,12 @@ Adapter read_adapter(const fs::path& directory, const LlamaConfig& model) {
   adapter.warnings = adapter.config.warnings;
   adapter.file = std::make_shared<const SafetensorsFile>(tensors);
   read_modules(adapter, model, config.string());
+  for (AdapterModule& m : adapter.modules) m.b_is_zero = std::all_of(m.b.begin(), m.b.end(), [](float x) { return x == 0; });
   return adapter;
+}
+
+void Adapter::drop_values() {
+  for (AdapterModule& m : modules) m.a = std::vector<float>(), m.b = std::vector<float>();  // {} would keep their memory
 }
 
 namespace {

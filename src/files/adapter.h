@@ -53,6 +53,7 @@ struct AdapterModule {
   double alpha, scale;
   std::vector<float> a;  // (r, in)
   std::vector<float> b;  // (out, r)
+  bool b_is_zero = false;
 };
 
 // A tensor of the adapter's file that PEFT loads over one of the base model's: an embedding or head that was resized or trained
@@ -69,6 +70,7 @@ struct Adapter {
   std::shared_ptr<const SafetensorsFile> file;
   std::vector<BaseTensor> base_tensors;
   std::vector<std::string> warnings;
+  void drop_values();  // empties a and b of all modules
 };
 
 AdapterConfig parse_adapter_config(std::string_view text, const std::string& where);

@@ -310,10 +310,7 @@ const QuantizedTensor* ModelFiles::quantized(const std::string& name) const {
 
 void ModelFiles::load(const std::string& name, void* out, DType to, int64_t first, int64_t n) const {
   const Place& p = place(name);
-  if (const QuantizedTensor* tensor = quantized(name)) {
-    tensor->dequantize(out, to, first, n);
-    return p.file->forget(*p.info);
-  }
+  if (const QuantizedTensor* tensor = quantized(name)) return tensor->dequantize(out, to, first, n);
   const size_t width = size_t(file_dtype_bits(p.info->dtype)) / 8;
   const std::span<const std::byte> all = p.file->bytes(*p.info).subspan(size_t(first) * width, size_t(n) * width);
   auto* next = static_cast<std::byte*>(out);

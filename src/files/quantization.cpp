@@ -54,8 +54,15 @@ class ModuleTensors {
     if (place->info->dtype != dtype || bytes.size() != expected)
       bad_file("{}: expected {} of {}, found {} of {}", what(suffix), elements, file_dtype_name(dtype),
                shape_text(place->info->shape), file_dtype_name(place->info->dtype));
+    taken_.push_back(*place);
     places_.erase(module_ + suffix);
     return bytes;
+  }
+  // Those that were taken, and the codes, which stay where they are.
+  std::vector<TensorPlace> parts() const {
+    std::vector<TensorPlace> all = taken_;
+    all.push_back(*find(".weight"));
+    return all;
   }
   // The same of `n` numbers, which are finite.
   template <size_t n>
@@ -77,6 +84,7 @@ class ModuleTensors {
 
  private:
   TensorPlaces& places_;
+  std::vector<TensorPlace> taken_;
   const std::string& module_;
 };
 
@@ -268,6 +276,18 @@ std::string quant_state_text(const std::string& dtype, const std::vector<int64_t
   return text + "}";
 }
 
+void QuantizedTensor::forget() const {
+  for (const TensorPlace& place : places) place.file->forget(*place.info);
+}
+
+void QuantizedTensor::copy(void* to, std::span<const std::byte> from, int64_t first, int64_t n) const {
+  constexpr int64_t kPiece = 1 << 22;
+  for (int64_t at = 0; at < n; at += kPiece) {
+    std::memcpy(static_cast<std::byte*>(to) + at, from.data() + first + at, static_cast<size_t>(std::min(kPiece, n - at)));
+    forget();
+  }
+}
+
 void QuantizedTensor::read_scales(float* to, int64_t first, int64_t n) const {
   const auto at = [&](int64_t i) {
     float scale;
@@ -276,6 +296,7 @@ void QuantizedTensor::read_scales(float* to, int64_t first, int64_t n) const {
     return scale;
   };
   for (int64_t i = 0; i < n; i++) to[i] = at(first + i) * (format.code == WeightCode::int8 ? kPerScale : 1.0f);
+  forget();
 }
 
 // Whole blocks, and groups of blocks with one nested scale, are copied, which aligns them.
@@ -314,6 +335,7 @@ void QuantizedTensor::dequantize(void* to, DType type, int64_t first, int64_t n)
     run(Device{}, Dequantize{.out = {out, type, 1, static_cast<int>(cols_out), cols_out},
                              .w = {.parts = {part}, .part_count = 1, .rows = 1, .cols = static_cast<int>(have)},
                              .first_col = static_cast<int>(from - begin)});
+    forget();
     out += cols_out * static_cast<int64_t>(dtype_bytes(type));
   }
 }
@@ -328,6 +350,7 @@ std::optional<QuantizedTensor> take_quantized(TensorPlaces& places, const std::s
   if (t.format.is_4bit()) t.format.book = tables.add_book(t.book);
   if (t.format.nested) t.format.map = tables.add_map(t.map);
   tables.tensors.emplace(module + ".weight", t.format);
+  t.places = tensors.parts();
   return t;
 }
 

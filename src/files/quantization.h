@@ -67,7 +67,14 @@ Json quantization_json(bool double_quant, const std::string& compute);
 // The JSON text of a quant_state tensor, byte for byte as bitsandbytes writes it. nested_offset null: not double quantised.
 std::string quant_state_text(const std::string& dtype, const std::vector<int64_t>& shape, const float* nested_offset);
 
-// A quantised tensor in a file. The bytes are not aligned.
+// Where the tensors of a checkpoint are, by name.
+struct TensorPlace {
+  const SafetensorsFile* file;
+  const TensorInfo* info;
+};
+using TensorPlaces = std::map<std::string, TensorPlace>;
+
+// A quantised tensor in a file. The bytes are not aligned. What is read leaves resident memory piece by piece.
 struct QuantizedTensor {
   std::string what;  // file and name, for messages
   QuantizedFormat format = {};
@@ -77,20 +84,19 @@ struct QuantizedTensor {
   float nested_offset = 0;
   std::array<float, 16> book{};
   std::array<float, 256> map{};
+  std::vector<TensorPlace> places = {};  // of its parts
 
   int64_t count() const { return rows * cols; }
+  // Bytes first … first+n-1 of one of the spans.
+  void copy(void* to, std::span<const std::byte> from, int64_t first, int64_t n) const;
   // Of blocks first … first+n-1. Error (kExitBadFile) for a scale that is not finite.
   void read_scales(float* to, int64_t first, int64_t n) const;
   // Elements first … first+n-1 as `type`: f32, bf16 or f16.
   void dequantize(void* to, DType type, int64_t first, int64_t n) const;
-};
 
-// Where the tensors of a checkpoint are, by name.
-struct TensorPlace {
-  const SafetensorsFile* file;
-  const TensorInfo* info;
+ private:
+  void forget() const;
 };
-using TensorPlaces = std::map<std::string, TensorPlace>;
 
 // The weight of this module, W (rows, cols); nothing if it is dense. Its tables are added to `tables`, and the tensors beside
 // MODULE.weight leave `places`. Error (kExitBadFile) for whatever contradicts the layout above.

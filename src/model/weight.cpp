@@ -1,7 +1,6 @@
 #include "src/model/weight.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "src/base/check.h"
 
@@ -139,7 +138,7 @@ void Weight::copy_quantized(const Device& device, WeightStream& stream, const We
   if (tensor.format != part.format) bad_file("{} is quantised in another way than when it was opened", tensor.what);
   const auto copy = [&](void* to, std::span<const std::byte> from) {
     stream.send(device, to, static_cast<int64_t>(from.size()), 1,
-                [&](void* piece, int64_t first, int64_t n) { std::memcpy(piece, from.data() + first, static_cast<size_t>(n)); });
+                [&](void* piece, int64_t first, int64_t n) { tensor.copy(piece, from, first, n); });
   };
   copy(part.codes, tensor.codes);
   if (part.format.nested) {

@@ -341,7 +341,7 @@ const std::vector<OptionRow>& option_rows() {
 
       // What is printed
       {.name = "json", .section = kOutput, .commands = kWorking | bits({kVersion}), .member = &Options::json,
-       .help = "print the result as JSON",
+       .help = "print the result as JSON; of export also losses, which are empty: it reads no data",
        .bare = "true"},
       {.name = "quiet", .section = kOutput, .commands = kWorking, .member = &Options::quiet,
        .help = "print results, errors and notes of what may be lost or wrong", .letter = 'q', .bare = "true"},

@@ -75,14 +75,17 @@ FileDtype file_dtype(DType dtype) {
 }
 
 void write_optimizer(const std::filesystem::path& file, const Device& device, const std::vector<StateTensor>& optimizer) {
-  std::vector<HostCopy<std::byte>> copies;
-  std::vector<TensorEntry> entries;
-  for (const StateTensor& t : optimizer) {
-    const int64_t bytes = static_cast<int64_t>(t.bytes());
-    copies.emplace_back(t.offloaded ? Device{} : device, static_cast<const std::byte*>(t.data), bytes);
-    entries.push_back({{t.name, file_dtype(t.dtype), {t.count}}, {copies.back().data(), t.bytes()}});
-  }
-  write_safetensors(file, entries);
+  std::vector<TensorSpec> specs;
+  for (const StateTensor& t : optimizer) specs.push_back({t.name, file_dtype(t.dtype), {t.count}});
+  SafetensorsWriter writer(file, specs);
+  constexpr int64_t kPiece = 16 << 20;  // the host's copy
+  for (const StateTensor& t : optimizer)
+    for (int64_t first = 0, all = static_cast<int64_t>(t.bytes()); first < all; first += kPiece) {
+      const int64_t n = std::min(kPiece, all - first);
+      const HostCopy copy(t.offloaded ? Device{} : device, static_cast<const std::byte*>(t.data) + first, n);
+      writer.put(t.name, static_cast<uint64_t>(first), copy.data(), static_cast<size_t>(n));
+    }
+  writer.commit();
 }
 
 }  // namespace
