@@ -81,6 +81,12 @@ std::string cuda_missing() {
   return cudaGetErrorString(error);
 }
 
+std::string cuda_name() {
+  cudaDeviceProp properties;
+  if (cuda_device_count() == 0) return "";
+  check_cuda(cudaGetDeviceProperties(&properties, 0), "cudaGetDeviceProperties");
+  return properties.name;
+}
 int cuda_arch() { return cuda_device_count() > 0 ? arch_of(0) : 0; }
 
 Device open_cuda_device(int index) {

@@ -19,6 +19,7 @@ inline bool cuda_emulated() { return cuda_backend() && std::string_view(cuda_bac
 int cuda_device_count();  // 0 without a GPU or a driver
 
 std::string cuda_missing();  // why there is no GPU, as a message to the user
+std::string cuda_name();     // of the first GPU, as the driver calls it; empty without one
 int cuda_arch();             // compute capability of the first GPU, 750 … 1200; 0 without one
 
 // Opens a device: creates its streams, loads every kernel, and opens cuBLASLt where it is found. Without such a GPU it fails with

@@ -23,6 +23,7 @@ namespace {
 
 const char* cuda_backend() { return nullptr; }
 int cuda_device_count() { return 0; }
+std::string cuda_name() { return ""; }
 int cuda_arch() { return 0; }
 std::string cuda_missing() { return "this program was built without CUDA"; }
 Device open_cuda_device(int) { fail(kExitFault, "{}", cuda_missing()); }

@@ -107,5 +107,18 @@ TEST(KnownGpus, NamesAreFoundAsPeopleTypeThem) {
   EXPECT_EQ(known_gpu("T4")->usable, int64_t{15104} << 20) << "14.75 GiB";
 }
 
+TEST(KnownGpus, NamesOfDriversAreRecognised) {
+  for (const auto& [driver, name] : {std::pair{"NVIDIA A100-SXM4-40GB", "A100-40GB"},
+                                     {"NVIDIA A100 80GB PCIe", "A100-80GB"},
+                                     {"Tesla T4", "T4"},
+                                     {"NVIDIA GeForce RTX 4090", "RTX-4090"},
+                                     {"NVIDIA H100 80GB HBM3", "H100"},
+                                     {"NVIDIA H100 PCIe", "H100-PCIe"},
+                                     {"NVIDIA A10G", "A10G"}})
+    EXPECT_EQ(gpu_of_driver_name(driver), known_gpu(name)) << driver;
+  EXPECT_EQ(gpu_of_driver_name("NVIDIA Quadro K620"), nullptr);
+  EXPECT_EQ(gpu_of_driver_name(""), nullptr);
+}
+
 }  // namespace
 }  // namespace tll

@@ -216,6 +216,20 @@ TEST(Options, EightBitAndPagedOptimizers) {
       says(refusal("--data x --offload weights"), "none, or a list, joined by commas, of optimizer, activations, embedding"));
 }
 
+TEST(Options, AChunkOfTheMlpNeedsFullRecomputation) {
+  for (const char* chunk : {"64", "auto"}) {
+    const auto resolved = [&](const std::string& more) {
+      Options o = parse(std::string("--data x --device cpu --mlp-chunk ") + chunk + more);
+      resolve_options(o);
+      return o.mlp_chunk;
+    };
+    EXPECT_THROW(resolved(""), Error) << chunk;
+    EXPECT_THROW(resolved(" --recompute selective"), Error) << chunk;
+    EXPECT_NE(resolved(" --recompute full"), 0) << chunk;
+  }
+  EXPECT_TRUE(says(refusal("--data x --mlp-chunk 4294967297"), "from 0 to"));
+}
+
 TEST(Options, TypesOfAdaptersThatMakeNoSenseAreRefused) {
   EXPECT_EQ(parse("--data x --lora-states bfloat16").lora_states, LoraStatesOption::kBf16);
   EXPECT_TRUE(says(refusal("--data x --lora_states fp16"), "one of fp32, bf16"));

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <fstream>
+
 #include "src/base/file.h"
 #include "src/base/units.h"
 #include "src/commands/commands.h"
@@ -12,6 +14,7 @@
 #include "src/options/option_table.h"
 #include "src/report/known_gpus.h"
 #include "tests/refusal.h"
+#include "tests/temporary_directory.h"
 #include "tests/words.h"
 
 namespace tll {
@@ -251,6 +254,7 @@ TEST(PlanCommand, UnknownNamesAreUsageErrors) {
   EXPECT_TRUE(says(refused("plan --gpu t4 --device cpu"), "exclude each other"));
   EXPECT_TRUE(says(refused("plan --gpu t4 --dtype bf16"), "T4 has 7.5"));
   EXPECT_TRUE(says(refused("plan --csv"), "--sweep"));
+  EXPECT_TRUE(says(refused("plan --sweep rank=4,8 --svg x.svg"), "leave out either"));
   EXPECT_TRUE(says(refused("plan --sweep rank=0 --memory 1GiB"), "--rank expects"));
 }
 
@@ -263,6 +267,18 @@ TEST(PlanCommand, TheFirstScreenAnswers) {
   EXPECT_EQ(fits.find("category"), fits.npos) << "the tensors are behind --tensors";
   EXPECT_TRUE(says(printed("plan --model Qwen/Qwen3-4B --gpu rtx-3090 --seq-len 512 --tensors"), "lives in"));
   EXPECT_TRUE(says(printed("plan --model llama-2-70b-hf --gpu t4", kExitDoesNotFit), "does not fit"));
+}
+
+// RoPE that depends on the length of a document has none for longer ones.
+TEST(PlanCommand, TheLongestRowIsOneThatTheModelCanRead) {
+  const TemporaryDirectory directory;
+  const std::string config = (directory / "config.json").string();
+  std::ofstream(config)
+      << R"({"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 64, "intermediate_size": 96,
+      "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 64, "rms_norm_eps": 1e-5, "max_position_embeddings": 4096,
+      "rope_scaling": {"type": "dynamic", "factor": 2.0}})";
+  const Json plan = Json::parse(printed("plan --gpu t4 --json --config " + config));
+  EXPECT_EQ(plan.at("largest").at("seq_len"), 4096);
 }
 
 TEST(PlanCommand, SweepsAreTables) {
@@ -282,11 +298,16 @@ TEST(PlanCommand, SweepsAreTables) {
   EXPECT_EQ(list[1].at("assumed").at("targets").size(), 7u);
   EXPECT_EQ(list[2].at("assumed").at("rank"), 64);
   const std::string csv = printed(sweep + "--csv");
-  EXPECT_TRUE(csv.starts_with("rank,targets,parameters,gradients,optimizer,activations,scratch,total,"));
+  EXPECT_TRUE(csv.starts_with(
+      "rank,targets,parameters_bytes,gradients_bytes,optimizer_bytes,activations_bytes,scratch_bytes,total_bytes,"));
   EXPECT_TRUE(says(csv, "\n4,\"q,v\"," + std::to_string(list[0].at("bytes").at("parameters").get<int64_t>()) + ","));
   const std::string table = printed(sweep);
   EXPECT_EQ(std::count(table.begin(), table.end(), '\n'), 5);
   printed("plan --model llama-2-70b-hf --gpu t4 --sweep rank=4,8 --json", kExitDoesNotFit);
+  const Json paged =
+      Json::parse(printed("plan --model llama-3.2-1b --gpu t4 --json --sweep optimizer=adamw8bit,paged_adamw_8bit"));
+  EXPECT_GT(paged[0].at("bytes").at("total"), paged[1].at("bytes").at("total"));
+  EXPECT_LT(paged[0].at("host_bytes"), paged[1].at("host_bytes"));
 }
 
 // The figures of README.md.

@@ -11,11 +11,14 @@
 namespace tll {
 
 int command_plan(Options& options) {
+  if (options.given("sweep") && (!options.svg.empty() || options.tensors))
+    fail(kExitUsage, "--sweep prints one table of many plans; --svg and --tensors are of one plan: leave out either");
   if (options.given("sweep")) return print_sweep(options);
   if (options.csv) fail(kExitUsage, "--csv prints the table of --sweep: add --sweep \"rank=4,8\", or use --json");
   resolve_options(options);
   const ModelSource source = open_model(options, TokenizerNeed::none);
   const AdapterSource adapter = open_adapter(options, source.config, options.init_adapter);
+  if (adapter.loaded) adopt_adapter(options, *adapter.loaded);
   const Planner planner(source.config, adapter.loaded ? std::optional(adapter.targets) : std::nullopt, training_needs);
   std::optional<Solution> solution;
   if (options.batch_size == kAutomatic) {

@@ -24,7 +24,7 @@ std::string value_of(const Options& options, const char* name) {
   return row && row->taken_by(options.command) ? value_text(*row, options) : "";
 }
 
-// "layers.*.gate_up": "q_proj,v_proj" is "q,v", as people type it.
+// "q, v" for q_proj and v_proj, as people type them.
 std::string short_targets(const std::vector<std::string>& targets) {
   if (targets.size() == adaptable_names().size()) return "all linear layers";
   std::vector<std::string> names;

@@ -8,6 +8,7 @@
 #include "src/base/units.h"
 #include "src/options/option_table.h"
 #include "src/report/known_gpus.h"
+#include "src/report/memory_probe.h"
 
 namespace tll {
 
@@ -17,6 +18,10 @@ std::vector<LoraTarget> Planner::targets(const Options& options) const {
 
 int64_t Planner::bytes(const Options& options) const {
   return with_session(options, [](const auto& session) { return session.arena.total(); });
+}
+
+int64_t Planner::host_bytes(const Options& options) const {
+  return with_session(options, [](const auto& session) { return session.staging.total(); });
 }
 
 double Planner::seconds(const Options& options) const {
@@ -29,8 +34,8 @@ int64_t planning_room(const Options& options) {
 }
 
 Largest largest(const Planner& planner, const Options& options, int64_t room) {
-  const auto most = [&](int64_t Options::*size, const char* name, int64_t other) {
-    const auto high = std::min<int64_t>(static_cast<int64_t>(find_row(name)->range.high), kMostTokens / other);
+  const auto most = [&](int64_t Options::*size, const char* name, int64_t other, int64_t limit) {
+    const auto high = std::min<int64_t>({static_cast<int64_t>(find_row(name)->range.high), kMostTokens / other, limit});
     Options changed = options;
     return largest_within(
         1, high,
@@ -40,7 +45,8 @@ Largest largest(const Planner& planner, const Options& options, int64_t room) {
         },
         room);
   };
-  return {most(&Options::batch_size, "batch-size", options.seq_len), most(&Options::seq_len, "seq-len", options.batch_size)};
+  return {most(&Options::batch_size, "batch-size", options.seq_len, kMostTokens),
+          most(&Options::seq_len, "seq-len", options.batch_size, planner.longest_row())};
 }
 
 namespace {
@@ -68,13 +74,15 @@ std::vector<Options> variants(const Options& options) {
     for (const Options& o : all)
       for (const char* value : choice.values) {
         if (!accepts_value(*row, value)) continue;
-        // The MLP is cut into pieces only where it is computed again.
-        if (row->name == "mlp-chunk" && std::string_view(value) != "0" && o.recompute != RecomputeOption::kFull) continue;
         more.push_back(o);
         set_value(*row, more.back(), value, row->name);
       }
     all = std::move(more);
   }
+  std::erase_if(all, [](const Options& o) {
+    const bool whole = o.recompute == RecomputeOption::kFull;
+    return !whole && (o.mlp_chunk != 0 || o.offloads("activations"));
+  });
   return all;
 }
 
@@ -104,6 +112,9 @@ Solution solve(const Planner& planner, const Options& asked, int64_t room) {
   int64_t least = std::numeric_limits<int64_t>::max();
   const int64_t rows = asked.effective_batch;
   const std::vector<Options> ways = variants(asked);
+  // What is offloaded must have room in this machine, if it is this machine that will compute.
+  const bool here = asked.device == DeviceOption::kCuda && asked.gpu.empty() && cuda_device_count() > 0;
+  const int64_t host_room = here ? machine_memory().available : std::numeric_limits<int64_t>::max();
   for (int64_t accumulated = 1; accumulated <= rows; accumulated++) {
     if (rows % accumulated != 0 || rows / accumulated > static_cast<int64_t>(find_row("batch-size")->range.high)) continue;
     if (asked.given("grad-accum") && accumulated != asked.grad_accum) continue;
@@ -112,7 +123,7 @@ Solution solve(const Planner& planner, const Options& asked, int64_t room) {
       if (way.batch_size * way.seq_len > kMostTokens) continue;
       const int64_t bytes = planner.bytes(way);
       least = std::min(least, bytes);
-      if (bytes > room) continue;
+      if (bytes > room || (here && planner.host_bytes(way) > host_room)) continue;
       if (const double seconds = planner.seconds(way); best.seconds == 0 || seconds < best.seconds) best = {way, seconds};
     }
   }

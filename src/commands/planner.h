@@ -24,6 +24,8 @@ class Planner {
                      [&](auto type) { return f(Session<decltype(type)>(options, config_, targets(options), needs_of_)); });
   }
   int64_t bytes(const Options& options) const;
+  int64_t host_bytes(const Options& options) const;  // beside a GPU
+  int64_t longest_row() const { return config_.rope.longest > 0 ? config_.rope.longest : kMostTokens; }
   // What a step takes at the device's best (Session::step_seconds).
   double seconds(const Options& options) const;
 

@@ -37,7 +37,7 @@ std::string SessionBase::memory_owner() const {
 Json SessionBase::plan_json() const {
   Json plan = arena.json();
   plan["fits"] = fits();
-  plan["limit"] = memory_limit(options);
+  plan["limit"] = limit();
   plan["host_bytes"] = staging.total();
   return plan;
 }
@@ -120,6 +120,7 @@ void Session<Float>::start(const ModelSource& source, const AdapterSource& adapt
     gpu = cuda_properties(device);
   }
   require_fit();
+  limit_at_start = memory_limit(options);
   if (const int64_t available = machine_memory().available; !on_host(device) && staging.total() > available)
     fail(kExitDoesNotFit,
          "this run keeps {} in the host's memory beside the GPU, which has {} available; offload less (--offload)",

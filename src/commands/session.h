@@ -24,7 +24,9 @@ int64_t memory_limit(const Options& options);
 struct SessionBase {
   explicit SessionBase(const Options& o) : options(o) {}
 
-  bool fits() const { return arena.total() <= memory_limit(options); }
+  // memory_limit(), as it was before this session took memory.
+  int64_t limit() const { return limit_at_start >= 0 ? limit_at_start : memory_limit(options); }
+  bool fits() const { return arena.total() <= limit(); }
   std::string memory_owner() const;  // whose limit that is, for people
   Json plan_json() const;            // {"bytes", "fits", "limit", "host_bytes", "tensors", …}
 
@@ -35,6 +37,7 @@ struct SessionBase {
   CudaProperties gpu;           // with a CUDA device, once it was opened
   Profile profile;              // filled with --profile
   Ceilings ceilings;            // measured at start: of matmuls for training or --profile, of copying for --profile
+  int64_t limit_at_start = -1;  // bytes; -1: not started
   int64_t resident_before = 0;  // bytes of the process, before the arena was allocated
   int64_t gpu_free_before = 0;  // bytes of a CUDA device, before the arena was allocated
 };

@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <set>
 
 #include "src/base/check.h"
 #include "src/commands/from_options.h"
@@ -159,6 +160,28 @@ void refuse_output_over_data(const Options& options) {
   std::error_code failed;
   if (std::filesystem::equivalent(options.data, options.output, failed))
     fail(kExitUsage, "--output is the file of --data, {}, which would be lost; name another file", options.data.string());
+}
+
+void adopt_adapter(Options& options, const Adapter& adapter) {
+  std::set<std::string> ranks, alphas, modules;
+  for (const AdapterModule& m : adapter.modules) {
+    ranks.insert(std::to_string(m.rank));
+    alphas.insert(fmt::format("{}", m.alpha));
+    modules.emplace(m.module.short_name());
+  }
+  const auto require = [&](const char* option, const std::set<std::string>& asked, const std::set<std::string>& has) {
+    if (options.given(option) && asked != has)
+      fail(kExitUsage, "--{} {} was asked for, and the adapter to start from has {}: leave --{} out, or start a new adapter",
+           option, fmt::join(asked, ","), fmt::join(has, ","), option);
+  };
+  require("rank", {std::to_string(options.rank)}, ranks);
+  require("alpha", {fmt::format("{}", options.alpha)}, alphas);
+  require("targets", {options.targets.begin(), options.targets.end()}, modules);
+  const bool rslora = adapter.config.rslora;
+  require("rslora", {options.rslora ? "on" : "off"}, {rslora ? "on" : "off"});
+  const AdapterModule& first = adapter.modules.front();
+  options.rank = first.rank, options.alpha = first.alpha, options.rslora = rslora;
+  std::erase_if(options.targets, [&](const std::string& name) { return !modules.contains(name); });
 }
 
 }  // namespace tll

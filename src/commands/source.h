@@ -45,6 +45,9 @@ struct AdapterSource {
 };
 // The adapter in this directory, or, where it is empty, a fresh one as the options describe it. Prints what it warns of.
 AdapterSource open_adapter(const Options& options, const LlamaConfig& config, const std::filesystem::path& directory);
+// An adapter that a run starts from keeps its rank, alpha, scaling and targets. Other ones that were asked for are refused
+// (kExitUsage); from here on the options say what is trained.
+void adopt_adapter(Options& options, const Adapter& adapter);
 // The adapter that --adapter names, or none at all: unlike in training, there is no fresh one.
 AdapterSource open_named_adapter(const Options& options, const LlamaConfig& config);
 

@@ -45,12 +45,14 @@ SweptPlan plan_of(Options options, const std::vector<SweptOption>& swept, const 
     const std::string& value = swept[i].values[at[i]];
     set_value(*swept[i].row, options, value, "--" + std::string(swept[i].row->name));
     options.given_names.emplace(swept[i].row->name);
+    set_implied(*swept[i].row, options, value);
     line.values.push_back(value);
   }
   options.quiet = true;  // notes would come once for every plan
   resolve_options(options);
   const ModelSource source = open_model(options, TokenizerNeed::none);
   const AdapterSource adapter = open_adapter(options, source.config, options.init_adapter);
+  if (adapter.loaded) adopt_adapter(options, *adapter.loaded);
   const Planner planner(source.config, adapter.loaded ? std::optional(adapter.targets) : std::nullopt, training_needs);
   std::optional<Solution> solution;
   if (options.batch_size == kAutomatic) options = (solution = solve(planner, options, planning_room(options)))->options;
@@ -123,8 +125,12 @@ int print_sweep(const Options& options) {
   std::vector<std::vector<std::string>> table(1);
   const auto columns = {"parameters", "gradients", "optimizer", "activations", "scratch", "total"};
   for (const SweptOption& s : swept) table[0].emplace_back(s.row->name);
-  table[0].insert(table[0].end(), columns.begin(), columns.end());
-  for (const char* name : {"host", "largest batch", "largest seq-len", "fits"}) table[0].emplace_back(name);
+  // Programs read a column by its name, so no two have the same.
+  for (const std::string name : columns) table[0].push_back(options.csv ? name + "_bytes" : name);
+  if (options.csv)
+    for (const char* name : {"host_bytes", "largest_batch_size", "largest_seq_len", "fits"}) table[0].emplace_back(name);
+  else
+    for (const char* name : {"host", "largest batch", "largest seq-len", "fits"}) table[0].emplace_back(name);
   for (const SweptPlan& p : plans) {
     std::vector<std::string> row = p.values;
     const auto bytes = [&](const Json& count) {

@@ -100,7 +100,7 @@ TrainingRun<Float>::TrainingRun(const Options& options)
       session_(options_, source_.config, adapter_.targets, training_needs),
       report_(options_, source_, data_, session_, session_.model.options(), session_.trainer.state),
       loader_(data_.train, loader_options(options_, Split::kTrain)) {
-  require_adapter_as_asked();
+  if (adapter_.loaded) adopt_adapter(options_, *adapter_.loaded);
   if (resume_ && resume_->checkpoint && !options_.given("init-adapter"))
     options_.init_adapter = resume_->position.settings.value("init_adapter", "");
   if (data_.validation().count(Split::kValidation) > 0) {
@@ -114,32 +114,6 @@ TrainingRun<Float>::TrainingRun(const Options& options)
   const auto trains = [](const Document& d) { return d.split == Split::kTrain && d.target_tokens > 0; };
   if (std::none_of(data_.train.documents.begin(), data_.train.documents.end(), trains))
     bad_file("{}: no document to train on has a trained token; see which tokens are trained with show", options_.data.string());
-}
-
-// An adapter that is loaded keeps its rank, alpha, scaling and targets: other ones that were asked for are refused, and from here
-// on the options say what is trained.
-template <class Float>
-void TrainingRun<Float>::require_adapter_as_asked() {
-  if (!adapter_.loaded) return;
-  std::set<std::string> ranks, alphas, modules;
-  for (const AdapterModule& m : adapter_.loaded->modules) {
-    ranks.insert(std::to_string(m.rank));
-    alphas.insert(fmt::format("{}", m.alpha));
-    modules.emplace(m.module.short_name());
-  }
-  const auto require = [&](const char* option, const std::set<std::string>& asked, const std::set<std::string>& has) {
-    if (options_.given(option) && asked != has)
-      fail(kExitUsage, "--{} {} was asked for, and the adapter to start from has {}: leave --{} out, or start a new adapter",
-           option, fmt::join(asked, ","), fmt::join(has, ","), option);
-  };
-  require("rank", {std::to_string(options_.rank)}, ranks);
-  require("alpha", {fmt::format("{}", options_.alpha)}, alphas);
-  require("targets", {options_.targets.begin(), options_.targets.end()}, modules);
-  const bool rslora = adapter_.loaded->config.rslora;
-  require("rslora", {options_.rslora ? "on" : "off"}, {rslora ? "on" : "off"});
-  const AdapterModule& first = adapter_.loaded->modules.front();
-  options_.rank = first.rank, options_.alpha = first.alpha, options_.rslora = rslora;
-  std::erase_if(options_.targets, [&](const std::string& name) { return !modules.contains(name); });
 }
 
 // What the numbers of a run depend on: a resumed run must agree in all of it.
@@ -390,6 +364,7 @@ void TrainingRun<Float>::write_checkpoint_here() {
   const int64_t step = s.trainer.state.step;
   if (step == saved_step_) return;
   const KeepFromStopping keep;
+  s.arena.enter(s.device, StepPhase::checkpoint);
   try {
     write_checkpoint(options_.output, {run_, s.trainer.state, loader_.state(), settings_}, s.device, s.optimizer.tensors(),
                      [&](const std::filesystem::path& directory) { write_values(directory, FileDtype::F32); });

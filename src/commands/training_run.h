@@ -45,7 +45,6 @@ class TrainingRun {
   Json settings() const;
   Json settings_without_weights() const;
   std::string new_run_id() const;
-  void require_adapter_as_asked();
   void require_unchanged(const Json& now) const;
   void note_options() const;
   void resume();

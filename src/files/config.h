@@ -53,7 +53,7 @@ struct LlamaConfig {
   RopeConfig rope;
   std::optional<int32_t> bos = 1, pad;
   std::vector<int32_t> eos = {2};
-  std::string dtype;                  // "bfloat16", "float16", "float32" or empty; tensors have their own dtype
+  std::string dtype;  // "bfloat16", "float16", "float32" or empty; tensors have their own dtype
   // How the checkpoint's weights are quantised: by quantization_config, or by the files, once they were opened. Null: they are
   // not.
   std::shared_ptr<const Quantization> quantization;

@@ -11,8 +11,8 @@ WeightStream::~WeightStream() {
 
 void WeightStream::place(Arena& staging) {
   for (size_t i = 0; i < buffers_.size(); i++)
-    buffers_[i] =
-        static_cast<std::byte*>(staging.place_bytes("weights." + std::to_string(i), {kPieceBytes}, DType::u8, Category::scratch));
+    buffers_[i] = static_cast<std::byte*>(staging.place_bytes("weights." + std::to_string(i), {kPieceBytes}, DType::u8,
+                                                              Category::scratch, during(StepPhase::load)));
 }
 
 void WeightStream::place_quantizing(Arena& arena, int64_t most_blocks) {

@@ -259,7 +259,7 @@ const std::vector<OptionRow>& option_rows() {
       {.name = "mlp-chunk", .section = kSteps, .commands = kAdapting, .member = &Options::mlp_chunk, .value = "N",
        .help = "tokens of a block's MLP at once, with --recompute full; 0 means the whole batch, auto as few as leave its memory "
                "no larger than that of attention",
-       .range = kCount, .automatic = true, .fixed_on_resume = true},
+       .range = {0, kManyTokens}, .automatic = true, .fixed_on_resume = true},
       {.name = "offload", .section = kSteps, .commands = kAdapting, .member = &Options::offload, .value = "A,B,...",
        .help = "what lies in the host's memory beside a GPU, and passes to and fro while it computes: none, or any of optimizer (its "
                "state), activations (those between blocks, with --recompute full) and embedding (where the head is another "

@@ -88,6 +88,9 @@ Words command_names(unsigned commands = ~0u);  // of these bits of command_bit
 // The row of this name or alias, in which `-` and `_` are equal; null: there is none.
 const OptionRow* find_row(std::string_view name);
 
+// Sets what this value of the row implies of other options, unless they are given; from then on they are.
+void set_implied(const OptionRow&, Options&, std::string_view text);
+
 // Every name by which the row is known, without dashes and letters.
 Words names_of(const OptionRow&);
 

@@ -270,6 +270,14 @@ void set_value(const OptionRow& row, Options& options, std::string_view text, st
          did_you_mean(guess_value(row, text)));
 }
 
+void set_implied(const OptionRow& row, Options& options, std::string_view text) {
+  for (const Implied& implied : row.implies) {
+    if (lower_case(text) != implied.value || options.given(implied.option)) continue;
+    set_value(*find_row(implied.option), options, implied.its_value, row.name);
+    options.given_names.emplace(implied.option);
+  }
+}
+
 Json value_json(const OptionRow& row, const Options& options) {
   const auto path_json = [](const std::filesystem::path& path) { return path.empty() ? Json() : Json(path.string()); };
   return std::visit(Overloaded{[&](std::filesystem::path Options::*field) { return path_json(options.*field); },

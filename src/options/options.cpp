@@ -112,9 +112,7 @@ class Parser {
       }
     }
     while (next_ < arguments_.size()) read_option();
-    for (const auto& [name, implied] : implied_)
-      if (!options_.given(implied.option))
-        set_value(*find_option(std::string(implied.option)).row, options_, implied.its_value, name);
+    for (const auto& [row, text] : implying_) set_implied(*row, options_, text);
     if (options_.plan) options_.command = Command::kPlan;
     if (!options_.help && !options_.man && !options_.version) require_options();
     return std::move(options_);
@@ -155,9 +153,7 @@ class Parser {
     if (match.shorthand.empty()) {
       const std::string text = value ? *value : following_value(row, typed);
       set_value(row, options_, text, typed);
-      implied_.erase(row.name);
-      for (const Implied& implied : row.implies)
-        if (lower_case(text) == implied.value) implied_.emplace(row.name, implied);
+      if (!row.implies.empty()) implying_[&row] = text;
     } else if (!wanted(value, typed)) {
       options_.declined.emplace(match.shorthand);
       if (value_text(row, options_) == match.shorthand) set_value(row, options_, default_text(row, options_.command), typed);
@@ -215,7 +211,7 @@ class Parser {
   const std::vector<std::string>& arguments_;
   size_t next_ = 0;
   Options options_;
-  std::map<std::string_view, Implied> implied_;  // by the option whose value implies it
+  std::map<const OptionRow*, std::string> implying_;  // the values, as typed, of options that may imply others
 };
 
 }  // namespace

@@ -79,10 +79,9 @@ void resolve_options(Options& options) {
          options.weights == DtypeOption::kNf4 ? "nf4" : "int8");
   if (options.reschedule && !options.resume)
     fail(kExitUsage, "--reschedule lays the learning rates of a resumed run anew: add --resume, or leave it out");
-  if (options.mlp_chunk > 0 && options.recompute != RecomputeOption::kFull)
-    fail(kExitUsage, "--mlp-chunk {} keeps nothing of the MLP for the backward pass: add --recompute full, or leave it out",
-         options.mlp_chunk);
-  const bool chooses = options.batch_size == kAutomatic;
+  const bool chooses = options.batch_size == kAutomatic;  // --recompute too, unless it is given
+  if (options.mlp_chunk != 0 && options.recompute != RecomputeOption::kFull && !(chooses && !options.given("recompute")))
+    fail(kExitUsage, "--mlp-chunk keeps nothing of the MLP for the backward pass: add --recompute full, or leave it out");
   if (chooses ? options.effective_batch == 0
               : options.effective_batch > 0 && options.effective_batch != options.batch_size * options.grad_accum)
     fail(kExitUsage,
@@ -90,7 +89,7 @@ void resolve_options(Options& options) {
          "as is fastest");
   options.given("gpu") ? resolve_gpu(options) : resolve_device(options);
   if (options.device == DeviceOption::kCpu && !options.offload.empty()) {
-    fmt::print(stderr, "note: --offload has no effect on the CPU, whose memory is the host's\n");
+    if (!options.quiet) fmt::print(stderr, "note: --offload has no effect on the CPU, whose memory is the host's\n");
     options.offload.clear();
   }
   if (options.offloads("activations") && options.recompute != RecomputeOption::kFull)

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/cuda_device.h"
 #include "src/base/spelling.h"
 
 namespace tll {
@@ -76,6 +77,29 @@ const KnownGpu* known_gpu(std::string_view name) {
   return unique;
 }
 
+const KnownGpu* gpu_of_driver_name(std::string_view name) {
+  const auto words = [](std::string_view text) {
+    std::vector<std::string> all(1);
+    for (const char c : lower_case(text))
+      if (c == '-' || c == '_' || c == ' ')
+        all.emplace_back();
+      else
+        all.back() += c;
+    return all;
+  };
+  const std::vector<std::string> here = words(name);
+  const KnownGpu* best = nullptr;
+  size_t most = 0;
+  for (const KnownGpu& gpu : kGpus) {
+    const std::vector<std::string> known = words(gpu.name);
+    const bool all = std::all_of(known.begin(), known.end(), [&](const std::string& word) {
+      return std::find(here.begin(), here.end(), word) != here.end();
+    });
+    if (all && known.size() > most) best = &gpu, most = known.size();
+  }
+  return best;
+}
+
 std::vector<std::string_view> known_gpu_names() {
   std::vector<std::string_view> names;
   for (const KnownGpu& gpu : kGpus) names.push_back(gpu.name);
@@ -86,7 +110,7 @@ Speed nominal_speed(DeviceKind device, std::string_view gpu, int threads, bool f
   constexpr double kCpuFlops = 40e9, kCpuBytes = 20e9;  // of a thread; of all
   constexpr double kLaunch = 3e-6, kCall = 1e-6;
   if (device == DeviceKind::cpu) return {kCpuFlops * threads, kCpuBytes, 0, kCall};
-  const KnownGpu* known = known_gpu(gpu);
+  const KnownGpu* known = gpu.empty() ? gpu_of_driver_name(cuda_name()) : known_gpu(gpu);
   if (!known) known = known_gpu("A100-40GB");
   return {fp32 ? known->fp32_flops : known->flops, known->bandwidth, known->link, kLaunch};
 }

@@ -16,7 +16,7 @@ struct KnownGpu {
   int arch;                 // compute capability, 750 … 1200
   int64_t usable;           // bytes that the runtime reports in total
   int64_t context;          // bytes of it that the driver's context, the kernels and the libraries take
-  std::string_view source;  // of these two: "estimate", "usable published, context an estimate", "measured on …"
+  std::string_view source;  // of these two: "estimate", "usable as reported …, context an estimate", "measured on …"
   double flops;             // a second, of a dense matmul of 16 bits with sums in fp32
   double fp32_flops;        // a second, of fp32
   double bandwidth;         // bytes a second, of its memory
@@ -28,11 +28,13 @@ struct KnownGpu {
 // Upper and lower case are equal, and so are '-', '_' and ' '; "NVIDIA", "GeForce" and "Tesla" may stand before the name. Null:
 // not known.
 const KnownGpu* known_gpu(std::string_view name);
+// The GPU that the driver calls so ("NVIDIA A100-SXM4-40GB"): the one of which most words of the name are in it. Null: none.
+const KnownGpu* gpu_of_driver_name(std::string_view name);
 // In the order of the table.
 std::vector<std::string_view> known_gpu_names();
 
-// Of the GPU of this name, of the commonest data-centre GPU where it is not known, or of a usual processor: fixed
-// numbers, so that what is chosen by them does not change from run to run.
+// Of the GPU of this name (empty: of the one that is here), of the commonest data-centre GPU where it is not known, or of a usual
+// processor: fixed numbers, so that what is chosen by them does not change from run to run.
 Speed nominal_speed(DeviceKind device, std::string_view gpu, int threads, bool fp32);
 
 }  // namespace tll

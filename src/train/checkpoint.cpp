@@ -19,7 +19,7 @@
 namespace tll {
 namespace {
 
-constexpr int kVersion = 3;
+constexpr int kVersion = 4;
 constexpr const char* kPrefix = "checkpoint-";
 constexpr const char* kMend = "resume from an older checkpoint with --resume DIR";
 
