@@ -102,6 +102,7 @@ TEST(KnownGpus, NamesAreFoundAsPeopleTypeThem) {
   EXPECT_EQ(known_gpu("rtx 3060"), known_gpu("RTX-3060-12GB")) << "there is only one";
   EXPECT_EQ(known_gpu("A100"), nullptr) << "there are two";
   EXPECT_EQ(known_gpu("a100 40gb"), known_gpu("A100-40GB"));
+  EXPECT_EQ(known_gpu("NVIDIA A100-SXM4-80GB"), known_gpu("A100-80GB")) << "as nvidia-smi says";
   EXPECT_EQ(known_gpu(""), nullptr);
   EXPECT_EQ(known_gpu("T40"), nullptr);
   EXPECT_EQ(known_gpu("T4")->usable, int64_t{15104} << 20) << "14.75 GiB";

@@ -212,6 +212,7 @@ TEST(Options, EightBitAndPagedOptimizers) {
     EXPECT_TRUE(o.offloads("optimizer") && o.offloads("activations") && !o.offloads("embedding")) << both;
     EXPECT_EQ(options_json(o).at("offload"), "optimizer,activations");
   }
+  EXPECT_TRUE(says(refusal("--data x --offload none,optimizer"), "none, or a list"));
   EXPECT_TRUE(
       says(refusal("--data x --offload weights"), "none, or a list, joined by commas, of optimizer, activations, embedding"));
 }

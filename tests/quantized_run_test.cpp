@@ -333,6 +333,35 @@ TEST_F(QuantizedRun, ExportRefusesWhatIsTooLarge) {
   EXPECT_TRUE(std::filesystem::exists(output / "model.safetensors"));
 }
 
+// Whatever ends it: the old model stays, and nothing lies beside it.
+TEST_F(QuantizedRun, AnExportThatEndsEarlyLeavesWhatWasThere) {
+  struct Ends : PhaseView {
+    void show(const char* activity, int64_t done, int64_t) override {
+      if (activity == std::string_view("quantising") && done > 0) fail(kExitFault, "the disk is full");
+    }
+    void end() override {}
+  } ends;
+  const std::filesystem::path output = exported("exported");
+  const std::string before = read_file(output / "model.safetensors");
+  const auto names = [&] {
+    std::set<std::string> all;
+    for (const auto& entry : std::filesystem::directory_iterator(output)) all.insert(entry.path().filename().string());
+    return all;
+  };
+  const std::set<std::string> there = names();
+  PhaseView* const view = set_phase_view(&ends);
+  EXPECT_TRUE(says(refusal_of([&] { exported("exported", "--overwrite"); }, kExitFault), "full"));
+  EXPECT_TRUE(says(refusal_of([&] { exported("fresh"); }, kExitFault), "full"));
+  set_phase_view(view);
+  EXPECT_EQ(names(), there);
+  EXPECT_EQ(read_file(output / "model.safetensors"), before);
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "fresh"));
+  std::filesystem::create_directories(output / ".export");  // of one that was killed
+  std::ofstream(output / ".export/model.safetensors") << "half";
+  exported("exported", "--overwrite");
+  EXPECT_EQ(names(), there);
+}
+
 TEST_F(QuantizedRun, ExportSaysWhatItWrote) {
   Options options = parse_options(
       words(fmt::format("export --json --format bnb-4bit --model {} --output {}", kModel, (directory_ / "exported").string())));

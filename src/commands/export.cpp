@@ -8,6 +8,7 @@
 #include "kernels/matmul.h"
 #include "src/base/file.h"
 #include "src/base/phase.h"
+#include "src/base/process.h"
 #include "src/base/units.h"
 #include "src/commands/commands.h"
 #include "src/commands/save.h"
@@ -65,8 +66,8 @@ class Bnb4bitExport {
     }
   }
 
-  // Returns the names of the files of tensors.
-  std::vector<std::string> write() {
+  // All files of the new model into this directory. Returns the names of those of tensors.
+  std::vector<std::string> write(const fs::path& to) {
     Phase phase("quantising", parameter_count(source_.config));
     const std::vector<std::vector<Module>> files = split();
     std::vector<std::string> names;
@@ -78,7 +79,7 @@ class Bnb4bitExport {
       std::vector<TensorSpec> specs;
       for (const Module& m : files[i])
         for (TensorSpec& spec : specs_of(m)) specs.push_back(std::move(spec));
-      SafetensorsWriter writer(options_.output / names.back(), specs);
+      SafetensorsWriter writer(to / names.back(), specs);
       for (const TensorInfo& t : writer.order()) index[t.name] = names.back(), total += t.end - t.begin;
       for (const Module& m : files[i]) {
         write_module(m, writer);
@@ -87,15 +88,14 @@ class Bnb4bitExport {
       writer.commit();
     }
     if (files.size() > 1) {
-      write_json(
-          options_.output / kIndexFile,
-          {{"metadata", {{"total_size", total}, {"total_parameters", parameter_count(source_.config)}}}, {"weight_map", index}});
+      write_json(to / kIndexFile, {{"metadata", {{"total_size", total}, {"total_parameters", parameter_count(source_.config)}}},
+                                   {"weight_map", index}});
       names.emplace_back(kIndexFile);
     }
     Json config = config_for_transformers(source_.config_file, dtype_.name);
     config["quantization_config"] = quantization_json(options_.double_quant, dtype_.name);
-    copy_tokenizer(source_.directory, options_.output);
-    write_json(options_.output / "config.json", config);  // last: without it the directory is no model
+    copy_tokenizer(source_.directory, to);
+    write_json(to / "config.json", config);  // last: without it the directory is no model
     return names;
   }
 
@@ -257,6 +257,8 @@ class Bnb4bitExport {
   std::vector<float> merged_, matmul_;
 };
 
+constexpr const char* kMadeHere = ".export";  // in --output, while the new model is made
+
 // What the new model replaces, which must have been asked for; config.json first, without which nothing is loaded from there.
 std::vector<fs::path> replaced_files(const Options& options, const fs::path& model) {
   const fs::path& output = options.output;
@@ -289,9 +291,27 @@ std::vector<std::string> export_bnb_4bit(const Options& options, const ModelSour
   const std::vector<fs::path> old = replaced_files(options, source.directory);
   Bnb4bitExport model(options, source, adapter, most_in_file);
   model.measure();
-  fs::create_directories(options.output);
+  // The new model is made beside the old one, so whatever ends this leaves the old one whole.
+  const fs::path made = options.output / kMadeHere;
+  fs::remove_all(made);  // of an export that was killed
+  fs::create_directories(made);
+  std::vector<std::string> names;
+  try {
+    names = model.write(made);
+  } catch (...) {
+    std::error_code none;
+    fs::remove_all(made, none);
+    fs::remove(options.output, none);  // only if it is empty
+    throw;
+  }
+  const KeepFromStopping keep;
   for (const fs::path& path : old) fs::remove(path);
-  return model.write();
+  std::vector<fs::path> files(fs::directory_iterator(made), {});
+  std::stable_partition(files.begin(), files.end(), [](const fs::path& f) { return f.filename() != "config.json"; });
+  for (const fs::path& file : files) fs::rename(file, options.output / file.filename());  // config.json last
+  fs::remove(made);
+  flush_directory(options.output);
+  return names;
 }
 
 int command_export(Options& options) {
@@ -299,7 +319,14 @@ int command_export(Options& options) {
   resolve_options(options);
   const ModelSource source = open_model(options, TokenizerNeed::none);
   const AdapterSource adapter = open_named_adapter(options, source.config);
-  std::vector<std::string> files = export_bnb_4bit(options, source, adapter);
+  catch_stop_signals();
+  std::vector<std::string> files;
+  try {
+    files = export_bnb_4bit(options, source, adapter);
+  } catch (const Stopped& stopped) {
+    fmt::print(stderr, "{}: nothing was written to {}\n", stopped.what(), options.output.string());
+    return kExitInterrupted;
+  }
   files.emplace_back("config.json");
   for (const char* name : kTokenizerFiles)
     if (fs::exists(options.output / name)) files.emplace_back(name);

@@ -92,7 +92,7 @@ std::string Solution::text() const {
   std::string text;
   for (const char* name : {"batch-size", "grad-accum", "recompute", "mlp-chunk", "offload"})
     if (const OptionRow* row = find_row(name)) text += fmt::format("--{} {} ", name, value_text(*row, options));
-  return fmt::format("{}({:.3g} s a step at the device's best, an estimate)", text, seconds);
+  return fmt::format("{}({:.3g} s a step by the published speed of such a device, an estimate)", text, seconds);
 }
 
 Json Solution::json() const {

@@ -37,15 +37,18 @@ Activations<Float>::Activations(const LlamaConfig& c, const ModelOptions& o)
   training_.backward = {recompute_attention, backward_mlp, std::vector<Set>(sets)};
   training_.head = StepPhase::head;
 
-  // Rows of logits at once: enough for an efficient GEMM of the head, but no more than fit, with the head's input and its
-  // gradient, in the bytes that a block takes in its backward pass beside what the head has as well.
+  // Rows of logits at once, with the head's input and its gradient: enough for an efficient GEMM, which reads or packs the whole
+  // head for each chunk. Where blocks keep nothing, no more than fit in the bytes that a block takes in its backward pass beside
+  // what the head has as well.
   const bool cuda = o.device == DeviceKind::cuda;
   const int64_t N = o.max_tokens, V = c.vocab_size, C = c.hidden, att = int64_t{c.heads} * c.head_dim;
   const int64_t qkv = att + int64_t{2} * c.kv_heads * c.head_dim, size = sizeof(Float);
   const int64_t block = std::max(mlp_rows * (3 * int64_t{c.intermediate} + C) + N * (qkv + att), N * (2 * (qkv + att) - C));
-  const int64_t room = std::min<int64_t>(block * size, cuda ? 256 << 20 : 64 << 20);
+  const int64_t cap = cuda ? 256 << 20 : 64 << 20;
+  const bool lean = o.gradients && o.recompute == Recompute::full;
+  const int64_t room = lean ? std::min(block * size, cap) : cap;
   const int64_t input = 2 * C * size, row = V * static_cast<int64_t>(sizeof(Acc)) + input;
-  const int64_t least = std::min<int64_t>(N, cuda ? 64 : 32), most = std::min<int64_t>(N, cuda ? 4096 : 1024);
+  const int64_t least = std::min<int64_t>(N, cuda ? 64 : lean ? 128 : 32), most = std::min<int64_t>(N, cuda ? 4096 : 1024);
   head_rows_ = static_cast<int>(std::clamp(room / row, least, most));
   // What is left of the room is a part of the logits' memory, so that the plan does not shrink where V grows.
   logit_count_ = (std::clamp(room, least * row, most * row) - head_rows_ * input) / static_cast<int64_t>(sizeof(Acc));

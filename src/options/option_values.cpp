@@ -118,7 +118,7 @@ std::optional<std::vector<std::string>> read_list(const OptionRow& row, std::str
   for (std::string_view item : items_of(text)) {
     item = canonical(row, item);
     if (!row.nothing.empty() && item == row.nothing) {
-      continue;
+      if (item != text) return std::nullopt;
     } else if (item == kEveryItem) {
       found.insert(found.end(), row.choices.begin(), row.choices.end());
     } else if (!is_choice(row, item)) {

@@ -74,7 +74,7 @@ const KnownGpu* known_gpu(std::string_view name) {
     if (unique) return nullptr;
     unique = &gpu;
   }
-  return unique;
+  return unique ? unique : gpu_of_driver_name(name);
 }
 
 const KnownGpu* gpu_of_driver_name(std::string_view name) {
