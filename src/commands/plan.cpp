@@ -6,7 +6,6 @@
 #include "src/commands/plan_screen.h"
 #include "src/commands/sweep.h"
 #include "src/model/plan_picture.h"
-#include "src/options/resolve.h"
 
 namespace tll {
 
@@ -15,18 +14,9 @@ int command_plan(Options& options) {
     fail(kExitUsage, "--sweep prints one table of many plans; --svg and --tensors are of one plan: leave out either");
   if (options.given("sweep")) return print_sweep(options);
   if (options.csv) fail(kExitUsage, "--csv prints the table of --sweep: add --sweep \"rank=4,8\", or use --json");
-  resolve_options(options);
-  const ModelSource source = open_model(options, TokenizerNeed::none);
-  const AdapterSource adapter = open_adapter(options, source.config, options.init_adapter);
-  if (adapter.loaded) adopt_adapter(options, *adapter.loaded);
-  const Planner planner(source.config, adapter.loaded ? std::optional(adapter.targets) : std::nullopt, training_needs);
-  std::optional<Solution> solution;
-  if (options.batch_size == kAutomatic) {
-    solution = solve(planner, options, planning_room(options));
-    options = solution->options;
-  }
-  return planner.with_session(options, [&](const auto& session) {
-    const PlanScreen screen(options, source, session, session.model.trained().count, planner, solution);
+  const OpenPlan plan(options);
+  return plan.planner.with_session(options, [&](const auto& session) {
+    const PlanScreen screen(options, plan.source, session, session.model.trained().count, plan.planner, plan.solution);
     if (!options.svg.empty()) write_file_atomic(options.svg, plan_picture(session.arena, screen.title()));
     if (options.json)
       fmt::print("{}\n", json_text(screen.json()));

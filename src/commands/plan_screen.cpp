@@ -20,8 +20,8 @@ constexpr const char* kAssumed[] = {"train",       "rank",      "targets",    "d
 constexpr size_t kShownGroups = 5;
 
 std::string value_of(const Options& options, const char* name) {
-  const OptionRow* row = find_row(name);
-  return row && row->taken_by(options.command) ? value_text(*row, options) : "";
+  const OptionRow& row = *find_row(name);
+  return row.taken_by(options.command) ? value_text(row, options) : "";
 }
 
 // "q, v" for q_proj and v_proj, as people type them.
@@ -32,7 +32,22 @@ std::string short_targets(const std::vector<std::string>& targets) {
   return fmt::format("{}", fmt::join(names, ", "));
 }
 
+ModelSource open_resolved(Options& options) {
+  resolve_options(options);
+  return open_model(options, TokenizerNeed::none);
+}
+
 }  // namespace
+
+OpenPlan::OpenPlan(Options& options)
+    : source(open_resolved(options)),
+      adapter(open_adapter(options, source.config, options.init_adapter)),
+      planner(source.config, adapter, training_needs) {
+  if (adapter.loaded) adopt_adapter(options, *adapter.loaded);
+  if (options.batch_size != kAutomatic) return;
+  solution = solve(planner, options, planning_room(options));
+  options = solution->options;
+}
 
 FourTerms four_terms(const LlamaConfig& config, int64_t batch_size, int64_t seq_len) {
   const int64_t parameters = parameter_count(config);
@@ -165,11 +180,8 @@ Json PlanScreen::json() const {
   Json assumed = {{"model", model_name()}, {"device", options_.device == DeviceOption::kCuda ? "cuda" : "cpu"}};
   assumed["gpu"] = options_.gpu.empty() ? Json() : Json(options_.gpu);
   for (const char* name : kAssumed)
-    if (const OptionRow* row = find_row(name); row && row->taken_by(options_.command)) {
-      std::string key = name;
-      std::replace(key.begin(), key.end(), '-', '_');
-      assumed[key] = value_json(*row, options_);
-    }
+    if (const OptionRow& row = *find_row(name); row.taken_by(options_.command))
+      assumed[snake_case(row)] = value_json(row, options_);
   assumed["parameters"] = parameter_count(source_.config);
   assumed["trained"] = trained_;
   plan["assumed"] = assumed;

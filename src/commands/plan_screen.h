@@ -17,6 +17,18 @@ struct FourTerms {
 };
 FourTerms four_terms(const LlamaConfig& config, int64_t batch_size, int64_t seq_len);
 
+// What a plan is of. It makes every choice that the options leave open, and writes it into them.
+struct OpenPlan {
+  explicit OpenPlan(Options& options);
+  OpenPlan(const OpenPlan&) = delete;  // the planner refers to the source
+  OpenPlan& operator=(const OpenPlan&) = delete;
+
+  ModelSource source;
+  AdapterSource adapter;
+  Planner planner;
+  std::optional<Solution> solution;  // with --batch-size auto
+};
+
 // Keeps references to its arguments.
 class PlanScreen {
  public:

@@ -12,6 +12,9 @@
 
 namespace tll {
 
+Planner::Planner(const LlamaConfig& config, const AdapterSource& adapter, NeedsOf needs_of)
+    : Planner(config, adapter.loaded ? std::optional(adapter.targets) : std::nullopt, std::move(needs_of)) {}
+
 std::vector<LoraTarget> Planner::targets(const Options& options) const {
   return loaded_ ? *loaded_ : open_adapter(options, config_, {}).targets;
 }
@@ -64,16 +67,18 @@ const Choice kChoices[] = {{"recompute", {"none", "selective", "full"}},
                              "optimizer,activations", "optimizer,activations,embedding"},
                             true}};
 
+// What a solution says.
+constexpr const char* kSolved[] = {"batch-size", "grad-accum", "recompute", "mlp-chunk", "offload"};
+
 // The options with every combination of values that the solver may choose.
 std::vector<Options> variants(const Options& options) {
   std::vector<Options> all = {options};
   for (const Choice& choice : kChoices) {
     const OptionRow* row = find_row(choice.option);
-    if (!row || options.given(row->name) || (choice.cuda_only && options.device != DeviceOption::kCuda)) continue;
+    if (options.given(row->name) || (choice.cuda_only && options.device != DeviceOption::kCuda)) continue;
     std::vector<Options> more;
     for (const Options& o : all)
       for (const char* value : choice.values) {
-        if (!accepts_value(*row, value)) continue;
         more.push_back(o);
         set_value(*row, more.back(), value, row->name);
       }
@@ -90,20 +95,16 @@ std::vector<Options> variants(const Options& options) {
 
 std::string Solution::text() const {
   std::string text;
-  for (const char* name : {"batch-size", "grad-accum", "recompute", "mlp-chunk", "offload"})
-    if (const OptionRow* row = find_row(name)) text += fmt::format("--{} {} ", name, value_text(*row, options));
+  for (const char* name : kSolved) text += fmt::format("--{} {} ", name, value_text(*find_row(name), options));
   return fmt::format("{}({:.3g} s a step by the published speed of such a device, an estimate)", text, seconds);
 }
 
 Json Solution::json() const {
-  Json json = {{"seconds", seconds}, {"mlp_chunk", 0}, {"offload", "none"}};
-  for (const char* name : {"batch-size", "grad-accum", "recompute", "mlp-chunk", "offload"})
-    if (const OptionRow* row = find_row(name)) {
-      std::string key = name;
-      std::replace(key.begin(), key.end(), '-', '_');
-      json[key] = value_json(*row, options);
-    }
-  if (json["offload"].is_array()) json["offload"] = value_text(*find_row("offload"), options);
+  Json json = {{"seconds", seconds}};
+  for (const char* name : kSolved) {
+    const OptionRow& row = *find_row(name);
+    json[snake_case(row)] = value_json(row, options);
+  }
   return json;
 }
 

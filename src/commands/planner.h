@@ -17,6 +17,9 @@ class Planner {
   Planner(const LlamaConfig& config, std::optional<std::vector<LoraTarget>> loaded, NeedsOf needs_of)
       : config_(config), loaded_(std::move(loaded)), needs_of_(std::move(needs_of)) {}
 
+  // The same of an adapter that was read or is described.
+  Planner(const LlamaConfig& config, const AdapterSource& adapter, NeedsOf needs_of);
+
   // f(session) of a run with these options, in which nothing is `auto` any more.
   template <class F>
   auto with_session(const Options& options, const F& f) const {

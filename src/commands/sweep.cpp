@@ -6,7 +6,6 @@
 #include "src/base/units.h"
 #include "src/commands/plan_screen.h"
 #include "src/options/nearest.h"
-#include "src/options/resolve.h"
 
 namespace tll {
 namespace {
@@ -49,15 +48,9 @@ SweptPlan plan_of(Options options, const std::vector<SweptOption>& swept, const 
     line.values.push_back(value);
   }
   options.quiet = true;  // notes would come once for every plan
-  resolve_options(options);
-  const ModelSource source = open_model(options, TokenizerNeed::none);
-  const AdapterSource adapter = open_adapter(options, source.config, options.init_adapter);
-  if (adapter.loaded) adopt_adapter(options, *adapter.loaded);
-  const Planner planner(source.config, adapter.loaded ? std::optional(adapter.targets) : std::nullopt, training_needs);
-  std::optional<Solution> solution;
-  if (options.batch_size == kAutomatic) options = (solution = solve(planner, options, planning_room(options)))->options;
-  planner.with_session(options, [&](const auto& session) {
-    line.plan = PlanScreen(options, source, session, session.model.trained().count, planner, solution).json();
+  const OpenPlan plan(options);
+  plan.planner.with_session(options, [&](const auto& session) {
+    line.plan = PlanScreen(options, plan.source, session, session.model.trained().count, plan.planner, plan.solution).json();
   });
   line.plan.erase("tensors");
   line.fits = line.plan.at("fits");

@@ -73,15 +73,14 @@ std::optional<Solution> choose_batch(Options& options, const ModelSource& source
   if (options.batch_size != kAutomatic) return std::nullopt;
   if (resume && resume->checkpoint)
     for (const char* name : {"grad-accum", "mlp-chunk"}) {
-      std::string key = name;
-      std::replace(key.begin(), key.end(), '-', '_');
+      const OptionRow& row = *find_row(name);
       const Json& settings = resume->position.settings;
-      if (!settings.contains(key)) continue;
-      const Json& then = settings.at(key);
-      set_value(*find_row(name), options, then.is_string() ? then.get<std::string>() : then.dump(), name);
+      const auto then = settings.find(snake_case(row));
+      if (then == settings.end()) continue;
+      set_value(row, options, then->is_string() ? then->get<std::string>() : then->dump(), name);
       options.given_names.emplace(name);
     }
-  const Planner planner(source.config, adapter.loaded ? std::optional(adapter.targets) : std::nullopt, training_needs);
+  const Planner planner(source.config, adapter, training_needs);
   Solution solution = solve(planner, options, planning_room(options));
   options = solution.options;
   return solution;

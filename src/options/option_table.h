@@ -88,6 +88,9 @@ Words command_names(unsigned commands = ~0u);  // of these bits of command_bit
 // The row of this name or alias, in which `-` and `_` are equal; null: there is none.
 const OptionRow* find_row(std::string_view name);
 
+// The row's name in JSON: "batch_size".
+std::string snake_case(const OptionRow&);
+
 // Sets what this value of the row implies of other options, unless they are given; from then on they are.
 void set_implied(const OptionRow&, Options&, std::string_view text);
 

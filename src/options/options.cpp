@@ -29,7 +29,6 @@ std::string replaced(std::string_view text, char from, char to) {
   return name;
 }
 std::string normalized(std::string_view typed) { return replaced(typed, '_', '-'); }
-std::string snake_case(const OptionRow& row) { return replaced(row.name, '-', '_'); }
 
 Match find_option(const std::string& name) {
   for (const OptionRow& row : option_rows()) {
@@ -226,6 +225,8 @@ bool Options::given(std::string_view name) const {
 }
 
 int Options::progress_output() const { return command == Command::kTrain && !json ? STDOUT_FILENO : STDERR_FILENO; }
+
+std::string snake_case(const OptionRow& row) { return replaced(row.name, '-', '_'); }
 
 Json options_json(const Options& options) {
   Json json = Json::object();
