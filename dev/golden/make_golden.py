@@ -187,10 +187,14 @@ def load(directory: pathlib.Path) -> torch.nn.Module:
     return model
 
 
-def train(model: torch.nn.Module, documents: list[dict]) -> tuple[list[float], list[float]]:
+def adamw(parameters) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(parameters, lr=LEARNING_RATE, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
+
+
+def train(model: torch.nn.Module, documents: list[dict], make_optimizer=adamw) -> tuple[list[float], list[float]]:
     """Losses before each update and gradient norms before clipping."""
     parameters = list(exact.adapter_parameters(model).values())
-    optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
+    optimizer = make_optimizer(parameters)
     losses, norms = [], []
     for _ in range(STEPS):
         _, loss, _ = exact.adapter_gradients(model, documents)

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 import exact
 import make_golden
 import quantized
-from make_golden import ALL, CLIP, LEARNING_RATE, STEPS, config, default_rope
+from make_golden import ALL, LEARNING_RATE, adamw, config, default_rope
 
 # bitsandbytes' CPU kernels dequantise a weight whose inner size is a multiple of 16 but not of 64 wrongly, so there is none.
 # Ranks that make q and down 8-bit under AdamW8bit (4096 elements or more, also no multiple of 256), the others not.
@@ -102,24 +102,14 @@ class ByTheCudaRule:
 
 
 def train(model: torch.nn.Module, documents: list[dict], make_optimizer) -> dict[str, torch.Tensor]:
-    """Losses before each update and gradient norms before clipping. The adapter starts anew each time."""
+    """make_golden.train(). The adapter starts anew each time."""
     parameters = list(exact.adapter_parameters(model).values())
     start = [p.detach().clone() for p in parameters]
-    optimizer = make_optimizer(parameters)
-    losses, norms = [], []
-    for _ in range(STEPS):
-        _, loss, _ = exact.adapter_gradients(model, documents)
-        norms.append(float(torch.nn.utils.clip_grad_norm_(parameters, CLIP)))
-        optimizer.step()
-        losses.append(float(loss))
+    losses, norms = make_golden.train(model, documents, make_optimizer)
     with torch.no_grad():
         for p, value in zip(parameters, start):
             p.copy_(value)
     return {"losses": torch.tensor(losses, dtype=torch.float64), "grad_norms": torch.tensor(norms, dtype=torch.float64)}
-
-
-def adamw(parameters) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(parameters, lr=LEARNING_RATE, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
 
 
 def bitsandbytes_adamw8bit(parameters) -> torch.optim.Optimizer:
