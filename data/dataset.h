@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "data/data_options.h"
 #include "data/metric.h"
 #include "src/base/json.h"
 #include "tokenizer/tokenizer.h"
@@ -21,21 +22,6 @@ namespace tll {
 inline constexpr int32_t kNotTrained = -100;
 
 enum class Split : uint32_t { kTrain = 0, kValidation = 1 };
-enum class Unanswerable : uint32_t { kSkip = 0, kTrain = 1 };      // left out and counted, or trained as kNoAnswer
-enum class LongSamples : uint32_t { kTruncate = 0, kRefuse = 1 };  // longer than max_tokens
-
-struct PrepareOptions {
-  int32_t max_tokens = 1024;                          // of one document, BOS and EOS included (--seq-len)
-  LongSamples long_samples = LongSamples::kTruncate;  // SQuAD: the context's end is cut; .jsonl: the row's end is cut
-  Unanswerable unanswerable = Unanswerable::kSkip;
-  double valid_split = 0;    // share of the articles (of the contexts, if articles are too few) held out, 0 <= f < 1
-  uint64_t seed = 42;        // chooses which
-  bool allow_empty = false;  // keep samples that train nothing, instead of refusing the set
-  std::string template_name = "squad";
-  bool any_length = false;  // a squad.bin may hold documents longer than max_tokens (to look at, not to run)
-  int32_t vocab_size = 0;   // of the model, for ids that come without a tokenizer; 0: the tokenizer's
-};
-
 // What became of the samples. `samples` are kept; refused and unanswerable_left_out are not among them.
 struct PrepareReport {
   int64_t samples = 0, tokens = 0, target_tokens = 0;
@@ -81,6 +67,11 @@ struct Dataset {
 
   std::span<const int32_t> tokens_of(const Document& d) const { return {tokens.data() + d.begin, size_t(d.length)}; }
   std::span<const int32_t> labels_of(const Document& d) const { return {labels.data() + d.begin, size_t(d.length)}; }
+  // What other rooms should use, whatever holds the values.
+  int32_t label(const Document& d, int32_t t) const { return labels[size_t(d.begin + t)]; }
+  std::string id_of(const Document& d) const { return d.id; }
+  std::string title_of(const Document& d) const { return d.title; }
+  std::vector<std::string> answers_of(const Document& d) const { return d.answers; }
   std::span<const int32_t> prompt_of(const Document& d) const { return {tokens.data() + d.begin, size_t(d.prompt_tokens)}; }
   int64_t count(Split split) const;
   void count_documents();         // sets the report's samples, tokens, target_tokens, samples of each split and repeated ids

@@ -175,7 +175,7 @@ Dataset build_dataset(SampleSet set, const std::string& file, const Tokenizer* t
     }
     r.empty += empty;
     const int64_t whole = int64_t(tokens.ids.size());
-    const bool cut = too_long(tokens) && options.long_samples == LongSamples::kTruncate;
+    const bool cut = too_long(tokens) && options.long_samples == LongSamples::kCut;
     const bool shown = cut && shows_answer(sample);
     if (cut) tokens = shorten(sample.spans, std::move(tokens), tokenizer, options.max_tokens);
     // A question without its evidence would teach the model to invent. For the score every question counts.

@@ -171,7 +171,7 @@ bool is_squad_row(const Json& row) {
 SquadFile read_squad(const RowFile& file) { return Reader().read(file); }
 
 SampleSet squad_samples(SquadFile file, const PrepareOptions& options) {
-  const PromptTemplate& form = find_prompt_template(options.template_name);
+  const PromptTemplate& form = find_prompt_template("squad");
   SampleSet out{.of_text = true};
   out.known.template_name = form.name;
   out.known.rules = file.unanswerable ? SquadRules::kV2 : SquadRules::kV1;

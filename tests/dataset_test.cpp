@@ -123,9 +123,9 @@ TEST_F(DatasetTest, SamplesThatDoNotFitAreRefusedWithTheReasonAndTheRemedy) {
   };
   context = "w0" + std::string(100, 'x');
   options_.max_tokens = 80;
-  options_.long_samples = LongSamples::kRefuse;
+  options_.long_samples = LongSamples::kDrop;
   EXPECT_EQ(report().refused, (std::map<std::string, int64_t>{{"too long", 1}}));
-  options_.long_samples = LongSamples::kTruncate;
+  options_.long_samples = LongSamples::kCut;
   context = std::string(100, 'x') + " w0";
   EXPECT_EQ(report().refused, (std::map<std::string, int64_t>{{"answer cut off", 1}}));
   const std::vector<std::string> notes = report().notes();

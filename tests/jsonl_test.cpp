@@ -242,7 +242,7 @@ TEST_F(Jsonl, LongRowsAreCutOrRefused) {
   EXPECT_EQ(d.report.truncated, 1);
   EXPECT_EQ(d.report.refused.at("answer cut off"), 1);
   EXPECT_EQ(d.documents[0].length, 3);
-  options_.long_samples = LongSamples::kRefuse;
+  options_.long_samples = LongSamples::kDrop;
   const Dataset strict = load(text);
   EXPECT_EQ(strict.documents.size(), 1u);
   EXPECT_EQ(strict.report.refused.at("too long"), 2);

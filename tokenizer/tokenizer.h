@@ -26,6 +26,18 @@ struct AddedToken {
   bool special = false, normalized = false, single_word = false, lstrip = false, rstrip = false;
 };
 
+// A piece of a text. In markup special tokens are found, as transformers finds them in any text; in other pieces they are text.
+struct TextPart {
+  std::string_view text;
+  bool markup = false;
+};
+
+// The tokens of a text, and the byte of the text at which each begins.
+struct PlacedTokens {
+  std::vector<int32_t> ids;
+  std::vector<uint32_t> begins;
+};
+
 // Thread-safe: all functions may run at once on one object.
 class Tokenizer {
  public:

@@ -14,7 +14,7 @@ std::string mutated(const std::string& bytes, Random& random) { return mutated_j
 void read(std::string_view bytes) {
   static const PrepareOptions kCut = {.max_tokens = 32, .valid_split = 0.3};
   static const PrepareOptions kKept = {
-      .max_tokens = 16, .long_samples = LongSamples::kRefuse, .unanswerable = Unanswerable::kTrain, .allow_empty = true};
+      .max_tokens = 16, .long_samples = LongSamples::kDrop, .unanswerable = Unanswerable::kTrain, .allow_empty = true};
   load_and_use("data.json", bytes, &fake_tokenizer(), bytes.size() % 2 ? kCut : kKept);
 }
 

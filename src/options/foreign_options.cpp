@@ -20,11 +20,10 @@ constexpr std::string_view kNoQuantised = "frozen weights are held as --weights 
 constexpr std::string_view kOnlyRead = "weights are quantised to nf4; fp4 is only read, from a model that has it";
 constexpr std::string_view kPlainLoss = "the loss is the mean cross entropy of the target tokens";
 constexpr std::string_view kPlainLora = "an adapter is LoRA, or rank-stabilised LoRA with --rslora";
-constexpr std::string_view kLaterVersion = "it is not in this version; leave it out";
 constexpr std::string_view kNoKwargs = "the options of this program stand alone; `train_llama_lora train --help` lists them";
-constexpr std::string_view kNoTemplate = "questions have one form in this version; `train_llama_lora show` prints it";
+constexpr std::string_view kNoTemplate =
+    "templates are built in: --template names one, and `train_llama_lora show` prints what comes of it";
 constexpr std::string_view kWholeFile = "every sample of --data is used; shorten the file, or the run with --max-steps";
-constexpr std::string_view kLastStep = "the values of the last step are saved; --save-steps keeps checkpoints to choose from";
 
 // clang-format off
 const std::vector<ForeignOption> kOptions = {
@@ -54,7 +53,7 @@ const std::vector<ForeignOption> kOptions = {
     {"save-only-model", kFlag}, {"save-safetensors", kFlag}, {"save-on-each-node", kFlag}, {"save-first-step", kFlag},
     {"enable-jit-checkpoint", kFlag}, {"save-model", kFlag, "the result is always saved", {"true"}},
     {"metric-for-best-model", kValue}, {"greater-is-better", kFlag},
-    {"load-best-model-at-end", kFlag, kLastStep, {"false"}}, {"early-stopping-*", kValue, kLastStep},
+    {"early-stopping-threshold", kValue, "any lower loss is better", {"0"}},
     {"ignore-data-skip", kFlag, "a resumed run goes on with the next batch", {"false"}},
     {"restore-callback-states-from-checkpoint", kFlag},
     {"save-method", kValue, kAdapterAlone, {"lora"}}, {"save-gguf", kFlag, kAdapterAlone, {"false"}},
@@ -150,14 +149,8 @@ const std::vector<ForeignOption> kOptions = {
     {"train-sampling-strategy", kValue, "documents are shuffled, or in file order with --shuffle off", {"random"}},
     {"disable-shuffling", kFlag, "--shuffle off keeps the order of the file", {"false"}},
     {"truncation-mode", kValue, "the end of a sample that is too long is cut", {"keep_start"}},
-    {"completion-only-loss", kFlag, "the loss is taken on answers, or as the labels of the data say", {"true"}},
-    {"assistant-only-loss", kFlag, kLaterVersion, {"false"}},
-    {"train-on-inputs", kFlag, "the loss is taken on answers, or as the labels of the data say", {"false"}},
-    {"train-on-prompt", kFlag, "the loss is taken on answers, or as the labels of the data say", {"false"}},
-    {"train-on-source", kFlag, "the loss is taken on answers, or as the labels of the data say", {"false"}},
     {"chat-template*", kValue, kNoTemplate}, {"prompt-template", kValue, kNoTemplate},
-    {"template", kValue, kNoTemplate, {"squad", "auto"}},
-    {"eos-token", kValue, "the tokenizer's files name it"}, {"dataset-text-field", kValue},
+    {"eos-token", kValue, "the tokenizer's files name it"}, {"dataset-text-field", kValue, "--columns text=FIELD names it", {"text"}},
     {"dataset-kwargs", kValue, kNoKwargs, {"{}"}},
     {"dataset-config*", kValue, "--data names a file"}, {"dataset-train-split", kValue}, {"dataset-test-split", kValue},
     {"dataset-streaming", kFlag, "a data set is held in memory", {"false"}},

@@ -24,6 +24,7 @@ constexpr unsigned kAdapting = bits({kTrain, kPlan, kDump});
 constexpr unsigned kRunning = bits({kTrain, kEvaluate, kGenerate, kDump});
 constexpr unsigned kWeighing = kRunning | bits({kPlan});
 constexpr unsigned kReading = bits({kTrain, kPlan, kPrepare, kShow, kEvaluate, kDump});
+constexpr unsigned kTemplating = bits({kTrain, kPlan, kPrepare, kShow, kEvaluate, kDump, kTokenize, kGenerate});
 constexpr unsigned kComputing = kReading | bits({kGenerate, kTokenize});
 constexpr unsigned kWorking = kComputing | bits({kExport});
 constexpr unsigned kAny = kWorking | bits({kHelp, kCompletion, kVersion});
@@ -114,7 +115,8 @@ const std::vector<OptionRow>& option_rows() {
        .value = "DIR", .help = "PEFT adapter to apply; without one, the model alone",
        .aliases = {"adapter-name-or-path", "peft-model"}},
       {.name = "data", .section = kFiles, .commands = kReading, .member = &Options::data, .value = "PATH",
-       .help = "data set: a prepared .bin, SQuAD .json, or tokenised .jsonl",
+       .help = "data set: a file or a folder of them, in any format that --format names, also compressed by gzip or zstd; or "
+               "what prepare made of one",
        .aliases = {"dataset", "dataset-name", "dataset-path", "data-path", "train-file"}, .letter = 'd',
        .required = bits({kTrain, kPrepare, kShow, kEvaluate, kDump})},
       {.name = "valid-data", .section = kFiles, .commands = kTraining, .member = &Options::valid_data, .value = "PATH",
@@ -282,6 +284,34 @@ const std::vector<OptionRow>& option_rows() {
        .help = "draw what lies where in memory over the phases of a step"},
 
       // Data
+      {.name = "format", .section = kData, .commands = kReading, .member = choice<&Options::data_format>(),
+       .help = "what the rows of --data are; auto looks at every row, and says what it found",
+       .choices = data_format_names(),
+       .synonyms = {{"openai", "messages"}, {"chat", "messages"}, {"chatml", "messages"}, {"completion", "prompt"}, {"plain", "text"}}},
+      {.name = "columns", .section = kData, .commands = kReading, .member = &Options::columns, .value = "NAME=FIELD,...",
+       .help = "what the fields of the format are called in the data: prompt=question,response=answer"},
+      {.name = "template", .section = kData, .commands = kTemplating, .member = choice<&Options::chat_template>(),
+       .help = "how a conversation becomes text; auto: as the model's own chat_template does, if that is a known one, and for "
+               "questions in SQuAD's format the form that show prints",
+       .choices = template_names()},
+      {.name = "system", .section = kData, .commands = kTemplating, .member = &Options::system, .value = "TEXT",
+       .help = "system text of conversations that have none"},
+      {.name = "template-date", .section = kData, .commands = kTemplating, .member = &Options::template_date, .value = "DATE",
+       .help = "the day that the templates of Llama 3.1 and later name; fixed, so that runs repeat",
+       .aliases = {"date-string"}},
+      {.name = "train-on", .section = kData, .commands = kReading | bits({kTokenize}), .member = choice<&Options::train_on>(),
+       .help = "what is trained: every answer with its end mark, the last answer of each conversation, or all tokens",
+       .choices = {"answers", "last-answer", "all"}},
+      {.name = "long", .section = kData, .commands = kReading, .member = choice<&Options::long_samples>(),
+       .help = "samples longer than --seq-len: of conversations whole turns leave from the front first. What is still too long is "
+               "cut, dropped, or refused with the data set",
+       .choices = {"cut", "drop", "refuse"}},
+      {.name = "parse-special", .section = kData, .commands = kTemplating, .member = &Options::parse_special,
+       .help = "special tokens that are spelled out in users' texts become tokens; without it they stay text",
+       .bare = "true"},
+      {.name = "check", .section = kData, .commands = bits({kShow}), .member = &Options::check,
+       .help = "count over the whole set what is trained, ends, lengths, duplicates, empty answers and what was cut",
+       .bare = "true"},
       {.name = "packing", .section = kData, .commands = kAdapting | bits({kEvaluate}), .member = &Options::packing,
        .help = "several documents a row; off: one document a row, padded", .aliases = {"sample-packing"}, .bare = "true",
        .fixed_on_resume = true},
@@ -303,6 +333,10 @@ const std::vector<OptionRow>& option_rows() {
        .help = "how many samples, from the first", .range = {1, 1e12}},
       {.name = "max-samples", .section = kData, .commands = bits({kEvaluate}), .member = &Options::max_samples, .value = "N",
        .help = "evaluate at most this many samples; 0 means all", .range = kCount},
+      {.name = "stride", .section = kData, .commands = bits({kEvaluate}), .member = &Options::stride, .value = "N",
+       .help = "perplexity of text in windows of --seq-len tokens that move on by N, each token predicted once; 0 means that every "
+               "document stands by itself",
+       .range = {0, kManyTokens}},
 
       // Evaluations and checkpoints
       {.name = "eval-steps", .section = kCheckpoints, .commands = kTraining, .member = &Options::eval_steps, .value = "N",
@@ -322,6 +356,14 @@ const std::vector<OptionRow>& option_rows() {
       {.name = "resume", .section = kCheckpoints, .commands = kTraining, .member = &Options::resume, .value = "[DIR]",
        .help = "go on from this checkpoint, or from the newest in --output", .aliases = {"resume-from-checkpoint"},
        .bare = "true"},
+      {.name = "keep", .section = kCheckpoints, .commands = kTraining, .member = choice<&Options::keep>(),
+       .help = "which values the result has: those of the last step, or of the evaluation with the lowest loss (with --eval-steps)",
+       .choices = {"last", "best"}, .shorthands = {{"load-best-model-at-end", "best"}}},
+      {.name = "patience", .section = kCheckpoints, .commands = kTraining, .member = &Options::patience, .value = "N",
+       .help = "end the run after N evaluations in a row without a lower loss; 0 means never",
+       .aliases = {"early-stopping-patience"}, .range = kCount},
+      {.name = "sample-prompt", .section = kCheckpoints, .commands = bits({kTrain}), .member = &Options::sample_prompt,
+       .value = "TEXT", .help = "print how the model continues this at every evaluation; with a chat template, what it answers"},
       {.name = "reschedule", .section = kCheckpoints, .commands = kTraining, .member = &Options::reschedule,
        .help = "with --resume: learning rates as --lr, --schedule, the warm-up, --max-steps and --epochs say now",
        .bare = "true"},
@@ -331,7 +373,11 @@ const std::vector<OptionRow>& option_rows() {
 
       // Text
       {.name = "prompt", .section = kText, .commands = bits({kGenerate}), .member = &Options::prompt, .value = "TEXT",
-       .help = "text to continue", .letter = 'p', .required = bits({kGenerate})},
+       .help = "text to continue; - reads it from standard input", .letter = 'p'},
+      {.name = "chat", .section = kText, .commands = bits({kTokenize, kGenerate}), .member = &Options::chat,
+       .help = "the prompt is a user's turn in the chat template, and each line for tokenize a list of messages", .bare = "true"},
+      {.name = "messages", .section = kText, .commands = bits({kGenerate}), .member = &Options::messages, .value = "FILE",
+       .help = "a conversation to answer, as a JSON list of messages; implies --chat"},
       {.name = "max-new-tokens", .section = kText, .commands = bits({kEvaluate, kGenerate}), .member = &Options::max_new_tokens,
        .value = "N", .help = "tokens to add at most", .aliases = {"max-tokens"}, .range = {1, kManyTokens}},
       {.name = "temperature", .section = kText, .commands = bits({kGenerate}), .member = &Options::temperature, .value = "X",

@@ -30,14 +30,19 @@ std::string replaced(std::string_view text, char from, char to) {
 }
 std::string normalized(std::string_view typed) { return replaced(typed, '_', '-'); }
 
-Match find_option(const std::string& name) {
+// Commands may have options of one name: the command's own comes first.
+Match find_option(const std::string& name, std::optional<Command> command = std::nullopt) {
+  Match first;
   for (const OptionRow& row : option_rows()) {
-    if (row.name == name || std::find(row.aliases.begin(), row.aliases.end(), name) != row.aliases.end()) return {&row, {}};
-    for (const auto& [shorthand, value] : row.shorthands) {
-      if (shorthand == name) return {&row, value};
-    }
+    Match match;
+    if (row.name == name || std::find(row.aliases.begin(), row.aliases.end(), name) != row.aliases.end()) match.row = &row;
+    for (const auto& [shorthand, value] : row.shorthands)
+      if (shorthand == name) match = {&row, value};
+    if (match.row == nullptr) continue;
+    if (!command || row.taken_by(*command)) return match;
+    if (first.row == nullptr) first = match;
   }
-  return {};
+  return first;
 }
 
 Command read_command(const std::string& word) {
@@ -85,17 +90,17 @@ Command read_command(const std::string& word) {
 }
 
 // The option that begins with these dashes and has this name.
-Match match_option(size_t dashes, const std::string& name) {
-  if (dashes == 2) return find_option(name);
+Match match_option(size_t dashes, const std::string& name, Command command) {
+  if (dashes == 2) return find_option(name, command);
   for (const OptionRow& row : option_rows()) {
     if (dashes == 1 && name.size() == 1 && row.letter == name[0]) return {&row, {}};
   }
   return {};
 }
 
-bool is_option(const std::string& argument) {
+bool is_option(const std::string& argument, Command command) {
   const size_t dashes = std::min(argument.size(), argument.find_first_not_of('-'));
-  return match_option(dashes, normalized(argument.substr(dashes, argument.find('=') - dashes))).row != nullptr;
+  return match_option(dashes, normalized(argument.substr(dashes, argument.find('=') - dashes)), command).row != nullptr;
 }
 
 class Parser {
@@ -139,7 +144,7 @@ class Parser {
     const std::string name = normalized(typed.substr(dashes));
     std::optional<std::string> value;
     if (equals != std::string::npos) value = argument.substr(equals + 1);
-    const Match match = match_option(dashes, name);
+    const Match match = match_option(dashes, name, options_.command);
     if (match.row == nullptr) {
       const ForeignOption* foreign = dashes == 2 ? find_foreign_option(name) : nullptr;
       if (foreign == nullptr) unknown_option(typed, name, options_.command);
@@ -171,7 +176,8 @@ class Parser {
                          (accepts_value(row, arguments_[next_]) || !guess_value(row, arguments_[next_]).empty());
       return given ? arguments_[next_++] : std::string(row.bare);
     }
-    if (!more || is_option(arguments_[next_])) fail(kExitUsage, "{} needs a value: {}", typed, expected_value(row));
+    if (!more || is_option(arguments_[next_], options_.command))
+      fail(kExitUsage, "{} needs a value: {}", typed, expected_value(row));
     return arguments_[next_++];
   }
 

@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "data/data_options.h"
 #include "src/base/json.h"
 #include "src/files/modules.h"
 #include "src/train/optimizer_options.h"
@@ -43,6 +44,7 @@ enum class UnanswerableOption { kSkip, kTrain };
 enum class InitOption { kPretrained, kRandom };
 enum class ExportFormat { kBnb4bit };
 enum class LoraStatesOption { kFp32, kBf16 };
+enum class KeepOption { kLast, kBest };
 enum class SplitOption { kAuto, kTrain, kValidation, kAll };
 
 // The word `auto` of an option that is a whole number: the program chooses.
@@ -117,6 +119,15 @@ struct Options {
   std::filesystem::path svg;  // the picture of the arena; empty: none
 
   // The data.
+  DataFormat data_format = DataFormat::kAuto;
+  std::vector<std::string> columns;  // "prompt=question": the field of the format, and what it is called in the data
+  TemplateName chat_template = TemplateName::kAuto;
+  std::string system;                         // a system text for conversations that have none; empty: the template's own
+  std::string template_date = "26 Jul 2024";  // of templates that say what day it is
+  TrainOn train_on = TrainOn::kAnswers;
+  LongSamples long_samples = LongSamples::kCut;
+  bool parse_special = false;
+  bool check = false;  // show
   bool packing = true;
   bool shuffle = true;
   double valid_split = 0.1;          // share of the data set held out where it has no split of its own
@@ -126,6 +137,7 @@ struct Options {
   SplitOption split = SplitOption::kAuto;  // auto: validation where the set has one, else all
   int64_t docs = 1;                        // documents of dump, samples of show
   int64_t max_samples = 0;                 // evaluate; 0: all
+  int64_t stride = 0;                      // evaluate: new tokens a window, over text; 0: documents by themselves
 
   // Evaluations and checkpoints.
   int64_t eval_samples = 0;                     // questions answered before and after training; 0: none
@@ -135,6 +147,9 @@ struct Options {
   int64_t save_steps = kAutomatic;              // about every ten minutes and at the end; 0: at the end only
   int64_t save_total_limit = 0;                 // checkpoints kept; 0: all
   std::optional<std::filesystem::path> resume;  // empty path: the newest checkpoint in output
+  KeepOption keep = KeepOption::kLast;          // the values that --output gets
+  int64_t patience = 0;                         // evaluations without a better one after which the run ends; 0: never
+  std::string sample_prompt;                    // continued at every evaluation; empty: none
   bool reschedule = false;                      // a resumed run lays its learning rates anew
   bool overwrite = false;                       // what an earlier run left in output is dropped, not kept beside the new
 
@@ -146,6 +161,8 @@ struct Options {
   int64_t max_new_tokens = 64;
   double temperature = 0;  // 0: greedy
   bool add_special = false;
+  bool chat = false;               // tokenize, generate: conversations in the model's template
+  std::filesystem::path messages;  // generate: a conversation to answer, in place of a prompt
 
   // Whether the user gave this option (by its name or an alias), rather than the default. `name` is one of the table.
   bool given(std::string_view name) const;

@@ -1,0 +1,18 @@
+#include "data/data_options.h"
+
+namespace tll {
+
+const std::vector<std::string_view>& data_format_names() {
+  static const std::vector<std::string_view> names = {"auto",     "squad", "alpaca", "dolly",   "prompt", "messages",
+                                                      "sharegpt", "text",  "csv",    "parquet", "ids"};
+  return names;
+}
+
+const std::vector<std::string_view>& template_names() {
+  static const std::vector<std::string_view> names = {"auto",     "squad",  "chatml", "smollm2",  "qwen2.5",
+                                                      "qwen3",    "llama2", "llama3", "llama3.1", "mistral",
+                                                      "mistral3", "phi3",   "zephyr", "alpaca",   "none"};
+  return names;
+}
+
+}  // namespace tll

@@ -1,0 +1,49 @@
+// Chat templates and forms of instructions, written out as code: from an example to spans of text.
+//
+// The text, ids and mask are those of transformers' apply_chat_template with the model's own template. Source: the
+// chat_template of the models' tokenizer_config.json; each template's comment names it.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "data/data_options.h"
+#include "data/example.h"
+#include "data/sample.h"
+
+namespace tll {
+
+// The template whose code this text of a chat_template is; nothing if it is not known. Two texts that differ in spaces between
+// statements alone are one template.
+std::optional<TemplateName> recognise_template(std::string_view jinja);
+
+// The model's chat_template as its files have it: chat_template.jinja, or the key of tokenizer_config.json (of a list the entry
+// "default"). Empty: it has none. Error (kExitBadFile) for a file that is malformed.
+std::string read_chat_template(const std::filesystem::path& directory);
+
+// Which template examples of a format are given, and why, for people. Error (kExitUsage) where the model's chat_template is not
+// known, or there is none and the format needs one: it names --template and its words.
+struct TemplateChoice {
+  TemplateName name = TemplateName::kNone;
+  std::string why;  // "the model's own chat_template", "--template", "questions", ...
+};
+TemplateChoice choose_template(DataFormat format, const PrepareOptions& options);
+
+struct TemplateOptions {
+  TemplateName name = TemplateName::kNone;  // never kAuto
+  std::string system, date;
+  Unanswerable unanswerable = Unanswerable::kSkip;
+  bool parse_special = false;
+};
+
+// The spans of a conversation. With `answer_follows` the text ends where an assistant's turn begins (apply_chat_template's
+// add_generation_prompt). Error (kExitBadFile), without a place, for a conversation that the template does not take: roles that
+// do not alternate, a role that it does not know, no message.
+std::vector<Span> render(const std::vector<Message>& messages, const TemplateOptions& options, bool answer_follows);
+
+// An example as a sample: spans, gold answers, keys of the split. Error (kExitBadFile), with the place, as render().
+Sample make_sample(Example example, const TemplateOptions& options);
+
+}  // namespace tll
