@@ -301,11 +301,11 @@ const std::vector<OptionRow>& option_rows() {
        .aliases = {"date-string"}},
       {.name = "train-on", .section = kData, .commands = kReading | bits({kTokenize}), .member = choice<&Options::train_on>(),
        .help = "what is trained: every answer with its end mark, the last answer of each conversation, or all tokens",
-       .choices = {"answers", "last-answer", "all"}},
+       .choices = train_on_names()},
       {.name = "long", .section = kData, .commands = kReading, .member = choice<&Options::long_samples>(),
        .help = "samples longer than --seq-len: of conversations whole turns leave from the front first. What is still too long is "
                "cut, dropped, or refused with the data set",
-       .choices = {"cut", "drop", "refuse"}},
+       .choices = long_samples_names()},
       {.name = "parse-special", .section = kData, .commands = kTemplating, .member = &Options::parse_special,
        .help = "special tokens that are spelled out in users' texts become tokens; without it they stay text",
        .bare = "true"},

@@ -49,11 +49,11 @@ EvaluationResult evaluate_questions(const Device& device, Generator<Float>& gene
     const Document& d = document(order[r]);
     QuestionResult& q = result.questions[order[r]];
     q.document = documents[order[r]];
-    q.id = d.id;
+    q.id = dataset.id_of(d);
     const int room = std::min(options.max_new_tokens, generator.capacity() - d.prompt_tokens + 1);
     const bool ended = static_cast<int>(answers[r].size()) < room;
     q.prediction = answer_from_generation(tokenizer.decode(answers[r]), ended, dataset.unanswerable_trained);
-    q.gold = d.answers;
+    q.gold = dataset.answers_of(d, &tokenizer);
     q.score = score_question(q.prediction, q.gold, dataset.rules);
     result.new_tokens += static_cast<int64_t>(answers[r].size());
   }
