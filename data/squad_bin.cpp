@@ -51,6 +51,13 @@ Json report_facts(const PrepareReport& r) {
 void restore_report(PrepareReport& r, const Json& json, const std::string& file) {
   const auto count = [&](const char* key) { return fact_count(json, key, file); };
   r.truncated = count("truncated");
+  r.turns_left_out = count("turns_left_out");
+  r.ends_lost = count("ends_lost");
+  r.empty_answers = count("empty_answers");
+  // Files of earlier programs do not have these.
+  if (json.contains("turns_left_out")) r.turns_left_out = count("turns_left_out");
+  if (json.contains("ends_lost")) r.ends_lost = count("ends_lost");
+  if (json.contains("empty_answers")) r.empty_answers = count("empty_answers");
   r.unanswerable_left_out = count("unanswerable_left_out");
   r.empty = count("empty");
   r.unanswerable_trained = count("unanswerable_trained");
