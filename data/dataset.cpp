@@ -77,6 +77,9 @@ Json PrepareReport::json() const {
           {"train_samples", train_samples},
           {"validation_samples", validation_samples},
           {"truncated", truncated},
+          {"turns_left_out", turns_left_out},
+          {"ends_lost", ends_lost},
+          {"empty_answers", empty_answers},
           {"refused", refused_total()},
           {"refused_by_reason", refused},
           {"unanswerable_left_out", unanswerable_left_out},
@@ -92,7 +95,11 @@ std::vector<std::string> PrepareReport::notes() const {
   };
   note(unanswerable_left_out, "unanswerable question", " left out (--unanswerable train keeps them)");
   note(unanswerable_trained, "unanswerable question", fmt::format(" trained as \"{}\"", kNoAnswer));
-  note(truncated, "sample", " shortened to --seq-len");
+  note(truncated, "sample",
+       turns_left_out ? fmt::format(" shortened to --seq-len: {} left out", Counted{turns_left_out, "turn"})
+                      : " shortened to --seq-len");
+  note(ends_lost, "conversation", " cut in the last answer, so its end mark is not trained");
+  note(empty_answers, "answer", " empty");
   for (const auto& [reason, count] : refused) note(count, "sample", fmt::format(" refused: {} --seq-len", at_limit(reason)));
   note(untrained_parts, "document", " of packed rows left out: nothing in them is trained");
   note(empty, "sample", " without a trained token kept");

@@ -27,6 +27,9 @@ struct PrepareReport {
   int64_t samples = 0, tokens = 0, target_tokens = 0;
   int64_t train_samples = 0, validation_samples = 0;
   int64_t truncated = 0;                   // kept, but shortened to max_tokens
+  int64_t turns_left_out = 0;              // of conversations among them, to fit
+  int64_t ends_lost = 0;                   // of these the last answer was cut, and has no end mark
+  int64_t empty_answers = 0;               // blank, in samples that train other answers
   std::map<std::string, int64_t> refused;  // by reason: "too long", "answer cut off"
   int64_t unanswerable_left_out = 0, unanswerable_trained = 0;
   int64_t empty = 0;              // kept although they train nothing (allow_empty)

@@ -11,7 +11,6 @@
 #include "src/base/check.h"
 #include "src/base/file.h"
 #include "src/base/phase.h"
-#include "tokenizer/utf8.h"
 
 namespace tll {
 namespace {
@@ -71,64 +70,6 @@ std::vector<Split> split_samples(const std::vector<Sample>& samples, double shar
   return split;
 }
 
-// Whether the trained answer stands in the text that may be shortened.
-bool shows_answer(const Sample& sample) {
-  return !sample.answers.empty() && std::any_of(sample.spans.begin(), sample.spans.end(), [&](const Span& s) {
-    return s.may_shorten && s.text.find(sample.answers[0]) != std::string::npos;
-  });
-}
-
-// Where each code point of the text begins, and the text's end.
-std::vector<size_t> code_point_begins(std::string_view text) {
-  std::vector<size_t> begins;
-  begins.reserve(text.size() + 1);
-  for (size_t i = 0; i < text.size(); ++i) {
-    if (!is_continuation(text[i])) begins.push_back(i);
-  }
-  begins.push_back(text.size());
-  return begins;
-}
-
-// `cut` is the one of `spans` that may be shortened.
-Tokens shorten_text(std::vector<Span>& spans, Span& cut, const Tokens& whole, const Tokenizer* tokenizer, int64_t max_tokens) {
-  const std::string text = std::move(cut.text);
-  const std::vector<size_t> begins = code_point_begins(text);
-  const auto keep = [&](int64_t code_points) { cut.text.assign(text, 0, begins[size_t(code_points)]); };
-  keep(0);
-  Tokens best = tokenize(tokenizer, spans);
-  // `low` code points fit, and `high` do not. The share of the tokens that are still free says where to look between them.
-  constexpr int64_t kSlack = 3;  // the search ends when no more tokens are free
-  int64_t low = 0, low_length = int64_t(best.ids.size());
-  int64_t high = int64_t(begins.size()) - 1, high_length = int64_t(whole.ids.size());
-  for (int tries = 1; high - low > 1 && low_length + kSlack < max_tokens; ++tries) {
-    // Every third try is in the middle: the density of tokens can mislead.
-    const int64_t step = tries % 3 == 0
-                             ? (high - low) / 2
-                             : (max_tokens - low_length) * (high - low) / std::max<int64_t>(1, high_length - low_length);
-    const int64_t middle = low + std::clamp<int64_t>(step, 1, high - low - 1);
-    keep(middle);
-    Tokens tried = tokenize(tokenizer, spans);
-    const int64_t length = int64_t(tried.ids.size());
-    (length <= max_tokens ? low : high) = middle;
-    (length <= max_tokens ? low_length : high_length) = length;
-    if (length <= max_tokens) best = std::move(tried);
-  }
-  keep(low);
-  return best;
-}
-
-// Cuts the end of the span that may be shortened, so that the tokens are no more than max_tokens. If the other spans alone have
-// more, so has the result. `whole` are the tokens before the cut.
-Tokens shorten(std::vector<Span>& spans, Tokens whole, const Tokenizer* tokenizer, int32_t max_tokens) {
-  const auto cut = std::find_if(spans.begin(), spans.end(), [](const Span& s) { return s.may_shorten; });
-  if (cut == spans.end()) return whole;
-  if (cut->is_text()) return shorten_text(spans, *cut, whole, tokenizer, max_tokens);
-  const size_t size = cut->ids.size(), kept = size - std::min(size, whole.ids.size() - size_t(max_tokens));
-  cut->ids.resize(kept);
-  cut->labels.resize(kept);
-  return tokenize(tokenizer, spans);
-}
-
 void append(Dataset& data, Sample sample, const Tokens& tokens, Split split) {
   Document d{.begin = int64_t(data.tokens.size()),
              .length = int32_t(tokens.ids.size()),
@@ -155,45 +96,23 @@ Dataset build_dataset(SampleSet set, const std::string& file, const Tokenizer* t
   data.vocab_size = options.vocab_size;
   data.max_tokens = options.max_tokens;
   PrepareReport& r = data.report;
-  const auto too_long = [&](const Tokens& tokens) { return int64_t(tokens.ids.size()) > options.max_tokens; };
   const std::vector<Split> splits = split_samples(set.samples, options.valid_split);
   Phase phase("tokenising", int64_t(splits.size()));
   for (size_t i = 0; i < splits.size(); ++i, phase.advance()) {
     Sample& sample = set.samples[i];
     r.unanswerable_left_out += sample.left_out;
     if (sample.left_out) continue;
-    Tokens tokens = tokenize(tokenizer, sample.spans);
-    const bool empty = count_targets(tokens.labels) == 0;
-    if (empty && sample.part_of_trained_row && !options.allow_empty) {
-      ++r.untrained_parts;
-      continue;
+    const TokenizedSample tokenized = tokenize_sample(sample, file, tokenizer, options);
+    if (!count_sample(r, tokenized, splits[i])) continue;
+    for (const Tokens& tokens : tokenized.documents) {
+      // Ids of the tokenizer. Formats check the ids that they read.
+      const int32_t largest = *std::max_element(tokens.ids.begin(), tokens.ids.end());
+      if (set.of_text && largest >= data.vocab_size) {
+        bad_file("{}: {}: the tokenizer makes token id {}, and the model has ids below {}; they do not belong together", file,
+                 sample.where, largest, data.vocab_size);
+      }
+      append(data, sample, tokens, splits[i]);
     }
-    if (empty && !options.allow_empty) {
-      bad_file("{}: {} trains nothing: {}; mend or remove it, or keep such samples with --allow-empty", file,
-               set.of_text ? fmt::format("{} (id {})", sample.where, in_quotes(sample.id)) : sample.where,
-               set.of_text ? "its answer is empty" : "no label behind the first token is trained");
-    }
-    r.empty += empty;
-    const int64_t whole = int64_t(tokens.ids.size());
-    const bool cut = too_long(tokens) && options.long_samples == LongSamples::kCut;
-    const bool shown = cut && shows_answer(sample);
-    if (cut) tokens = shorten(sample.spans, std::move(tokens), tokenizer, options.max_tokens);
-    // A question without its evidence would teach the model to invent. For the score every question counts.
-    const bool evidence_lost = splits[i] == Split::kTrain && shown && !shows_answer(sample);
-    const bool answer_lost = evidence_lost || (!empty && count_targets(tokens.labels) == 0);
-    if (too_long(tokens) || answer_lost) {
-      ++r.refused[too_long(tokens) ? "too long" : "answer cut off"];
-      r.shortest_refused = r.shortest_refused ? std::min(r.shortest_refused, whole) : whole;
-      continue;
-    }
-    // Ids of the tokenizer. Formats check the ids that they read.
-    const int32_t largest = *std::max_element(tokens.ids.begin(), tokens.ids.end());
-    if (set.of_text && largest >= data.vocab_size) {
-      bad_file("{}: {}: the tokenizer makes token id {}, and the model has ids below {}; they do not belong together", file,
-               sample.where, largest, data.vocab_size);
-    }
-    r.truncated += cut;
-    append(data, std::move(sample), tokens, splits[i]);
   }
   if (set.samples.empty()) bad_file("{}: there is no sample in this file", file);
   if (data.documents.empty()) bad_file("{}: no sample is left to train on: {}", file, r.left_out_text(options.max_tokens));

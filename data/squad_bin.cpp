@@ -103,6 +103,10 @@ void restore_report(Dataset& data, const std::string& text, const std::string& f
   PrepareReport& r = data.report;
   const auto count = [&](const char* key) { return report_count(json, key, file); };
   r.truncated = count("truncated");
+  // Files of earlier programs do not have these.
+  if (json.contains("turns_left_out")) r.turns_left_out = count("turns_left_out");
+  if (json.contains("ends_lost")) r.ends_lost = count("ends_lost");
+  if (json.contains("empty_answers")) r.empty_answers = count("empty_answers");
   r.unanswerable_left_out = count("unanswerable_left_out");
   r.empty = count("empty");
   r.unanswerable_trained = count("unanswerable_trained");

@@ -284,13 +284,13 @@ const std::vector<OptionRow>& option_rows() {
        .help = "draw what lies where in memory over the phases of a step"},
 
       // Data
-      {.name = "format", .section = kData, .commands = kReading, .member = choice<&Options::data_format>(),
+      {.name = "format", .section = kData, .commands = kReading, .member = choice<&Options::data_format>(), .value = "NAME",
        .help = "what the rows of --data are; auto looks at every row, and says what it found",
        .choices = data_format_names(),
        .synonyms = {{"openai", "messages"}, {"chat", "messages"}, {"chatml", "messages"}, {"completion", "prompt"}, {"plain", "text"}}},
       {.name = "columns", .section = kData, .commands = kReading, .member = &Options::columns, .value = "NAME=FIELD,...",
        .help = "what the fields of the format are called in the data: prompt=question,response=answer"},
-      {.name = "template", .section = kData, .commands = kTemplating, .member = choice<&Options::chat_template>(),
+      {.name = "template", .section = kData, .commands = kTemplating, .member = choice<&Options::chat_template>(), .value = "NAME",
        .help = "how a conversation becomes text; auto: as the model's own chat_template does, if that is a known one, and for "
                "questions in SQuAD's format the form that show prints",
        .choices = template_names()},
@@ -301,7 +301,10 @@ const std::vector<OptionRow>& option_rows() {
        .aliases = {"date-string"}},
       {.name = "train-on", .section = kData, .commands = kReading | bits({kTokenize}), .member = choice<&Options::train_on>(),
        .help = "what is trained: every answer with its end mark, the last answer of each conversation, or all tokens",
-       .choices = {"answers", "last-answer", "all"}},
+       .choices = {"answers", "last-answer", "all"},
+       .shorthands = {{"completion-only-loss", "answers", "all"}, {"assistant-only-loss", "answers", "all"},
+                      {"train-on-inputs", "all", "answers"}, {"train-on-prompt", "all", "answers"},
+                      {"train-on-source", "all", "answers"}, {"mask-prompt", "answers", "all"}}},
       {.name = "long", .section = kData, .commands = kReading, .member = choice<&Options::long_samples>(),
        .help = "samples longer than --seq-len: of conversations whole turns leave from the front first. What is still too long is "
                "cut, dropped, or refused with the data set",
