@@ -349,8 +349,10 @@ const std::vector<OptionRow>& option_rows() {
       {.name = "eval-docs", .section = kCheckpoints, .commands = kTraining, .member = &Options::eval_docs, .value = "N",
        .help = "validation documents of which the loss is taken, the first, the same each time; 0 means all",
        .aliases = {"max-eval-samples"}, .range = kCount},
-      {.name = "eval-samples", .section = kCheckpoints, .commands = kTraining, .member = &Options::eval_samples, .value = "N",
-       .help = "validation questions answered before and after training; 0 means none", .range = kCount, .demo_default = "100"},
+      {.name = "eval-samples", .section = kCheckpoints, .commands = kTraining | bits({kEvaluate}),
+       .member = &Options::eval_samples, .value = "N",
+       .help = "validation samples with a reference answer that are answered before and after training; 0 means none. Of evaluate: "
+               "how many, from the first; without it all questions that the data set has gold answers to, else 100", .range = kCount, .demo_default = "100"},
       {.name = "save-steps", .section = kCheckpoints, .commands = kTraining, .member = &Options::save_steps, .value = "N",
        .help = "steps between checkpoints; auto means about every ten minutes and at the end, 0 at the end only",
        .range = kCount, .automatic = true},
