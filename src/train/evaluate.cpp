@@ -74,7 +74,8 @@ void evaluate_questions(const Device& device, Generator<Float>& generator, const
   std::vector<std::optional<QuestionResult>> results(questions.size());
   const auto score = [&](size_t request) {
     const Question& question = questions[order[request]];
-    QuestionResult q{.document = question.document, .prompt_tokens = question.prompt_tokens};
+    QuestionResult q;
+    q.document = question.document, q.prompt_tokens = question.prompt_tokens;
     q.id = dataset.id_of(dataset.documents[static_cast<size_t>(q.document)]);
     const int room = std::min(options.max_new_tokens, generator.capacity() - q.prompt_tokens + 1);
     const bool ended = static_cast<int>(answers[request].size()) < room;
