@@ -2,10 +2,13 @@
 // some are held out, long ones are cut, and some are refused.
 #include <algorithm>
 #include <cmath>
+#include <fstream>
+#include <unordered_set>
 
 #include "data/foreign_file.h"
 #include "data/row_file.h"
 #include "data/squad.h"
+#include "data/squad_bin.h"
 #include "data/token_rows.h"
 #include "data/tokenize.h"
 #include "src/base/check.h"
@@ -15,9 +18,7 @@
 namespace tll {
 namespace {
 
-Dataset open_prepared(std::string_view bytes, const std::string& file, const Tokenizer* tokenizer,
-                      const PrepareOptions& options) {
-  Dataset data = parse_dataset(bytes, file);
+Dataset checked(Dataset data, const std::string& file, const Tokenizer* tokenizer, const PrepareOptions& options) {
   if (tokenizer && !data.tokenizer_fingerprint.empty() && data.tokenizer_fingerprint != tokenizer->fingerprint()) {
     bad_file("{}: prepared with another tokenizer ({}) than the model's ({}); run `prepare` again with this --model", file,
              data.tokenizer_fingerprint, tokenizer->fingerprint());
@@ -35,7 +36,15 @@ Dataset open_prepared(std::string_view bytes, const std::string& file, const Tok
           file, &d - data.documents.data(), d.length, options.max_tokens, data.max_tokens);
     }
   }
+  data.set_tokenizer(tokenizer);
   return data;
+}
+
+bool is_prepared_file(const std::filesystem::path& path) {
+  if (!std::filesystem::is_regular_file(path)) return false;
+  char begin[8] = {};
+  std::ifstream(path).read(begin, sizeof begin);
+  return is_prepared({begin, sizeof begin});
 }
 
 // The first row tells the format.
@@ -70,19 +79,23 @@ std::vector<Split> split_samples(const std::vector<Sample>& samples, double shar
   return split;
 }
 
-void append(Dataset& data, Sample sample, const Tokens& tokens, Split split) {
-  Document d{.begin = int64_t(data.tokens.size()),
-             .length = int32_t(tokens.ids.size()),
-             .prompt_tokens = tokens.prompt_tokens,
-             .target_tokens = count_targets(tokens.labels),
-             .split = split,
-             .id = std::move(sample.id),
-             .title = std::move(sample.title),
-             .answers = std::move(sample.answers)};
-  data.tokens.insert(data.tokens.end(), tokens.ids.begin(), tokens.ids.end());
-  data.labels.insert(data.labels.end(), tokens.labels.begin(), tokens.labels.end());
-  data.report.unanswerable_trained += data.unanswerable_trained && d.answers.empty();
-  data.documents.push_back(std::move(d));
+void append(Dataset& data, Sample sample, const Tokens& tokens, Split split, const Tokenizer* tokenizer) {
+  data.report.unanswerable_trained += data.unanswerable_trained && sample.answers.empty();
+  Document facts{.prompt_tokens = tokens.prompt_tokens, .split = split, .question = sample.question};
+  facts.answer_trained = tokenizer && sample.answers.size() == 1 && tokens.prompt_tokens > 0 &&
+                         trained_answer(*tokenizer, tokens.ids, tokens.labels, tokens.prompt_tokens) == sample.answers[0];
+  if (facts.answer_trained) sample.answers.clear();
+  data.add(tokens.ids, tokens.labels, facts, {std::move(sample.id), std::move(sample.title), std::move(sample.answers)});
+}
+
+void count_repeated_ids(Dataset& data) {
+  PrepareReport& report = data.report;
+  std::unordered_set<std::string> ids;
+  for (const Document& d : data.documents) {
+    std::string id = data.id_of(d);
+    if (id.empty() || ids.insert(id).second) continue;
+    if (report.repeated_ids++ == 0) report.first_repeated_id = std::move(id);
+  }
 }
 
 }  // namespace
@@ -97,6 +110,7 @@ Dataset build_dataset(SampleSet set, const std::string& file, const Tokenizer* t
   data.max_tokens = options.max_tokens;
   PrepareReport& r = data.report;
   const std::vector<Split> splits = split_samples(set.samples, options.valid_split);
+  int32_t largest_id = 0;
   Phase phase("tokenising", int64_t(splits.size()));
   for (size_t i = 0; i < splits.size(); ++i, phase.advance()) {
     Sample& sample = set.samples[i];
@@ -111,23 +125,25 @@ Dataset build_dataset(SampleSet set, const std::string& file, const Tokenizer* t
         bad_file("{}: {}: the tokenizer makes token id {}, and the model has ids below {}; they do not belong together", file,
                  sample.where, largest, data.vocab_size);
       }
-      append(data, sample, tokens, splits[i]);
+      largest_id = std::max({largest_id, largest, *std::max_element(tokens.labels.begin(), tokens.labels.end())});
+      append(data, sample, tokens, splits[i], tokenizer);
     }
   }
   if (set.samples.empty()) bad_file("{}: there is no sample in this file", file);
   if (data.documents.empty()) bad_file("{}: no sample is left to train on: {}", file, r.left_out_text(options.max_tokens));
-  if (data.vocab_size == 0) {
-    data.vocab_size = 1 + std::max(*std::max_element(data.tokens.begin(), data.tokens.end()),
-                                   *std::max_element(data.labels.begin(), data.labels.end()));
-  }
+  if (data.vocab_size == 0) data.vocab_size = 1 + largest_id;
+  data.set_tokenizer(tokenizer);
+  count_repeated_ids(data);
   data.count_documents();
   return data;
 }
 
 Dataset load_dataset(const std::filesystem::path& path, const Tokenizer* tokenizer, const PrepareOptions& options) {
   refuse_no_file(path);
-  const std::string text = read_file(path), file = path.string();
-  if (is_prepared(text)) return open_prepared(text, file, tokenizer, options);
+  const std::string file = path.string();
+  if (is_prepared_file(path)) return checked(PreparedFile::open(path), file, tokenizer, options);
+  const std::string text = read_file(path);
+  if (is_prepared(text)) return checked(parse_dataset(text, file), file, tokenizer, options);
   if (options.max_tokens < 2) fail(kExitUsage, "--seq-len must be at least 2, not {}", options.max_tokens);
   if (!(options.valid_split >= 0 && options.valid_split < 1)) {
     fail(kExitUsage, "--valid-split must be at least 0 and below 1, not {}", options.valid_split);

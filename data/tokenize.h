@@ -34,6 +34,10 @@ struct Tokens {
 // if EOS is needed and the tokenizer has none, or if no encoding of a text behind the texts before decodes to it.
 Tokens tokenize(const Tokenizer* tokenizer, std::span<const Span> spans, TrainOn train_on = TrainOn::kAnswers);
 
+// Spans of a rendered template, encoded as one text without BOS or EOS of its own. Labels by position: of every token that has a
+// byte of a trained span. Spans that follow one another and are trained are one answer.
+Tokens tokenize_as_one_text(const Tokenizer& tokenizer, std::span<const Span> spans, TrainOn train_on = TrainOn::kAnswers);
+
 // A sample as documents, and what was done to it.
 struct TokenizedSample {
   std::vector<Tokens> documents;  // one; of a plain text as many as it is divided into. None if `refused` is not empty
@@ -45,7 +49,7 @@ struct TokenizedSample {
   bool end_lost = false;          // the end of the last answer was cut, and its end mark with it
   int32_t turns_left_out = 0;     // of a conversation, from the front
   int32_t empty_answers = 0;      // trained texts that are blank, in a sample that trains others
-  int64_t whole_tokens = 0;       // before it was shortened
+  int64_t needed_tokens = 0;      // the least max_tokens with which nothing has to be cut
 };
 inline constexpr const char* kTooLong = "too long";
 inline constexpr const char* kAnswerCut = "answer cut off";

@@ -44,35 +44,24 @@ struct Parrot : TinyGenerator<Float> {
 
 // A question whose prompt ends with `last`, behind some bytes of no matter.
 void add_question(Dataset& dataset, int filling, char last, std::vector<std::string> answers, Split split = Split::kValidation) {
-  Document d;
-  d.begin = static_cast<int64_t>(dataset.tokens.size()), d.split = split, d.answers = std::move(answers);
-  d.id = "q" + std::to_string(dataset.documents.size());
   const std::string text = std::string(static_cast<size_t>(filling), '.') + last;
-  for (const int32_t id : FakeTokenizer().encode(text)) dataset.tokens.push_back(id);
-  d.prompt_tokens = static_cast<int32_t>(text.size());
-  dataset.tokens.push_back(FakeTokenizer::kEos);  // the answer, which must not be shown
-  d.length = d.prompt_tokens + 1;
-  dataset.labels.resize(dataset.tokens.size(), kNotTrained);
-  dataset.documents.push_back(std::move(d));
+  std::vector<int32_t> tokens = FakeTokenizer().encode(text);
+  const auto prompt_tokens = static_cast<int32_t>(tokens.size());
+  tokens.push_back(FakeTokenizer::kEos);  // the answer, which must not be shown
+  dataset.add(tokens, std::vector<int32_t>(tokens.size(), kNotTrained),
+              {.prompt_tokens = prompt_tokens, .split = split, .question = 1},
+              {.id = "q" + std::to_string(dataset.documents.size()), .answers = std::move(answers)});
 }
 
-// Turns of a prompt and a trained answer, which ends with EOS; behind them text that is not trained.
-void add_conversation(Dataset& dataset, const std::vector<std::pair<std::string, std::string>>& turns,
-                      const std::string& rest = "") {
-  Document d;
-  d.begin = static_cast<int64_t>(dataset.tokens.size());
-  const auto add = [&](std::vector<int32_t> ids, bool trained) {
-    for (const int32_t id : ids) dataset.tokens.push_back(id), dataset.labels.push_back(trained ? id : kNotTrained);
-  };
-  for (const auto& [prompt, answer] : turns) {
-    add(FakeTokenizer().encode(prompt), false);
-    if (d.prompt_tokens == 0) d.prompt_tokens = static_cast<int32_t>(prompt.size());
-    add(FakeTokenizer().encode(answer), true);
-    add({FakeTokenizer::kEos}, true);
-  }
-  add(FakeTokenizer().encode(rest), false);
-  d.length = static_cast<int32_t>(static_cast<int64_t>(dataset.tokens.size()) - d.begin);
-  dataset.documents.push_back(std::move(d));
+// A conversation whose last answer, in front of its end mark, is the reference.
+void add_conversation(Dataset& dataset, const std::string& before, const std::string& answer) {
+  std::vector<int32_t> tokens = FakeTokenizer().encode(before);
+  const auto prompt_tokens = static_cast<int32_t>(tokens.size());
+  std::vector<int32_t> labels(tokens.size(), kNotTrained);
+  for (const int32_t id : FakeTokenizer().encode(answer)) tokens.push_back(id), labels.push_back(id);
+  tokens.push_back(FakeTokenizer::kEos), labels.push_back(FakeTokenizer::kEos);
+  dataset.format = DataFormat::kMessages;
+  dataset.add(tokens, labels, {.prompt_tokens = prompt_tokens, .question = 1, .answer_trained = 1});
 }
 
 std::vector<int64_t> documents_of(const std::vector<Question>& questions) {
@@ -83,7 +72,7 @@ std::vector<int64_t> documents_of(const std::vector<Question>& questions) {
 
 EvaluationOptions options() { return {.max_new_tokens = kNew, .eos = {FakeTokenizer::kEos}}; }
 
-std::vector<Question> all_of(const Dataset& dataset) { return questions_of(dataset, {}, FakeTokenizer(), options().eos); }
+std::vector<Question> all_of(const Dataset& dataset) { return questions_of(dataset, {}, FakeTokenizer()); }
 
 template <class Float>
 EvaluationResult answers(Parrot<Float>& parrot, const Dataset& dataset, const std::vector<Question>& questions,
@@ -108,11 +97,9 @@ TYPED_TEST(EvaluateTest, ScoresInTheOrderOfTheQuestions) {
   add_question(dataset, 11, 'A', {"cat fish"});         // F1 2/3
   add_question(dataset, 1, 'A', {}, Split::kTrain);     // not of this split
   add_question(dataset, 7, 'D', {"blue"});              // wrong
-  Document loss_only;
-  loss_only.length = 2, loss_only.split = Split::kValidation;
-  dataset.documents.push_back(loss_only);
+  dataset.add(std::vector<int32_t>{1, 1}, std::vector<int32_t>{1, 1}, {.split = Split::kValidation});
 
-  const std::vector<Question> questions = questions_of(dataset, Split::kValidation, FakeTokenizer(), options().eos);
+  const std::vector<Question> questions = questions_of(dataset, Split::kValidation, FakeTokenizer());
   ASSERT_EQ(documents_of(questions), (std::vector<int64_t>{0, 1, 2, 3, 5}));
   for (const int sequences : {1, 2, 8}) {
     Parrot<TypeParam> parrot(chains, sequences);
@@ -199,7 +186,7 @@ TEST(Evaluate, QuestionsOfASplit) {
   Dataset dataset;
   for (int i = 0; i < 6; i++) add_question(dataset, i, 'A', {"x"}, i % 2 ? Split::kTrain : Split::kValidation);
   const auto chosen = [&](std::optional<Split> split, int64_t most) {
-    return documents_of(questions_of(dataset, split, FakeTokenizer(), options().eos, most));
+    return documents_of(questions_of(dataset, split, FakeTokenizer(), most));
   };
   EXPECT_EQ(chosen({}, 0), (std::vector<int64_t>{0, 1, 2, 3, 4, 5}));
   EXPECT_EQ(chosen(Split::kTrain, 0), (std::vector<int64_t>{1, 3, 5}));
@@ -217,20 +204,18 @@ TEST(Evaluate, NoQuestionsAndLongPrompts) {
   EXPECT_TRUE(says(refusal_of([&] { answers(parrot, dataset, all_of(dataset)); }, kExitUsage), "31 tokens"));
 }
 
-// A conversation has no gold answers beside it: its last answer is one, and the prompt is all that stands before it.
-TEST(Evaluate, TheLastAnswerOfAConversationIsTheReference) {
+// Where the trained answer is the gold one, it is not stored beside it.
+TEST(Evaluate, ATrainedAnswerIsTheReference) {
   Dataset dataset;
-  add_conversation(dataset, {{"..A", " cat"}, {".B", "\tred\nok"}});
-  add_conversation(dataset, {{"..A", " cat"}, {".C", "  "}});  // says nothing
-  add_conversation(dataset, {{"", "all of it"}});              // has no prompt
-  add_conversation(dataset, {{".C", "1 2"}}, ".");             // text behind the answer is not part of it
+  add_conversation(dataset, ".A cat .B", "\tred\nok");
+  add_conversation(dataset, ".C", "1 2");
+  dataset.add(std::vector<int32_t>{5, 6, 7}, std::vector<int32_t>{kNotTrained, 6, 7}, {.prompt_tokens = 1});  // has none
+  dataset.add(std::vector<int32_t>{5, 6, 7}, std::vector<int32_t>{5, 6, 7}, {.question = 1});                 // nor a prompt
   const std::vector<Question> questions = all_of(dataset);
-  ASSERT_EQ(documents_of(questions), (std::vector<int64_t>{0, 3}));
-  EXPECT_EQ(questions[0].gold, std::vector<std::string>{"\tred\nok"}) << "without the end mark";
-  EXPECT_EQ(questions[0].prompt_tokens, 3 + 5 + 2) << "the first answer and its end mark are part of the prompt";
+  ASSERT_EQ(documents_of(questions), (std::vector<int64_t>{0, 1}));
+  EXPECT_EQ(questions[1].gold, std::vector<std::string>{"1 2"}) << "without the end mark";
   EXPECT_EQ(questions[0].answer_tokens, 8) << "with the end mark";
-  EXPECT_EQ(questions[1].gold, std::vector<std::string>{"1 2"});
-  EXPECT_FALSE(questions[0].stored);
+  EXPECT_FALSE(questions[0].phrase);
   Parrot<float> parrot({"A cat", "B\tred\nok", "C1+"}, 2);
   const EvaluationResult r = answers(parrot, dataset, questions);
   EXPECT_EQ(r.questions[0].prediction, "red\nok");
@@ -253,8 +238,8 @@ TEST(Evaluate, AnAnswerOfSeveralLinesIsNotCut) {
 TEST(Evaluate, LongAnswersGetMoreTokens) {
   Dataset dataset;
   add_question(dataset, 2, 'A', {"a gold answer that is much longer than what is trained"});
-  EXPECT_EQ(tokens_for_answers(all_of(dataset), 4, 100), 4);
-  add_conversation(dataset, {{"..A", "0123456789"}});
+  EXPECT_EQ(tokens_for_answers(all_of(dataset), 4, 100), 4) << "answers of SQuAD are phrases";
+  add_conversation(dataset, "..A", "0123456789");
   EXPECT_EQ(tokens_for_answers(all_of(dataset), 4, 100), 11);
   EXPECT_EQ(tokens_for_answers(all_of(dataset), 4, 7), 7);
 }
