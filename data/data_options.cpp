@@ -15,4 +15,14 @@ const std::vector<std::string_view>& template_names() {
   return names;
 }
 
+const std::vector<std::string_view>& train_on_names() {
+  static const std::vector<std::string_view> names = {"answers", "last-answer", "all"};
+  return names;
+}
+
+const std::vector<std::string_view>& long_samples_names() {
+  static const std::vector<std::string_view> names = {"cut", "drop", "refuse"};
+  return names;
+}
+
 }  // namespace tll

@@ -38,9 +38,12 @@ enum class TemplateName : uint32_t {
 };
 const std::vector<std::string_view>& template_names();
 
+// Words of --train-on and --long, in this order.
 enum class TrainOn : uint32_t { kAnswers, kLastAnswer, kAll };
+const std::vector<std::string_view>& train_on_names();
 enum class Unanswerable : uint32_t { kSkip = 0, kTrain = 1 };  // left out and counted, or trained as kNoAnswer
 enum class LongSamples : uint32_t { kCut, kDrop, kRefuse };    // longer than max_tokens, when no turn can leave any more
+const std::vector<std::string_view>& long_samples_names();
 
 struct PrepareOptions {
   int32_t max_tokens = 1024;  // of one document, BOS and EOS included (--seq-len)

@@ -5,9 +5,9 @@
 
 #include <algorithm>
 #include <numeric>
-#include <unordered_set>
 
 #include "data/squad.h"
+#include "data/squad_bin.h"
 #include "src/base/check.h"
 #include "src/base/units.h"
 #include "tokenizer/utf8.h"
@@ -19,8 +19,8 @@ namespace {
 // without what the tokens before it decode to. Decoded alone, a run would lose the space that SentencePiece drops at the start of
 // a text.
 std::vector<std::pair<std::string, bool>> segments(const Dataset& data, const Document& document, const Tokenizer& tokenizer) {
-  const std::span<const int32_t> tokens = data.tokens_of(document), labels = data.labels_of(document);
-  const auto trained = [&](size_t t) { return t > 0 && labels[t] != kNotTrained; };
+  const std::span<const int32_t> tokens = data.tokens_of(document);
+  const auto trained = [&](size_t t) { return t > 0 && data.label(document, int32_t(t)) != kNotTrained; };
   std::vector<std::pair<std::string, bool>> out;
   std::string before;
   for (size_t begin = 0, end; begin < tokens.size(); begin = end) {
@@ -59,6 +59,12 @@ const Document& document_at(const Dataset& data, int64_t index) {
   return data.documents[size_t(index)];
 }
 
+std::string_view trimmed(std::string_view s) {
+  constexpr std::string_view kBlanks = " \t\n\v\f\r";
+  const size_t begin = s.find_first_not_of(kBlanks);
+  return begin == std::string_view::npos ? std::string_view() : s.substr(begin, s.find_last_not_of(kBlanks) - begin + 1);
+}
+
 // A reason of PrepareReport::refused, all of which are about --seq-len, with the word that leads to it.
 std::string at_limit(const std::string& reason) { return reason + (reason == "too long" ? " for" : " at"); }
 
@@ -77,6 +83,9 @@ Json PrepareReport::json() const {
           {"train_samples", train_samples},
           {"validation_samples", validation_samples},
           {"truncated", truncated},
+          {"turns_left_out", turns_left_out},
+          {"ends_lost", ends_lost},
+          {"empty_answers", empty_answers},
           {"refused", refused_total()},
           {"refused_by_reason", refused},
           {"unanswerable_left_out", unanswerable_left_out},
@@ -92,7 +101,11 @@ std::vector<std::string> PrepareReport::notes() const {
   };
   note(unanswerable_left_out, "unanswerable question", " left out (--unanswerable train keeps them)");
   note(unanswerable_trained, "unanswerable question", fmt::format(" trained as \"{}\"", kNoAnswer));
-  note(truncated, "sample", " shortened to --seq-len");
+  note(truncated, "sample",
+       turns_left_out ? fmt::format(" shortened to --seq-len: {} left out", Counted{turns_left_out, "turn"})
+                      : " shortened to --seq-len");
+  note(ends_lost, "conversation", " cut in the last answer, so its end mark is not trained");
+  note(empty_answers, "answer", " empty");
   for (const auto& [reason, count] : refused) note(count, "sample", fmt::format(" refused: {} --seq-len", at_limit(reason)));
   note(untrained_parts, "document", " of packed rows left out: nothing in them is trained");
   note(empty, "sample", " without a trained token kept");
@@ -128,39 +141,104 @@ int32_t count_targets(std::span<const int32_t> labels) {
   return int32_t(labels.size() - 1) - int32_t(std::count(labels.begin() + 1, labels.end(), kNotTrained));
 }
 
+std::vector<int32_t> Dataset::labels_of(const Document& d) const {
+  tokens_of(d);
+  std::vector<int32_t> out(size_t(d.length));
+  for (int32_t t = 0; t < d.length; ++t) out[size_t(t)] = label(d, t);
+  return out;
+}
+
+void Dataset::check(const Document& d) const { file_->check_tokens(d); }
+
+DocumentTexts Dataset::texts_of(const Document& d) const {
+  if (d.strings < 0) return {};
+  if (file_) return file_->texts(uint64_t(d.strings));
+  return *read_texts(std::string_view(own_strings_.data(), own_strings_.size()).substr(size_t(d.strings)));
+}
+
+std::string Dataset::id_of(const Document& d) const { return texts_of(d).id; }
+std::string Dataset::title_of(const Document& d) const { return texts_of(d).title; }
+
+std::string trained_answer(const Tokenizer& tokenizer, std::span<const int32_t> tokens, std::span<const int32_t> labels,
+                           int32_t prompt_tokens) {
+  const auto begin = size_t(prompt_tokens);
+  size_t end = begin;
+  while (end < tokens.size() && labels[end] != kNotTrained) ++end;
+  return std::string(trimmed(tokenizer.decode(tokens.subspan(begin, end - begin))));
+}
+
+std::vector<std::string> Dataset::answers_of(const Document& d, const Tokenizer* tokenizer) const {
+  if (!d.answer_trained) return texts_of(d).answers;
+  if (!tokenizer) return {};
+  return {trained_answer(*tokenizer, tokens_of(d), labels_of(d), d.prompt_tokens)};
+}
+
+void Dataset::add(std::span<const int32_t> tokens, std::span<const int32_t> labels, Document facts, const DocumentTexts& texts) {
+  TLL_CHECK(!file_ && tokens.size() == labels.size() && !tokens.empty(), "{} tokens and {} labels", tokens.size(), labels.size());
+  const size_t begin = own_tokens_.size();
+  facts.begin = int64_t(begin), facts.length = int32_t(tokens.size()), facts.target_tokens = count_targets(labels);
+  facts.strings = -1;
+  const bool stored = !texts.id.empty() || !texts.title.empty() || !texts.answers.empty();
+  if (stored) facts.strings = int64_t(own_strings_.size()), append_texts(own_strings_, texts);
+  own_tokens_.insert(own_tokens_.end(), tokens.begin(), tokens.end());
+  own_trained_.resize((own_tokens_.size() + 7) / 8);
+  bool differ = false;
+  for (size_t t = 0; t < labels.size(); ++t) {
+    if (labels[t] == tokens[t]) own_trained_[(begin + t) / 8] |= uint8_t(1 << (begin + t) % 8);
+    differ |= labels[t] != tokens[t] && labels[t] != kNotTrained;
+  }
+  tokens_ = own_tokens_.data(), trained_ = own_trained_.data();
+  if (differ && own_labels_.empty()) {
+    for (const Document& d : own_documents_) {
+      const std::vector<int32_t> before = labels_of(d);
+      own_labels_.insert(own_labels_.end(), before.begin(), before.end());
+    }
+  }
+  if (differ || !own_labels_.empty()) own_labels_.insert(own_labels_.end(), labels.begin(), labels.end());
+  own_documents_.push_back(facts);
+  documents = own_documents_;
+  labels_ = own_labels_.empty() ? nullptr : own_labels_.data();
+}
+
 int64_t Dataset::count(Split split) const {
   return std::count_if(documents.begin(), documents.end(), [&](const Document& d) { return d.split == split; });
 }
 
 void Dataset::count_documents() {
   report.samples = int64_t(documents.size());
-  report.tokens = int64_t(tokens.size());
-  report.target_tokens = 0;
-  for (const Document& d : documents) report.target_tokens += d.target_tokens;
+  report.tokens = report.target_tokens = 0;
+  for (const Document& d : documents) report.tokens += d.length, report.target_tokens += d.target_tokens;
   report.train_samples = count(Split::kTrain);
   report.validation_samples = report.samples - report.train_samples;
-  report.repeated_ids = 0;
-  std::unordered_set<std::string_view> ids;
-  for (const Document& d : documents) {
-    if (d.id.empty() || ids.insert(d.id).second) continue;
-    if (report.repeated_ids++ == 0) report.first_repeated_id = d.id;
-  }
+}
+
+uint64_t document_hash(std::span<const int32_t> tokens, std::span<const int32_t> labels) {
+  return XXH3_64bits_withSeed(labels.data(), labels.size_bytes(), XXH3_64bits(tokens.data(), tokens.size_bytes()));
+}
+
+uint64_t chained_hash(uint64_t before, uint64_t next) {
+  const uint64_t both[2] = {before, next};
+  return XXH3_64bits(both, sizeof both);
+}
+
+uint64_t Dataset::tokens_hash() const {
+  if (file_) return file_->tokens_hash();
+  uint64_t hash = 0;
+  for (const Document& d : documents) hash = chained_hash(hash, document_hash(tokens_of(d), labels_of(d)));
+  return hash;
 }
 
 uint64_t Dataset::content_hash() const {
-  uint64_t hash = XXH3_64bits(tokens.data(), tokens.size() * sizeof(int32_t));
-  hash = XXH3_64bits_withSeed(labels.data(), labels.size() * sizeof(int32_t), hash);
-  for (const Document& d : documents) {
-    const uint64_t shape[2] = {uint64_t(d.length), uint64_t(d.split)};
-    hash = XXH3_64bits_withSeed(shape, sizeof shape, hash);
-  }
+  uint64_t hash = tokens_hash();
+  for (const Document& d : documents) hash = chained_hash(hash, uint64_t(d.length) << 1 | uint64_t(d.split));
   return hash;
 }
 
 std::string show_text(const Dataset& data, int64_t index, const Tokenizer& tokenizer, bool color) {
   const Document& d = document_at(data, index);
+  const std::string id = data.id_of(d);
   std::string out = fmt::format("sample {} ({}{}{}): {} tokens, {} trained\n", index, split_name(d.split),
-                                d.id.empty() ? "" : ", ", visible(d.id), d.length, d.target_tokens);
+                                id.empty() ? "" : ", ", visible(id), d.length, d.target_tokens);
   for (const auto& [text, trained] : segments(data, d, tokenizer)) {
     if (trained) out += color ? "\x1b[1;32m«" : "«";
     out += visible(text);
@@ -174,14 +252,14 @@ Json show_json(const Dataset& data, int64_t index, const Tokenizer& tokenizer) {
   Json parts = Json::array();
   for (const auto& [text, trained] : segments(data, d, tokenizer)) parts.push_back({{"text", text}, {"trained", trained}});
   return {{"index", index},
-          {"id", d.id},
-          {"title", d.title},
+          {"id", data.id_of(d)},
+          {"title", data.title_of(d)},
           {"split", split_name(d.split)},
           {"tokens", data.tokens_of(d)},
           {"labels", data.labels_of(d)},
           {"target_tokens", d.target_tokens},
           {"prompt_tokens", d.prompt_tokens},
-          {"answers", d.answers},
+          {"answers", data.answers_of(d, &tokenizer)},
           {"segments", parts}};
 }
 

@@ -160,18 +160,23 @@ void Loader::micro_batch(int m, BatchView& batch) const {
   const int64_t end = std::min(first + options_.rows, next_row_);
   const int32_t size = options_.rows * options_.seq_len;
   batch.documents = batch.token_count = batch.target_count = 0;
-  int32_t at = 0;
+  int32_t at = 0, targets = 0;
   for (int64_t i = row_begin_[size_t(first)]; i < row_begin_[size_t(end)]; ++i) {
     const Document& d = data_.documents[size_t(order_[size_t(i)])];
-    const std::span<const int32_t> tokens = data_.tokens_of(d), labels = data_.labels_of(d);
+    const std::span<const int32_t> tokens = data_.tokens_of(d);
     batch.cu_seqlens[batch.documents++] = at;
     for (int32_t t = 0; t < d.length; ++t, ++at) {
-      const bool trained = t + 1 < d.length && labels[size_t(t) + 1] != kNotTrained;
+      const int32_t label = t + 1 < d.length ? data_.label(d, t + 1) : kNotTrained;
       batch.tokens[at] = tokens[size_t(t)];
-      batch.targets[at] = trained ? labels[size_t(t) + 1] : kNoTarget;
+      batch.targets[at] = label != kNotTrained ? label : kNoTarget;
+      batch.target_count += label != kNotTrained;
       batch.positions[at] = t;
     }
-    batch.target_count += d.target_tokens;
+    targets += d.target_tokens;
+  }
+  if (batch.target_count != targets) {
+    bad_file("a micro-batch has {} trained tokens, and the data set says {}; it is damaged, run `prepare` again", batch.target_count,
+             targets);
   }
   batch.token_count = at;
   std::fill(batch.tokens + at, batch.tokens + size, 0);

@@ -2,23 +2,23 @@
 // some are held out, long ones are cut, and some are refused.
 #include <algorithm>
 #include <cmath>
+#include <fstream>
+#include <unordered_set>
 
 #include "data/foreign_file.h"
 #include "data/row_file.h"
 #include "data/squad.h"
+#include "data/squad_bin.h"
 #include "data/token_rows.h"
 #include "data/tokenize.h"
 #include "src/base/check.h"
 #include "src/base/file.h"
 #include "src/base/phase.h"
-#include "tokenizer/utf8.h"
 
 namespace tll {
 namespace {
 
-Dataset open_prepared(std::string_view bytes, const std::string& file, const Tokenizer* tokenizer,
-                      const PrepareOptions& options) {
-  Dataset data = parse_dataset(bytes, file);
+Dataset checked(Dataset data, const std::string& file, const Tokenizer* tokenizer, const PrepareOptions& options) {
   if (tokenizer && !data.tokenizer_fingerprint.empty() && data.tokenizer_fingerprint != tokenizer->fingerprint()) {
     bad_file("{}: prepared with another tokenizer ({}) than the model's ({}); run `prepare` again with this --model", file,
              data.tokenizer_fingerprint, tokenizer->fingerprint());
@@ -36,7 +36,15 @@ Dataset open_prepared(std::string_view bytes, const std::string& file, const Tok
           file, &d - data.documents.data(), d.length, options.max_tokens, data.max_tokens);
     }
   }
+  data.set_tokenizer(tokenizer);
   return data;
+}
+
+bool is_prepared_file(const std::filesystem::path& path) {
+  if (!std::filesystem::is_regular_file(path)) return false;
+  char begin[8] = {};
+  std::ifstream(path).read(begin, sizeof begin);
+  return is_prepared({begin, sizeof begin});
 }
 
 // The first row tells the format.
@@ -71,77 +79,23 @@ std::vector<Split> split_samples(const std::vector<Sample>& samples, double shar
   return split;
 }
 
-// Whether the trained answer stands in the text that may be shortened.
-bool shows_answer(const Sample& sample) {
-  return !sample.answers.empty() && std::any_of(sample.spans.begin(), sample.spans.end(), [&](const Span& s) {
-    return s.may_shorten && s.text.find(sample.answers[0]) != std::string::npos;
-  });
+void append(Dataset& data, Sample sample, const Tokens& tokens, Split split, const Tokenizer* tokenizer) {
+  data.report.unanswerable_trained += data.unanswerable_trained && sample.answers.empty();
+  Document facts{.prompt_tokens = tokens.prompt_tokens, .split = split, .question = sample.question};
+  facts.answer_trained = tokenizer && sample.answers.size() == 1 && tokens.prompt_tokens > 0 &&
+                         trained_answer(*tokenizer, tokens.ids, tokens.labels, tokens.prompt_tokens) == sample.answers[0];
+  if (facts.answer_trained) sample.answers.clear();
+  data.add(tokens.ids, tokens.labels, facts, {std::move(sample.id), std::move(sample.title), std::move(sample.answers)});
 }
 
-// Where each code point of the text begins, and the text's end.
-std::vector<size_t> code_point_begins(std::string_view text) {
-  std::vector<size_t> begins;
-  begins.reserve(text.size() + 1);
-  for (size_t i = 0; i < text.size(); ++i) {
-    if (!is_continuation(text[i])) begins.push_back(i);
+void count_repeated_ids(Dataset& data) {
+  PrepareReport& report = data.report;
+  std::unordered_set<std::string> ids;
+  for (const Document& d : data.documents) {
+    std::string id = data.id_of(d);
+    if (id.empty() || ids.insert(id).second) continue;
+    if (report.repeated_ids++ == 0) report.first_repeated_id = std::move(id);
   }
-  begins.push_back(text.size());
-  return begins;
-}
-
-// `cut` is the one of `spans` that may be shortened.
-Tokens shorten_text(std::vector<Span>& spans, Span& cut, const Tokens& whole, const Tokenizer* tokenizer, int64_t max_tokens) {
-  const std::string text = std::move(cut.text);
-  const std::vector<size_t> begins = code_point_begins(text);
-  const auto keep = [&](int64_t code_points) { cut.text.assign(text, 0, begins[size_t(code_points)]); };
-  keep(0);
-  Tokens best = tokenize(tokenizer, spans);
-  // `low` code points fit, and `high` do not. The share of the tokens that are still free says where to look between them.
-  constexpr int64_t kSlack = 3;  // the search ends when no more tokens are free
-  int64_t low = 0, low_length = int64_t(best.ids.size());
-  int64_t high = int64_t(begins.size()) - 1, high_length = int64_t(whole.ids.size());
-  for (int tries = 1; high - low > 1 && low_length + kSlack < max_tokens; ++tries) {
-    // Every third try is in the middle: the density of tokens can mislead.
-    const int64_t step = tries % 3 == 0
-                             ? (high - low) / 2
-                             : (max_tokens - low_length) * (high - low) / std::max<int64_t>(1, high_length - low_length);
-    const int64_t middle = low + std::clamp<int64_t>(step, 1, high - low - 1);
-    keep(middle);
-    Tokens tried = tokenize(tokenizer, spans);
-    const int64_t length = int64_t(tried.ids.size());
-    (length <= max_tokens ? low : high) = middle;
-    (length <= max_tokens ? low_length : high_length) = length;
-    if (length <= max_tokens) best = std::move(tried);
-  }
-  keep(low);
-  return best;
-}
-
-// Cuts the end of the span that may be shortened, so that the tokens are no more than max_tokens. If the other spans alone have
-// more, so has the result. `whole` are the tokens before the cut.
-Tokens shorten(std::vector<Span>& spans, Tokens whole, const Tokenizer* tokenizer, int32_t max_tokens) {
-  const auto cut = std::find_if(spans.begin(), spans.end(), [](const Span& s) { return s.may_shorten; });
-  if (cut == spans.end()) return whole;
-  if (cut->is_text()) return shorten_text(spans, *cut, whole, tokenizer, max_tokens);
-  const size_t size = cut->ids.size(), kept = size - std::min(size, whole.ids.size() - size_t(max_tokens));
-  cut->ids.resize(kept);
-  cut->labels.resize(kept);
-  return tokenize(tokenizer, spans);
-}
-
-void append(Dataset& data, Sample sample, const Tokens& tokens, Split split) {
-  Document d{.begin = int64_t(data.tokens.size()),
-             .length = int32_t(tokens.ids.size()),
-             .prompt_tokens = tokens.prompt_tokens,
-             .target_tokens = count_targets(tokens.labels),
-             .split = split,
-             .id = std::move(sample.id),
-             .title = std::move(sample.title),
-             .answers = std::move(sample.answers)};
-  data.tokens.insert(data.tokens.end(), tokens.ids.begin(), tokens.ids.end());
-  data.labels.insert(data.labels.end(), tokens.labels.begin(), tokens.labels.end());
-  data.report.unanswerable_trained += data.unanswerable_trained && d.answers.empty();
-  data.documents.push_back(std::move(d));
 }
 
 }  // namespace
@@ -155,60 +109,41 @@ Dataset build_dataset(SampleSet set, const std::string& file, const Tokenizer* t
   data.vocab_size = options.vocab_size;
   data.max_tokens = options.max_tokens;
   PrepareReport& r = data.report;
-  const auto too_long = [&](const Tokens& tokens) { return int64_t(tokens.ids.size()) > options.max_tokens; };
   const std::vector<Split> splits = split_samples(set.samples, options.valid_split);
+  int32_t largest_id = 0;
   Phase phase("tokenising", int64_t(splits.size()));
   for (size_t i = 0; i < splits.size(); ++i, phase.advance()) {
     Sample& sample = set.samples[i];
     r.unanswerable_left_out += sample.left_out;
     if (sample.left_out) continue;
-    Tokens tokens = tokenize(tokenizer, sample.spans);
-    const bool empty = count_targets(tokens.labels) == 0;
-    if (empty && sample.part_of_trained_row && !options.allow_empty) {
-      ++r.untrained_parts;
-      continue;
+    const TokenizedSample tokenized = tokenize_sample(sample, file, tokenizer, options);
+    if (!count_sample(r, tokenized, splits[i])) continue;
+    for (const Tokens& tokens : tokenized.documents) {
+      // Ids of the tokenizer. Formats check the ids that they read.
+      const int32_t largest = *std::max_element(tokens.ids.begin(), tokens.ids.end());
+      if (set.of_text && largest >= data.vocab_size) {
+        bad_file("{}: {}: the tokenizer makes token id {}, and the model has ids below {}; they do not belong together", file,
+                 sample.where, largest, data.vocab_size);
+      }
+      largest_id = std::max({largest_id, largest, *std::max_element(tokens.labels.begin(), tokens.labels.end())});
+      append(data, sample, tokens, splits[i], tokenizer);
     }
-    if (empty && !options.allow_empty) {
-      bad_file("{}: {} trains nothing: {}; mend or remove it, or keep such samples with --allow-empty", file,
-               set.of_text ? fmt::format("{} (id {})", sample.where, in_quotes(sample.id)) : sample.where,
-               set.of_text ? "its answer is empty" : "no label behind the first token is trained");
-    }
-    r.empty += empty;
-    const int64_t whole = int64_t(tokens.ids.size());
-    const bool cut = too_long(tokens) && options.long_samples == LongSamples::kCut;
-    const bool shown = cut && shows_answer(sample);
-    if (cut) tokens = shorten(sample.spans, std::move(tokens), tokenizer, options.max_tokens);
-    // A question without its evidence would teach the model to invent. For the score every question counts.
-    const bool evidence_lost = splits[i] == Split::kTrain && shown && !shows_answer(sample);
-    const bool answer_lost = evidence_lost || (!empty && count_targets(tokens.labels) == 0);
-    if (too_long(tokens) || answer_lost) {
-      ++r.refused[too_long(tokens) ? "too long" : "answer cut off"];
-      r.shortest_refused = r.shortest_refused ? std::min(r.shortest_refused, whole) : whole;
-      continue;
-    }
-    // Ids of the tokenizer. Formats check the ids that they read.
-    const int32_t largest = *std::max_element(tokens.ids.begin(), tokens.ids.end());
-    if (set.of_text && largest >= data.vocab_size) {
-      bad_file("{}: {}: the tokenizer makes token id {}, and the model has ids below {}; they do not belong together", file,
-               sample.where, largest, data.vocab_size);
-    }
-    r.truncated += cut;
-    append(data, std::move(sample), tokens, splits[i]);
   }
   if (set.samples.empty()) bad_file("{}: there is no sample in this file", file);
   if (data.documents.empty()) bad_file("{}: no sample is left to train on: {}", file, r.left_out_text(options.max_tokens));
-  if (data.vocab_size == 0) {
-    data.vocab_size = 1 + std::max(*std::max_element(data.tokens.begin(), data.tokens.end()),
-                                   *std::max_element(data.labels.begin(), data.labels.end()));
-  }
+  if (data.vocab_size == 0) data.vocab_size = 1 + largest_id;
+  data.set_tokenizer(tokenizer);
+  count_repeated_ids(data);
   data.count_documents();
   return data;
 }
 
 Dataset load_dataset(const std::filesystem::path& path, const Tokenizer* tokenizer, const PrepareOptions& options) {
   refuse_no_file(path);
-  const std::string text = read_file(path), file = path.string();
-  if (is_prepared(text)) return open_prepared(text, file, tokenizer, options);
+  const std::string file = path.string();
+  if (is_prepared_file(path)) return checked(PreparedFile::open(path), file, tokenizer, options);
+  const std::string text = read_file(path);
+  if (is_prepared(text)) return checked(parse_dataset(text, file), file, tokenizer, options);
   if (options.max_tokens < 2) fail(kExitUsage, "--seq-len must be at least 2, not {}", options.max_tokens);
   if (!(options.valid_split >= 0 && options.valid_split < 1)) {
     fail(kExitUsage, "--valid-split must be at least 0 and below 1, not {}", options.valid_split);

@@ -185,6 +185,7 @@ SampleSet squad_samples(SquadFile file, const PrepareOptions& options) {
                   .where = std::move(q.where),
                   .group = group_key(q.title, options.seed),
                   .subgroup = group_key(q.context, options.seed),
+                  .question = true,
                   .left_out = !q.answerable() && !out.known.unanswerable_trained};
     if (!sample.left_out) {
       sample.spans = form.spans(std::move(q.context), q.question, q.answerable() ? q.answers[0] : kNoAnswer);

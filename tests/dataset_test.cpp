@@ -8,8 +8,10 @@
 #include <set>
 
 #include "data/sample.h"
+#include "data/squad_bin.h"
 #include "src/base/check.h"
 #include "src/base/file.h"
+#include "tests/dataset_values.h"
 #include "tests/fake_tokenizer.h"
 #include "tests/refusal.h"
 #include "tests/temporary_directory.h"
@@ -51,11 +53,12 @@ TEST_F(DatasetTest, TrainsTheAnswerAndEos) {
   const Dataset d = prepare(squad(2));
   ASSERT_EQ(d.documents.size(), 2u);
   const Document& doc = d.documents[1];
-  EXPECT_EQ(doc.id, "1");
-  EXPECT_EQ(doc.answers, (std::vector<std::string>{"w1", "w1 is"}));
+  EXPECT_EQ(d.id_of(doc), "1");
+  EXPECT_EQ(d.answers_of(doc), (std::vector<std::string>{"w1", "w1 is"}));
   EXPECT_EQ(tokenizer_.decode(d.prompt_of(doc)), "Context: w1 is here.\nQuestion: Q1?\nAnswer:");
   EXPECT_EQ(tokenizer_.decode(d.tokens_of(doc), false), "Context: w1 is here.\nQuestion: Q1?\nAnswer: w1</s>");
-  const auto tokens = d.tokens_of(doc), labels = d.labels_of(doc);
+  const std::span<const int32_t> tokens = d.tokens_of(doc);
+  const std::vector<int32_t> labels = d.labels_of(doc);
   for (int t = 0; t < doc.length; ++t) EXPECT_EQ(labels[t], t < doc.prompt_tokens ? kNotTrained : tokens[t]) << t;
   EXPECT_EQ(doc.target_tokens, 4);  // ' ', 'w', '1', EOS
   EXPECT_EQ(d.rules, SquadRules::kV2);
@@ -69,7 +72,7 @@ TEST_F(DatasetTest, UnanswerableCanBeTrained) {
   options_.unanswerable = Unanswerable::kTrain;
   const Dataset d = prepare(squad(1));
   ASSERT_EQ(d.documents.size(), 2u);
-  EXPECT_TRUE(d.documents[1].answers.empty());
+  EXPECT_TRUE(d.answers_of(d.documents[1]).empty());
   EXPECT_TRUE(d.unanswerable_trained);
   EXPECT_TRUE(tokenizer_.decode(d.tokens_of(d.documents[1])).ends_with("Answer: no answer"));
   EXPECT_EQ(d.report.unanswerable_trained, 1);
@@ -176,11 +179,12 @@ TEST_F(DatasetTest, SplitsByArticleOrByContext) {
   const Dataset d = prepare(squad(10));
   EXPECT_EQ(d.count(Split::kValidation), 4);  // two articles of two questions
   std::map<std::string, std::set<Split>> of_title;
-  for (const Document& doc : d.documents) of_title[doc.title].insert(doc.split);
+  for (const Document& doc : d.documents) of_title[d.title_of(doc)].insert(doc.split);
   for (const auto& [title, splits] : of_title) EXPECT_EQ(splits.size(), 1u) << title;
   EXPECT_EQ(prepare(squad(10)).content_hash(), d.content_hash());
   options_.unanswerable = Unanswerable::kSkip;  // does not move an article to the other side
-  for (const Document& doc : prepare(squad(10)).documents) EXPECT_TRUE(of_title[doc.title].contains(doc.split));
+  const Dataset answerable = prepare(squad(10));
+  for (const Document& doc : answerable.documents) EXPECT_TRUE(of_title[answerable.title_of(doc)].contains(doc.split));
 
   Json one_article = squad(10);
   for (Json& article : one_article["data"]) article["title"] = "same";
@@ -198,11 +202,11 @@ TEST_F(DatasetTest, OnlyTheSpanThatMayBeShortenedIs) {
   set.samples.push_back({.spans = {history, question, answer}});
   options_.vocab_size = tokenizer_.vocab_size();
   options_.max_tokens = 10;
-  const Dataset d = build_dataset(set, "f", &tokenizer_, options_);
+  const Dataset d = build_dataset(std::move(set), "f", &tokenizer_, options_);
   EXPECT_EQ(d.report.refused.at("too long"), 1);
   EXPECT_EQ(d.report.truncated, 1);
   ASSERT_EQ(d.documents.size(), 1u);
-  EXPECT_EQ(tokenizer_.decode(d.tokens),
+  EXPECT_EQ(tokenizer_.decode(all_tokens(d)),
             "\x04\x05"
             "1234567");
   EXPECT_EQ(d.documents[0].prompt_tokens, 7);
@@ -223,8 +227,8 @@ TEST_F(DatasetTest, SquadBinKeepsEverything) {
   write_dataset(a, directory_ / "squad.bin");
   EXPECT_EQ(read_file(directory_ / "squad.bin"), bytes);
   const Dataset b = load_dataset(directory_ / "squad.bin", &tokenizer_, {});
-  EXPECT_EQ(a.tokens, b.tokens);
-  EXPECT_EQ(a.labels, b.labels);
+  EXPECT_EQ(all_tokens(a), all_tokens(b));
+  EXPECT_EQ(all_labels(a), all_labels(b));
   EXPECT_EQ(a.content_hash(), b.content_hash());
   EXPECT_EQ(a.report.json(), b.report.json());
   EXPECT_EQ(a.tokenizer_fingerprint, b.tokenizer_fingerprint);
@@ -234,8 +238,11 @@ TEST_F(DatasetTest, SquadBinKeepsEverything) {
   ASSERT_EQ(a.documents.size(), b.documents.size());
   for (size_t i = 0; i < a.documents.size(); ++i) {
     const Document &x = a.documents[i], &y = b.documents[i];
-    EXPECT_EQ(std::tie(x.begin, x.length, x.prompt_tokens, x.target_tokens, x.split, x.id, x.title, x.answers),
-              std::tie(y.begin, y.length, y.prompt_tokens, y.target_tokens, y.split, y.id, y.title, y.answers));
+    EXPECT_EQ(std::tie(x.begin, x.length, x.prompt_tokens, x.target_tokens, x.split, x.question, x.answer_trained),
+              std::tie(y.begin, y.length, y.prompt_tokens, y.target_tokens, y.split, y.question, y.answer_trained));
+    EXPECT_EQ(a.id_of(x), b.id_of(y));
+    EXPECT_EQ(a.title_of(x), b.title_of(y));
+    EXPECT_EQ(a.answers_of(x), b.answers_of(y));
   }
   EXPECT_EQ(bytes, dataset_bytes(b));
 
@@ -247,47 +254,78 @@ TEST_F(DatasetTest, SquadBinKeepsEverything) {
   EXPECT_TRUE(says(refusal_of([&] { load_dataset(directory_ / "squad.bin", nullptr, options_); }), "below"));
 }
 
+// Makes every checksum fit again, where the sizes of the header let that be.
 void sign(std::string& bytes) {
-  const uint64_t checksum = XXH3_64bits(bytes.data(), bytes.size() - 8);
-  std::memcpy(bytes.data() + bytes.size() - 8, &checksum, 8);
+  if (bytes.size() < kPreparedBody) return;
+  PreparedHeader header;
+  std::memcpy(&header, bytes.data(), sizeof header);
+  const PreparedLayout layout(header);
+  if (layout.fits && layout.end == bytes.size()) {
+    for (uint64_t c = 0; c < layout.chunks; ++c) {
+      const uint64_t begin = kPreparedBody + c * kPreparedChunk, end = std::min(begin + kPreparedChunk, layout.documents);
+      const uint64_t checksum = XXH3_64bits(bytes.data() + begin, end - begin);
+      std::memcpy(bytes.data() + layout.checksums + c * sizeof checksum, &checksum, sizeof checksum);
+    }
+    header.table_checksum = XXH3_64bits(bytes.data() + layout.documents, layout.end - layout.documents);
+    std::memcpy(bytes.data(), &header, sizeof header);
+  }
+  const uint64_t checksum = XXH3_64bits(bytes.data(), kPreparedBody - 8);
+  std::memcpy(bytes.data() + kPreparedBody - 8, &checksum, 8);
 }
 
 TEST_F(DatasetTest, DamagedFilesAreRefused) {
   const std::string good = dataset_bytes(prepare(squad(3)));
   for (size_t size = 0; size < good.size(); size += 1 + size / 50)
     refusal_of([&] { parse_dataset(std::string_view(good).substr(0, size), "f"); });
-  for (size_t i = 0; i < good.size(); ++i) {  // the checksum sees every bit
+  for (size_t i = 0; i < good.size(); ++i) {  // the checksums see every bit
     std::string bad = good;
     bad[i] = char(bad[i] ^ (1 << (i % 8)));
     refusal_of([&] { parse_dataset(bad, "f"); });
   }
 }
 
+PreparedLayout layout_of(const std::string& bytes) {
+  PreparedHeader header;
+  std::memcpy(&header, bytes.data(), sizeof header);
+  return PreparedLayout(header);
+}
+
 TEST_F(DatasetTest, EveryFieldIsChecked) {
   const std::string good = dataset_bytes(prepare(squad(3)));
+  const PreparedLayout layout = layout_of(good);
+  const size_t table = layout.documents;
   struct Change {
     size_t offset;
     uint32_t value;
   };
   const std::pair<std::vector<Change>, const char*> cases[] = {
       {{{0, 0}}, "TLLSQUAD"},
-      {{{8, 2}}, "version 2"},
+      {{{8, 1}}, "version 1, and this program reads 2; run `prepare` again"},
       {{{12, 3}}, "token id"},
       {{{12, 0x80000000}}, "vocab_size"},
       {{{16, 5}}, "length is out of range"},
-      {{{20, 3}}, "rules"},
-      {{{24, 2}}, "unanswerable_trained"},
-      {{{28, 0xFFFFFFFF}}, "string lengths do not fit"},
-      {{{32, 0xFFFFFFFF}}, "documents do not fit"},
-      {{{36, 0xFFFFFFFF}}, "documents do not fit"},
-      {{{40, 0xFFFFFFFF}}, "tokens do not fit"},
-      {{{44, 0xFFFFFFFF}}, "tokens do not fit"},
-      {{{52, 0xFFFFFFFF}}, "bytes of strings do not fit"},
-      {{{56, 0}}, "length is out of range"},
-      {{{16, 0x7FFFFFFF}, {56, 0x7FFFFFFF}}, "length is out of range"},
-      {{{60, 1000}}, "prompt is longer"},
-      {{{64, 2}}, "split"},
-      {{{68, 0xFFFFFFFF}}, "strings do not add up"},
+      {{{20, 2}}, "labels must be 0 or 1"},
+      {{{20, 1}}, "do not fit"},
+      {{{24, 0xFFFFFFFF}}, "do not fit"},
+      {{{28, 0xFFFFFFFF}}, "do not fit"},
+      {{{32, 0xFFFFFFFF}}, "do not fit"},
+      {{{36, 0xFFFFFFFF}}, "do not fit"},
+      {{{44, 0xFFFFFFFF}}, "do not fit"},
+      {{{52, 0xFFFFFFFF}}, "do not fit"},
+      {{{table, 0xFFFFFFFF}, {table + 4, 0xFFFFFFFF}}, "beginning is out of range"},
+      {{{table + 32, 0}}, "beginning is out of range"},
+      {{{table + 8, 0}}, "length is out of range"},
+      {{{16, 0x7FFFFFFF}, {table + 8, 0x7FFFFFFF}}, "length is out of range"},
+      {{{table + 12, 1000}}, "prompt is longer"},
+      {{{table + 16, 1000}}, "trained tokens is out of range"},
+      {{{table + 16, 1}}, "trained tokens is wrong"},
+      {{{table + 20, 2}}, "split"},
+      {{{table + 20, 0x0200}}, "mark"},
+      {{{table + 24, 0x7FFFFFFF}}, "texts are out of range"},
+      {{{layout.strings, 0x7FFFFFFF}}, "strings do not add up"},
+      {{{layout.strings + 4, 0x7F}}, "strings do not add up"},
+      {{{kPreparedBody, 0xFFFFFFFF}}, "token id"},
+      {{{layout.facts, 0}}, "facts"},
   };
   for (const auto& [changes, part] : cases) {
     std::string bad = good;
@@ -297,34 +335,39 @@ TEST_F(DatasetTest, EveryFieldIsChecked) {
   }
 }
 
-// With a checksum that fits: the reader must hold against files that were made to harm. What it accepts must be consistent.
+// With checksums that fit: the reader must hold against files that were made to harm. What it accepts must be consistent. A
+// mapped file finds out later: when it is used.
 TEST_F(DatasetTest, HostileFilesAreRefusedOrConsistent) {
   const std::string good = dataset_bytes(prepare(squad(3)));
+  const PreparedLayout layout = layout_of(good);
   std::mt19937 random(7);
   int accepted = 0;
   for (int round = 0; round < 20000; ++round) {
     std::string bad = good;
     const int changes = 1 + int(random() % 3);
     for (int c = 0; c < changes; ++c) {
-      const size_t at = random() % (random() % 2 ? 112 : bad.size() - 8);  // half of them in the header and the documents
+      const size_t places[] = {random() % 72, kPreparedBody + random() % (layout.documents - kPreparedBody),
+                               layout.documents + random() % (bad.size() - layout.documents), random() % bad.size()};
+      const size_t at = places[random() % 4];
       const uint8_t values[] = {0, 1, 0x7F, 0x80, 0xFF, uint8_t(random()), uint8_t(bad[at] + 1), uint8_t(bad[at] - 1)};
       bad[at] = char(values[random() % 8]);
     }
     if (random() % 8 == 0) bad.resize(random() % bad.size() + 8);
     sign(bad);
+    const bool mapped = round % 8 == 0;
     try {
-      const Dataset d = parse_dataset(bad, "f");
+      if (mapped) write_file_atomic(directory_ / "bad.bin", bad);
+      const Dataset d = mapped ? load_dataset(directory_ / "bad.bin", nullptr, {.any_length = true}) : parse_dataset(bad, "f");
       int64_t at = 0;
       for (const Document& doc : d.documents) {
-        ASSERT_EQ(doc.begin, at);
+        ASSERT_GE(doc.begin, at);
         ASSERT_GE(doc.length, 1);
         ASSERT_LE(doc.prompt_tokens, doc.length);
-        at += doc.length;
+        at = doc.begin + doc.length;
+        d.id_of(doc);
+        for (const int32_t id : d.tokens_of(doc)) ASSERT_TRUE(id >= 0 && id < d.vocab_size);
+        for (const int32_t id : d.labels_of(doc)) ASSERT_TRUE(id == kNotTrained || (id >= 0 && id < d.vocab_size));
       }
-      ASSERT_EQ(size_t(at), d.tokens.size());
-      ASSERT_EQ(d.labels.size(), d.tokens.size());
-      for (const int32_t id : d.tokens) ASSERT_TRUE(id >= 0 && id < d.vocab_size);
-      for (const int32_t id : d.labels) ASSERT_TRUE(id == kNotTrained || (id >= 0 && id < d.vocab_size));
       dataset_bytes(d);
       ++accepted;
     } catch (const Error& e) {
@@ -333,6 +376,30 @@ TEST_F(DatasetTest, HostileFilesAreRefusedOrConsistent) {
   }
   EXPECT_GT(accepted, 100);  // a change of a token or a letter is no damage
   EXPECT_LT(accepted, 18000);
+}
+
+// Opening reads neither tokens nor texts. What is used is checked then, and no more.
+TEST_F(DatasetTest, DamageOfAMappedFileIsFoundWhereItIsUsed) {
+  Dataset rows;
+  rows.vocab_size = 10, rows.max_tokens = 1000;
+  for (int i = 0; i < 1000; ++i) {
+    std::vector<int32_t> ids(1000, i % 10), labels = ids;
+    labels[7] = 3;
+    rows.add(ids, labels, {}, {.id = std::to_string(i)});
+  }
+  rows.count_documents();
+  std::string bytes = dataset_bytes(rows);
+  bytes[kPreparedBody + 2 * kPreparedChunk + 5] ^= 1;  // in the tokens
+  write_file_atomic(directory_ / "rows.bin", bytes);
+  const Dataset d = load_dataset(directory_ / "rows.bin", nullptr, {});
+  EXPECT_EQ(d.content_hash(), rows.content_hash());
+  EXPECT_EQ(d.tokens_of(d.documents[0])[0], 0);
+  EXPECT_EQ(d.labels_of(d.documents[501])[7], 3);
+  EXPECT_EQ(d.id_of(d.documents[999]), "999");
+  const Document& damaged = d.documents[2 * (kPreparedChunk / 4000)];
+  EXPECT_TRUE(says(refusal_of([&] { d.tokens_of(damaged); }), "bytes 2101248 to 3149823 are damaged"));
+  d.documents[0].split = Split::kValidation;  // in memory alone
+  EXPECT_EQ(load_dataset(directory_ / "rows.bin", nullptr, {}).documents[0].split, Split::kTrain);
 }
 
 TEST_F(DatasetTest, ShowMarksTheTrainedPart) {
@@ -362,7 +429,7 @@ TEST_F(DatasetTest, RealFile) {
   EXPECT_EQ(d.report.unanswerable_left_out, 702);
   EXPECT_EQ(d.report.refused_total(), 0);
   std::set<std::string> train, validation;
-  for (const Document& doc : d.documents) (doc.split == Split::kTrain ? train : validation).insert(doc.title);
+  for (const Document& doc : d.documents) (doc.split == Split::kTrain ? train : validation).insert(d.title_of(doc));
   EXPECT_EQ(train.size(), 4u);
   EXPECT_EQ(validation.size(), 1u);
   EXPECT_EQ(parse_dataset(dataset_bytes(d), "f").content_hash(), d.content_hash());

@@ -44,16 +44,13 @@ struct Parrot : TinyGenerator<Float> {
 
 // A question whose prompt ends with `last`, behind some bytes of no matter.
 void add_question(Dataset& dataset, int filling, char last, std::vector<std::string> answers, Split split = Split::kValidation) {
-  Document d;
-  d.begin = static_cast<int64_t>(dataset.tokens.size()), d.split = split, d.answers = std::move(answers);
-  d.id = "q" + std::to_string(dataset.documents.size());
   const std::string text = std::string(static_cast<size_t>(filling), '.') + last;
-  for (const int32_t id : FakeTokenizer().encode(text)) dataset.tokens.push_back(id);
-  d.prompt_tokens = static_cast<int32_t>(text.size());
-  dataset.tokens.push_back(FakeTokenizer::kEos);  // the answer, which must not be shown
-  d.length = d.prompt_tokens + 1;
-  dataset.labels.resize(dataset.tokens.size(), kNotTrained);
-  dataset.documents.push_back(std::move(d));
+  std::vector<int32_t> tokens = FakeTokenizer().encode(text);
+  const auto prompt_tokens = static_cast<int32_t>(tokens.size());
+  tokens.push_back(FakeTokenizer::kEos);  // the answer, which must not be shown
+  dataset.add(tokens, std::vector<int32_t>(tokens.size(), kNotTrained),
+              {.prompt_tokens = prompt_tokens, .split = split, .question = 1},
+              {.id = "q" + std::to_string(dataset.documents.size()), .answers = std::move(answers)});
 }
 
 EvaluationOptions options() { return {.max_new_tokens = kNew, .eos = {FakeTokenizer::kEos}}; }
@@ -73,9 +70,7 @@ TYPED_TEST(EvaluateTest, ScoresInTheOrderOfTheQuestions) {
   add_question(dataset, 11, 'A', {"cat fish"});         // F1 2/3
   add_question(dataset, 1, 'A', {}, Split::kTrain);     // not of this split
   add_question(dataset, 7, 'D', {"blue"});              // wrong
-  Document loss_only;
-  loss_only.length = 2, loss_only.split = Split::kValidation;
-  dataset.documents.push_back(loss_only);
+  dataset.add(std::vector<int32_t>{1, 1}, std::vector<int32_t>{1, 1}, {.split = Split::kValidation});
 
   const std::vector<int64_t> questions = question_indices(dataset, Split::kValidation);
   ASSERT_EQ(questions, (std::vector<int64_t>{0, 1, 2, 3, 5}));
@@ -91,7 +86,7 @@ TYPED_TEST(EvaluateTest, ScoresInTheOrderOfTheQuestions) {
       EXPECT_EQ(r.questions[i].document, questions[i]);
       EXPECT_EQ(r.questions[i].id, "q" + std::to_string(questions[i]));
       EXPECT_EQ(r.questions[i].prediction, predictions[i]);
-      EXPECT_EQ(r.questions[i].gold, dataset.documents[static_cast<size_t>(questions[i])].answers);
+      EXPECT_EQ(r.questions[i].gold, dataset.answers_of(dataset.documents[static_cast<size_t>(questions[i])]));
       EXPECT_EQ(r.questions[i].score.exact_match, exact[i]);
       EXPECT_DOUBLE_EQ(r.questions[i].score.f1, f1[i]);
     }

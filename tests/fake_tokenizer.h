@@ -40,6 +40,20 @@ class FakeTokenizer : public Tokenizer {
     return ids;
   }
 
+  PlacedTokens encode_parts(std::span<const TextPart> parts) const override {
+    PlacedTokens out;
+    std::string text;
+    for (const TextPart& part : parts) text += part.text;
+    size_t at = 0;
+    out.ids = encode(text);
+    for (const int32_t id : out.ids) {
+      const bool prefix = dummy_prefix_ && out.begins.empty();
+      out.begins.push_back(uint32_t(at));
+      at += (id < kFirstJoined ? 1 : joined_[size_t(id - kFirstJoined)].size()) - prefix;
+    }
+    return out;
+  }
+
   std::string decode(std::span<const int32_t> ids, bool skip_special = true) const override {
     std::string s;
     for (const int32_t id : ids) {

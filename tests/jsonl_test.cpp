@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "data/dataset.h"
+#include "tests/dataset_values.h"
 #include "tests/refusal.h"
 #include "tests/temporary_directory.h"
 
@@ -29,8 +30,8 @@ TEST_F(Jsonl, LabelsAsHuggingFace) {
       "\xEF\xBB\xBF{\"input_ids\": [1,2,3,4], \"labels\": [-100,-100,3,9], \"other\": {\"x\": null}}\r\n\n   "
       "\n{\"input_ids\":[5,6]}");
   ASSERT_EQ(d.documents.size(), 2u);
-  EXPECT_EQ(d.tokens, (std::vector<int32_t>{1, 2, 3, 4, 5, 6}));
-  EXPECT_EQ(d.labels, (std::vector<int32_t>{-100, -100, 3, 9, -100, 6}));
+  EXPECT_EQ(all_tokens(d), (std::vector<int32_t>{1, 2, 3, 4, 5, 6}));
+  EXPECT_EQ(all_labels(d), (std::vector<int32_t>{-100, -100, 3, 9, -100, 6}));
   EXPECT_EQ(d.documents[0].target_tokens, 2);
   EXPECT_EQ(d.documents[1].begin, 4);
   EXPECT_EQ(d.documents[1].target_tokens, 1);
@@ -94,7 +95,7 @@ TEST_F(Jsonl, RowsMayBeElementsOfAList) {
                                 R"({"version": "1", "data": [)" + rows[0] + "," + rows[1] + "]}"}) {
     EXPECT_EQ(load(text).content_hash(), lines.content_hash()) << text;
   }
-  EXPECT_EQ(load("{\n  \"input_ids\":\n  [1,2,3]\n}\n").tokens, (std::vector<int32_t>{1, 2, 3})) << "one row over several lines";
+  EXPECT_EQ(all_tokens(load("{\n  \"input_ids\":\n  [1,2,3]\n}\n")), (std::vector<int32_t>{1, 2, 3})) << "one row over several lines";
   EXPECT_TRUE(says(error("[" + rows[0] + ",{\"input_ids\":[100]}]"), "[1]: input_ids[0]"));
   EXPECT_TRUE(says(error("[" + rows[0] + ",7]"), "[1]: expected an object with \"input_ids\", found 7"));
   EXPECT_TRUE(says(error("{\"input_ids\": [1,\n" + rows[1]), "line 1")) << "named as lines";
@@ -168,7 +169,7 @@ TEST_F(Columns, PackedRowsAreDivided) {
 TEST_F(Columns, DocumentsOfAPackedRowThatTrainNothingAreLeftOut) {
   const std::string row = R"({"input_ids": [5,6,7,8,9], "seq_lengths": [2,2,1], "completion_mask": [0,0,0,1,1]})";
   const Dataset d = load(row);
-  EXPECT_EQ(d.tokens, (std::vector<int32_t>{7, 8}));
+  EXPECT_EQ(all_tokens(d), (std::vector<int32_t>{7, 8}));
   EXPECT_EQ(d.report.untrained_parts, 2);
   EXPECT_TRUE(says(d.report.text(), "2 documents of packed rows left out"));
   const std::string none = R"({"input_ids": [5,6,7,8], "seq_lengths": [2,2], "completion_mask": [1,0,1,0]})";

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "src/base/check.h"
+#include "tests/dataset_values.h"
 #include "tests/refusal.h"
 
 namespace tll {
@@ -17,13 +18,12 @@ Dataset numbered(const std::vector<int>& lengths, unsigned seed = 1) {
   std::mt19937 random(seed);
   Dataset d;
   for (size_t i = 0; i < lengths.size(); ++i) {
-    Document doc{.begin = int64_t(d.tokens.size()), .length = lengths[i]};
+    std::vector<int32_t> tokens, labels;
     for (int t = 0; t < lengths[i]; ++t) {
-      d.tokens.push_back(int32_t(i) * 1000 + t);
-      d.labels.push_back(random() % 3 ? int32_t(i) * 1000 + t : kNotTrained);
+      tokens.push_back(int32_t(i) * 1000 + t);
+      labels.push_back(random() % 3 ? int32_t(i) * 1000 + t : kNotTrained);
     }
-    doc.target_tokens = count_targets(d.labels_of(doc));
-    d.documents.push_back(doc);
+    d.add(tokens, labels, {});
   }
   return d;
 }
@@ -115,7 +115,7 @@ TEST_P(EveryTokenOnce, InEveryEpoch) {
     ASSERT_EQ(seen.size(), d.documents.size());
     for (int i = 0; i < c.documents; ++i) ASSERT_EQ(seen.count(i), 1u) << i;
     if (!c.shuffle) {
-      EXPECT_EQ(order, d.tokens);
+      EXPECT_EQ(order, all_tokens(d));
     }
     orders.insert(order);
   }
@@ -148,7 +148,7 @@ TEST(Loader, RowIsDocumentWithoutPackingAndShuffle) {
 TEST(Loader, PackingFillsTheRows) {
   const std::vector<int> lengths = random_lengths(5000, 300, 5);
   const Dataset d = numbered(lengths);
-  const int64_t tokens = int64_t(d.tokens.size());
+  const int64_t tokens = int64_t(all_tokens(d).size());
   Loader best(d, {.seq_len = 512}), in_order(d, {.seq_len = 512, .shuffle = false});
   EXPECT_LE(best.rows_per_epoch(), tokens / 512 + 1 + tokens / 512 / 500) << "best fit leaves under 0.2 % empty here";
   EXPECT_LT(best.rows_per_epoch(), in_order.rows_per_epoch());

@@ -92,12 +92,15 @@ TEST(Options, AliasesOfTheContract) {
 }
 
 TEST(Options, EveryNameIsUnique) {
-  std::set<std::string_view> seen;
+  std::set<std::pair<Command, std::string_view>> seen;
   std::set<char> letters;
   Words sections;
   for (const OptionRow& row : option_rows()) {
     for (std::string_view name : names_of(row)) {
-      EXPECT_TRUE(seen.insert(name).second) << name;
+      for (const CommandRow& command : command_rows())
+        if (row.taken_by(command.command)) {
+          EXPECT_TRUE(seen.insert({command.command, name}).second) << command.name << " --" << name;
+        }
       EXPECT_EQ(name.find('_'), std::string_view::npos) << name;
       EXPECT_EQ(find_foreign_option(name), nullptr) << name << " has a counterpart here";
     }
@@ -108,8 +111,9 @@ TEST(Options, EveryNameIsUnique) {
     EXPECT_EQ(std::count(sections.begin(), sections.end(), row.section), 1) << row.name << ": its section is in two places";
     EXPECT_NE(row.commands, 0u) << row.name;
   }
+  std::set<std::string_view> foreign;
   for (const ForeignOption& option : foreign_options()) {
-    EXPECT_TRUE(seen.insert(option.name).second) << option.name;
+    EXPECT_TRUE(foreign.insert(option.name).second) << option.name;
     EXPECT_EQ(option.name.find('_'), std::string_view::npos) << option.name;
   }
 }
@@ -295,11 +299,9 @@ TEST(Options, WhatOtherTrainersHaveAndChangesResultsIsRefused) {
                                                        {"--use_dora", "LoRA"},
                                                        {"--use_peft false", "--train full"},
                                                        {"--label_smoothing_factor=0.1", "cross entropy"},
-                                                       {"--load_best_model_at_end", "last step"},
                                                        {"--dataloader_drop_last true", "rows that are left"},
                                                        {"--deepspeed ds.json", "one device"},
-                                                       {"--modules_to_save lm_head", "--train full"},
-                                                       {"--completion_only_loss off", "answers"}};
+                                                       {"--modules_to_save lm_head", "--train full"}};
   for (const auto& [line, reason] : cases) {
     const std::string message = refusal(std::string("--data x ") + line);
     EXPECT_TRUE(says(message, reason));
@@ -308,6 +310,23 @@ TEST(Options, WhatOtherTrainersHaveAndChangesResultsIsRefused) {
   EXPECT_TRUE(says(refusal("--data x --optim sgd"), "--optim expects one of adamw, adamw8bit"));
   EXPECT_TRUE(says(refusal("--data x --loging_stesp 3"), "unknown option --loging_stesp"));
   EXPECT_TRUE(says(refusal("--data x --use_peft squad.bin"), "found \"squad.bin\"")) << "no value of a flag";
+}
+
+// What the options of other trainers mean by a mask: on and off are both a value here.
+TEST(Options, MasksByOtherNames) {
+  const auto train_on = [](const char* line) { return parse(std::string("--data x ") + line).train_on; };
+  for (const char* all : {"--train_on_inputs", "--completion_only_loss false", "--assistant_only_loss=off", "--mask_prompt 0"})
+    EXPECT_EQ(train_on(all), TrainOn::kAll) << all;
+  for (const char* answers : {"--train_on_inputs false", "--completion_only_loss", "--train-on all --assistant_only_loss true"})
+    EXPECT_EQ(train_on(answers), TrainOn::kAnswers) << answers;
+}
+
+// Commands may have options of one name.
+TEST(Options, FormatIsOfTheDataOrOfWhatIsExported) {
+  EXPECT_EQ(parse("train --data x --format sharegpt").data_format, DataFormat::kShareGpt);
+  EXPECT_EQ(parse("export --model m --output o --format bnb-4bit").format, ExportFormat::kBnb4bit);
+  EXPECT_TRUE(says(refusal("train --data x --format bnb-4bit"), "--format expects one of auto, squad"));
+  EXPECT_TRUE(says(refusal("export --model m --output o --format alpaca"), "bnb-4bit"));
 }
 
 TEST(Options, AMistypedValueGetsAGuess) {
@@ -474,7 +493,6 @@ TEST(Options, WhatTheCommandDoesNotTake) {
 TEST(Options, WhatIsMissing) {
   EXPECT_TRUE(says(refusal("train"), "train needs --data PATH"));
   EXPECT_TRUE(says(refusal("--quiet"), "train needs --data PATH"));
-  EXPECT_TRUE(says(refusal("generate"), "generate needs --prompt TEXT"));
   EXPECT_TRUE(says(refusal("--data"), "--data needs a value: a path"));
   EXPECT_TRUE(says(refusal("--data --rank 3"), "--data needs a value"));
   EXPECT_TRUE(says(refusal("completion"), "completion needs a shell"));

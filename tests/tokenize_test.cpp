@@ -99,7 +99,14 @@ TEST(Tokenize, SpansOfTextAndIds) {
   const int32_t space = FakeTokenizer::kFirstByte + ' ', bos = FakeTokenizer::kBos, eos = FakeTokenizer::kEos;
   EXPECT_EQ(t.ids, (std::vector<int32_t>{bos, ab, cd, eos, b, b, a, a, space, eos, a}));
   EXPECT_EQ(t.labels, (std::vector<int32_t>{-100, -100, cd, eos, -100, b, -100, -100, -100, -100, a}));
-  EXPECT_EQ(t.prompt_tokens, 2);
+  EXPECT_EQ(t.prompt_tokens, 10) << "before the last answer";
+
+  EXPECT_EQ(tokenize(&tokenizer, spans, TrainOn::kLastAnswer).ids, t.ids);
+  EXPECT_EQ(tokenize(&tokenizer, spans, TrainOn::kLastAnswer).labels,
+            (std::vector<int32_t>{-100, -100, -100, -100, -100, b, -100, -100, -100, -100, a}));
+  EXPECT_EQ(tokenize(&tokenizer, spans, TrainOn::kAll).ids, t.ids);
+  EXPECT_EQ(tokenize(&tokenizer, spans, TrainOn::kAll).labels,
+            (std::vector<int32_t>{-100, ab, cd, eos, -100, b, -100, a, space, eos, a}));
 }
 
 TEST(Tokenize, IdsAreTakenAsTheyAre) {

@@ -13,10 +13,8 @@ TEST(BatchBuffers, KeepTheDocumentsAndAtMostOneOfPadding) {
       Dataset data;
       for (int d = 0; d < documents; d++) {
         const int length = d == 0 ? kLength - shorter : kLength;
-        data.documents.push_back(
-            {.begin = static_cast<int64_t>(data.tokens.size()), .length = length, .target_tokens = length - 1});
-        data.tokens.insert(data.tokens.end(), static_cast<size_t>(length), d + 1);
-        data.labels.insert(data.labels.end(), static_cast<size_t>(length), d + 1);
+        const std::vector<int32_t> ids(static_cast<size_t>(length), d + 1);
+        data.add(ids, ids, {});
       }
       Loader loader(data, {.rows = kRows, .seq_len = kSeqLen});
       Arena arena;

@@ -50,21 +50,36 @@ void AddedTokenMatcher::add(std::string_view pattern, const AddedToken& token) {
   finds_ = finds_ || !token.special;
 }
 
-// A special token in the text is skipped, and matches that would begin inside it are not looked for.
-std::vector<AddedTokenMatcher::Part> AddedTokenMatcher::split(std::string_view text) const {
+// The longest token that begins at text[at] and is found; else of value -1, with the bytes to skip. A special token that is text
+// is skipped, and matches that would begin inside it are not looked for.
+LongestPrefix::Match AddedTokenMatcher::find(std::string_view text, size_t at, const JoinedParts* parts, Origin origin) const {
+  LongestPrefix::Match match = patterns_.find(text, at);
+  if (match.value < 0) return {-1, 1};
+  if (!tokens_[size_t(match.value)].special) return match;
+  if (!parts) return {-1, match.bytes};
+  const JoinedParts::Range& range = parts->around(origin[at]);
+  size_t inside = 0;  // bytes of the match in the range
+  while (inside < match.bytes && origin[at + inside] < range.end) ++inside;
+  if (inside < match.bytes && range.markup) match = patterns_.find(text.substr(0, at + inside), at);
+  if (match.value < 0) return {-1, 1};
+  if (range.markup || !tokens_[size_t(match.value)].special) return match;
+  return {-1, std::max<size_t>(inside, 1)};
+}
+
+std::vector<AddedTokenMatcher::Part> AddedTokenMatcher::split(std::string_view text, const JoinedParts* joined,
+                                                              Origin origin) const {
   std::vector<Part> parts;
   size_t done = 0;  // everything before it is in a part
   for (size_t at = 0; at < text.size();) {
-    const LongestPrefix::Match match = patterns_.find(text, at);
+    const LongestPrefix::Match match = find(text, at, joined, origin);
     if (match.value < 0) {
-      ++at;
+      at += match.bytes;
       continue;
     }
     const AddedToken& token = tokens_[size_t(match.value)];
     size_t begin = at;
     size_t end = at + match.bytes;
     at = end;
-    if (token.special) continue;
     if (token.single_word && (word_at(text, end) || (begin > 0 && word_at(text, previous(text, begin))))) continue;
     if (token.lstrip) {
       while (begin > 0 && char_class(read_code_point(text, previous(text, begin)).value) == CharClass::kSpace)

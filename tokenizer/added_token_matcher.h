@@ -7,6 +7,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "tokenizer/placement.h"
 #include "tokenizer/tokenizer.h"
 
 namespace tll {
@@ -39,11 +40,15 @@ class AddedTokenMatcher {
 
   // `pattern` is the text to look for: the token's content, or its normalized content.
   void add(std::string_view pattern, const AddedToken& token);
-  // Whether split() can find a token. Special tokens are never found: in a text they are text.
+  // Whether split() can find a token without markup. Special tokens are then never found: in a text they are text.
   bool finds() const { return finds_; }
-  std::vector<Part> split(std::string_view text) const;
+  bool empty() const { return tokens_.empty(); }
+  // With `parts`, of which the text is made (its bytes have these origins), special tokens are found in markup.
+  std::vector<Part> split(std::string_view text, const JoinedParts* parts = nullptr, Origin origin = {}) const;
 
  private:
+  LongestPrefix::Match find(std::string_view text, size_t at, const JoinedParts* parts, Origin origin) const;
+
   LongestPrefix patterns_;
   std::vector<AddedToken> tokens_;
   bool finds_ = false;

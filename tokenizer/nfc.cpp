@@ -72,29 +72,31 @@ struct Tables {
 
 }  // namespace
 
-std::string nfc(std::string_view utf8) {
+std::string nfc(std::string_view utf8, std::vector<uint32_t>* origins) {
   // Text below U+0300 (bytes up to CB BF) does not change, and most text is.
   if (std::all_of(utf8.begin(), utf8.end(), [](char c) { return uint8_t(c) < 0xCC; })) return std::string(utf8);
 
   static const Tables tables;
   std::vector<char32_t> text;
+  std::vector<uint32_t> from;  // the origin of each code point
   for (size_t at = 0; at < utf8.size();) {
     const CodePoint c = read_code_point(utf8, at);
     tables.decompose(c.value, text);
+    from.resize(text.size(), origins ? (*origins)[at] : 0);
     at += c.bytes;
   }
 
   std::vector<uint8_t> classes(text.size());
   for (size_t i = 0; i < text.size(); ++i) classes[i] = tables.combining_class(text[i]);
-  std::vector<std::pair<uint8_t, char32_t>> marks;
+  std::vector<std::tuple<uint8_t, char32_t, uint32_t>> marks;
   for (size_t i = 0; i < text.size();) {
     size_t end = i;
     while (end < text.size() && classes[end] != 0) ++end;
     if (end - i > 1) {
       marks.clear();
-      for (size_t k = i; k < end; ++k) marks.emplace_back(classes[k], text[k]);
-      std::stable_sort(marks.begin(), marks.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
-      for (size_t k = i; k < end; ++k) std::tie(classes[k], text[k]) = marks[k - i];
+      for (size_t k = i; k < end; ++k) marks.emplace_back(classes[k], text[k], from[k]);
+      std::stable_sort(marks.begin(), marks.end(), [](const auto& a, const auto& b) { return std::get<0>(a) < std::get<0>(b); });
+      for (size_t k = i; k < end; ++k) std::tie(classes[k], text[k], from[k]) = marks[k - i];
     }
     i = end + 1;
   }
@@ -115,12 +117,17 @@ std::string nfc(std::string_view utf8) {
     }
     if (classes[i] == 0) starter = std::ptrdiff_t(composed.size());
     last_class = classes[i];
+    from[composed.size()] = from[i];
     composed.push_back(text[i]);
   }
 
   std::string out;
   out.reserve(utf8.size());
-  for (const char32_t c : composed) append_utf8(out, c);
+  if (origins) origins->clear();
+  for (size_t i = 0; i < composed.size(); ++i) {
+    append_utf8(out, composed[i]);
+    if (origins) origins->resize(out.size(), from[i]);
+  }
   return out;
 }
 

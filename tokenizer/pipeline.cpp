@@ -45,14 +45,15 @@ class PipelineTokenizer : public Tokenizer {
   }
 
   std::vector<int32_t> encode(std::string_view text) const override {
-    if (const size_t bad = find_invalid_utf8(text); bad != std::string_view::npos) {
-      bad_file("the text is not UTF-8: byte {} (0x{:02x}) begins no character; convert it first", bad, uint8_t(text[bad]));
-    }
     std::vector<int32_t> out;
-    if (text.empty()) return out;
-    out.reserve(text.size() / 4 + 8);
-    Output output{out, PieceCache(cache_owner_)};
-    split_at_added(raw_added_, text, output, [&](std::string_view part, bool first) { encode_segment(part, first, output); });
+    encode(text, Output{out, PieceCache(cache_owner_)});
+    return out;
+  }
+
+  PlacedTokens encode_parts(std::span<const TextPart> parts) const override {
+    const JoinedParts joined(parts);
+    PlacedTokens out;
+    encode(joined.text(), Output{out.ids, PieceCache(cache_owner_), &joined, &out.begins});
     return out;
   }
 
@@ -79,7 +80,19 @@ class PipelineTokenizer : public Tokenizer {
   struct Output {
     std::vector<int32_t>& ids;
     PieceCache cache;
+    const JoinedParts* parts = nullptr;       // of which the text is made,
+    std::vector<uint32_t>* begins = nullptr;  // and where its tokens begin; neither for encode()
   };
+
+  void encode(std::string_view text, Output out) const {
+    if (const size_t bad = find_invalid_utf8(text); bad != std::string_view::npos) {
+      bad_file("the text is not UTF-8: byte {} (0x{:02x}) begins no character; convert it first", bad, uint8_t(text[bad]));
+    }
+    if (text.empty()) return;
+    out.ids.reserve(text.size() / 4 + 8);
+    split_at_added(raw_added_, text, Origin(), out,
+                   [&](std::string_view part, Origin origin, bool first) { encode_segment(part, origin, first, out); });
+  }
 
   std::optional<int32_t> token_id(std::string_view content) const override {
     if (const auto added = special_id(content)) return added;
@@ -102,37 +115,50 @@ class PipelineTokenizer : public Tokenizer {
     }
   }
 
-  // Appends the ids of the added tokens in the text. Calls visit(part, first) for what lies between them; first: at its
+  // Appends the ids of the added tokens in the text. Calls visit(part, origin, first) for what lies between them; first: at its
   // beginning.
   template <class Visit>
-  static void split_at_added(const AddedTokenMatcher& added, std::string_view text, Output& out, Visit&& visit) {
-    if (!added.finds()) return visit(text, true);
-    for (const AddedTokenMatcher::Part& part : added.split(text)) {
+  static void split_at_added(const AddedTokenMatcher& added, std::string_view text, Origin origin, Output& out, Visit&& visit) {
+    const bool finds_special = out.parts && out.parts->has_markup() && !added.empty();
+    if (!added.finds() && !finds_special) return visit(text, origin, true);
+    for (const AddedTokenMatcher::Part& part : added.split(text, out.parts, origin)) {
       if (part.id >= 0) {
         out.ids.push_back(part.id);
+        if (out.begins) out.begins->push_back(uint32_t(origin[part.begin]));
       } else {
-        visit(text.substr(part.begin, part.end - part.begin), part.begin == 0);
+        visit(text.substr(part.begin, part.end - part.begin), origin.from(part.begin), part.begin == 0);
       }
     }
   }
 
   // Encodes the text between added tokens that are not normalized. `first`: it is the beginning of the input.
-  void encode_segment(std::string_view text, bool first, Output& out) const {
-    const std::string normalized = parts_.normalizers.empty() ? std::string() : normalize(parts_.normalizers, text);
-    if (!parts_.normalizers.empty()) text = normalized;
-    split_at_added(normalized_added_, text, out, [&](std::string_view part, bool first_part) {
-      if (!part.empty()) pre_tokenize(0, part, first && first_part, out);
+  void encode_segment(std::string_view text, Origin origin, bool first, Output& out) const {
+    std::string normalized;
+    Origins origins;
+    if (!parts_.normalizers.empty()) {
+      if (out.begins) origins = origin.list(text.size());
+      normalized = normalize(parts_.normalizers, text, out.begins ? &origins : nullptr);
+      text = normalized;
+      origin = Origin(origins);
+    }
+    split_at_added(normalized_added_, text, origin, out, [&](std::string_view part, Origin part_origin, bool first_part) {
+      if (!part.empty()) pre_tokenize(0, part, part_origin, first && first_part, out);
     });
   }
 
-  // Tokens by their text, and the symbol of each byte or character.
+  // Tokens by their text, what they stand for, and the symbol of each byte or character.
   void index_vocabulary() {
     std::fill(std::begin(fallback_ids_), std::end(fallback_ids_), -1);
+    stands_for_.assign(size_t(vocab_size_), 0);
     for (int32_t id = 0; id < vocab_size_; ++id) {
       const std::string& token = parts_.tokens[size_t(id)];
       if (token.empty()) continue;
+      const auto begins_character = [](char c) { return !is_continuation(c); };
+      stands_for_[size_t(id)] = uint16_t(parts_.byte_level ? std::count_if(token.begin(), token.end(), begins_character)
+                                                           : std::ptrdiff_t(token.size()));
       if (const int byte = fallback_byte(token); byte >= 0 && parts_.byte_fallback && token == fmt::format("<0x{:02X}>", byte)) {
         fallback_ids_[byte] = id;
+        stands_for_[size_t(id)] = 1;
       }
       const CodePoint first = read_code_point(token, 0);
       if (first.bytes == token.size()) characters_.set(first.value, id);
@@ -141,6 +167,7 @@ class PipelineTokenizer : public Tokenizer {
         if (auto bytes = kByteAlphabet.bytes(token)) whole_.emplace(std::move(*bytes), id);
       }
     }
+    if (parts_.unk) stands_for_[size_t(*parts_.unk)] = 0;
   }
 
   void add_merges() {
@@ -157,8 +184,8 @@ class PipelineTokenizer : public Tokenizer {
 
   // Applies `step` and those after it, which see each piece as a text of its own. `first`: the text is the beginning of the
   // input.
-  void pre_tokenize(size_t step, std::string_view text, bool first, Output& out) const {
-    if (step == parts_.pre_tokenizers.size()) return encode_piece(text, out);
+  void pre_tokenize(size_t step, std::string_view text, Origin origin, bool first, Output& out) const {
+    if (step == parts_.pre_tokenizers.size()) return encode_piece(text, origin, out);
     const PreTokenizerStep& s = parts_.pre_tokenizers[step];
     switch (s.kind) {
       case PreTokenizerStep::kPattern:
@@ -166,25 +193,31 @@ class PipelineTokenizer : public Tokenizer {
         for (size_t begin = 0; begin < text.size();) {
           const bool digits = s.kind == PreTokenizerStep::kDigits;
           const size_t end = digits ? digits_end(text, begin, s.individual) : match_end(s.pattern, text, begin);
-          pre_tokenize(step + 1, text.substr(begin, end - begin), first && begin == 0, out);
+          pre_tokenize(step + 1, text.substr(begin, end - begin), origin.from(begin), first && begin == 0, out);
           begin = end;
         }
         break;
       case PreTokenizerStep::kString:
         for (const std::string_view piece : split_at_string(s, text)) {
-          pre_tokenize(step + 1, piece, first && piece.data() == text.data(), out);
+          const auto begin = size_t(piece.data() - text.data());
+          pre_tokenize(step + 1, piece, origin.from(begin), first && begin == 0, out);
         }
         break;
       case PreTokenizerStep::kMetaspace:
-        pre_tokenize(step + 1, mark_spaces(s, text, first), first, out);
-        break;
-      case PreTokenizerStep::kPrefixSpace:
-        if (text.starts_with(' ')) {
-          pre_tokenize(step + 1, text, first, out);
+      case PreTokenizerStep::kPrefixSpace: {
+        Origins origins;
+        if (out.begins) origins = origin.list(text.size());
+        Origins* const changed = out.begins ? &origins : nullptr;
+        std::string marked;
+        if (s.kind == PreTokenizerStep::kMetaspace) {
+          marked = mark_spaces(s, text, first, changed);
         } else {
-          pre_tokenize(step + 1, std::string(" ").append(text), first, out);
+          marked = text;
+          if (!text.starts_with(' ')) prepend(marked, " ", changed);
         }
+        pre_tokenize(step + 1, marked, Origin(origins), first, out);
         break;
+      }
     }
   }
 
@@ -207,14 +240,50 @@ class PipelineTokenizer : public Tokenizer {
     return at;
   }
 
-  void encode_piece(std::string_view piece, Output& out) const {
+  void encode_piece(std::string_view piece, Origin origin, Output& out) const {
     const auto encode = [this](std::string_view p, std::vector<int32_t>& ids) { merge_piece(p, ids); };
+    const size_t before = out.ids.size();
     if (parts_.byte_level) {
       out.cache.append(piece, out.ids, encode);
     } else if (cuts_at_spaces_) {
       for_each_word(piece, [&](std::string_view word) { out.cache.append(word, out.ids, encode); });
     } else {
       merge_piece(piece, out.ids);
+    }
+    if (out.begins) place(piece, origin, std::span(out.ids).subspan(before), *out.begins);
+  }
+
+  // Appends where the ids of a piece begin.
+  void place(std::string_view piece, Origin origin, std::span<const int32_t> ids, std::vector<uint32_t>& begins) const {
+    size_t bytes = 0;
+    for (const int32_t id : ids) bytes += stands_for_[size_t(id)];
+    if (bytes != piece.size()) return place_slowly(piece, origin, ids, begins);
+    size_t at = 0;
+    for (const int32_t id : ids) {
+      begins.push_back(uint32_t(origin[at]));
+      at += stands_for_[size_t(id)];
+    }
+  }
+
+  // If characters have vanished or become unk.
+  void place_slowly(std::string_view piece, Origin origin, std::span<const int32_t> ids, std::vector<uint32_t>& begins) const {
+    const auto bytes_at = [&](size_t at) { return parts_.byte_level ? 1 : size_t{read_code_point(piece, at).bytes}; };
+    const auto has_symbol = [&](size_t at) {
+      return characters_.get(parts_.byte_level ? kByteAlphabet.character[uint8_t(piece[at])]
+                                               : read_code_point(piece, at).value) >= 0;
+    };
+    size_t at = 0;
+    for (const int32_t id : ids) {
+      const bool is_unk = id == parts_.unk;
+      const bool is_byte = parts_.byte_fallback && stands_for_[size_t(id)] == 1 && parts_.tokens[size_t(id)].size() > 1;
+      while (at < piece.size() && !is_unk && !is_byte && !has_symbol(at)) at += bytes_at(at);
+      begins.push_back(uint32_t(origin[std::min(at, piece.size() - 1)]));
+      size_t left = is_unk ? 1 : stands_for_[size_t(id)];
+      for (size_t bytes; at < piece.size() && left > 0; at += bytes) {
+        bytes = is_byte ? 1 : bytes_at(at);
+        if (is_unk || is_byte || has_symbol(at)) left -= std::min(left, bytes);
+      }
+      while (is_unk && parts_.fuse_unk && at < piece.size() && !has_symbol(at)) at += bytes_at(at);
     }
   }
 
@@ -304,6 +373,7 @@ class PipelineTokenizer : public Tokenizer {
   CodePointMap characters_;
   int32_t fallback_ids_[256];
   MergeTable merges_;
+  std::vector<uint16_t> stands_for_;  // how many bytes of a piece a token is made of; unk: 0
   bool cuts_at_spaces_ = false;
   bool decodes_bytes_ = false;
   uint32_t cache_owner_ = PieceCache::new_owner();

@@ -70,31 +70,44 @@ std::vector<std::string> decode_byte_fallback(std::vector<std::string> tokens) {
 
 }  // namespace
 
-std::string replace_all(std::string_view text, std::string_view from, std::string_view to, size_t max_bytes) {
+void prepend(std::string& text, std::string_view front, Origins* origins) {
+  text.insert(0, front);
+  if (origins && !origins->empty()) origins->insert(origins->begin(), front.size(), uint32_t{origins->front()});
+}
+
+std::string replace_all(std::string_view text, std::string_view from, std::string_view to, size_t max_bytes, Origins* origins) {
   std::string out;
   out.reserve(text.size() + text.size() / 2);
+  Origins placed;
+  const auto place = [&](size_t begin, size_t end) {
+    if (origins) placed.insert(placed.end(), origins->begin() + std::ptrdiff_t(begin), origins->begin() + std::ptrdiff_t(end));
+  };
   size_t at = 0;
   for (size_t found; (found = text.find(from, at)) != std::string_view::npos; at = found + from.size()) {
     out.append(text, at, found - at).append(to);
+    place(at, found);
+    if (origins) placed.insert(placed.end(), to.size(), (*origins)[found]);
     if (out.size() > max_bytes)
       bad_file("the tokenizer's Replace of {} makes a text longer than {} bytes", in_quotes(from), max_bytes);
   }
+  place(at, text.size());
+  if (origins) *origins = std::move(placed);
   return out.append(text, at);
 }
 
-std::string normalize(const std::vector<NormalizerStep>& steps, std::string_view text) {
+std::string normalize(const std::vector<NormalizerStep>& steps, std::string_view text, Origins* origins) {
   std::string out(text);
   const size_t max_bytes = longest_replaced(text.size());
   for (const NormalizerStep& step : steps) {
     switch (step.kind) {
       case NormalizerStep::kPrepend:
-        if (!out.empty()) out.insert(0, step.to);
+        if (!out.empty()) prepend(out, step.to, origins);
         break;
       case NormalizerStep::kReplace:
-        out = replace_all(out, step.from, step.to, max_bytes);
+        out = replace_all(out, step.from, step.to, max_bytes, origins);
         break;
       case NormalizerStep::kNfc:
-        out = nfc(out);
+        out = nfc(out, origins);
         break;
     }
   }
@@ -138,10 +151,10 @@ std::vector<std::string_view> split_at_string(const PreTokenizerStep& step, std:
   return out;
 }
 
-std::string mark_spaces(const PreTokenizerStep& step, std::string_view text, bool first) {
-  std::string out = replace_all(text, " ", step.text, longest_replaced(text.size()));
+std::string mark_spaces(const PreTokenizerStep& step, std::string_view text, bool first, Origins* origins) {
+  std::string out = replace_all(text, " ", step.text, longest_replaced(text.size()), origins);
   const bool prepends = step.prepend == PreTokenizerStep::kAlways || (step.prepend == PreTokenizerStep::kFirst && first);
-  if (prepends && !out.starts_with(step.text)) out.insert(0, step.text);
+  if (prepends && !out.starts_with(step.text)) prepend(out, step.text, origins);
   return out;
 }
 

@@ -52,6 +52,27 @@ class SentencePieceTokenizer : public Tokenizer {
     return out;
   }
 
+  PlacedTokens encode_parts(std::span<const TextPart> parts) const override {
+    const JoinedParts joined(parts);
+    PlacedTokens out;
+    Origins origins;  // of the bytes of a text that is not UTF-8
+    std::string valid;
+    std::string_view text = joined.text();
+    const bool repaired = find_invalid_utf8(text) != std::string_view::npos;
+    if (repaired) text = valid = replace_invalid_bytes(text, &origins);
+    const Origin origin = repaired ? Origin(origins) : Origin();
+    for (const AddedTokenMatcher::Part& part : added_.split(text, &joined, origin)) {
+      if (part.id >= 0) {
+        out.ids.push_back(part.id);
+        out.begins.push_back(uint32_t(origin[part.begin]));
+      } else {
+        const Placing placing{out.begins, origin.from(part.begin)};
+        encode_part(text.substr(part.begin, part.end - part.begin), part.begin == 0, out.ids, &placing);
+      }
+    }
+    return out;
+  }
+
   std::string decode(std::span<const int32_t> ids, bool skip_special) const override {
     check_ids(ids);
     std::string out;
@@ -95,6 +116,12 @@ class SentencePieceTokenizer : public Tokenizer {
   bool ends_in_bytes(std::span<const int32_t> ids, bool) const override { return !ids.empty() && is_byte_piece(ids.back()); }
 
  private:
+  // Where the places of a part's tokens go, and where its text is from. The text is valid UTF-8.
+  struct Placing {
+    std::vector<uint32_t>& begins;
+    Origin origin;
+  };
+
   std::optional<int32_t> token_id(std::string_view content) const override {
     if (const auto added = special_id(content)) return added;
     for (int32_t id = 0; id < piece_count(); ++id) {
@@ -221,24 +248,51 @@ class SentencePieceTokenizer : public Tokenizer {
 
   // `first`: the beginning of the text. A part behind an added token is a text of its own if legacy_, with its dummy prefix;
   // otherwise its space in front is one space, and there is no prefix.
-  void encode_part(std::string_view text, bool first, std::vector<int32_t>& out) const {
-    const std::string normalized = normalize(text, first || legacy_);
-    if (!cuts_at_spaces_) return encode_piece(normalized, out);
-    PieceCache cache(cache_owner_);
-    for_each_word(normalized, [&](std::string_view word) {
-      cache.append(word, out, [&](std::string_view piece, std::vector<int32_t>& ids) { encode_piece(piece, ids); });
-    });
+  void encode_part(std::string_view text, bool first, std::vector<int32_t>& out, const Placing* placing = nullptr) const {
+    Origins origins;
+    const std::string normalized =
+        normalize(text, first || legacy_, placing ? placing->origin : Origin(), placing ? &origins : nullptr);
+    const size_t before = out.size();
+    if (cuts_at_spaces_) {
+      PieceCache cache(cache_owner_);
+      for_each_word(normalized, [&](std::string_view word) {
+        cache.append(word, out, [&](std::string_view piece, std::vector<int32_t>& ids) { encode_piece(piece, ids); });
+      });
+    } else {
+      encode_piece(normalized, out);
+    }
+    if (placing) place(normalized, origins, std::span(out).subspan(before), placing->begins);
   }
 
-  std::string normalize(std::string_view text, bool begins) const {
-    if (model_.remove_extra_whitespaces && begins) text.remove_prefix(std::min(text.find_first_not_of(' '), text.size()));
+  // Appends where the ids of a normalized text begin. What became unk ends where the next id's text begins.
+  void place(std::string_view text, const Origins& origins, std::span<const int32_t> ids, std::vector<uint32_t>& begins) const {
+    size_t at = 0;
+    for (size_t i = 0; i < ids.size(); ++i) {
+      begins.push_back(origins[std::min(at, text.size() - 1)]);
+      if (ids[i] == unk_piece_) {
+        at = i + 1 < ids.size() ? text.find(piece(ids[i + 1]).text, at + 1) : text.size();
+      } else {
+        at += is_byte_piece(ids[i]) ? 1 : piece(ids[i]).text.size();
+      }
+    }
+  }
+
+  // `origin` is that of the text; `origins`, if wanted, become those of the result.
+  std::string normalize(std::string_view text, bool begins, Origin origin, Origins* origins) const {
+    if (model_.remove_extra_whitespaces && begins) {
+      const size_t spaces = std::min(text.find_first_not_of(' '), text.size());
+      text.remove_prefix(spaces);
+      origin = origin.from(spaces);
+    }
     if (text.empty()) return {};
     std::string out;
     out.reserve(text.size() + text.size() / 2 + kSpaceMark.size());
     if (model_.add_dummy_prefix && begins) out += kSpaceMark;
+    if (origins) origins->assign(out.size(), uint32_t(origin[0]));
     bool after_space = false;
     const bool valid = find_invalid_utf8(text) == std::string_view::npos;
     const std::string repaired = valid ? std::string() : replace_invalid_bytes(text);
+    size_t from = 0;
     for (const char c : valid ? text : std::string_view(repaired)) {
       if (c != ' ') {
         out += c;
@@ -246,6 +300,7 @@ class SentencePieceTokenizer : public Tokenizer {
         out += kSpaceMark;
       }
       after_space = c == ' ';
+      if (origins) origins->resize(out.size(), uint32_t(origin[from++]));
     }
     while (model_.remove_extra_whitespaces && out.ends_with(kSpaceMark)) out.resize(out.size() - kSpaceMark.size());
     return out;

@@ -32,7 +32,9 @@ struct TextPart {
   bool markup = false;
 };
 
-// The tokens of a text, and the byte of the text at which each begins.
+// The tokens of a text, and the byte of the text at which each begins: that of the first of its characters. A token that stands
+// for no character (SentencePiece's mark before a text) begins with the character behind it, and one of some bytes of a character
+// begins in that character. A character that an NFC normalizer has composed begins with its first part.
 struct PlacedTokens {
   std::vector<int32_t> ids;
   std::vector<uint32_t> begins;
@@ -50,6 +52,10 @@ class Tokenizer {
   // Adds no special tokens. If the text is not UTF-8, SentencePiece takes U+FFFD for each wrong byte, as the reference does; the
   // others throw Error (kExitBadFile) with the offset of the byte.
   virtual std::vector<int32_t> encode(std::string_view utf8) const = 0;
+  // The tokens of the joined text. Texts between special tokens are encoded as one, whatever parts they are of; a special token
+  // stands in neighbouring parts that are all markup. With markup alone the ids are those that transformers gives the text.
+  // As encode(), if the joined text is not UTF-8.
+  virtual PlacedTokens encode_parts(std::span<const TextPart> parts) const = 0;
   // With the tokens that the file puts before and after a text (usually BOS before it).
   std::vector<int32_t> encode_with_special(std::string_view utf8) const;
 

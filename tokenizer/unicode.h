@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace tll {
 
@@ -31,7 +32,8 @@ const Range* range_at(const Range (&table)[N], char32_t c) {
   return next == table || c > next[-1].last ? nullptr : next - 1;
 }
 
-// Canonical composition (UAX #15) of valid UTF-8.
-std::string nfc(std::string_view utf8);
+// Canonical composition (UAX #15) of valid UTF-8. `origins`, if there are any, has a number for each byte of the text, and gets
+// those of the result: of a character, the number of the character in the text that its first part was in.
+std::string nfc(std::string_view utf8, std::vector<uint32_t>* origins = nullptr);
 
 }  // namespace tll

@@ -19,18 +19,19 @@ size_t maximal_part(std::string_view text, size_t at) {
 }
 
 // part(text, at): how many bytes at text[at], where no valid sequence begins, become one U+FFFD.
-std::string replace_invalid(std::string_view text, size_t (*part)(std::string_view, size_t)) {
+std::string replace_invalid(std::string_view text, size_t (*part)(std::string_view, size_t), std::vector<uint32_t>* origins) {
   std::string out;
+  if (origins) origins->clear();
   out.reserve(text.size());
   for (size_t at = 0; at < text.size();) {
     const CodePoint c = read_code_point(text, at);
     if (c.valid) {
       out.append(text, at, c.bytes);
-      at += c.bytes;
     } else {
       append_utf8(out, kReplacement);
-      at += part(text, at);
     }
+    for (uint32_t i = 0; origins && origins->size() < out.size(); ++i) origins->push_back(uint32_t(at) + (c.valid ? i : 0));
+    at += c.valid ? c.bytes : part(text, at);
   }
   return out;
 }
@@ -61,10 +62,11 @@ size_t find_invalid_utf8(std::string_view text) {
   return std::string_view::npos;
 }
 
-std::string replace_invalid_bytes(std::string_view text) {
-  return replace_invalid(text, [](std::string_view, size_t) { return size_t{1}; });
+std::string replace_invalid_bytes(std::string_view text, std::vector<uint32_t>* origins) {
+  return replace_invalid(
+      text, [](std::string_view, size_t) { return size_t{1}; }, origins);
 }
 
-std::string replace_invalid_sequences(std::string_view text) { return replace_invalid(text, maximal_part); }
+std::string replace_invalid_sequences(std::string_view text) { return replace_invalid(text, maximal_part, nullptr); }
 
 }  // namespace tll

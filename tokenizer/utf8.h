@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace tll {
 
@@ -46,8 +47,9 @@ void append_utf8(std::string& out, char32_t c);
 // Offset of the first byte that belongs to no valid sequence; npos if the text is UTF-8.
 size_t find_invalid_utf8(std::string_view text);
 
-// Each byte that belongs to no valid sequence becomes one U+FFFD (SentencePiece).
-std::string replace_invalid_bytes(std::string_view text);
+// Each byte that belongs to no valid sequence becomes one U+FFFD (SentencePiece). `origins`, if wanted, become the offset in the
+// text of each byte of the result.
+std::string replace_invalid_bytes(std::string_view text, std::vector<uint32_t>* origins = nullptr);
 
 // Each maximal part that could begin a valid sequence becomes one U+FFFD (Unicode 16, section 3.9; as in Rust and Python).
 std::string replace_invalid_sequences(std::string_view text);

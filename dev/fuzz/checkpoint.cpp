@@ -45,8 +45,9 @@ void read(std::string_view bytes) {
     check_line(fmt::format("{} was {}, now {}", change->name, change->then, change->now));
   read_optimizer(directory, Device{}, optimizer);
   static const Dataset data = [] {
-    Dataset rows{.tokens = {1, 2, 3, 4}, .labels = {1, 2, 3, 4}, .vocab_size = 5, .max_tokens = 2};
-    rows.documents = {{.begin = 0, .length = 2}, {.begin = 2, .length = 2}};
+    Dataset rows;
+    rows.vocab_size = 5, rows.max_tokens = 2;
+    for (const std::vector<int32_t>& ids : {std::vector<int32_t>{1, 2}, {3, 4}}) rows.add(ids, ids, {});
     return rows;
   }();
   Loader loader(data, {.rows = 1, .seq_len = 2});

@@ -28,7 +28,9 @@ inline const Tokenizer& fake_tokenizer() {
 inline void use(const Dataset& data) {
   constexpr int32_t kRows = 2, kTokens = 32;
   check_lines(data.report.notes());
-  for (const int32_t id : data.tokens) TLL_CHECK(id >= 0 && id < data.vocab_size, "token {} of {}", id, data.vocab_size);
+  for (const Document& d : data.documents) {
+    for (const int32_t id : data.tokens_of(d)) TLL_CHECK(id >= 0 && id < data.vocab_size, "token {} of {}", id, data.vocab_size);
+  }
   for (const Split split : {Split::kTrain, Split::kValidation}) {
     completes([&] {
       Loader loader(data, {.rows = kRows, .seq_len = kTokens, .grad_accum = 2, .split = split});

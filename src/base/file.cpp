@@ -71,6 +71,15 @@ MappedFile::MappedFile(const fs::path& path) {
 
 void MappedFile::Unmap::operator()(std::byte* data) const { ::munmap(data, size); }
 
+std::span<std::byte> MappedFile::writable(size_t begin, size_t size) {
+  const size_t all = bytes().size();
+  TLL_CHECK(begin <= all && size <= all - begin, "begin {} size {} of {}", begin, size, all);
+  const size_t page = size_t(::sysconf(_SC_PAGESIZE)), first = begin / page * page;
+  if (size > 0 && ::mprotect(data_.get() + first, begin + size - first, PROT_READ | PROT_WRITE) != 0)
+    fail(kExitFault, "{} bytes of a mapped file cannot be made writable: {}", size, std::strerror(errno));
+  return {data_.get() + begin, size};
+}
+
 void MappedFile::forget(size_t begin, size_t size) const {
   const size_t all = bytes().size();
   TLL_CHECK(begin <= all && size <= all - begin, "begin {} size {} of {}", begin, size, all);

@@ -17,13 +17,16 @@ namespace tll {
 std::string read_file(const std::filesystem::path& path);
 
 // A read-only mapping of a regular file. Pages are read when they are touched, so mapping a large file costs nothing.
-// The file must not be shortened while it is mapped: the kernel would end the process. The writers here never shorten a file,
-// they rename a new one over it.
+// The file must not be shortened while it is mapped: touching what is gone ends the process. The writers here never shorten a
+// file, they rename a new one over it.
 class MappedFile {
  public:
   explicit MappedFile(const std::filesystem::path& path);
 
   std::span<const std::byte> bytes() const { return {data_.get(), data_.get_deleter().size}; }
+
+  // From now on these bytes may be written, in memory alone: the file does not change.
+  std::span<std::byte> writable(size_t begin, size_t size);
 
   // Removes the whole pages inside [begin, begin + size) from resident memory, for a large file that is read once. The bytes
   // stay valid: the next access reads them again.

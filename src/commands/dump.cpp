@@ -22,7 +22,7 @@ Dataset first_documents(const Options& options, const ModelSource& source) {
   if (!options.given("seq-len")) p.max_tokens = INT32_MAX, p.any_length = true;
   Dataset data = load_dataset(options.data, source.tokenizer.get(), p);
   print_notes(options, data.report);
-  data.documents.resize(std::min(static_cast<size_t>(options.docs), data.documents.size()));
+  data.documents = data.documents.first(std::min(static_cast<size_t>(options.docs), data.documents.size()));
   for (Document& d : data.documents) d.split = Split::kTrain;
   return data;
 }

@@ -11,7 +11,9 @@ SessionNeeds training_needs(const Options& options) {
   constexpr int64_t kAnsweredAtOnce = 4;
   const int64_t tokens = options.batch_size * options.seq_len;
   return {.training = true,
-          .sequences = options.eval_samples > 0 ? static_cast<int>(std::min(kAnsweredAtOnce, tokens)) : 0,
+          .sequences = options.eval_samples > 0         ? static_cast<int>(std::min(kAnsweredAtOnce, tokens))
+                       : !options.sample_prompt.empty() ? 1
+                                                        : 0,
           .tokens = tokens,
           .positions = options.seq_len};
 }

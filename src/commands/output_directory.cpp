@@ -60,6 +60,7 @@ Leftovers leftovers(const Options& options, const std::string& run, int64_t last
     if (run.empty() || c.run != run || c.step > last) found.names.push_back(c.path.filename()), found.worth_keeping = true;
   if (record && !run.empty() && record->run == run) return found;
   for (const char* name : {kAdapterTensors, kAdapterSettings}) add(name, true);
+  if (record || options.keep == KeepOption::kBest) add(kBestValues, true);
   // A model that no run left is not touched, except by one that would write its own over it.
   if ((record && record->trained_all) || options.train == TrainMode::kFull) {
     for (const char* name : kModelFiles) add(name, true);
@@ -84,6 +85,7 @@ std::optional<RunRecord> read_run_record(const fs::path& output) {
     record.finished = result.value("finished", false);
     record.evaluated = result.value("evaluated", false);
     record.steps = result.value("steps", int64_t{0});
+    record.without_better = result.value("evaluations_without_better", int64_t{0});
     return record;
   } catch (const std::exception&) {
   }

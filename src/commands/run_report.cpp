@@ -133,8 +133,20 @@ void RunReport::gradients(const GradientReport& report, int64_t target_tokens) {
 }
 
 void RunReport::validated(double loss) {
-  metrics_->evaluation(state_.step, loss);
+  if (!evaluated_here()) metrics_->evaluation(state_.step, loss);
   progress_->note(fmt::format("step {}: validation loss {:.4f}", state_.step, loss));
+}
+
+void RunReport::compared(const BestEvaluation& best) { best_ = best; }
+
+void RunReport::sample(const std::string& text) {
+  metrics_->sample(state_.step, text);
+  progress_->note(fmt::format("step {}: {} -> {}", state_.step, json_text(options_.sample_prompt), json_text(text)));
+}
+
+void RunReport::evaluated_in_part(std::optional<double> loss, int64_t done, int64_t batches) {
+  if (loss)
+    partial_ = fmt::format("; the validation loss of the first {} of {} batches was {:.4f}", Count{done}, Count{batches}, *loss);
 }
 
 void RunReport::end_of_steps() {
@@ -149,18 +161,17 @@ void RunReport::after(const Score& score) {
   if (score.loss && !evaluated_here()) metrics_->evaluation(state_.step, *score.loss);
 }
 
-void RunReport::interrupted(const std::string& activity) {
+void RunReport::interrupted(const std::string& activity, bool saved) {
   peak_resident_ = process_memory().peak;  // with the checkpoint
-  const bool finished = state_.step >= total_steps_;
-  Json result = result_json(finished, false);
+  Json result = result_json(saved, false);
   result["interrupted"] = true;
   write_run_json(result);
-  if (finished)
-    say("stopped  {}; the result is saved, and --resume completes the evaluation", activity);
+  if (saved)
+    say("stopped  {}; the result is saved, and --resume completes the evaluation{}", activity, partial_);
   else if (state_.step == 0)
-    say("stopped  {}, before the first step", activity);
+    say("stopped  {}, before the first step{}", activity, partial_);
   else
-    say("stopped  after step {}, {}; go on with the same command and --resume", state_.step, activity);
+    say("stopped  after step {}, {}; go on with the same command and --resume{}", state_.step, activity, partial_);
 }
 
 void RunReport::failed(const std::string& reason) {
@@ -174,6 +185,11 @@ void RunReport::finish() {
   write_run_json(result);
   if (options_.json) fmt::print("{}\n", json_text(result));
   say_steps();
+  if (best_ && state_.step < total_steps_)
+    say("stopped  after step {} of {}: the validation loss of step {} was the lowest, and {} had none lower", state_.step,
+        total_steps_, best_->step, Counted{best_->without_better, "evaluation"});
+  if (best_ && options_.keep == KeepOption::kBest && best_->step > 0)
+    say("kept     the values of step {}, whose validation loss {:.4f} is the lowest", best_->step, best_->loss);
   say_memory();
   say_learned();
   say_next();
@@ -187,6 +203,11 @@ Json RunReport::result_json(bool finished, bool evaluated) const {
   if (first_loss_) result["first_loss"] = *first_loss_;
   if (last_loss_) result["last_loss"] = *last_loss_;
   if (!gradients_.is_null()) result["first_gradients"] = gradients_;
+  if (best_) {
+    result["best"] = best_->step > 0 ? Json{{"step", best_->step}, {"loss", best_->loss}} : Json();
+    result["evaluations_without_better"] = best_->without_better;
+    result["stopped_early"] = finished && state_.step < total_steps_;
+  }
   return result;
 }
 
@@ -227,7 +248,8 @@ void RunReport::say_learned() const {
   const QuestionResult* q = telling_answer(before, *after_.answers);
   if (!q) return;
   const Dataset& data = data_.validation();
-  say("example  {}", source_.tokenizer->decode(data.prompt_of(data.documents[static_cast<size_t>(q->document)])));
+  const auto prompt = data.tokens_of(data.documents[static_cast<size_t>(q->document)]).first(size_t(q->prompt_tokens));
+  say("example  {}", source_.tokenizer->decode(prompt));
   for (const QuestionResult& b : before.questions)
     if (b.document == q->document) say("before   {}", b.prediction);
   say("after    {}", q->prediction);

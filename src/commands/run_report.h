@@ -11,6 +11,7 @@
 #include "src/report/progress.h"
 #include "src/report/run_log.h"
 #include "src/report/terminal.h"
+#include "src/train/checkpoint.h"
 
 namespace tll {
 
@@ -51,12 +52,17 @@ class RunReport {
   void step(const StepResult& result, double seconds);
   void gradients(const GradientReport& report, int64_t target_tokens);  // of the run's first update
   void validated(double loss);                                          // between steps
-  void end_of_steps();                                                  // the last one, or the one that a run stops after
-  void saved();                                                         // the result is on the disk: writes run.json
+  void compared(const BestEvaluation& best);                            // where evaluations are compared, after each
+  void sample(const std::string& text);                                 // of --sample-prompt
+  // Of an evaluation that a signal ended: the loss of the batches until then.
+  void evaluated_in_part(std::optional<double> loss, int64_t done, int64_t batches);
+  void end_of_steps();  // the last one, or the one that a run stops after
+  void saved();         // the result is on the disk: writes run.json
   void after(const Score& score);
-  void finish();                                  // writes run.json, says what was learned and where the result is
-  void failed(const std::string& reason);         // writes run.json of a run that cannot go on
-  void interrupted(const std::string& activity);  // the same for a run that stopped early
+  void finish();                           // writes run.json, says what was learned and where the result is
+  void failed(const std::string& reason);  // writes run.json of a run that cannot go on
+  // The same for a run that a signal ended. `saved`: the result is on the disk.
+  void interrupted(const std::string& activity, bool saved);
 
  private:
   static constexpr size_t kLabelColumns = 9;  // "model    ", as the lines begin
@@ -83,6 +89,8 @@ class RunReport {
   Json before_ = Json::object();                    // as Score::json()
   std::optional<EvaluationResult> answers_before_;  // of this process
   Score after_;
+  std::optional<BestEvaluation> best_;
+  std::string partial_;                           // of the evaluation that was interrupted
   Json gradients_;                                // as GradientReport::json(); null: no update yet
   std::optional<double> first_loss_, last_loss_;  // of the run's steps
   int64_t total_steps_ = 0;

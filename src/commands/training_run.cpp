@@ -19,8 +19,8 @@
 namespace tll {
 namespace {
 
-constexpr int kAnswerTokens = 32;  // an answer of a validation question
-constexpr int kHopelessSteps = 3;  // in a row that are not finite: training cannot go on
+constexpr int kAnswerTokens = 32, kLongAnswerTokens = 256;  // an answer of a validation question, at most
+constexpr int kHopelessSteps = 3;                           // in a row that are not finite: training cannot go on
 constexpr std::chrono::minutes kAutomaticSave{10};
 constexpr size_t kAutomaticKeep = 2;  // checkpoints of those that were written by the clock
 
@@ -98,7 +98,8 @@ TrainingRun<Float>::TrainingRun(const Options& options)
       chosen_(choose_batch(options_, source_, adapter_, resume_)),
       session_(options_, source_.config, adapter_.targets, training_needs),
       report_(options_, source_, data_, session_, session_.model.options(), session_.trainer.state),
-      loader_(data_.train, loader_options(options_, Split::kTrain)) {
+      loader_(data_.train, loader_options(options_, Split::kTrain)),
+      best_values_(options_.output, session_.model.options().train_all) {
   if (adapter_.loaded) adopt_adapter(options_, *adapter_.loaded);
   if (resume_ && resume_->checkpoint && !options_.given("init-adapter"))
     options_.init_adapter = resume_->position.settings.value("init_adapter", "");
@@ -106,7 +107,14 @@ TrainingRun<Float>::TrainingRun(const Options& options)
     LoaderOptions validation = loader_options(options_, Split::kValidation);
     validation.most_documents = options_.eval_docs;
     validation_loader_.emplace(data_.validation(), validation);
+  } else if (compares()) {
+    fail(kExitUsage, "--{} compares validation losses, and no document is held out: give --valid-split F or --valid-data PATH",
+         keeps_best() ? "keep best" : "patience");
   }
+  if (options_.eval_samples > 0 && source_.tokenizer)
+    questions_ = questions_of(data_.validation(), Split::kValidation, *source_.tokenizer, source_.eos, options_.eval_samples);
+  if (!options_.sample_prompt.empty())
+    sample_prompt_ = sample_prompt(options_, source_, data_.train, session_.generator->longest_prompt());
   const double epochs = options.epochs * static_cast<double>(loader_.steps_per_epoch());
   total_steps_ = options.max_steps > 0 ? options.max_steps : std::max<int64_t>(1, static_cast<int64_t>(std::ceil(epochs)));
   session_.trainer.set_schedule(schedule(options_, total_steps_));
@@ -160,14 +168,19 @@ bool TrainingRun<Float>::already_done() const {
   if (!resume_ || !resume_->record) return false;
   const RunRecord& record = *resume_->record;
   if (!record.finished || (resume_->checkpoint && resume_->position.run != record.run)) return false;
-  if (record.steps >= total_steps_ && (record.evaluated || !resume_->checkpoint)) {
+  const bool stopped_early = options_.patience > 0 && record.without_better >= options_.patience;
+  if ((record.steps >= total_steps_ || stopped_early) && (record.evaluated || !resume_->checkpoint)) {
     if (resume_->checkpoint) {
       Json asked = settings_without_weights();
       for (const char* key : {"total_steps", "warmup_steps"}) asked.erase(key);  // fewer steps may be asked for
       require_unchanged(asked);
     }
-    report_.say("done     the run in {} has done its {} steps, {} are asked for: there is nothing to do",
-                options_.output.string(), record.steps, total_steps_);
+    if (record.steps >= total_steps_)
+      report_.say("done     the run in {} has done its {} steps, {} are asked for: there is nothing to do",
+                  options_.output.string(), record.steps, total_steps_);
+    else
+      report_.say("done     the run in {} ended after {} steps, since {} in a row had no lower loss; a larger --patience goes on",
+                  options_.output.string(), record.steps, Counted{record.without_better, "evaluation"});
     return true;
   }
   if (!resume_->checkpoint)
@@ -181,6 +194,9 @@ bool TrainingRun<Float>::already_done() const {
 // What was asked for and does nothing, or is hardly meant.
 template <class Float>
 void TrainingRun<Float>::note_options() const {
+  if (options_.given("eval-samples") && options_.eval_samples > 0 && questions_.empty())
+    fmt::print(stderr, "note: --eval-samples: nothing is answered, since {}\n",
+               source_.tokenizer ? "no validation document has a prompt and a reference answer" : "the model has no tokenizer");
   const Schedule s = schedule(options_, total_steps_);
   const bool asked =
       options_.given("warmup-steps") ? options_.warmup_steps > 0 : options_.given("warmup-ratio") && options_.warmup_ratio > 0;
@@ -256,21 +272,47 @@ void TrainingRun<Float>::resume() {
   s.model.trained().refresh_compute_copy(s.device);
   s.trainer.state = position.trainer;
   loader_.restore(position.loader);
+  take_best(*resume_->checkpoint);
   run_ = position.run;
   report_.say("resume   {}: {} of {} steps are done", resume_->checkpoint->string(), position.trainer.step, total_steps_);
+}
+
+// Of a checkpoint: what its evaluations found, and the values of the best one.
+template <class Float>
+void TrainingRun<Float>::take_best(const std::filesystem::path& checkpoint) {
+  best_ = resume_->position.best;
+  const bool kept = BestValues::are_in(checkpoint);
+  if (keeps_best() && kept)
+    best_values_.take_from_checkpoint(checkpoint);
+  else
+    best_values_.remove();  // those of a step that is to come
+  if (keeps_best() && !kept && best_.step > 0) {
+    report_.say("note     the values of step {}, the best until now, were not kept; the best of later evaluations will be",
+                best_.step);
+    best_.step = 0;
+  }
+  if (compares()) report_.compared(best_);
 }
 
 template <class Float>
 Score TrainingRun<Float>::evaluate(bool questions) {
   Score score;
   Session<Float>& s = session_;
-  if (validation_loader_) score.loss = s.trainer.evaluate(s.device, *validation_loader_).loss;
+  if (validation_loader_) {
+    LoaderBatches batches(*validation_loader_);
+    typename Trainer<Float>::Evaluation partial;
+    try {
+      score.loss = s.trainer.evaluate(s.device, batches, {}, &partial).loss;
+    } catch (const Stopped&) {
+      report_.evaluated_in_part(partial.loss, partial.batches, batches.batches());
+      throw;
+    }
+  }
   if (score.loss && !std::isfinite(*score.loss)) cannot_go_on(fmt::format("the validation loss is {}", std::abs(*score.loss)));
-  if (!questions || !s.generator || !source_.tokenizer) return score;
-  const std::vector<int64_t> all = question_indices(data_.validation(), Split::kValidation, options_.eval_samples);
+  if (!questions || questions_.empty()) return score;
   EvaluationOptions e;
-  e.max_new_tokens = kAnswerTokens, e.eos = source_.eos;
-  if (!all.empty()) score.answers = evaluate_questions(s.device, *s.generator, data_.validation(), all, *source_.tokenizer, e);
+  e.max_new_tokens = tokens_for_answers(questions_, kAnswerTokens, kLongAnswerTokens), e.eos = source_.eos;
+  evaluate_questions(s.device, *s.generator, data_.validation(), questions_, *source_.tokenizer, e, score.answers.emplace());
   return score;
 }
 
@@ -278,7 +320,8 @@ template <class Float>
 void TrainingRun<Float>::evaluate_before() {
   if (session_.trainer.state.step == 0) {
     if (options_.eval_on_start) report_.before(evaluate(true));
-  } else if (validation_is_due() && !report_.evaluated_here()) {
+    show_sample();
+  } else if (validation_is_due()) {
     validate();  // the run was interrupted before it had done this
   }
 }
@@ -286,16 +329,77 @@ void TrainingRun<Float>::evaluate_before() {
 template <class Float>
 void TrainingRun<Float>::evaluate_after() {
   report_.after(evaluate(true));
+  show_sample();
 }
 
+// With --keep best the values of the last step may be the best ones, too.
 template <class Float>
 bool TrainingRun<Float>::validation_is_due() const {
-  return validation_loader_ && options_.eval_steps > 0 && session_.trainer.state.step % options_.eval_steps == 0 && !finished();
+  const int64_t step = session_.trainer.state.step;
+  if (!validation_loader_ || options_.eval_steps == 0) return false;
+  if (step >= total_steps_) return keeps_best() && best_.evaluated < step;
+  if (step % options_.eval_steps != 0 || stops_early()) return false;
+  return compares() ? best_.evaluated < step : !report_.evaluated_here();
 }
 
 template <class Float>
 void TrainingRun<Float>::validate() {
-  if (const Score score = evaluate(false); score.loss) report_.validated(*score.loss);
+  const Score score = evaluate(false);
+  if (!score.loss) return;
+  report_.validated(*score.loss);
+  if (compares()) compare_with_best(*score.loss);
+  if (session_.trainer.state.step < total_steps_ && !stops_early()) show_sample();
+}
+
+template <class Float>
+void TrainingRun<Float>::compare_with_best(double loss) {
+  const int64_t step = session_.trainer.state.step;
+  const bool better = best_.step == 0 || loss < best_.loss;
+  if (better)
+    best_ = {.step = step, .loss = loss};
+  else
+    best_.without_better++;
+  best_.evaluated = step;
+  report_.compared(best_);
+  if (!better || !keeps_best()) return;
+  const KeepFromStopping keep;
+  session_.arena.enter(session_.device, StepPhase::checkpoint);
+  try {
+    best_values_.write([&](const std::filesystem::path& directory) { write_values(directory, FileDtype::F32); });
+  } catch (const std::exception&) {
+    keep_values_alone(step, "the best values");
+    throw;
+  }
+}
+
+// The device gets the values of the best evaluation.
+template <class Float>
+void TrainingRun<Float>::load_best() {
+  Session<Float>& s = session_;
+  if (best_.step == 0 || best_.step == s.trainer.state.step) return;
+  const TrainedRange<Float>& trained = s.model.trained();
+  s.arena.enter(s.device, StepPhase::checkpoint);
+  if (s.model.options().train_all)
+    load_weights(s.device, s.weight_stream, ModelFiles(best_values_.directory(), source_.config), s.model.weights());
+  else
+    load_adapter(s.device, read_adapter(best_values_.directory(), source_.config), trained.tensors, trained.values,
+                 trained.dtype);
+  trained.refresh_compute_copy(s.device);
+}
+
+template <class Float>
+void TrainingRun<Float>::show_sample() {
+  if (!sample_prompt_) return;
+  Session<Float>& s = session_;
+  const GenerateRequest request{sample_prompt_->ids, sample_prompt_->max_new_tokens};
+  Phase phase("continuing --sample-prompt", request.max_new_tokens);
+  const auto on_token = [&](size_t, int32_t) {
+    phase.advance();
+    return true;
+  };
+  const SamplingOptions greedy{.eos = source_.eos, .vocab_size = source_.tokenizer->vocab_size()};
+  const auto ids = s.generator->generate(s.device, {&request, 1}, greedy, on_token);
+  report_.sample(source_.tokenizer->decode(ids[0]));
 }
 
 template <class Float>
@@ -317,7 +421,9 @@ void TrainingRun<Float>::step() {
   const bool due = options_.save_steps == kAutomatic ? Clock::now() - saved_at_ >= kAutomaticSave
                                                      : options_.save_steps > 0 && state.step % options_.save_steps == 0;
   if (due && !finished()) write_checkpoint_here();
-  if (validation_is_due()) validate();
+  if (!validation_is_due()) return;
+  if (finished()) write_checkpoint_here();
+  validate();
 }
 
 // Of the first step that counts, or that ends the run because it is not finite.
@@ -345,15 +451,17 @@ void TrainingRun<Float>::cannot_go_on(const std::string& reason) {
   if (trained) write_checkpoint_here();
   const auto newest = newest_checkpoint(options_.output, run_);
   report_.failed(reason);
-  fail(kExitCannotTrain, "{}: {}check the weights and the data{}", reason, trained ? "lower --lr, or " : "",
-       trained && newest ? fmt::format("; what was trained so far is in {}", newest->path.string()) : "");
+  std::string kept = trained && newest ? fmt::format("; what was trained so far is in {}", newest->path.string()) : "";
+  if (keeps_best() && best_.step > 0)
+    kept += fmt::format(", and the best values, of step {}, in {}", best_.step, best_values_.directory().string());
+  fail(kExitCannotTrain, "{}: {}check the weights and the data{}", reason, trained ? "lower --lr, or " : "", kept);
 }
 
 template <class Float>
 int TrainingRun<Float>::interrupt(const Stopped& stopped) {
   report_.end_of_steps();
   write_checkpoint_here();
-  report_.interrupted(stopped.what());
+  report_.interrupted(stopped.what(), result_is_saved_);
   return kExitInterrupted;
 }
 
@@ -365,16 +473,13 @@ void TrainingRun<Float>::write_checkpoint_here() {
   const KeepFromStopping keep;
   s.arena.enter(s.device, StepPhase::checkpoint);
   try {
-    write_checkpoint(options_.output, {run_, s.trainer.state, loader_.state(), settings_}, s.device, s.optimizer.tensors(),
-                     [&](const std::filesystem::path& directory) { write_values(directory, FileDtype::F32); });
+    const RunPosition position{run_, s.trainer.state, loader_.state(), settings_, best_};
+    write_checkpoint(options_.output, position, s.device, s.optimizer.tensors(), [&](const std::filesystem::path& directory) {
+      write_values(directory, FileDtype::F32);
+      if (keeps_best() && best_.step > 0) best_values_.add_to_checkpoint(directory);
+    });
   } catch (const std::exception&) {
-    // A disk that is full may still have room for the trained values alone.
-    try {
-      write_values(options_.output, FileDtype::F32);
-      fmt::print(stderr, "note: the checkpoint of step {} could not be written; its {} alone is in {}\n", step,
-                 s.model.options().train_all ? "model" : "adapter", options_.output.string());
-    } catch (const std::exception&) {  // the first error is the one to report
-    }
+    keep_values_alone(step, "the checkpoint");
     throw;
   }
   saved_step_ = step;
@@ -386,6 +491,17 @@ void TrainingRun<Float>::write_checkpoint_here() {
   if (automatic_.size() <= kAutomaticKeep) return;
   remove_checkpoint(options_.output, automatic_.front());
   automatic_.erase(automatic_.begin());
+}
+
+// A disk that is full may still have room for the trained values alone.
+template <class Float>
+void TrainingRun<Float>::keep_values_alone(int64_t step, const char* failed) const {
+  try {
+    write_values(options_.output, FileDtype::F32);
+    fmt::print(stderr, "note: {} of step {} could not be written; its {} alone is in {}\n", failed, step,
+               session_.model.options().train_all ? "model" : "adapter", options_.output.string());
+  } catch (const std::exception&) {  // the first error is the one to report
+  }
 }
 
 // The adapter as PEFT loads it, or with --train full the whole model.
@@ -404,9 +520,12 @@ void TrainingRun<Float>::save() {
   report_.end_of_steps();
   write_checkpoint_here();
   const KeepFromStopping keep;
+  if (keeps_best()) load_best();
   write_values(options_.output, options_.weights == DtypeOption::kBf16 ? FileDtype::BF16 : FileDtype::F32);
   if (session_.model.options().train_all) copy_tokenizer(source_.directory, options_.output);
+  result_is_saved_ = true;
   report_.saved();
+  best_values_.remove();
 }
 
 template class TrainingRun<float>;

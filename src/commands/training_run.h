@@ -6,9 +6,11 @@
 #include <optional>
 
 #include "src/base/phase.h"
+#include "src/commands/best_values.h"
 #include "src/commands/output_directory.h"
 #include "src/commands/planner.h"
 #include "src/commands/run_report.h"
+#include "src/commands/sample_prompt.h"
 #include "src/files/safetensors.h"
 #include "src/train/checkpoint.h"
 
@@ -33,8 +35,8 @@ class TrainingRun {
   // Until the result is saved and evaluated, every call below may throw Stopped; interrupt() then ends the run.
   void evaluate_before();
   void step();
-  bool finished() const { return session_.trainer.state.step >= total_steps_; }
-  void save();  // a checkpoint and the result
+  bool finished() const { return session_.trainer.state.step >= total_steps_ || stops_early(); }
+  void save();  // a checkpoint and the result, with --keep best that of the best evaluation
   void evaluate_after();
   void finish() { report_.finish(); }
   int interrupt(const Stopped& stopped);  // writes a checkpoint and says how to go on; returns the exit code
@@ -51,10 +53,18 @@ class TrainingRun {
   Score evaluate(bool questions);
   void validate();
   bool validation_is_due() const;
+  bool keeps_best() const { return options_.keep == KeepOption::kBest; }
+  bool compares() const { return keeps_best() || options_.patience > 0; }
+  bool stops_early() const { return options_.patience > 0 && best_.without_better >= options_.patience; }
+  void compare_with_best(double loss);
+  void take_best(const std::filesystem::path& checkpoint);
+  void load_best();
+  void show_sample();
   [[noreturn]] void cannot_go_on(const std::string& reason);
   void report_first_gradients(const StepResult& result, double loss_scale);
   void write_checkpoint_here();
   void write_values(const std::filesystem::path& directory, FileDtype dtype) const;
+  void keep_values_alone(int64_t step, const char* failed) const;
 
   Options options_;
   ModelSource source_;
@@ -70,6 +80,11 @@ class TrainingRun {
   std::optional<OutputLock> lock_;
   std::string run_;
   Json settings_;
+  const BestValues best_values_;
+  BestEvaluation best_;
+  std::vector<Question> questions_;  // answered before and after training
+  std::optional<SamplePrompt> sample_prompt_;
+  bool result_is_saved_ = false;    // in --output
   int64_t saved_step_ = 0;          // of the newest checkpoint; 0 needs none
   std::vector<int64_t> automatic_;  // steps of the checkpoints that this process wrote by the clock
   std::chrono::steady_clock::time_point saved_at_ = std::chrono::steady_clock::now();

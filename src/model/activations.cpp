@@ -113,7 +113,7 @@ struct Activations<Float>::Placing {
     tensor(pass.rstd_final, at + "rstd_final", {N}, life);
     tensor(pass.head_in, at + "head_in", {head_rows, C}, life);
     tensor(pass.logits, at + "logits", {logits}, life);
-    tensor(pass.losses, at + "losses", {head_rows}, life);
+    tensor(pass.losses, at + "losses", {pass.every_loss ? N : head_rows}, life);
     tensor(pass.rows, at + "target_rows", {N}, life);
     tensor(pass.row_targets, at + "row_targets", {N}, life);
     if (gradients) tensor(pass.dhead_in, at + "dhead_in", {head_rows, C}, life);
@@ -143,6 +143,7 @@ void Activations<Float>::place_inference(Placing& p) {
   for (size_t i = 0; i < eval_resid_.size(); i++)
     p.tensor(eval_resid_[i], "eval.resid." + std::to_string(i), {p.N, p.C}, {i == 0 ? evaluation : eval_attention, eval_head});
   p.whole(inference_.forward, "eval.block.");
+  inference_.every_loss = true;
   p.head(inference_, "eval.", head_rows_, logit_count_, false);
 }
 

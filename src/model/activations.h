@@ -41,7 +41,8 @@ struct PassActivations {
   Acc* rstd_final = nullptr;  // (N)
   // The head processes the rows that have a target, a chunk at a time.
   Float *head_in = nullptr, *dhead_in = nullptr;    // (chunk, C)
-  Acc *logits = nullptr, *losses = nullptr;         // (chunk, V), (chunk)
+  Acc *logits = nullptr, *losses = nullptr;         // (chunk, V), (chunk), or (N) with every_loss
+  bool every_loss = false;                          // losses stay until the next pass; else until the next chunk
   int32_t *rows = nullptr, *row_targets = nullptr;  // (N)
 };
 

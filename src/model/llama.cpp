@@ -106,16 +106,17 @@ void Llama<Float>::add_loss(const Device& device, const Batch& batch, loss_t<Flo
   if (scale) set_zero(device, activations_.dln, static_cast<size_t>(batch.N) * static_cast<size_t>(C) * sizeof(Float));
   for (int first = 0; first < count; first += chunk) {
     const int rows = std::min(chunk, count - first);
+    Acc* const losses = a.losses + (a.every_loss ? first : 0);
     logits(device, a.rows + first, rows, kind);
     run(device, CrossEntropy<Float>{.logits = a.logits,
-                                    .losses = a.losses,
+                                    .losses = losses,
                                     .targets = a.row_targets + first,
                                     .dlogits = scale ? reinterpret_cast<Float*>(a.logits) : nullptr,
                                     .dlogits_stride = static_cast<int64_t>(V) * kLogitsPerGradient<Float>,
                                     .scale = scale,
                                     .rows = rows,
                                     .V = V});
-    run(device, AddUp<Float>{.sum = sum, .x = a.losses, .n = rows});
+    run(device, AddUp<Float>{.sum = sum, .x = losses, .n = rows});
     if (scale) head_backward(device, first, rows);
   }
 }

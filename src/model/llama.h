@@ -41,6 +41,8 @@ class Llama {
   void forward(const Device&, const Batch&, PassKind = PassKind::training);
   void add_loss(const Device&, const Batch&, loss_t<Float>* sum, const double* scale, PassKind = PassKind::training);
   void backward(const Device&, const Batch&);
+  // After add_loss() of an inference pass: the loss of each target, in the order of the batch, in the device's memory.
+  const Acc* losses() const { return activations_.pass(PassKind::inference).losses; }
   // add_loss() with a sum of its own, which is returned: waits for the device.
   loss_t<Float> loss(const Device&, const Batch&, double scale, bool gradient);
 

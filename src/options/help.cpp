@@ -39,6 +39,8 @@ std::string signature(const OptionRow& row) {
 // The explanation with the default and the other names.
 std::string explanation(const OptionRow& row, Command command) {
   std::string text = description(row);
+  const bool words_apart = !row.value.empty() && std::holds_alternative<EnumMember>(row.member);  // too many for the signature
+  if (words_apart) text += fmt::format(". One of {}", fmt::join(row.choices, ", "));
   const std::string value = default_text(row, command);
   if (row.required & command_bit(command)) {
     text += "; required";
@@ -48,7 +50,7 @@ std::string explanation(const OptionRow& row, Command command) {
   std::vector<std::string> names;
   if (row.letter) names.push_back(fmt::format("-{}", row.letter));
   for (std::string_view alias : row.aliases) names.push_back(fmt::format("--{}", alias));
-  for (const auto& [name, meaning] : row.shorthands) {
+  for (const auto& [name, meaning, off] : row.shorthands) {
     const bool known = std::find(row.later.begin(), row.later.end(), meaning) == row.later.end();
     if (known) names.push_back(fmt::format("--{}", name));
   }

@@ -45,6 +45,11 @@ struct Range {
 using Words = std::vector<std::string_view>;
 using WordPairs = std::vector<std::pair<std::string_view, std::string_view>>;
 
+// A flag that means an option with a value: --bf16 is --dtype bf16. Turned off, it means `off`, or nothing where that is empty.
+struct Shorthand {
+  std::string_view name, on, off = {};
+};
+
 // A value, as typed, means a value of another option too, unless that is given.
 struct Implied {
   std::string_view value, option, its_value;
@@ -64,7 +69,7 @@ struct OptionRow {
   Words choices = {};             // an enum's words in the order of its enumerators; the items of a list
   std::string_view nothing = {};  // the word for a list without items, where that is a value
   WordPairs synonyms = {};        // other spellings of values
-  WordPairs shorthands = {};      // flags that mean this option with a value: {"bf16", "bf16"}
+  std::vector<Shorthand> shorthands = {};
   std::vector<Implied> implies = {};
   Words later = {};            // values that a later version will know
   Words foreign = {};          // items of a list that other trainers know: they are named in a note, and left out

@@ -324,7 +324,7 @@ std::string value_text(const OptionRow& row, const Options& options) {
 Words names_of(const OptionRow& row) {
   Words names = row.aliases;
   names.push_back(row.name);
-  for (const auto& shorthand : row.shorthands) names.push_back(shorthand.first);
+  for (const Shorthand& shorthand : row.shorthands) names.push_back(shorthand.name);
   return names;
 }
 

@@ -17,10 +17,10 @@ namespace {
 
 constexpr size_t kMaxShown = 60;  // bytes of what was typed that a message repeats as it is
 
-// One option as typed: which row, and for a shorthand (--bf16) the value that it stands for.
+// One option as typed: which row, and the shorthand if it is one.
 struct Match {
   const OptionRow* row = nullptr;
-  std::string_view shorthand;
+  const Shorthand* shorthand = nullptr;
 };
 
 std::string replaced(std::string_view text, char from, char to) {
@@ -36,8 +36,8 @@ Match find_option(const std::string& name, std::optional<Command> command = std:
   for (const OptionRow& row : option_rows()) {
     Match match;
     if (row.name == name || std::find(row.aliases.begin(), row.aliases.end(), name) != row.aliases.end()) match.row = &row;
-    for (const auto& [shorthand, value] : row.shorthands)
-      if (shorthand == name) match = {&row, value};
+    for (const Shorthand& shorthand : row.shorthands)
+      if (shorthand.name == name) match = {&row, &shorthand};
     if (match.row == nullptr) continue;
     if (!command || row.taken_by(*command)) return match;
     if (first.row == nullptr) first = match;
@@ -155,17 +155,19 @@ class Parser {
     if (!row.taken_by(options_.command))
       fail(kExitUsage, "{} is not an option of {}; it is one of {}", typed, command_name(options_.command),
            fmt::join(command_names(row.commands), ", "));
-    if (match.shorthand.empty()) {
+    if (match.shorthand == nullptr) {
       const std::string text = value ? *value : following_value(row, typed);
       set_value(row, options_, text, typed);
       for (const std::string_view item : foreign_items(row, text)) say_without_effect(fmt::format("{}={}", typed, item));
       if (!row.implies.empty()) implying_[&row] = text;
-    } else if (!wanted(value, typed)) {
-      options_.declined.emplace(match.shorthand);
-      if (value_text(row, options_) == match.shorthand) set_value(row, options_, default_text(row, options_.command), typed);
-      return;
+    } else if (wanted(value, typed)) {
+      set_value(row, options_, match.shorthand->on, typed);
+    } else if (!match.shorthand->off.empty()) {
+      set_value(row, options_, match.shorthand->off, typed);
     } else {
-      set_value(row, options_, match.shorthand, typed);
+      options_.declined.emplace(match.shorthand->on);
+      if (value_text(row, options_) == match.shorthand->on) set_value(row, options_, default_text(row, options_.command), typed);
+      return;
     }
     options_.given_names.emplace(row.name);
   }
@@ -260,7 +262,7 @@ Json resume_settings_json(const Options& options) {
 
 const OptionRow* find_row(std::string_view name) {
   const Match match = find_option(normalized(name));
-  return match.shorthand.empty() ? match.row : nullptr;
+  return match.shorthand == nullptr ? match.row : nullptr;
 }
 
 const CommandRow& command_row(Command command) {

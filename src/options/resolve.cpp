@@ -79,6 +79,10 @@ void resolve_options(Options& options) {
          options.weights == DtypeOption::kNf4 ? "nf4" : "int8");
   if (options.reschedule && !options.resume)
     fail(kExitUsage, "--reschedule lays the learning rates of a resumed run anew: add --resume, or leave it out");
+  for (const auto& [wanted, name] :
+       {std::pair(options.keep == KeepOption::kBest, "keep best"), {options.patience > 0, "patience"}})
+    if (wanted && options.eval_steps == 0)
+      fail(kExitUsage, "--{} compares evaluations between steps, and there are none: add --eval-steps N", name);
   const bool chooses = options.batch_size == kAutomatic;  // --recompute too, unless it is given
   if (options.mlp_chunk != 0 && options.recompute != RecomputeOption::kFull && !(chooses && !options.given("recompute")))
     fail(kExitUsage, "--mlp-chunk keeps nothing of the MLP for the backward pass: add --recompute full, or leave it out");

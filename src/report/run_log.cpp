@@ -34,7 +34,9 @@ size_t length_up_to(const std::string& text, int64_t step, const std::filesystem
     if (found == object.end() || !found->is_number_integer()) bad_file("{}: expected an object with an integer \"step\"", where);
     const int64_t at = found->get<int64_t>();
     if (at > step) return begin;
-    if (object.contains("eval_loss")) {
+    if (object.contains("sample")) {
+      metrics.sampled_at = at;
+    } else if (object.contains("eval_loss")) {
       metrics.evaluated_at = at;
     } else {
       metrics.last_loss = number(object, "loss");
@@ -90,7 +92,15 @@ void MetricsLog::step(const StepMetrics& m) {
       JsonNumber{m.tokens_per_second()}, run_);
 }
 
+void MetricsLog::sample(int64_t step, const std::string& text) {
+  if (earlier_.sampled_at == step) return;
+  earlier_.sampled_at = step;
+  const std::string line = json_text({{"step", step}, {"sample", text}, {"run", run_}}) + "\n";
+  if (!write_all(file_, line)) fail(kExitFault, "{}: cannot be written: {}", path_.string(), std::strerror(errno));
+}
+
 void MetricsLog::evaluation(int64_t step, double loss) {
+  earlier_.evaluated_at = step;
   write_line(R"({{"step":{},"eval_loss":{},"eval_perplexity":{},"run":"{}"}})"
              "\n",
              step, JsonNumber{loss}, JsonNumber{std::exp(loss)}, run_);

@@ -24,10 +24,11 @@ struct StepMetrics {
   double tokens_per_second() const { return static_cast<double>(tokens) / seconds; }
 };
 
-// What a log says about the steps before a run resumed.
+// What a log says.
 struct EarlierMetrics {
-  std::optional<double> first_loss, last_loss;  // of steps; nothing: no such line, or null
+  std::optional<double> first_loss, last_loss;  // of the steps before a run resumed; nothing: no such line, or null
   int64_t evaluated_at = -1;                    // the step of the last evaluation
+  int64_t sampled_at = -1;                      // and of the last sample
 };
 
 // Writes metrics.jsonl. Each line is written to the file at once, so a killed run loses none. No line allocates memory.
@@ -42,7 +43,8 @@ class MetricsLog {
   MetricsLog& operator=(const MetricsLog&) = delete;
 
   void step(const StepMetrics&);
-  void evaluation(int64_t step, double loss);  // the perplexity beside it is exp(loss)
+  void evaluation(int64_t step, double loss);          // the perplexity beside it is exp(loss)
+  void sample(int64_t step, const std::string& text);  // how the model continues a prompt; once a step
   const EarlierMetrics& earlier() const { return earlier_; }
 
  private:

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <cmath>
 
 #include "src/base/check.h"
 #include "src/base/file.h"
@@ -19,7 +20,7 @@
 namespace tll {
 namespace {
 
-constexpr int kVersion = 4;
+constexpr int kVersion = 5;
 constexpr const char* kPrefix = "checkpoint-";
 constexpr const char* kMend = "resume from an older checkpoint with --resume DIR";
 
@@ -65,8 +66,8 @@ std::string run_of(const std::filesystem::path& directory) {
 bool is_unfinished(const std::filesystem::path& path) {
   const std::string name = path.filename().string();
   return name.starts_with(".") && name.ends_with(".tmp") &&
-         (name.starts_with(std::string(".") + kPrefix) || name.find(".safetensors.") != std::string::npos ||
-          name.find(".json.") != std::string::npos);
+         (name.starts_with(std::string(".") + kPrefix) || name == fmt::format(".{}.tmp", kBestValues) ||
+          name.find(".safetensors.") != std::string::npos || name.find(".json.") != std::string::npos);
 }
 
 FileDtype file_dtype(DType dtype) {
@@ -129,6 +130,11 @@ void write_checkpoint(const std::filesystem::path& output, const RunPosition& po
                   {"loss_scale", t.loss_scale},
                   {"steady", t.steady},
                   {"loader", {{"seed", position.loader.seed}, {"epoch", position.loader.epoch}, {"row", position.loader.row}}},
+                  {"best",
+                   {{"step", position.best.step},
+                    {"loss", position.best.loss},
+                    {"without_better", position.best.without_better},
+                    {"evaluated", position.best.evaluated}}},
                   {"settings", position.settings},
                   {kFileSums, sums}};
     state[kStateSum] = state_checksum(state);
@@ -187,6 +193,8 @@ RunPosition read_position(const std::filesystem::path& directory) {
     const Json &loader = state.at("loader"), &seed = loader.at("seed");
     if (!seed.is_number_unsigned()) bad_file("{}: \"seed\": expected a whole number of at least 0, found {}", where, shown(seed));
     position.loader = {seed.get<uint64_t>(), count(loader, "epoch"), count(loader, "row")};
+    const Json& best = state.at("best");
+    position.best = {count(best, "step"), best.at("loss").get<double>(), count(best, "without_better"), count(best, "evaluated")};
   } catch (const Json::exception& error) {
     bad_file("{}: not the state of a checkpoint: {}", where, error.what());
   }
@@ -194,6 +202,10 @@ RunPosition read_position(const std::filesystem::path& directory) {
   if (!(t.loss_scale >= 1 && t.loss_scale <= UpdateDecision::kMostLossScale))
     bad_file("{}: a loss scale of {} cannot be", where, t.loss_scale);
   if (t.updates > t.step) bad_file("{}: step {} with {} updates cannot be", where, t.step, t.updates);
+  const BestEvaluation& best = position.best;
+  if (best.step > best.evaluated || best.evaluated > t.step || !std::isfinite(best.loss))
+    bad_file("{}: a lowest loss of {} in step {}, evaluated until step {}, cannot be", where, best.loss, best.step,
+             best.evaluated);
   if (!position.settings.is_object()) bad_file("{}: the settings are not an object", where);
   return position;
 }

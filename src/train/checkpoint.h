@@ -4,8 +4,10 @@
 //   adapter_model.safetensors, adapter_config.json     as PEFT loads them; float, so the trained values exactly
 //   model.safetensors, config.json                     in their place when all weights are trained
 //   optimizer.safetensors                              Optimizer::tensors(): floats, and codes of 8 bits
-//   state.json                                         the run's id, steps done, the loader's state, the settings that must not
-//                                                      change, the XXH3-64 of every other file, and one of state.json itself
+//   best.safetensors                                   with --keep best: the values with the lowest validation loss until then
+//   state.json                                         the run's id, steps done, the loader's state, what evaluations found, the
+//                                                      settings that must not change, the XXH3-64 of every other file, and one
+//                                                      of state.json itself
 #pragma once
 
 #include <filesystem>
@@ -18,12 +20,23 @@
 
 namespace tll {
 
+// What the evaluations between steps found.
+struct BestEvaluation {
+  int64_t step = 0;            // of the lowest loss; 0: none was evaluated yet
+  double loss = 0;             // there
+  int64_t without_better = 0;  // evaluations since then
+  int64_t evaluated = 0;       // the step of the last one that is counted here
+};
+
 struct RunPosition {
   std::string run;  // the id of the run that the checkpoint belongs to
   TrainerState trainer;
   LoaderState loader;
   Json settings;  // what the run's numbers depend on; on resume a difference is an error that names it
+  BestEvaluation best = {};
 };
+
+inline constexpr const char* kBestValues = "best";  // the directory in an output that holds the values of BestEvaluation::step
 
 // One of the directories checkpoint-N below an output.
 struct CheckpointEntry {

@@ -1,5 +1,5 @@
-// Exact match and F1 on questions: the prompt of each is continued greedily, the answer is cut out of the text, and scored
-// with SQuAD's rules (data/metric.h).
+// Exact match and F1 of everything that has a reference answer: the prompt of each document is continued greedily, the answer is
+// cut out of the text, and scored with SQuAD's rules (data/metric.h).
 #pragma once
 
 #include <optional>
@@ -11,8 +11,31 @@
 
 namespace tll {
 
+// A document as a question: what the model is given, and what it should say.
+struct Question {
+  int64_t document = 0;                // index in Dataset::documents
+  int32_t prompt_tokens = 0;           // the first tokens of the document
+  int32_t answer_tokens = 0;           // of the trained answer behind them, with its end mark
+  bool stored = false;                 // the gold answers are the data set's; else what the trained answer says
+  std::vector<std::string> gold = {};  // empty: unanswerable
+};
+
+// The document's gold answers where it has some. Else, as of a conversation, the last answer, which is the last run of trained
+// tokens up to the first of `eos`, behind everything before it. Nothing if the document has no prompt, or nothing to say.
+std::optional<Question> question_of(const Dataset& dataset, int64_t document, const Tokenizer& tokenizer,
+                                    const std::vector<int32_t>& eos);
+
+// Those of one split, or of all, in file order; the first `most` of them (0: all).
+std::vector<Question> questions_of(const Dataset& dataset, std::optional<Split> split, const Tokenizer& tokenizer,
+                                   const std::vector<int32_t>& eos, int64_t most = 0);
+
+// Tokens that suffice for all answers: `short_answers` where they are the data set's, which are phrases, and otherwise those of
+// the longest, but at most `most`.
+int tokens_for_answers(const std::vector<Question>& questions, int short_answers, int most);
+
 struct QuestionResult {
   int64_t document = 0;  // index in Dataset::documents
+  int32_t prompt_tokens = 0;
   std::string id;
   std::string prediction;
   std::vector<std::string> gold;  // empty: unanswerable
@@ -21,24 +44,22 @@ struct QuestionResult {
 
 struct EvaluationResult {
   SquadTotals totals;
-  std::vector<QuestionResult> questions;  // in the order in which they were asked for
+  std::vector<QuestionResult> questions;  // in the order in which they were asked for, those that are answered
   int64_t prompt_tokens = 0, new_tokens = 0;
 };
-
-// Indices of the documents that are questions, in file order: of one split, or of all; the first `most` of them (0: all).
-std::vector<int64_t> question_indices(const Dataset& dataset, std::optional<Split> split, int64_t most = 0);
 
 struct EvaluationOptions {
   int max_new_tokens = 64;
   std::vector<int32_t> eos = {};  // ids that end an answer
 };
 
-// The answer is all that the model writes before it ends by itself. If it does not end within max_new_tokens, the answer is the
-// first line that is not blank: the model has gone on to something else. A phase (src/base/phase.h): a signal to stop ends it within
-// one token. Error (kExitUsage) if a prompt is longer than the generator's longest_prompt().
+// The answer is all that the model writes before it ends by itself. If it does not end within max_new_tokens, it has gone on to
+// something else, and the answer is the first line that is not blank, unless gold answers have several lines. A phase
+// (src/base/phase.h): a signal to stop ends it within one token, and `result` has the questions that were answered until then.
+// Error (kExitUsage) if a prompt is longer than the generator's longest_prompt().
 template <class Float>
-EvaluationResult evaluate_questions(const Device& device, Generator<Float>& generator, const Dataset& dataset,
-                                    const std::vector<int64_t>& documents, const Tokenizer& tokenizer,
-                                    const EvaluationOptions& options);
+void evaluate_questions(const Device& device, Generator<Float>& generator, const Dataset& dataset,
+                        const std::vector<Question>& questions, const Tokenizer& tokenizer, const EvaluationOptions& options,
+                        EvaluationResult& result);
 
 }  // namespace tll

@@ -133,30 +133,38 @@ double Trainer<Float>::step_seconds(const Device& dry, int rows, int length) {
 }
 
 template <class Float>
-typename Trainer<Float>::Evaluation Trainer<Float>::evaluate(const Device& device, Loader& loader) {
+typename Trainer<Float>::Evaluation Trainer<Float>::evaluate(const Device& device, BatchSource& source, const OnLosses& on_losses,
+                                                             Evaluation* partial) {
   Evaluation total;
-  const LoaderState start = loader.state();
   *host_step_ = {};
   upload(device, step_, host_step_, sizeof(StepState));
-  Phase phase("evaluating", loader.steps_per_epoch());
-  for (int64_t s = 0; s < loader.steps_per_epoch(); s++) {
-    total.target_tokens += loader.next_step().target_tokens;
-    buffers_.wait(device);
-    loader.micro_batch(0, buffers_.view);
-    if (buffers_.view.target_count > 0) {
+  const auto result = [&] {
+    download(device, host_step_, step_, sizeof(StepState));
+    synchronize(device);
+    if (total.target_tokens > 0) total.loss = host_step_->loss / static_cast<double>(total.target_tokens);
+    return total;
+  };
+  try {
+    const int64_t batches = source.batches();
+    for (Phase phase("evaluating", batches); total.batches < batches; phase.advance()) {
+      buffers_.wait(device);
+      source.next(buffers_.view);
+      total.batches++;
+      const int count = buffers_.view.target_count;
+      if (count == 0) continue;
       const Batch batch = buffers_.upload(device, model_.options().max_tokens);
       model_.enter(device, StepPhase::evaluation);
       model_.send_embedding(device, buffers_.view.tokens, batch.N, PassKind::inference);
       model_.forward(device, batch, PassKind::inference);
       model_.add_loss(device, batch, &step_->loss, nullptr, PassKind::inference);
+      total.target_tokens += count;
+      if (on_losses) on_losses(buffers_.view, HostCopy(device, model_.losses(), count).data());
     }
-    phase.advance();
+  } catch (const Stopped&) {
+    if (partial) *partial = result();
+    throw;
   }
-  loader.restore(start);
-  download(device, host_step_, step_, sizeof(StepState));
-  synchronize(device);
-  if (total.target_tokens > 0) total.loss = host_step_->loss / static_cast<double>(total.target_tokens);
-  return total;
+  return result();
 }
 
 template class Trainer<float>;

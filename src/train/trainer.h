@@ -1,6 +1,7 @@
 // One optimizer step, and the loss over a validation split. All memory is planned beforehand.
 #pragma once
 
+#include <functional>
 #include <optional>
 
 #include "src/model/llama.h"
@@ -34,9 +35,33 @@ struct StepResult {
   bool skipped = false;  // not finite, or no targets: the weights did not change
 };
 
+// What an evaluation computes the loss of, batch after batch.
+class BatchSource {
+ public:
+  virtual ~BatchSource() = default;
+  virtual int64_t batches() const = 0;
+  virtual void next(BatchView& batch) = 0;
+};
+
+// One epoch of a loader, which is afterwards where it was before.
+class LoaderBatches : public BatchSource {
+ public:
+  explicit LoaderBatches(Loader& loader) : loader_(loader), start_(loader.state()) {}
+  ~LoaderBatches() override { loader_.restore(start_); }
+  LoaderBatches(const LoaderBatches&) = delete;
+  LoaderBatches& operator=(const LoaderBatches&) = delete;
+  int64_t batches() const override { return loader_.steps_per_epoch(); }
+  void next(BatchView& batch) override { loader_.next_step(), loader_.micro_batch(0, batch); }
+
+ private:
+  Loader& loader_;
+  LoaderState start_;
+};
+
 template <class Float>
 class Trainer {
  public:
+  using Acc = acc_t<Float>;
   static constexpr bool kScalesLosses = std::is_same_v<Float, half>;
   Trainer(Llama<Float>& model, Optimizer& optimizer, const TrainerOptions& options)
       : model_(model), optimizer_(optimizer), options_(options) {
@@ -50,12 +75,16 @@ class Trainer {
   // What a step on full rows would take, in seconds; it computes nothing (device.dry). All memory is placed, but none need be
   // there.
   double step_seconds(const Device& dry, int rows, int length);
-  // Mean cross entropy over all targets of the loader's split. A phase: see src/base/phase.h.
+  // Mean cross entropy over all targets of the batches.
   struct Evaluation {
     std::optional<double> loss;  // nothing: there are no targets
     int64_t target_tokens = 0;
+    int64_t batches = 0;
   };
-  Evaluation evaluate(const Device& device, Loader& loader);
+  // Called after each batch that has targets, with the loss of each in the order of the batch.
+  using OnLosses = std::function<void(const BatchView& batch, const Acc* losses)>;
+  // A phase: see src/base/phase.h. If a signal to stop ends it, `partial` has what was computed until then.
+  Evaluation evaluate(const Device& device, BatchSource& source, const OnLosses& on_losses = {}, Evaluation* partial = nullptr);
 
   void set_schedule(const Schedule& schedule) { options_.schedule = schedule; }
 

@@ -272,9 +272,10 @@ void write_large(const fs::path& root) {
   rows.add(R"({"input_ids": [1, 2], )" + repeated(50000, [&](int64_t i) { return quoted(i) + ":1"; }) + "}\n");
   rows.add(R"({"input_ids": )" + deep + "}\n");
 
-  Dataset data{
-      .tokens = std::vector<int32_t>(100000, 1), .labels = std::vector<int32_t>(100000, 1), .vocab_size = 2, .max_tokens = 2};
-  for (int64_t i = 0; i < 50000; ++i) data.documents.push_back({.begin = 2 * i, .length = 2, .id = "i", .title = "t"});
+  Dataset data;
+  data.vocab_size = 2, data.max_tokens = 2;
+  const std::vector<int32_t> ids = {1, 1};
+  for (int64_t i = 0; i < 50000; ++i) data.add(ids, ids, {}, {.id = "i", .title = "t"});
   Seeds(root, "squad_bin").add(dataset_bytes(data));
 
   Seeds checkpoint(root, "checkpoint");
