@@ -76,12 +76,12 @@ std::vector<Question> choose_questions(Options& options, const ModelSource& sour
     if (given) fmt::print(stderr, "note: --eval-samples: nothing is answered, since the model has no tokenizer\n");
     return {};
   }
-  const auto first = [&](int64_t most) { return questions_of(data, Split::kValidation, *source.tokenizer, source.eos, most); };
+  const auto first = [&](int64_t most) { return questions_of(data, Split::kValidation, *source.tokenizer, most); };
   std::vector<Question> questions = first(given ? options.eval_samples : 1);
   if (given && questions.empty())
     fmt::print(stderr, "note: --eval-samples: nothing is answered, since no sample has a prompt and a reference answer\n");
-  if (!given && !questions.empty()) questions = first(questions[0].stored ? 0 : kAsked + 1);
-  if (!given && !questions.empty() && !questions[0].stored && static_cast<int64_t>(questions.size()) > kAsked) {
+  if (!given && !questions.empty()) questions = first(questions[0].phrase ? 0 : kAsked + 1);
+  if (!given && !questions.empty() && !questions[0].phrase && static_cast<int64_t>(questions.size()) > kAsked) {
     questions.resize(kAsked);
     if (!options.quiet)
       fmt::print(stderr, "note: the first {} samples with a reference answer are answered; --eval-samples N answers N\n", kAsked);
