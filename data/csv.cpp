@@ -67,9 +67,10 @@ class TableRows : public RowReader {
     if (!read_record()) return false;
     const size_t columns = header_.columns.size();
     if (count_ != columns) {
-      bad_file("{}: line {}: this record has {} fields, and the header has {} columns; put fields that hold a {} or a line end in "
-               "quotes",
-               in_.name(), row_line_, count_, columns, separator_name());
+      bad_file(
+          "{}: line {}: this record has {} fields, and the header has {} columns; put fields that hold a {} or a line end in "
+          "quotes",
+          in_.name(), row_line_, count_, columns, separator_name());
     }
     for (size_t i = 0; i < columns; ++i) {
       text += names_[i];
@@ -96,7 +97,8 @@ class TableRows : public RowReader {
       const std::string& name = header_.columns[i];
       if (name.empty() && header_.columns.size() > 1 && i == 0) continue;  // an index, as pandas writes it
       if (name.find_first_not_of(" \t") == name.npos) {
-        bad_file("{}: line {}: column {} has no name; a table begins with the names of its columns", in_.name(), row_line_, i + 1);
+        bad_file("{}: line {}: column {} has no name; a table begins with the names of its columns", in_.name(), row_line_,
+                 i + 1);
       }
       if (std::find(header_.columns.begin(), header_.columns.begin() + std::ptrdiff_t(i), name) !=
           header_.columns.begin() + std::ptrdiff_t(i)) {
@@ -185,9 +187,10 @@ class TableRows : public RowReader {
         continue;
       }
       if (after >= 0 && after != header_.separator && after != '\n' && after != '\r') {
-        bad_file("{}: line {}: expected a {} or a line end behind a closing quote, found {}; a quote inside a quoted field is "
-                 "written twice",
-                 in_.name(), in_.line, separator_name(), in_quotes(std::string(1, char(after))));
+        bad_file(
+            "{}: line {}: expected a {} or a line end behind a closing quote, found {}; a quote inside a quoted field is "
+            "written twice",
+            in_.name(), in_.line, separator_name(), in_quotes(std::string(1, char(after))));
       }
       return;
     }

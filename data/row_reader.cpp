@@ -145,7 +145,11 @@ class ValueSplitter {
 class JsonValues : public RowReader {
  public:
   JsonValues(RowBuffer buffer, Container container, int64_t row, Json* beside)
-      : split_(std::move(buffer)), container_(container), row_(row), inside_(split_.in.offset() > 0 && row > 0), beside_(beside) {}
+      : split_(std::move(buffer)),
+        container_(container),
+        row_(row),
+        inside_(split_.in.offset() > 0 && row > 0),
+        beside_(beside) {}
 
   bool next(std::string& text) override {
     const std::string place = container_ == Container::kValues ? "the value" : fmt::format("{}[{}]", list(), row_);
@@ -186,7 +190,8 @@ class JsonValues : public RowReader {
     }
     if (first ? split_.peek() == ']' : !split_.take(',')) {
       if (!split_.take(']')) {
-        if (split_.peek() < 0) bad_file("{}: the file ends inside the list, behind element {}; is it cut off?", split_.in.name(), row_ - 1);
+        if (split_.peek() < 0)
+          bad_file("{}: the file ends inside the list, behind element {}; is it cut off?", split_.in.name(), row_ - 1);
         refuse("\",\" or \"]\" behind an element");
       }
       done_ = true;
@@ -323,7 +328,9 @@ void RowBuffer::refuse_long_row(int64_t at_line) const {
            Bytes{int64_t(row_bytes_)});
 }
 
-std::unique_ptr<RowReader> json_lines(RowBuffer buffer, int64_t row) { return std::make_unique<JsonLines>(std::move(buffer), row); }
+std::unique_ptr<RowReader> json_lines(RowBuffer buffer, int64_t row) {
+  return std::make_unique<JsonLines>(std::move(buffer), row);
+}
 
 std::unique_ptr<RowReader> json_values(RowBuffer buffer, Container container, int64_t row, Json* beside) {
   return std::make_unique<JsonValues>(std::move(buffer), container, row, beside);
