@@ -55,9 +55,9 @@ class TableRows : public RowReader {
 
   bool next(std::string& text) override {
     if (header_.columns.empty()) {
-      std::string_view view = in_.view();
-      while (view.find('\n') == view.npos && view.size() < kLongestHeader && in_.more()) view = in_.view();
-      header_.separator = separator_of(view.substr(0, view.find('\n')));
+      while (in_.view().find('\n') == std::string_view::npos && in_.view().size() < kLongestHeader && in_.more()) {
+      }
+      header_.separator = separator_of(in_.view().substr(0, in_.view().find('\n')));
       if (!read_record()) return false;
       header_.columns.clear();
       for (size_t i = 0; i < count_; ++i) header_.columns.push_back(fields_[i]);

@@ -26,8 +26,9 @@ class JsonLines : public RowReader {
       size_t end = view.find('\n');
       while (end == view.npos) {
         const size_t searched = view.size();
-        if (!in_.more()) break;
+        const bool more = in_.more();
         view = in_.view();
+        if (!more) break;
         end = view.find('\n', searched);
       }
       if (view.empty()) return false;

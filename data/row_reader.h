@@ -47,7 +47,8 @@ class RowBuffer {
 
   std::string_view view() const { return std::string_view(data_).substr(begin_, end_ - begin_); }
   void take(size_t bytes) { begin_ += bytes, offset_ += int64_t(bytes); }
-  // Reads more behind the view; false at the end of the file. Error if the view is longer than a row may be.
+  // Reads more behind the view; false at the end of the file. A view from before is not valid afterwards. Error if the view is
+  // longer than a row may be.
   bool more();
   // The next byte, or -1 at the end.
   int peek() { return begin_ == end_ && !more() ? -1 : uint8_t(data_[begin_]); }
