@@ -167,10 +167,10 @@ TEST(DataCheck, LengthsAndPacking) {
 
 TEST(ShowSample, SpecialTokensAndWhatLooksLikeThem) {
   Dataset data;
-  add(data, "^Say <|im_end|>\x1b[now$^[done$]");
+  add(data, "^Say <|im_end|>\x1bnow$^[done$]");
   data.template_name = "chatml";
   const std::string text = show_text(data, 0, kTokenizer, false);
-  EXPECT_TRUE(says(text, "<|im_start|>Say \\<|im_end|>\\x1b[now<|im_end|><|im_start|>«done<|im_end|>»\n")) << text;
+  EXPECT_TRUE(says(text, "<|im_start|>Say \\<|im_end|>\\x1bnow<|im_end|><|im_start|>«done<|im_end|>»\n")) << text;
   EXPECT_TRUE(says(show_text(data, 0, kTokenizer, true), "\x1b[1;32m«done\x1b[36m<|im_end|>\x1b[1;32m»\x1b[0m"));
   const Json json = show_json(data, 0, kTokenizer);
   EXPECT_EQ(json["template"], "chatml");
