@@ -32,11 +32,12 @@ void PhaseLine::show(const char* activity, int64_t done, int64_t total) {
   drawn_ = terminal_;
 
   const double elapsed = std::chrono::duration<double>(now - start_).count();
-  char line[160];
+  char line[256];
   const auto written = total <= 0
                            ? fmt::format_to_n(line, sizeof line, "{}: {} done, {}", activity, Count{done}, Duration{elapsed})
-                           : fmt::format_to_n(line, sizeof line, "{}: {:.0f}%, ETA {}", activity,
+                           : fmt::format_to_n(line, sizeof line, "{}: {:.0f}%{}{}, ETA {}", activity,
                                               100 * static_cast<double>(done) / static_cast<double>(total),
+                                              described_ ? ", " : "", std::string_view(description_, described_),
                                               Duration{elapsed / static_cast<double>(done) * static_cast<double>(total - done)});
   const std::string_view text(line, std::min(written.size, sizeof line));
   if (!terminal_) {
@@ -48,9 +49,12 @@ void PhaseLine::show(const char* activity, int64_t done, int64_t total) {
   write_all(output_, text.substr(0, terminal_columns(output_) - 1));
 }
 
+void PhaseLine::describe(std::string_view text) { described_ = text.copy(description_, sizeof description_); }
+
 void PhaseLine::end() {
   if (drawn_) write_all(output_, kClearLine);
   begun_ = drawn_ = false;
+  described_ = 0;
 }
 
 }  // namespace tll
