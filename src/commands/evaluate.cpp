@@ -30,7 +30,7 @@ constexpr size_t kTurns = 8;                         // that are printed one by 
 
 // The documents to evaluate, all marked kValidation; the others kTrain.
 Dataset load_chosen(const Options& options, const ModelSource& source) {
-  PrepareOptions p = prepare_options(options, source.config);
+  PrepareOptions p = prepare_options(options, source);
   p.allow_empty = true;  // samples without targets change no mean
   Dataset data = load_dataset(options.data, source.tokenizer.get(), p);
   print_notes(options, data.report);
@@ -140,7 +140,7 @@ int evaluate_text(Options& options) {
     if (options.given(name))
       fail(kExitUsage, "--{} is about samples, and with --stride there is one text: leave out either", name);
   const ModelSource source = open_model(options, TokenizerNeed::required);
-  const std::vector<int32_t> tokens = whole_text_tokens(options, *source.tokenizer, prepare_options(options, source.config));
+  const std::vector<int32_t> tokens = whole_text_tokens(options, *source.tokenizer, prepare_options(options, source));
   const AdapterSource adapter = open_named_adapter(options, source.config);
   const auto needs_of = [](const Options& o) { return SessionNeeds{.tokens = o.batch_size * o.seq_len, .positions = o.seq_len}; };
   Session<Float> session(options, source.config, adapter.targets, needs_of);

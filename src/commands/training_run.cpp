@@ -25,7 +25,7 @@ constexpr std::chrono::minutes kAutomaticSave{10};
 constexpr size_t kAutomaticKeep = 2;  // checkpoints of those that were written by the clock
 
 RunData load_run_data(const Options& options, const ModelSource& source) {
-  PrepareOptions p = prepare_options(options, source.config);
+  PrepareOptions p = prepare_options(options, source);
   RunData data;
   if (!options.valid_data.empty()) p.valid_split = 0;
   data.train = load_dataset(options.data, source.tokenizer.get(), p);
