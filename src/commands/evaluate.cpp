@@ -9,6 +9,7 @@
 #include <set>
 
 #include "src/base/file.h"
+#include "src/base/phase.h"
 #include "src/base/process.h"
 #include "src/commands/commands.h"
 #include "src/commands/score.h"
