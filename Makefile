@@ -29,7 +29,12 @@ WARN     := -Wall -Wextra $(if $(WERROR),-Werror) $(if $(CLANG),-Wno-pass-failed
 CXXFLAGS = -std=c++20 $(OPT) -fopenmp $(if $(filter aarch64,$(ARCH)),-fsigned-char) $(WARN) -I. -MMD -MP $(EXTRA)
 # ONEDNN= leaves oneDNN out; bf16 matmuls are then our own.
 ONEDNN   ?= 1
-LIBS     := $(if $(ONEDNN),-ldnnl) -lfmt -lxxhash -lpcre2-8 -lpthread
+LIBS     := $(if $(ONEDNN),-ldnnl) -lfmt -lxxhash -lpcre2-8 -lz -lzstd -lpthread
+COMMA    := ,
+# ARROW=DIR: Apache Arrow's library, whose headers are in DIR/include and which is in DIR or DIR/lib, reads Parquet files.
+ARROW    ?=
+ARROW_LIBS := $(foreach lib,parquet arrow,$(firstword $(wildcard $(ARROW:%=%/lib/lib$(lib).so %/lib$(lib).so)) $(wildcard $(ARROW:%=%/lib/lib$(lib).so.* %/lib$(lib).so.*))))
+LIBS     += $(if $(ARROW),$(ARROW_LIBS) $(patsubst %,-Wl$(COMMA)-rpath$(COMMA)%,$(sort $(abspath $(dir $(ARROW_LIBS))))))
 
 # A kernel's .cpp is compiled once for each instruction set; the program picks one at start. The oracle types of the tests
 # (double, complex) need no fast instructions: the base objects hold them. -ffp-contract=fast: fma, where the instruction set has it.
@@ -131,7 +136,10 @@ $(BUILD)/libcuda.a: $(CUDA_OBJ) ; @rm -f $@; ar rcs $@ $^
 $(BUILD)/libkernels.a: $(KERNEL_OBJ) ; @rm -f $@; ar rcs $@ $^
 $(BUILD)/libsrc.a: $(call objects,src/*) ; @rm -f $@; ar rcs $@ $^
 $(BUILD)/libtokenizer.a: $(call objects,tokenizer) ; @rm -f $@; ar rcs $@ $^
-$(BUILD)/libdata.a: $(call objects,data) ; @rm -f $@; ar rcs $@ $^
+# What reads Parquet is one of two files.
+DATA_OBJ := $(filter-out $(BUILD)/data/parquet_$(if $(ARROW),none,arrow).o,$(call objects,data))
+$(BUILD)/data/parquet_arrow.o: EXTRA += -isystem $(ARROW)/include
+$(BUILD)/libdata.a: $(DATA_OBJ) ; @rm -f $@; ar rcs $@ $^
 $(BUILD)/libcases.a: $(CASES:%.cpp=$(BUILD)/%.o) ; @rm -f $@; ar rcs $@ $^
 # What runs the CUDA ops is chosen here: the linker takes a function from the first archive that has it. cuda: nvcc's kernels for a
 # GPU. emulated: the same sources on the emulator. Without either, kernels/cuda_none.cpp in libkernels.a, which comes last.

@@ -9,9 +9,9 @@ const std::vector<std::string_view>& data_format_names() {
 }
 
 const std::vector<std::string_view>& template_names() {
-  static const std::vector<std::string_view> names = {"auto",     "squad",  "chatml", "smollm2",  "qwen2.5",
-                                                      "qwen3",    "llama2", "llama3", "llama3.1", "mistral",
-                                                      "mistral3", "phi3",   "zephyr", "alpaca",   "none"};
+  static const std::vector<std::string_view> names = {
+      "auto",       "squad",   "chatml",   "smollm2",      "qwen2.5", "qwen3",  "llama2", "llama3", "llama3.1", "mistral",
+      "mistral0.1", "mixtral", "mistral3", "mistral-nemo", "phi3",    "phi3.5", "zephyr", "alpaca", "none"};
   return names;
 }
 

@@ -17,7 +17,9 @@ const std::vector<std::string_view>& data_format_names();
 //   kSquad, kAlpaca     forms of instructions, with EOS behind the answer
 //   kNone               prompt and answer as they are, and EOS
 //   kChatml             ChatML without a system text of its own; kSmollm2 and kQwen25 have one
-//   kMistral            the first form (v1); kMistral3 is that of v3
+//   kMistral            v1, as published last; kMistral01 and kMixtral are the forms published before it, without a system
+//                       text; kMistral3 is v3, and kMistralNemo v3 with the tokenizer tekken
+//   kPhi35              Phi-3's, without the mark of an empty system text
 // The others are chat templates of the model families of these names.
 enum class TemplateName : uint32_t {
   kAuto,
@@ -30,8 +32,12 @@ enum class TemplateName : uint32_t {
   kLlama3,
   kLlama31,
   kMistral,
+  kMistral01,
+  kMixtral,
   kMistral3,
+  kMistralNemo,
   kPhi3,
+  kPhi35,
   kZephyr,
   kAlpaca,
   kNone

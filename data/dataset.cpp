@@ -72,6 +72,20 @@ const char* split_name(Split split) { return split == Split::kTrain ? "train" : 
 
 }  // namespace
 
+void PrepareReport::add(const PrepareReport& later) {
+  for (int64_t PrepareReport::*count :
+       {&PrepareReport::samples, &PrepareReport::tokens, &PrepareReport::target_tokens, &PrepareReport::train_samples,
+        &PrepareReport::validation_samples, &PrepareReport::truncated, &PrepareReport::turns_left_out, &PrepareReport::ends_lost,
+        &PrepareReport::empty_answers, &PrepareReport::unanswerable_left_out, &PrepareReport::unanswerable_trained,
+        &PrepareReport::empty, &PrepareReport::offset_mismatches, &PrepareReport::untrained_parts}) {
+    this->*count += later.*count;
+  }
+  for (const auto& [reason, count] : later.refused) refused[reason] += count;
+  if (later.shortest_refused) {
+    shortest_refused = shortest_refused ? std::min(shortest_refused, later.shortest_refused) : later.shortest_refused;
+  }
+}
+
 int64_t PrepareReport::refused_total() const {
   return std::accumulate(refused.begin(), refused.end(), int64_t(0), [](int64_t sum, const auto& r) { return sum + r.second; });
 }

@@ -41,6 +41,7 @@ struct PrepareReport {
   std::vector<std::string> file_notes;  // of the format
   int64_t untrained_parts = 0;          // documents of packed rows that train nothing, left out
   int64_t shortest_refused = 0;         // tokens of the shortest sample that was refused
+  void add(const PrepareReport& later);  // of samples that follow: the counts add up
   int64_t refused_total() const;
   Json json() const;                       // samples, tokens, target_tokens, truncated, refused and the rest
   std::vector<std::string> notes() const;  // for people: what was left out, shortened or odd; a line each

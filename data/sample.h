@@ -25,6 +25,7 @@ struct Span {
   bool may_shorten = false;                    // its end may be cut if the sample is too long; at most one span of a sample
   int32_t turn = -1;                           // of a conversation: the user's turn (from 0) that it belongs to, with the answers
                                                // to it; -1: it stays whatever leaves (BOS, the system text)
+  bool between_turns = false;                  // left out if its turn becomes the first one
   std::vector<int32_t> ids = {}, labels = {};  // of one length; labels as in a Dataset
   bool is_text() const { return ids.empty(); }
 };

@@ -22,25 +22,32 @@ bool stands_at(std::string_view context, std::string_view answer, int64_t start)
 
 bool is_blank(std::string_view s) { return s.find_first_not_of(kBlanks) == std::string_view::npos; }
 
-// Collects the questions of a file, of whatever form.
-class Reader {
+// The answers of a question, and the code points of the context at which they begin; kNoStart: the file does not say.
+constexpr int64_t kNoStart = INT64_MIN;
+struct Answers {
+  std::vector<std::string> texts = {};
+  std::vector<int64_t> starts = {};
+};
+
+class SquadReader : public ExampleReader {
  public:
-  SquadFile read(const RowFile& file) {
-    file.for_each([&](const Place& row) {
-      if (row.has("qas")) return read_paragraph(row, "");
-      if (row.has("context") || row.has("question")) return read_flat_row(row);
-      meet(row, articles_);
-      const std::string title = row.optional_label("title");
-      for (const Place& paragraph : row.at("paragraphs").elements()) read_paragraph(paragraph, title);
-    });
-    note_all(file.notes());
-    for (const UnknownKeys* keys : {&articles_, &paragraphs_, &questions_, &flat_rows_, &answers_})
-      note_all(keys->notes(file.name()));
-    if (contradictions_) {
-      out_.notes.push_back(fmt::format("{} questions are marked is_impossible and have answers, which count (the first is {})",
-                                       contradictions_, first_contradiction_));
+  explicit SquadReader(uint64_t seed) : seed_(seed) {}
+
+  void read(const Place& row, std::vector<Example>& out) override {
+    out_ = &out;
+    if (row.has("qas")) return read_paragraph(row, "");
+    if (row.has("context") || row.has("question")) return read_flat_row(row);
+    meet(row, articles_);
+    const std::string title = row.optional_label("title");
+    for (const Place& paragraph : row.at("paragraphs").elements()) read_paragraph(paragraph, title);
+  }
+
+  SourceFindings findings() const override {
+    SourceFindings all = findings_;
+    for (const UnknownKeys* keys : {&articles_, &paragraphs_, &questions_, &flat_rows_, &answers_}) {
+      keys->count_into(all.unknown_keys);
     }
-    return std::move(out_);
+    return all;
   }
 
  private:
@@ -49,8 +56,6 @@ class Reader {
     if (!object.value.is_object()) object.refuse("an object");
     keys.meet(object.value, object.name(), kHarmless);
   }
-
-  void note_all(const std::vector<std::string>& notes) { out_.notes.insert(out_.notes.end(), notes.begin(), notes.end()); }
 
   void read_paragraph(const Place& paragraph, const std::string& title) {
     meet(paragraph, paragraphs_);
@@ -67,63 +72,79 @@ class Reader {
   }
 
   void read_question(const Place& qa, const std::string& title, const std::string& context) {
-    SquadQuestion q{qa.has("id") ? qa.at("id").label() : qa.where, title, context, qa.at("question").string(), qa.where};
-    read_answers(q, qa.at("answers"));
+    Example e{.kind = ExampleKind::kQuestion,
+              .id = qa.has("id") ? qa.at("id").label() : qa.where,
+              .title = title,
+              .where = qa.where,
+              .prompt = qa.at("question").string(),
+              .context = context};
+    Answers answers = read_answers(qa.at("answers"));
     if (qa.has("is_impossible")) {
       const Place impossible = qa.at("is_impossible");
       if (!impossible.value.is_boolean()) impossible.refuse("true or false");
       if (impossible.value.get<bool>()) {
-        if (std::all_of(q.answers.begin(), q.answers.end(), is_blank)) q.answers.clear(), q.answer_starts.clear();
-        if (q.answerable() && contradictions_++ == 0) first_contradiction_ = place_of(q);
-      }
-    }
-    for (size_t a = 0; a < q.answers.size(); ++a) {
-      if (q.answer_starts[a] == kNoStart || stands_at(context, q.answers[a], q.answer_starts[a])) continue;
-      if (out_.offset_mismatches++ == 0) out_.first_mismatch = place_of(q);
-    }
-    out_.unanswerable += !q.answerable();
-    out_.questions.push_back(std::move(q));
-  }
-
-  void read_answers(SquadQuestion& q, const Place& answers) {
-    if (!answers.value.is_object()) {
-      for (const Place& answer : answers.elements()) {
-        if (answer.value.is_string()) {
-          add(q, answer, nullptr);
-        } else {
-          read_answer(q, answer);
+        if (std::all_of(answers.texts.begin(), answers.texts.end(), is_blank)) answers = {};
+        if (!answers.texts.empty()) {
+          findings_.note("{0} questions are marked is_impossible and have answers, which count (the first is {2})", 1, 0,
+                         place_of(e));
         }
       }
-      return;
     }
-    if (answers.has("text") && !answers.at("text").value.is_array()) return read_answer(q, answers);
-    meet(answers, answers_);
-    const std::vector<Place> texts = answers.at("text").elements();
-    const std::vector<Place> starts = answers.has("answer_start") ? answers.at("answer_start").elements() : std::vector<Place>();
-    if (answers.has("answer_start") && texts.size() != starts.size()) {
-      bad_file("{}: text has {} elements and answer_start {}; they must be as many", answers.name(), texts.size(), starts.size());
+    for (size_t a = 0; a < answers.texts.size(); ++a) {
+      if (answers.starts[a] == kNoStart || stands_at(context, answers.texts[a], answers.starts[a])) continue;
+      if (findings_.offset_mismatches++ == 0) findings_.first_mismatch = place_of(e);
     }
-    for (size_t a = 0; a < texts.size(); ++a) add(q, texts[a], starts.empty() ? nullptr : &starts[a]);
+    findings_.unanswerable += answers.texts.empty();
+    e.answers = std::move(answers.texts);
+    e.group = group_key(e.title, seed_);
+    e.subgroup = group_key(e.context, seed_);
+    out_->push_back(std::move(e));
   }
 
-  void read_answer(SquadQuestion& q, const Place& answer) {
+  Answers read_answers(const Place& list) {
+    Answers out;
+    if (list.value.is_string()) {
+      add(out, list, nullptr);
+    } else if (!list.value.is_object()) {
+      for (const Place& answer : list.elements()) {
+        if (answer.value.is_string()) {
+          add(out, answer, nullptr);
+        } else {
+          read_answer(out, answer);
+        }
+      }
+    } else if (list.has("text") && !list.at("text").value.is_array()) {
+      read_answer(out, list);
+    } else {
+      meet(list, answers_);
+      const std::vector<Place> texts = list.at("text").elements();
+      const std::vector<Place> starts = list.has("answer_start") ? list.at("answer_start").elements() : std::vector<Place>();
+      if (list.has("answer_start") && texts.size() != starts.size()) {
+        bad_file("{}: text has {} elements and answer_start {}; they must be as many", list.name(), texts.size(), starts.size());
+      }
+      for (size_t a = 0; a < texts.size(); ++a) add(out, texts[a], starts.empty() ? nullptr : &starts[a]);
+    }
+    return out;
+  }
+
+  void read_answer(Answers& out, const Place& answer) {
     meet(answer, answers_);
     const Place text = answer.at("text");
-    if (!answer.has("answer_start")) return add(q, text, nullptr);
+    if (!answer.has("answer_start")) return add(out, text, nullptr);
     const Place start = answer.at("answer_start");
-    add(q, text, &start);
+    add(out, text, &start);
   }
 
-  static void add(SquadQuestion& q, const Place& text, const Place* start) {
-    q.answers.push_back(text.label());
-    q.answer_starts.push_back(start && !start->value.is_null() ? start->integer() : kNoStart);
+  static void add(Answers& out, const Place& text, const Place* start) {
+    out.texts.push_back(text.label());
+    out.starts.push_back(start && !start->value.is_null() ? start->integer() : kNoStart);
   }
 
-  static std::string place_of(const SquadQuestion& q) { return fmt::format("{}, id {}", q.where, in_quotes(q.id)); }
+  static std::string place_of(const Example& e) { return fmt::format("{}, id {}", e.where, in_quotes(e.id)); }
 
-  SquadFile out_;
-  int64_t contradictions_ = 0;
-  std::string first_contradiction_;
+  uint64_t seed_;
+  std::vector<Example>* out_ = nullptr;
+  SourceFindings findings_;
   UnknownKeys articles_{{"title", "paragraphs"}}, paragraphs_{{"context", "qas"}},
       questions_{{"id", "question", "answers", "is_impossible"}},
       flat_rows_{{"id", "title", "context", "question", "answers", "is_impossible"}}, answers_{{"text", "answer_start"}};
@@ -168,7 +189,22 @@ bool is_squad_row(const Json& row) {
          (row.contains("context") && !row["context"].is_structured() && row.contains("question"));
 }
 
-SquadFile read_squad(const RowFile& file) { return Reader().read(file); }
+std::unique_ptr<ExampleReader> squad_reader(uint64_t seed) { return std::make_unique<SquadReader>(seed); }
+
+SquadFile read_squad(const RowFile& file) {
+  SquadReader reader(0);
+  std::vector<Example> examples;
+  file.for_each([&](const Place& row) { reader.read(row, examples); });
+  const SourceFindings findings = reader.findings();
+  SquadFile out{.questions = {},
+                .unanswerable = findings.unanswerable,
+                .offset_mismatches = findings.offset_mismatches,
+                .first_mismatch = findings.first_mismatch,
+                .notes = file.notes()};
+  for (std::string& line : findings.lines(file.name())) out.notes.push_back(std::move(line));
+  for (Example& e : examples) out.questions.push_back({e.id, e.title, e.context, e.prompt, e.where, e.answers});
+  return out;
+}
 
 SampleSet squad_samples(SquadFile file, const PrepareOptions& options) {
   const PromptTemplate& form = find_prompt_template("squad");

@@ -4,7 +4,7 @@
 // Source: the data files' own schema (rajpurkar.github.io/SQuAD-explorer). `answer_start` counts Unicode code points of the
 // context, not bytes. A question is unanswerable when its list of answers is empty; `version` decides nothing, and
 // `is_impossible` only that blank answers are none. As annotation tools write them, an id may be a number, and it, the title and
-// answer_start may be missing or null; answers are objects, plain strings, or one object of two lists.
+// answer_start may be missing or null; answers are objects, plain strings, one string, or one object of two lists.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "data/example_reader.h"
 #include "data/row_file.h"
 #include "data/sample.h"
 
@@ -22,10 +23,8 @@ struct SquadQuestion {
   std::string title, context, question;
   std::string where;                        // as in Sample
   std::vector<std::string> answers = {};    // as in the file, duplicates kept; empty: the context does not answer the question
-  std::vector<int64_t> answer_starts = {};  // code points into context, one for each answer; kNoStart: the file has none
   bool answerable() const { return !answers.empty(); }
 };
-inline constexpr int64_t kNoStart = INT64_MIN;
 
 struct SquadFile {
   std::vector<SquadQuestion> questions;  // in file order

@@ -38,6 +38,13 @@ std::string fact_text(const Json& json, const char* key, const std::string& file
   return json[key].get<std::string>();
 }
 
+void append_varint(std::vector<char>& out, uint64_t value) {
+  for (; value >= 128; value >>= 7) out.push_back(char(value | 128));
+  out.push_back(char(value));
+}
+
+}  // namespace
+
 Json report_facts(const PrepareReport& r) {
   Json json = r.json();
   json["repeated_ids"] = r.repeated_ids;
@@ -50,6 +57,11 @@ Json report_facts(const PrepareReport& r) {
 
 void restore_report(PrepareReport& r, const Json& json, const std::string& file) {
   const auto count = [&](const char* key) { return fact_count(json, key, file); };
+  r.samples = count("samples");
+  r.tokens = count("tokens");
+  r.target_tokens = count("target_tokens");
+  r.train_samples = count("train_samples");
+  r.validation_samples = count("validation_samples");
   r.truncated = count("truncated");
   r.turns_left_out = count("turns_left_out");
   r.ends_lost = count("ends_lost");
@@ -80,13 +92,6 @@ void restore_report(PrepareReport& r, const Json& json, const std::string& file)
     r.file_notes.push_back(note.get<std::string>());
   }
 }
-
-void append_varint(std::vector<char>& out, uint64_t value) {
-  for (; value >= 128; value >>= 7) out.push_back(char(value | 128));
-  out.push_back(char(value));
-}
-
-}  // namespace
 
 bool is_prepared(std::string_view bytes) { return bytes.starts_with(kMagic); }
 
@@ -222,8 +227,8 @@ std::string prepared_header(const PreparedHeader& header) {
   return bytes;
 }
 
-Dataset PreparedFile::open(const std::filesystem::path& path) {
-  const std::shared_ptr<PreparedFile> file(new PreparedFile(path.string()));
+Dataset PreparedFile::open(const std::filesystem::path& path, const std::string& name) {
+  const std::shared_ptr<PreparedFile> file(new PreparedFile(name));
   file->mapped_.emplace(path);
   file->bytes_ = file->mapped_->bytes();
   return file->read_tables(file);

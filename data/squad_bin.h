@@ -92,6 +92,9 @@ uint64_t chained_hash(uint64_t before, uint64_t next);
 // around it.
 std::string trained_answer(const Tokenizer& tokenizer, std::span<const int32_t> tokens, std::span<const int32_t> labels,
                            int32_t prompt_tokens);
+// A report as JSON with all its members, and back. Error (kExitBadFile), with the name of the file, if one is missing.
+Json report_facts(const PrepareReport& report);
+void restore_report(PrepareReport& report, const Json& json, const std::string& file);
 // The facts of a data set as the file holds them.
 std::string prepared_facts(const Dataset& dataset);
 // The bytes before the body.
@@ -103,7 +106,7 @@ PreparedHeader begin_header(const Dataset& dataset);
 class PreparedFile {
  public:
   // Error (kExitBadFile) unless header, documents and facts are as the layout says.
-  static Dataset open(const std::filesystem::path& path);
+  static Dataset open(const std::filesystem::path& path, const std::string& name);
   // `bytes` are copied, and checked whole.
   static Dataset parse(std::string_view bytes, const std::string& name);
 

@@ -4,6 +4,7 @@
 // chat_template of the models' tokenizer_config.json; each template's comment names it.
 #pragma once
 
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -15,8 +16,8 @@
 
 namespace tll {
 
-// The template whose code this text of a chat_template is; nothing if it is not known. Two texts that differ in spaces between
-// statements alone are one template.
+// The template whose code this text of a chat_template is; nothing if it is not known. Two texts that differ in comments, in
+// quotes or in spaces that do not show are one template.
 std::optional<TemplateName> recognise_template(std::string_view jinja);
 
 // The model's chat_template as its files have it: chat_template.jinja, or the key of tokenizer_config.json (of a list the entry
@@ -33,13 +34,23 @@ TemplateChoice choose_template(DataFormat format, const PrepareOptions& options)
 
 struct TemplateOptions {
   TemplateName name = TemplateName::kNone;  // never kAuto
-  std::string system, date;
+  std::string system = {};                  // of conversations that have none
+  std::string date = "26 Jul 2024";
+  std::string bos = {}, eos = {};  // as the tokenizer spells them; empty: as the template's own models do
   Unanswerable unanswerable = Unanswerable::kSkip;
   bool parse_special = false;
 };
+// `tokenizer` may be null.
+TemplateOptions template_options(TemplateName name, const PrepareOptions& options, const Tokenizer* tokenizer);
+
+// Whether the template writes BOS and EOS, and its text is tokenised as one.
+bool is_chat_template(TemplateName name);
+// Marks by which an answer ends, as special tokens of the template's models; generation ends at them too.
+std::vector<std::string_view> end_marks(TemplateName name);
 
 // The spans of a conversation. With `answer_follows` the text ends where an assistant's turn begins (apply_chat_template's
-// add_generation_prompt). Error (kExitBadFile), without a place, for a conversation that the template does not take: roles that
+// add_generation_prompt). Trained is an assistant's turn with its end mark and the line's end behind it, as in TRL's training
+// templates. Error (kExitBadFile), without a place, for a conversation that the template does not take: roles that
 // do not alternate, a role that it does not know, no message.
 std::vector<Span> render(const std::vector<Message>& messages, const TemplateOptions& options, bool answer_follows);
 

@@ -179,34 +179,65 @@ class TokenRow {
   bool labelled_ = false;
 };
 
-}  // namespace
+class TokenRowReader : public ExampleReader {
+ public:
+  TokenRowReader(uint64_t seed, int32_t vocab_size) : seed_(seed), vocab_size_(vocab_size) {}
 
-SampleSet read_token_rows(const RowFile& file, const PrepareOptions& options) {
-  SampleSet out;
-  UnknownKeys unknown(
-      {"input_ids", "labels", "attention_mask", "completion_mask", "assistant_masks", "position_ids", "seq_lengths"});
-  int64_t padding = 0, packed = 0, packed_documents = 0;
-  file.for_each([&](const Place& place) {
-    const TokenRow row(place, options.vocab_size);
-    unknown.meet(place.value, place.name());
-    const std::vector<Span> documents = row.documents();
-    padding += row.padding();
-    if (documents.size() > 1) ++packed, packed_documents += int64_t(documents.size());
+  void read(const Place& place, std::vector<Example>& out) override {
+    const TokenRow row(place, vocab_size_);
+    unknown_.meet(place.value, place.name());
+    std::vector<Span> documents = row.documents();
+    if (const int64_t padding = row.padding()) {
+      findings_.note("padding left out where attention_mask is 0: {0} in all", padding, 0, place.where);
+    }
+    if (documents.size() > 1) {
+      findings_.note("packed rows, {0} in all, divided into {1} documents", 1, int64_t(documents.size()), place.where);
+    }
     const bool trains =
         std::any_of(documents.begin(), documents.end(), [](const Span& s) { return count_targets(s.labels) > 0; });
     for (size_t d = 0; d < documents.size(); ++d) {
-      Sample sample{.where = place.where};
-      if (documents.size() > 1) sample.where += fmt::format(", document {}", d + 1);
-      sample.part_of_trained_row = documents.size() > 1 && trains;
-      sample.subgroup = group_key(documents[d].ids, options.seed);
-      sample.spans.push_back(documents[d]);
-      out.samples.push_back(std::move(sample));
+      Example e{.kind = ExampleKind::kTokens, .where = place.where};
+      if (documents.size() > 1) e.where += fmt::format(", document {}", d + 1);
+      e.part_of_trained_row = documents.size() > 1 && trains;
+      e.subgroup = group_key(documents[d].ids, seed_);
+      e.ids = std::move(documents[d].ids);
+      e.labels = std::move(documents[d].labels);
+      out.push_back(std::move(e));
     }
-  });
-  std::vector<std::string>& notes = out.known.report.file_notes;
-  notes = unknown.notes(file.name());
-  if (padding) notes.push_back(fmt::format("padding left out where attention_mask is 0: {} in all", padding));
-  if (packed) notes.push_back(fmt::format("packed rows, {} in all, divided into {} documents", packed, packed_documents));
+  }
+
+  SourceFindings findings() const override {
+    SourceFindings all = findings_;
+    unknown_.count_into(all.unknown_keys);
+    return all;
+  }
+
+ private:
+  uint64_t seed_;
+  int32_t vocab_size_;
+  SourceFindings findings_;
+  UnknownKeys unknown_{
+      {"input_ids", "labels", "attention_mask", "completion_mask", "assistant_masks", "position_ids", "seq_lengths"}};
+};
+
+}  // namespace
+
+std::unique_ptr<ExampleReader> token_row_reader(uint64_t seed, int32_t vocab_size) {
+  return std::make_unique<TokenRowReader>(seed, vocab_size);
+}
+
+SampleSet read_token_rows(const RowFile& file, const PrepareOptions& options) {
+  SampleSet out;
+  TokenRowReader reader(options.seed, options.vocab_size);
+  std::vector<Example> examples;
+  file.for_each([&](const Place& place) { reader.read(place, examples); });
+  for (Example& e : examples) {
+    Sample sample{.where = std::move(e.where), .group = e.group, .subgroup = e.subgroup};
+    sample.part_of_trained_row = e.part_of_trained_row;
+    sample.spans.push_back({.may_shorten = true, .ids = std::move(e.ids), .labels = std::move(e.labels)});
+    out.samples.push_back(std::move(sample));
+  }
+  out.known.report.file_notes = reader.findings().lines(file.name());
   return out;
 }
 

@@ -12,6 +12,7 @@
 // Source of the keys' meanings: transformers' data collators and prepare_fa_kwargs_from_position_ids; trl's SFTTrainer.
 #pragma once
 
+#include "data/example_reader.h"
 #include "data/row_file.h"
 #include "data/sample.h"
 

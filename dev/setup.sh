@@ -15,6 +15,8 @@ fmt/format.h                      libfmt-dev            fmt-devel           fmt 
 nlohmann/json.hpp                 nlohmann-json3-dev    json-devel          nlohmann-json  nlohmann_json
 xxhash.h                          libxxhash-dev         xxhash-devel        xxhash         xxhash
 pcre2.h                           libpcre2-dev          pcre2-devel         pcre2          pcre2
+zlib.h                            zlib1g-dev            zlib-devel          zlib           zlib
+zstd.h                            libzstd-dev           libzstd-devel       zstd           zstd
 gtest/gtest.h                     libgtest-dev          gtest-devel         gtest          gtest
 boost/context/detail/fcontext.hpp libboost-context-dev  boost-devel         boost          libboost-devel"
 

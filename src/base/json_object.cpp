@@ -98,16 +98,26 @@ void UnknownKeys::meet(std::string_view key, const std::string& where, const std
       bad_file("{}: key {} is not known; if \"{}\" is meant, rename it, else remove it", where, in_quotes(key), meant);
 }
 
+void UnknownKeys::count_into(std::map<std::string, int64_t>& times) const {
+  for (const auto& [key, met] : met_) times[key] += met.times;
+}
+
 std::vector<std::string> UnknownKeys::notes(const std::string& file) const {
+  std::map<std::string, int64_t> times;
+  count_into(times);
+  return unknown_key_notes(times, file, more_);
+}
+
+std::vector<std::string> unknown_key_notes(const std::map<std::string, int64_t>& times, const std::string& file, bool at_least) {
   constexpr size_t kShown = 10;
   std::vector<std::string> lines;
-  for (const auto& [key, met] : met_) {
+  for (const auto& [key, count] : times) {
     if (lines.size() == kShown) break;
-    const std::string times = met.times > 1 ? fmt::format(" ({} times)", met.times) : "";
-    lines.push_back(fmt::format("{}: key {} is not known and is ignored{}", file, in_quotes(key), times));
+    const std::string often = count > 1 ? fmt::format(" ({} times)", count) : "";
+    lines.push_back(fmt::format("{}: key {} is not known and is ignored{}", file, in_quotes(key), often));
   }
-  if (more_ || met_.size() > kShown)
-    lines.push_back(fmt::format("{}: and {}{} more keys are not known", file, more_ ? "at least " : "", met_.size() - kShown));
+  if (at_least || times.size() > kShown)
+    lines.push_back(fmt::format("{}: and {}{} more keys are not known", file, at_least ? "at least " : "", times.size() - kShown));
   return lines;
 }
 

@@ -39,6 +39,8 @@ class UnknownKeys {
   std::optional<std::string> first() const { return met_.empty() ? std::nullopt : std::optional(met_.begin()->first); }
   // One line for each key that was noted, "FILE: key "KEY" is not known and is ignored (3 times)"; after many, one for the rest.
   std::vector<std::string> notes(const std::string& file) const;
+  // Adds how often each key was noted.
+  void count_into(std::map<std::string, int64_t>& times) const;
 
  private:
   std::vector<std::string_view> known_;
@@ -49,6 +51,10 @@ class UnknownKeys {
   std::map<std::string, Met, std::less<>> met_;
   bool more_ = false;
 };
+
+// The lines of UnknownKeys::notes() for keys that were counted.
+std::vector<std::string> unknown_key_notes(const std::map<std::string, int64_t>& times, const std::string& file,
+                                           bool at_least = false);
 
 // The value as it is shown in a message: short, on one line.
 std::string shown(const Json& value);

@@ -10,7 +10,7 @@ int command_prepare(Options& options) {
   apply_demo_defaults(options);
   refuse_output_over_data(options);
   const ModelSource source = open_model(options, TokenizerNeed::wanted);
-  const Dataset dataset = load_dataset(options.data, source.tokenizer.get(), prepare_options(options, source.config));
+  const Dataset dataset = load_dataset(options.data, source.tokenizer.get(), prepare_options(options, source));
   write_dataset(dataset, options.output);
   if (options.json) {
     print_notes(options, dataset.report);
