@@ -9,16 +9,11 @@
 #include "data/squad.h"
 #include "data/squad_bin.h"
 #include "src/base/check.h"
+#include "src/base/phase.h"
 #include "src/base/units.h"
 
 namespace tll {
 namespace {
-
-std::string_view trimmed(std::string_view s) {
-  constexpr std::string_view kBlanks = " \t\n\v\f\r";
-  const size_t begin = s.find_first_not_of(kBlanks);
-  return begin == std::string_view::npos ? std::string_view() : s.substr(begin, s.find_last_not_of(kBlanks) - begin + 1);
-}
 
 // A reason of PrepareReport::refused, all of which are about --seq-len, with the word that leads to it.
 std::string at_limit(const std::string& reason) { return reason + (reason == "too long" ? " for" : " at"); }
@@ -115,6 +110,11 @@ std::vector<int32_t> Dataset::labels_of(const Document& d) const {
   return out;
 }
 
+void Dataset::check_all() const {
+  Phase phase("checking data", int64_t(file_ ? file_->chunks() : 0));
+  for (uint64_t c = 0; file_ && c < file_->chunks(); ++c, phase.advance()) file_->check_chunk(c);
+}
+
 void Dataset::check(const Document& d) const { file_->check_tokens(d); }
 
 DocumentTexts Dataset::texts_of(const Document& d) const {
@@ -125,6 +125,12 @@ DocumentTexts Dataset::texts_of(const Document& d) const {
 
 std::string Dataset::id_of(const Document& d) const { return texts_of(d).id; }
 std::string Dataset::title_of(const Document& d) const { return texts_of(d).title; }
+
+std::string_view trimmed(std::string_view s) {
+  constexpr std::string_view kBlanks = " \t\n\v\f\r";
+  const size_t begin = s.find_first_not_of(kBlanks);
+  return begin == std::string_view::npos ? std::string_view() : s.substr(begin, s.find_last_not_of(kBlanks) - begin + 1);
+}
 
 std::string trained_answer(const Tokenizer& tokenizer, std::span<const int32_t> tokens, std::span<const int32_t> labels,
                            int32_t prompt_tokens) {
