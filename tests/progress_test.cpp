@@ -143,7 +143,7 @@ TEST(Progress, ATerminalIsRedrawnAFewTimesASecondAndNotesKeepTheirLine) {
   EXPECT_EQ(text.substr(text.size() - 2), "\r\n") << "the terminal writes \\n as \\r\\n";
 }
 
-TEST(Progress, LossAndSpeedAreSmoothedAndOtherNumbersAreNot) {
+TEST(Progress, LossIsShownAsMeasuredAndSmoothedAndTheSpeedSmoothed) {
   Channel channel = Channel::pipe();
   Progress progress(1, 3, false, channel.in);
   progress.show({.step = 1, .loss = 4, .grad_norm = 1, .tokens = 1000, .seconds = 1});
@@ -151,11 +151,11 @@ TEST(Progress, LossAndSpeedAreSmoothedAndOtherNumbersAreNot) {
   progress.show({.step = 3, .loss = 2, .grad_norm = 5, .tokens = 1000, .seconds = 2});
   const auto lines = split(channel.text(), '\n');
   ASSERT_EQ(lines.size(), 3u);
-  EXPECT_TRUE(says(lines[0], "loss 4.0000  norm 1 ")) << "the average of one number is that number";
+  EXPECT_TRUE(says(lines[0], "loss 4.0000  norm 1 ")) << "one number has no average";
   EXPECT_TRUE(says(lines[0], "  1,000 tokens/s"));
   EXPECT_TRUE(says(lines[1], "loss nan")) << "what is not finite is not hidden";
   // Of 4 and 2: (0.9 4 + 2) / 1.9. Of tokens and seconds: (0.81 1000 + 0.9 3000 + 1000) / (0.81 + 0.9 + 2).
-  EXPECT_TRUE(says(lines[2], "loss 2.9474  norm 5 "));
+  EXPECT_TRUE(says(lines[2], "loss 2.0000  smoothed 2.9474  norm 5 "));
   EXPECT_TRUE(says(lines[2], "  1,216 tokens/s"));
 }
 

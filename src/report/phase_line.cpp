@@ -33,7 +33,7 @@ void PhaseLine::show(const char* activity, int64_t done, int64_t total) {
 
   const double elapsed = std::chrono::duration<double>(now - start_).count();
   constexpr int64_t kCounted = 1000000;  // larger totals are of bytes or parameters, and say nothing
-  char line[160], *end = line;
+  char line[256], *end = line;
   const auto append = [&](auto format, auto&&... args) {
     end = fmt::format_to_n(end, line + sizeof line - end, format, args...).out;
   };
@@ -43,7 +43,9 @@ void PhaseLine::show(const char* activity, int64_t done, int64_t total) {
   } else {
     const double share = static_cast<double>(done) / static_cast<double>(total);
     if (total < kCounted) append(FMT_STRING("{} of {}, "), Count{done}, Count{total});
-    append(FMT_STRING("{:.0f}%, ETA {}"), 100 * share, Duration{elapsed / share - elapsed});
+    append(FMT_STRING("{:.0f}%, "), 100 * share);
+    if (described_ > 0) append(FMT_STRING("{}, "), std::string_view(description_, described_));
+    append(FMT_STRING("ETA {}"), Duration{elapsed / share - elapsed});
   }
   const std::string_view text(line, static_cast<size_t>(end - line));
   if (!terminal_) {
@@ -55,9 +57,12 @@ void PhaseLine::show(const char* activity, int64_t done, int64_t total) {
   write_all(output_, text.substr(0, terminal_columns(output_) - 1));
 }
 
+void PhaseLine::describe(std::string_view text) { described_ = text.copy(description_, sizeof description_); }
+
 void PhaseLine::end() {
   if (drawn_) write_all(output_, kClearLine);
   begun_ = drawn_ = false;
+  described_ = 0;
 }
 
 }  // namespace tll
