@@ -231,18 +231,6 @@ std::shared_ptr<void> spool(const fs::path& path, fs::path& copy, int64_t& bytes
   return owner;
 }
 
-void refuse_no_file(const fs::path& path) {
-  std::error_code failed;
-  const std::string file = path.string();
-  if (fs::exists(path, failed)) return;
-  const auto names = std::distance(path.begin(), path.end());
-  if (names == 2 && !path.is_absolute() && !path.has_extension() && !fs::exists(path.parent_path(), failed)) {
-    looks_like(file, "the name of a data set on the hub, and no file",
-               fmt::format(R"(write it to a file: datasets.load_dataset("{}", split="train").to_json("data.jsonl"))", file));
-  }
-  bad_file("{}: no such file or folder", file);
-}
-
 // Files that lie beside the data in a folder and are no part of it.
 bool is_about_data(const std::string& name) {
   const std::string small = lower_case(fs::path(name).filename().string());
@@ -313,6 +301,18 @@ DataFiles find_in_folder(const fs::path& folder, const PrepareOptions& options) 
 }
 
 }  // namespace
+
+void refuse_no_file(const fs::path& path) {
+  std::error_code failed;
+  const std::string file = path.string();
+  if (fs::exists(path, failed)) return;
+  const auto names = std::distance(path.begin(), path.end());
+  if (names == 2 && !path.is_absolute() && !path.has_extension() && !fs::exists(path.parent_path(), failed)) {
+    looks_like(file, "the name of a data set on the hub, and no file",
+               fmt::format(R"(write it to a file: datasets.load_dataset("{}", split="train").to_json("data.jsonl"))", file));
+  }
+  bad_file("{}: no such file or folder", file);
+}
 
 std::string DataFile::kind() const {
   const char* kind = "";

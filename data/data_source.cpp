@@ -345,7 +345,8 @@ class FileSource : public DataSource {
           }
         }
         constexpr std::string_view kHarmless[] = {"version"};
-        beside_data.meet(beside, file.label, kHarmless);
+        beside["data"] = nullptr;  // the list itself, so that no key is taken for it
+      beside_data.meet(beside, file.label, kHarmless);
         const RowPosition end = reader_->position();
         file.rows = end.row, file.bytes = end.bytes;
         facts_.rows += end.row, facts_.bytes += end.bytes;

@@ -14,7 +14,7 @@
 #include <mutex>
 #include <thread>
 
-#include "data/foreign_file.h"
+#include "data/data_file.h"
 #include "data/prepared_writer.h"
 #include "data/squad.h"
 #include "data/squad_bin.h"
