@@ -23,15 +23,16 @@ main{max-width:1100px;margin:0 auto;padding:24px 20px 64px}
 h1{font-size:1.6rem;line-height:1.25;margin:.2em 0}h2{font-size:1.2rem;margin:2.2em 0 .6em;padding-bottom:.3em;border-bottom:1px solid var(--line)}
 h3{font-size:1rem;margin:1.4em 0 .4em}p{margin:.5em 0}.soft{color:var(--soft)}.good{color:var(--good)}.bad{color:var(--bad)}
 nav{font-size:.9rem;margin:.8em 0}nav a{margin-right:1em;white-space:nowrap}a{color:var(--link)}
-.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(180px,1fr));gap:12px;margin:1.2em 0}
+.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(180px,46%),1fr));gap:12px;margin:1.2em 0}
 .card{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:10px 14px}
 .card b{display:block;font-size:1.15rem;font-variant-numeric:tabular-nums;overflow-wrap:anywhere}.card span{font-size:.82rem;color:var(--soft)}
+li{overflow-wrap:anywhere}table+table{margin-top:1.2em}
 table{border-collapse:collapse;width:100%;font-size:.92rem}
 th,td{text-align:left;vertical-align:top;padding:5px 12px 5px 0;border-bottom:1px solid var(--line);overflow-wrap:anywhere}
 th{font-weight:600}td.number,th.number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 .pairs{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,330px),1fr));column-gap:32px;font-size:.92rem;margin:0}
 .pairs div{display:flex;gap:12px;justify-content:space-between;border-bottom:1px solid var(--line);padding:4px 0}
-.pairs dt{color:var(--soft);flex:none;max-width:50%;overflow-wrap:anywhere}.pairs dd{margin:0;text-align:right;overflow-wrap:anywhere;min-width:0}
+.pairs dt{color:var(--soft);flex:none;max-width:60%;overflow-wrap:anywhere}.pairs dd{margin:0;text-align:right;overflow-wrap:anywhere;min-width:0}
 .typed dt::after{content:" \2022";color:var(--link)}
 pre{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:12px 14px;overflow-x:auto;font:.86rem/1.45 ui-monospace,"DejaVu Sans Mono",monospace;margin:.6em 0}
 .text{white-space:pre-wrap;overflow-wrap:anywhere;margin:0}
@@ -77,6 +78,9 @@ std::string counted(const Json& number) {
 }
 std::string bytes(const Json& number) {
   return number.is_number_integer() ? fmt::format("{}", Bytes{number.get<int64_t>()}) : "–";
+}
+std::string speed(const Json& flops) {
+  return flops.is_number() ? fmt::format("{} GFLOP/s", Count{std::llround(flops.get<double>() / 1e9)}) : "–";
 }
 std::string words_of(std::string key) {
   std::replace(key.begin(), key.end(), '_', ' ');
@@ -314,7 +318,8 @@ class RunPage {
       if (const Json& facts = at(run_, {part}); facts.is_object())
         for (const auto& [name, value] : facts.items()) {
           const bool size = name.ends_with("_bytes") || name == "memory" || name == "memory_total" || name == "in_use_before";
-          page_.pair(fmt::format("{}: {}", part, words_of(name)), size ? bytes(value) : shown_value(value));
+          const std::string text = size ? bytes(value) : name == "peak_flops" ? speed(value) : shown_value(value);
+          page_.pair(fmt::format("{}: {}", part, words_of(name)), text);
         }
     page_.raw("</dl>\n");
   }

@@ -51,7 +51,7 @@ std::string path_of(std::span<const Point> points, const auto& x_of, const auto&
 std::string chart_svg(const Chart& chart, double width) {
   const double left = 62, right = 14, plot = width - left - right;
   const ChartRange x = x_range(chart);
-  const Axis across = axis_over(x.low, x.high, static_cast<size_t>(std::clamp(plot / 75, 2.0, 10.0)));
+  const Axis across = axis_over(x.low, x.high, static_cast<size_t>(std::clamp(plot / 65, 2.0, 10.0)));
   const auto x_of = [&](double value) { return left + plot * across.place(value); };
   std::string body;
   const auto text = [&](double at_x, double at_y, std::string_view content, std::string_view more) {
