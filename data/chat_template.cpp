@@ -250,7 +250,7 @@ TemplateChoice choose_template(DataFormat format, const PrepareOptions& options)
   } else if (!options.model_template.empty()) {
     choice = of_model(options);
   } else if (converses) {
-    fail(kExitUsage, "the rows are conversations, and the model has no chat_template: name one with --template, one of {}",
+    fail(kExitUsage, "conversations need a template, and the model has no chat_template: name one with --template, one of {}",
          names_of_templates());
   } else {
     choice = {TemplateName::kAlpaca, "instructions, and the model has no chat_template"};

@@ -249,10 +249,10 @@ class SampleTokenizer {
       if (first <= low || first >= high) first = low + (high - low) / 2;
     }
     const bool fits = high <= last_first;
-    if (!fits) out = from_turn(last_first);
-    if (!fits && options_.long_samples != LongSamples::kCut) {
+    if (!fits) {
+      out = from_turn(last_first);
       out_.needed_tokens = int64_t(out.ids.size());
-      return out;
+      if (options_.long_samples != LongSamples::kCut) return out;
     }
     out_.shortened = true;
     out_.turns_left_out = (fits ? high : last_first) + last - last_trained;

@@ -53,7 +53,34 @@ void add_question(Dataset& dataset, int filling, char last, std::vector<std::str
               {.id = "q" + std::to_string(dataset.documents.size()), .answers = std::move(answers)});
 }
 
+// A conversation whose last answer, in front of its end mark, is the reference.
+void add_conversation(Dataset& dataset, const std::string& before, const std::string& answer) {
+  std::vector<int32_t> tokens = FakeTokenizer().encode(before);
+  const auto prompt_tokens = static_cast<int32_t>(tokens.size());
+  std::vector<int32_t> labels(tokens.size(), kNotTrained);
+  for (const int32_t id : FakeTokenizer().encode(answer)) tokens.push_back(id), labels.push_back(id);
+  tokens.push_back(FakeTokenizer::kEos), labels.push_back(FakeTokenizer::kEos);
+  dataset.format = DataFormat::kMessages;
+  dataset.add(tokens, labels, {.prompt_tokens = prompt_tokens, .question = 1, .answer_trained = 1});
+}
+
+std::vector<int64_t> documents_of(const std::vector<Question>& questions) {
+  std::vector<int64_t> documents;
+  for (const Question& q : questions) documents.push_back(q.document);
+  return documents;
+}
+
 EvaluationOptions options() { return {.max_new_tokens = kNew, .eos = {FakeTokenizer::kEos}}; }
+
+std::vector<Question> all_of(const Dataset& dataset) { return questions_of(dataset, {}, FakeTokenizer()); }
+
+template <class Float>
+EvaluationResult answers(Parrot<Float>& parrot, const Dataset& dataset, const std::vector<Question>& questions,
+                         const Tokenizer& tokenizer = FakeTokenizer()) {
+  EvaluationResult result;
+  evaluate_questions(parrot.device, parrot.generator, dataset, questions, tokenizer, options(), result);
+  return result;
+}
 
 template <class Float>
 class EvaluateTest : public testing::Test {};
@@ -72,21 +99,20 @@ TYPED_TEST(EvaluateTest, ScoresInTheOrderOfTheQuestions) {
   add_question(dataset, 7, 'D', {"blue"});              // wrong
   dataset.add(std::vector<int32_t>{1, 1}, std::vector<int32_t>{1, 1}, {.split = Split::kValidation});
 
-  const std::vector<int64_t> questions = question_indices(dataset, Split::kValidation);
-  ASSERT_EQ(questions, (std::vector<int64_t>{0, 1, 2, 3, 5}));
+  const std::vector<Question> questions = questions_of(dataset, Split::kValidation, FakeTokenizer());
+  ASSERT_EQ(documents_of(questions), (std::vector<int64_t>{0, 1, 2, 3, 5}));
   for (const int sequences : {1, 2, 8}) {
     Parrot<TypeParam> parrot(chains, sequences);
     const PhaseRecord phases;
-    const EvaluationResult r =
-        evaluate_questions(parrot.device, parrot.generator, dataset, questions, FakeTokenizer(), options());
+    const EvaluationResult r = answers(parrot, dataset, questions);
     ASSERT_EQ(r.questions.size(), 5u);
     const std::vector<std::string> predictions = {"1+", "cat", "red\nok", "cat", "ok"};
     const std::vector<double> exact = {1, 1, 1, 0, 0}, f1 = {1, 1, 1, 2.0 / 3, 0};
     for (size_t i = 0; i < 5; i++) {
-      EXPECT_EQ(r.questions[i].document, questions[i]);
-      EXPECT_EQ(r.questions[i].id, "q" + std::to_string(questions[i]));
+      EXPECT_EQ(r.questions[i].document, questions[i].document);
+      EXPECT_EQ(r.questions[i].id, "q" + std::to_string(questions[i].document));
       EXPECT_EQ(r.questions[i].prediction, predictions[i]);
-      EXPECT_EQ(r.questions[i].gold, dataset.answers_of(dataset.documents[static_cast<size_t>(questions[i])]));
+      EXPECT_EQ(r.questions[i].gold, questions[i].gold);
       EXPECT_EQ(r.questions[i].score.exact_match, exact[i]);
       EXPECT_DOUBLE_EQ(r.questions[i].score.f1, f1[i]);
     }
@@ -117,8 +143,7 @@ TEST(Evaluate, OfAModelThatDoesNotEndTheFirstLineIsTheAnswer) {
   add_question(dataset, 26, 'A', {"cat"});
   for (const int sequences : {1, 4}) {
     Parrot<float> parrot(chains, sequences);
-    const auto r =
-        evaluate_questions(parrot.device, parrot.generator, dataset, question_indices(dataset, {}), FakeTokenizer(), options());
+    const EvaluationResult r = answers(parrot, dataset, all_of(dataset));
     const std::vector<std::string> predictions = {"23456789!#", "6789!#\nok", "ca", "cat"};
     for (size_t i = 0; i < predictions.size(); i++) EXPECT_EQ(r.questions[i].prediction, predictions[i]);
     EXPECT_DOUBLE_EQ(r.totals.exact_match(), 100);
@@ -133,8 +158,7 @@ TEST(Evaluate, UnanswerableQuestionsAreScoredByTheirRules) {
   // Nothing but the end is right where there is no answer.
   Parrot<float> silent({"A"}, 2), cat({"A cat"}, 2);
   const auto totals = [&](Parrot<float>& parrot) {
-    const auto r =
-        evaluate_questions(parrot.device, parrot.generator, dataset, question_indices(dataset, {}), FakeTokenizer(), options());
+    const EvaluationResult r = answers(parrot, dataset, all_of(dataset));
     return std::pair(r.questions[0].score.exact_match, r.questions[1].score.exact_match);
   };
   EXPECT_EQ(totals(silent), std::pair(1.0, 0.0));
@@ -152,32 +176,96 @@ TEST(Evaluate, NoAnswerStandsForTheEmptyAnswer) {
   Parrot<float> parrot({"Ab"}, 1);
   for (const bool trained : {false, true}) {
     dataset.unanswerable_trained = trained;
-    const auto r = evaluate_questions(parrot.device, parrot.generator, dataset, {0}, Says(), options());
+    const EvaluationResult r = answers(parrot, dataset, all_of(dataset), Says());
     EXPECT_EQ(r.questions[0].prediction, trained ? "" : kNoAnswer);
     EXPECT_EQ(r.questions[0].score.exact_match, trained ? 1 : 0);
   }
 }
 
-TEST(Evaluate, QuestionIndices) {
+TEST(Evaluate, QuestionsOfASplit) {
   Dataset dataset;
   for (int i = 0; i < 6; i++) add_question(dataset, i, 'A', {"x"}, i % 2 ? Split::kTrain : Split::kValidation);
-  EXPECT_EQ(question_indices(dataset, {}), (std::vector<int64_t>{0, 1, 2, 3, 4, 5}));
-  EXPECT_EQ(question_indices(dataset, Split::kTrain), (std::vector<int64_t>{1, 3, 5}));
-  EXPECT_EQ(question_indices(dataset, Split::kValidation, 2), (std::vector<int64_t>{0, 2}));
-  EXPECT_EQ(question_indices(dataset, Split::kValidation, 9), (std::vector<int64_t>{0, 2, 4}));
+  const auto chosen = [&](std::optional<Split> split, int64_t most) {
+    return documents_of(questions_of(dataset, split, FakeTokenizer(), most));
+  };
+  EXPECT_EQ(chosen({}, 0), (std::vector<int64_t>{0, 1, 2, 3, 4, 5}));
+  EXPECT_EQ(chosen(Split::kTrain, 0), (std::vector<int64_t>{1, 3, 5}));
+  EXPECT_EQ(chosen(Split::kValidation, 2), (std::vector<int64_t>{0, 2}));
+  EXPECT_EQ(chosen(Split::kValidation, 9), (std::vector<int64_t>{0, 2, 4}));
 }
 
 TEST(Evaluate, NoQuestionsAndLongPrompts) {
   Dataset dataset;
   Parrot<float> parrot({"Ab"}, 2);
-  const auto none = evaluate_questions(parrot.device, parrot.generator, dataset, {}, FakeTokenizer(), options());
+  const EvaluationResult none = answers(parrot, dataset, {});
   EXPECT_EQ(none.totals.questions, 0);
   EXPECT_EQ(none.totals.f1(), 0);
   add_question(dataset, 30, 'A', {"b"});
-  const auto of_31_tokens = [&] {
-    evaluate_questions(parrot.device, parrot.generator, dataset, {0}, FakeTokenizer(), options());
+  EXPECT_TRUE(says(refusal_of([&] { answers(parrot, dataset, all_of(dataset)); }, kExitUsage), "31 tokens"));
+}
+
+// Where the trained answer is the gold one, it is not stored beside it.
+TEST(Evaluate, ATrainedAnswerIsTheReference) {
+  Dataset dataset;
+  add_conversation(dataset, ".A cat .B", "\tred\nok");
+  add_conversation(dataset, ".C", "1 2");
+  dataset.add(std::vector<int32_t>{5, 6, 7}, std::vector<int32_t>{kNotTrained, 6, 7}, {.prompt_tokens = 1});  // has none
+  dataset.add(std::vector<int32_t>{5, 6, 7}, std::vector<int32_t>{5, 6, 7}, {.question = 1});                 // nor a prompt
+  const std::vector<Question> questions = all_of(dataset);
+  ASSERT_EQ(documents_of(questions), (std::vector<int64_t>{0, 1}));
+  EXPECT_EQ(questions[1].gold, std::vector<std::string>{"1 2"}) << "without the end mark";
+  EXPECT_EQ(questions[0].answer_tokens, 8) << "with the end mark";
+  EXPECT_FALSE(questions[0].phrase);
+  Parrot<float> parrot({"A cat", "B\tred\nok", "C1+"}, 2);
+  const EvaluationResult r = answers(parrot, dataset, questions);
+  EXPECT_EQ(r.questions[0].prediction, "red\nok");
+  EXPECT_EQ(r.questions[0].score.exact_match, 1);
+  EXPECT_EQ(r.questions[1].score.exact_match, 0);
+  EXPECT_DOUBLE_EQ(r.questions[1].score.f1, 2.0 / 3);
+}
+
+// Also where the model does not end: a reference of several lines is not compared with the first line alone.
+TEST(Evaluate, AnAnswerOfSeveralLinesIsNotCut) {
+  Dataset dataset;
+  add_question(dataset, 2, 'F', {"23456789!#\nok"});
+  add_question(dataset, 2, 'F', {"23456789!#"});
+  Parrot<float> parrot({"F23456789!#\nok"}, 2);  // 13 tokens, more than kNew
+  const EvaluationResult r = answers(parrot, dataset, all_of(dataset));
+  EXPECT_EQ(r.questions[0].prediction, "23456789!#\no");
+  EXPECT_EQ(r.questions[1].prediction, "23456789!#");
+}
+
+TEST(Evaluate, LongAnswersGetMoreTokens) {
+  Dataset dataset;
+  add_question(dataset, 2, 'A', {"a gold answer that is much longer than what is trained"});
+  EXPECT_EQ(tokens_for_answers(all_of(dataset), 4, 100), 4) << "answers of SQuAD are phrases";
+  add_conversation(dataset, "..A", "0123456789");
+  EXPECT_EQ(tokens_for_answers(all_of(dataset), 4, 100), 11);
+  EXPECT_EQ(tokens_for_answers(all_of(dataset), 4, 7), 7);
+}
+
+// What was answered until a signal came is there.
+TEST(Evaluate, AStopLeavesWhatIsAnswered) {
+  struct Stops : PhaseView {
+    explicit Stops() : before(set_phase_view(this)) {}
+    ~Stops() override { set_phase_view(before); }
+    void show(const char* activity, int64_t done, int64_t) override {
+      if (done == 2) throw Stopped(activity);
+    }
+    void end() override {}
+    PhaseView* before;
   };
-  EXPECT_TRUE(says(refusal_of(of_31_tokens, kExitUsage), "31 tokens"));
+  Dataset dataset;
+  for (int i = 0; i < 5; i++) add_question(dataset, i, 'A', {"cat"});
+  Parrot<float> parrot({"A cat"}, 1);
+  EvaluationResult result;
+  const Stops stops;
+  EXPECT_THROW(evaluate_questions(parrot.device, parrot.generator, dataset, all_of(dataset), FakeTokenizer(), options(), result),
+               Stopped);
+  EXPECT_EQ(result.totals.questions, 2);
+  ASSERT_EQ(result.questions.size(), 2u);
+  EXPECT_EQ(result.questions[0].document, 3) << "long prompts are answered first";
+  EXPECT_EQ(result.totals.exact_match(), 100);
 }
 
 }  // namespace

@@ -273,15 +273,20 @@ TEST(Options, LettersAreShortNames) {
 
 TEST(Options, WhatOtherTrainersHaveAndChangesNothingIsCounted) {
   const Options options = parse(
-      "--data x --logging_steps 10 --report_to none --use_peft --tf32 True --save_strategy epoch --eval_strategy=no "
+      "--data x --logging_steps 10 --report_to wandb --use_peft --tf32 True --save_strategy epoch --eval_strategy=no "
       "--per_device_eval_batch_size 4 --ddp_find_unused_parameters false --dataloader_num_workers 4 --push_to_hub false "
       "--attn_implementation flash_attention_2 --remove_unused_columns --logging-steps 5 --neftune_noise_alpha 0.0 "
-      "--report_to none --lr 1e-3");
+      "--report_to Wandb,tensorboard --lr 1e-3");
   EXPECT_EQ(options.without_effect,
-            words("--logging_steps --report_to --use_peft --tf32 --save_strategy --eval_strategy --per_device_eval_batch_size "
-                  "--ddp_find_unused_parameters --dataloader_num_workers --push_to_hub --attn_implementation "
-                  "--remove_unused_columns --logging-steps --neftune_noise_alpha"))
+            words("--logging_steps --report_to=wandb --use_peft --tf32 --save_strategy --eval_strategy "
+                  "--per_device_eval_batch_size --ddp_find_unused_parameters --dataloader_num_workers --push_to_hub "
+                  "--attn_implementation --remove_unused_columns --logging-steps --neftune_noise_alpha --report_to=Wandb"))
       << "each spelling once";
+  EXPECT_EQ(options.report_to, words("tensorboard"));
+  EXPECT_TRUE(parse("--data x --report_to none").report_to.empty());
+  EXPECT_TRUE(parse("--data x --report-to wandb").report_to.empty()) << "what is not written here is left out";
+  EXPECT_EQ(parse("--data x --report_to all").report_to, words("tensorboard"));
+  EXPECT_TRUE(says(refusal("--data x --report-to tensorbord"), "did you mean tensorboard?"));
   EXPECT_EQ(options.lr, 1e-3);
   EXPECT_TRUE(parse("--data x --optim adamw_torch --bf16").without_effect.empty()) << "these have a counterpart";
 }

@@ -210,8 +210,8 @@ TEST_F(Program, WhatPeopleReadHasSeparatorsAndPlurals) {
 }
 
 TEST_F(Program, OptionsOfOtherTrainersAreNotedOnce) {
-  ASSERT_EQ(shell(kTrain + "--max-steps 1 --logging_steps 5 --report_to none --tf32 true > $d/printed 2> $d/notes"), 0);
-  EXPECT_TRUE(text("notes").starts_with("note: --logging_steps, --report_to, --tf32 change nothing here\n")) << text("notes");
+  ASSERT_EQ(shell(kTrain + "--max-steps 1 --logging_steps 5 --report_to wandb --tf32 true > $d/printed 2> $d/notes"), 0);
+  EXPECT_TRUE(text("notes").starts_with("note: --logging_steps, --report_to=wandb, --tf32 change nothing here\n")) << text("notes");
   ASSERT_EQ(shell(kTrain + "--max-steps 1 --use_peft --quiet > $d/printed 2> $d/notes"), 0);
   EXPECT_FALSE(says(text("notes"), "use_peft"));
   EXPECT_EQ(shell(kTrain + "--max-steps 1 --push_to_hub > $d/printed 2> $d/notes"), 2);

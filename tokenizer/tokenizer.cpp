@@ -62,8 +62,7 @@ std::unique_ptr<Tokenizer> Tokenizer::load(const fs::path& directory_or_file) {
   return tokenizer;
 }
 
-std::vector<int32_t> Tokenizer::encode_with_special(std::string_view utf8) const {
-  std::vector<int32_t> ids = encode(utf8);
+std::vector<int32_t> Tokenizer::with_special(std::vector<int32_t> ids) const {
   ids.insert(ids.begin(), prefix_.begin(), prefix_.end());
   ids.insert(ids.end(), suffix_.begin(), suffix_.end());
   return ids;

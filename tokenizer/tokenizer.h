@@ -57,7 +57,8 @@ class Tokenizer {
   // As encode(), if the joined text is not UTF-8.
   virtual PlacedTokens encode_parts(std::span<const TextPart> parts) const = 0;
   // With the tokens that the file puts before and after a text (usually BOS before it).
-  std::vector<int32_t> encode_with_special(std::string_view utf8) const;
+  std::vector<int32_t> encode_with_special(std::string_view utf8) const { return with_special(encode(utf8)); }
+  std::vector<int32_t> with_special(std::vector<int32_t> ids) const;
 
   // Bytes that are not UTF-8 become U+FFFD, as in the reference of each format. skip_special leaves out control tokens; otherwise
   // they appear as their content. Error (kExitBadFile) for an id that is not below vocab_size().

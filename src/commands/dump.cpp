@@ -15,7 +15,7 @@ namespace {
 
 // The first --docs documents of the file, whatever their split, all marked kTrain.
 Dataset first_documents(const Options& options, const ModelSource& source) {
-  PrepareOptions p = prepare_options(options, source.config);
+  PrepareOptions p = prepare_options(options, source);
   p.valid_split = 0;
   p.allow_empty = true;
   // Whole documents, unless a limit was asked for: logits.i is document i.

@@ -30,7 +30,7 @@ constexpr size_t kTurns = 8;                         // that are printed one by 
 
 // The documents to evaluate, all marked kValidation; the others kTrain.
 Dataset load_chosen(const Options& options, const ModelSource& source) {
-  PrepareOptions p = prepare_options(options, source.config);
+  PrepareOptions p = prepare_options(options, source);
   p.allow_empty = true;  // samples without targets change no mean
   Dataset data = load_dataset(options.data, source.tokenizer.get(), p);
   print_notes(options, data.report);
@@ -76,12 +76,12 @@ std::vector<Question> choose_questions(Options& options, const ModelSource& sour
     if (given) fmt::print(stderr, "note: --eval-samples: nothing is answered, since the model has no tokenizer\n");
     return {};
   }
-  const auto first = [&](int64_t most) { return questions_of(data, Split::kValidation, *source.tokenizer, source.eos, most); };
+  const auto first = [&](int64_t most) { return questions_of(data, Split::kValidation, *source.tokenizer, most); };
   std::vector<Question> questions = first(given ? options.eval_samples : 1);
   if (given && questions.empty())
     fmt::print(stderr, "note: --eval-samples: nothing is answered, since no sample has a prompt and a reference answer\n");
-  if (!given && !questions.empty()) questions = first(questions[0].stored ? 0 : kAsked + 1);
-  if (!given && !questions.empty() && !questions[0].stored && static_cast<int64_t>(questions.size()) > kAsked) {
+  if (!given && !questions.empty()) questions = first(questions[0].phrase ? 0 : kAsked + 1);
+  if (!given && !questions.empty() && !questions[0].phrase && static_cast<int64_t>(questions.size()) > kAsked) {
     questions.resize(kAsked);
     if (!options.quiet)
       fmt::print(stderr, "note: the first {} samples with a reference answer are answered; --eval-samples N answers N\n", kAsked);
@@ -140,7 +140,7 @@ int evaluate_text(Options& options) {
     if (options.given(name))
       fail(kExitUsage, "--{} is about samples, and with --stride there is one text: leave out either", name);
   const ModelSource source = open_model(options, TokenizerNeed::required);
-  const std::vector<int32_t> tokens = whole_text_tokens(options, *source.tokenizer, prepare_options(options, source.config));
+  const std::vector<int32_t> tokens = whole_text_tokens(options, *source.tokenizer, prepare_options(options, source));
   const AdapterSource adapter = open_named_adapter(options, source.config);
   const auto needs_of = [](const Options& o) { return SessionNeeds{.tokens = o.batch_size * o.seq_len, .positions = o.seq_len}; };
   Session<Float> session(options, source.config, adapter.targets, needs_of);

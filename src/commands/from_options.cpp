@@ -87,7 +87,7 @@ ModelOptions model_options(const Options& options, const LlamaConfig& config, st
   return m;
 }
 
-PrepareOptions prepare_options(const Options& o, const LlamaConfig& config) {
+PrepareOptions prepare_options(const Options& o, const ModelSource& source) {
   return {.max_tokens = static_cast<int32_t>(o.seq_len),
           .long_samples = o.long_samples,
           .unanswerable = o.unanswerable == UnanswerableOption::kTrain ? Unanswerable::kTrain : Unanswerable::kSkip,
@@ -95,10 +95,11 @@ PrepareOptions prepare_options(const Options& o, const LlamaConfig& config) {
           .seed = static_cast<uint64_t>(o.seed),
           .allow_empty = o.allow_empty,
           .threads = static_cast<int32_t>(o.threads),
-          .vocab_size = config.vocab_size,
+          .vocab_size = source.config.vocab_size,
           .format = o.data_format,
           .columns = o.columns,
           .template_name = o.chat_template,
+          .model_template = source.chat_template,
           .system = o.system,
           .template_date = o.template_date,
           .train_on = o.train_on,

@@ -4,6 +4,7 @@
 #include <functional>
 
 #include "data/loader.h"
+#include "src/commands/source.h"
 #include "src/model/llama.h"
 #include "src/options/options.h"
 #include "src/train/trainer.h"
@@ -32,7 +33,7 @@ inline constexpr int64_t kMostTokens = (int64_t{1} << 31) - 2;  // of a batch: i
 // Error (kExitUsage) if a batch would have more tokens than its 32-bit offsets can hold.
 ModelOptions model_options(const Options& options, const LlamaConfig& config, std::vector<LoraTarget> lora,
                            const SessionNeeds& needs);
-PrepareOptions prepare_options(const Options& options, const LlamaConfig& config);
+PrepareOptions prepare_options(const Options& options, const ModelSource& source);
 // Validation documents come in the order of the file, one batch a step.
 LoaderOptions loader_options(const Options& options, Split split);
 OptimizerOptions optimizer_options(const Options& options);

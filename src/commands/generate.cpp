@@ -1,39 +1,64 @@
-// generate: a prompt is continued.
+// generate: a prompt is continued, or a conversation answered.
+#include <iostream>
+#include <iterator>
+
 #include "data/tokenize.h"
 #include "src/base/file.h"
 #include "src/commands/commands.h"
+#include "src/commands/conversation.h"
 #include "src/commands/session.h"
 #include "src/options/resolve.h"
 
 namespace tll {
 namespace {
 
-// Whether this directory has the template by which chats become prompts, as transformers looks for it.
-bool has_chat_template(const std::filesystem::path& directory) {
-  if (std::filesystem::exists(directory / "chat_template.jinja")) return true;
-  const std::filesystem::path file = directory / "tokenizer_config.json";
-  if (!std::filesystem::exists(file)) return false;
-  const Json config = parse_json(read_file(file), file.string());
-  return config.is_object() && config.contains("chat_template") && !config["chat_template"].is_null();
+std::string standard_input() {
+  std::string text{std::istreambuf_iterator<char>(std::cin), {}};
+  if (text.ends_with('\n')) text.pop_back();
+  return text;
+}
+
+// What generation starts from: the prompt as it is, or a conversation in the model's chat template.
+std::vector<int32_t> prompt_tokens(const Options& options, const ModelSource& source) {
+  const bool chat = options.chat || !options.messages.empty();
+  const std::string prompt = options.messages.empty() && options.prompt == "-" ? standard_input() : options.prompt;
+  if (!chat) {
+    if (!options.quiet && options.adapter.empty() && !source.chat_template.empty())
+      fmt::print(stderr,
+                 "note: {} has a chat template, and the prompt is continued as plain text: with --chat an instruct model answers "
+                 "it\n",
+                 source.directory.string());
+    return tokenize_prompt(*source.tokenizer, prompt);
+  }
+  const TemplateOptions form = conversation_template(options, source.chat_template, *source.tokenizer);
+  std::string where = "--prompt";
+  std::vector<Message> messages = {{"user", prompt}};
+  if (!options.messages.empty()) {
+    where = options.messages.string();
+    messages = messages_of(parse_json(read_file(options.messages), where), where);
+    if (!messages.empty() && messages.back().role == "assistant")
+      bad_file("{}: the last message is an assistant's, and there is nothing to answer", where);
+  }
+  return render_conversation(messages, where, form, *source.tokenizer, TrainOn::kAnswers, true).tokens.ids;
 }
 
 }  // namespace
 
 int command_generate(Options& options) {
+  if (!options.given("prompt") && options.messages.empty())
+    fail(kExitUsage,
+         "give the text to continue with --prompt TEXT (- reads it), or a conversation to answer with --messages FILE");
+  if (options.given("prompt") && !options.messages.empty())
+    fail(kExitUsage, "--prompt and --messages are two things to start from; give one of them");
   return with_resolved_type(options, [&](auto type) {
     using Float = decltype(type);
     const ModelSource source = open_model(options, TokenizerNeed::required);
-    const std::vector<int32_t> prompt = tokenize_prompt(*source.tokenizer, options.prompt);
+    const std::vector<int32_t> prompt = prompt_tokens(options, source);
     if (prompt.empty()) fail(kExitUsage, "--prompt is empty, and this model has no token that begins a text");
     const int64_t positions = static_cast<int64_t>(prompt.size()) + options.max_new_tokens;
     if (positions > source.config.max_positions)
       fail(kExitUsage, "the prompt has {} tokens and --max-new-tokens is {}, but the model has {} positions", prompt.size(),
            options.max_new_tokens, source.config.max_positions);
-    if (!options.quiet && options.adapter.empty() && has_chat_template(source.directory))
-      fmt::print(stderr,
-                 "note: {} has a chat template, and this version takes a prompt as plain text: an instruct model answers worse "
-                 "than in a chat\n",
-                 source.directory.string());
     const AdapterSource adapter = open_named_adapter(options, source.config);
     const auto needs_of = [length = static_cast<int64_t>(prompt.size())](const Options& o) {
       return SessionNeeds{.sequences = 1, .tokens = length, .positions = length + o.max_new_tokens};

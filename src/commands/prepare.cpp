@@ -21,7 +21,7 @@ int command_prepare(Options& options) {
   catch_stop_signals();
   Prepared prepared;
   try {
-    prepared = prepare_file(options.data, options.output, source.tokenizer.get(), prepare_options(options, source.config));
+    prepared = prepare_file(options.data, options.output, source.tokenizer.get(), prepare_options(options, source));
   } catch (const Stopped& stopped) {
     fmt::print(stderr, "note: {}; what is done is in {}.part: run the same command to go on\n", stopped.what(),
                options.output.string());

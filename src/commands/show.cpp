@@ -12,7 +12,7 @@ namespace tll {
 int command_show(Options& options) {
   apply_demo_defaults(options);
   const ModelSource source = open_model(options, TokenizerNeed::required);
-  PrepareOptions p = prepare_options(options, source.config);
+  PrepareOptions p = prepare_options(options, source);
   p.allow_empty = true;  // whoever looks for what is wrong with a sample must be able to see it
   p.any_length = !options.given("seq-len");
   const Dataset dataset = load_dataset(options.data, source.tokenizer.get(), p);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <set>
 
+#include "data/template.h"
 #include "src/base/check.h"
 #include "src/commands/from_options.h"
 #include "src/files/find_files.h"
@@ -56,6 +57,16 @@ void read_quantization(ModelSource& source, const Options& options) {
   source.config.quantization = found->tensors.empty() ? nullptr : std::move(found);
 }
 
+// generation_config.json does not always name the mark that ends a turn.
+void add_end_marks(ModelSource& source, const Options& options) {
+  auto name = options.chat_template == TemplateName::kAuto ? std::nullopt : std::optional(options.chat_template);
+  if (!name && !source.chat_template.empty()) name = recognise_template(source.chat_template);
+  for (const std::string_view mark : name ? end_marks(*name) : std::vector<std::string_view>()) {
+    const auto id = source.tokenizer->special_id(mark);
+    if (id && std::find(source.eos.begin(), source.eos.end(), *id) == source.eos.end()) source.eos.push_back(*id);
+  }
+}
+
 bool has_tokenizer_file(const std::filesystem::path& directory) {
   return std::filesystem::exists(directory / "tokenizer.json") || std::filesystem::exists(directory / "tokenizer.model");
 }
@@ -93,17 +104,23 @@ ModelSource open_model(Options& options, TokenizerNeed need) {
   print_notes(source.tokenizer->warnings());
   for (const int32_t id : source.tokenizer->end_ids())
     if (std::find(source.eos.begin(), source.eos.end(), id) == source.eos.end()) source.eos.push_back(id);
+  source.chat_template = read_chat_template(source.directory);
+  add_end_marks(source, options);
   return source;
 }
 
-std::unique_ptr<Tokenizer> open_tokenizer(Options& options) {
+TokenizerSource open_tokenizer(Options& options) {
   const std::filesystem::path& path = options.model;
   const bool alone =
       std::filesystem::is_regular_file(path) || (has_tokenizer_file(path) && !std::filesystem::exists(path / "config.json"));
-  if (path.empty() || !options.config.empty() || !alone) return open_model(options, TokenizerNeed::required).tokenizer;
-  std::unique_ptr<Tokenizer> tokenizer = Tokenizer::load(path);
-  print_notes(tokenizer->warnings());
-  return tokenizer;
+  if (path.empty() || !options.config.empty() || !alone) {
+    ModelSource source = open_model(options, TokenizerNeed::required);
+    return {std::move(source.tokenizer), std::move(source.chat_template)};
+  }
+  TokenizerSource source{Tokenizer::load(path),
+                         read_chat_template(std::filesystem::is_directory(path) ? path : path.parent_path())};
+  print_notes(source.tokenizer->warnings());
+  return source;
 }
 
 AdapterSource open_adapter(const Options& options, const LlamaConfig& config, const std::filesystem::path& directory) {

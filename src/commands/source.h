@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "data/dataset.h"
@@ -25,14 +26,20 @@ struct ModelSource {
   std::string name;  // of a published model of which there are no files; else empty
   LlamaConfig config;
   std::unique_ptr<Tokenizer> tokenizer;  // null: the directory has none, or it is not needed
-  std::vector<int32_t> eos;              // ids that end a generated text
+  std::string chat_template;             // as its files have it (read_chat_template); empty: none, or no tokenizer is needed
+  std::vector<int32_t> eos;              // ids that end a generated text, or an answer in its chat template
 };
 enum class TokenizerNeed { none, wanted, required };  // wanted: data may come as token ids, then a directory without one will do
 // From then on the options say how its weights are held (take_quantization).
 ModelSource open_model(Options& options, TokenizerNeed need);
 
-// The tokenizer of the model that the options name. --model may also be a tokenizer's file, or a directory with nothing else.
-std::unique_ptr<Tokenizer> open_tokenizer(Options& options);
+// The tokenizer of the model that the options name, and its chat_template. --model may also be a tokenizer's file, or a directory
+// with nothing else.
+struct TokenizerSource {
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::string chat_template;  // as in ModelSource
+};
+TokenizerSource open_tokenizer(Options& options);
 
 // data/demo below the working directory or beside the program, or where `cmake --install` puts it. Error (kExitBadFile) if in
 // none.

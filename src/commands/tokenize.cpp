@@ -1,4 +1,5 @@
-// tokenize: lines of text to lines of token ids.
+// tokenize: lines of text, or of conversations, to lines of token ids.
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include <iostream>
@@ -8,28 +9,53 @@
 #include "src/base/json.h"
 #include "src/base/phase.h"
 #include "src/commands/commands.h"
+#include "src/commands/conversation.h"
 #include "src/commands/source.h"
 
 namespace tll {
+namespace {
+
+std::string id_list(const std::vector<int32_t>& ids) { return fmt::format("[{}]", fmt::join(ids, ",")); }
+
+std::string ids_of(const Json& text, const std::string& where, const Tokenizer& tokenizer, const Options& options) {
+  if (!text.is_string())
+    bad_file("{}: expected a JSON string, found {}{}", where, text.type_name(),
+             text.is_array() ? "; a conversation is taken with --chat" : "");
+  const std::string& s = text.get_ref<const std::string&>();
+  const TextPart part{s, true};
+  std::vector<int32_t> ids = options.parse_special ? tokenizer.encode_parts({&part, 1}).ids : tokenizer.encode(s);
+  if (options.add_special) ids = tokenizer.with_special(std::move(ids));
+  tokenizer.check_model_has(ids);
+  return id_list(ids);
+}
+
+// The mask tells the trained tokens.
+std::string conversation_line(const Json& list, const std::string& where, const TemplateOptions& form, const Tokenizer& tokenizer,
+                              TrainOn train_on) {
+  const std::vector<Message> messages = messages_of(list, where);
+  const RenderedConversation r = render_conversation(messages, where, form, tokenizer, train_on, false);
+  std::vector<int32_t> mask;
+  for (const int32_t label : r.tokens.labels) mask.push_back(label != kNotTrained);
+  return fmt::format(R"({{"text":{},"ids":{},"mask":{}}})", json_text(r.text), id_list(r.tokens.ids), id_list(mask));
+}
+
+}  // namespace
 
 int command_tokenize(Options& options) {
-  const std::unique_ptr<Tokenizer> tokenizer = open_tokenizer(options);
+  const TokenizerSource source = open_tokenizer(options);
+  std::optional<TemplateOptions> form;
+  if (options.chat) form = conversation_template(options, source.chat_template, *source.tokenizer);
   std::ios::sync_with_stdio(false);
-  std::string line, out;
+  std::string line;
   // On a terminal the result itself shows how far it is. How many lines will come is not known.
   std::optional<Phase> phase;
   if (!isatty(STDOUT_FILENO)) phase.emplace("tokenising lines", 0);
   for (int64_t number = 1; std::getline(std::cin, line); number++) {
     const std::string where = fmt::format("standard input, line {}", number);
-    const Json text = parse_json(line, where);
-    if (!text.is_string()) bad_file("{}: expected a JSON string, found {}", where, text.type_name());
-    const std::string& s = text.get_ref<const std::string&>();
-    const std::vector<int32_t> ids = options.add_special ? tokenizer->encode_with_special(s) : tokenizer->encode(s);
-    tokenizer->check_model_has(ids);
-    out = "[";
-    for (size_t i = 0; i < ids.size(); i++) fmt::format_to(std::back_inserter(out), "{}{}", i ? "," : "", ids[i]);
-    out += "]\n";
-    std::fwrite(out.data(), 1, out.size(), stdout);
+    const Json value = parse_json(line, where);
+    const std::string out = form ? conversation_line(value, where, *form, *source.tokenizer, options.train_on)
+                                 : ids_of(value, where, *source.tokenizer, options);
+    fmt::print("{}\n", out);
     if (phase) phase->advance();
   }
   return kExitDone;

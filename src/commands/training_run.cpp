@@ -25,7 +25,7 @@ constexpr std::chrono::minutes kAutomaticSave{10};
 constexpr size_t kAutomaticKeep = 2;  // checkpoints of those that were written by the clock
 
 RunData load_run_data(const Options& options, const ModelSource& source) {
-  PrepareOptions p = prepare_options(options, source.config);
+  PrepareOptions p = prepare_options(options, source);
   RunData data;
   if (!options.valid_data.empty()) p.valid_split = 0;
   data.train = load_dataset(options.data, source.tokenizer.get(), p);
@@ -112,7 +112,7 @@ TrainingRun<Float>::TrainingRun(const Options& options)
          keeps_best() ? "keep best" : "patience");
   }
   if (options_.eval_samples > 0 && source_.tokenizer)
-    questions_ = questions_of(data_.validation(), Split::kValidation, *source_.tokenizer, source_.eos, options_.eval_samples);
+    questions_ = questions_of(data_.validation(), Split::kValidation, *source_.tokenizer, options_.eval_samples);
   if (!options_.sample_prompt.empty())
     sample_prompt_ = sample_prompt(options_, source_, data_.train, session_.generator->longest_prompt());
   const double epochs = options.epochs * static_cast<double>(loader_.steps_per_epoch());

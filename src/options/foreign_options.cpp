@@ -30,7 +30,7 @@ const std::vector<ForeignOption> kOptions = {
     // What is logged, shown and kept in the cloud.
     {"logging-*", kValue}, {"log-level", kValue}, {"log-level-replica", kValue}, {"log-on-each-node", kFlag},
     {"log-every-n-steps", kValue}, {"log-peak-memory-stats", kFlag}, {"log-samples", kFlag}, {"log-completions", kFlag},
-    {"report-to", kValue}, {"run-name", kValue}, {"project", kValue}, {"project-name", kValue}, {"disable-tqdm", kFlag},
+    {"run-name", kValue}, {"project", kValue}, {"project-name", kValue}, {"disable-tqdm", kFlag},
     {"include-num-input-tokens-seen", kValue}, {"include-tokens-per-second", kFlag}, {"include-tkps", kFlag},
     {"skip-memory-metrics", kFlag}, {"use-wandb", kFlag}, {"with-tracking", kFlag}, {"use-tensorboard", kFlag},
     {"wandb-*", kValue},

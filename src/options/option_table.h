@@ -72,6 +72,7 @@ struct OptionRow {
   std::vector<Shorthand> shorthands = {};
   std::vector<Implied> implies = {};
   Words later = {};            // values that a later version will know
+  Words foreign = {};          // items of a list that other trainers know: they are named in a note, and left out
   std::string_view bare = {};  // the value when none follows the name; empty: a value must follow
   Range range = {};
   bool size = false;       // bytes, with units
@@ -121,6 +122,9 @@ void set_value(const OptionRow&, Options&, std::string_view text, std::string_vi
 
 // What `text`, which is no value of the row, was probably meant to be; nothing if there is no guess.
 std::string guess_value(const OptionRow&, std::string_view text);
+
+// Those items of a list in `text` that are foreign to the row.
+Words foreign_items(const OptionRow&, std::string_view text);
 
 // Whether set_value would take `text` (used where a value is optional).
 bool accepts_value(const OptionRow&, std::string_view text);

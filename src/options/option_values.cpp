@@ -112,6 +112,10 @@ bool is_choice(const OptionRow& row, std::string_view word) {
   return std::find(row.choices.begin(), row.choices.end(), word) != row.choices.end();
 }
 
+bool is_foreign(const OptionRow& row, std::string_view item) {
+  return std::find(row.foreign.begin(), row.foreign.end(), lower_case(item)) != row.foreign.end();
+}
+
 // The items of a list as the row's choices, in their order, each once; nothing if one is unknown.
 std::optional<std::vector<std::string>> read_list(const OptionRow& row, std::string_view text) {
   std::vector<std::string_view> found;
@@ -119,6 +123,8 @@ std::optional<std::vector<std::string>> read_list(const OptionRow& row, std::str
     item = canonical(row, item);
     if (!row.nothing.empty() && item == row.nothing) {
       if (item != text) return std::nullopt;
+    } else if (is_foreign(row, item)) {
+      continue;
     } else if (item == kEveryItem) {
       found.insert(found.end(), row.choices.begin(), row.choices.end());
     } else if (!is_choice(row, item)) {
@@ -199,6 +205,12 @@ std::string expected_value(const OptionRow& row) {
                    return fmt::format("{}{}", row.choices.size() > 1 ? "one of " : "", fmt::join(row.choices, ", "));
                  }},
       row.member);
+}
+
+Words foreign_items(const OptionRow& row, std::string_view text) {
+  Words items = row.foreign.empty() ? Words() : items_of(text);
+  std::erase_if(items, [&](std::string_view item) { return !is_foreign(row, item); });
+  return items;
 }
 
 bool accepts_value(const OptionRow& row, std::string_view text) {

@@ -108,6 +108,7 @@ class Parser {
   explicit Parser(const std::vector<std::string>& arguments) : arguments_(arguments) {}
 
   Options parse() {
+    options_.arguments = arguments_;
     if (arguments_.empty()) options_.command = Command::kHelp;
     read_command_words();
     for (const OptionRow& row : option_rows()) {
@@ -157,6 +158,7 @@ class Parser {
     if (match.shorthand == nullptr) {
       const std::string text = value ? *value : following_value(row, typed);
       set_value(row, options_, text, typed);
+      for (const std::string_view item : foreign_items(row, text)) say_without_effect(fmt::format("{}={}", typed, item));
       if (!row.implies.empty()) implying_[&row] = text;
     } else if (wanted(value, typed)) {
       set_value(row, options_, match.shorthand->on, typed);
@@ -194,6 +196,10 @@ class Parser {
     if (!value && next_ < arguments_.size() && is_value(arguments_[next_])) value = arguments_[next_++];
     if (!changes_nothing(option, value.value_or("true")))
       fail(kExitUsage, "{} {}: {}", typed, in_quotes(value.value_or("true")), option.refusal);
+    say_without_effect(typed);
+  }
+
+  void say_without_effect(const std::string& typed) {
     auto& names = options_.without_effect;
     if (std::find(names.begin(), names.end(), typed) == names.end()) names.push_back(typed);
   }

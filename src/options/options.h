@@ -52,8 +52,9 @@ constexpr int64_t kAutomatic = -1;
 
 struct Options {
   Command command = Command::kTrain;
-  bool command_named = false;  // false: train, because no command was typed
-  std::string topic;           // `help TOPIC` (a command, may be empty) and `completion TOPIC` (a shell)
+  bool command_named = false;          // false: train, because no command was typed
+  std::string topic;                   // `help TOPIC` (a command, may be empty) and `completion TOPIC` (a shell)
+  std::vector<std::string> arguments;  // as typed, without the program's name
 
   // Shared.
   std::filesystem::path model;    // empty: the demo model
@@ -140,18 +141,19 @@ struct Options {
   int64_t stride = 0;                      // evaluate: new tokens a window, over text; 0: documents by themselves
 
   // Evaluations and checkpoints.
-  int64_t eval_samples = 0;                     // questions answered before and after training; 0: none
-  int64_t eval_steps = 0;                       // 0: before and after training only
-  bool eval_on_start = true;                    // evaluate before the first step
-  int64_t eval_docs = 1000;                     // validation documents evaluated each time, from the first; 0: all
-  int64_t save_steps = kAutomatic;              // about every ten minutes and at the end; 0: at the end only
-  int64_t save_total_limit = 0;                 // checkpoints kept; 0: all
-  std::optional<std::filesystem::path> resume;  // empty path: the newest checkpoint in output
-  KeepOption keep = KeepOption::kLast;          // the values that --output gets
-  int64_t patience = 0;                         // evaluations without a better one after which the run ends; 0: never
-  std::string sample_prompt;                    // continued at every evaluation; empty: none
-  bool reschedule = false;                      // a resumed run lays its learning rates anew
-  bool overwrite = false;                       // what an earlier run left in output is dropped, not kept beside the new
+  int64_t eval_samples = 0;                              // questions answered before and after training; 0: none
+  int64_t eval_steps = 0;                                // 0: before and after training only
+  bool eval_on_start = true;                             // evaluate before the first step
+  int64_t eval_docs = 1000;                              // validation documents evaluated each time, from the first; 0: all
+  int64_t save_steps = kAutomatic;                       // about every ten minutes and at the end; 0: at the end only
+  int64_t save_total_limit = 0;                          // checkpoints kept; 0: all
+  std::optional<std::filesystem::path> resume;           // empty path: the newest checkpoint in output
+  KeepOption keep = KeepOption::kLast;                   // the values that --output gets
+  int64_t patience = 0;                                  // evaluations without a better one after which the run ends; 0: never
+  std::string sample_prompt;                             // continued at every evaluation; empty: none
+  std::vector<std::string> report_to = {"tensorboard"};  // what a run is also written for, as it goes
+  bool reschedule = false;                               // a resumed run lays its learning rates anew
+  bool overwrite = false;                                // what an earlier run left in output is dropped, not kept beside the new
 
   // What export writes.
   ExportFormat format = ExportFormat::kBnb4bit;

@@ -7,50 +7,31 @@
 #include "src/base/phase.h"
 
 namespace tll {
-namespace {
 
-bool contains(const std::vector<int32_t>& ids, int32_t id) { return std::find(ids.begin(), ids.end(), id) != ids.end(); }
-
-}  // namespace
-
-std::optional<Question> question_of(const Dataset& dataset, int64_t document, const Tokenizer& tokenizer,
-                                    const std::vector<int32_t>& eos) {
+std::optional<Question> question_of(const Dataset& dataset, int64_t document, const Tokenizer& tokenizer) {
   const Document& d = dataset.documents[static_cast<size_t>(document)];
-  if (d.prompt_tokens == 0) return std::nullopt;
-  const std::span<const int32_t> tokens = dataset.tokens_of(d);
-  const auto trained = [&](int32_t t) { return dataset.label(d, t) != kNotTrained; };
-  int32_t end = d.length;
-  while (end > 0 && !trained(end - 1)) end--;
-  int32_t begin = end;
-  while (begin > 0 && trained(begin - 1)) begin--;
-  Question q{.document = document, .prompt_tokens = d.prompt_tokens, .gold = dataset.answers_of(d)};
-  q.stored = !q.gold.empty() || dataset.rules == SquadRules::kV2;
-  if (!q.stored) {
-    q.prompt_tokens = begin;
-    const auto first_end =
-        std::find_if(tokens.begin() + begin, tokens.begin() + end, [&](int32_t id) { return contains(eos, id); });
-    q.gold = {tokenizer.decode({tokens.begin() + begin, first_end})};
-    if (begin == 0 || squad_normalize(q.gold[0]).empty()) return std::nullopt;
-  }
-  q.answer_tokens = end - begin;
-  return q;
+  if (!d.question || d.prompt_tokens == 0) return std::nullopt;
+  return Question{.document = document,
+                  .prompt_tokens = d.prompt_tokens,
+                  .answer_tokens = d.length - d.prompt_tokens,
+                  .phrase = dataset.format == DataFormat::kSquad || dataset.format == DataFormat::kAuto,
+                  .gold = dataset.answers_of(d, &tokenizer)};
 }
 
-std::vector<Question> questions_of(const Dataset& dataset, std::optional<Split> split, const Tokenizer& tokenizer,
-                                   const std::vector<int32_t>& eos, int64_t most) {
+std::vector<Question> questions_of(const Dataset& dataset, std::optional<Split> split, const Tokenizer& tokenizer, int64_t most) {
   std::vector<Question> questions;
   for (size_t i = 0; i < dataset.documents.size(); i++) {
     if (split && dataset.documents[i].split != *split) continue;
     if (most > 0 && static_cast<int64_t>(questions.size()) == most) break;
-    if (auto question = question_of(dataset, static_cast<int64_t>(i), tokenizer, eos)) questions.push_back(std::move(*question));
+    if (auto question = question_of(dataset, static_cast<int64_t>(i), tokenizer)) questions.push_back(std::move(*question));
   }
   return questions;
 }
 
-int tokens_for_answers(const std::vector<Question>& questions, int short_answers, int most) {
-  int tokens = short_answers;
+int tokens_for_answers(const std::vector<Question>& questions, int phrase, int most) {
+  int tokens = phrase;
   for (const Question& q : questions)
-    if (!q.stored) tokens = std::max(tokens, std::min(most, q.answer_tokens));
+    if (!q.phrase) tokens = std::max(tokens, std::min(most, q.answer_tokens));
   return tokens;
 }
 
@@ -74,7 +55,8 @@ void evaluate_questions(const Device& device, Generator<Float>& generator, const
   std::vector<std::optional<QuestionResult>> results(questions.size());
   const auto score = [&](size_t request) {
     const Question& question = questions[order[request]];
-    QuestionResult q{.document = question.document, .prompt_tokens = question.prompt_tokens};
+    QuestionResult q;
+    q.document = question.document, q.prompt_tokens = question.prompt_tokens;
     q.id = dataset.id_of(dataset.documents[static_cast<size_t>(q.document)]);
     const int room = std::min(options.max_new_tokens, generator.capacity() - q.prompt_tokens + 1);
     const bool ended = static_cast<int>(answers[request].size()) < room;

@@ -15,23 +15,20 @@ namespace tll {
 struct Question {
   int64_t document = 0;                // index in Dataset::documents
   int32_t prompt_tokens = 0;           // the first tokens of the document
-  int32_t answer_tokens = 0;           // of the trained answer behind them, with its end mark
-  bool stored = false;                 // the gold answers are the data set's; else what the trained answer says
+  int32_t answer_tokens = 0;           // behind them: of the answer, with its end mark
+  bool phrase = false;                 // the answer is a few words, as SQuAD's are
   std::vector<std::string> gold = {};  // empty: unanswerable
 };
 
-// The document's gold answers where it has some. Else, as of a conversation, the last answer, which is the last run of trained
-// tokens up to the first of `eos`, behind everything before it. Nothing if the document has no prompt, or nothing to say.
-std::optional<Question> question_of(const Dataset& dataset, int64_t document, const Tokenizer& tokenizer,
-                                    const std::vector<int32_t>& eos);
+// Nothing if the document has no prompt or no reference answer.
+std::optional<Question> question_of(const Dataset& dataset, int64_t document, const Tokenizer& tokenizer);
 
 // Those of one split, or of all, in file order; the first `most` of them (0: all).
 std::vector<Question> questions_of(const Dataset& dataset, std::optional<Split> split, const Tokenizer& tokenizer,
-                                   const std::vector<int32_t>& eos, int64_t most = 0);
+                                   int64_t most = 0);
 
-// Tokens that suffice for all answers: `short_answers` where they are the data set's, which are phrases, and otherwise those of
-// the longest, but at most `most`.
-int tokens_for_answers(const std::vector<Question>& questions, int short_answers, int most);
+// Tokens that suffice for an answer: `phrase` for phrases, else those of the longest reference, but at most `most`.
+int tokens_for_answers(const std::vector<Question>& questions, int phrase, int most);
 
 struct QuestionResult {
   int64_t document = 0;  // index in Dataset::documents

@@ -1,0 +1,45 @@
+#include "src/commands/conversation.h"
+
+#include "src/base/check.h"
+
+namespace tll {
+
+TemplateOptions conversation_template(const Options& options, const std::string& model_template, const Tokenizer& tokenizer) {
+  const PrepareOptions prepare{.template_name = options.chat_template,
+                               .model_template = model_template,
+                               .system = options.system,
+                               .template_date = options.template_date,
+                               .parse_special = options.parse_special};
+  return template_options(choose_template(DataFormat::kMessages, prepare).name, prepare, &tokenizer);
+}
+
+std::vector<Message> messages_of(const Json& list, const std::string& where) {
+  constexpr const char* kExpected = R"(a list of messages, [{"role": "user", "content": "..."}, ...])";
+  if (!list.is_array()) bad_file("{}: expected {}, found {}", where, kExpected, list.type_name());
+  std::vector<Message> messages;
+  for (const Json& entry : list) {
+    const auto value = [&](const char* key) -> const std::string& {
+      const auto found = entry.is_object() ? entry.find(key) : entry.end();
+      if (!entry.is_object() || found == entry.end() || !found->is_string())
+        bad_file("{}: expected {}; the {} of message {} is missing or no string", where, kExpected, key, messages.size() + 1);
+      return found->get_ref<const std::string&>();
+    };
+    messages.push_back({.role = value("role"), .content = value("content")});
+  }
+  return messages;
+}
+
+RenderedConversation render_conversation(const std::vector<Message>& messages, const std::string& where,
+                                         const TemplateOptions& form, const Tokenizer& tokenizer, TrainOn train_on,
+                                         bool answer_follows) try {
+  const std::vector<Span> spans = render(messages, form, answer_follows);
+  RenderedConversation out;
+  for (const Span& span : spans) out.text += span.text;
+  out.tokens =
+      is_chat_template(form.name) ? tokenize_as_one_text(tokenizer, spans, train_on) : tokenize(&tokenizer, spans, train_on);
+  return out;
+} catch (const Error& e) {
+  throw Error(e.exit_code, fmt::format("{}: {}", where, e.what()));
+}
+
+}  // namespace tll
