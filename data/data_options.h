@@ -59,6 +59,7 @@ struct PrepareOptions {
   uint64_t seed = 42;        // chooses which
   bool allow_empty = false;  // keep samples that train nothing, instead of refusing the set
   bool any_length = false;   // a squad.bin may hold documents longer than max_tokens (to look at, not to run)
+  int32_t threads = 0;       // 0: every core that this process may use
   int32_t vocab_size = 0;    // of the model, for ids that come without a tokenizer; 0: the tokenizer's
 
   DataFormat format = DataFormat::kAuto;

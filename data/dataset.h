@@ -108,6 +108,8 @@ class Dataset {
 
   // Appends a document to a data set in memory: begin, length, target_tokens and strings of `facts` are set here.
   void add(std::span<const int32_t> tokens, std::span<const int32_t> labels, Document facts, const DocumentTexts& texts = {});
+  // Checks all that is mapped.
+  void check_all() const;
   // Which tokenizer decodes gold answers that are not stored. It must outlive the data set.
   void set_tokenizer(const Tokenizer* tokenizer) { tokenizer_ = tokenizer; }
 
@@ -145,9 +147,8 @@ int32_t count_targets(std::span<const int32_t> labels);
 // Errors (kExitBadFile) name the file and the line, or the place in the JSON.
 Dataset load_dataset(const std::filesystem::path& path, const Tokenizer* tokenizer, const PrepareOptions& options);
 
-// squad.bin: layout in squad_bin.cpp. Written to a temporary name, then renamed.
+// A squad.bin: layout in squad_bin.h. data/prepare.h writes one of any size.
 std::string dataset_bytes(const Dataset& dataset);
-void write_dataset(const Dataset& dataset, const std::filesystem::path& path);
 // `bytes` is the whole file and `name` its name in messages. Error (kExitBadFile) unless every byte is as the layout says.
 Dataset parse_dataset(std::string_view bytes, const std::string& name);
 bool is_prepared(std::string_view bytes);  // whether they begin as a squad.bin does

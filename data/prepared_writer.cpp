@@ -42,9 +42,18 @@ PreparedWriter::PreparedWriter(const MakePart& make)
       documents_(make("documents")),
       hashes_(make("hashes")),
       checksums_(make("checksums")),
-      samples_(make("samples")) {
-  restore(Json{{"tokens", 0}, {"trained", 0}, {"strings", 0}, {"documents", 0}, {"samples", 0}, {"checksums", 0}, {"labels", false},
-               {"largest_id", 0}, {"report", report_facts({})}});
+      samples_(make("samples")) {}
+
+void PreparedWriter::clear() {
+  restore(Json{{"tokens", 0},
+               {"trained", 0},
+               {"strings", 0},
+               {"documents", 0},
+               {"samples", 0},
+               {"checksums", 0},
+               {"labels", false},
+               {"largest_id", 0},
+               {"report", report_facts({})}});
 }
 
 void PreparedWriter::append(const PreparedBlock& b) {

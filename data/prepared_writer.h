@@ -46,6 +46,7 @@ class PreparedWriter {
  public:
   using MakePart = std::function<PartFile(const char* name)>;
   explicit PreparedWriter(const MakePart& make);
+  void clear();  // or restore(), before anything else
 
   void append(const PreparedBlock& block);
   PrepareReport& report() { return report_; }

@@ -56,9 +56,4 @@ struct SampleSet {
   Dataset known = {};                // the template, the rules and the mismatches that the file shows; no documents
 };
 
-// Tokenises, shortens, refuses and counts samples, and chooses which are held out. `file` is the file's name in messages. If
-// options.vocab_size is 0, the largest id decides. Error (kExitBadFile) if the set needs a tokenizer and there is none, if a
-// sample trains nothing and may not stay, or if no sample is left.
-Dataset build_dataset(SampleSet set, const std::string& file, const Tokenizer* tokenizer, const PrepareOptions& options);
-
 }  // namespace tll

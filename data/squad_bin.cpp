@@ -441,8 +441,6 @@ std::string dataset_bytes(const Dataset& data) {
   return file.replace(0, first.size(), first);
 }
 
-void write_dataset(const Dataset& data, const std::filesystem::path& path) { write_file_atomic(path, dataset_bytes(data)); }
-
 Dataset parse_dataset(std::string_view bytes, const std::string& name) { return PreparedFile::parse(bytes, name); }
 
 }  // namespace tll

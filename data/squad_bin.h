@@ -88,6 +88,8 @@ std::optional<DocumentTexts> read_texts(std::string_view strings);
 // The hash of a data set's tokens: from 0, it is chained with that of each document.
 uint64_t document_hash(std::span<const int32_t> tokens, std::span<const int32_t> labels);
 uint64_t chained_hash(uint64_t before, uint64_t next);
+// Without blanks around it.
+std::string_view trimmed(std::string_view s);
 // The text of the trained tokens behind the prompt, up to the first one that is not trained, without special tokens and blanks
 // around it.
 std::string trained_answer(const Tokenizer& tokenizer, std::span<const int32_t> tokens, std::span<const int32_t> labels,

@@ -638,7 +638,7 @@ Sample make_sample(Example example, const TemplateOptions& options) {
       sample.spans = {{.text = std::move(example.text), .trained = true, .ends_text = true}};
       return sample;
     case ExampleKind::kTokens:
-      sample.spans = {{.ids = std::move(example.ids), .labels = std::move(example.labels)}};
+      sample.spans = {{.may_shorten = true, .ids = std::move(example.ids), .labels = std::move(example.labels)}};
       return sample;
     case ExampleKind::kQuestion:
       sample.question = true;

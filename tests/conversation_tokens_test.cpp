@@ -6,51 +6,11 @@
 
 #include "data/tokenize.h"
 #include "src/base/check.h"
-#include "tests/fake_tokenizer.h"
+#include "tests/chat_tokenizer.h"
 #include "tests/refusal.h"
 
 namespace tll {
 namespace {
-
-// Bytes, and two marks that are tokens in markup. The end mark is the padding, too, and EOS.
-class ChatTokenizer : public FakeTokenizer {
- public:
-  static constexpr int32_t kBegin = 1, kEnd = 2;
-  ChatTokenizer() : FakeTokenizer({"ab", "Ja"}) { pad_ = kEnd; }
-
-  PlacedTokens encode_parts(std::span<const TextPart> parts) const override {
-    PlacedTokens out;
-    size_t at = 0;
-    std::string text;
-    const auto flush = [&] {
-      PlacedTokens plain = FakeTokenizer::encode_parts(std::vector<TextPart>{{text, false}});
-      for (size_t i = 0; i < plain.ids.size(); ++i) {
-        out.ids.push_back(plain.ids[i]);
-        out.begins.push_back(uint32_t(at - text.size()) + plain.begins[i]);
-      }
-      text.clear();
-    };
-    for (const TextPart& part : parts) {
-      for (size_t i = 0; i < part.text.size();) {
-        const bool begins = part.markup && part.text.substr(i).starts_with("<|im_start|>");
-        const bool ends = part.markup && part.text.substr(i).starts_with("<|im_end|>");
-        if (!begins && !ends) {
-          text += part.text[i++];
-          ++at;
-          continue;
-        }
-        flush();
-        out.ids.push_back(begins ? kBegin : kEnd);
-        out.begins.push_back(uint32_t(at));
-        const size_t size = begins ? 12 : 10;
-        i += size;
-        at += size;
-      }
-    }
-    flush();
-    return out;
-  }
-};
 
 // In ChatML. A question is a user's turn, and an answer may be missing.
 struct Turn {

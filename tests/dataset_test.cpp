@@ -7,8 +7,10 @@
 #include <random>
 #include <set>
 
+#include "data/prepare.h"
 #include "data/sample.h"
 #include "data/squad_bin.h"
+#include "data/tokenize.h"
 #include "src/base/check.h"
 #include "src/base/file.h"
 #include "tests/dataset_values.h"
@@ -197,20 +199,20 @@ TEST_F(DatasetTest, SplitsByArticleOrByContext) {
 TEST_F(DatasetTest, OnlyTheSpanThatMayBeShortenedIs) {
   const Span question{.text = "12345"}, answer{.text = "67", .trained = true, .ends_text = true};
   const Span history{.may_shorten = true, .ids = {7, 8, 9, 10}, .labels = {-100, -100, -100, -100}};
-  SampleSet set{.of_text = true};
-  set.samples.push_back({.spans = {question, answer, question, answer}});
-  set.samples.push_back({.spans = {history, question, answer}});
-  options_.vocab_size = tokenizer_.vocab_size();
   options_.max_tokens = 10;
-  const Dataset d = build_dataset(std::move(set), "f", &tokenizer_, options_);
-  EXPECT_EQ(d.report.refused.at("too long"), 1);
-  EXPECT_EQ(d.report.truncated, 1);
-  ASSERT_EQ(d.documents.size(), 1u);
-  EXPECT_EQ(tokenizer_.decode(all_tokens(d)),
+  const auto tokenized = [&](std::vector<Span> spans) {
+    return tokenize_sample({.spans = std::move(spans)}, "f", &tokenizer_, options_);
+  };
+  EXPECT_EQ(tokenized({question, answer, question, answer}).refused, "too long");
+  const TokenizedSample kept = tokenized({history, question, answer});
+  EXPECT_TRUE(kept.shortened);
+  ASSERT_EQ(kept.documents.size(), 1u);
+  const Tokens& tokens = kept.documents[0];
+  EXPECT_EQ(tokenizer_.decode(tokens.ids),
             "\x04\x05"
             "1234567");
-  EXPECT_EQ(d.documents[0].prompt_tokens, 7);
-  EXPECT_EQ(d.documents[0].target_tokens, 3);
+  EXPECT_EQ(tokens.prompt_tokens, 7);
+  EXPECT_EQ(count_targets(tokens.labels), 3);
 }
 
 TEST_F(DatasetTest, VocabularyOfModelAndTokenizerMustAgree) {
@@ -224,7 +226,7 @@ TEST_F(DatasetTest, SquadBinKeepsEverything) {
   options_.unanswerable = Unanswerable::kTrain;
   const Dataset a = prepare(squad(10));
   const std::string bytes = dataset_bytes(a);
-  write_dataset(a, directory_ / "squad.bin");
+  prepare_file(directory_ / "squad.json", directory_ / "squad.bin", &tokenizer_, options_);
   EXPECT_EQ(read_file(directory_ / "squad.bin"), bytes);
   const Dataset b = load_dataset(directory_ / "squad.bin", &tokenizer_, {});
   EXPECT_EQ(all_tokens(a), all_tokens(b));
@@ -410,7 +412,7 @@ TEST_F(DatasetTest, ShowMarksTheTrainedPart) {
   EXPECT_TRUE(says(text, "Answer:« w0</s>»"));
   EXPECT_TRUE(says(text, "w0 \\x1b[31mred"));
   EXPECT_EQ(text.find('\x1b'), std::string::npos);
-  EXPECT_TRUE(says(show_text(d, 0, tokenizer_, true), "\x1b[1;32m« w0</s>»\x1b[0m"));
+  EXPECT_TRUE(says(show_text(d, 0, tokenizer_, true), "\x1b[1;32m« w0\x1b[36m</s>\x1b[1;32m»\x1b[0m"));
   const Json shown = show_json(d, 0, tokenizer_);
   EXPECT_EQ(shown["segments"][1]["text"], " w0</s>");
   EXPECT_EQ(shown["segments"][1]["trained"], true);

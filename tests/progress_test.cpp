@@ -200,7 +200,7 @@ TEST(PhaseLine, ATerminalGetsOneLineThatIsGoneAtTheEnd) {
     EXPECT_EQ(channel.text(), "") << "it is not long enough yet";
     told_time += std::chrono::milliseconds(501);
     phase.advance(40);
-    EXPECT_EQ(channel.text(), "\r\x1b[Kreading weights: 25%, ETA 0:03");
+    EXPECT_EQ(channel.text(), "\r\x1b[Kreading weights: 50 of 200, 25%, ETA 0:03");
     told_time += std::chrono::milliseconds(99);
     phase.advance(0);
     EXPECT_EQ(channel.text(), "") << "it was redrawn a moment ago";
@@ -211,7 +211,7 @@ TEST(PhaseLine, ATerminalGetsOneLineThatIsGoneAtTheEnd) {
     }
     EXPECT_EQ(channel.text(), "") << "a phase inside is not shown, and ends nothing";
     phase.advance(50);
-    EXPECT_EQ(channel.text(), "\r\x1b[Kreading weights: 50%, ETA 0:02");
+    EXPECT_EQ(channel.text(), "\r\x1b[Kreading weights: 100 of 200, 50%, ETA 0:02");
   }
   EXPECT_EQ(channel.text(), "\r\x1b[K");
   {
@@ -231,7 +231,13 @@ TEST(PhaseLine, APipeGetsALineEveryTenSeconds) {
       phase.advance();
     }
   }
-  EXPECT_EQ(channel.text(), "evaluating: 10%, ETA 1:30\nevaluating: 20%, ETA 1:20\n");
+  EXPECT_EQ(channel.text(), "evaluating: 10 of 100, 10%, ETA 1:30\nevaluating: 20 of 100, 20%, ETA 1:20\n");
+  {
+    Phase bytes("reading data", 5'000'000);
+    told_time += std::chrono::seconds(10);
+    bytes.advance(1'000'000);
+  }
+  EXPECT_EQ(channel.text(), "reading data: 20%, ETA 0:40\n") << "so many units are not counted";
   Phase unknown("tokenising lines", 0);
   told_time += std::chrono::seconds(10);
   unknown.advance(12345);

@@ -22,6 +22,10 @@ Phase::~Phase() {
   if (installed && !outer_activity_) installed->end();
 }
 
+void Phase::describe(std::string_view text) const {
+  if (installed && !outer_activity_) installed->describe(text);
+}
+
 void Phase::advance(int64_t units) {
   done_ += units;
   if (stop_requested()) throw Stopped(activity_);

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <exception>
 #include <string>
+#include <string_view>
 
 namespace tll {
 
@@ -24,6 +25,8 @@ class PhaseView {
   virtual ~PhaseView() = default;
   // `done` of `total` units; called at the beginning with done == 0, and then after every unit.
   virtual void show(const char* activity, int64_t done, int64_t total) = 0;
+  // More for people about what is done, as in "1.20 GiB of 5.00 GiB"; shown with what show() is told next.
+  virtual void describe(std::string_view) {}
   virtual void end() = 0;
 };
 
@@ -41,6 +44,7 @@ class Phase {
 
   // `units` more are done. Throws Stopped if a signal to stop has come.
   void advance(int64_t units = 1);
+  void describe(std::string_view text) const;
 
  private:
   const char* activity_;

@@ -94,6 +94,7 @@ PrepareOptions prepare_options(const Options& o, const ModelSource& source) {
           .valid_split = o.valid_split,
           .seed = static_cast<uint64_t>(o.seed),
           .allow_empty = o.allow_empty,
+          .threads = static_cast<int32_t>(o.threads),
           .vocab_size = source.config.vocab_size,
           .format = o.data_format,
           .columns = o.columns,

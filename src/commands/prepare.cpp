@@ -1,4 +1,10 @@
 // prepare: a data set as a file ready for training.
+#include <chrono>
+
+#include "data/prepare.h"
+#include "src/base/phase.h"
+#include "src/base/process.h"
+#include "src/base/units.h"
 #include "src/commands/commands.h"
 #include "src/commands/from_options.h"
 #include "src/commands/source.h"
@@ -7,16 +13,31 @@
 namespace tll {
 
 int command_prepare(Options& options) {
+  using Clock = std::chrono::steady_clock;
   apply_demo_defaults(options);
   refuse_output_over_data(options);
   const ModelSource source = open_model(options, TokenizerNeed::wanted);
-  const Dataset dataset = load_dataset(options.data, source.tokenizer.get(), prepare_options(options, source));
-  write_dataset(dataset, options.output);
+  const auto begin = Clock::now();
+  catch_stop_signals();
+  Prepared prepared;
+  try {
+    prepared = prepare_file(options.data, options.output, source.tokenizer.get(), prepare_options(options, source));
+  } catch (const Stopped& stopped) {
+    fmt::print(stderr, "note: {}; what is done is in {}.part: run the same command to go on\n", stopped.what(),
+               options.output.string());
+    return kExitInterrupted;
+  }
+  const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
   if (options.json) {
-    print_notes(options, dataset.report);
-    fmt::print("{}\n", dataset.report.json().dump());
+    print_notes(options, prepared.report);
+    fmt::print("{}\n", prepared.report.json().dump());
   } else if (!options.quiet) {
-    fmt::print("{}wrote {}\n", dataset.report.text(), options.output.string());
+    const int64_t bytes = prepared.source_bytes - prepared.resumed_bytes;
+    fmt::print("{}\n{}", prepared.decision, prepared.report.text());
+    if (prepared.resumed_bytes > 0)
+      fmt::print("went on behind {} that an earlier run had prepared\n", Bytes{prepared.resumed_bytes});
+    fmt::print("wrote {}: {} in {:.1f} s, {:.1f} MB/s\n", options.output.string(), Bytes{bytes}, seconds,
+               static_cast<double>(bytes) / 1e6 / std::max(seconds, 1e-3));
   }
   return kExitDone;
 }

@@ -17,6 +17,7 @@ class PhaseLine : public PhaseView {
   ~PhaseLine();
 
   void show(const char* activity, int64_t done, int64_t total) override;
+  void describe(std::string_view text) override;
   void end() override;
 
  private:
@@ -25,6 +26,8 @@ class PhaseLine : public PhaseView {
   Clock::time_point (*now_)();
   PhaseView* before_;  // the view that is installed again afterwards
   bool begun_ = false, drawn_ = false;
+  char description_[96] = {};
+  size_t described_ = 0;  // bytes of it
   Clock::time_point start_, last_;  // of the phase; last_ is when it was shown
 };
 
