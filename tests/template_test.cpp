@@ -157,6 +157,14 @@ TEST(Template, Options) {
   EXPECT_EQ(options.date, "D");
 }
 
+TEST(Template, MarksThatTheTokenizerHasNot) {
+  FakeTokenizer tokenizer;  // no added token; EOS
+  EXPECT_TRUE(says(note_of_missing_marks(TemplateName::kLlama3, tokenizer),
+                   "llama3 ends an answer with <|eot_id|>, and the tokenizer has no"));
+  EXPECT_EQ(note_of_missing_marks(TemplateName::kZephyr, tokenizer), "");
+  EXPECT_EQ(note_of_missing_marks(TemplateName::kNone, tokenizer), "");
+}
+
 TEST(Template, TurnsAndMessagesThatAreNotTrained) {
   const Messages m = {{"system", "S"}, {"user", "1"}, {"assistant", "2", false}, {"user", "3"}, {"assistant", "4"}};
   std::vector<int32_t> turns;
