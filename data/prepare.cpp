@@ -349,6 +349,8 @@ class Preparation {
     PrepareReport& report = writer_.report();
     report.offset_mismatches = findings_.offset_mismatches;
     report.file_notes = source_.facts().notes;
+    std::string note = maker_.of_text() ? note_of_missing_marks(maker_.choice().name, *tokenizer_) : "";
+    if (!note.empty()) report.file_notes.push_back(std::move(note));
     for (std::string& line : findings_.lines(file_)) report.file_notes.push_back(std::move(line));
     writer_.finish(data, options_.valid_split);
     if (data.report.samples == 0) {
