@@ -1,4 +1,4 @@
-// The data set in memory, its report, and one document for people: its text with the trained part marked, and the same as JSON.
+// The data set in memory, and its report.
 #include "data/dataset.h"
 
 #include <xxhash.h>
@@ -11,60 +11,12 @@
 #include "src/base/check.h"
 #include "src/base/phase.h"
 #include "src/base/units.h"
-#include "tokenizer/utf8.h"
 
 namespace tll {
 namespace {
 
-// Runs of trained and untrained tokens: text, and whether it is trained. A run's text is what the tokens up to its end decode to,
-// without what the tokens before it decode to. Decoded alone, a run would lose the space that SentencePiece drops at the start of
-// a text.
-std::vector<std::pair<std::string, bool>> segments(const Dataset& data, const Document& document, const Tokenizer& tokenizer) {
-  const std::span<const int32_t> tokens = data.tokens_of(document);
-  const auto trained = [&](size_t t) { return t > 0 && data.label(document, int32_t(t)) != kNotTrained; };
-  std::vector<std::pair<std::string, bool>> out;
-  std::string before;
-  for (size_t begin = 0, end; begin < tokens.size(); begin = end) {
-    for (end = begin + 1; end < tokens.size() && trained(end) == trained(begin);) ++end;
-    std::string text = tokenizer.decode(tokens.first(end), false);
-    // A run that ends inside a character changes the text before it as well.
-    size_t same = 0;
-    while (same < before.size() && same < text.size() && before[same] == text[same]) ++same;
-    while (same > 0 && same < text.size() && is_continuation(text[same])) --same;
-    out.push_back({text.substr(same), trained(begin)});
-    before = std::move(text);
-  }
-  return out;
-}
-
-// Control characters, except newline and tab, would act on the terminal: they become \xNN.
-std::string visible(const std::string& text) {
-  std::string out;
-  for (size_t i = 0; i < text.size();) {
-    const CodePoint c = read_code_point(text, i);
-    const bool control = (c.value < 0x20 && c.value != '\n' && c.value != '\t') || (c.value >= 0x7F && c.value < 0xA0);
-    if (control) {
-      out += fmt::format("\\x{:02x}", uint32_t(c.value));
-    } else {
-      append_utf8(out, c.value);
-    }
-    i += c.bytes;
-  }
-  return out;
-}
-
-const Document& document_at(const Dataset& data, int64_t index) {
-  if (index < 0 || index >= int64_t(data.documents.size())) {
-    fail(kExitUsage, "there is no sample {}: the data set has {}, counted from 0", index, data.documents.size());
-  }
-  return data.documents[size_t(index)];
-}
-
-
 // A reason of PrepareReport::refused, all of which are about --seq-len, with the word that leads to it.
 std::string at_limit(const std::string& reason) { return reason + (reason == "too long" ? " for" : " at"); }
-
-const char* split_name(Split split) { return split == Split::kTrain ? "train" : "validation"; }
 
 }  // namespace
 
@@ -253,35 +205,6 @@ uint64_t Dataset::content_hash() const {
   uint64_t hash = tokens_hash();
   for (const Document& d : documents) hash = chained_hash(hash, uint64_t(d.length) << 1 | uint64_t(d.split));
   return hash;
-}
-
-std::string show_text(const Dataset& data, int64_t index, const Tokenizer& tokenizer, bool color) {
-  const Document& d = document_at(data, index);
-  const std::string id = data.id_of(d);
-  std::string out = fmt::format("sample {} ({}{}{}): {} tokens, {} trained\n", index, split_name(d.split),
-                                id.empty() ? "" : ", ", visible(id), d.length, d.target_tokens);
-  for (const auto& [text, trained] : segments(data, d, tokenizer)) {
-    if (trained) out += color ? "\x1b[1;32m«" : "«";
-    out += visible(text);
-    if (trained) out += color ? "»\x1b[0m" : "»";
-  }
-  return out + "\n";
-}
-
-Json show_json(const Dataset& data, int64_t index, const Tokenizer& tokenizer) {
-  const Document& d = document_at(data, index);
-  Json parts = Json::array();
-  for (const auto& [text, trained] : segments(data, d, tokenizer)) parts.push_back({{"text", text}, {"trained", trained}});
-  return {{"index", index},
-          {"id", data.id_of(d)},
-          {"title", data.title_of(d)},
-          {"split", split_name(d.split)},
-          {"tokens", data.tokens_of(d)},
-          {"labels", data.labels_of(d)},
-          {"target_tokens", d.target_tokens},
-          {"prompt_tokens", d.prompt_tokens},
-          {"answers", data.answers_of(d, &tokenizer)},
-          {"segments", parts}};
 }
 
 }  // namespace tll

@@ -1,6 +1,7 @@
 #include "data/tokenize.h"
 
 #include <algorithm>
+#include <iterator>
 #include <optional>
 
 #include "data/dataset.h"
@@ -40,12 +41,10 @@ void append(Tokens& out, std::span<const int32_t> ids, std::span<const int32_t> 
 
 bool is_blank(std::string_view text) { return text.find_first_not_of(" \t\r\n") == std::string_view::npos; }
 
-// Of a trained turn, the answer is what is not markup; where all is (parse_special), it is what stands before the last span, the
-// end mark.
-bool is_blank_answer(std::span<const Span* const> turn) {
-  const bool marked = std::all_of(turn.begin(), turn.end(), [](const Span* s) { return s->markup; });
-  const auto content = turn.first(turn.size() - (marked && turn.size() > 1));
-  return std::all_of(content.begin(), content.end(), [&](const Span* s) { return (s->markup && !marked) || is_blank(s->text); });
+// Whether a span stays when the turns before `first_turn` leave.
+bool stays(const Span& span, int32_t first_turn) {
+  if (span.turn < 0 || span.turn > first_turn) return true;
+  return span.turn == first_turn && !(span.between_turns && first_turn > 0);
 }
 
 // Spans of one text: the texts of a conversation without those of turns before `first_turn`, up to span `end`.
@@ -56,7 +55,7 @@ struct OneText {
 
   OneText(const Tokenizer& tokenizer, std::span<const Span> all, int32_t first_turn, size_t end) {
     for (const Span& s : all.first(end)) {
-      if (s.turn >= 0 && s.turn < first_turn) continue;
+      if (!stays(s, first_turn)) continue;
       TLL_CHECK(s.is_text() && !s.ends_text, "a span of one text must be text, with its end mark in it");
       parts.push_back({s.text, s.markup});
       spans.push_back(&s);
@@ -71,15 +70,22 @@ struct OneText {
     return std::max<size_t>(begin + 1, i + 1 < tokens.begins.size() ? tokens.begins[i + 1] : 0);
   }
 
-  // Trained answers that are blank, and whether all are.
-  std::pair<int32_t, bool> blank_answers(TrainOn train_on) const {
+  // Trained answers that are blank, and whether all are. Of a trained turn the answer is what is not markup. Where the answers'
+  // own texts are (parse_special), it is what stands there besides special tokens.
+  std::pair<int32_t, bool> blank_answers(const Tokenizer& tokenizer, TrainOn train_on, bool parse_special) const {
     int32_t answers = 0, blank = 0;
+    const auto is_blank_answer = [&](size_t begin, size_t end) {
+      std::string text;
+      for (size_t s = begin; s < end; ++s) text += parse_special || !spans[s]->markup ? spans[s]->text : "";
+      if (!parse_special) return is_blank(text);
+      return is_blank(tokenizer.decode(tokenizer.encode_parts(std::vector<TextPart>{{text, true}}).ids));
+    };
     for (size_t begin = 0, end; begin < spans.size(); begin = end) {
       for (end = begin + 1; end < spans.size() && spans[end]->trained == spans[begin]->trained;) ++end;
       if (!spans[begin]->trained) continue;
       if (train_on == TrainOn::kLastAnswer) answers = blank = 0;
       ++answers;
-      blank += is_blank_answer(std::span(spans).subspan(begin, end - begin));
+      blank += is_blank_answer(begin, end);
     }
     return {blank, blank == answers};
   }
@@ -132,9 +138,10 @@ class SampleTokenizer {
       : sample_(sample), file_(file), tokenizer_(tokenizer), options_(options) {}
 
   TokenizedSample run() {
+    const std::vector<Span>& spans = sample_.spans;
     std::optional<OneText> whole;
-    if (sample_.one_text) whole.emplace(*tokenizer_, sample_.spans, 0, sample_.spans.size());
-    Tokens tokens = whole ? label(*whole) : tokenize(tokenizer_, sample_.spans, options_.train_on);
+    if (sample_.one_text) whole.emplace(*tokenizer_, spans, 0, spans.size());
+    Tokens tokens = whole ? label(*whole) : tokenize(tokenizer_, spans, options_.train_on);
     out_.needed_tokens = int64_t(tokens.ids.size());
     const bool empty = count_targets(tokens.labels) == 0;
     if (empty && sample_.part_of_trained_row && !options_.allow_empty) {
@@ -147,9 +154,11 @@ class SampleTokenizer {
       divide(tokens);
       return std::move(out_);
     }
-    if (whole && too_long(tokens)) {
-      tokens = without_turns(*whole, empty);
-    } else if (too_long(tokens) && options_.long_samples == LongSamples::kCut) {
+    const auto any = [&](auto&& holds) { return std::any_of(spans.begin(), spans.end(), holds); };
+    const bool has_cut = any([](const Span& s) { return s.may_shorten; });
+    if (too_long(tokens) && !has_cut && (whole || any([](const Span& s) { return s.turn >= 0; }))) {
+      tokens = without_turns(whole ? &whole->tokens : nullptr, empty);
+    } else if (too_long(tokens) && has_cut && options_.long_samples == LongSamples::kCut) {
       out_.shortened = true;
       tokens = cut(std::move(tokens));
     }
@@ -205,14 +214,37 @@ class SampleTokenizer {
   Tokens label(const OneText& text) {
     Tokens out = text.labelled(options_.train_on);
     if (options_.train_on == TrainOn::kAll) return out;
-    const auto [blank, all] = text.blank_answers(options_.train_on);
+    const auto [blank, all] = text.blank_answers(*tokenizer_, options_.train_on, options_.parse_special);
     out_.empty_answers = all ? 0 : blank;
     if (all) std::fill(out.labels.begin(), out.labels.end(), kNotTrained);
     return out;
   }
 
-  // A conversation without its first turns, and without the last ones if they train nothing. `whole` has them all.
-  Tokens without_turns(const OneText& whole, bool empty) {
+  Tokens encode(std::span<const Span> spans) {
+    if (sample_.one_text) return label(OneText(*tokenizer_, spans, 0, spans.size()));
+    return tokenize(tokenizer_, spans, options_.train_on);
+  }
+
+  // The spans before `end`, without those of the turns before `first`.
+  Tokens from_turn(int32_t first, size_t end) {
+    const std::vector<Span>& spans = sample_.spans;
+    if (sample_.one_text) return label(OneText(*tokenizer_, spans, first, end));
+    std::vector<Span> staying;
+    std::copy_if(spans.begin(), spans.begin() + std::ptrdiff_t(end), std::back_inserter(staying),
+                 [&](const Span& s) { return stays(s, first); });
+    return tokenize(tokenizer_, staying, options_.train_on);
+  }
+
+  void cut_end(Tokens& tokens) {
+    out_.end_lost = std::any_of(tokens.labels.begin() + std::ptrdiff_t(limit()), tokens.labels.end(),
+                                [](int32_t label) { return label != kNotTrained; });
+    tokens.ids.resize(limit());
+    tokens.labels.resize(limit());
+  }
+
+  // A conversation without its first turns, and without the last ones if they train nothing. `whole` are the tokens of them all,
+  // if they are one text.
+  Tokens without_turns(const PlacedTokens* whole, bool empty) {
     const std::vector<Span>& spans = sample_.spans;
     int32_t last = -1, last_trained = -1;
     for (const Span& s : spans) {
@@ -225,56 +257,55 @@ class SampleTokenizer {
     }
     // A first guess from the tokens of each turn. At the seams they may become more or fewer.
     int32_t guess = 0;
-    if (last_trained > 0) {
+    if (whole && last_trained > 0) {
       std::vector<size_t> count(size_t(last_trained) + 1);
       size_t length = 0, bytes = 0;
       for (size_t s = 0; s < end; ++s) {
         bytes += spans[s].text.size();
-        for (; length < whole.tokens.ids.size() && whole.tokens.begins[length] < bytes; ++length) {
+        for (; length < whole->ids.size() && whole->begins[length] < bytes; ++length) {
           if (spans[s].turn >= 0 && spans[s].turn <= last_trained) ++count[size_t(spans[s].turn)];
         }
       }
       for (; guess < last_trained && length > limit(); ++guess) length -= count[size_t(guess)];
     }
-    const auto from_turn = [&](int32_t first) { return label(OneText(*tokenizer_, spans, first, end)); };
     // Without the turns before `low` it is too long, and without those before `high` it fits. The guess's neighbours come first.
     const int32_t last_first = std::max(last_trained, 0);
     int32_t low = end == spans.size() ? 0 : -1, high = last_first + 1;
     Tokens out;
+    int32_t blank = 0;
     for (int32_t first = std::max(guess, low + 1); high - low > 1;) {
-      Tokens tried = from_turn(first);
+      Tokens tried = from_turn(first, end);
       (too_long(tried) ? low : high) = first;
-      if (!too_long(tried)) out = std::move(tried);
+      if (!too_long(tried)) out = std::move(tried), blank = out_.empty_answers;
       first = low == guess ? guess + 1 : high == guess ? guess - 1 : low;
       if (first <= low || first >= high) first = low + (high - low) / 2;
     }
     const bool fits = high <= last_first;
+    if (fits) out_.empty_answers = blank;
     if (!fits) {
-      out = from_turn(last_first);
+      out = from_turn(last_first, end);
       out_.needed_tokens = int64_t(out.ids.size());
       if (options_.long_samples != LongSamples::kCut) return out;
     }
     out_.shortened = true;
     out_.turns_left_out = (fits ? high : last_first) + last - last_trained;
-    if (!fits) {
-      out_.end_lost = std::any_of(out.labels.begin() + std::ptrdiff_t(limit()), out.labels.end(),
-                                  [](int32_t label) { return label != kNotTrained; });
-      out.ids.resize(limit());
-      out.labels.resize(limit());
-    }
+    if (!fits) cut_end(out);
     return out;
   }
 
   // Cuts the end of the span that may be shortened, so that the tokens are no more than max_tokens. If the other spans alone have
-  // more, so has the result. `whole` are the tokens before the cut.
+  // more, the answer's end is cut in a chat template; otherwise the result has more. `whole` are the tokens before the cut.
   Tokens cut(Tokens whole) {
     std::vector<Span> spans = sample_.spans;
     const auto cut = std::find_if(spans.begin(), spans.end(), [](const Span& s) { return s.may_shorten; });
-    if (cut == spans.end()) return whole;
     if (cut->is_text()) {
       Tokens out = cut_text(spans, *cut, int64_t(whole.ids.size()));
       // A question without its evidence would teach the model to invent.
       out_.evidence_lost = shows_answer(sample_.spans, sample_.answers) && !shows_answer(spans, sample_.answers);
+      if (sample_.one_text && too_long(out)) {
+        out_.needed_tokens = int64_t(out.ids.size());
+        cut_end(out);
+      }
       return out;
     }
     const size_t size = cut->ids.size(), kept = size - std::min(size, whole.ids.size() - limit());
@@ -284,13 +315,13 @@ class SampleTokenizer {
   }
 
   // `cut` is the one of `spans` that may be shortened.
-  Tokens cut_text(std::vector<Span>& spans, Span& cut, int64_t whole_length) const {
+  Tokens cut_text(std::vector<Span>& spans, Span& cut, int64_t whole_length) {
     const int64_t max_tokens = options_.max_tokens;
     const std::string text = std::move(cut.text);
     const std::vector<size_t> begins = code_point_begins(text);
     const auto keep = [&](int64_t code_points) { cut.text.assign(text, 0, begins[size_t(code_points)]); };
     keep(0);
-    Tokens best = tokenize(tokenizer_, spans, options_.train_on);
+    Tokens best = encode(spans);
     // `low` code points fit, and `high` do not. The share of the tokens that are still free says where to look between them.
     constexpr int64_t kSlack = 3;  // the search ends when no more tokens are free
     int64_t low = 0, low_length = int64_t(best.ids.size());
@@ -302,7 +333,7 @@ class SampleTokenizer {
                                : (max_tokens - low_length) * (high - low) / std::max<int64_t>(1, high_length - low_length);
       const int64_t middle = low + std::clamp<int64_t>(step, 1, high - low - 1);
       keep(middle);
-      Tokens tried = tokenize(tokenizer_, spans, options_.train_on);
+      Tokens tried = encode(spans);
       const int64_t length = int64_t(tried.ids.size());
       (length <= max_tokens ? low : high) = middle;
       (length <= max_tokens ? low_length : high_length) = length;

@@ -28,7 +28,7 @@ class CheckpointTest : public testing::Test {
   // AdamW's state of three values.
   static std::vector<StateTensor> state(float* m, float* v) { return {{"m", DType::f32, 3, m}, {"v", DType::f32, 3, v}}; }
   void write(int64_t step, const std::string& run = "a") const {
-    const RunPosition position{run, {step, step - 1, 1}, {42, 3, 17}, settings_};
+    const RunPosition position{run, {step, step - 1, 1}, {42, 3, 17}, settings_, {2, 0.1, 1, 4}};
     float m[] = {1, 2, 3}, v[] = {4, 5, 6};
     write_checkpoint(output_, position, Device{}, state(m, v),
                      [](const fs::path& directory) { write_file_atomic(directory / "values", "1234"); });
@@ -63,6 +63,10 @@ TEST_F(CheckpointTest, ReadsWhatItWrote) {
   EXPECT_EQ(p.trainer.updates, 4);
   EXPECT_EQ(p.trainer.skipped_in_a_row, 1);
   EXPECT_EQ(p.loader, (LoaderState{42, 3, 17}));
+  EXPECT_EQ(p.best.step, 2);
+  EXPECT_EQ(p.best.loss, 0.1) << "every bit of it";
+  EXPECT_EQ(p.best.without_better, 1);
+  EXPECT_EQ(p.best.evaluated, 4);
 }
 
 // The host has no room for two of the device's tensors.
@@ -154,6 +158,10 @@ TEST_F(CheckpointTest, RefusesAStateThatNoRunWrote) {
       {{{"loader", {{"row", 0.5}}}}, "\"row\""},
       {{{"loader", {{"epoch", INT64_MAX}}}}, "\"epoch\""},
       {{{"loader", {{"seed", -1}}}}, "\"seed\""},
+      {{{"best", {{"step", 5}}}}, "a lowest loss of 0.1 in step 5, evaluated until step 4, cannot be"},
+      {{{"best", {{"evaluated", 6}}}}, "cannot be"},
+      {{{"best", {{"loss", nullptr}}}}, "not the state of a checkpoint"},
+      {{{"best", nullptr}}, "not the state of a checkpoint"},
       {{{"settings", 3}}, "the settings are not an object"},
       {{{"run", nullptr}}, "not the state of a checkpoint"},
       {{{"xxh3_64", {{"a\nb", "0"}}}}, "is not a file name"},

@@ -6,51 +6,11 @@
 
 #include "data/tokenize.h"
 #include "src/base/check.h"
-#include "tests/fake_tokenizer.h"
+#include "tests/chat_tokenizer.h"
 #include "tests/refusal.h"
 
 namespace tll {
 namespace {
-
-// Bytes, and two marks that are tokens in markup. The end mark is the padding, too, and EOS.
-class ChatTokenizer : public FakeTokenizer {
- public:
-  static constexpr int32_t kBegin = 1, kEnd = 2;
-  ChatTokenizer() : FakeTokenizer({"ab", "Ja"}) { pad_ = kEnd; }
-
-  PlacedTokens encode_parts(std::span<const TextPart> parts) const override {
-    PlacedTokens out;
-    size_t at = 0;
-    std::string text;
-    const auto flush = [&] {
-      PlacedTokens plain = FakeTokenizer::encode_parts(std::vector<TextPart>{{text, false}});
-      for (size_t i = 0; i < plain.ids.size(); ++i) {
-        out.ids.push_back(plain.ids[i]);
-        out.begins.push_back(uint32_t(at - text.size()) + plain.begins[i]);
-      }
-      text.clear();
-    };
-    for (const TextPart& part : parts) {
-      for (size_t i = 0; i < part.text.size();) {
-        const bool begins = part.markup && part.text.substr(i).starts_with("<|im_start|>");
-        const bool ends = part.markup && part.text.substr(i).starts_with("<|im_end|>");
-        if (!begins && !ends) {
-          text += part.text[i++];
-          ++at;
-          continue;
-        }
-        flush();
-        out.ids.push_back(begins ? kBegin : kEnd);
-        out.begins.push_back(uint32_t(at));
-        const size_t size = begins ? 12 : 10;
-        i += size;
-        at += size;
-      }
-    }
-    flush();
-    return out;
-  }
-};
 
 // In ChatML. A question is a user's turn, and an answer may be missing.
 struct Turn {
@@ -287,7 +247,7 @@ TEST(ConversationTokens, AGreetingThatHasNoTurn) {
 // Where the tokens at the seams change, the guess is off; the result still is the longest that fits.
 TEST(ConversationTokens, SeamsThatMergeAreCountedForReal) {
   struct Merging : FakeTokenizer {
-    Merging() : FakeTokenizer({"zz", "zzzz", "zzzzzzzz"}) {}
+    Merging() : FakeTokenizer({"zz"}) {}
   };
   const Merging tokenizer;
   std::mt19937 random(5);
@@ -321,7 +281,7 @@ TEST(ConversationTokens, SeamsThatMergeAreCountedForReal) {
   }
 }
 
-// A hundred thousand turns take a few encodings, not one for each.
+// Thousands of turns take a few encodings, not one for each.
 TEST(ConversationTokens, ManyTurnsTakeFewEncodings) {
   struct Counting : ChatTokenizer {
     mutable int64_t bytes = 0;
@@ -332,7 +292,7 @@ TEST(ConversationTokens, ManyTurnsTakeFewEncodings) {
   };
   const Counting tokenizer;
   std::vector<Turn> turns;
-  for (int i = 0; i < 20000; ++i) turns.push_back({"question", "answer " + std::to_string(i)});
+  for (int i = 0; i < 5000; ++i) turns.push_back({"question", "answer " + std::to_string(i)});
   const Sample sample = conversation(turns);
   int64_t whole = 0;
   for (const Span& s : sample.spans) whole += int64_t(s.text.size());
@@ -340,7 +300,57 @@ TEST(ConversationTokens, ManyTurnsTakeFewEncodings) {
   ASSERT_EQ(got.documents.size(), 1u);
   EXPECT_LT(tokenizer.bytes, whole + 20000);
   EXPECT_GT(got.documents[0].ids.size(), 950u);
-  EXPECT_TRUE(marked(got).ends_with("[answer 19999$]\n"));
+  EXPECT_TRUE(marked(got).ends_with("[answer 4999$]\n"));
+}
+
+// Turns leave from texts that end in EOS of the tokenizer, too, and what stood between two turns does not stay in front.
+TEST(ConversationTokens, TurnsLeaveFromAForm) {
+  const FakeTokenizer tokenizer({}, true);
+  Sample sample{.where = "line 1"};
+  sample.spans = {{.text = "Head."}};
+  for (int32_t turn = 0; turn < 6; ++turn) {
+    if (turn > 0) sample.spans.push_back({.text = "\n\n", .turn = turn, .between_turns = true});
+    sample.spans.push_back({.text = fmt::format("Q{}:", turn), .turn = turn});
+    sample.spans.push_back({.text = fmt::format("A{}", turn), .trained = true, .ends_text = true, .turn = turn});
+  }
+  const TokenizedSample got = tokenize_sample(sample, "f", &tokenizer, {.max_tokens = 21});
+  ASSERT_EQ(got.documents.size(), 1u);
+  EXPECT_EQ(tokenizer.decode(got.documents[0].ids, false), "<s>Head.Q4:A4</s>\n\nQ5:A5</s>");
+  EXPECT_EQ(got.turns_left_out, 4);
+  EXPECT_EQ(count_targets(got.documents[0].labels), 6);
+  sample.one_text = true;
+  for (Span& s : sample.spans) s.ends_text = false;
+  EXPECT_EQ(tokenizer.decode(tokenize_sample(sample, "f", &tokenizer, {.max_tokens = 17}).documents[0].ids),
+            "Head.Q4:A4\n\nQ5:A5");
+}
+
+// A question about a context, as a user's turn: the context's end leaves first, then the answer's.
+TEST(ConversationTokens, AContextInATurnIsCutFirst) {
+  Sample sample = conversation({{"", "yes"}});
+  sample.answers = {"yes"};
+  sample.spans[1] = {.text = std::string(50, 'c'), .may_shorten = true, .turn = 0};
+  const std::string head = "^user\n", middle = "$\n^assistant\n";
+  const auto rest = int32_t(head.size() + middle.size() + 3 + 2);
+  const TokenizedSample got = run(sample, {.max_tokens = rest + 10});
+  EXPECT_EQ(marked(got), head + std::string(10, 'c') + middle + "[yes$]\n");
+  EXPECT_TRUE(got.shortened);
+  EXPECT_FALSE(got.evidence_lost || got.end_lost);
+  const TokenizedSample less = run(sample, {.max_tokens = rest - 3});
+  EXPECT_EQ(marked(less), head + middle + "[ye]");
+  EXPECT_TRUE(less.end_lost);
+  sample.spans[1].text += "yes";
+  EXPECT_TRUE(run(sample, {.max_tokens = rest + 10}).evidence_lost);
+  EXPECT_EQ(run(sample, {.max_tokens = rest, .long_samples = LongSamples::kDrop}).refused, kTooLong);
+}
+
+// With special tokens in users' texts the answer's text is markup, too.
+TEST(ConversationTokens, EmptyAnswersWithSpecialTokensInTexts) {
+  Sample sample{.where = "line 1", .one_text = true};
+  sample.spans = {{.text = "<|im_start|>user\nHi<|im_end|>\n", .markup = true},
+                  {.text = " <|im_end|>", .markup = true, .trained = true}};
+  EXPECT_TRUE(says(refusal_of([&] { run(sample, {.max_tokens = 100, .parse_special = true}); }), "its answer is empty"));
+  sample.spans[1].text = "x<|im_end|>";
+  EXPECT_TRUE(marked(run(sample, {.max_tokens = 100, .parse_special = true})).ends_with("[x$]"));
 }
 
 TEST(ConversationTokens, CountsAddUpInTheReport) {

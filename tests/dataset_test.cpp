@@ -412,7 +412,7 @@ TEST_F(DatasetTest, ShowMarksTheTrainedPart) {
   EXPECT_TRUE(says(text, "Answer:« w0</s>»"));
   EXPECT_TRUE(says(text, "w0 \\x1b[31mred"));
   EXPECT_EQ(text.find('\x1b'), std::string::npos);
-  EXPECT_TRUE(says(show_text(d, 0, tokenizer_, true), "\x1b[1;32m« w0</s>»\x1b[0m"));
+  EXPECT_TRUE(says(show_text(d, 0, tokenizer_, true), "\x1b[1;32m« w0\x1b[36m</s>\x1b[1;32m»\x1b[0m"));
   const Json shown = show_json(d, 0, tokenizer_);
   EXPECT_EQ(shown["segments"][1]["text"], " w0</s>");
   EXPECT_EQ(shown["segments"][1]["trained"], true);

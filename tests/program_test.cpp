@@ -288,6 +288,67 @@ TEST_F(Program, SignalsStopAnEvaluation) {
   }
 }
 
+// Of the loss, of questions and of a text in windows: it ends within a batch and says what it had found.
+TEST_F(Program, SignalsStopTheCommandEvaluate) {
+  ASSERT_EQ(shell("for i in {1..40000}; do echo '{\"input_ids\":[1,2,3,4,5,6,7,8]}'; done > $d/valid.jsonl; "
+                  "for i in {1..30000}; do echo 'The cat sat on the mat, and a dog ran.'; done > $d/long.txt"),
+            0);
+  std::string questions;
+  for (int i = 0; i < 1000; i++)
+    questions +=
+        fmt::format(R"({}{{"id":"{}","question":"Who?","answers":[{{"text":"A dog","answer_start":0}}]}})", i ? "," : "", i);
+  directory_.write("many.json", R"({"data":[{"title":"t","paragraphs":[{"context":"A dog ran.","qas":[)" + questions + "]}]}]}");
+  for (const char* command : {"--model tests/goldens/gqa_tied --data $d/valid.jsonl --packing off --batch-size 1 --seq-len 32",
+                              "--model data/demo --data $d/many.json --max-new-tokens 400 --seq-len 64 --init random",
+                              "--model data/demo --data $d/long.txt --format text --stride 1 --seq-len 64"}) {
+    // On a busy machine it may take long until there is something to say.
+    for (int wait = 1; wait < 60; wait *= 4) {
+      const std::string stop = fmt::format(" > $d/printed 2> $d/notes & pid=$!; sleep {}; kill -INT $pid; wait $pid", wait);
+      EXPECT_EQ(shell(std::string("$p evaluate --json --device cpu ") + command + stop), 130) << command;
+      if (text("notes").find("until then: ") != std::string::npos) break;
+    }
+    EXPECT_EQ(text("printed"), "") << "a result in part is no result";
+    EXPECT_TRUE(says(text("notes"), "note: interrupted while ")) << command << ": " << text("notes");
+    EXPECT_TRUE(says(text("notes"), "until then: loss ")) << command << ": " << text("notes");
+  }
+}
+
+TEST_F(Program, ThePerplexityOfATextIsOfTextAlone) {
+  directory_.write("text.txt", "The cat sat on the mat.\n\nA dog ran away, and the cat sat there.\n");
+  const std::string command = "$p evaluate --dtype fp32 --seq-len 16 --data $d/text.txt --format text --stride ";
+  ASSERT_EQ(shell(command + "4 --json > $d/printed"), 0);
+  const Json four = printed();
+  EXPECT_GT(four.at("perplexity"), 1.0);
+  EXPECT_EQ(four.at("target_tokens").get<int>(), four.at("tokens").get<int>() - 1) << "each token but the first";
+  // How many windows are computed at once changes nothing but the order of sums inside a matmul.
+  ASSERT_EQ(shell(command + "4 --batch-size 3 --json > $d/printed"), 0);
+  EXPECT_NEAR(printed().at("loss").get<double>(), four.at("loss").get<double>(), 1e-5);
+  ASSERT_EQ(shell(command + "16 > $d/printed"), 0);
+  EXPECT_TRUE(says(text("printed"), "perplexity "));
+  EXPECT_EQ(shell(command + "17 2> $d/notes"), 2);
+  EXPECT_TRUE(says(text("notes"), "--stride 17 is longer than a window"));
+  EXPECT_EQ(shell(command + "4 --max-samples 3 2> $d/notes"), 2);
+  directory_.write("empty.txt", "");
+  EXPECT_EQ(shell("$p evaluate --stride 4 --format text --data $d/empty.txt 2> $d/notes"), 4);
+  EXPECT_EQ(shell("$p evaluate --stride 4 --model tests/goldens/gqa_tied --data $d/text.txt --format text 2> $d/notes"), 4);
+}
+
+TEST_F(Program, EvaluateSaysTheLossByTurn) {
+  directory_.write("turns.jsonl",
+                   "{\"input_ids\":[1,2,3,4,5],\"labels\":[-100,2,-100,4,5]}\n{\"input_ids\":[1,2,3],\"labels\":[-100,2,3]}\n");
+  const std::string command = "$p evaluate --model tests/goldens/gqa_tied --data $d/turns.jsonl --device cpu ";
+  ASSERT_EQ(shell(command + "--json > $d/printed"), 0);
+  const Json turns = printed().at("loss_by_turn");
+  ASSERT_EQ(turns.size(), 2u);
+  EXPECT_EQ(turns[0].at("turn"), 1);
+  EXPECT_EQ(turns[0].at("target_tokens"), 3);
+  EXPECT_EQ(turns[1].at("target_tokens"), 2);
+  const double sum = 3 * turns[0].at("loss").get<double>() + 2 * turns[1].at("loss").get<double>();
+  EXPECT_NEAR(sum / 5, printed().at("loss").get<double>(), 1e-12);
+  ASSERT_EQ(shell(command + "> $d/printed"), 0);
+  EXPECT_TRUE(says(text("printed"), "\nturn 2: loss "));
+}
+
 TEST_F(Program, AFullDiskKeepsWhatItCan) {
   // A file system of 300 KiB, in name spaces of its own.
   if (shell("unshare -rm mount -t tmpfs none $d 2> /dev/null") != 0) GTEST_SKIP() << "no mount name space can be made here";
@@ -302,6 +363,23 @@ TEST_F(Program, AFullDiskKeepsWhatItCan) {
   EXPECT_TRUE(says(text("errors"), "No space left on device"));
   EXPECT_FALSE(says(text("listed"), ".tmp"));
   EXPECT_TRUE(says(text("listed"), "checkpoint-5"));
+}
+
+// The values of the best evaluation need room beside the checkpoints.
+TEST_F(Program, AFullDiskKeepsTheBestValuesOfBefore) {
+  if (shell("unshare -rm mount -t tmpfs none $d 2> /dev/null") != 0) GTEST_SKIP() << "no mount name space can be made here";
+  fs::create_directory(directory_ / "small");
+  directory_.write("inside.sh",
+                   "p=" + std::string(kProgram) + " d=" + directory_.path().string() +
+                       "; mount -t tmpfs -o size=300k none $d/small; " + kTrain +
+                       "--output $d/small/out --rank 4 --max-steps 40 --save-steps 5 --eval-steps 1 --lr 1e-3 --keep best "
+                       "--quiet --valid-split 0.2 2> $d/errors; "
+                       "echo $? > $d/code; ls -AR $d/small/out > $d/listed");
+  ASSERT_EQ(shell("unshare -rm bash $d/inside.sh"), 0);
+  EXPECT_EQ(text("code"), "1\n");
+  EXPECT_TRUE(says(text("errors"), "No space left on device"));
+  EXPECT_FALSE(says(text("listed"), ".tmp"));
+  EXPECT_TRUE(says(text("listed"), "out/best:\nadapter_config.json\nadapter_model.safetensors\n")) << text("listed");
 }
 
 TEST_F(Program, ShowPrintsTheSplitThatIsAskedFor) {

@@ -143,7 +143,7 @@ TEST(Progress, ATerminalIsRedrawnAFewTimesASecondAndNotesKeepTheirLine) {
   EXPECT_EQ(text.substr(text.size() - 2), "\r\n") << "the terminal writes \\n as \\r\\n";
 }
 
-TEST(Progress, LossAndSpeedAreSmoothedAndOtherNumbersAreNot) {
+TEST(Progress, LossIsShownAsMeasuredAndSmoothedAndTheSpeedSmoothed) {
   Channel channel = Channel::pipe();
   Progress progress(1, 3, false, channel.in);
   progress.show({.step = 1, .loss = 4, .grad_norm = 1, .tokens = 1000, .seconds = 1});
@@ -151,11 +151,11 @@ TEST(Progress, LossAndSpeedAreSmoothedAndOtherNumbersAreNot) {
   progress.show({.step = 3, .loss = 2, .grad_norm = 5, .tokens = 1000, .seconds = 2});
   const auto lines = split(channel.text(), '\n');
   ASSERT_EQ(lines.size(), 3u);
-  EXPECT_TRUE(says(lines[0], "loss 4.0000  norm 1 ")) << "the average of one number is that number";
+  EXPECT_TRUE(says(lines[0], "loss 4.0000  norm 1 ")) << "one number has no average";
   EXPECT_TRUE(says(lines[0], "  1,000 tokens/s"));
   EXPECT_TRUE(says(lines[1], "loss nan")) << "what is not finite is not hidden";
   // Of 4 and 2: (0.9 4 + 2) / 1.9. Of tokens and seconds: (0.81 1000 + 0.9 3000 + 1000) / (0.81 + 0.9 + 2).
-  EXPECT_TRUE(says(lines[2], "loss 2.9474  norm 5 "));
+  EXPECT_TRUE(says(lines[2], "loss 2.0000  smoothed 2.9474  norm 5 "));
   EXPECT_TRUE(says(lines[2], "  1,216 tokens/s"));
 }
 
@@ -200,7 +200,7 @@ TEST(PhaseLine, ATerminalGetsOneLineThatIsGoneAtTheEnd) {
     EXPECT_EQ(channel.text(), "") << "it is not long enough yet";
     told_time += std::chrono::milliseconds(501);
     phase.advance(40);
-    EXPECT_EQ(channel.text(), "\r\x1b[Kreading weights: 25%, ETA 0:03");
+    EXPECT_EQ(channel.text(), "\r\x1b[Kreading weights: 50 of 200, 25%, ETA 0:03");
     told_time += std::chrono::milliseconds(99);
     phase.advance(0);
     EXPECT_EQ(channel.text(), "") << "it was redrawn a moment ago";
@@ -211,7 +211,7 @@ TEST(PhaseLine, ATerminalGetsOneLineThatIsGoneAtTheEnd) {
     }
     EXPECT_EQ(channel.text(), "") << "a phase inside is not shown, and ends nothing";
     phase.advance(50);
-    EXPECT_EQ(channel.text(), "\r\x1b[Kreading weights: 50%, ETA 0:02");
+    EXPECT_EQ(channel.text(), "\r\x1b[Kreading weights: 100 of 200, 50%, ETA 0:02");
   }
   EXPECT_EQ(channel.text(), "\r\x1b[K");
   {
@@ -231,7 +231,13 @@ TEST(PhaseLine, APipeGetsALineEveryTenSeconds) {
       phase.advance();
     }
   }
-  EXPECT_EQ(channel.text(), "evaluating: 10%, ETA 1:30\nevaluating: 20%, ETA 1:20\n");
+  EXPECT_EQ(channel.text(), "evaluating: 10 of 100, 10%, ETA 1:30\nevaluating: 20 of 100, 20%, ETA 1:20\n");
+  {
+    Phase bytes("reading data", 5'000'000);
+    told_time += std::chrono::seconds(10);
+    bytes.advance(1'000'000);
+  }
+  EXPECT_EQ(channel.text(), "reading data: 20%, ETA 0:40\n") << "so many units are not counted";
   Phase unknown("tokenising lines", 0);
   told_time += std::chrono::seconds(10);
   unknown.advance(12345);

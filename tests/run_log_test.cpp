@@ -74,6 +74,28 @@ TEST_F(MetricsLogTest, ALineAllocatesNothing) {
   EXPECT_EQ(allocations, before);
 }
 
+// A sample is as long as it is, of one step there is one, and it is no line of a step.
+TEST_F(MetricsLogTest, ASampleIsALineOfItsOwn) {
+  const fs::path path = path_ / "m";
+  const std::string text = "\"quoted\"\n\xe2\x82\xac" + std::string(5000, 'x');
+  {
+    MetricsLog log(path, kRun);
+    log.step(metrics(1));
+    for (int times = 0; times < 2; times++) log.sample(1, text);
+    log.step(metrics(2));
+    log.sample(2, "");
+  }
+  MetricsLog log(path, kRun, 2);
+  EXPECT_EQ(log.earlier().last_loss, 1.25);
+  EXPECT_EQ(log.earlier().sampled_at, 2);
+  EXPECT_EQ(log.earlier().evaluated_at, -1);
+  log.sample(2, "");
+  const auto found = json_lines(path);
+  ASSERT_EQ(found.size(), 4u);
+  EXPECT_EQ(found[1], (Json{{"step", 1}, {"sample", text}, {"run", kRun}}));
+  EXPECT_EQ(found[3].at("sample"), "");
+}
+
 TEST_F(MetricsLogTest, AFreshRunStartsAnew) {
   const fs::path path = path_ / "m";
   MetricsLog(path, kRun).step(metrics(7));

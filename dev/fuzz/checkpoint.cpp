@@ -10,9 +10,31 @@ namespace tll::fuzz {
 namespace {
 
 constexpr const char* kSum = "xxh3_64_of_this";
-constexpr const char* kWords[] = {
-    "version",  "step",    "updates", "skipped_in_a_row",      "loss_scale", "steady", "loader", "seed",       "epoch", "row",
-    "settings", "xxh3_64", kSum,      "optimizer.safetensors", "values",     "..",     "a/b",    "state.json", "run",   "lr"};
+constexpr const char* kWords[] = {"version",
+                                  "step",
+                                  "updates",
+                                  "skipped_in_a_row",
+                                  "loss_scale",
+                                  "steady",
+                                  "loader",
+                                  "seed",
+                                  "epoch",
+                                  "row",
+                                  "settings",
+                                  "xxh3_64",
+                                  kSum,
+                                  "optimizer.safetensors",
+                                  "values",
+                                  "..",
+                                  "a/b",
+                                  "state.json",
+                                  "run",
+                                  "lr",
+                                  "best",
+                                  "loss",
+                                  "without_better",
+                                  "evaluated",
+                                  "best.safetensors"};
 
 }  // namespace
 

@@ -24,7 +24,7 @@ bool is_inside(const fs::path& directory, const fs::path& file) {
   return false;
 }
 
-constexpr const char* kLogFiles[] = {"metrics.jsonl", "run.json"};
+constexpr const char* kLogFiles[] = {"metrics.jsonl", "run.json", "trainer_state.json", "curves.svg", "report.html"};
 
 // Whether a run would write over this file, or move it away: by its name in `output`, or by another path to the same file.
 bool is_written(const fs::path& output, const fs::path& file) {
@@ -67,6 +67,7 @@ Leftovers leftovers(const Options& options, const std::string& run, int64_t last
     for (const char* name : kTokenizerFiles) add(name, false);
   }
   for (const char* name : kLogFiles) add(name, false);
+  if (record) add(event_directory(record->run), false);
   return found;
 }
 
@@ -82,6 +83,7 @@ std::optional<RunRecord> read_run_record(const fs::path& output) {
     const Json& result = json.at("result");
     if (!result.is_object()) return record;
     record.result = result;
+    record.dates = json.value("dates", Json()), record.examples = json.value("examples", Json());
     record.finished = result.value("finished", false);
     record.evaluated = result.value("evaluated", false);
     record.steps = result.value("steps", int64_t{0});
@@ -130,14 +132,20 @@ void set_aside_earlier_runs(const Options& options, const std::string& run, int6
   const fs::path& output = options.output;
   const Leftovers found = leftovers(options, run, last);
   if (found.names.empty()) return;
+  std::error_code none;
   if ((options.overwrite && found.of_runs) || !found.worth_keeping) {
     for (const fs::path& name : found.names) fs::remove_all(output / name);
+    fs::remove(output / kEventDirectories, none);  // if it is empty
     return;
   }
   fs::path kept;
   for (int n = 1; kept.empty() || fs::exists(fs::symlink_status(kept)); n++) kept = output / fmt::format("earlier-{}", n);
   fs::create_directory(kept);
-  for (const fs::path& name : found.names) fs::rename(output / name, kept / name);
+  for (const fs::path& name : found.names) {
+    fs::create_directories((kept / name).parent_path());
+    fs::rename(output / name, kept / name);
+  }
+  fs::remove(output / kEventDirectories, none);
   flush_directory(kept);
   flush_directory(output);
   fmt::print(stderr, "note: what was in {} before is now in {}\n", output.string(), kept.string());

@@ -13,6 +13,10 @@
 
 namespace tll {
 
+inline constexpr const char* kEventDirectories = "runs";
+// Where in an output TensorBoard's files of a run lie.
+inline std::filesystem::path event_directory(const std::string& run) { return std::filesystem::path(kEventDirectories) / run; }
+
 // What run.json says about the run that wrote it.
 struct RunRecord {
   std::string run;
@@ -21,6 +25,7 @@ struct RunRecord {
   bool evaluated = false;        // and the evaluation after it
   int64_t steps = 0;             // of a finished run
   int64_t without_better = 0;    // evaluations in a row that --patience had seen at its end
+  Json dates, examples;          // null: it has none
   Json result = Json::object();  // all that run.json says of it, as far as the run came
 };
 // Where run.json cannot be read, the id alone, of metrics.jsonl. Nothing where neither can.

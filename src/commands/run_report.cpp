@@ -1,11 +1,12 @@
 #include "src/commands/run_report.h"
 
 #include <algorithm>
-#include <cctype>
 #include <cmath>
 
 #include "src/base/units.h"
 #include "src/model/plan.h"
+#include "src/model/plan_picture.h"
+#include "src/options/run_options.h"
 #include "src/report/build_facts.h"
 #include "src/report/memory_probe.h"
 
@@ -19,18 +20,6 @@ const QuestionResult* telling_answer(const EvaluationResult& before, const Evalu
   return after.questions.empty() ? nullptr : &after.questions[0];
 }
 
-// The path as one word of a command line.
-std::string shell_word(const std::filesystem::path& path) {
-  const std::string text = path.string();
-  const auto plain = [](unsigned char c) {
-    return std::isalnum(c) || c >= 0x80 || std::string_view("_-./:=+@%,").find(c) != std::string_view::npos;
-  };
-  if (!text.empty() && std::all_of(text.begin(), text.end(), plain)) return text;
-  std::string word = "'";
-  for (const char c : text) word += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return word + "'";
-}
-
 }  // namespace
 
 RunReport::RunReport(const Options& options, const ModelSource& source, const RunData& data, const SessionBase& session,
@@ -41,9 +30,11 @@ RunReport::RunReport(const Options& options, const ModelSource& source, const Ru
       session_(session),
       model_(model),
       state_(state),
-      flops_(step_flops(source.config, model)) {}
+      flops_(step_flops(source.config, model)),
+      files_(options) {}
 
-void RunReport::say_plan(int64_t total_steps, int64_t trained) const {
+void RunReport::say_plan(int64_t total_steps, int64_t trained) {
+  trained_ = trained;
   say("model    {}, {}, {} trained", options_.init == InitOption::kRandom ? "random weights" : source_.directory.string(),
       Counted{parameter_count(source_.config), "parameter"}, Count{trained});
   const int64_t validation = data_.validation().count(Split::kValidation);
@@ -75,39 +66,46 @@ void RunReport::say_device(DType activations) const {
         s.ceilings.flops / 1e12, Bytes{s.gpu.loaded}, Bytes{s.gpu.in_use});
 }
 
-void RunReport::begin(const std::string& run, int64_t total_steps, const Json& earlier) {
-  run_ = run;
+void RunReport::begin(const RunStart& start, const std::optional<RunRecord>& earlier) {
+  start_ = start;
   first_step_ = state_.step;
-  total_steps_ = total_steps;
-  metrics_.emplace(options_.output / "metrics.jsonl", run, first_step_);
-  progress_.emplace(first_step_ + 1, total_steps, options_.quiet, options_.progress_output());
-  const EarlierMetrics& metrics = metrics_->earlier();
+  files_.begin(start.run, first_step_, progress());
+  progress_line_.emplace(first_step_ + 1, start.total_steps, options_.quiet, options_.progress_output());
+  const EarlierMetrics& metrics = files_.earlier();
   first_loss_ = metrics.first_loss, last_loss_ = metrics.last_loss;
-  if (earlier.is_object()) {
-    if (const Json before = earlier.value("before", Json()); before.is_object()) before_ = before;
-    gradients_ = earlier.value("first_gradients", Json());
+  if (earlier) {
+    const Json& result = earlier->result;
+    if (const Json before = result.value("before", Json()); before.is_object()) before_ = before;
+    gradients_ = result.value("first_gradients", Json());
+    earlier_examples_ = earlier->examples;
+    if (earlier->dates.is_object()) dates_ = earlier->dates;
   }
+  if (!dates_.contains("started"))
+    dates_ = {{"started", iso_now()}, {"resumed", Json::array()}};
+  else if (Json& resumed = dates_["resumed"]; resumed.is_array())
+    resumed.push_back(iso_now());
+  dates_["ended"] = Json();
   write_run_json(before_.empty() ? Json() : result_json(false, false));
 }
 
 void RunReport::before(const Score& score) {
   before_ = score.json();
   answers_before_ = score.answers;
-  progress_->start_clock();
+  progress_line_->start_clock();
   write_run_json(result_json(false, false));
   if (!score.loss) return;
-  metrics_->evaluation(0, *score.loss);
+  files_.evaluation(0, *score.loss);
   say("before   validation loss {:.4f}{}", *score.loss, score.answered(1));
 }
 
 void RunReport::step(const StepResult& r, double seconds) {
   const SessionBase& s = session_;
   const int64_t step = state_.step;
-  metrics_->step({step, r.loss, r.grad_norm, r.lr, r.tokens, r.target_tokens, seconds});
-  if (r.skipped && r.target_tokens > 0) progress_->note("this step was not finite and was skipped");
+  files_.step({step, r.loss, r.grad_norm, r.lr, r.tokens, r.target_tokens, seconds});
+  if (r.skipped && r.target_tokens > 0) progress_line_->note("this step was not finite and was skipped");
   const double flops = flops_.of(r.tokens, r.target_tokens);
-  progress_->show({step, r.loss, r.grad_norm, r.lr, r.tokens, seconds,
-                   s.ceilings.flops > 0 ? flops / seconds / s.ceilings.flops : 0, s.arena.total()});
+  progress_line_->show({step, r.loss, r.grad_norm, r.lr, r.tokens, seconds,
+                        s.ceilings.flops > 0 ? flops / seconds / s.ceilings.flops : 0, s.arena.total()});
   seconds_ += seconds, tokens_ += r.tokens;
   if (r.target_tokens == 0) return;
   if (step == 1) first_loss_ = r.loss;
@@ -118,7 +116,7 @@ void RunReport::gradients(const GradientReport& report, int64_t target_tokens) {
   gradients_ = report.json();
   gradients_["target_tokens"] = target_tokens;
   write_run_json(result_json(false, false));
-  progress_->finish();
+  progress_line_->finish();
   if (report.not_finite.empty()) {
     const std::string a = report.all_of_a_are_zero() ? "0, since B begins as 0" : report.norms(false);
     say("gradient {} in the first step; norms of B: {}; of A: {}", Counted{target_tokens, "trained token"}, report.norms(true),
@@ -133,15 +131,15 @@ void RunReport::gradients(const GradientReport& report, int64_t target_tokens) {
 }
 
 void RunReport::validated(double loss) {
-  if (!evaluated_here()) metrics_->evaluation(state_.step, loss);
-  progress_->note(fmt::format("step {}: validation loss {:.4f}", state_.step, loss));
+  if (!evaluated_here()) files_.evaluation(state_.step, loss);
+  progress_line_->note(fmt::format("step {}: validation loss {:.4f}", state_.step, loss));
 }
 
 void RunReport::compared(const BestEvaluation& best) { best_ = best; }
 
 void RunReport::sample(const std::string& text) {
-  metrics_->sample(state_.step, text);
-  progress_->note(fmt::format("step {}: {} -> {}", state_.step, json_text(options_.sample_prompt), json_text(text)));
+  files_.sample(state_.step, text);
+  progress_line_->note(fmt::format("step {}: {} -> {}", state_.step, json_text(options_.sample_prompt), json_text(text)));
 }
 
 void RunReport::evaluated_in_part(std::optional<double> loss, int64_t done, int64_t batches) {
@@ -150,7 +148,8 @@ void RunReport::evaluated_in_part(std::optional<double> loss, int64_t done, int6
 }
 
 void RunReport::end_of_steps() {
-  progress_->finish();
+  progress_line_->finish();
+  files_.end_of_steps();
   peak_resident_ = process_memory().peak;
 }
 
@@ -158,14 +157,15 @@ void RunReport::saved() { write_run_json(result_json(true, false)); }
 
 void RunReport::after(const Score& score) {
   after_ = score;
-  if (score.loss && !evaluated_here()) metrics_->evaluation(state_.step, *score.loss);
+  if (score.loss && !evaluated_here()) files_.evaluation(state_.step, *score.loss);
 }
 
 void RunReport::interrupted(const std::string& activity, bool saved) {
   peak_resident_ = process_memory().peak;  // with the checkpoint
   Json result = result_json(saved, false);
   result["interrupted"] = true;
-  write_run_json(result);
+  end_files(result);
+  say_curves();
   if (saved)
     say("stopped  {}; the result is saved, and --resume completes the evaluation{}", activity, partial_);
   else if (state_.step == 0)
@@ -177,17 +177,18 @@ void RunReport::interrupted(const std::string& activity, bool saved) {
 void RunReport::failed(const std::string& reason) {
   Json result = result_json(false, false);
   result["error"] = reason;
-  write_run_json(result);
+  end_files(result);
 }
 
 void RunReport::finish() {
   const Json result = result_json(true, true);
-  write_run_json(result);
+  end_files(result);
   if (options_.json) fmt::print("{}\n", json_text(result));
+  say_curves();
   say_steps();
-  if (best_ && state_.step < total_steps_)
+  if (best_ && state_.step < start_.total_steps)
     say("stopped  after step {} of {}: the validation loss of step {} was the lowest, and {} had none lower", state_.step,
-        total_steps_, best_->step, Counted{best_->without_better, "evaluation"});
+        start_.total_steps, best_->step, Counted{best_->without_better, "evaluation"});
   if (best_ && options_.keep == KeepOption::kBest && best_->step > 0)
     say("kept     the values of step {}, whose validation loss {:.4f} is the lowest", best_->step, best_->loss);
   say_memory();
@@ -206,7 +207,7 @@ Json RunReport::result_json(bool finished, bool evaluated) const {
   if (best_) {
     result["best"] = best_->step > 0 ? Json{{"step", best_->step}, {"loss", best_->loss}} : Json();
     result["evaluations_without_better"] = best_->without_better;
-    result["stopped_early"] = finished && state_.step < total_steps_;
+    result["stopped_early"] = finished && state_.step < start_.total_steps;
   }
   return result;
 }
@@ -216,7 +217,8 @@ void RunReport::say_steps() const {
   if (steps == 0) return;
   std::string losses;
   if (first_loss_ && last_loss_)
-    losses = fmt::format("; loss {:.4f} in the first step, {:.4f} in the last", *first_loss_, *last_loss_);
+    losses = fmt::format("; loss {:.4f} in the first step, {:.4f} in the last, {:.4f} smoothed over {}", *first_loss_,
+                         *last_loss_, files_.history().entries().back().smoothed, Counted{files_.history().smoothing(), "step"});
   say("trained  {} in {:.1f} s: {} tokens/s{}", Counted{steps, "step"}, seconds_, Count{std::llround(tokens_per_second())},
       losses);
 }
@@ -257,43 +259,20 @@ void RunReport::say_learned() const {
 }
 
 void RunReport::say_next() const {
-  const std::string output = shell_word(options_.output);
+  const std::string output = shell_word(options_.output.string());
   if (model_.train_all) {
     say_whole("model    {}", (options_.output / "model.safetensors").string());
-    say_whole("next     ./train_llama_lora --model {} --data {}", output, shell_word(options_.data));
+    say_whole("next     ./train_llama_lora --model {} --data {}", output, shell_word(options_.data.string()));
     return;
   }
   say_whole("adapter  {}", (options_.output / kAdapterTensors).string());
-  const std::string model = options_.model.empty() ? "" : fmt::format(" --model {}", shell_word(options_.model));
+  const std::string model = options_.model.empty() ? "" : fmt::format(" --model {}", shell_word(options_.model.string()));
   // A prepared file knows its split; of any other the same share has to be held out again.
   const std::filesystem::path& data = data_.separate_validation ? options_.valid_data : options_.data;
   std::string split;
   if (!data_.separate_validation && data_.train.count(Split::kValidation) > 0 && data.extension() != ".bin")
     split = fmt::format(" --valid-split {} --seed {}", options_.valid_split, options_.seed);
-  say_whole("next     ./train_llama_lora evaluate{} --adapter {} --data {}{}", model, output, shell_word(data), split);
-}
-
-Json RunReport::device_json() const {
-  const SessionBase& s = session_;
-  if (!on_host(s.device))
-    return {{"kind", cuda_backend()},
-            {"name", s.gpu.name},
-            {"compute_capability", s.device.arch},
-            {"multiprocessors", s.gpu.multiprocessors},
-            {"libraries", s.gpu.libraries},
-            {"memory_total", s.gpu.memory},
-            {"loaded_bytes", s.gpu.loaded},
-            {"in_use_before", s.gpu.in_use},
-            {"staging_bytes", s.staging.total()},
-            {"peak_flops", s.ceilings.flops}};
-  const Processor cpu = processor();
-  return {{"kind", "cpu"},
-          {"name", cpu.model},
-          {"features", cpu.features},
-          {"isa", isa_name(s.device.isa)},
-          {"threads", options_.threads},
-          {"memory_total", machine_memory().total},
-          {"peak_flops", s.ceilings.flops}};
+  say_whole("next     ./train_llama_lora evaluate{} --adapter {} --data {}{}", model, output, shell_word(data.string()), split);
 }
 
 Json RunReport::measured_json() const {
@@ -321,14 +300,53 @@ Json RunReport::measured_json() const {
   return measured;
 }
 
-void RunReport::write_run_json(const Json& result) const {
-  write_json(options_.output / "run.json", {{"run", run_},
-                                            {"program", version_json()},
-                                            {"options", options_json(options_)},
-                                            {"plan", session_.plan_json()},
-                                            {"device", device_json()},
-                                            {"measured", result.is_null() ? Json() : measured_json()},
-                                            {"result", result}});
+RunProgress RunReport::progress(bool finished) const {
+  return {.total_steps = start_.total_steps, .steps_per_epoch = start_.steps_per_epoch, .flops = flops_, .finished = finished};
+}
+
+Json RunReport::run_json(const Json& result) const {
+  const std::filesystem::path model = options_.model.empty() ? demo_directory() : options_.model;
+  std::error_code none;
+  int largest_rank = 0;
+  for (const LoraTarget& t : model_.lora) largest_rank = std::max(largest_rank, t.rank);
+  return {{"run", start_.run},
+          {"program", version_json()},
+          {"command_line", command_line(options_.arguments)},
+          {"dates", dates_},
+          {"options", options_json(options_)},
+          {"given", options_.given_names},
+          {"total_steps", start_.total_steps},
+          {"paths",
+           {{"working_directory", std::filesystem::current_path(none).string()},
+            {"model", model.string()},
+            {"model_word", shell_word(model.string())},
+            {"output", options_.output.string()},
+            {"output_word", shell_word(options_.output.string())}}},
+          {"model",
+           {{"parameters", parameter_count(source_.config)}, {"trained_parameters", trained_}, {"largest_rank", largest_rank}}},
+          {"data", data_json(options_, data_, start_.data_hash)},
+          {"plan", session_.plan_json()},
+          {"host", host_json()},
+          {"device", device_json(options_, session_)},
+          {"measured", result.is_null() ? Json() : measured_json()},
+          {"examples", examples_json(source_, data_.validation(), answers_before_, after_.answers, earlier_examples_)},
+          {"result", result}};
+}
+
+void RunReport::write_run_json(const Json& result) const { write_json(options_.output / "run.json", run_json(result)); }
+
+// The end of the run, or of this part of it: run.json first, since it is the one that others rely on.
+void RunReport::end_files(const Json& result) {
+  dates_["ended"] = iso_now();
+  const Json run = run_json(result);
+  write_json(options_.output / "run.json", run);
+  files_.write_trainer_state(options_.output, progress(result.at("finished").get<bool>()));
+  files_.write_pictures(run, plan_picture(session_.arena, fmt::format("{}: {} at the peak", options_.output.string(),
+                                                                      Bytes{session_.arena.total()})));
+}
+
+void RunReport::say_curves() const {
+  if (!options_.quiet) write_all(options_.progress_output(), files_.terminal_curves(options_.progress_output()));
 }
 
 }  // namespace tll

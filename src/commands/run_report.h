@@ -5,21 +5,22 @@
 #include <utility>
 
 #include "src/commands/gradient_report.h"
+#include "src/commands/output_directory.h"
+#include "src/commands/run_facts.h"
+#include "src/commands/run_files.h"
 #include "src/commands/score.h"
 #include "src/commands/session.h"
 #include "src/model/flops.h"
 #include "src/report/progress.h"
-#include "src/report/run_log.h"
 #include "src/report/terminal.h"
 #include "src/train/checkpoint.h"
 
 namespace tll {
 
-// The data of a run: documents to train on and to validate on.
-struct RunData {
-  Dataset train;
-  std::optional<Dataset> separate_validation;  // --valid-data
-  const Dataset& validation() const { return separate_validation ? *separate_validation : train; }
+struct RunStart {
+  std::string run;  // the id
+  int64_t total_steps = 0, steps_per_epoch = 1;
+  std::string data_hash;  // of the content
 };
 
 // Keeps references to its arguments. `state` is that of the trainer: the step that the run is at.
@@ -40,14 +41,14 @@ class RunReport {
     if (!options_.quiet) write_all(options_.progress_output(), fmt::format(format, std::forward<Args>(args)...) + "\n");
   }
   // Before anything is allocated: model, data, plan. `trained` is a number of parameters.
-  void say_plan(int64_t total_steps, int64_t trained) const;
+  void say_plan(int64_t total_steps, int64_t trained);
   void say_device(DType activations) const;
 
-  // Opens metrics.jsonl and writes run.json, of a new run without a result. The trainer's state is that of the step to go on
-  // from; `earlier`: the result that run.json of a resumed run has, else null.
-  void begin(const std::string& run, int64_t total_steps, const Json& earlier);
+  // Opens the run's files and writes run.json, of a new run without a result. The trainer's state is that of the step to go on
+  // from; `earlier`: what run.json of a resumed run has.
+  void begin(const RunStart& start, const std::optional<RunRecord>& earlier);
   // Whether metrics.jsonl has an evaluation of the present step already: a resumed run repeats none.
-  bool evaluated_here() const { return metrics_->earlier().evaluated_at == state_.step; }
+  bool evaluated_here() const { return files_.earlier().evaluated_at == state_.step; }
   void before(const Score& score);
   void step(const StepResult& result, double seconds);
   void gradients(const GradientReport& report, int64_t target_tokens);  // of the run's first update
@@ -59,6 +60,7 @@ class RunReport {
   void end_of_steps();  // the last one, or the one that a run stops after
   void saved();         // the result is on the disk: writes run.json
   void after(const Score& score);
+  void write_trainer_state(const std::filesystem::path& checkpoint) const { files_.write_trainer_state(checkpoint, progress()); }
   void finish();                           // writes run.json, says what was learned and where the result is
   void failed(const std::string& reason);  // writes run.json of a run that cannot go on
   // The same for a run that a signal ended. `saved`: the result is on the disk.
@@ -66,10 +68,13 @@ class RunReport {
 
  private:
   static constexpr size_t kLabelColumns = 9;  // "model    ", as the lines begin
-  Json device_json() const;
+  RunProgress progress(bool finished = false) const;
+  Json run_json(const Json& result) const;
   Json measured_json() const;
   Json result_json(bool finished, bool evaluated) const;
   void write_run_json(const Json& result) const;  // null: there is none yet
+  void end_files(const Json& result);
+  void say_curves() const;
   void say_steps() const;
   void say_memory() const;
   void say_learned() const;
@@ -83,17 +88,19 @@ class RunReport {
   const ModelOptions& model_;
   const TrainerState& state_;
   const StepFlops flops_;
-  std::optional<MetricsLog> metrics_;
-  std::optional<Progress> progress_;
-  std::string run_;
+  RunFiles files_;
+  std::optional<Progress> progress_line_;
   Json before_ = Json::object();                    // as Score::json()
   std::optional<EvaluationResult> answers_before_;  // of this process
   Score after_;
   std::optional<BestEvaluation> best_;
   std::string partial_;                           // of the evaluation that was interrupted
+  Json dates_ = Json::object();                   // when the run started, was resumed, and ended
+  Json earlier_examples_;                         // of a resumed run; else null
   Json gradients_;                                // as GradientReport::json(); null: no update yet
   std::optional<double> first_loss_, last_loss_;  // of the run's steps
-  int64_t total_steps_ = 0;
+  RunStart start_;
+  int64_t trained_ = 0;  // parameters
   // Of the steps of this process.
   int64_t first_step_ = 0, tokens_ = 0;
   double seconds_ = 0;

@@ -227,7 +227,8 @@ void TrainingRun<Float>::start() {
   set_aside_earlier_runs(options_, step > 0 ? run_ : "", step);
   saved_step_ = step;
   const bool same_run = step > 0 && resume_->record && resume_->record->run == run_;
-  report_.begin(run_, total_steps_, same_run ? resume_->record->result : Json());
+  report_.begin({run_, total_steps_, loader_.steps_per_epoch(), settings_.at("data").get<std::string>()},
+                same_run ? resume_->record : std::nullopt);
   catch_stop_signals();
 }
 
@@ -476,6 +477,7 @@ void TrainingRun<Float>::write_checkpoint_here() {
     const RunPosition position{run_, s.trainer.state, loader_.state(), settings_, best_};
     write_checkpoint(options_.output, position, s.device, s.optimizer.tensors(), [&](const std::filesystem::path& directory) {
       write_values(directory, FileDtype::F32);
+      report_.write_trainer_state(directory);
       if (keeps_best() && best_.step > 0) best_values_.add_to_checkpoint(directory);
     });
   } catch (const std::exception&) {

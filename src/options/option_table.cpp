@@ -134,7 +134,8 @@ const std::vector<OptionRow>& option_rows() {
       {.name = "init", .section = kFiles, .commands = kWeighing, .member = choice<&Options::init>(),
        .help = "start from the weights of --model, or from random ones", .choices = {"pretrained", "random"}},
       {.name = "config", .section = kFiles, .commands = kWeighing, .member = &Options::config, .value = "FILE",
-       .help = "config.json of the model to plan, or to fill with random weights, in place of --model"},
+       .help = "run.json of a run, to repeat it: its options become the defaults; or config.json of the model to plan, or to fill "
+               "with random weights, in place of --model"},
 
       // Machine and precision
       {.name = "device", .section = kMachine, .commands = kComputing, .member = choice<&Options::device>(),

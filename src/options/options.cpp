@@ -5,12 +5,14 @@
 
 #include <algorithm>
 #include <map>
+#include <utility>
 
 #include "src/base/check.h"
 #include "src/base/spelling.h"
 #include "src/options/foreign_options.h"
 #include "src/options/nearest.h"
 #include "src/options/option_table.h"
+#include "src/options/run_options.h"
 
 namespace tll {
 namespace {
@@ -108,6 +110,17 @@ class Parser {
   explicit Parser(const std::vector<std::string>& arguments) : arguments_(arguments) {}
 
   Options parse() {
+    read_arguments(std::nullopt);
+    if (const auto run = read_run_options(options_.config)) read_arguments(run);
+    if (!options_.help && !options_.man && !options_.version) require_options();
+    return std::move(options_);
+  }
+
+ private:
+  // With a run's options in place of the defaults, all arguments are read a second time: the first one says what is typed.
+  void read_arguments(const std::optional<RunOptions>& run) {
+    const auto typed = std::exchange(options_, {}).given_names;
+    next_ = 0;
     options_.arguments = arguments_;
     if (arguments_.empty()) options_.command = Command::kHelp;
     read_command_words();
@@ -116,14 +129,16 @@ class Parser {
         if (command == options_.command) set_value(row, options_, text, row.name);
       }
     }
+    if (run) take_run_options(*run, typed, options_);
+    const std::filesystem::path config = options_.config;
     while (next_ < arguments_.size()) read_option();
+    if (run) options_.config = config;
+    // A batch that was chosen for a number of rows has that number no more once it is another.
+    if (run && !typed.contains("effective-batch") && options_.batch_size != kAutomatic) options_.effective_batch = 0;
     for (const auto& [row, text] : implying_) set_implied(*row, options_, text);
     if (options_.plan) options_.command = Command::kPlan;
-    if (!options_.help && !options_.man && !options_.version) require_options();
-    return std::move(options_);
   }
 
- private:
   void read_command_words() {
     if (arguments_.empty() || arguments_[0].empty() || arguments_[0][0] == '-') return;
     if (arguments_[0].find('=') != std::string::npos || arguments_[0].starts_with("\u2013") ||

@@ -19,11 +19,12 @@ double round_step(double least) {
 }
 
 std::vector<double> linear_ticks(double low, double high, size_t most) {
-  const double step = round_step((high - low) / static_cast<double>(most));
   std::vector<double> ticks;
-  for (double n = std::ceil(low / step - 1e-9); n * step <= high + 1e-9 * step && ticks.size() < most; n++)
-    ticks.push_back(n == 0 ? 0 : n * step);
-  return ticks;
+  for (double step = round_step((high - low) / static_cast<double>(most));; step = round_step(step * 1.5)) {
+    ticks.clear();
+    for (double n = std::ceil(low / step - 1e-9); n * step <= high + 1e-9 * step; n++) ticks.push_back(n == 0 ? 0 : n * step);
+    if (ticks.size() <= most) return ticks;
+  }
 }
 
 std::vector<double> logarithmic_ticks(double low, double high, size_t most) {
@@ -43,11 +44,13 @@ std::vector<double> logarithmic_ticks(double low, double high, size_t most) {
   return ticks;
 }
 
-// 0.00015 as 1.5e-4
+// 0.00015 as 1.5e-4, 0.0002 as 2e-4.
 std::string scientific(double value, int decimals) {
   const std::string text = fmt::format("{:.{}e}", value, decimals);
   const size_t e = text.find('e');
-  const std::string digits = text.substr(0, e);
+  std::string digits = text.substr(0, e);
+  if (digits.find('.') != std::string::npos) digits.erase(digits.find_last_not_of('0') + 1);
+  if (digits.ends_with('.')) digits.pop_back();
   return fmt::format("{}e{}", digits, std::atoi(text.c_str() + e + 1));
 }
 

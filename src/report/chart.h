@@ -42,7 +42,8 @@ struct Panel {
   std::vector<Curve> curves;
   bool from_zero = false;           // the axis begins at 0
   bool may_be_logarithmic = false;  // where the strong and the marked curves go over a factor of ten and more
-  int rows = 10;                    // its height, in lines of a terminal
+  int height = 180;                 // of the plot in a picture, in pixels
+  int rows = 10;                    // of it in a terminal; 0: it is left out there
 };
 
 struct Chart {

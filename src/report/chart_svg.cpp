@@ -18,18 +18,18 @@ constexpr const char* kStyle = R"(<style>
 .chart text{fill:#24292f}.chart .small{fill:#57606a}.chart .title{font-weight:600}
 .chart .back{fill:#fff}.chart .grid{stroke:#d8dee4;stroke-width:1}.chart .axis{stroke:#8c959f;stroke-width:1}
 .chart .line{fill:none;stroke-linejoin:round;stroke-linecap:round}
-.chart .faint{stroke-width:1;stroke-opacity:.45}.chart .strong{stroke-width:2}.chart .marked{stroke-width:1.3;stroke-dasharray:5 3}
+.chart .faint{stroke-width:1}.chart .strong{stroke-width:2}.chart .marked{stroke-width:1.3;stroke-dasharray:5 3}
 .chart .c0{stroke:#0072b2}.chart .c1{stroke:#c44e00}.chart .c2{stroke:#00795a}.chart .c3{stroke:#a8478a}.chart .c4{stroke:#6e7781}
-.chart .mark{fill:#fff;stroke-width:1.6}
+.chart .faint.c0{stroke:#9fcbe6}.chart .mark{fill:#fff;stroke-width:1.6}
 @media (prefers-color-scheme:dark){
 .chart text{fill:#e6edf3}.chart .small{fill:#9da7b3}.chart .back{fill:#0d1117}.chart .grid{stroke:#262c36}.chart .axis{stroke:#6e7681}
 .chart .c0{stroke:#56b4e9}.chart .c1{stroke:#f0a33a}.chart .c2{stroke:#3fc79a}.chart .c3{stroke:#dd8fc0}.chart .c4{stroke:#9da7b3}
-.chart .mark{fill:#0d1117}}
+.chart .faint.c0{stroke:#23577a}.chart .mark{fill:#0d1117}}
 @media print{.chart text{fill:#000}.chart .small{fill:#333}.chart .back,.chart .mark{fill:#fff}.chart .grid{stroke:#ddd}}
 </style>
 )";
 
-constexpr double kRow = 18, kLegend = 20, kTitle = 20, kGap = 14, kLetter = 6.7;  // pixels
+constexpr double kLegend = 20, kTitle = 20, kGap = 14, kLetter = 6.7;  // pixels
 
 const char* style_name(CurveStyle style) {
   return style == CurveStyle::kFaint ? "faint" : style == CurveStyle::kStrong ? "strong" : "marked";
@@ -51,7 +51,7 @@ std::string path_of(std::span<const Point> points, const auto& x_of, const auto&
 std::string chart_svg(const Chart& chart, double width) {
   const double left = 62, right = 14, plot = width - left - right;
   const ChartRange x = x_range(chart);
-  const Axis across = axis_over(x.low, x.high, static_cast<size_t>(std::clamp(plot / 90, 2.0, 10.0)));
+  const Axis across = axis_over(x.low, x.high, static_cast<size_t>(std::clamp(plot / 65, 2.0, 10.0)));
   const auto x_of = [&](double value) { return left + plot * across.place(value); };
   std::string body;
   const auto text = [&](double at_x, double at_y, std::string_view content, std::string_view more) {
@@ -77,8 +77,8 @@ std::string chart_svg(const Chart& chart, double width) {
     }
     if (panel.curves.size() > 1) y += kLegend;
 
-    const double tall = kRow * panel.rows, top = y + 6;
-    const Axis up = panel_axis(panel, static_cast<size_t>(std::max(2.0, tall / 34)));
+    const double tall = panel.height, top = y + 6;
+    const Axis up = panel_axis(panel, static_cast<size_t>(std::max(2.0, tall / 28)));
     const auto y_of = [&](double value) { return top + tall * (1 - up.place(value)); };
     body += fmt::format("<rect class=\"back\" x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\"/>\n", left, top, plot,
                         tall);

@@ -83,7 +83,9 @@ class TextChart {
  public:
   TextChart(const Chart& chart, const TextChartStyle& style)
       : chart_(chart), style_(style), columns_(style.columns - kGutter - 1) {
-    const ChartRange x = x_range(chart);
+    std::erase_if(chart_.panels, [](const Panel& panel) { return panel.rows == 0; });
+    for (Panel& panel : chart_.panels) std::erase_if(panel.curves, [&](const Curve& curve) { return !is_drawn(curve); });
+    const ChartRange x = x_range(chart_);
     across_ = axis_over(x.low, x.high, std::clamp<size_t>(columns_ / 16, 2, 12));
   }
 
@@ -111,13 +113,13 @@ class TextChart {
 
   void draw(const Panel& panel) {
     const auto rows = static_cast<size_t>(panel.rows);
-    const Axis up = panel_axis(panel, std::max<size_t>(2, rows / 2));
+    const Axis up = panel_axis(panel, std::max<size_t>(2, (rows + 1) / 2));
     // The title, and what the curves are as far as there is room.
     std::string title = panel.title;
     size_t used = title.size();
     for (const Curve& curve : panel.curves) {
       const size_t wide = 2 + (style_.unicode && curve.style != CurveStyle::kMarked ? 2 : 1) + 1 + curve.name.size();
-      if (panel.curves.size() == 1 || !is_drawn(curve) || used + wide >= style_.columns) continue;
+      if (panel.curves.size() == 1 || used + wide >= style_.columns) continue;
       title += fmt::format("  {} {}", coloured(sign_of(curve), curve), curve.name);
       used += wide;
     }
@@ -126,7 +128,6 @@ class TextChart {
 
     Canvas canvas(columns_, rows, style_.unicode);
     for (const Curve& curve : panel.curves) {
-      if (!is_drawn(curve)) continue;
       std::vector<Point> places = thinned(curve.points, canvas.dots_across());
       for (Point& p : places)
         if (p.x = across_.place(p.x); std::isfinite(p.y)) p.y = up.place(p.y);
@@ -179,7 +180,7 @@ class TextChart {
     out_ += "\n" + labels + "\n";
   }
 
-  const Chart& chart_;
+  Chart chart_;  // of what is drawn
   const TextChartStyle& style_;
   const size_t columns_;  // between the gutter and the terminal's last column, which stays free
   Axis across_;

@@ -32,14 +32,22 @@ void PhaseLine::show(const char* activity, int64_t done, int64_t total) {
   drawn_ = terminal_;
 
   const double elapsed = std::chrono::duration<double>(now - start_).count();
-  char line[256];
-  const auto written = total <= 0
-                           ? fmt::format_to_n(line, sizeof line, "{}: {} done, {}", activity, Count{done}, Duration{elapsed})
-                           : fmt::format_to_n(line, sizeof line, "{}: {:.0f}%{}{}, ETA {}", activity,
-                                              100 * static_cast<double>(done) / static_cast<double>(total),
-                                              described_ ? ", " : "", std::string_view(description_, described_),
-                                              Duration{elapsed / static_cast<double>(done) * static_cast<double>(total - done)});
-  const std::string_view text(line, std::min(written.size, sizeof line));
+  constexpr int64_t kCounted = 1000000;  // larger totals are of bytes or parameters, and say nothing
+  char line[256], *end = line;
+  const auto append = [&](auto format, auto&&... args) {
+    end = fmt::format_to_n(end, line + sizeof line - end, format, args...).out;
+  };
+  append(FMT_STRING("{}: "), activity);
+  if (total <= 0) {
+    append(FMT_STRING("{} done, {}"), Count{done}, Duration{elapsed});
+  } else {
+    const double share = static_cast<double>(done) / static_cast<double>(total);
+    if (total < kCounted) append(FMT_STRING("{} of {}, "), Count{done}, Count{total});
+    append(FMT_STRING("{:.0f}%, "), 100 * share);
+    if (described_ > 0) append(FMT_STRING("{}, "), std::string_view(description_, described_));
+    append(FMT_STRING("ETA {}"), Duration{elapsed / share - elapsed});
+  }
+  const std::string_view text(line, static_cast<size_t>(end - line));
   if (!terminal_) {
     write_all(output_, text);
     write_all(output_, "\n");

@@ -38,12 +38,12 @@ Progress::Progress(int64_t first, int64_t last, bool quiet, int output)
       every_(std::max<int64_t>(1, (last - first + kPlainLines) / kPlainLines)),
       output_(output),
       quiet_(quiet),
-      terminal_(takes_escapes(output)) {}
+      terminal_(takes_escapes(output)),
+      loss_(smoothing_steps(last)) {}
 
 void Smoothed::add(double value) {
-  constexpr double kKept = 0.9;
   if (!std::isfinite(value)) return;
-  sum_ = kKept * sum_ + value, weight_ = kKept * weight_ + 1;
+  sum_ = kept_ * sum_ + value, weight_ = kept_ * weight_ + 1;
 }
 
 void Progress::show(const ProgressLine& line) {
@@ -62,14 +62,16 @@ void Progress::draw(const ProgressLine& line) {
   const double left = elapsed / static_cast<double>(line.step - first_ + 1) * static_cast<double>(last_ - line.step);
   const double speed = seconds_.value() > 0 ? tokens_.value() / seconds_.value() : 0;
   Field fields[] = {field(0, "step {}/{}", line.step, last_),
-                    field(1, "loss {:.4f}", std::isfinite(line.loss) ? loss_.value() : line.loss),
-                    field(4, "norm {:.3g}", std::fabs(line.grad_norm)),
-                    field(7, "lr {:.2e}", line.lr),
-                    field(3, "{} tokens/s", Count{std::llround(speed)}),
-                    field(5, "{:.0f}% of peak", peak_share_.value() * 100),
-                    field(6, "{}", Bytes{line.bytes}),
-                    field(2, "ETA {}", Duration{left})};
-  if (line.peak_share <= 0) fields[5].size = 0;
+                    field(1, "loss {:.4f}", line.loss),
+                    field(2, "smoothed {:.4f}", loss_.value()),
+                    field(5, "norm {:.3g}", std::fabs(line.grad_norm)),
+                    field(8, "lr {:.2e}", line.lr),
+                    field(4, "{} tokens/s", Count{std::llround(speed)}),
+                    field(6, "{:.0f}% of peak", peak_share_.value() * 100),
+                    field(7, "{}", Bytes{line.bytes}),
+                    field(3, "ETA {}", Duration{left})};
+  if (line.step == first_ || !std::isfinite(loss_.value())) fields[2].size = 0;  // there is one number, or none
+  if (line.peak_share <= 0) fields[6].size = 0;
 
   const size_t width = terminal_columns(output_);  // 0: any
   constexpr std::string_view kGap = "  ";

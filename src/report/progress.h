@@ -1,10 +1,11 @@
 // What a person sees of a run: on a terminal one line that is redrawn, elsewhere about a hundred plain lines.
 //
-// Loss and speed are smoothed, since they jump from one batch to the next:
-//   average after n steps = sum_i k^(n-i) x_i / sum_i k^(n-i),  k = 0.9
+// Loss and speed jump from one batch to the next. The loss is shown as measured and smoothed, the speed smoothed:
+//   average after n steps = sum_i k^(n-i) x_i / sum_i k^(n-i),  k = 1 - 1/steps
 // Adam's bias-corrected moments are such averages (Kingma and Ba 2015). Metrics.jsonl has what was measured.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <string_view>
@@ -24,14 +25,18 @@ struct ProgressLine {
   int64_t bytes = 0;      // of the plan
 };
 
+// Steps that the loss of a run of so many steps is smoothed over.
+constexpr int64_t smoothing_steps(int64_t total_steps) { return std::clamp<int64_t>(total_steps / 50, 10, 1000); }
+
 class Smoothed {
  public:
+  explicit Smoothed(int64_t steps = 10) : kept_(1 - 1 / static_cast<double>(steps)) {}
   // Not finite: left out.
   void add(double value);
   double value() const { return sum_ / weight_; }  // NaN before the first
 
  private:
-  double sum_ = 0, weight_ = 0;
+  double kept_, sum_ = 0, weight_ = 0;
 };
 
 class Progress {

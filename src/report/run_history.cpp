@@ -26,7 +26,7 @@ int64_t whole(const Json& object, const char* key) {
 }  // namespace
 
 RunHistory::RunHistory(int64_t total_steps)
-    : interval_(interval_for(total_steps)), smoothing_(std::clamp<int64_t>(total_steps / 50, 10, 1000)) {
+    : interval_(interval_for(total_steps)), smoothing_(smoothing_steps(total_steps)), smoothed_(smoothing_) {
   const auto most = static_cast<size_t>(std::min(total_steps, kMostEntries)) + 2;
   entries_.reserve(most);
   evaluations_.reserve(most);
@@ -40,13 +40,18 @@ void RunHistory::step(const StepMetrics& m) {
     e.loss = e.losses == 0 ? m.loss : e.loss + (m.loss - e.loss) / static_cast<double>(e.losses + 1);
     e.losses++;
     e.least = std::min(e.least, m.loss), e.most = std::max(e.most, m.loss);
-    const double kept = 1 - 1 / static_cast<double>(smoothing_);
-    sum_ = kept * sum_ + m.loss, weight_ = kept * weight_ + 1;
+    smoothed_.add(m.loss);
   }
-  e.smoothed = sum_ / weight_;
+  e.smoothed = smoothed_.value();
   e.grad_norm = m.grad_norm, e.lr = m.lr;
-  e.tokens += m.tokens;
+  e.tokens += m.tokens, e.target_tokens += m.target_tokens;
   if (std::isfinite(m.seconds)) e.seconds += m.seconds;
+}
+
+HistoryTotals RunHistory::totals() const {
+  HistoryTotals sum;
+  for (const HistoryEntry& e : entries_) sum.tokens += e.tokens, sum.target_tokens += e.target_tokens, sum.seconds += e.seconds;
+  return sum;
 }
 
 void RunHistory::evaluation(int64_t step, double loss) {

@@ -10,7 +10,9 @@
 #include <string_view>
 #include <vector>
 
-#include "src/report/run_log.h"
+#include "src/base/json.h"
+#include "src/report/progress.h"
+#include "src/report/step_metrics.h"
 
 namespace tll {
 
@@ -22,7 +24,11 @@ struct HistoryEntry {
   double least = std::numeric_limits<double>::infinity(), most = -std::numeric_limits<double>::infinity();
   double smoothed = 0;           // over the whole run so far; NaN before the first finite loss
   double grad_norm = 0, lr = 0;  // of the last step
-  int64_t tokens = 0;
+  int64_t tokens = 0, target_tokens = 0;
+  double seconds = 0;
+};
+struct HistoryTotals {
+  int64_t tokens = 0, target_tokens = 0;
   double seconds = 0;
 };
 struct HistoryEvaluation {
@@ -55,9 +61,9 @@ class RunHistory {
   std::span<const HistoryEvaluation> evaluations() const { return evaluations_; }
   const std::deque<HistorySample>& samples() const { return samples_; }
   std::optional<HistoryEvaluation> best() const { return best_; }  // the first with the lowest loss
+  HistoryTotals totals() const;
   int64_t steps() const { return entries_.empty() ? 0 : entries_.back().step; }
-  // Steps that the smoothed loss is an average of: those before count less and less, as 1, k, k^2, ... with k = 1 - 1/steps.
-  int64_t smoothing() const { return smoothing_; }
+  int64_t smoothing() const { return smoothing_; }  // steps that the smoothed loss is an average over (src/report/progress.h)
 
  private:
   int64_t interval_of(int64_t step) const { return (step + interval_ - 1) / interval_; }
@@ -67,7 +73,7 @@ class RunHistory {
   std::vector<HistoryEvaluation> evaluations_;
   std::deque<HistorySample> samples_;
   std::optional<HistoryEvaluation> best_;
-  double sum_ = 0, weight_ = 0;  // of the smoothed loss
+  Smoothed smoothed_;
 };
 
 }  // namespace tll

@@ -18,8 +18,10 @@ struct JsonNumber {
   double value;
 };
 
-// The length of the lines up to `step`: all whole lines before the first of a later step. What they say goes to `metrics`.
-size_t length_up_to(const std::string& text, int64_t step, const std::filesystem::path& path, EarlierMetrics& metrics) {
+// The length of the lines up to `step`: all whole lines before the first of a later step. What they say goes to `metrics`
+// and `history`.
+size_t length_up_to(const std::string& text, int64_t step, const std::filesystem::path& path, EarlierMetrics& metrics,
+                    RunHistory& history) {
   const auto number = [](const Json& line, const char* key) {
     const auto found = line.find(key);
     return found != line.end() && found->is_number() ? std::optional(found->get<double>()) : std::nullopt;
@@ -42,6 +44,7 @@ size_t length_up_to(const std::string& text, int64_t step, const std::filesystem
       metrics.last_loss = number(object, "loss");
       if (at == 1) metrics.first_loss = metrics.last_loss;
     }
+    history.line(object);
     begin = end + 1;
   }
 }
@@ -62,10 +65,11 @@ struct fmt::formatter<tll::JsonNumber> {
 
 namespace tll {
 
-MetricsLog::MetricsLog(const std::filesystem::path& file, std::string run, int64_t resumed_step)
-    : path_(file), run_(std::move(run)) {
+MetricsLog::MetricsLog(const std::filesystem::path& file, std::string run, int64_t resumed_step, int64_t total_steps)
+    : path_(file), run_(std::move(run)), history_(total_steps) {
   size_t keep = 0;
-  if (resumed_step > 0 && std::filesystem::exists(file)) keep = length_up_to(read_file(file), resumed_step, file, earlier_);
+  if (resumed_step > 0 && std::filesystem::exists(file))
+    keep = length_up_to(read_file(file), resumed_step, file, earlier_, history_);
   file_ = open(file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
   if (file_ < 0 || ftruncate(file_, static_cast<off_t>(keep)) != 0) {
     const int error = errno;
@@ -85,6 +89,7 @@ void MetricsLog::write_line(fmt::format_string<Args...> format, Args&&... args) 
 }
 
 void MetricsLog::step(const StepMetrics& m) {
+  history_.step(m);
   write_line(
       R"({{"step":{},"loss":{},"grad_norm":{},"lr":{},"tokens":{},"target_tokens":{},"seconds":{},"tokens_per_second":{},"run":"{}"}})"
       "\n",
@@ -95,12 +100,14 @@ void MetricsLog::step(const StepMetrics& m) {
 void MetricsLog::sample(int64_t step, const std::string& text) {
   if (earlier_.sampled_at == step) return;
   earlier_.sampled_at = step;
+  history_.sample(step, text);
   const std::string line = json_text({{"step", step}, {"sample", text}, {"run", run_}}) + "\n";
   if (!write_all(file_, line)) fail(kExitFault, "{}: cannot be written: {}", path_.string(), std::strerror(errno));
 }
 
 void MetricsLog::evaluation(int64_t step, double loss) {
   earlier_.evaluated_at = step;
+  history_.evaluation(step, loss);
   write_line(R"({{"step":{},"eval_loss":{},"eval_perplexity":{},"run":"{}"}})"
              "\n",
              step, JsonNumber{loss}, JsonNumber{std::exp(loss)}, run_);

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "src/base/spelling.h"
+
 namespace tll {
 namespace {
 
@@ -21,6 +23,18 @@ bool takes_escapes(int output) {
   const char *term = std::getenv("TERM"), *no_color = std::getenv("NO_COLOR");
   if (term == nullptr || *term == '\0' || std::string_view(term) == "dumb") return false;
   return (no_color == nullptr || *no_color == '\0') && isatty(output) == 1;
+}
+
+bool takes_braille(int output) {
+  const char* term = std::getenv("TERM");
+  if (term == nullptr || *term == '\0' || std::string_view(term) == "dumb" || std::string_view(term) == "linux") return false;
+  for (const char* name : {"LC_ALL", "LC_CTYPE", "LANG"}) {  // the first that is set counts
+    const char* locale = std::getenv(name);
+    if (locale == nullptr || *locale == '\0') continue;
+    const std::string set = lower_case(locale);
+    return isatty(output) == 1 && (set.find("utf-8") != std::string::npos || set.find("utf8") != std::string::npos);
+  }
+  return false;
 }
 
 size_t terminal_columns(int output) {

@@ -14,6 +14,10 @@ inline constexpr std::string_view kClearLine = "\r\x1b[K";
 // "dumb", and NO_COLOR (no-color.org) is not set.
 bool takes_escapes(int output);
 
+// Whether `output` is a terminal that shows Braille characters: the locale's character set is UTF-8, and TERM is set and neither
+// "dumb" nor "linux", whose fonts lack them.
+bool takes_braille(int output);
+
 // Columns of the terminal; 0 if `output` is none, since lines of a file are as long as they are.
 size_t terminal_columns(int output);
 
