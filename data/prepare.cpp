@@ -57,13 +57,6 @@ Dataset checked(Dataset data, const std::string& file, const Tokenizer* tokenize
   return data;
 }
 
-bool is_prepared_file(const fs::path& path) {
-  if (!fs::is_regular_file(path)) return false;
-  char begin[8] = {};
-  std::ifstream(path).read(begin, sizeof begin);
-  return is_prepared({begin, sizeof begin});
-}
-
 void check_options(const PrepareOptions& options) {
   if (options.max_tokens < 2) fail(kExitUsage, "--seq-len must be at least 2, not {}", options.max_tokens);
   if (!(options.valid_split >= 0 && options.valid_split < 1)) {
@@ -279,10 +272,6 @@ SourceFindings findings_of(const Json& json) {
   return f;
 }
 
-int thread_count(const PrepareOptions& options) {
-  return options.threads > 0 ? options.threads : int(std::max(1u, std::thread::hardware_concurrency()));
-}
-
 // Prepares a source into parts, from its begin or from where an earlier run was.
 class Preparation {
  public:
@@ -478,7 +467,19 @@ Prepared copy_prepared(const fs::path& path, const fs::path& output, const Token
 
 }  // namespace
 
+int thread_count(const PrepareOptions& options) {
+  return options.threads > 0 ? options.threads : int(std::max(1u, std::thread::hardware_concurrency()));
+}
+
+bool is_prepared_file(const fs::path& path) {
+  if (!fs::is_regular_file(path)) return false;
+  char begin[8] = {};
+  std::ifstream(path).read(begin, sizeof begin);
+  return is_prepared({begin, sizeof begin});
+}
+
 Dataset prepare_dataset(DataSource& source, const std::string& file, const Tokenizer* tokenizer, const PrepareOptions& options) {
+  check_options(options);
   const bool large = source.facts().bytes > kInMemory;
   Preparation preparation(source, file, tokenizer, options,
                           [&](const char*) { return large ? PartFile::unnamed() : PartFile::in_memory(); });
@@ -558,7 +559,6 @@ Dataset load_dataset(const fs::path& path, const Tokenizer* tokenizer, const Pre
   refuse_no_file(path);
   const std::string file = path.string();
   if (is_prepared_file(path)) return checked(PreparedFile::open(path, file), file, tokenizer, options);
-  check_options(options);
   const std::unique_ptr<DataSource> source = DataSource::open(path, options, thread_count(options));
   return prepare_dataset(*source, file, tokenizer, options);
 }

@@ -26,6 +26,9 @@ struct Prepared {
 Prepared prepare_file(const std::filesystem::path& path, const std::filesystem::path& output, const Tokenizer* tokenizer,
                       const PrepareOptions& options);
 
+int thread_count(const PrepareOptions& options);            // those that reading and tokenising take
+bool is_prepared_file(const std::filesystem::path& path);  // whether it begins as a squad.bin does
+
 // A data set of a source that is open. Its tokens are in memory, or in an unnamed temporary file if the source is large. `file` is
 // its name in messages.
 Dataset prepare_dataset(DataSource& source, const std::string& file, const Tokenizer* tokenizer, const PrepareOptions& options);

@@ -21,8 +21,8 @@ namespace tll {
 struct SquadQuestion {
   std::string id;  // the place, if the file has none
   std::string title, context, question;
-  std::string where;                        // as in Sample
-  std::vector<std::string> answers = {};    // as in the file, duplicates kept; empty: the context does not answer the question
+  std::string where;                      // as in Sample
+  std::vector<std::string> answers = {};  // as in the file, duplicates kept; empty: the context does not answer the question
   bool answerable() const { return !answers.empty(); }
 };
 

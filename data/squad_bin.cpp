@@ -24,8 +24,7 @@ uint64_t aligned(uint64_t offset) { return (offset + 7) / 8 * 8; }
 
 // A whole number of the facts.
 int64_t fact_count(const Json& json, const char* key, const std::string& file) {
-  if (!json.is_object() || !json.contains(key) || !json[key].is_number_unsigned() ||
-      json[key].get<uint64_t>() > uint64_t(INT64_MAX)) {
+  if (!json.is_object() || !json.contains(key) || !json[key].is_number_integer() || json[key].get<int64_t>() < 0) {
     bad_file("{}: the report inside has no count \"{}\"; run `prepare` again", file, key);
   }
   return json[key].get<int64_t>();
@@ -66,10 +65,6 @@ void restore_report(PrepareReport& r, const Json& json, const std::string& file)
   r.turns_left_out = count("turns_left_out");
   r.ends_lost = count("ends_lost");
   r.empty_answers = count("empty_answers");
-  // Files of earlier programs do not have these.
-  if (json.contains("turns_left_out")) r.turns_left_out = count("turns_left_out");
-  if (json.contains("ends_lost")) r.ends_lost = count("ends_lost");
-  if (json.contains("empty_answers")) r.empty_answers = count("empty_answers");
   r.unanswerable_left_out = count("unanswerable_left_out");
   r.empty = count("empty");
   r.unanswerable_trained = count("unanswerable_trained");

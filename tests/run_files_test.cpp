@@ -86,7 +86,7 @@ TEST_F(RunFilesTest, NothingThatARunSaysIsMarkup) {
   // Each text of run.json is replaced, wherever it stands.
   train(parse("a", "--max-steps 3"));
   Json run = json("a", "run.json");
-  run["result"]["examples"] = {{{"prompt", ""}, {"before", ""}, {"after", ""}, {"reference", ""}}};
+  run["examples"] = {{{"prompt", ""}, {"before", ""}, {"after", ""}, {"reference", ""}}};
   run["result"]["error"] = "";
   run["dates"]["resumed"] = {""};
   run["data"]["notes"] = {""};

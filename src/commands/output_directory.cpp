@@ -83,7 +83,7 @@ std::optional<RunRecord> read_run_record(const fs::path& output) {
     const Json& result = json.at("result");
     if (!result.is_object()) return record;
     record.result = result;
-    record.dates = json.value("dates", Json());
+    record.dates = json.value("dates", Json()), record.examples = json.value("examples", Json());
     record.finished = result.value("finished", false);
     record.evaluated = result.value("evaluated", false);
     record.steps = result.value("steps", int64_t{0});

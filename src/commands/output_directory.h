@@ -25,7 +25,7 @@ struct RunRecord {
   bool evaluated = false;        // and the evaluation after it
   int64_t steps = 0;             // of a finished run
   int64_t without_better = 0;    // evaluations in a row that --patience had seen at its end
-  Json dates;                    // null: it has none
+  Json dates, examples;          // null: it has none
   Json result = Json::object();  // all that run.json says of it, as far as the run came
 };
 // Where run.json cannot be read, the id alone, of metrics.jsonl. Nothing where neither can.

@@ -217,7 +217,7 @@ class RunPage {
   }
 
   void answers() {
-    const Json& examples = at(result_, {"examples"});
+    const Json& examples = at(run_, {"examples"});
     if (examples.is_array() && !examples.empty()) {
       page_.section("answers", "Answers before and after");
       for (const Json& example : examples) {

@@ -77,7 +77,7 @@ void RunReport::begin(const RunStart& start, const std::optional<RunRecord>& ear
     const Json& result = earlier->result;
     if (const Json before = result.value("before", Json()); before.is_object()) before_ = before;
     gradients_ = result.value("first_gradients", Json());
-    earlier_examples_ = result.value("examples", Json());
+    earlier_examples_ = earlier->examples;
     if (earlier->dates.is_object()) dates_ = earlier->dates;
   }
   if (!dates_.contains("started"))
@@ -204,9 +204,6 @@ Json RunReport::result_json(bool finished, bool evaluated) const {
   if (first_loss_) result["first_loss"] = *first_loss_;
   if (last_loss_) result["last_loss"] = *last_loss_;
   if (!gradients_.is_null()) result["first_gradients"] = gradients_;
-  if (Json examples = examples_json(source_, data_.validation(), answers_before_, after_.answers, earlier_examples_);
-      !examples.empty())
-    result["examples"] = std::move(examples);
   if (best_) {
     result["best"] = best_->step > 0 ? Json{{"step", best_->step}, {"loss", best_->loss}} : Json();
     result["evaluations_without_better"] = best_->without_better;
@@ -332,6 +329,7 @@ Json RunReport::run_json(const Json& result) const {
           {"host", host_json()},
           {"device", device_json(options_, session_)},
           {"measured", result.is_null() ? Json() : measured_json()},
+          {"examples", examples_json(source_, data_.validation(), answers_before_, after_.answers, earlier_examples_)},
           {"result", result}};
 }
 

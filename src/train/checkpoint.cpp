@@ -67,7 +67,8 @@ bool is_unfinished(const std::filesystem::path& path) {
   const std::string name = path.filename().string();
   return name.starts_with(".") && name.ends_with(".tmp") &&
          (name.starts_with(std::string(".") + kPrefix) || name == fmt::format(".{}.tmp", kBestValues) ||
-          name.find(".safetensors.") != std::string::npos || name.find(".json.") != std::string::npos);
+          name.find(".safetensors.") != std::string::npos || name.find(".json.") != std::string::npos ||
+          name.find(".svg.") != std::string::npos || name.find(".html.") != std::string::npos);
 }
 
 FileDtype file_dtype(DType dtype) {
