@@ -24,8 +24,7 @@ uint64_t aligned(uint64_t offset) { return (offset + 7) / 8 * 8; }
 
 // A whole number of the facts.
 int64_t fact_count(const Json& json, const char* key, const std::string& file) {
-  if (!json.is_object() || !json.contains(key) || !json[key].is_number_unsigned() ||
-      json[key].get<uint64_t>() > uint64_t(INT64_MAX)) {
+  if (!json.is_object() || !json.contains(key) || !json[key].is_number_integer() || json[key].get<int64_t>() < 0) {
     bad_file("{}: the report inside has no count \"{}\"; run `prepare` again", file, key);
   }
   return json[key].get<int64_t>();
