@@ -7,6 +7,7 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <condition_variable>
 #include <exception>
@@ -32,7 +33,6 @@ namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
 constexpr int64_t kInMemory = int64_t{512} << 20;  // bytes of text: their tokens take about as many
-constexpr std::chrono::seconds kSaveEvery{5};
 
 // A squad.bin, checked against what it is to be used with.
 Dataset checked(Dataset data, const std::string& file, const Tokenizer* tokenizer, const PrepareOptions& options) {
@@ -349,6 +349,8 @@ class Preparation {
     PrepareReport& report = writer_.report();
     report.offset_mismatches = findings_.offset_mismatches;
     report.file_notes = source_.facts().notes;
+    std::string note = maker_.of_text() ? note_of_missing_marks(maker_.choice().name, *tokenizer_) : "";
+    if (!note.empty()) report.file_notes.push_back(std::move(note));
     for (std::string& line : findings_.lines(file_)) report.file_notes.push_back(std::move(line));
     writer_.finish(data, options_.valid_split);
     if (data.report.samples == 0) {
@@ -491,7 +493,8 @@ Dataset prepare_dataset(DataSource& source, const std::string& file, const Token
   return data;
 }
 
-Prepared prepare_file(const fs::path& path, const fs::path& output, const Tokenizer* tokenizer, const PrepareOptions& options) {
+Prepared prepare_file(const fs::path& path, const fs::path& output, const Tokenizer* tokenizer, const PrepareOptions& options,
+                      std::chrono::milliseconds save_every) {
   refuse_no_file(path);
   if (is_prepared_file(path)) return copy_prepared(path, output, tokenizer, options);
   check_options(options);
@@ -533,7 +536,7 @@ Prepared prepare_file(const fs::path& path, const fs::path& output, const Tokeni
     Clock::time_point saved = Clock::now();
     try {
       preparation.run([&] {
-        if (Clock::now() - saved < kSaveEvery) return;
+        if (Clock::now() - saved < save_every) return;
         save();
         saved = Clock::now();
       });

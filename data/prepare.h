@@ -4,6 +4,7 @@
 // file (data/prepared_writer.h).
 #pragma once
 
+#include <chrono>
 #include <filesystem>
 #include <string>
 
@@ -23,8 +24,9 @@ struct Prepared {
 // ends early, by Stopped, a full disk or a kill, the same call goes on from there, as long as source, options and tokenizer are
 // the same; else it begins anew. If OUTPUT is a pipe or a device, the file is sent there. A squad.bin is checked and copied.
 // Errors as load_dataset; kExitUsage if another process is writing to OUTPUT.part.
+// `save_every`: how often what is done is made safe against a kill.
 Prepared prepare_file(const std::filesystem::path& path, const std::filesystem::path& output, const Tokenizer* tokenizer,
-                      const PrepareOptions& options);
+                      const PrepareOptions& options, std::chrono::milliseconds save_every = std::chrono::seconds(5));
 
 int thread_count(const PrepareOptions& options);            // those that reading and tokenising take
 bool is_prepared_file(const std::filesystem::path& path);  // whether it begins as a squad.bin does

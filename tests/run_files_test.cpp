@@ -107,8 +107,7 @@ TEST_F(RunFilesTest, NothingThatARunSaysIsMarkup) {
   EXPECT_GT(page.size(), 60 * hostile.size()) << "they are there";
   for (const char* markup : {"<script", "<img", "</title></svg>", "</dd></style>"})
     EXPECT_EQ(page.find(markup), std::string::npos) << markup;
-  EXPECT_EQ(page.find("&amp;lt;") == std::string::npos, false) << "what looks escaped is shown as it is";
-  expect_no_network(page);
+  EXPECT_NE(page.find("&amp;lt;"), std::string::npos) << "what looks escaped is shown as it is";
 }
 
 TEST_F(RunFilesTest, AnOddRunJsonMakesAPageToo) {
@@ -148,7 +147,9 @@ TEST_F(RunFilesTest, ARunRepeatedFromItsRunJsonGivesTheSameBytes) {
   train(options);
   EXPECT_EQ(bytes("a", "adapter_model.safetensors"), bytes("b", "adapter_model.safetensors"));
   EXPECT_EQ(json("a", "run.json").at("run"), json("b", "run.json").at("run"));
-  EXPECT_EQ(json("a", "run.json").at("given"), json("b", "run.json").at("given"));
+  Json given = json("a", "run.json").at("given");
+  given.erase(std::find(given.begin(), given.end(), "quiet"));
+  EXPECT_EQ(given, json("b", "run.json").at("given"));
 }
 
 TEST_F(RunFilesTest, AnEarlierRunIsNotWrittenOver) {
@@ -172,16 +173,23 @@ TEST_F(RunFilesTest, WithoutTensorBoard) {
 }
 
 TEST_F(RunFilesTest, WhatCannotBeWrittenEndsNoRun) {
-  for (const char* name : {"curves.svg", "report.html", "trainer_state.json"})
-    fs::create_directories(directory_ / "a" / name / "x");
   directory_.write("a/runs", "a file in its place");
   testing::internal::CaptureStderr();
-  Options options = parse("a", "--max-steps 2");
-  train(options);
+  TrainingRun<float> run(parse("a", "--max-steps 2 --save-steps 1"));
+  run.start();
+  for (const char* name : {"curves.svg", "report.html", "trainer_state.json"})
+    fs::create_directories(directory_ / "a" / name / "in the way");
+  run.evaluate_before();
+  while (!run.finished()) run.step();
+  run.save();
+  run.evaluate_after();
+  run.finish();
   const std::string notes = testing::internal::GetCapturedStderr();
+  for (const char* name : {"a/runs/", "curves.svg", "report.html", "trainer_state.json"})
+    EXPECT_NE(notes.find(name), std::string::npos) << notes;
+  EXPECT_EQ(bytes("a", "runs"), "a file in its place");
   EXPECT_TRUE(fs::exists(directory_ / "a" / "adapter_model.safetensors"));
   EXPECT_EQ(json("a", "run.json").at("result").at("finished"), true);
-  EXPECT_NE(notes.find("runs"), std::string::npos) << notes;
 }
 
 }  // namespace

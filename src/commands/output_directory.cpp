@@ -34,6 +34,11 @@ bool is_written(const fs::path& output, const fs::path& file) {
          std::any_of(std::begin(kModelFiles), std::end(kModelFiles), same);
 }
 
+void remove_if_empty(const fs::path& directory) {
+  std::error_code none;
+  if (fs::is_directory(directory, none)) fs::remove(directory, none);
+}
+
 bool holds_adapter(const fs::path& directory) {
   for (const char* name : {kAdapterTensors, kAdapterSettings})
     if (fs::exists(directory / name)) return true;
@@ -132,10 +137,9 @@ void set_aside_earlier_runs(const Options& options, const std::string& run, int6
   const fs::path& output = options.output;
   const Leftovers found = leftovers(options, run, last);
   if (found.names.empty()) return;
-  std::error_code none;
   if ((options.overwrite && found.of_runs) || !found.worth_keeping) {
     for (const fs::path& name : found.names) fs::remove_all(output / name);
-    fs::remove(output / kEventDirectories, none);  // if it is empty
+    remove_if_empty(output / kEventDirectories);
     return;
   }
   fs::path kept;
@@ -145,7 +149,7 @@ void set_aside_earlier_runs(const Options& options, const std::string& run, int6
     fs::create_directories((kept / name).parent_path());
     fs::rename(output / name, kept / name);
   }
-  fs::remove(output / kEventDirectories, none);
+  remove_if_empty(output / kEventDirectories);
   flush_directory(kept);
   flush_directory(output);
   fmt::print(stderr, "note: what was in {} before is now in {}\n", output.string(), kept.string());

@@ -133,8 +133,10 @@ class Parser {
     const std::filesystem::path config = options_.config;
     while (next_ < arguments_.size()) read_option();
     if (run) options_.config = config;
+    if (run && config.empty()) options_.given_names.erase("config");
     // A batch that was chosen for a number of rows has that number no more once it is another.
-    if (run && !typed.contains("effective-batch") && options_.batch_size != kAutomatic) options_.effective_batch = 0;
+    const bool holds = options_.batch_size * options_.grad_accum == options_.effective_batch;
+    if (run && !typed.contains("effective-batch") && options_.batch_size != kAutomatic && !holds) options_.effective_batch = 0;
     for (const auto& [row, text] : implying_) set_implied(*row, options_, text);
     if (options_.plan) options_.command = Command::kPlan;
   }

@@ -95,7 +95,6 @@ void take_run_options(const RunOptions& run, const std::set<std::string, std::le
   }
   const Json config = run.options.value("config", Json());  // that of a model, if the run had one
   into.config = config.is_string() ? config.get<std::string>() : "";
-  if (into.config.empty()) into.given_names.erase("config");
   if (!unknown.empty())
     fmt::print(stderr, "note: {}: {} {} known here and {} left out{}\n", run.file.string(), fmt::join(unknown, ", "),
                unknown.size() == 1 ? "is not" : "are not", unknown.size() == 1 ? "is" : "are", written_by(run));
