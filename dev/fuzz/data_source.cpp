@@ -1,5 +1,5 @@
-// Covers: data/data_source.cpp data/data_file.cpp data/row_reader.cpp data/json_row.cpp data/csv.cpp data/byte_stream.cpp
-// data/columns.cpp Covers: data/row_kind.cpp data/row_formats.cpp data/example.cpp
+// Covers: data/data_source.cpp data/data_file.cpp data/row_reader.cpp data/json_row.cpp data/csv.cpp
+// Covers: data/byte_stream.cpp data/columns.cpp data/row_kind.cpp data/row_formats.cpp
 #include "data/data_source.h"
 
 #include "dev/fuzz/fuzz.h"
