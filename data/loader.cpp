@@ -199,8 +199,8 @@ void Loader::micro_batch(int m, BatchView& batch) const {
     targets += d.target_tokens;
   }
   if (batch.target_count != targets) {
-    bad_file("a micro-batch has {} trained tokens, and the data set says {}; it is damaged, run `prepare` again", batch.target_count,
-             targets);
+    bad_file("a micro-batch has {} trained tokens, and the data set says {}; it is damaged, run `prepare` again",
+             batch.target_count, targets);
   }
   batch.token_count = at;
   std::fill(batch.tokens + at, batch.tokens + size, 0);

@@ -124,8 +124,7 @@ class BlockMaker {
     record.needed_tokens = tokenized.needed_tokens;
     record.documents = uint32_t(tokenized.documents.size());
     if (!sample.id.empty()) record.id = XXH3_64bits(sample.id.data(), sample.id.size()) | 1;
-    out.report.unanswerable_trained +=
-        sample.question && sample.answers.empty() && options_.unanswerable == Unanswerable::kTrain;
+    out.report.unanswerable_trained += sample.question && sample.answers.empty() && options_.unanswerable == Unanswerable::kTrain;
     int64_t texts = -1;
     for (const Tokens& tokens : tokenized.documents) {
       // Ids of the tokenizer. Formats check the ids that they read.
@@ -161,7 +160,8 @@ class BlockMaker {
 // Blocks in the order of the source, made by several threads, of which each waits when it is too far ahead.
 class BlockQueue {
  public:
-  BlockQueue(DataSource& source, const BlockMaker& maker, int threads) : source_(source), maker_(maker), slots_(size_t(threads) + 2) {
+  BlockQueue(DataSource& source, const BlockMaker& maker, int threads)
+      : source_(source), maker_(maker), slots_(size_t(threads) + 2) {
     for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { work(); });
   }
   ~BlockQueue() {
@@ -277,14 +277,19 @@ class Preparation {
  public:
   Preparation(DataSource& source, const std::string& file, const Tokenizer* tokenizer, const PrepareOptions& options,
               const PreparedWriter::MakePart& make)
-      : source_(source), file_(file), tokenizer_(tokenizer), options_(options), maker_(source, file, tokenizer, options),
+      : source_(source),
+        file_(file),
+        tokenizer_(tokenizer),
+        options_(options),
+        maker_(source, file, tokenizer, options),
         writer_(make) {}
 
   PreparedWriter& writer() { return writer_; }
   int64_t done_bytes() const { return bytes_; }
   std::string decision() const {
     const std::string template_name =
-        maker_.of_text() ? fmt::format("; template {} ({})", template_names()[size_t(maker_.choice().name)], maker_.choice().why) : "";
+        maker_.of_text() ? fmt::format("; template {} ({})", template_names()[size_t(maker_.choice().name)], maker_.choice().why)
+                         : "";
     return source_.facts().decision + template_name;
   }
 
@@ -464,7 +469,9 @@ Prepared copy_prepared(const fs::path& path, const fs::path& output, const Token
   AtomicFile out(output);
   out.write(mapped.bytes().data(), mapped.bytes().size());
   out.commit();
-  return {.report = data.report, .decision = file + ": already prepared; checked and copied", .source_bytes = int64_t(mapped.bytes().size())};
+  return {.report = data.report,
+          .decision = file + ": already prepared; checked and copied",
+          .source_bytes = int64_t(mapped.bytes().size())};
 }
 
 }  // namespace

@@ -265,9 +265,10 @@ void PreparedFile::read_header() {
   require(header_.has_labels <= 1, "whether there are labels must be 0 or 1");
   layout_.emplace(header_);
   if (!layout_->fits || layout_->end != bytes_.size()) {
-    bad_file("{}: its header says {} documents and {} tokens, which do not fit in the file of {} bytes; it is cut short or damaged, "
-             "run `prepare` again",
-             name_, header_.documents, header_.tokens, bytes_.size());
+    bad_file(
+        "{}: its header says {} documents and {} tokens, which do not fit in the file of {} bytes; it is cut short or damaged, "
+        "run `prepare` again",
+        name_, header_.documents, header_.tokens, bytes_.size());
   }
 }
 
@@ -360,7 +361,8 @@ void PreparedFile::check_chunk(uint64_t chunk) {
     return first < last ? std::span(reinterpret_cast<const int32_t*>(bytes_.data() + first), (last - first) / sizeof(int32_t))
                         : std::span<const int32_t>();
   };
-  for (const int32_t id : values(kPreparedBody, header_.tokens)) require(id >= 0 && id < vocab_size, "a token id is not below vocab_size");
+  for (const int32_t id : values(kPreparedBody, header_.tokens))
+    require(id >= 0 && id < vocab_size, "a token id is not below vocab_size");
   for (const int32_t id : values(layout_->labels, header_.has_labels ? header_.tokens : 0)) {
     require(id == kNotTrained || (id >= 0 && id < vocab_size), "a label is neither -100 nor an id below vocab_size");
   }

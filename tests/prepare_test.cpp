@@ -50,8 +50,8 @@ class PrepareTest : public testing::Test {
     std::string text;
     for (int i = 0; text.size() < bytes; ++i) {
       const std::string words(random() % 40 == 0 ? 500 : random() % 200, 'w');
-      text += fmt::format("{{\"id\": \"{}\", \"prompt\": \"p{} {}\", \"completion\": \"answer {}\"}}\n", i % 5000, random() % 3000,
-                          words, i);
+      text += fmt::format("{{\"id\": \"{}\", \"prompt\": \"p{} {}\", \"completion\": \"answer {}\"}}\n", i % 5000,
+                          random() % 3000, words, i);
     }
     directory_.write(name, text);
   }
@@ -176,9 +176,7 @@ TEST_F(PrepareTest, OtherOptionsOrAnotherSourceBeginAnew) {
   const auto killed = [&] {
     CountingTokenizer tokenizer;
     tokenizer.at = 12000, tokenizer.act = +[] { raise(SIGKILL); };
-    EXPECT_EQ(child([&] {
-                prepare_file(directory_ / "rows.jsonl", output, &tokenizer, options_, std::chrono::milliseconds(0));
-              }),
+    EXPECT_EQ(child([&] { prepare_file(directory_ / "rows.jsonl", output, &tokenizer, options_, std::chrono::milliseconds(0)); }),
               -SIGKILL);
   };
   killed();
@@ -203,8 +201,9 @@ TEST_F(PrepareTest, AFullDiskIsOneLineAndTheRunGoesOnLater) {
     signal(SIGXFSZ, SIG_IGN);
     const rlimit limit{4 << 20, 4 << 20};
     setrlimit(RLIMIT_FSIZE, &limit);
-    const std::string line = refusal_of([&] { prepare_file(directory_ / "rows.jsonl", output, &tokenizer_, options_,
-                                                           std::chrono::milliseconds(0)); }, kExitFault);
+    const std::string line =
+        refusal_of([&] { prepare_file(directory_ / "rows.jsonl", output, &tokenizer_, options_, std::chrono::milliseconds(0)); },
+                   kExitFault);
     if (!says(line, "out.bin.part/squad.bin: cannot be written: ")) fail(kExitUsage, "{}", line);
   };
   EXPECT_EQ(child(limited), 0);
@@ -227,9 +226,9 @@ TEST_F(PrepareTest, TheFirstBadRowIsNamedAndNothingStays) {
   }
 }
 
-// 40 MB of text become 160 MB of tokens and as much again of other parts.
+// 16 MB of text become 64 MB of tokens, and other parts.
 TEST_F(PrepareTest, MemoryIsBounded) {
-  write_rows("rows.jsonl", 40 << 20);
+  write_rows("rows.jsonl", 16 << 20);
   const int code = child([&] {
     const auto peak = [] {
       rusage usage;
@@ -238,10 +237,10 @@ TEST_F(PrepareTest, MemoryIsBounded) {
     };
     const long before = peak();
     prepare_file(directory_ / "rows.jsonl", directory_ / "out.bin", &tokenizer_, options_);
-    if (peak() - before > 64 << 10) fail(kExitUsage, "{} KiB", peak() - before);
+    if (peak() - before > 40 << 10) fail(kExitUsage, "{} KiB", peak() - before);
   });
   EXPECT_EQ(code, 0);
-  EXPECT_GT(std::filesystem::file_size(directory_ / "out.bin"), 160u << 20);
+  EXPECT_GT(std::filesystem::file_size(directory_ / "out.bin"), 60u << 20);
 }
 
 TEST_F(PrepareTest, ProgressIsInBytes) {
@@ -266,7 +265,8 @@ TEST_F(PrepareTest, PlainTextIsDivided) {
     EXPECT_LE(doc.length, 400);
     EXPECT_EQ(doc.target_tokens, doc.length - 1);
   }
-  for (const int32_t id : all_tokens(d)) all += id >= FakeTokenizer::kFirstByte ? std::string(1, char(id - FakeTokenizer::kFirstByte)) : "";
+  for (const int32_t id : all_tokens(d))
+    all += id >= FakeTokenizer::kFirstByte ? std::string(1, char(id - FakeTokenizer::kFirstByte)) : "";
   EXPECT_TRUE(says(all, text.substr(0, text.size() - 1)));
 }
 
@@ -277,7 +277,9 @@ TEST(HeldOut, IsTheSameHoweverFewKeysFitInMemory) {
     std::vector<uint64_t> names(groups);
     for (uint64_t& n : names) n = random();
     for (GroupKeys& k : keys) k = {names[random() % groups], random() % 3 ? random() : 7};
-    const auto for_each = [&](const std::function<void(const GroupKeys&)>& visit) { std::for_each(keys.begin(), keys.end(), visit); };
+    const auto for_each = [&](const std::function<void(const GroupKeys&)>& visit) {
+      std::for_each(keys.begin(), keys.end(), visit);
+    };
     for (const double share : {0.0, 0.001, 0.1, 0.5, 0.999}) {
       const HeldOut all = choose_held_out(share, keys.size(), for_each);
       const HeldOut few = choose_held_out(share, keys.size(), for_each, 17);
