@@ -45,8 +45,8 @@ struct Shown {
   std::string decision;  // which format and template, and why
 };
 
-// A large source is read as far as the samples to show need it, unless the whole decides what is held out.
-Shown load_shown(const Options& options, const ModelSource& source, const PrepareOptions& prepare) {
+// A large source is read as far as the samples to show need it, unless what is held out was asked for.
+Shown load_shown(const Options& options, const ModelSource& source, PrepareOptions prepare) {
   constexpr int64_t kLarge = int64_t{64} << 20;
   const Tokenizer* tokenizer = source.tokenizer.get();
   if (is_prepared_file(options.data)) {
@@ -61,8 +61,10 @@ Shown load_shown(const Options& options, const ModelSource& source, const Prepar
     const TemplateChoice choice = choose_template(reader->facts().format, prepare);
     decision += fmt::format("; template {} ({})", template_names()[size_t(choice.name)], choice.why);
   }
-  if (options.check || prepare.valid_split > 0 || reader->facts().bytes <= kLarge)
+  const bool of_split = options.split == SplitOption::kValidation || options.given("valid-split");
+  if (options.check || of_split || reader->facts().bytes <= kLarge)
     return {prepare_dataset(*reader, file, tokenizer, prepare), decision};
+  prepare.valid_split = 0;  // which samples are held out only the whole tells
   for (int64_t blocks = 1;; blocks *= 4) {
     FirstBlocks first(*reader, blocks);
     try {
