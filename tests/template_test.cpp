@@ -167,7 +167,6 @@ TEST(Template, MarksThatTheTokenizerHasNot) {
 
 TEST(Template, TurnsAndMessagesThatAreNotTrained) {
   const Messages m = {{"system", "S"}, {"user", "1"}, {"assistant", "2", false}, {"user", "3"}, {"assistant", "4"}};
-  std::vector<int32_t> turns;
   for (const TemplateName name : {TemplateName::kLlama2, TemplateName::kMistral, TemplateName::kAlpaca}) {
     std::string left;  // what stays if the first turn leaves
     for (const Span& s : render(m, {.name = name}, false)) {
@@ -181,7 +180,10 @@ TEST(Template, TurnsAndMessagesThatAreNotTrained) {
        {TemplateName::kChatml, TemplateName::kSmollm2, TemplateName::kQwen25, TemplateName::kQwen3, TemplateName::kLlama3,
         TemplateName::kLlama31, TemplateName::kMistral3, TemplateName::kPhi3, TemplateName::kZephyr}) {
     std::string left;
-    for (const Span& s : render(m, {.name = name}, false)) left += s.turn == 0 ? "" : s.text;
+    for (const Span& s : render(m, {.name = name}, false)) {
+      EXPECT_FALSE(s.trained && s.turn == 0);
+      left += s.turn == 0 ? "" : s.text;
+    }
     EXPECT_EQ(left, plain(render({m[0], m[3], m[4]}, {.name = name}, false))) << template_names()[size_t(name)];
   }
 }
