@@ -14,7 +14,8 @@ namespace fs = std::filesystem;
 class KeepBest : public Run {
  protected:
   // The learning rate is so high that the loss falls, and then jumps.
-  static inline const std::string kSettings = "--max-steps 12 --eval-steps 2 --save-steps 3 --schedule constant --lr 0.08 ";
+  static inline const std::string kSettings =
+      "--max-steps 12 --eval-steps 2 --save-steps 3 --schedule constant --lr 0.08 --threads 1 ";
 
   // As `kill -9` after so many steps: nothing is written at the end.
   void kill(const Options& options, int64_t steps) const {
@@ -59,7 +60,9 @@ TEST_F(KeepBest, TheResultHasTheValuesOfTheLowestLoss) {
     train(parse("best", kSettings + variant + "--keep best --overwrite"));
     const auto [loss, step] = best_of("best");
     ASSERT_GT(step, 0);
-    if (variant.empty()) ASSERT_LT(step, 12) << "the last values are the best: the test needs another learning rate";
+    if (variant.empty()) {
+      ASSERT_LT(step, 12) << "the last values are the best: the test needs another learning rate";
+    }
     EXPECT_TRUE(bytes("best", file) == bytes("all", fmt::format("checkpoint-{}/{}", step, file)));
     EXPECT_EQ(bytes("best", file) == bytes("all", file), step == 12);
     EXPECT_EQ(result("best").at("best"), (Json{{"step", step}, {"loss", loss}}));

@@ -92,8 +92,12 @@ TEST(TextWindows, AreThoseOfTheGuide) {
           }
           EXPECT_EQ(windows.targets(), expected.targets);
           EXPECT_EQ(windows.guide_loss().has_value(), expected.weight > 0);
-          if (expected.weight > 0) EXPECT_NEAR(*windows.guide_loss(), expected.guide, 1e-12);
-          if (expected.targets > 0) EXPECT_NEAR(*windows.token_loss(), expected.by_token, 1e-12);
+          if (expected.weight > 0) {
+            EXPECT_NEAR(*windows.guide_loss(), expected.guide, 1e-12);
+          }
+          if (expected.targets > 0) {
+            EXPECT_NEAR(*windows.token_loss(), expected.by_token, 1e-12);
+          }
         }
 }
 
