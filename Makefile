@@ -169,7 +169,7 @@ $(BUILD)/bench_ops_emulated: $(BENCH_OBJ) $(BUILD)/libcases.a $(BUILD)/libsrc.a 
 $(BUILD)/probe: $(PROBE_OBJ) $(BUILD)/cuda/dev/gpu/probe_kernels.o ; $(call link,cuda)
 $(BUILD)/probe_emulated: $(PROBE_OBJ) $(BUILD)/emulated/dev/gpu/probe_kernels.o $(BUILD)/libemulator.a ; $(call link,emulated)
 $(BUILD)/encode_lines: $(BUILD)/dev/tokenizer_compare/encode_lines.o $(ENGINE) $(BUILD)/libkernels.a ; $(call link,none)
-$(BUILD)/template_fingerprint: $(BUILD)/dev/template_compare/fingerprint.o $(ENGINE) $(BUILD)/libkernels.a ; $(call link,none)
+$(BUILD)/template_lines: $(BUILD)/dev/template_compare/template_lines.o $(ENGINE) $(BUILD)/libkernels.a ; $(call link,none)
 # One test file alone: make build/one/NAME_test && build/one/NAME_test
 $(BUILD)/one/%: $(BUILD)/tests/%.o $(BUILD)/tests/main.o $(BUILD)/libcases.a $(ENGINE) $(emulated) ; $(call link,emulated) -lgtest
 

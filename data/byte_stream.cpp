@@ -164,7 +164,8 @@ class ZstdBytes : public Decompressed {
       used_ = in.pos;
       if (ZSTD_isError(result)) {
         const bool window = ZSTD_getErrorCode(result) == ZSTD_error_frameParameter_windowTooLarge;
-        damaged("zstd", window ? "its window is above 128 MiB (compress it without --long=28 or more)" : ZSTD_getErrorName(result));
+        damaged("zstd",
+                window ? "its window is above 128 MiB (compress it without --long=28 or more)" : ZSTD_getErrorName(result));
       }
       inside_ = result != 0;
       pending_ = inside_ && out.pos == out.size;
@@ -194,9 +195,9 @@ std::unique_ptr<ByteStream> open_bytes(const std::filesystem::path& path, const 
   const std::string_view head(magic, size);
   // Of a zstd file the first frame may be one that is to be skipped.
   const bool skippable = size == 4 && head.substr(1) == "\x2A\x4D\x18" && (uint8_t(magic[0]) & 0xF0) == 0x50;
-  const Compression found = head.starts_with("\x1F\x8B\x08")                     ? Compression::kGzip
+  const Compression found = head.starts_with("\x1F\x8B\x08")                    ? Compression::kGzip
                             : head.starts_with("\x28\xB5\x2F\xFD") || skippable ? Compression::kZstd
-                                                                                 : Compression::kNone;
+                                                                                : Compression::kNone;
   if (compression) *compression = found;
   auto file = std::make_unique<FileBytes>(path, name);
   if (found == Compression::kGzip) return std::make_unique<GzipBytes>(std::move(file), name);

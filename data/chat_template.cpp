@@ -134,7 +134,7 @@ class Canonical {
       }
       value += c;
     }
-    ++at_;
+    at_ = std::min(at_ + 1, text_.size());  // behind the quote, if there is one
     out_ += fmt::format("\"{}:{}", value.size(), value);
     out_ += kEndOfWord;
   }
@@ -158,7 +158,7 @@ constexpr Known kKnown[] = {
 std::string names_of_templates() {
   std::string names;
   for (const std::string_view name : template_names()) {
-    if (name != "auto" && name != "squad") names += fmt::format("{}{}", names.empty() ? "" : ", ", name);
+    if (name != "auto" && name != "squad" && name != "none") names += fmt::format("{}{}", names.empty() ? "" : ", ", name);
   }
   return names;
 }

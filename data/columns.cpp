@@ -9,10 +9,9 @@
 namespace tll {
 namespace {
 
-constexpr std::string_view kFields[] = {"prompt",  "response", "completion", "instruction", "input",         "output",
-                                        "context", "question", "answers",    "messages",    "conversations", "text",
-                                        "id",      "title",    "input_ids",  "labels",      "role",          "content",
-                                        "from",    "value"};
+constexpr std::string_view kFields[] = {"prompt",    "response", "completion", "instruction",   "input", "output", "context",
+                                        "question",  "answers",  "messages",   "conversations", "text",  "id",     "title",
+                                        "input_ids", "labels",   "role",       "content",       "from",  "value"};
 
 }  // namespace
 
@@ -25,10 +24,14 @@ Columns::Columns(const std::vector<std::string>& assignments) {
       fail(kExitUsage, "--columns: expected FIELD=NAME, as in prompt=question, found {}", in_quotes(assignment));
     }
     if (std::find(std::begin(kFields), std::end(kFields), field) == std::end(kFields)) {
-      fail(kExitUsage, "--columns {}: there is no field {}; there are: {} (to the left of = stands the field, to the right its name in the data)",
+      fail(kExitUsage,
+           "--columns {}: there is no field {}; there are: {} (to the left of = stands the field, to the right its name in the "
+           "data)",
            assignment, in_quotes(field), fmt::join(kFields, ", "));
     }
-    std::string* part = field == "role" || field == "from" ? &role_ : field == "content" || field == "value" ? &content_ : nullptr;
+    std::string* part = field == "role" || field == "from"       ? &role_
+                        : field == "content" || field == "value" ? &content_
+                                                                 : nullptr;
     const auto same = [&](const auto& other) { return other.first == field || other.second == key; };
     if (part ? !part->empty() : std::any_of(fields_.begin(), fields_.end(), same)) {
       fail(kExitUsage, "--columns {}: a field or a name comes twice", assignment);

@@ -55,9 +55,9 @@ class TableRows : public RowReader {
 
   bool next(std::string& text) override {
     if (header_.columns.empty()) {
-      std::string_view view = in_.view();
-      while (view.find('\n') == view.npos && view.size() < kLongestHeader && in_.more()) view = in_.view();
-      header_.separator = separator_of(view.substr(0, view.find('\n')));
+      while (in_.view().find('\n') == std::string_view::npos && in_.view().size() < kLongestHeader && in_.more()) {
+      }
+      header_.separator = separator_of(in_.view().substr(0, in_.view().find('\n')));
       if (!read_record()) return false;
       header_.columns.clear();
       for (size_t i = 0; i < count_; ++i) header_.columns.push_back(fields_[i]);
@@ -67,9 +67,10 @@ class TableRows : public RowReader {
     if (!read_record()) return false;
     const size_t columns = header_.columns.size();
     if (count_ != columns) {
-      bad_file("{}: line {}: this record has {} fields, and the header has {} columns; put fields that hold a {} or a line end in "
-               "quotes",
-               in_.name(), row_line_, count_, columns, separator_name());
+      bad_file(
+          "{}: line {}: this record has {} fields, and the header has {} columns; put fields that hold a {} or a line end in "
+          "quotes",
+          in_.name(), row_line_, count_, columns, separator_name());
     }
     for (size_t i = 0; i < columns; ++i) {
       text += names_[i];
@@ -96,7 +97,8 @@ class TableRows : public RowReader {
       const std::string& name = header_.columns[i];
       if (name.empty() && header_.columns.size() > 1 && i == 0) continue;  // an index, as pandas writes it
       if (name.find_first_not_of(" \t") == name.npos) {
-        bad_file("{}: line {}: column {} has no name; a table begins with the names of its columns", in_.name(), row_line_, i + 1);
+        bad_file("{}: line {}: column {} has no name; a table begins with the names of its columns", in_.name(), row_line_,
+                 i + 1);
       }
       if (std::find(header_.columns.begin(), header_.columns.begin() + std::ptrdiff_t(i), name) !=
           header_.columns.begin() + std::ptrdiff_t(i)) {
@@ -185,9 +187,10 @@ class TableRows : public RowReader {
         continue;
       }
       if (after >= 0 && after != header_.separator && after != '\n' && after != '\r') {
-        bad_file("{}: line {}: expected a {} or a line end behind a closing quote, found {}; a quote inside a quoted field is "
-                 "written twice",
-                 in_.name(), in_.line, separator_name(), in_quotes(std::string(1, char(after))));
+        bad_file(
+            "{}: line {}: expected a {} or a line end behind a closing quote, found {}; a quote inside a quoted field is "
+            "written twice",
+            in_.name(), in_.line, separator_name(), in_quotes(std::string(1, char(after))));
       }
       return;
     }

@@ -57,7 +57,9 @@ bool fill(RowBuffer& buffer, size_t bytes) {
 class Sniffer {
  public:
   Sniffer(DataFile& file, const PrepareOptions& options)
-      : file_(file), format_(options.format), extension_(extension_of(file.path.empty() ? fs::path(file.label) : fs::path(file.label))) {}
+      : file_(file),
+        format_(options.format),
+        extension_(extension_of(file.path.empty() ? fs::path(file.label) : fs::path(file.label))) {}
 
   // False, with `what`, for a file that is none of data.
   bool sniff(std::string& what) {
@@ -86,7 +88,8 @@ class Sniffer {
     fill(buffer, kHead);
     const FileKind kind = kind_of(buffer.view());
     if (kind == FileKind::utf16 || kind == FileKind::utf32) refuse_wide(buffer.view(), kind);
-    if (kind == FileKind::gzip || kind == FileKind::zstd) looks_like(file_.label, "a file that was compressed twice", "unpack it once");
+    if (kind == FileKind::gzip || kind == FileKind::zstd)
+      looks_like(file_.label, "a file that was compressed twice", "unpack it once");
     if (kind == FileKind::html || kind == FileKind::xml) {
       looks_like(file_.label, kind_name(kind), "if its text is meant, with all its marks, give --format text");
     }
@@ -96,7 +99,9 @@ class Sniffer {
   }
 
  private:
-  RowBuffer open() { return RowBuffer(open_bytes(file_.path, file_.label, &file_.compression), file_.label, {}, size_t(1) << 30); }
+  RowBuffer open() {
+    return RowBuffer(open_bytes(file_.path, file_.label, &file_.compression), file_.label, {}, size_t(1) << 30);
+  }
 
   FileKind kind_of(std::string_view head) const {
     const FileKind kind = file_kind(head);
@@ -108,10 +113,12 @@ class Sniffer {
   }
 
   [[noreturn]] void refuse_wide(std::string_view head, FileKind kind) const {
-    const bool marked = head.starts_with("\xFF\xFE") || head.starts_with("\xFE\xFF") || head.starts_with(std::string_view("\0\0\xFE\xFF", 4));
+    const bool marked =
+        head.starts_with("\xFF\xFE") || head.starts_with("\xFE\xFF") || head.starts_with(std::string_view("\0\0\xFE\xFF", 4));
     const char* units = kind == FileKind::utf16 ? "UTF-16" : "UTF-32";
     const char* order = marked ? "" : head.substr(0, 1) == std::string_view("\0", 1) ? "BE" : "LE";
-    looks_like(file_.label, kind_name(kind), fmt::format("save it as UTF-8: iconv -f {}{} -t UTF-8 {} > utf8{}", units, order, file_.label, extension_));
+    looks_like(file_.label, kind_name(kind),
+               fmt::format("save it as UTF-8: iconv -f {}{} -t UTF-8 {} > utf8{}", units, order, file_.label, extension_));
   }
 
   Container container(RowBuffer& buffer, FileKind kind) {
@@ -119,7 +126,8 @@ class Sniffer {
     if (kind == FileKind::parquet || kind == FileKind::pdf) {
       if (packed) looks_like(file_.label, fmt::format("{} that is compressed", kind_name(kind)), "unpack it first");
       if (kind == FileKind::pdf && !one_of(data_format_names()[size_t(format_)], {"auto", "text"}))
-        bad_file("{}: this is a PDF document, which has text and no rows for --format {}", file_.label, data_format_names()[size_t(format_)]);
+        bad_file("{}: this is a PDF document, which has text and no rows for --format {}", file_.label,
+                 data_format_names()[size_t(format_)]);
       return kind == FileKind::pdf ? Container::kPdf : Container::kParquet;
     }
     if (format_ == DataFormat::kParquet) bad_file("{}: --format parquet: this is no Parquet file", file_.label);
@@ -138,7 +146,8 @@ class Sniffer {
     }
     if (json_name) {
       const std::string_view line = text.substr(0, text.find('\n'));
-      if (looks_like_table(text)) looks_like(file_.label, "a table in text (CSV)", "give it a name that ends in .csv, or --format csv");
+      if (looks_like_table(text))
+        looks_like(file_.label, "a table in text (CSV)", "give it a name that ends in .csv, or --format csv");
       looks_like(file_.label, fmt::format("plain text ({}), named as JSON", in_quotes(line, 30)),
                  "give it a name that ends in .txt, if its text is meant");
     }
@@ -158,7 +167,8 @@ class Sniffer {
   std::optional<Container> json_container(RowBuffer& buffer, size_t begin, bool json_name) {
     constexpr size_t kLongestLine = size_t(1) << 20;
     const bool list = buffer.view()[begin] == '[';
-    while (buffer.view().find('\n', begin) == std::string_view::npos && buffer.view().size() < begin + kLongestLine && buffer.more()) {
+    while (buffer.view().find('\n', begin) == std::string_view::npos && buffer.view().size() < begin + kLongestLine &&
+           buffer.more()) {
     }
     const size_t end = buffer.view().find('\n', begin);
     const std::string line(buffer.view().substr(begin, end == std::string_view::npos ? end : end - begin));
@@ -205,29 +215,20 @@ class Sniffer {
 std::shared_ptr<void> spool(const fs::path& path, fs::path& copy, int64_t& bytes) {
   std::string name = (fs::temp_directory_path() / "train_llama_lora_XXXXXX").string();
   const int file = ::mkostemp(name.data(), O_CLOEXEC);
-  if (file < 0) fail(kExitFault, "{}: a pipe is copied to a temporary file, and {} cannot be made: {}", path.string(), name, std::strerror(errno));
+  if (file < 0)
+    fail(kExitFault, "{}: a pipe is copied to a temporary file, and {} cannot be made: {}", path.string(), name,
+         std::strerror(errno));
   ::unlink(name.c_str());
   std::shared_ptr<void> owner(nullptr, [file](void*) { ::close(file); });
   const std::unique_ptr<ByteStream> from = open_pipe(path, path.string());
   std::string chunk(size_t(1) << 17, '\0');
   while (const size_t got = from->read(chunk.data(), chunk.size())) {
-    if (!write_all(file, {chunk.data(), got})) fail(kExitFault, "{}: the temporary copy cannot be written: {}", path.string(), std::strerror(errno));
+    if (!write_all(file, {chunk.data(), got}))
+      fail(kExitFault, "{}: the temporary copy cannot be written: {}", path.string(), std::strerror(errno));
     bytes += int64_t(got);
   }
   copy = fmt::format("/proc/self/fd/{}", file);
   return owner;
-}
-
-void refuse_no_file(const fs::path& path) {
-  std::error_code failed;
-  const std::string file = path.string();
-  if (fs::exists(path, failed)) return;
-  const auto names = std::distance(path.begin(), path.end());
-  if (names == 2 && !path.is_absolute() && !path.has_extension() && !fs::exists(path.parent_path(), failed)) {
-    looks_like(file, "the name of a data set on the hub, and no file",
-               fmt::format(R"(write it to a file: datasets.load_dataset("{}", split="train").to_json("data.jsonl"))", file));
-  }
-  bad_file("{}: no such file or folder", file);
 }
 
 // Files that lie beside the data in a folder and are no part of it.
@@ -257,7 +258,8 @@ DataFiles find_in_folder(const fs::path& folder, const PrepareOptions& options) 
     auto& [count, first] = others[what];
     if (count++ == 0) first = name;
   };
-  const bool data = std::any_of(names.begin(), names.end(), [](const auto& n) { return !is_about_data(n.first) && n.second > 0; });
+  const bool data =
+      std::any_of(names.begin(), names.end(), [](const auto& n) { return !is_about_data(n.first) && n.second > 0; });
   std::vector<std::string> held_out;
   for (const auto& [name, size] : names) {
     DataFile file{.path = folder / name, .label = (folder / name).string(), .name = name};
@@ -287,30 +289,63 @@ DataFiles find_in_folder(const fs::path& folder, const PrepareOptions& options) 
     out.notes.push_back(fmt::format("{}: {} left out: {}, such as {}", label, Counted{files.first, "file"}, what, files.second));
   }
   if (out.files.empty()) {
-    bad_file("{}: there is no data file in this folder{}; expected {}", label, out.notes.empty() ? "" : " (" + out.notes[0].substr(label.size() + 2) + ")", kReadable);
+    bad_file("{}: there is no data file in this folder{}; expected {}", label,
+             out.notes.empty() ? "" : " (" + out.notes[0].substr(label.size() + 2) + ")", kReadable);
   }
   if (!held_out.empty() && held_out.size() < out.files.size()) {
-    out.notes.push_back(fmt::format("{}: {} of this folder is data, too ({} in all with such a name); name one file if it is to be held out",
-                                    label, held_out[0], Counted{int64_t(held_out.size()), "file"}));
+    out.notes.push_back(
+        fmt::format("{}: {} of this folder is data, too ({} in all with such a name); name one file if it is to be held out",
+                    label, held_out[0], Counted{int64_t(held_out.size()), "file"}));
   }
   return out;
 }
 
 }  // namespace
 
+void refuse_no_file(const fs::path& path) {
+  std::error_code failed;
+  const std::string file = path.string();
+  if (fs::exists(path, failed)) return;
+  const auto names = std::distance(path.begin(), path.end());
+  if (names == 2 && !path.is_absolute() && !path.has_extension() && !fs::exists(path.parent_path(), failed)) {
+    looks_like(file, "the name of a data set on the hub, and no file",
+               fmt::format(R"(write it to a file: datasets.load_dataset("{}", split="train").to_json("data.jsonl"))", file));
+  }
+  bad_file("{}: no such file or folder", file);
+}
+
 std::string DataFile::kind() const {
   const char* kind = "";
   switch (container) {
-    case Container::kLines: kind = "JSON lines"; break;
-    case Container::kList: kind = "a JSON list"; break;
-    case Container::kDataList: kind = "a JSON list \"data\""; break;
-    case Container::kValues: kind = "JSON values"; break;
-    case Container::kTable: kind = !header ? "CSV" : header->separator == '\t' ? "TSV" : header->separator == ';' ? "CSV with semicolons" : "CSV"; break;
-    case Container::kText: kind = "plain text"; break;
-    case Container::kPdf: kind = "PDF"; break;
-    case Container::kParquet: kind = "Parquet"; break;
+    case Container::kLines:
+      kind = "JSON lines";
+      break;
+    case Container::kList:
+      kind = "a JSON list";
+      break;
+    case Container::kDataList:
+      kind = "a JSON list \"data\"";
+      break;
+    case Container::kValues:
+      kind = "JSON values";
+      break;
+    case Container::kTable:
+      kind = !header ? "CSV" : header->separator == '\t' ? "TSV" : header->separator == ';' ? "CSV with semicolons" : "CSV";
+      break;
+    case Container::kText:
+      kind = "plain text";
+      break;
+    case Container::kPdf:
+      kind = "PDF";
+      break;
+    case Container::kParquet:
+      kind = "Parquet";
+      break;
   }
-  return fmt::format("{}{}", kind, compression == Compression::kGzip ? ", gzip" : compression == Compression::kZstd ? ", zstd" : "");
+  return fmt::format("{}{}", kind,
+                     compression == Compression::kGzip   ? ", gzip"
+                     : compression == Compression::kZstd ? ", zstd"
+                                                         : "");
 }
 
 DataFiles find_data_files(const fs::path& path, const PrepareOptions& options) {
@@ -337,32 +372,39 @@ DataFiles find_data_files(const fs::path& path, const PrepareOptions& options) {
 std::unique_ptr<RowReader> open_rows(const DataFile& file, const RowPosition& from, size_t row_bytes, Json* beside) {
   const auto buffer = [&] { return RowBuffer(open_bytes(file.path, file.label), file.label, from, row_bytes); };
   switch (file.container) {
-    case Container::kLines: return json_lines(buffer(), from.row);
+    case Container::kLines:
+      return json_lines(buffer(), from.row);
     case Container::kList:
     case Container::kDataList:
-    case Container::kValues: return json_values(buffer(), file.container, from.row, beside);
-    case Container::kTable: return table_rows(buffer(), from.row > 0 ? file.header : std::nullopt, from.row);
-    case Container::kText: return text_pieces(buffer(), from.row);
-    case Container::kPdf: return text_pieces(RowBuffer(bytes_of(pdf_text(file.path, file.label)), file.label, from, row_bytes), from.row);
-    case Container::kParquet: return parquet_rows(file.path, file.label, from, row_bytes);
+    case Container::kValues:
+      return json_values(buffer(), file.container, from.row, beside);
+    case Container::kTable:
+      return table_rows(buffer(), from.row > 0 ? file.header : std::nullopt, from.row);
+    case Container::kText:
+      return text_pieces(buffer(), from.row);
+    case Container::kPdf:
+      return text_pieces(RowBuffer(bytes_of(pdf_text(file.path, file.label)), file.label, from, row_bytes), from.row);
+    case Container::kParquet:
+      return parquet_rows(file.path, file.label, from, row_bytes);
   }
   TLL_CHECK(false, "container {}", int(file.container));
 }
 
-void check_utf8(std::string_view text, const std::string& file, const std::string& where) {
+size_t find_no_utf8(std::string_view text) {
   constexpr uint64_t kHighs = 0x8080808080808080;
   for (size_t i = 0; i < text.size();) {
     uint64_t word;
-    while (text.size() - i >= sizeof word && (std::memcpy(&word, text.data() + i, sizeof word), (word & kHighs) == 0)) i += sizeof word;
-    if (i == text.size()) return;
-    const CodePoint c = read_code_point(text, i);
-    if (!c.valid) {
-      bad_file("{}: {}, byte {}: found the byte 0x{:02X}, which is not UTF-8; save the file as UTF-8, such as with `iconv -f "
-               "WINDOWS-1252 -t UTF-8`",
-               file, where, i, uint8_t(text[i]));
+    while (text.size() - i >= sizeof word) {
+      std::memcpy(&word, text.data() + i, sizeof word);
+      if (word & kHighs) break;
+      i += sizeof word;
     }
+    if (i == text.size()) break;
+    const CodePoint c = read_code_point(text, i);
+    if (!c.valid) return i;
     i += c.bytes;
   }
+  return text.npos;
 }
 
 }  // namespace tll

@@ -41,7 +41,10 @@ DataFiles find_data_files(const std::filesystem::path& path, const PrepareOption
 // The rows of a file from a position on. `beside`, if given, gets the members of an object beside its list "data".
 std::unique_ptr<RowReader> open_rows(const DataFile& file, const RowPosition& from, size_t row_bytes, Json* beside);
 
-// Error (kExitBadFile), with the row and the byte in it, unless the text is UTF-8.
-void check_utf8(std::string_view text, const std::string& file, const std::string& where);
+// Error unless there is a file or a folder at this path. It may be the name of a data set on the hub.
+void refuse_no_file(const std::filesystem::path& path);
+
+// Where the first byte stands that belongs to no UTF-8 sequence; npos: the text is UTF-8. Fast where it is ASCII.
+size_t find_no_utf8(std::string_view text);
 
 }  // namespace tll

@@ -1,19 +1,15 @@
 #include "data/data_source.h"
 
-#include <fcntl.h>
 #include <fmt/ranges.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <condition_variable>
-#include <cstring>
 #include <deque>
 #include <exception>
 #include <mutex>
 #include <thread>
 #include <unordered_map>
+#include <utility>
 
 #include "data/columns.h"
 #include "data/csv.h"
@@ -105,7 +101,11 @@ class ShapeCounts {
     } else {
       const Json value = parse_row(row, file + ": " + where);
       if (!value.is_object()) {
-        add({.object = false, .found = value.is_array() ? "a list" : shown(value).substr(0, 60), .rows = 1, .first_row = index, .where = where});
+        add({.object = false,
+             .found = value.is_array() ? "a list" : shown(value).substr(0, 60),
+             .rows = 1,
+             .first_row = index,
+             .where = where});
         return;
       }
       shape = shape_of(value);
@@ -219,7 +219,11 @@ class Scan {
 class FileSource : public DataSource {
  public:
   FileSource(const std::filesystem::path& path, const PrepareOptions& options, int threads, const ReadLimits& limits)
-      : path_(path.string()), options_(options), columns_(options.columns), limits_(limits), files_(find_data_files(path, options)) {
+      : path_(path.string()),
+        options_(options),
+        columns_(options.columns),
+        limits_(limits),
+        files_(find_data_files(path, options)) {
     facts_.notes = files_.notes;
     look_through(threads);
     seek(0, 0);
@@ -245,6 +249,7 @@ class FileSource : public DataSource {
     const auto behind = [&](const Mark& mark) { return mark.rows > rows; };
     const auto mark = std::find_if(marks_.begin(), marks_.end(), behind) - 1;
     file_ = mark->file;
+    failed_ = nullptr;
     reader_.reset();
     if (file_ == files_.files.size()) return;
     const DataFile& file = files_.files[file_];
@@ -288,12 +293,26 @@ class FileSource : public DataSource {
   SourceBlock read_block(const DataFile& file) {
     SourceBlock block{.text = {}, .ends = {}, .where = {}, .file = file.name, .plain = file.plain()};
     block.first_row = file.first_row + reader_->position().row;
-    while (block.text.size() < limits_.block_bytes && reader_->next(block.text)) {
+    if (failed_) std::rethrow_exception(std::exchange(failed_, nullptr));
+    while (block.text.size() < limits_.block_bytes && next_row(block)) {
       block.ends.push_back(uint32_t(block.text.size()));
       block.where.push_back(file.name.empty() ? reader_->where() : file.name + ": " + reader_->where());
     }
     block.end_bytes = file.first_byte + reader_->position().bytes;
     return block;
+  }
+
+  // The rows before one that cannot be read still make a block, so that what is wrong with them is told first.
+  bool next_row(SourceBlock& block) {
+    const size_t before = block.text.size();
+    try {
+      return reader_->next(block.text);
+    } catch (const Error&) {
+      if (block.ends.empty()) throw;
+      block.text.resize(before);
+      failed_ = std::current_exception();
+      return false;
+    }
   }
 
   // The first pass: over all rows, to find their format.
@@ -326,7 +345,8 @@ class FileSource : public DataSource {
           }
         }
         constexpr std::string_view kHarmless[] = {"version"};
-        beside_data.meet(beside, file.label, kHarmless);
+        beside["data"] = nullptr;  // the list itself, so that no key is taken for it
+      beside_data.meet(beside, file.label, kHarmless);
         const RowPosition end = reader_->position();
         file.rows = end.row, file.bytes = end.bytes;
         facts_.rows += end.row, facts_.bytes += end.bytes;
@@ -351,18 +371,31 @@ class FileSource : public DataSource {
   void check_texts(const SourceBlock& block) const {
     size_t begin = 0;
     for (size_t i = 0; i < block.ends.size(); ++i) {
-      check_utf8(std::string_view(block.text).substr(begin, block.ends[i] - begin), path_, block.where[i]);
+      const std::string_view text = std::string_view(block.text).substr(begin, block.ends[i] - begin);
+      if (const size_t at = find_no_utf8(text); at != text.npos) refuse_encoding(text, at, block.where[i]);
       begin = block.ends[i];
     }
+  }
+
+  [[noreturn]] void refuse_encoding(std::string_view text, size_t at, const std::string& where) const {
+    const std::string_view before = text.substr(0, at);
+    const size_t line_begin = before.rfind('\n') + 1;  // npos + 1 is 0
+    const size_t number = where.rfind(' ') + 1;        // of the line where the text begins
+    const int64_t line = std::stoll(where.substr(number)) + std::count(before.begin(), before.end(), '\n');
+    bad_file(
+        "{}: {}{}, byte {}: found the byte 0x{:02X}, which is not UTF-8; save the file as UTF-8, such as with `iconv -f "
+        "WINDOWS-1252 -t UTF-8`",
+        path_, where.substr(0, number), line, at - line_begin, uint8_t(text[at]));
   }
 
   void decide(ShapeCounts found) {
     if (facts_.rows == 0) bad_file("{}: there is no sample in this file{}", path_, files_.files.empty() ? "" : ", only blanks");
     columns_.check(found.keys);
-    const bool forced = options_.format != DataFormat::kAuto && options_.format != DataFormat::kCsv &&
-                        options_.format != DataFormat::kParquet;
+    const bool forced =
+        options_.format != DataFormat::kAuto && options_.format != DataFormat::kCsv && options_.format != DataFormat::kParquet;
     for (const ShapeCount& count : found.counts) {
-      if (!count.object) bad_file("{}: {}: expected an object, found {}; expected {}", path_, count.where, count.found, kReadable);
+      if (!count.object)
+        bad_file("{}: {}: expected an object, found {}; expected {}", path_, count.where, count.found, kReadable);
     }
     facts_.format = forced ? force(found.counts) : choose(found.counts);
     facts_.decision = decision(forced);
@@ -402,7 +435,8 @@ class FileSource : public DataSource {
       known->rows += count.rows;
     }
     if (plain_rows_) {
-      const auto text = std::find_if(kinds.begin(), kinds.end(), [](const Kind& k) { return k.kind.format == DataFormat::kText; });
+      const auto text =
+          std::find_if(kinds.begin(), kinds.end(), [](const Kind& k) { return k.kind.format == DataFormat::kText; });
       if (text == kinds.end()) {
         const auto plain = std::find_if(files_.files.begin(), files_.files.end(), [](const DataFile& f) { return f.plain(); });
         kinds.push_back({{DataFormat::kText, "plain text", ""}, plain_rows_, plain->name, "", {}});
@@ -463,6 +497,7 @@ class FileSource : public DataSource {
   std::vector<Mark> marks_;
   size_t file_ = 0;
   std::unique_ptr<RowReader> reader_;
+  std::exception_ptr failed_;  // what next() throws behind the rows that it gave
 };
 
 }  // namespace

@@ -36,7 +36,10 @@ int32_t hex4(const char* p, const char* end) {
   int32_t value = 0;
   for (int i = 0; i < 4; ++i) {
     const char c = p[i];
-    const int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+    const int digit = c >= '0' && c <= '9'   ? c - '0'
+                      : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                      : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                             : -1;
     if (digit < 0) return -1;
     value = value * 16 + digit;
   }
@@ -58,11 +61,21 @@ std::string unescaped(std::string_view raw) {
     if (slash == end) break;
     p = slash + 2;
     switch (slash[1]) {
-      case 'b': out += '\b'; break;
-      case 'f': out += '\f'; break;
-      case 'n': out += '\n'; break;
-      case 'r': out += '\r'; break;
-      case 't': out += '\t'; break;
+      case 'b':
+        out += '\b';
+        break;
+      case 'f':
+        out += '\f';
+        break;
+      case 'n':
+        out += '\n';
+        break;
+      case 'r':
+        out += '\r';
+        break;
+      case 't':
+        out += '\t';
+        break;
       case 'u': {
         const int32_t unit = hex4(p, end);
         p += 4;
@@ -74,7 +87,9 @@ std::string unescaped(std::string_view raw) {
         }
         break;
       }
-      default: out += slash[1]; break;
+      default:
+        out += slash[1];
+        break;
     }
   }
   return out;
@@ -212,14 +227,18 @@ class Reader {
   static ValueKind list_of(ValueKind first) {
     switch (first) {
       case ValueKind::kString:
-      case ValueKind::kEmptyString: return ValueKind::kStrings;
-      case ValueKind::kObject: return ValueKind::kObjects;
+      case ValueKind::kEmptyString:
+        return ValueKind::kStrings;
+      case ValueKind::kObject:
+        return ValueKind::kObjects;
       case ValueKind::kEmptyList:
       case ValueKind::kStrings:
       case ValueKind::kObjects:
       case ValueKind::kLists:
-      case ValueKind::kOthers: return ValueKind::kLists;
-      default: return ValueKind::kOthers;
+      case ValueKind::kOthers:
+        return ValueKind::kLists;
+      default:
+        return ValueKind::kOthers;
     }
   }
 

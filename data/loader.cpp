@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <numeric>
+#include <utility>
 
 #include "src/base/check.h"
 
@@ -40,36 +41,52 @@ Loader::Loader(const Dataset& dataset, const LoaderOptions& options) : data_(dat
             options.rows, options.seq_len, options.grad_accum);
   TLL_CHECK(int64_t(options.rows) * options.seq_len < INT32_MAX, "rows {} x seq_len {}", options.rows, options.seq_len);
   TLL_CHECK(options.rank >= 0 && options.rank < options.world, "rank {} of {}", options.rank, options.world);
-  for (size_t i = 0; i < dataset.documents.size(); ++i) {
-    const Document& d = dataset.documents[i];
-    if (d.split != options.split) continue;
-    if (options.most_documents > 0 && int64_t(members_.size()) == options.most_documents) break;
+  size_t n = 0;
+  for_each_member([&](int32_t i) {
+    const Document& d = dataset.documents[size_t(i)];
     if (d.length > options.seq_len) {
       bad_file("document {} of the data set has {} tokens, and a row holds {}; prepare the data with this --seq-len", i, d.length,
                options.seq_len);
     }
-    members_.push_back(int32_t(i));
-  }
-  if (members_.empty()) {
+    ++n;
+  });
+  if (n == 0) {
     const std::string left_out = dataset.report.left_out_text(dataset.max_tokens);
     bad_file("the data set has no {} documents{}{}", options.split == Split::kTrain ? "training" : "validation",
              left_out.empty() ? "" : ": ", left_out);
   }
-  const size_t n = members_.size(), t = size_t(options.seq_len);
+  const size_t t = size_t(options.seq_len);
   order_.resize(n);
   row_begin_.resize(n + 1);
   if (options.packing && options.shuffle) {
-    for (auto* one_each : {&sorted_, &row_of_, &row_rank_, &row_free_, &next_in_bucket_}) one_each->resize(n);
+    sorted_.resize(n);
+    of_rows_.resize(n);
     bucket_.resize(t + 1);
     bucket_bits_.resize(t / 64 + 1);
-    count_.resize(std::max(n, t) + 2);
+    count_.resize(t + 2);
   }
   plan_epoch();
 }
 
+// The documents of the split, in file order.
+template <class Visit>
+void Loader::for_each_member(Visit&& visit) const {
+  if (data_.documents.size() > size_t(INT32_MAX)) {
+    bad_file("the data set has {} documents, and {} is the most of a run; divide it", data_.documents.size(), INT32_MAX);
+  }
+  int64_t count = 0;
+  for (size_t i = 0; i < data_.documents.size(); ++i) {
+    if (data_.documents[i].split != options_.split) continue;
+    if (options_.most_documents > 0 && count == options_.most_documents) return;
+    ++count;
+    visit(int32_t(i));
+  }
+}
+
 void Loader::plan_epoch() {
   Shuffler shuffler(options_.seed, uint64_t(epoch_));
-  std::copy(members_.begin(), members_.end(), order_.begin());
+  size_t next = 0;
+  for_each_member([&](int32_t i) { order_[next++] = i; });
   if (options_.shuffle) shuffler.shuffle(order_, order_.size());
   if (!options_.packing || !options_.shuffle) return pack_in_order();
   pack_best_fit(shuffler);
@@ -81,12 +98,12 @@ void Loader::pack_in_order() {
   for (size_t i = 0; i < order_.size(); ++i) {
     const int32_t length = length_of(order_[i]);
     if (i == 0 || !options_.packing || used + length > options_.seq_len) {
-      row_begin_[size_t(rows_per_epoch_++)] = int64_t(i);
+      row_begin_[size_t(rows_per_epoch_++)] = uint32_t(i);
       used = 0;
     }
     used += length;
   }
-  row_begin_[size_t(rows_per_epoch_)] = int64_t(order_.size());
+  row_begin_[size_t(rows_per_epoch_)] = uint32_t(order_.size());
 }
 
 // Best-fit decreasing: the longest document first, each into the row with the least free space that still holds it. Rows are
@@ -101,6 +118,7 @@ void Loader::pack_best_fit(Shuffler& shuffler) {
 
   std::fill(bucket_.begin(), bucket_.end(), -1);
   std::fill(bucket_bits_.begin(), bucket_bits_.end(), 0);
+  std::vector<int32_t>& row_of = order_;  // the documents are in sorted_ now
   int32_t rows = 0;
   for (size_t i = 0; i < n; ++i) {
     const size_t length = size_t(length_of(sorted_[i]));
@@ -108,30 +126,36 @@ void Loader::pack_best_fit(Shuffler& shuffler) {
     uint64_t bits = bucket_bits_[word] & (~uint64_t(0) << (length % 64));
     while (bits == 0 && ++word < bucket_bits_.size()) bits = bucket_bits_[word];
     int32_t row;
+    size_t space = t;
     if (bits == 0) {
       row = rows++;
-      row_free_[size_t(row)] = options_.seq_len;
     } else {
-      const size_t space = word * 64 + size_t(std::countr_zero(bits));
+      space = word * 64 + size_t(std::countr_zero(bits));
       row = bucket_[space];
-      bucket_[space] = next_in_bucket_[size_t(row)];
+      bucket_[space] = of_rows_[size_t(row)];
       if (bucket_[space] < 0) bucket_bits_[word] &= ~(uint64_t(1) << (space % 64));
     }
-    row_of_[i] = row;
-    const size_t space = size_t(row_free_[size_t(row)] -= int32_t(length));
-    next_in_bucket_[size_t(row)] = bucket_[space];
+    row_of[i] = row;
+    space -= length;
+    of_rows_[size_t(row)] = bucket_[space];
     bucket_[space] = row;
     bucket_bits_[space / 64] |= uint64_t(1) << (space % 64);
   }
 
   // Rows in shuffled order, each with its documents.
-  std::iota(row_rank_.begin(), row_rank_.begin() + rows, 0);
-  shuffler.shuffle(row_rank_, size_t(rows));
-  std::fill(count_.begin(), count_.end(), 0);
-  for (size_t i = 0; i < n; ++i) ++count_[size_t(row_rank_[size_t(row_of_[i])]) + 1];
-  for (int32_t r = 1; r <= rows; ++r) count_[size_t(r)] += count_[size_t(r) - 1];
-  std::copy(count_.begin(), count_.begin() + rows + 1, row_begin_.begin());
-  for (size_t i = 0; i < n; ++i) order_[size_t(count_[size_t(row_rank_[size_t(row_of_[i])])]++)] = sorted_[i];
+  std::iota(of_rows_.begin(), of_rows_.begin() + rows, 0);
+  shuffler.shuffle(of_rows_, size_t(rows));
+  const auto place = [&](size_t i) { return size_t(of_rows_[size_t(row_of[i])]); };
+  std::fill(row_begin_.begin(), row_begin_.end(), 0);
+  for (size_t i = 0; i < n; ++i) ++row_begin_[place(i)];
+  uint32_t before = 0;  // row_begin_ becomes where each row's next document goes,
+  for (int32_t r = 0; r < rows; ++r) before += std::exchange(row_begin_[size_t(r)], before);
+  for (size_t i = 0; i < n; ++i) row_of[i] = int32_t(row_begin_[place(i)]++);
+  for (size_t i = 0; i < n; ++i) of_rows_[size_t(row_of[i])] = sorted_[i];
+  order_.swap(of_rows_);
+  // and then where the row after it begins.
+  for (int32_t r = rows; r > 0; --r) row_begin_[size_t(r)] = row_begin_[size_t(r) - 1];
+  row_begin_[0] = 0;
   rows_per_epoch_ = rows;
 }
 
@@ -144,7 +168,7 @@ StepInfo Loader::next_step() {
   step_row_ = next_row_;
   next_row_ = std::min(step_row_ + rows_per_step(), rows_per_epoch_);
   StepInfo info{epoch_, 0, 0, 0};
-  for (int64_t i = row_begin_[size_t(step_row_)]; i < row_begin_[size_t(next_row_)]; ++i) {
+  for (uint32_t i = row_begin_[size_t(step_row_)]; i < row_begin_[size_t(next_row_)]; ++i) {
     const Document& d = data_.documents[size_t(order_[size_t(i)])];
     ++info.documents;
     info.tokens += d.length;
@@ -161,7 +185,7 @@ void Loader::micro_batch(int m, BatchView& batch) const {
   const int32_t size = options_.rows * options_.seq_len;
   batch.documents = batch.token_count = batch.target_count = 0;
   int32_t at = 0, targets = 0;
-  for (int64_t i = row_begin_[size_t(first)]; i < row_begin_[size_t(end)]; ++i) {
+  for (uint32_t i = row_begin_[size_t(first)]; i < row_begin_[size_t(end)]; ++i) {
     const Document& d = data_.documents[size_t(order_[size_t(i)])];
     const std::span<const int32_t> tokens = data_.tokens_of(d);
     batch.cu_seqlens[batch.documents++] = at;
@@ -175,8 +199,8 @@ void Loader::micro_batch(int m, BatchView& batch) const {
     targets += d.target_tokens;
   }
   if (batch.target_count != targets) {
-    bad_file("a micro-batch has {} trained tokens, and the data set says {}; it is damaged, run `prepare` again", batch.target_count,
-             targets);
+    bad_file("a micro-batch has {} trained tokens, and the data set says {}; it is damaged, run `prepare` again",
+             batch.target_count, targets);
   }
   batch.token_count = at;
   std::fill(batch.tokens + at, batch.tokens + size, 0);

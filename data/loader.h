@@ -84,6 +84,8 @@ class Loader {
   void restore(const LoaderState& state);  // Error (kExitBadFile) if it cannot belong to this data set
 
  private:
+  template <class Visit>
+  void for_each_member(Visit&& visit) const;
   void plan_epoch();
   void pack_best_fit(Shuffler& shuffler);
   void pack_in_order();
@@ -96,14 +98,14 @@ class Loader {
   int64_t epoch_ = 0;                    // of the current step, and of order_ and row_begin_
   int64_t step_row_ = 0, next_row_ = 0;  // the current step takes the rows from the first to before the second
 
-  std::vector<int32_t> members_;    // documents of the split, in file order
-  std::vector<int32_t> order_;      // the epoch's documents, row after row
-  std::vector<int64_t> row_begin_;  // (rows + 1) into order_
-  // Used while an epoch is planned, of fixed size: documents longest first, the row of each, and the rows by free space.
-  std::vector<int32_t> sorted_, row_of_, row_rank_, row_free_, next_in_bucket_;
+  std::vector<int32_t> order_;       // the epoch's documents, row after row
+  std::vector<uint32_t> row_begin_;  // (rows + 1) into order_
+  // Used while an epoch is planned, of fixed size. With the two above these are 16 bytes a document.
+  std::vector<int32_t> sorted_;        // documents, longest first
+  std::vector<int32_t> of_rows_;       // the next row with as much free space; later the row's place in the epoch
   std::vector<int32_t> bucket_;        // (T + 1) first row with so much free space, or -1
   std::vector<uint64_t> bucket_bits_;  // which of them are not empty
-  std::vector<int64_t> count_;         // (T + 2) counting sort by length; later documents per row
+  std::vector<uint32_t> count_;        // (T + 2) counting sort by length
 };
 
 }  // namespace tll

@@ -8,8 +8,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <cstring>
 #include <vector>
@@ -81,13 +81,15 @@ std::string pdf_text(const std::filesystem::path& path, const std::string& name,
   // An absolute path does not begin with a dash, so it is no option.
   Child child("pdftotext", {"-q", "-enc", "UTF-8", "-eol", "unix", std::filesystem::absolute(path).string(), "-"}, limits);
   const char* install = "install it (Debian and Ubuntu: apt-get install poppler-utils), or convert the document to text";
-  if (child.error() == ENOENT) bad_file("{}: this is a PDF document, which pdftotext reads, and there is none; {}", name, install);
+  if (child.error() == ENOENT)
+    bad_file("{}: this is a PDF document, which pdftotext reads, and there is none; {}", name, install);
   if (child.error()) bad_file("{}: pdftotext cannot be started: {}; {}", name, std::strerror(child.error()), install);
   std::string text;
   const auto end = Clock::now() + std::chrono::seconds(limits.seconds);
   for (;;) {
     const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - Clock::now()).count();
-    if (left <= 0) bad_file("{}: pdftotext was ended: it needed more than {} s; convert the document to text", name, limits.seconds);
+    if (left <= 0)
+      bad_file("{}: pdftotext was ended: it needed more than {} s; convert the document to text", name, limits.seconds);
     pollfd wait{child.output(), POLLIN, 0};
     const int ready = ::poll(&wait, 1, int(std::min<int64_t>(left, 200)));
     if (stop_requested()) throw Stopped("reading a PDF document");
@@ -112,7 +114,8 @@ std::string pdf_text(const std::filesystem::path& path, const std::string& name,
   const int code = WEXITSTATUS(status);
   if (code == kCannotRun) bad_file("{}: pdftotext cannot be started; {}", name, install);
   if (code == kNotPermitted) bad_file("{}: the PDF document does not permit to copy its text", name);
-  if (code != 0) bad_file("{}: pdftotext cannot read it (its exit code is {}): the PDF document is damaged or locked", name, code);
+  if (code != 0)
+    bad_file("{}: pdftotext cannot read it (its exit code is {}): the PDF document is damaged or locked", name, code);
   std::string out;
   for (const char c : text) {
     if (c == '\f')
@@ -121,8 +124,9 @@ std::string pdf_text(const std::filesystem::path& path, const std::string& name,
       out += c;
   }
   if (out.find_first_not_of(" \t\r\n") == out.npos) {
-    bad_file("{}: the PDF document has no text, only pictures, as scanned pages are; recognise its text first, such as with ocrmypdf",
-             name);
+    bad_file(
+        "{}: the PDF document has no text, only pictures, as scanned pages are; recognise its text first, such as with ocrmypdf",
+        name);
   }
   return out;
 }

@@ -15,7 +15,7 @@ namespace tll {
 struct Place {
   const Json& value;
   const std::string& file;
-  std::string where;          // the row, "line 7" or "data[3]", and the way into it: "line 7: answers[0].text"
+  std::string where;        // the row, "line 7" or "data[3]", and the way into it: "line 7: answers[0].text"
   bool inside_row = false;  // whether there is a way
 
   std::string name() const { return file + ": " + where; }

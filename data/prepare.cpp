@@ -7,6 +7,7 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <condition_variable>
 #include <exception>
@@ -14,7 +15,7 @@
 #include <mutex>
 #include <thread>
 
-#include "data/foreign_file.h"
+#include "data/data_file.h"
 #include "data/prepared_writer.h"
 #include "data/squad.h"
 #include "data/squad_bin.h"
@@ -32,7 +33,6 @@ namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
 constexpr int64_t kInMemory = int64_t{512} << 20;  // bytes of text: their tokens take about as many
-constexpr std::chrono::seconds kSaveEvery{5};
 
 // A squad.bin, checked against what it is to be used with.
 Dataset checked(Dataset data, const std::string& file, const Tokenizer* tokenizer, const PrepareOptions& options) {
@@ -55,13 +55,6 @@ Dataset checked(Dataset data, const std::string& file, const Tokenizer* tokenize
   }
   data.set_tokenizer(tokenizer);
   return data;
-}
-
-bool is_prepared_file(const fs::path& path) {
-  if (!fs::is_regular_file(path)) return false;
-  char begin[8] = {};
-  std::ifstream(path).read(begin, sizeof begin);
-  return is_prepared({begin, sizeof begin});
 }
 
 void check_options(const PrepareOptions& options) {
@@ -131,8 +124,7 @@ class BlockMaker {
     record.needed_tokens = tokenized.needed_tokens;
     record.documents = uint32_t(tokenized.documents.size());
     if (!sample.id.empty()) record.id = XXH3_64bits(sample.id.data(), sample.id.size()) | 1;
-    out.report.unanswerable_trained +=
-        sample.question && sample.answers.empty() && options_.unanswerable == Unanswerable::kTrain;
+    out.report.unanswerable_trained += sample.question && sample.answers.empty() && options_.unanswerable == Unanswerable::kTrain;
     int64_t texts = -1;
     for (const Tokens& tokens : tokenized.documents) {
       // Ids of the tokenizer. Formats check the ids that they read.
@@ -168,7 +160,8 @@ class BlockMaker {
 // Blocks in the order of the source, made by several threads, of which each waits when it is too far ahead.
 class BlockQueue {
  public:
-  BlockQueue(DataSource& source, const BlockMaker& maker, int threads) : source_(source), maker_(maker), slots_(size_t(threads) + 2) {
+  BlockQueue(DataSource& source, const BlockMaker& maker, int threads)
+      : source_(source), maker_(maker), slots_(size_t(threads) + 2) {
     for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { work(); });
   }
   ~BlockQueue() {
@@ -279,23 +272,24 @@ SourceFindings findings_of(const Json& json) {
   return f;
 }
 
-int thread_count(const PrepareOptions& options) {
-  return options.threads > 0 ? options.threads : int(std::max(1u, std::thread::hardware_concurrency()));
-}
-
 // Prepares a source into parts, from its begin or from where an earlier run was.
 class Preparation {
  public:
   Preparation(DataSource& source, const std::string& file, const Tokenizer* tokenizer, const PrepareOptions& options,
               const PreparedWriter::MakePart& make)
-      : source_(source), file_(file), tokenizer_(tokenizer), options_(options), maker_(source, file, tokenizer, options),
+      : source_(source),
+        file_(file),
+        tokenizer_(tokenizer),
+        options_(options),
+        maker_(source, file, tokenizer, options),
         writer_(make) {}
 
   PreparedWriter& writer() { return writer_; }
   int64_t done_bytes() const { return bytes_; }
   std::string decision() const {
     const std::string template_name =
-        maker_.of_text() ? fmt::format("; template {} ({})", template_names()[size_t(maker_.choice().name)], maker_.choice().why) : "";
+        maker_.of_text() ? fmt::format("; template {} ({})", template_names()[size_t(maker_.choice().name)], maker_.choice().why)
+                         : "";
     return source_.facts().decision + template_name;
   }
 
@@ -360,6 +354,8 @@ class Preparation {
     PrepareReport& report = writer_.report();
     report.offset_mismatches = findings_.offset_mismatches;
     report.file_notes = source_.facts().notes;
+    std::string note = maker_.of_text() ? note_of_missing_marks(maker_.choice().name, *tokenizer_) : "";
+    if (!note.empty()) report.file_notes.push_back(std::move(note));
     for (std::string& line : findings_.lines(file_)) report.file_notes.push_back(std::move(line));
     writer_.finish(data, options_.valid_split);
     if (data.report.samples == 0) {
@@ -473,12 +469,26 @@ Prepared copy_prepared(const fs::path& path, const fs::path& output, const Token
   AtomicFile out(output);
   out.write(mapped.bytes().data(), mapped.bytes().size());
   out.commit();
-  return {.report = data.report, .decision = file + ": already prepared; checked and copied", .source_bytes = int64_t(mapped.bytes().size())};
+  return {.report = data.report,
+          .decision = file + ": already prepared; checked and copied",
+          .source_bytes = int64_t(mapped.bytes().size())};
 }
 
 }  // namespace
 
+int thread_count(const PrepareOptions& options) {
+  return options.threads > 0 ? options.threads : int(std::max(1u, std::thread::hardware_concurrency()));
+}
+
+bool is_prepared_file(const fs::path& path) {
+  if (!fs::is_regular_file(path)) return false;
+  char begin[8] = {};
+  std::ifstream(path).read(begin, sizeof begin);
+  return is_prepared({begin, sizeof begin});
+}
+
 Dataset prepare_dataset(DataSource& source, const std::string& file, const Tokenizer* tokenizer, const PrepareOptions& options) {
+  check_options(options);
   const bool large = source.facts().bytes > kInMemory;
   Preparation preparation(source, file, tokenizer, options,
                           [&](const char*) { return large ? PartFile::unnamed() : PartFile::in_memory(); });
@@ -490,7 +500,8 @@ Dataset prepare_dataset(DataSource& source, const std::string& file, const Token
   return data;
 }
 
-Prepared prepare_file(const fs::path& path, const fs::path& output, const Tokenizer* tokenizer, const PrepareOptions& options) {
+Prepared prepare_file(const fs::path& path, const fs::path& output, const Tokenizer* tokenizer, const PrepareOptions& options,
+                      std::chrono::milliseconds save_every) {
   refuse_no_file(path);
   if (is_prepared_file(path)) return copy_prepared(path, output, tokenizer, options);
   check_options(options);
@@ -532,7 +543,7 @@ Prepared prepare_file(const fs::path& path, const fs::path& output, const Tokeni
     Clock::time_point saved = Clock::now();
     try {
       preparation.run([&] {
-        if (Clock::now() - saved < kSaveEvery) return;
+        if (Clock::now() - saved < save_every) return;
         save();
         saved = Clock::now();
       });
@@ -558,7 +569,6 @@ Dataset load_dataset(const fs::path& path, const Tokenizer* tokenizer, const Pre
   refuse_no_file(path);
   const std::string file = path.string();
   if (is_prepared_file(path)) return checked(PreparedFile::open(path, file), file, tokenizer, options);
-  check_options(options);
   const std::unique_ptr<DataSource> source = DataSource::open(path, options, thread_count(options));
   return prepare_dataset(*source, file, tokenizer, options);
 }

@@ -4,6 +4,7 @@
 // file (data/prepared_writer.h).
 #pragma once
 
+#include <chrono>
 #include <filesystem>
 #include <string>
 
@@ -14,20 +15,24 @@ namespace tll {
 
 struct Prepared {
   PrepareReport report;
-  std::string decision;        // which format was found, and which template is used
-  int64_t source_bytes = 0;    // of text, uncompressed
-  int64_t resumed_bytes = 0;   // of these an earlier run had prepared
+  std::string decision;       // which format was found, and which template is used
+  int64_t source_bytes = 0;   // of text, uncompressed
+  int64_t resumed_bytes = 0;  // of these an earlier run had prepared
 };
 
 // Writes OUTPUT, which appears complete or not at all. What is written until then stands in the directory OUTPUT.part. If the run
 // ends early, by Stopped, a full disk or a kill, the same call goes on from there, as long as source, options and tokenizer are
 // the same; else it begins anew. If OUTPUT is a pipe or a device, the file is sent there. A squad.bin is checked and copied.
 // Errors as load_dataset; kExitUsage if another process is writing to OUTPUT.part.
+// `save_every`: how often what is done is made safe against a kill.
 Prepared prepare_file(const std::filesystem::path& path, const std::filesystem::path& output, const Tokenizer* tokenizer,
-                      const PrepareOptions& options);
+                      const PrepareOptions& options, std::chrono::milliseconds save_every = std::chrono::seconds(5));
 
-// A data set of a source that is open. Its tokens are in memory, or in an unnamed temporary file if the source is large. `file` is
-// its name in messages.
+int thread_count(const PrepareOptions& options);           // those that reading and tokenising take
+bool is_prepared_file(const std::filesystem::path& path);  // whether it begins as a squad.bin does
+
+// A data set of a source that is open. Its tokens are in memory, or in an unnamed temporary file if the source is large. `file`
+// is its name in messages.
 Dataset prepare_dataset(DataSource& source, const std::string& file, const Tokenizer* tokenizer, const PrepareOptions& options);
 
 }  // namespace tll

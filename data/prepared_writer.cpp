@@ -121,7 +121,8 @@ void PreparedWriter::begin_labels() {
 Json PreparedWriter::save() {
   const std::vector<uint64_t>& sums = body_.checksums();
   checksums_.append(sums.data() + checksums_.size(), sums.size() - checksums_.size());
-  for (PartFile* f : {&file_, &trained_.file(), &strings_, &documents_.file(), &hashes_.file(), &checksums_.file(), &samples_.file()})
+  for (PartFile* f :
+       {&file_, &trained_.file(), &strings_, &documents_.file(), &hashes_.file(), &checksums_.file(), &samples_.file()})
     f->sync();
   if (labels_) labels_->file().sync();
   return {{"tokens", tokens()},
@@ -228,7 +229,7 @@ void PreparedWriter::finish(Dataset& data, double valid_split) {
     file_.append(bytes, count);
     XXH3_64bits_update(state, bytes, count);
   };
-  Part<uint8_t> fates(make_("fates"));             // of each document: its split, or kDropped
+  Part<uint8_t> fates(make_("fates"));  // of each document: its split, or kDropped
   constexpr uint8_t kDropped = 2;
   fates.file().truncate(0);
   samples_.for_each([&](const SampleRecord& s) {

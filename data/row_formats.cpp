@@ -68,7 +68,8 @@ void refuse_keys(const Place& object, const List& refused) {
 // What the readers of this file share: keys, and the id of a row.
 class RowReaderBase : public ExampleReader {
  public:
-  RowReaderBase(const ExampleOptions& options, std::vector<std::string_view> known) : options_(options), unknown_(std::move(known)) {}
+  RowReaderBase(const ExampleOptions& options, std::vector<std::string_view> known)
+      : options_(options), unknown_(std::move(known)) {}
 
   SourceFindings findings() const override {
     SourceFindings all = findings_;
@@ -84,7 +85,8 @@ class RowReaderBase : public ExampleReader {
     constexpr std::string_view kHarmless[] = {"id"};
     unknown_.meet(row.value, row.name(), kHarmless);
     Example out{.kind = kind, .where = row.where};
-    if (row.has("id") && !row.value["id"].is_structured()) out.id = row.value["id"].is_string() ? row.value["id"].get<std::string>() : row.value["id"].dump();
+    if (row.has("id") && !row.value["id"].is_structured())
+      out.id = row.value["id"].is_string() ? row.value["id"].get<std::string>() : row.value["id"].dump();
     return out;
   }
   uint64_t key(std::string_view shared) const { return group_key(shared, options_.seed); }
@@ -129,10 +131,11 @@ class TextRows : public RowReaderBase {
 // By what names the roles go.
 std::string_view role_of(std::string_view name) {
   constexpr std::pair<std::string_view, std::string_view> kRoles[] = {
-      {"user", "user"},           {"assistant", "assistant"}, {"system", "system"},  {"developer", "system"}, {"human", "user"},
-      {"gpt", "assistant"},       {"chatgpt", "assistant"},   {"bing", "assistant"}, {"bard", "assistant"},   {"gpt4", "assistant"},
-      {"gpt-4", "assistant"},     {"model", "assistant"},     {"bot", "assistant"},  {"prompter", "user"},    {"User", "user"},
-      {"Assistant", "assistant"}, {"System", "system"},       {"Human", "user"},     {"ai", "assistant"},     {"AI", "assistant"}};
+      {"user", "user"},      {"assistant", "assistant"}, {"system", "system"},     {"developer", "system"},
+      {"human", "user"},     {"gpt", "assistant"},       {"chatgpt", "assistant"}, {"bing", "assistant"},
+      {"bard", "assistant"}, {"gpt4", "assistant"},      {"gpt-4", "assistant"},   {"model", "assistant"},
+      {"bot", "assistant"},  {"prompter", "user"},       {"User", "user"},         {"Assistant", "assistant"},
+      {"System", "system"},  {"Human", "user"},          {"ai", "assistant"},      {"AI", "assistant"}};
   const auto is = [&](const auto& pair) { return pair.first == name; };
   const auto found = std::find_if(std::begin(kRoles), std::end(kRoles), is);
   return found == std::end(kRoles) ? "" : found->second;
@@ -217,8 +220,8 @@ class MessageRows : public RowReaderBase {
       const Json& weight = value["weight"];
       const bool fits = weight == 1 || (weight == 0 && out.role == "assistant") || weight.is_boolean();
       if (!fits) {
-        bad_file("{}: weight: expected 0 or 1 of an assistant's message, found {} of a message of {}", place.name(), shown(weight),
-                 out.role);
+        bad_file("{}: weight: expected 0 or 1 of an assistant's message, found {} of a message of {}", place.name(),
+                 shown(weight), out.role);
       }
       out.trained = weight == 1 || weight == true;
     }
@@ -266,8 +269,8 @@ class ChatRows : public MessageRows {
     if (user == e.messages.end()) return;
     const auto answer = std::remove_if(e.messages.begin(), user, [](const Message& m) { return m.role == "assistant"; });
     if (answer == user) return;
-    findings_.note("{0} turns of the assistant in front of the first user's turn are left out (the first is in {2})", user - answer, 0,
-                   e.where);
+    findings_.note("{0} turns of the assistant in front of the first user's turn are left out (the first is in {2})",
+                   user - answer, 0, e.where);
     e.messages.erase(answer, user);
   }
 
@@ -283,9 +286,10 @@ class PromptRows : public MessageRows {
     Example e = begin(row, ExampleKind::kCompletion);
     refuse_keys(row, kRefusedOfPrompt);
     if (row.has("completion") && row.has("response")) {
-      bad_file("{}: there is a completion and a response; say which is trained: --columns response=completion or "
-               "--columns completion=response",
-               row.name());
+      bad_file(
+          "{}: there is a completion and a response; say which is trained: --columns response=completion or "
+          "--columns completion=response",
+          row.name());
     }
     const Place prompt = row.at("prompt"), response = row.at(row.has("response") ? "response" : "completion");
     if (prompt.value.is_array() || response.value.is_array()) {
@@ -308,21 +312,28 @@ class PromptRows : public MessageRows {
 
 std::unique_ptr<ExampleReader> example_reader(DataFormat format, const ExampleOptions& options) {
   switch (format) {
-    case DataFormat::kSquad: return squad_reader(options.seed);
-    case DataFormat::kIds: return token_row_reader(options.seed, options.vocab_size);
+    case DataFormat::kSquad:
+      return squad_reader(options.seed);
+    case DataFormat::kIds:
+      return token_row_reader(options.seed, options.vocab_size);
     case DataFormat::kAlpaca:
       return std::make_unique<InstructionRows>(options, "input", "output",
                                                std::vector<std::string_view>{"instruction", "input", "output"});
     case DataFormat::kDolly:
       return std::make_unique<InstructionRows>(options, "context", "response",
                                                std::vector<std::string_view>{"instruction", "context", "response", "category"});
-    case DataFormat::kPrompt: return std::make_unique<PromptRows>(options);
-    case DataFormat::kMessages: return std::make_unique<ChatRows>(options, "messages", false);
-    case DataFormat::kShareGpt: return std::make_unique<ChatRows>(options, "conversations", true);
-    case DataFormat::kText: return std::make_unique<TextRows>(options);
+    case DataFormat::kPrompt:
+      return std::make_unique<PromptRows>(options);
+    case DataFormat::kMessages:
+      return std::make_unique<ChatRows>(options, "messages", false);
+    case DataFormat::kShareGpt:
+      return std::make_unique<ChatRows>(options, "conversations", true);
+    case DataFormat::kText:
+      return std::make_unique<TextRows>(options);
     case DataFormat::kAuto:
     case DataFormat::kCsv:
-    case DataFormat::kParquet: break;
+    case DataFormat::kParquet:
+      break;
   }
   TLL_CHECK(false, "format {}", int(format));
 }

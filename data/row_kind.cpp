@@ -30,12 +30,12 @@ constexpr std::string_view kTokenise =
     R"(write it in one of these forms, or tokenise it as {"input_ids": [...], "labels": [...]}, with -100 where nothing is trained)";
 
 // Pairs of names under which people ask and answer.
-constexpr std::string_view kAsked[] = {"prompt", "question", "query", "instruction", "instructions", "input",    "inputs",
-                                       "source", "src",      "problem", "user",      "human",        "request",  "document",
-                                       "article", "dialogue", "sentence", "text"};
-constexpr std::string_view kAnswered[] = {"response", "answer",   "output",  "outputs",    "completion", "target", "targets",
-                                          "tgt",      "solution", "assistant", "summary",  "highlights", "label",  "reply",
-                                          "generation"};
+constexpr std::string_view kAsked[] = {"prompt",  "question", "query",   "instruction", "instructions", "input",
+                                       "inputs",  "source",   "src",     "problem",     "user",         "human",
+                                       "request", "document", "article", "dialogue",    "sentence",     "text"};
+constexpr std::string_view kAnswered[] = {"response", "answer",     "output", "outputs",  "completion",
+                                          "target",   "targets",    "tgt",    "solution", "assistant",
+                                          "summary",  "highlights", "label",  "reply",    "generation"};
 constexpr std::string_view kTexts[] = {"content", "body", "raw_content", "document", "article", "sentence"};
 constexpr std::string_view kChats[] = {"conversation", "dialog", "dialogue", "chat", "turns", "chat_history", "message"};
 
@@ -48,7 +48,9 @@ struct Form {
 const std::vector<Form>& forms() {
   static const std::vector<Form> all = {
       {{"translation"}, "rows of translations (translation)", "write the two texts as \"prompt\" and \"response\""},
-      {{"choices", "answer"}, "rows of multiple choice (choices, answer)", "write question and choices as \"prompt\", the right one as \"response\""},
+      {{"choices", "answer"},
+       "rows of multiple choice (choices, answer)",
+       "write question and choices as \"prompt\", the right one as \"response\""},
       {{"premise", "hypothesis"}, "rows of inference (premise, hypothesis, label)", "write them as \"prompt\" and \"response\""},
       {{"model_type"}, "a model's config.json", "name the data by --data, and the model by --model"},
       {{"added_tokens"}, "a tokenizer.json", "name the data by --data, and the model by --model"},
@@ -78,7 +80,8 @@ RowKind kind_by(const Keys& keys) {
     return {DataFormat::kAuto, "a table by columns",
             R"(write it by rows, such as with pandas' to_json(FILE, orient="records", lines=True))"};
   }
-  if (keys.has("paragraphs") || keys.has("qas") || (keys.has("context") && keys.has("question"))) return named(DataFormat::kSquad);
+  if (keys.has("paragraphs") || keys.has("qas") || (keys.has("context") && keys.has("question")))
+    return named(DataFormat::kSquad);
   if (keys.has("chosen") && keys.has("rejected")) {
     return {DataFormat::kAuto, "preference pairs (chosen, rejected)",
             keys.is("chosen", {kObjects}) ? "to train on the chosen ones alone: --columns messages=chosen"
@@ -116,7 +119,8 @@ RowKind kind_by(const Keys& keys) {
   const std::string_view *asked = first_of(keys, kAsked), *answered = first_of(keys, kAnswered);
   const std::string_view* chat = first_of(keys, kChats);
   if (chat && keys.is(*chat, {kObjects})) {
-    return {DataFormat::kAuto, "chat rows (" + std::string(*chat) + ")", "name the column: --columns messages=" + std::string(*chat)};
+    return {DataFormat::kAuto, "chat rows (" + std::string(*chat) + ")",
+            "name the column: --columns messages=" + std::string(*chat)};
   }
   if (keys.has("text") && answered && *answered == "label") {
     return {DataFormat::kAuto, "rows of classification (text, label)",
@@ -124,20 +128,23 @@ RowKind kind_by(const Keys& keys) {
   }
   if (asked && *asked != "text" && keys.has("text") && !answered) {
     return {DataFormat::kAuto, "rows with " + std::string(*asked) + " and text",
-            "say what is trained: --format text, or " + columns("prompt", *asked, "response", "text").substr(17)};
+            "say what is trained: --format text, or " +
+                columns("prompt", *asked, "response", "text").substr(std::string_view("name the columns: ").size())};
   }
   if (keys.has("text")) return named(DataFormat::kText);
   if (asked && answered) {
     const bool instruction = *asked == "instruction" || keys.has("instruction");
     if (*asked == "question" && *answered == "answer") {
-      return {DataFormat::kAuto, "rows of question and answer without a context", columns("prompt", *asked, "response", *answered)};
+      return {DataFormat::kAuto, "rows of question and answer without a context",
+              columns("prompt", *asked, "response", *answered)};
     }
     return {DataFormat::kAuto, "rows of " + std::string(*asked) + " and " + std::string(*answered),
             instruction ? columns("instruction", "instruction", "output", *answered)
                         : columns("prompt", *asked, "response", *answered)};
   }
   if (const std::string_view* text = first_of(keys, kTexts)) {
-    return {DataFormat::kAuto, "rows of texts (" + std::string(*text) + ")", "name the column: --columns text=" + std::string(*text)};
+    return {DataFormat::kAuto, "rows of texts (" + std::string(*text) + ")",
+            "name the column: --columns text=" + std::string(*text)};
   }
   return {DataFormat::kAuto, "", ""};
 }
@@ -155,33 +162,50 @@ bool fits_format(DataFormat format, const RowShape& shape) {
   switch (format) {
     case DataFormat::kSquad:
       return keys.has("paragraphs") || keys.has("qas") || (keys.has("context") && keys.has("question"));
-    case DataFormat::kAlpaca: return keys.has("instruction") && keys.has("output");
-    case DataFormat::kDolly: return keys.has("instruction") && keys.has("response");
-    case DataFormat::kPrompt: return keys.has("prompt") && (keys.has("completion") || keys.has("response"));
-    case DataFormat::kMessages: return keys.has("messages");
-    case DataFormat::kShareGpt: return keys.has("conversations");
-    case DataFormat::kText: return keys.has("text");
-    case DataFormat::kIds: return keys.has("input_ids");
+    case DataFormat::kAlpaca:
+      return keys.has("instruction") && keys.has("output");
+    case DataFormat::kDolly:
+      return keys.has("instruction") && keys.has("response");
+    case DataFormat::kPrompt:
+      return keys.has("prompt") && (keys.has("completion") || keys.has("response"));
+    case DataFormat::kMessages:
+      return keys.has("messages");
+    case DataFormat::kShareGpt:
+      return keys.has("conversations");
+    case DataFormat::kText:
+      return keys.has("text");
+    case DataFormat::kIds:
+      return keys.has("input_ids");
     case DataFormat::kAuto:
     case DataFormat::kCsv:
-    case DataFormat::kParquet: break;
+    case DataFormat::kParquet:
+      break;
   }
   return true;
 }
 
 std::string_view needs_of(DataFormat format) {
   switch (format) {
-    case DataFormat::kSquad: return R"("context", "question" and "answers" (or "paragraphs"))";
-    case DataFormat::kAlpaca: return R"("instruction" and "output")";
-    case DataFormat::kDolly: return R"("instruction" and "response")";
-    case DataFormat::kPrompt: return R"("prompt" and "response" (or "completion"))";
-    case DataFormat::kMessages: return R"("messages")";
-    case DataFormat::kShareGpt: return R"("conversations")";
-    case DataFormat::kText: return R"("text")";
-    case DataFormat::kIds: return R"("input_ids")";
+    case DataFormat::kSquad:
+      return R"("context", "question" and "answers" (or "paragraphs"))";
+    case DataFormat::kAlpaca:
+      return R"("instruction" and "output")";
+    case DataFormat::kDolly:
+      return R"("instruction" and "response")";
+    case DataFormat::kPrompt:
+      return R"("prompt" and "response" (or "completion"))";
+    case DataFormat::kMessages:
+      return R"("messages")";
+    case DataFormat::kShareGpt:
+      return R"("conversations")";
+    case DataFormat::kText:
+      return R"("text")";
+    case DataFormat::kIds:
+      return R"("input_ids")";
     case DataFormat::kAuto:
     case DataFormat::kCsv:
-    case DataFormat::kParquet: break;
+    case DataFormat::kParquet:
+      break;
   }
   return "";
 }

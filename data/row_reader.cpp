@@ -26,8 +26,9 @@ class JsonLines : public RowReader {
       size_t end = view.find('\n');
       while (end == view.npos) {
         const size_t searched = view.size();
-        if (!in_.more()) break;
+        const bool more = in_.more();
         view = in_.view();
+        if (!more) break;
         end = view.find('\n', searched);
       }
       if (view.empty()) return false;
@@ -145,7 +146,11 @@ class ValueSplitter {
 class JsonValues : public RowReader {
  public:
   JsonValues(RowBuffer buffer, Container container, int64_t row, Json* beside)
-      : split_(std::move(buffer)), container_(container), row_(row), inside_(split_.in.offset() > 0 && row > 0), beside_(beside) {}
+      : split_(std::move(buffer)),
+        container_(container),
+        row_(row),
+        inside_(split_.in.offset() > 0 && row > 0),
+        beside_(beside) {}
 
   bool next(std::string& text) override {
     const std::string place = container_ == Container::kValues ? "the value" : fmt::format("{}[{}]", list(), row_);
@@ -186,7 +191,8 @@ class JsonValues : public RowReader {
     }
     if (first ? split_.peek() == ']' : !split_.take(',')) {
       if (!split_.take(']')) {
-        if (split_.peek() < 0) bad_file("{}: the file ends inside the list, behind element {}; is it cut off?", split_.in.name(), row_ - 1);
+        if (split_.peek() < 0)
+          bad_file("{}: the file ends inside the list, behind element {}; is it cut off?", split_.in.name(), row_ - 1);
         refuse("\",\" or \"]\" behind an element");
       }
       done_ = true;
@@ -323,7 +329,9 @@ void RowBuffer::refuse_long_row(int64_t at_line) const {
            Bytes{int64_t(row_bytes_)});
 }
 
-std::unique_ptr<RowReader> json_lines(RowBuffer buffer, int64_t row) { return std::make_unique<JsonLines>(std::move(buffer), row); }
+std::unique_ptr<RowReader> json_lines(RowBuffer buffer, int64_t row) {
+  return std::make_unique<JsonLines>(std::move(buffer), row);
+}
 
 std::unique_ptr<RowReader> json_values(RowBuffer buffer, Container container, int64_t row, Json* beside) {
   return std::make_unique<JsonValues>(std::move(buffer), container, row, beside);

@@ -33,9 +33,9 @@ class RowReader {
   // Appends the next row to `text`; false at the end of the file. Error (kExitBadFile), with the line, where the rows cannot be
   // told apart, or a row is longer than is read.
   virtual bool next(std::string& text) = 0;
-  virtual RowPosition position() const = 0;  // behind the row that was read last
-  virtual std::string where() const = 0;     // of that row: "line 7", "data[3]"
-  virtual int64_t consumed() const = 0;      // bytes of the file as it lies on the disk
+  virtual RowPosition position() const = 0;                      // behind the row that was read last
+  virtual std::string where() const = 0;                         // of that row: "line 7", "data[3]"
+  virtual int64_t consumed() const = 0;                          // bytes of the file as it lies on the disk
   virtual const TableHeader* header() const { return nullptr; }  // of a table, when a row was read
 };
 
@@ -47,7 +47,8 @@ class RowBuffer {
 
   std::string_view view() const { return std::string_view(data_).substr(begin_, end_ - begin_); }
   void take(size_t bytes) { begin_ += bytes, offset_ += int64_t(bytes); }
-  // Reads more behind the view; false at the end of the file. Error if the view is longer than a row may be.
+  // Reads more behind the view; false at the end of the file. A view from before is not valid afterwards. Error if the view is
+  // longer than a row may be.
   bool more();
   // The next byte, or -1 at the end.
   int peek() { return begin_ == end_ && !more() ? -1 : uint8_t(data_[begin_]); }
@@ -73,8 +74,8 @@ enum class Container { kLines, kList, kDataList, kValues, kTable, kText, kPdf, k
 
 // Lines of JSON: each line that is not blank, without its end.
 std::unique_ptr<RowReader> json_lines(RowBuffer buffer, int64_t row);
-// kList: the elements of the one list that the file is. kDataList: those of the list "data" of the one object that it is; `beside`
-// then gets the object's other members. kValues: values one after another.
+// kList: the elements of the one list that the file is. kDataList: those of the list "data" of the one object that it is;
+// `beside` then gets the object's other members. kValues: values one after another.
 std::unique_ptr<RowReader> json_values(RowBuffer buffer, Container container, int64_t row, Json* beside);
 // Pieces of a plain text of at most kTextBytes, divided at ends of lines. CRLF becomes LF.
 std::unique_ptr<RowReader> text_pieces(RowBuffer buffer, int64_t row);

@@ -1,7 +1,15 @@
+// SQuAD questions, from the published JSON (v1.1 and v2.0) or from the flattened rows of the Hugging Face hub.
+//
+// Source: the data files' own schema (rajpurkar.github.io/SQuAD-explorer). `answer_start` counts Unicode code points of the
+// context, not bytes. A question is unanswerable when its list of answers is empty; `version` decides nothing, and
+// `is_impossible` only that blank answers are none. As annotation tools write them, an id may be a number, and it, the title and
+// answer_start may be missing or null; answers are objects, plain strings, one string, or one object of two lists.
 #include "data/squad.h"
 
 #include <algorithm>
 
+#include "data/example_reader.h"
+#include "data/sample.h"
 #include "src/base/check.h"
 #include "tokenizer/utf8.h"
 
@@ -150,16 +158,6 @@ class SquadReader : public ExampleReader {
       flat_rows_{{"id", "title", "context", "question", "answers", "is_impossible"}}, answers_{{"text", "answer_start"}};
 };
 
-const PromptTemplate kTemplates[] = {
-    {"squad",
-     [](std::string context, std::string_view question, std::string_view answer) {
-       return std::vector<Span>{{.text = "Context: "},
-                                {.text = std::move(context), .may_shorten = true},
-                                {.text = fmt::format("\nQuestion: {}\nAnswer:", question)},
-                                {.text = fmt::format(" {}", answer), .trained = true, .ends_text = true}};
-     }},
-};
-
 std::string_view trimmed(std::string_view s) {
   const size_t begin = s.find_first_not_of(kBlanks);
   return begin == std::string_view::npos ? std::string_view() : s.substr(begin, s.find_last_not_of(kBlanks) - begin + 1);
@@ -167,72 +165,12 @@ std::string_view trimmed(std::string_view s) {
 
 }  // namespace
 
-const PromptTemplate& find_prompt_template(std::string_view name) {
-  std::string names;
-  for (const PromptTemplate& t : kTemplates) {
-    if (t.name == name) return t;
-    names += names.empty() ? "" : ", ";
-    names += t.name;
-  }
-  fail(kExitUsage, "unknown prompt template \"{}\"; there are: {}", name, names);
-}
-
 std::string answer_from_generation(std::string_view generated, bool ended, bool unanswerable_trained) {
   std::string_view answer = trimmed(generated);
   if (!ended) answer = trimmed(answer.substr(0, answer.find('\n')));
   return unanswerable_trained && answer == kNoAnswer ? "" : std::string(answer);
 }
 
-bool is_squad_row(const Json& row) {
-  if (!row.is_object()) return false;
-  return row.contains("paragraphs") || row.contains("qas") ||
-         (row.contains("context") && !row["context"].is_structured() && row.contains("question"));
-}
-
 std::unique_ptr<ExampleReader> squad_reader(uint64_t seed) { return std::make_unique<SquadReader>(seed); }
-
-SquadFile read_squad(const RowFile& file) {
-  SquadReader reader(0);
-  std::vector<Example> examples;
-  file.for_each([&](const Place& row) { reader.read(row, examples); });
-  const SourceFindings findings = reader.findings();
-  SquadFile out{.questions = {},
-                .unanswerable = findings.unanswerable,
-                .offset_mismatches = findings.offset_mismatches,
-                .first_mismatch = findings.first_mismatch,
-                .notes = file.notes()};
-  for (std::string& line : findings.lines(file.name())) out.notes.push_back(std::move(line));
-  for (Example& e : examples) out.questions.push_back({e.id, e.title, e.context, e.prompt, e.where, e.answers});
-  return out;
-}
-
-SampleSet squad_samples(SquadFile file, const PrepareOptions& options) {
-  const PromptTemplate& form = find_prompt_template("squad");
-  SampleSet out{.of_text = true};
-  out.known.template_name = form.name;
-  out.known.rules = file.unanswerable ? SquadRules::kV2 : SquadRules::kV1;
-  out.known.unanswerable_trained = options.unanswerable == Unanswerable::kTrain;
-  out.known.report.offset_mismatches = file.offset_mismatches;
-  out.known.report.file_notes = std::move(file.notes);
-  out.samples.reserve(file.questions.size());
-  for (SquadQuestion& q : file.questions) {
-    Sample sample{.id = std::move(q.id),
-                  .title = q.title,
-                  .where = std::move(q.where),
-                  .group = group_key(q.title, options.seed),
-                  .subgroup = group_key(q.context, options.seed),
-                  .question = true,
-                  .left_out = !q.answerable() && !out.known.unanswerable_trained};
-    if (!sample.left_out) {
-      sample.spans = form.spans(std::move(q.context), q.question, q.answerable() ? q.answers[0] : kNoAnswer);
-    }
-    std::vector<std::string>& gold = sample.answers;
-    for (const std::string& a : q.answers) {
-      if (std::find(gold.begin(), gold.end(), a) == gold.end()) gold.push_back(a);
-    }
-    out.samples.push_back(std::move(sample));
-  }
-  return out;
-}
 
 }  // namespace tll

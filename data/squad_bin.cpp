@@ -65,10 +65,6 @@ void restore_report(PrepareReport& r, const Json& json, const std::string& file)
   r.turns_left_out = count("turns_left_out");
   r.ends_lost = count("ends_lost");
   r.empty_answers = count("empty_answers");
-  // Files of earlier programs do not have these.
-  if (json.contains("turns_left_out")) r.turns_left_out = count("turns_left_out");
-  if (json.contains("ends_lost")) r.ends_lost = count("ends_lost");
-  if (json.contains("empty_answers")) r.empty_answers = count("empty_answers");
   r.unanswerable_left_out = count("unanswerable_left_out");
   r.empty = count("empty");
   r.unanswerable_trained = count("unanswerable_trained");
@@ -269,9 +265,10 @@ void PreparedFile::read_header() {
   require(header_.has_labels <= 1, "whether there are labels must be 0 or 1");
   layout_.emplace(header_);
   if (!layout_->fits || layout_->end != bytes_.size()) {
-    bad_file("{}: its header says {} documents and {} tokens, which do not fit in the file of {} bytes; it is cut short or damaged, "
-             "run `prepare` again",
-             name_, header_.documents, header_.tokens, bytes_.size());
+    bad_file(
+        "{}: its header says {} documents and {} tokens, which do not fit in the file of {} bytes; it is cut short or damaged, "
+        "run `prepare` again",
+        name_, header_.documents, header_.tokens, bytes_.size());
   }
 }
 
@@ -364,7 +361,8 @@ void PreparedFile::check_chunk(uint64_t chunk) {
     return first < last ? std::span(reinterpret_cast<const int32_t*>(bytes_.data() + first), (last - first) / sizeof(int32_t))
                         : std::span<const int32_t>();
   };
-  for (const int32_t id : values(kPreparedBody, header_.tokens)) require(id >= 0 && id < vocab_size, "a token id is not below vocab_size");
+  for (const int32_t id : values(kPreparedBody, header_.tokens))
+    require(id >= 0 && id < vocab_size, "a token id is not below vocab_size");
   for (const int32_t id : values(layout_->labels, header_.has_labels ? header_.tokens : 0)) {
     require(id == kNotTrained || (id >= 0 && id < vocab_size), "a label is neither -100 nor an id below vocab_size");
   }

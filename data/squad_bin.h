@@ -18,7 +18,8 @@
 //              N x i32    tokens
 //              N bits     trained: whether the label is the token itself, the lowest bit of a byte first
 //              N x i32    labels, an id or -100; only if one of them is neither its token nor -100
-//              bytes      strings. Of a document: u32 bytes of what follows; varints: bytes of its id, bytes of its title, number of
+//              bytes      strings. Of a document: u32 bytes of what follows; varints: bytes of its id, bytes of its title, number
+//              of
 //                         gold answers, bytes of each; the id, the title and the answers, UTF-8
 //   behind the body, which is filled up to a multiple of 4096:
 //              D x 32     documents, in the order of their tokens (struct Document). Tokens may be left between them
@@ -50,7 +51,7 @@ struct PreparedHeader {
 };
 static_assert(sizeof(PreparedHeader) == 72);
 
-inline constexpr uint64_t kPreparedBody = 4096;           // where the body begins
+inline constexpr uint64_t kPreparedBody = 4096;                // where the body begins
 inline constexpr uint64_t kPreparedChunk = uint64_t{1} << 20;  // bytes of the body with a checksum of their own
 
 // Where the parts begin.

@@ -608,6 +608,17 @@ std::vector<std::string_view> end_marks(TemplateName name) {
   }
 }
 
+std::string note_of_missing_marks(TemplateName name, const Tokenizer& tokenizer) {
+  const std::vector<std::string_view> marks = end_marks(name);
+  const std::string words = fmt::format("the template {} ends an answer with", name_of(name));
+  if (marks.empty()) {
+    if (tokenizer.eos() || !is_chat_template(name)) return "";
+    return words + " EOS, and the tokenizer has none: the model reads and writes it as text";
+  }
+  if (tokenizer.special_id(marks[0])) return "";
+  return fmt::format("{} {}, and the tokenizer has no such token: the model reads and writes it as text", words, marks[0]);
+}
+
 TemplateOptions template_options(TemplateName name, const PrepareOptions& options, const Tokenizer* tokenizer) {
   const auto spelled = [&](std::optional<int32_t> id) {
     return id ? tokenizer->decode(std::vector<int32_t>{*id}, false) : std::string();

@@ -45,6 +45,8 @@ TemplateOptions template_options(TemplateName name, const PrepareOptions& option
 
 // Whether the template writes BOS and EOS, and its text is tokenised as one.
 bool is_chat_template(TemplateName name);
+// A note if the tokenizer has no token for a mark of the template, which is text then; "" if it has.
+std::string note_of_missing_marks(TemplateName name, const Tokenizer& tokenizer);
 // Marks by which an answer ends, as special tokens of the template's models; generation ends at them too.
 std::vector<std::string_view> end_marks(TemplateName name);
 

@@ -1,9 +1,21 @@
-#include "data/token_rows.h"
-
+// Rows that carry token ids, {"input_ids": [...]}, as tokenizers, `datasets` and TRL write them.
+//
+//   labels            -100 or the token to predict, as in a Dataset. Without labels every token is a target
+//   attention_mask    0: padding, at either end of a document. It is left out, and positions begin behind it
+//   completion_mask   1: a target, 0: none
+//   assistant_masks   the same; a target of both is one
+//   position_ids      count up from 0 in each document of a packed row, which they so divide; or are the indices in a padded row
+//   seq_lengths       lengths of the documents of a packed row, padding included
+//
+// The first token of a document is never a target. Each list has one element for each token, seq_lengths excepted. Lists that
+// contradict each other are refused: trained labels where a mask is 0, position_ids that do not fit seq_lengths.
+// Source of the keys' meanings: transformers' data collators and prepare_fa_kwargs_from_position_ids; trl's SFTTrainer.
 #include <algorithm>
 #include <iterator>
 #include <numeric>
 
+#include "data/example_reader.h"
+#include "data/sample.h"
 #include "src/base/check.h"
 
 namespace tll {
@@ -25,7 +37,8 @@ class TokenRow {
  public:
   TokenRow(const Place& row, int32_t vocab_size)
       : row_(row), where_(row.name()), limit_(vocab_size > 0 ? vocab_size : INT32_MAX) {
-    if (!is_token_row(row.value)) bad_file("{}: expected an object with \"input_ids\", found {}", where_, shown(row.value));
+    if (!row.value.is_object() || !row.value.contains("input_ids"))
+      bad_file("{}: expected an object with \"input_ids\", found {}", where_, shown(row.value));
     refuse_unknown();
     ids_ = list("input_ids", id_form(false), INT32_MIN, INT32_MAX);
     if (ids_.empty()) bad_file("{}: input_ids is empty; a document has at least one token", where_);
@@ -224,21 +237,6 @@ class TokenRowReader : public ExampleReader {
 
 std::unique_ptr<ExampleReader> token_row_reader(uint64_t seed, int32_t vocab_size) {
   return std::make_unique<TokenRowReader>(seed, vocab_size);
-}
-
-SampleSet read_token_rows(const RowFile& file, const PrepareOptions& options) {
-  SampleSet out;
-  TokenRowReader reader(options.seed, options.vocab_size);
-  std::vector<Example> examples;
-  file.for_each([&](const Place& place) { reader.read(place, examples); });
-  for (Example& e : examples) {
-    Sample sample{.where = std::move(e.where), .group = e.group, .subgroup = e.subgroup};
-    sample.part_of_trained_row = e.part_of_trained_row;
-    sample.spans.push_back({.may_shorten = true, .ids = std::move(e.ids), .labels = std::move(e.labels)});
-    out.samples.push_back(std::move(sample));
-  }
-  out.known.report.file_notes = reader.findings().lines(file.name());
-  return out;
 }
 
 }  // namespace tll

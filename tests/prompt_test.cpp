@@ -1,26 +1,10 @@
-// The prompt's text, and the answer in what was generated.
+// The answer in what was generated.
 #include <gtest/gtest.h>
 
 #include "data/squad.h"
-#include "src/base/check.h"
-#include "tests/refusal.h"
 
 namespace tll {
 namespace {
-
-TEST(Prompt, SquadTemplate) {
-  const PromptTemplate& form = find_prompt_template("squad");
-  const std::vector<Span> spans = form.spans("Paris is in France.", "Where is Paris?", "France");
-  ASSERT_EQ(spans.size(), 4u);
-  EXPECT_EQ(spans[0].text + spans[1].text + spans[2].text, "Context: Paris is in France.\nQuestion: Where is Paris?\nAnswer:");
-  EXPECT_EQ(spans[3].text, " France");
-  for (const Span& s : spans) {
-    EXPECT_EQ(s.may_shorten, s.text == "Paris is in France.");
-    EXPECT_EQ(s.trained, s.text == " France");
-    EXPECT_EQ(s.ends_text, s.trained);
-  }
-  EXPECT_TRUE(says(refusal_of([] { find_prompt_template("sqad"); }, kExitUsage), "squad"));
-}
 
 TEST(Prompt, AnswerFromGeneration) {
   for (const bool ended : {false, true}) {

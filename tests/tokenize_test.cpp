@@ -5,7 +5,8 @@
 
 #include <filesystem>
 
-#include "data/squad.h"
+#include "data/data_source.h"
+#include "data/template.h"
 #include "src/base/file.h"
 #include "tests/fake_tokenizer.h"
 #include "tests/refusal.h"
@@ -65,13 +66,18 @@ TEST(Tokenize, RefusesWhatItCannotEncodeExactly) {
 TEST(Tokenize, RealTokenizersDoNotMergeAcrossTheBoundary) {
   const std::filesystem::path questions = test_data("squad-v2.0-dev-5-articles.json");
   if (!std::filesystem::exists(questions)) GTEST_SKIP() << questions << " is missing (set TLL_TEST_DATA)";
-  const SquadFile squad = parse_squad(read_file(questions), questions.string());
-  const SampleSet set = squad_samples(squad, {.unanswerable = Unanswerable::kTrain});
+  const auto source = DataSource::open(questions, {});
+  std::vector<Sample> samples;
+  SourceFindings findings;
+  while (const auto block = source->next()) {
+    for (Example& e : source->parse(*block, findings))
+      samples.push_back(make_sample(std::move(e), {.name = TemplateName::kSquad, .unanswerable = Unanswerable::kTrain}));
+  }
   for (const char* name : {"llama2-tokenizer.model", "llama3-tokenizer.model"}) {
     if (!std::filesystem::exists(test_data(name))) GTEST_SKIP() << test_data(name) << " is missing (set TLL_TEST_DATA)";
     const std::unique_ptr<Tokenizer> tokenizer = Tokenizer::load(test_data(name));
-    for (size_t i = 0; i < set.samples.size(); i += 7) {
-      const Sample& sample = set.samples[i];
+    for (size_t i = 0; i < samples.size(); i += 7) {
+      const Sample& sample = samples[i];
       std::string prompt;
       for (const Span& span : sample.spans) prompt += span.trained ? "" : span.text;
       const Tokens s = tokenize(tokenizer.get(), sample.spans);

@@ -10,7 +10,8 @@ using Begins = std::vector<uint32_t>;
 
 Json byte_level_json() {
   Json j = small_json();
-  for (const auto& [token, id] : {std::pair("Ġ", 20), {"Ċ", 21}, {"Ã", 22}, {"©", 23}, {"Ġa", 24}}) j["model"]["vocab"][token] = id;
+  for (const auto& [token, id] : {std::pair("Ġ", 20), {"Ċ", 21}, {"Ã", 22}, {"©", 23}, {"Ġa", 24}})
+    j["model"]["vocab"][token] = id;
   j["model"]["merges"].push_back("Ġ a");
   j["pre_tokenizer"] = {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", true}};
   j["decoder"] = j["pre_tokenizer"];
@@ -50,10 +51,14 @@ TEST(EncodeParts, AMarkTakesTheSpacesBehindIt) {
 TEST(EncodeParts, PlacesInBytes) {
   const auto t = load_json(byte_level_json());
   const PlacedTokens p = t->encode_parts(Parts{{"<s>", true}, {"é a\nab", false}});
-  EXPECT_EQ(p.ids, (Ids{30, 22, 23, 24, 21, 6}));
+  EXPECT_EQ(p.ids, (Ids{1, 22, 23, 24, 21, 6}));
   EXPECT_EQ(p.begins, (Begins{0, 3, 4, 5, 7, 8}));
   // Characters that no token has vanish: the token around one is made of what is left.
-  EXPECT_EQ(t->encode_parts(Parts{{"xaxbx", false}, {"ac", false}}).begins, (Begins{1, 5, 6}));
+  Json dropping = byte_level_json();
+  dropping["model"]["unk_token"] = nullptr;
+  const PlacedTokens d = load_json(dropping)->encode_parts(Parts{{"xaxbx", false}, {"ac", false}});
+  EXPECT_EQ(d.ids, (Ids{6, 2, 4}));
+  EXPECT_EQ(d.begins, (Begins{1, 5, 6}));
 }
 
 TEST(EncodeParts, PlacesBehindUnknownCharacters) {

@@ -50,7 +50,7 @@ TEST_F(TurnLossesOfAModel, AddUpToTheLossWhichKeepsItsBits) {
                                           " --seq-len 32 --batch-size 2 --dtype fp32 --quiet --device " + device));
     resolve_options(options);
     const ModelSource source = open_model(options, TokenizerNeed::wanted);
-    Dataset dataset = load_dataset(options.data, nullptr, prepare_options(options, source.config));
+    Dataset dataset = load_dataset(options.data, nullptr, prepare_options(options, source));
     Session<float> session(options, source.config, {}, [](const Options& o) {
       return SessionNeeds{.tokens = o.batch_size * o.seq_len, .positions = o.seq_len};
     });

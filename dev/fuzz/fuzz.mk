@@ -8,7 +8,7 @@ FUZZ_FLAGS    := -std=c++20 -O2 -g1 -I. -MMD -MP -Wall -Wextra $(if $(WERROR),-W
                  -fprofile-instr-generate -fcoverage-mapping
 FUZZERS       := $(patsubst dev/fuzz/%.cpp,%,$(wildcard dev/fuzz/*.cpp))
 FUZZ_ROOMS    := src/base src/files src/model src/train data tokenizer
-FUZZ_READERS  := $(patsubst %.cpp,$(BUILD)/fuzz/%.o,$(wildcard $(FUZZ_ROOMS:%=%/*.cpp)))
+FUZZ_READERS  := $(patsubst %.cpp,$(BUILD)/fuzz/%.o,$(filter-out data/parquet_arrow.cpp,$(wildcard $(FUZZ_ROOMS:%=%/*.cpp))))
 
 .PHONY: fuzz fuzz_check
 .SECONDARY: $(FUZZERS:%=$(BUILD)/fuzz/dev/fuzz/%.o)

@@ -29,6 +29,16 @@ inline void use(const Tokenizer& tokenizer) {
       for (const int32_t id : ids) stream.push(id);
       stream.finish();
     });
+    completes([&] {
+      const std::string_view front = std::string_view(text).substr(0, text.size() / 2),
+                             back = std::string_view(text).substr(front.size());
+      const PlacedTokens parts = tokenizer.encode_parts(std::vector<TextPart>{{front, true}, {back, false}});
+      TLL_CHECK(parts.begins.size() == parts.ids.size(), "{} places of {} tokens", parts.begins.size(), parts.ids.size());
+      for (const uint32_t begin : parts.begins)
+        TLL_CHECK(begin < text.size(), "a token begins at {} of {} bytes", begin, text.size());
+      const bool same = tokenizer.encode_parts(std::vector<TextPart>{{text, false}}).ids == tokenizer.encode(text);
+      TLL_CHECK(same, "a text alone has other tokens");
+    });
   }
   for (int32_t id = 0; id < std::min(tokenizer.vocab_size(), 16); ++id) completes([&] { tokenizer.decode({&id, 1}, false); });
 }

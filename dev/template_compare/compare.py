@@ -11,14 +11,17 @@ import models
 from conversations import Conversations
 from forms import forms
 from ours import ours
-from published import collect
+from published import arguments, collect
 
 parser = argparse.ArgumentParser()
-models.arguments(parser)
+parser.add_argument("program")
+arguments(parser)
+parser.add_argument("--smollm2", required=True, help="model directory")
+parser.add_argument("--data", required=True, help="directory with llama2-tokenizer.model and llama3-tokenizer.model")
+parser.add_argument("--mistral", required=True, help="mistral_common's directory data")
 parser.add_argument("--count", type=int, default=10000)
 parser.add_argument("--only", default="", help="templates whose name has this in it")
 options = parser.parse_args()
-options.jinja = options.jinja or [f"{options.smollm2}/chat_template.jinja"]
 
 
 @functools.lru_cache

@@ -11,18 +11,6 @@ import files
 from transformers import PreTrainedTokenizerFast
 
 
-def arguments(parser):
-    parser.add_argument("program")
-    parser.add_argument("--smollm2", required=True, help="model directory")
-    parser.add_argument("--data", required=True, help="directory with llama2-tokenizer.model and llama3-tokenizer.model")
-    parser.add_argument("--mistral", help="mistral_common's directory data")
-    parser.add_argument("--trl", required=True, help="trl's directory chat_templates")
-    parser.add_argument("--llama-cpp", required=True, help="source of llama-cpp-python")
-    parser.add_argument("--unsloth", default="", help="unsloth's chat_templates.py")
-    parser.add_argument("--jinja", nargs="*", default=[], help="more templates; the first is SmolLM2's")
-    parser.add_argument("--seed", type=int, default=1)
-
-
 def added(id_, content, special=True, **flags):
     return {"id": id_, "content": content, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": special, **flags}
 

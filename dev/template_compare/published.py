@@ -36,6 +36,14 @@ def unsloth(path):
     return {name: text for name, text in found.items() if isinstance(text, str)}
 
 
+def arguments(parser):
+    parser.add_argument("--trl", required=True, help="trl's directory chat_templates")
+    parser.add_argument("--llama-cpp", required=True, help="source of llama-cpp-python")
+    parser.add_argument("--unsloth", default="", help="unsloth's chat_templates.py")
+    parser.add_argument("--jinja", nargs="+", required=True, help="files with templates; the first is SmolLM2's chat_template.jinja")
+    parser.add_argument("--seed", type=int, default=1)
+
+
 def collect(options):
     """(package, name) -> text of everything that the given packages have."""
     found = {}

@@ -117,7 +117,8 @@ std::vector<std::string> unknown_key_notes(const std::map<std::string, int64_t>&
     lines.push_back(fmt::format("{}: key {} is not known and is ignored{}", file, in_quotes(key), often));
   }
   if (at_least || times.size() > kShown)
-    lines.push_back(fmt::format("{}: and {}{} more keys are not known", file, at_least ? "at least " : "", times.size() - kShown));
+    lines.push_back(
+        fmt::format("{}: and {}{} more keys are not known", file, at_least ? "at least " : "", times.size() - kShown));
   return lines;
 }
 

@@ -10,7 +10,10 @@ TemplateOptions conversation_template(const Options& options, const std::string&
                                .system = options.system,
                                .template_date = options.template_date,
                                .parse_special = options.parse_special};
-  return template_options(choose_template(DataFormat::kMessages, prepare).name, prepare, &tokenizer);
+  const TemplateName name = choose_template(DataFormat::kMessages, prepare).name;
+  const std::string note = note_of_missing_marks(name, tokenizer);
+  if (!note.empty()) print_notes({note});
+  return template_options(name, prepare, &tokenizer);
 }
 
 std::vector<Message> messages_of(const Json& list, const std::string& where) {

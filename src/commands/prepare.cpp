@@ -1,7 +1,8 @@
 // prepare: a data set as a file ready for training.
+#include "data/prepare.h"
+
 #include <chrono>
 
-#include "data/prepare.h"
 #include "src/base/phase.h"
 #include "src/base/process.h"
 #include "src/base/units.h"

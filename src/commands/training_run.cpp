@@ -225,6 +225,7 @@ void TrainingRun<Float>::start() {
   const int64_t step = session_.trainer.state.step;
   if (step == 0) run_ = new_run_id();
   set_aside_earlier_runs(options_, step > 0 ? run_ : "", step);
+  if (step > 0) take_best(*resume_->checkpoint);
   saved_step_ = step;
   const bool same_run = step > 0 && resume_->record && resume_->record->run == run_;
   report_.begin({run_, total_steps_, loader_.steps_per_epoch(), settings_.at("data").get<std::string>()},
@@ -273,7 +274,6 @@ void TrainingRun<Float>::resume() {
   s.model.trained().refresh_compute_copy(s.device);
   s.trainer.state = position.trainer;
   loader_.restore(position.loader);
-  take_best(*resume_->checkpoint);
   run_ = position.run;
   report_.say("resume   {}: {} of {} steps are done", resume_->checkpoint->string(), position.trainer.step, total_steps_);
 }

@@ -146,6 +146,28 @@ void write_data(const fs::path& root) {
 {"input_ids": [1, 8, 9, 2]}
 {"input_ids": [4, 5, 6, 7, 8, 9, 10, 11, 12, 13], "labels": [-100, 5, 6, 7, 8, 9, 10, 11, 12, 13]}
 )";
+  Seeds sources(root, "data_source");  // the first byte says how the rest is given
+  sources.add(
+      {"\x10{\"instruction\": \"a\", \"input\": \"\", \"output\": \"b\"}\n{\"instruction\": \"c\", \"output\": \"d\"}\n",
+       "\x01[{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", \"content\": [{\"type\": "
+       "\"text\", "
+       "\"text\": \"b\"}], \"weight\": 0}]},\n {\"messages\": [{\"role\": \"system\", \"content\": \"\"}]}]",
+       "\x01{\"version\": 1, \"data\": [{\"title\": \"t\", \"paragraphs\": [{\"context\": \"c\", \"qas\": [{\"question\": \"q\", "
+       "\"answers\": []}]}]}], \"more\": [1]}",
+       "\x22question,answer\r\n\"a \"\"b\"\"\nc\",d\r\n,\n", "\x03Some text,\nin lines.\n\nMore of it.\n",
+       "\x40{\"conversations\": [{\"from\": \"gpt\", \"value\": \"x\"}, {\"from\": \"human\", \"value\": \"y\"}], \"id\": 3}\n",
+       "\x07{\"prompt\": [{\"role\": \"user\", \"content\": \"a\"}], \"completion\": [{\"role\": \"assistant\", \"content\": "
+       "\"b\"}]}\n",
+       "\x06prompt\tresponse\na\tb\n"});
+  // gzip and zstd of {"text": "hello"} and a line end: zlib 1.2.13, zstd 1.5.4
+  for (const std::string_view packed :
+       {std::string_view("\005\037\213\010\000\000\000\000\000\002\003\253\126\052\111\255\050\121\262\122\120\312\110\315\311"
+                         "\311\127\252\345\002\000\224\334\207\166\022\000\000\000",
+                         39),
+        std::string_view("\005\050\265\057\375\004\130\221\000\000\173\042\164\145\170\164\042\072\040\042\150\145\154\154\157"
+                         "\042\175\012\262\254\302\262",
+                         32)})
+    sources.add(packed);
   Seeds(root, "rows").add({rows, R"({"input_ids": [3, 4, 0], "labels": [3, 4, -100], "attention_mask": [1, 1, 0]}
 )"});
   Seeds prepared(root, "squad_bin");
