@@ -80,6 +80,7 @@ Json data_json(const Options& options, const RunData& run, const std::string& ha
       {"path", options.data.string()},
       {"bytes", bytes_of(options.data)},
       {"content_hash", hash},
+      {"format", train.format == DataFormat::kAuto ? "" : data_format_names()[static_cast<size_t>(train.format)]},
       {"template", train.template_name},
       {"train_documents", train.count(Split::kTrain)},
       {"validation_documents", run.validation().count(Split::kValidation)},

@@ -248,6 +248,7 @@ class RunPage {
     page_.pair("file", shown_value(at(data, {"path"})));
     page_.pair("size", bytes(at(data, {"bytes"})));
     page_.pair("content hash", shown_value(at(data, {"content_hash"})));
+    page_.pair("format", shown_value(at(data, {"format"})));
     page_.pair("template", shown_value(at(data, {"template"})));
     page_.pair("documents to train on", counted(at(data, {"train_documents"})));
     page_.pair("documents to validate on", counted(at(data, {"validation_documents"})));
