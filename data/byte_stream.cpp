@@ -13,6 +13,8 @@
 #include <vector>
 
 #include "src/base/check.h"
+#include "src/base/phase.h"
+#include "src/base/process.h"
 
 namespace tll {
 namespace {
@@ -33,7 +35,10 @@ class FileBytes : public ByteStream {
   size_t read(char* to, size_t size) override {
     for (;;) {
       const ssize_t got = ::read(number_, to, size);
-      if (got < 0 && errno == EINTR) continue;
+      if (got < 0 && errno == EINTR) {
+        if (stop_requested()) throw Stopped("reading data");
+        continue;
+      }
       if (got < 0 && errno == EISDIR) bad_file("{}: expected a file, found a directory", name_);
       if (got < 0) fail(kExitFault, "{}: cannot be read at byte {}: {}", name_, consumed_, std::strerror(errno));
       consumed_ += got;

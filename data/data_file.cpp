@@ -1,6 +1,5 @@
 #include "data/data_file.h"
 
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -13,11 +12,13 @@
 #include "data/dataset.h"
 #include "data/json_row.h"
 #include "data/parquet.h"
+#include "data/part_file.h"
 #include "data/pdf.h"
 #include "data/row_kind.h"
 #include "src/base/check.h"
 #include "src/base/file.h"
 #include "src/base/file_kind.h"
+#include "src/base/phase.h"
 #include "src/base/spelling.h"
 #include "src/base/units.h"
 #include "tokenizer/utf8.h"
@@ -190,7 +191,7 @@ class Sniffer {
     const std::string_view text = buffer.view().substr(begin);
     const size_t second = text.find_first_not_of(kBlanks, 1);
     const char c = second == text.npos ? '\0' : text[second];
-    const bool like = list ? std::strchr("{[\"]", c) != nullptr && c : c == '"' || c == '}';
+    const bool like = std::string_view(list ? "{[\"]" : "\"}").find(c) != std::string_view::npos;
     if (!json_name && !like && !(list && is_json(line, value))) return std::nullopt;
     if (list) return Container::kList;
     return has_data_list(open()) ? Container::kDataList : Container::kValues;
@@ -213,29 +214,25 @@ class Sniffer {
 
 // A copy of what comes out of a pipe, in a file without a name.
 std::shared_ptr<void> spool(const fs::path& path, fs::path& copy, int64_t& bytes) {
-  std::string name = (fs::temp_directory_path() / "train_llama_lora_XXXXXX").string();
-  const int file = ::mkostemp(name.data(), O_CLOEXEC);
-  if (file < 0)
-    fail(kExitFault, "{}: a pipe is copied to a temporary file, and {} cannot be made: {}", path.string(), name,
-         std::strerror(errno));
-  ::unlink(name.c_str());
-  std::shared_ptr<void> owner(nullptr, [file](void*) { ::close(file); });
+  const auto file = std::make_shared<PartFile>(PartFile::unnamed());
   const std::unique_ptr<ByteStream> from = open_pipe(path, path.string());
   std::string chunk(size_t(1) << 17, '\0');
+  Phase phase("copying a pipe", 0);
   while (const size_t got = from->read(chunk.data(), chunk.size())) {
-    if (!write_all(file, {chunk.data(), got}))
-      fail(kExitFault, "{}: the temporary copy cannot be written: {}", path.string(), std::strerror(errno));
+    file->append(chunk.data(), got);
     bytes += int64_t(got);
+    phase.advance(int64_t(got));
   }
-  copy = fmt::format("/proc/self/fd/{}", file);
-  return owner;
+  file->flush();
+  copy = file->path();
+  return file;
 }
 
 // Files that lie beside the data in a folder and are no part of it.
 bool is_about_data(const std::string& name) {
   const std::string small = lower_case(fs::path(name).filename().string());
-  for (const std::string_view begin : {"readme", "license", "licence", "citation", "changelog", "notice"})
-    if (small.starts_with(begin)) return true;
+  const std::string stem = small.substr(0, small.find('.'));
+  if (one_of(stem, {"readme", "license", "licence", "citation", "changelog", "notice"})) return true;
   return one_of(small, {"dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json", "metadata.json"});
 }
 
@@ -247,10 +244,12 @@ DataFiles find_in_folder(const fs::path& folder, const PrepareOptions& options) 
   if (failed) bad_file("{}: this folder cannot be read: {}", label, failed.message());
   for (; entry != fs::recursive_directory_iterator(); entry.increment(failed)) {
     const bool hidden = entry->path().filename().string().starts_with(".");
-    if (hidden && entry->is_directory(failed)) entry.disable_recursion_pending();
-    if (hidden || !entry->is_regular_file(failed)) continue;
+    const bool left_out = hidden || is_part_of_output(entry->path());
+    if (left_out && entry->is_directory(failed)) entry.disable_recursion_pending();
+    if (left_out || !entry->is_regular_file(failed)) continue;
     names.emplace_back(entry->path().lexically_relative(folder).generic_string(), int64_t(entry->file_size(failed)));
   }
+  if (failed) bad_file("{}: this folder cannot be read to its end: {}", label, failed.message());
   std::sort(names.begin(), names.end());
   DataFiles out{.folder = true};
   std::map<std::string, std::pair<int64_t, std::string>> others;  // what is left out: how many, the first

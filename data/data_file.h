@@ -38,6 +38,9 @@ struct DataFiles {
 // The file, or those of a folder, without hidden ones, with what each of them is. Error (kExitBadFile) as DataSource::open.
 DataFiles find_data_files(const std::filesystem::path& path, const PrepareOptions& options);
 
+// Whether this is what prepare works in: OUTPUT.part. It may lie in the folder that is read.
+inline bool is_part_of_output(const std::filesystem::path& path) { return path.extension() == ".part"; }
+
 // The rows of a file from a position on. `beside`, if given, gets the members of an object beside its list "data".
 std::unique_ptr<RowReader> open_rows(const DataFile& file, const RowPosition& from, size_t row_bytes, Json* beside);
 

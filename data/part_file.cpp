@@ -126,6 +126,6 @@ void PartFile::read_all(uint64_t begin, const std::function<void(std::string_vie
   }
 }
 
-std::filesystem::path PartFile::path() const { return fmt::format("/proc/self/fd/{}", descriptor_); }
+std::filesystem::path PartFile::path() const { return fmt::format("/proc/{}/fd/{}", ::getpid(), descriptor_); }
 
 }  // namespace tll

@@ -31,7 +31,7 @@ class PartFile {
   void read(uint64_t offset, void* data, uint64_t bytes);
   // Hands all bytes from `begin` on to `take`, a mebibyte at a time.
   void read_all(uint64_t begin, const std::function<void(std::string_view)>& take);
-  // A path by which this process can open the file, even if it has no name.
+  // A path by which this process and its children can open the file, even if it has no name.
   std::filesystem::path path() const;
 
  private:

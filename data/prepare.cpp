@@ -107,6 +107,16 @@ class BlockMaker {
     }
   }
 
+  // An error of the tokenizer names the sample.
+  TokenizedSample tokenized_sample(Sample& sample) const {
+    try {
+      return tokenize_sample(sample, file_, tokenizer_, options_);
+    } catch (const Error& error) {
+      if (std::string_view(error.what()).starts_with(file_)) throw;
+      throw Error(error.exit_code, fmt::format("{}: {}: {}", file_, sample.where, error.what()));
+    }
+  }
+
   void add(Example example, PreparedBlock& out) const {
     Sample sample = sample_of(std::move(example));
     SampleRecord record{.keys = {sample.group, sample.subgroup}};
@@ -116,7 +126,7 @@ class BlockMaker {
   }
 
   void add_documents(Sample& sample, SampleRecord& record, PreparedBlock& out) const {
-    const TokenizedSample tokenized = tokenize_sample(sample, file_, tokenizer_, options_);
+    const TokenizedSample tokenized = tokenized_sample(sample);
     // Whether it is kept depends on the split alone, which is not known yet.
     const bool depends = tokenized.evidence_lost && tokenized.refused.empty() && !tokenized.untrained_part;
     if (!depends && !count_sample(out.report, tokenized, Split::kValidation)) return;
@@ -162,7 +172,11 @@ class BlockQueue {
  public:
   BlockQueue(DataSource& source, const BlockMaker& maker, int threads)
       : source_(source), maker_(maker), slots_(size_t(threads) + 2) {
-    for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { work(); });
+    try {
+      for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { work(); });
+    } catch (const std::system_error&) {
+      if (threads_.empty()) fail(kExitFault, "no thread can be started; the machine has too many already");
+    }
   }
   ~BlockQueue() {
     {
@@ -306,12 +320,12 @@ class Preparation {
       findings_ = findings_of(saved.at("findings"));
       bytes_ = saved.at("bytes").get<int64_t>();
       rows_ = saved.at("rows").get<int64_t>();
+      if (rows_ > 0) source_.seek(bytes_, rows_);
     } catch (const nlohmann::json::exception&) {
       return false;
     } catch (const Error&) {
       return false;
     }
-    if (rows_ > 0) source_.seek(bytes_, rows_);
     return true;
   }
 
@@ -376,17 +390,23 @@ class Preparation {
 };
 
 // Names, sizes and times of the files of a source.
-std::string source_identity(const fs::path& path) {
+std::string source_identity(const fs::path& path, const fs::path& output) {
   std::vector<std::string> files;
   const auto add = [&](const fs::path& file) {
     struct stat s;
     if (::stat(file.c_str(), &s) != 0 || !S_ISREG(s.st_mode)) return;
     files.push_back(fmt::format("{} {} {}.{:09}", file.string(), s.st_size, s.st_mtim.tv_sec, s.st_mtim.tv_nsec));
   };
-  if (fs::is_directory(path)) {
-    for (const fs::directory_entry& entry : fs::recursive_directory_iterator(path)) add(entry.path());
+  std::error_code failed;
+  if (fs::is_directory(path, failed)) {
+    fs::recursive_directory_iterator entry(path, fs::directory_options::skip_permission_denied, failed);
+    for (; entry != fs::recursive_directory_iterator(); entry.increment(failed)) {
+      const bool ours = is_part_of_output(entry->path()) || fs::equivalent(entry->path(), output, failed);
+      if (ours && entry->is_directory(failed)) entry.disable_recursion_pending();
+      if (!ours) add(entry->path());
+    }
   } else {
-    add(fs::absolute(path));
+    add(fs::absolute(path, failed));
   }
   std::sort(files.begin(), files.end());
   uint64_t hash = 0;
@@ -394,10 +414,15 @@ std::string source_identity(const fs::path& path) {
   return fmt::format("{:016x}", hash);
 }
 
+// Of the code that makes samples: to be raised where a template, a mask or the tokenising of a text changes, so that no prepared
+// file has two kinds of them.
+constexpr int kBehaviour = 1;
+
 // What must be the same for a run to go on where another ended.
-Json identity(const fs::path& path, const Tokenizer* tokenizer, const PrepareOptions& o) {
+Json identity(const fs::path& path, const fs::path& output, const Tokenizer* tokenizer, const PrepareOptions& o) {
   return {{"layout", 2},
-          {"source", source_identity(path)},
+          {"made_by", kBehaviour},
+          {"source", source_identity(path, output)},
           {"tokenizer", tokenizer ? tokenizer->fingerprint() : ""},
           {"max_tokens", o.max_tokens},
           {"long", uint32_t(o.long_samples)},
@@ -514,7 +539,9 @@ Prepared prepare_file(const fs::path& path, const fs::path& output, const Tokeni
   const std::unique_ptr<DataSource> source = DataSource::open(path, options, thread_count(options));
   Prepared out;
   out.source_bytes = source->facts().bytes;
-  if (fs::exists(status) && !fs::is_regular_file(status)) {
+  // What comes out of a pipe, or goes into one, cannot be gone on with.
+  const bool resumable = fs::is_regular_file(path) || fs::is_directory(path);
+  if (!resumable || (fs::exists(status) && !fs::is_regular_file(status))) {
     Preparation preparation(*source, file, tokenizer, options, [](const char*) { return PartFile::unnamed(); });
     out.decision = preparation.decision();
     preparation.begin();
@@ -528,7 +555,7 @@ Prepared prepare_file(const fs::path& path, const fs::path& output, const Tokeni
   try {
     Preparation preparation(*source, file, tokenizer, options, [&](const char* name) { return work.part(name); });
     out.decision = preparation.decision();
-    const Json is = identity(path, tokenizer, options);
+    const Json is = identity(path, target, tokenizer, options);
     const std::optional<Json> state = work.state();
     if (state && state->is_object() && state->contains("identity") && (*state)["identity"] == is && preparation.restore(*state)) {
       out.resumed_bytes = preparation.done_bytes();
@@ -538,7 +565,7 @@ Prepared prepare_file(const fs::path& path, const fs::path& output, const Tokeni
     const auto save = [&] {
       Json json = preparation.save();
       json["identity"] = is;
-      write_file_atomic(work / "state.json", json.dump());
+      write_file_atomic(work / "state.json", json_text(json));
     };
     Clock::time_point saved = Clock::now();
     try {

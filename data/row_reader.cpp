@@ -96,7 +96,7 @@ class ValueSplitter {
           if (*p == '"') in_string = false, done = depth == 0;
           ++p;
         } else if (scalar) {
-          if (is_blank(*p) || std::strchr(",:]}[{\"", *p)) {
+          if (is_blank(*p) || std::string_view(",:]}[{\"").find(*p) != std::string_view::npos) {
             done = true;
           } else {
             ++p;
@@ -111,8 +111,8 @@ class ValueSplitter {
             ++p;
             done = --depth <= 0;  // without an opening one it is no value, and its parser says so
           } else if (depth == 0) {
-            scalar = true;
-            if (c == ',' || c == ':') ++p, done = true;  // nor is this
+            scalar = true, ++p;
+            if (c == ',' || c == ':') done = true;  // nor is this
           } else {
             ++p;
           }

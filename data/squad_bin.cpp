@@ -196,15 +196,14 @@ std::optional<DocumentTexts> read_texts(std::string_view strings) {
 }
 
 std::string prepared_facts(const Dataset& data) {
-  return Json{{"tokenizer", data.tokenizer_fingerprint},
-              {"template", data.template_name},
-              {"format", data_format_names()[size_t(data.format)]},
-              {"train_on", train_on_names()[size_t(data.train_on)]},
-              {"long", long_samples_names()[size_t(data.long_samples)]},
-              {"rules", uint32_t(data.rules)},
-              {"unanswerable_trained", data.unanswerable_trained},
-              {"report", report_facts(data.report)}}
-      .dump();
+  return json_text({{"tokenizer", data.tokenizer_fingerprint},
+                    {"template", data.template_name},
+                    {"format", data_format_names()[size_t(data.format)]},
+                    {"train_on", train_on_names()[size_t(data.train_on)]},
+                    {"long", long_samples_names()[size_t(data.long_samples)]},
+                    {"rules", uint32_t(data.rules)},
+                    {"unanswerable_trained", data.unanswerable_trained},
+                    {"report", report_facts(data.report)}});
 }
 
 PreparedHeader begin_header(const Dataset& data) {

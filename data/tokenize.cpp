@@ -240,6 +240,7 @@ class SampleTokenizer {
                                 [](int32_t label) { return label != kNotTrained; });
     tokens.ids.resize(limit());
     tokens.labels.resize(limit());
+    if (size_t(tokens.prompt_tokens) >= limit()) tokens.prompt_tokens = 0;  // nothing of the answer is left
   }
 
   // A conversation without its first turns, and without the last ones if they train nothing. `whole` are the tokens of them all,
