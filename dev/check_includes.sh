@@ -13,7 +13,7 @@ src/files:    src/base kernels
 src/model:    src/base kernels src/files
 src/train:    src/base kernels tokenizer data src/files src/model
 src/report:   src/base kernels src/files src/model
-src/options:  src/base kernels src/files src/model src/train src/report
+src/options:  src/base kernels data src/files src/model src/train src/report
 src/commands: src/base kernels tokenizer data src/files src/model src/train src/report src/options
 .:            src/base src/report src/options src/commands
 '
