@@ -321,6 +321,13 @@ TEST(Options, MasksByOtherNames) {
     EXPECT_EQ(train_on(answers), TrainOn::kAnswers) << answers;
 }
 
+TEST(Options, ColumnsArePairs) {
+  EXPECT_EQ(parse("--data x --columns prompt=question,response=the_answer").columns,
+            (std::vector<std::string>{"prompt=question", "response=the_answer"}));
+  for (const char* wrong : {"prompt", "=question", "prompt=", "prompt=question,"})
+    EXPECT_TRUE(says(refusal(std::string("--data x --columns ") + wrong), "of NAME=FIELD")) << wrong;
+}
+
 // Commands may have options of one name.
 TEST(Options, FormatIsOfTheDataOrOfWhatIsExported) {
   EXPECT_EQ(parse("train --data x --format sharegpt").data_format, DataFormat::kShareGpt);

@@ -116,8 +116,19 @@ bool is_foreign(const OptionRow& row, std::string_view item) {
   return std::find(row.foreign.begin(), row.foreign.end(), lower_case(item)) != row.foreign.end();
 }
 
-// The items of a list as the row's choices, in their order, each once; nothing if one is unknown.
+// The items of a list as the row's choices, in their order, each once; nothing if one is unknown. A row without choices takes
+// pairs NAME=FIELD, or none.
 std::optional<std::vector<std::string>> read_list(const OptionRow& row, std::string_view text) {
+  if (row.choices.empty()) {
+    std::vector<std::string> pairs;
+    if (text.empty()) return pairs;
+    for (std::string_view item : items_of(text)) {
+      const size_t equals = item.find('=');
+      if (equals == 0 || equals == std::string_view::npos || equals + 1 == item.size()) return std::nullopt;
+      pairs.emplace_back(item);
+    }
+    return pairs;
+  }
   std::vector<std::string_view> found;
   for (std::string_view item : items_of(text)) {
     item = canonical(row, item);
@@ -194,6 +205,7 @@ std::string expected_value(const OptionRow& row) {
                  [](std::string Options::*) { return "a text"; }, [](std::filesystem::path Options::*) { return "a path"; },
                  [](OptionalPath) { return "a directory, or nothing"; },
                  [&](WordList) {
+                   if (row.choices.empty()) return std::string("a list, joined by commas, of NAME=FIELD");
                    if (!row.nothing.empty())
                      return fmt::format("{}, or a list, joined by commas, of {}", row.nothing, fmt::join(row.choices, ", "));
                    Words names;
@@ -260,7 +272,7 @@ std::string guess_value(const OptionRow& row, std::string_view text) {
   if (row.automatic) words.push_back("auto");
   std::string_view wrong = text;
   if (std::holds_alternative<WordList>(row.member)) {
-    words.push_back(row.nothing.empty() ? kEveryItem : row.nothing);
+    if (!row.choices.empty()) words.push_back(row.nothing.empty() ? kEveryItem : row.nothing);
     for (std::string_view item : items_of(text))
       if (wrong = item; item != kEveryItem && !is_choice(row, canonical(row, item))) break;
   }
