@@ -141,17 +141,12 @@ std::string_view role_of(std::string_view name) {
   return found == std::end(kRoles) ? "" : found->second;
 }
 
-class MessageRows : public RowReaderBase {
+class MessageReader {
  public:
-  MessageRows(const ExampleOptions& options, std::vector<std::string_view> known) : RowReaderBase(options, std::move(known)) {}
+  explicit MessageReader(const Columns* columns) : columns_(columns) {}
 
-  SourceFindings findings() const override {
-    SourceFindings all = RowReaderBase::findings();
-    message_keys_.count_into(all.unknown_keys);
-    return all;
-  }
+  void count_into(SourceFindings& findings) const { keys_.count_into(findings.unknown_keys); }
 
- protected:
   std::vector<Message> messages(const Place& list) {
     if (list.value.is_string()) {
       bad_file("{}: expected a list of messages, found a string; if it holds JSON, write the value itself", list.name());
@@ -167,29 +162,6 @@ class MessageRows : public RowReaderBase {
     return out;
   }
 
-  void set_groups(Example& e) const {
-    std::string users;
-    bool first = true;
-    for (const Message& m : e.messages) {
-      if (m.role != "user") continue;
-      if (first) e.group = key(m.content);
-      first = false;
-      users += m.content;
-      users += '\n';
-    }
-    e.subgroup = key(users);
-  }
-
-  // A system text that stands beside the list.
-  void add_system(const Place& row, Example& e) {
-    if (!row.has("system")) return;
-    const std::string text = row.at("system").string();
-    if (text.empty()) return;
-    const bool has = std::any_of(e.messages.begin(), e.messages.end(), [](const Message& m) { return m.role == "system"; });
-    if (has) bad_file("{}: system: there is a system text here, and another one in the messages; remove one", row.name());
-    e.messages.insert(e.messages.begin(), {.role = "system", .content = text});
-  }
-
  private:
   static const char* key_of(const Json& message, const std::string& assigned, const char* first, const char* second) {
     if (!assigned.empty()) return assigned.c_str();
@@ -201,11 +173,11 @@ class MessageRows : public RowReaderBase {
     if (!value.is_object()) place.refuse("an object with a role and a content");
     refuse_keys(place, kRefusedOfMessage);
     static const std::string kNone;
-    const char* role_key = key_of(value, options_.columns ? options_.columns->role() : kNone, "role", "from");
-    const char* content_key = key_of(value, options_.columns ? options_.columns->content() : kNone, "content", "value");
+    const char* role_key = key_of(value, columns_ ? columns_->role() : kNone, "role", "from");
+    const char* content_key = key_of(value, columns_ ? columns_->content() : kNone, "content", "value");
     const std::string harmless[] = {role_key, content_key, "name"};
     const std::string_view views[] = {harmless[0], harmless[1], harmless[2]};
-    if (value.size() > 2) message_keys_.meet(value, place.name(), views);
+    if (value.size() > 2) keys_.meet(value, place.name(), views);
     const std::string name = place.at(role_key).string();
     const std::string_view role = role_of(name);
     if (role.empty()) {
@@ -245,7 +217,49 @@ class MessageRows : public RowReaderBase {
     return out;
   }
 
-  UnknownKeys message_keys_{{"role", "content", "from", "value", "weight"}};
+  const Columns* columns_;
+  UnknownKeys keys_{{"role", "content", "from", "value", "weight"}};
+};
+
+class MessageRows : public RowReaderBase {
+ public:
+  MessageRows(const ExampleOptions& options, std::vector<std::string_view> known)
+      : RowReaderBase(options, std::move(known)), messages_(options.columns) {}
+
+  SourceFindings findings() const override {
+    SourceFindings all = RowReaderBase::findings();
+    messages_.count_into(all);
+    return all;
+  }
+
+ protected:
+  std::vector<Message> messages(const Place& list) { return messages_.messages(list); }
+
+  void set_groups(Example& e) const {
+    std::string users;
+    bool first = true;
+    for (const Message& m : e.messages) {
+      if (m.role != "user") continue;
+      if (first) e.group = key(m.content);
+      first = false;
+      users += m.content;
+      users += '\n';
+    }
+    e.subgroup = key(users);
+  }
+
+  // A system text that stands beside the list.
+  void add_system(const Place& row, Example& e) {
+    if (!row.has("system")) return;
+    const std::string text = row.at("system").string();
+    if (text.empty()) return;
+    const bool has = std::any_of(e.messages.begin(), e.messages.end(), [](const Message& m) { return m.role == "system"; });
+    if (has) bad_file("{}: system: there is a system text here, and another one in the messages; remove one", row.name());
+    e.messages.insert(e.messages.begin(), {.role = "system", .content = text});
+  }
+
+ private:
+  MessageReader messages_;
 };
 
 class ChatRows : public MessageRows {
@@ -336,6 +350,13 @@ std::unique_ptr<ExampleReader> example_reader(DataFormat format, const ExampleOp
       break;
   }
   TLL_CHECK(false, "format {}", int(format));
+}
+
+std::vector<Message> read_messages(const Json& list, const std::string& file, SourceFindings& findings) {
+  MessageReader reader(nullptr);
+  std::vector<Message> messages = reader.messages({list, file, "messages", true});
+  reader.count_into(findings);
+  return messages;
 }
 
 Example text_example(std::string text, std::string where, std::string_view file, uint64_t seed) {

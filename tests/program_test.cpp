@@ -100,7 +100,8 @@ TEST_F(Program, PathsNeedNotBeUtf8) {
   for (const std::string command :
        {"evaluate --json --model $m --adapter $o --data $x",
         "dump --json --model $m --adapter $o --data $x --output $d/$'dump\\xff'", "plan --json --model $m --init-adapter $o",
-        "prepare --json --model $m --data $x --output $d/$'p\\xff' --valid-split 0"}) {
+        "prepare --json --model $m --data $x --output $d/$'p\\xff' --valid-split 0",
+        "show --check --json --model $m --data $x"}) {
     EXPECT_EQ(shell(names + "$p " + command + " > $d/printed"), 0) << command;
     printed();
   }
@@ -211,7 +212,8 @@ TEST_F(Program, WhatPeopleReadHasSeparatorsAndPlurals) {
 
 TEST_F(Program, OptionsOfOtherTrainersAreNotedOnce) {
   ASSERT_EQ(shell(kTrain + "--max-steps 1 --logging_steps 5 --report_to wandb --tf32 true > $d/printed 2> $d/notes"), 0);
-  EXPECT_TRUE(text("notes").starts_with("note: --logging_steps, --report_to=wandb, --tf32 change nothing here\n")) << text("notes");
+  EXPECT_TRUE(text("notes").starts_with("note: --logging_steps, --report_to=wandb, --tf32 change nothing here\n"))
+      << text("notes");
   ASSERT_EQ(shell(kTrain + "--max-steps 1 --use_peft --quiet > $d/printed 2> $d/notes"), 0);
   EXPECT_FALSE(says(text("notes"), "use_peft"));
   EXPECT_EQ(shell(kTrain + "--max-steps 1 --push_to_hub > $d/printed 2> $d/notes"), 2);

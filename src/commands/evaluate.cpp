@@ -179,8 +179,9 @@ int evaluate_text(Options& options) {
 template <class Float>
 int evaluate_documents(Options& options) {
   refuse_output_over_data(options);
-  const ModelSource source = open_model(options, TokenizerNeed::wanted);
+  ModelSource source = open_model(options, TokenizerNeed::wanted);
   const Dataset data = load_chosen(options, source);
+  add_end_marks(source, data);
   const std::vector<Question> questions = choose_questions(options, source, data);
   const AdapterSource adapter = open_named_adapter(options, source.config);
   const auto needs_of = [asked = !questions.empty()](const Options& o) {

@@ -84,7 +84,7 @@ void print_check(const Options& options, const Shown& shown, const ModelSource& 
     Json json = check.json();
     json["decision"] = shown.decision;
     json["template"] = shown.data.template_name;
-    fmt::print("{}\n", json.dump());
+    fmt::print("{}\n", json_text(json));
   } else {
     fmt::print("{}\n{}", shown.decision, check.text());
   }
@@ -115,7 +115,7 @@ int command_show(Options& options) {
       continue;
     left--;
     if (options.json)
-      fmt::print("{}\n", show_json(dataset, i, *source.tokenizer).dump());
+      fmt::print("{}\n", json_text(show_json(dataset, i, *source.tokenizer)));
     else
       fmt::print("{}\n", show_text(dataset, i, *source.tokenizer, takes_escapes(STDOUT_FILENO)));
   }

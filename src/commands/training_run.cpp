@@ -103,6 +103,8 @@ TrainingRun<Float>::TrainingRun(const Options& options)
   if (adapter_.loaded) adopt_adapter(options_, *adapter_.loaded);
   if (resume_ && resume_->checkpoint && !options_.given("init-adapter"))
     options_.init_adapter = resume_->position.settings.value("init_adapter", "");
+  add_end_marks(source_, data_.train);
+  add_end_marks(source_, data_.validation());
   if (data_.validation().count(Split::kValidation) > 0) {
     LoaderOptions validation = loader_options(options_, Split::kValidation);
     validation.most_documents = options_.eval_docs;
