@@ -21,7 +21,8 @@ struct Refused {
 };
 constexpr std::string_view kNoTools = "tools are not trained here; leave these rows out";
 constexpr std::string_view kNoPictures = "pictures and sound are not trained here; leave these rows out";
-constexpr std::string_view kByWeight = R"(say what is trained by "weight" (0 or 1) of an assistant's message)";
+// Of an assistant's message: whether it is trained, 0 or 1, false or true.
+constexpr const char* kTrainedKeys[] = {"weight", "train", "training", "trainable", "train_on_turn", "loss"};
 constexpr std::string_view kAsMessages = R"(write these rows as {"messages": [...]}, which have a place for it)";
 constexpr Refused kRefusedOfRow[] = {{"tools", kNoTools},
                                      {"functions", kNoTools},
@@ -34,6 +35,7 @@ constexpr Refused kRefusedOfRow[] = {{"tools", kNoTools},
                                      {"audio", kNoPictures},
                                      {"audios", kNoPictures},
                                      {"weight", "rows are trained alike; repeat or leave out rows"},
+                                     {"train", "rows are trained alike; leave out those that are not"},
                                      {"weights", "rows are trained alike; repeat or leave out rows"}};
 constexpr Refused kRefusedOfPrompt[] = {{"system", kAsMessages}, {"system_prompt", kAsMessages}, {"history", kAsMessages}};
 constexpr Refused kRefusedOfMessage[] = {
@@ -43,11 +45,7 @@ constexpr Refused kRefusedOfMessage[] = {
     {"images", kNoPictures},
     {"image", kNoPictures},
     {"audio", kNoPictures},
-    {"train", kByWeight},
-    {"training", kByWeight},
-    {"train_on_turn", kByWeight},
-    {"loss", kByWeight},
-    {"loss_mask", kByWeight},
+    {"loss_mask", R"(say what is trained by "weight" (0 or 1) of an assistant's message)"},
     {"thinking", "put it into the content, or remove it"},
     {"reasoning", "put it into the content, or remove it"},
     {"reasoning_content", "put it into the content, or remove it"},
@@ -58,7 +56,8 @@ void refuse_keys(const Place& object, const List& refused) {
   for (const auto& [key, value] : object.value.items()) {
     const auto is = [&key = key](const Refused& r) { return r.key == key; };
     const auto found = std::find_if(std::begin(refused), std::end(refused), is);
-    if (found != std::end(refused) && !says_nothing(value)) {
+    const bool of_training = key == "weight" || key == "train" || key == "loss_mask";  // 0 says much
+    if (found != std::end(refused) && !(of_training ? value.is_null() : says_nothing(value))) {
       bad_file("{}: key {} is {}: it changes what is trained, and is not implemented; {}", object.name(), in_quotes(key),
                shown(value), found->advice);
     }
@@ -188,14 +187,15 @@ class MessageReader {
                in_quotes(name));
     }
     Message out{.role = std::string(role), .content = content(place.at(content_key))};
-    if (place.has("weight")) {
-      const Json& weight = value["weight"];
-      const bool fits = weight == 1 || (weight == 0 && out.role == "assistant") || weight.is_boolean();
-      if (!fits) {
-        bad_file("{}: weight: expected 0 or 1 of an assistant's message, found {} of a message of {}", place.name(),
-                 shown(weight), out.role);
+    for (const char* key : kTrainedKeys) {
+      if (!place.has(key)) continue;
+      const Json& trained = value[key];
+      const bool on = trained == 1 || trained == true, off = trained == 0 || trained == false;
+      if (!on && !(off && out.role == "assistant") && !(off && trained.is_boolean())) {
+        bad_file("{}: {}: expected 0 or 1 of an assistant's message, found {} of a message of {}", place.name(), key,
+                 shown(trained), out.role);
       }
-      out.trained = weight == 1 || weight == true;
+      out.trained &= on || out.role != "assistant";
     }
     return out;
   }
@@ -218,7 +218,7 @@ class MessageReader {
   }
 
   const Columns* columns_;
-  UnknownKeys keys_{{"role", "content", "from", "value", "weight"}};
+  UnknownKeys keys_{{"role", "content", "from", "value", "weight", "train", "training", "trainable", "train_on_turn", "loss"}};
 };
 
 class MessageRows : public RowReaderBase {

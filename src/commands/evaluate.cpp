@@ -33,6 +33,7 @@ Dataset load_chosen(const Options& options, const ModelSource& source) {
   PrepareOptions p = prepare_options(options, source);
   p.allow_empty = true;  // samples without targets change no mean
   Dataset data = load_dataset(options.data, source.tokenizer.get(), p);
+  refuse_other_choices(options, options.data, data);
   print_notes(options, data.report);
   if (!options.quiet && !options.output.empty() && data.report.repeated_ids > 0)
     fmt::print(stderr, "note: in {} the answer to a question with an earlier one's id has the key ID#2, ID#3, ...\n",

@@ -51,6 +51,7 @@ Shown load_shown(const Options& options, const ModelSource& source, PrepareOptio
   const Tokenizer* tokenizer = source.tokenizer.get();
   if (is_prepared_file(options.data)) {
     Dataset data = load_dataset(options.data, tokenizer, prepare);
+    refuse_other_choices(options, options.data, data);
     const std::string form = data.template_name.empty() ? "" : fmt::format("; template {}", data.template_name);
     return {std::move(data), options.data.string() + ": prepared" + form};
   }

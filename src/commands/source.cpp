@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <set>
 
+#include "data/prepare.h"
 #include "data/template.h"
 #include "src/base/check.h"
 #include "src/commands/from_options.h"
@@ -183,6 +184,27 @@ AdapterSource open_named_adapter(const Options& options, const LlamaConfig& conf
 void print_notes(const Options& options, const PrepareReport& report) {
   if (options.quiet) return;
   for (const std::string& note : report.notes()) fmt::print(stderr, "note: {}\n", note);
+}
+
+void refuse_other_choices(const Options& options, const std::filesystem::path& path, const Dataset& data) {
+  if (!is_prepared_file(path)) return;
+  const bool same_template = options.chat_template == TemplateName::kAuto ||
+                             template_names()[static_cast<size_t>(options.chat_template)] == data.template_name;
+  const std::pair<const char*, bool> choices[] = {{"format", options.data_format == data.format},
+                                                  {"columns", options.columns.empty()},
+                                                  {"template", same_template},
+                                                  {"system", options.system.empty()},
+                                                  {"template-date", false},
+                                                  {"train-on", options.train_on == data.train_on},
+                                                  {"long", options.long_samples == data.long_samples},
+                                                  {"parse-special", false}};
+  for (const auto& [name, same] : choices) {
+    if (options.given(name) && !same)
+      fail(kExitUsage,
+           "--{} changes nothing in {}, which is prepared (template {}, trained on {}); run `prepare` with it, or leave it out",
+           name, path.string(), data.template_name.empty() ? "none" : data.template_name,
+           train_on_names()[static_cast<size_t>(data.train_on)]);
+  }
 }
 
 void refuse_output_over_data(const Options& options) {

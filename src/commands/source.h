@@ -71,6 +71,9 @@ ModelFiles open_weights(const ModelSource& source, const AdapterSource& adapter,
 // What a data set leaves out, or has that is not used, as notes on standard error. With --quiet nothing.
 void print_notes(const Options& options, const PrepareReport& report);
 
+// Error (kExitUsage) if options ask for something else than what a prepared file was made with: nothing of it can change any more.
+void refuse_other_choices(const Options& options, const std::filesystem::path& path, const Dataset& data);
+
 // Error (kExitUsage) if --output is the file of --data, which would be lost.
 void refuse_output_over_data(const Options& options);
 
