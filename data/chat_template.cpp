@@ -196,31 +196,26 @@ std::optional<TemplateName> recognise_template(std::string_view jinja) {
 std::string read_chat_template(const std::filesystem::path& directory) {
   constexpr size_t kMaxBytes = size_t{1} << 20;  // the longest published ones have 20 KB
   const std::filesystem::path own = directory / "chat_template.jinja", config = directory / "tokenizer_config.json";
-  std::string text, where;
-  if (std::filesystem::exists(own)) {
-    where = own.string();
-    if (std::filesystem::file_size(own) > kMaxBytes) bad_file("{}: a chat_template has at most {} bytes", where, kMaxBytes);
-    text = read_file(own);
-  } else if (std::filesystem::exists(config)) {
-    where = config.string() + ": chat_template";
-    const Json json = parse_json(read_file(config), config.string());
-    if (!json.is_object()) bad_file("{}: expected an object, found {}", config.string(), json.type_name());
-    const auto found = json.find("chat_template");
-    if (found == json.end() || found->is_null()) return "";
-    const Json* value = &*found;
-    if (found->is_array()) {
-      const auto is_default = [](const Json& entry) {
-        return entry.is_object() && entry.contains("name") && entry["name"] == "default" && entry.contains("template");
-      };
-      const auto entry = std::find_if(found->begin(), found->end(), is_default);
-      if (entry == found->end()) bad_file("{}: expected an entry with the name \"default\" and a template, found none", where);
-      value = &(*entry)["template"];
-    }
-    if (!value->is_string()) bad_file("{}: expected a string, found {}", where, value->type_name());
-    text = value->get<std::string>();
-    if (text.size() > kMaxBytes) bad_file("{}: a chat_template has at most {} bytes", where, kMaxBytes);
+  const auto too_long = [](size_t bytes) { return fmt::format("<{} bytes, which are not read>", bytes); };
+  if (std::filesystem::is_regular_file(own)) {
+    const size_t bytes = std::filesystem::file_size(own);
+    return bytes > kMaxBytes ? too_long(bytes) : read_file(own);
   }
-  return text;
+  if (!std::filesystem::exists(config)) return "";
+  const Json json = parse_json(read_file(config), config.string());
+  if (!json.is_object()) bad_file("{}: expected an object, found {}", config.string(), json.type_name());
+  const auto found = json.find("chat_template");
+  if (found == json.end() || found->is_null()) return "";
+  const Json* value = &*found;
+  if (found->is_array()) {
+    const auto is_default = [](const Json& entry) {
+      return entry.is_object() && entry.contains("name") && entry["name"] == "default" && entry.contains("template");
+    };
+    const auto entry = std::find_if(found->begin(), found->end(), is_default);
+    if (entry != found->end()) value = &(*entry)["template"];
+  }
+  std::string text = value->is_string() ? value->get<std::string>() : json_text(*value);
+  return text.size() > kMaxBytes ? too_long(text.size()) : text;
 }
 
 TemplateChoice choose_template(DataFormat format, const PrepareOptions& options) {

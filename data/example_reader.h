@@ -32,6 +32,10 @@ std::unique_ptr<ExampleReader> example_reader(DataFormat format, const ExampleOp
 std::unique_ptr<ExampleReader> squad_reader(uint64_t seed);
 std::unique_ptr<ExampleReader> token_row_reader(uint64_t seed, int32_t vocab_size);
 
+// A conversation outside a data set: its list of messages, with the names, contents and weights that rows of the format messages
+// may have. `file` is its name in messages to people. Error (kExitBadFile) if it is none.
+std::vector<Message> read_messages(const Json& list, const std::string& file, SourceFindings& findings);
+
 // Texts, which are no JSON: `file` is what the pieces of one file share.
 Example text_example(std::string text, std::string where, std::string_view file, uint64_t seed);
 

@@ -555,16 +555,18 @@ Prepared prepare_file(const fs::path& path, const fs::path& output, const Tokeni
   try {
     Preparation preparation(*source, file, tokenizer, options, [&](const char* name) { return work.part(name); });
     out.decision = preparation.decision();
-    const Json is = identity(path, target, tokenizer, options);
+    // As text: a template or a name of a column may have bytes that are not UTF-8.
+    const std::string is = json_text(identity(path, target, tokenizer, options));
     const std::optional<Json> state = work.state();
-    if (state && state->is_object() && state->contains("identity") && (*state)["identity"] == is && preparation.restore(*state)) {
+    if (state && state->is_object() && state->contains("identity") && json_text((*state)["identity"]) == is &&
+        preparation.restore(*state)) {
       out.resumed_bytes = preparation.done_bytes();
     } else {
       preparation.begin();
     }
     const auto save = [&] {
       Json json = preparation.save();
-      json["identity"] = is;
+      json["identity"] = parse_json(is, "");
       write_file_atomic(work / "state.json", json_text(json));
     };
     Clock::time_point saved = Clock::now();
@@ -574,9 +576,9 @@ Prepared prepare_file(const fs::path& path, const fs::path& output, const Tokeni
         save();
         saved = Clock::now();
       });
-    } catch (const Stopped&) {
+    } catch (const Stopped& stopped) {
       save();
-      throw;
+      throw StoppedInPart(stopped, target.string() + ".part");
     }
     save();
     out.report = preparation.finish();

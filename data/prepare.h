@@ -10,8 +10,16 @@
 
 #include "data/data_source.h"
 #include "data/dataset.h"
+#include "src/base/phase.h"
 
 namespace tll {
+
+// prepare_file() was ended by a signal, and what was done is in the directory `part`.
+class StoppedInPart : public Stopped {
+ public:
+  StoppedInPart(const Stopped& stopped, std::filesystem::path directory) : Stopped(stopped), part(std::move(directory)) {}
+  const std::filesystem::path part;
+};
 
 struct Prepared {
   PrepareReport report;
@@ -21,10 +29,10 @@ struct Prepared {
 };
 
 // Writes OUTPUT, which appears complete or not at all. What is written until then stands in the directory OUTPUT.part. If the run
-// ends early, by Stopped, a full disk or a kill, the same call goes on from there, as long as source, options and tokenizer are
-// the same; else it begins anew. If OUTPUT is a pipe or a device, the file is sent there. A squad.bin is checked and copied.
-// Errors as load_dataset; kExitUsage if another process is writing to OUTPUT.part.
-// `save_every`: how often what is done is made safe against a kill.
+// ends early, by StoppedInPart, a full disk or a kill, the same call goes on from there, as long as source, options and tokenizer
+// are the same; else it begins anew. Stopped alone: nothing was done. If OUTPUT is a pipe or a device, the file is sent there. A
+// squad.bin is checked and copied. Errors as load_dataset; kExitUsage if another process is writing to OUTPUT.part. `save_every`:
+// how often what is done is made safe against a kill.
 Prepared prepare_file(const std::filesystem::path& path, const std::filesystem::path& output, const Tokenizer* tokenizer,
                       const PrepareOptions& options, std::chrono::milliseconds save_every = std::chrono::seconds(5));
 

@@ -21,7 +21,8 @@ struct Refused {
 };
 constexpr std::string_view kNoTools = "tools are not trained here; leave these rows out";
 constexpr std::string_view kNoPictures = "pictures and sound are not trained here; leave these rows out";
-constexpr std::string_view kByWeight = R"(say what is trained by "weight" (0 or 1) of an assistant's message)";
+// Of an assistant's message: whether it is trained, 0 or 1, false or true.
+constexpr const char* kTrainedKeys[] = {"weight", "train", "training", "trainable", "train_on_turn", "loss"};
 constexpr std::string_view kAsMessages = R"(write these rows as {"messages": [...]}, which have a place for it)";
 constexpr Refused kRefusedOfRow[] = {{"tools", kNoTools},
                                      {"functions", kNoTools},
@@ -34,6 +35,7 @@ constexpr Refused kRefusedOfRow[] = {{"tools", kNoTools},
                                      {"audio", kNoPictures},
                                      {"audios", kNoPictures},
                                      {"weight", "rows are trained alike; repeat or leave out rows"},
+                                     {"train", "rows are trained alike; leave out those that are not"},
                                      {"weights", "rows are trained alike; repeat or leave out rows"}};
 constexpr Refused kRefusedOfPrompt[] = {{"system", kAsMessages}, {"system_prompt", kAsMessages}, {"history", kAsMessages}};
 constexpr Refused kRefusedOfMessage[] = {
@@ -43,11 +45,7 @@ constexpr Refused kRefusedOfMessage[] = {
     {"images", kNoPictures},
     {"image", kNoPictures},
     {"audio", kNoPictures},
-    {"train", kByWeight},
-    {"training", kByWeight},
-    {"train_on_turn", kByWeight},
-    {"loss", kByWeight},
-    {"loss_mask", kByWeight},
+    {"loss_mask", R"(say what is trained by "weight" (0 or 1) of an assistant's message)"},
     {"thinking", "put it into the content, or remove it"},
     {"reasoning", "put it into the content, or remove it"},
     {"reasoning_content", "put it into the content, or remove it"},
@@ -58,7 +56,8 @@ void refuse_keys(const Place& object, const List& refused) {
   for (const auto& [key, value] : object.value.items()) {
     const auto is = [&key = key](const Refused& r) { return r.key == key; };
     const auto found = std::find_if(std::begin(refused), std::end(refused), is);
-    if (found != std::end(refused) && !says_nothing(value)) {
+    const bool of_training = key == "weight" || key == "train" || key == "loss_mask";  // 0 says much
+    if (found != std::end(refused) && !(of_training ? value.is_null() : says_nothing(value))) {
       bad_file("{}: key {} is {}: it changes what is trained, and is not implemented; {}", object.name(), in_quotes(key),
                shown(value), found->advice);
     }
@@ -141,17 +140,12 @@ std::string_view role_of(std::string_view name) {
   return found == std::end(kRoles) ? "" : found->second;
 }
 
-class MessageRows : public RowReaderBase {
+class MessageReader {
  public:
-  MessageRows(const ExampleOptions& options, std::vector<std::string_view> known) : RowReaderBase(options, std::move(known)) {}
+  explicit MessageReader(const Columns* columns) : columns_(columns) {}
 
-  SourceFindings findings() const override {
-    SourceFindings all = RowReaderBase::findings();
-    message_keys_.count_into(all.unknown_keys);
-    return all;
-  }
+  void count_into(SourceFindings& findings) const { keys_.count_into(findings.unknown_keys); }
 
- protected:
   std::vector<Message> messages(const Place& list) {
     if (list.value.is_string()) {
       bad_file("{}: expected a list of messages, found a string; if it holds JSON, write the value itself", list.name());
@@ -166,6 +160,80 @@ class MessageRows : public RowReaderBase {
     }
     return out;
   }
+
+ private:
+  static const char* key_of(const Json& message, const std::string& assigned, const char* first, const char* second) {
+    if (!assigned.empty()) return assigned.c_str();
+    return !message.contains(first) && message.contains(second) ? second : first;
+  }
+
+  Message message(const Place& place) {
+    const Json& value = place.value;
+    if (!value.is_object()) place.refuse("an object with a role and a content");
+    refuse_keys(place, kRefusedOfMessage);
+    static const std::string kNone;
+    const char* role_key = key_of(value, columns_ ? columns_->role() : kNone, "role", "from");
+    const char* content_key = key_of(value, columns_ ? columns_->content() : kNone, "content", "value");
+    const std::string harmless[] = {role_key, content_key, "name"};
+    const std::string_view views[] = {harmless[0], harmless[1], harmless[2]};
+    if (value.size() > 2) keys_.meet(value, place.name(), views);
+    const std::string name = place.at(role_key).string();
+    const std::string_view role = role_of(name);
+    if (role.empty()) {
+      const bool tool = name == "tool" || name == "function" || name == "observation" || name == "function_call" ||
+                        name == "tool_call" || name == "tool_response" || name == "function_response" || name == "ipython";
+      if (tool) bad_file("{}: {}: the role is {}; {}", place.name(), role_key, in_quotes(name), kNoTools);
+      bad_file("{}: {}: expected system (developer), user (human) or assistant (gpt, model), found {}", place.name(), role_key,
+               in_quotes(name));
+    }
+    Message out{.role = std::string(role), .content = content(place.at(content_key))};
+    for (const char* key : kTrainedKeys) {
+      if (!place.has(key)) continue;
+      const Json& trained = value[key];
+      const bool on = trained == 1 || trained == true, off = trained == 0 || trained == false;
+      if (!on && !(off && out.role == "assistant") && !(off && trained.is_boolean())) {
+        bad_file("{}: {}: expected 0 or 1 of an assistant's message, found {} of a message of {}", place.name(), key,
+                 shown(trained), out.role);
+      }
+      out.trained &= on || out.role != "assistant";
+    }
+    return out;
+  }
+
+  // A string, or a list of parts that are texts.
+  static std::string content(const Place& place) {
+    if (place.value.is_string()) return place.value.get<std::string>();
+    if (!place.value.is_array()) place.refuse("a string");
+    std::string out;
+    for (const Place& part : place.elements()) {
+      if (part.value.is_string()) {
+        out += part.value.get_ref<const std::string&>();
+        continue;
+      }
+      const std::string type = part.at("type").string();
+      if (type != "text") bad_file("{}: type: expected text, found {}; {}", part.name(), in_quotes(type), kNoPictures);
+      out += part.at("text").string();
+    }
+    return out;
+  }
+
+  const Columns* columns_;
+  UnknownKeys keys_{{"role", "content", "from", "value", "weight", "train", "training", "trainable", "train_on_turn", "loss"}};
+};
+
+class MessageRows : public RowReaderBase {
+ public:
+  MessageRows(const ExampleOptions& options, std::vector<std::string_view> known)
+      : RowReaderBase(options, std::move(known)), messages_(options.columns) {}
+
+  SourceFindings findings() const override {
+    SourceFindings all = RowReaderBase::findings();
+    messages_.count_into(all);
+    return all;
+  }
+
+ protected:
+  std::vector<Message> messages(const Place& list) { return messages_.messages(list); }
 
   void set_groups(Example& e) const {
     std::string users;
@@ -191,61 +259,7 @@ class MessageRows : public RowReaderBase {
   }
 
  private:
-  static const char* key_of(const Json& message, const std::string& assigned, const char* first, const char* second) {
-    if (!assigned.empty()) return assigned.c_str();
-    return !message.contains(first) && message.contains(second) ? second : first;
-  }
-
-  Message message(const Place& place) {
-    const Json& value = place.value;
-    if (!value.is_object()) place.refuse("an object with a role and a content");
-    refuse_keys(place, kRefusedOfMessage);
-    static const std::string kNone;
-    const char* role_key = key_of(value, options_.columns ? options_.columns->role() : kNone, "role", "from");
-    const char* content_key = key_of(value, options_.columns ? options_.columns->content() : kNone, "content", "value");
-    const std::string harmless[] = {role_key, content_key, "name"};
-    const std::string_view views[] = {harmless[0], harmless[1], harmless[2]};
-    if (value.size() > 2) message_keys_.meet(value, place.name(), views);
-    const std::string name = place.at(role_key).string();
-    const std::string_view role = role_of(name);
-    if (role.empty()) {
-      const bool tool = name == "tool" || name == "function" || name == "observation" || name == "function_call" ||
-                        name == "tool_call" || name == "tool_response" || name == "function_response" || name == "ipython";
-      if (tool) bad_file("{}: {}: the role is {}; {}", place.name(), role_key, in_quotes(name), kNoTools);
-      bad_file("{}: {}: expected system (developer), user (human) or assistant (gpt, model), found {}", place.name(), role_key,
-               in_quotes(name));
-    }
-    Message out{.role = std::string(role), .content = content(place.at(content_key))};
-    if (place.has("weight")) {
-      const Json& weight = value["weight"];
-      const bool fits = weight == 1 || (weight == 0 && out.role == "assistant") || weight.is_boolean();
-      if (!fits) {
-        bad_file("{}: weight: expected 0 or 1 of an assistant's message, found {} of a message of {}", place.name(),
-                 shown(weight), out.role);
-      }
-      out.trained = weight == 1 || weight == true;
-    }
-    return out;
-  }
-
-  // A string, or a list of parts that are texts.
-  static std::string content(const Place& place) {
-    if (place.value.is_string()) return place.value.get<std::string>();
-    if (!place.value.is_array()) place.refuse("a string");
-    std::string out;
-    for (const Place& part : place.elements()) {
-      if (part.value.is_string()) {
-        out += part.value.get_ref<const std::string&>();
-        continue;
-      }
-      const std::string type = part.at("type").string();
-      if (type != "text") bad_file("{}: type: expected text, found {}; {}", part.name(), in_quotes(type), kNoPictures);
-      out += part.at("text").string();
-    }
-    return out;
-  }
-
-  UnknownKeys message_keys_{{"role", "content", "from", "value", "weight"}};
+  MessageReader messages_;
 };
 
 class ChatRows : public MessageRows {
@@ -336,6 +350,13 @@ std::unique_ptr<ExampleReader> example_reader(DataFormat format, const ExampleOp
       break;
   }
   TLL_CHECK(false, "format {}", int(format));
+}
+
+std::vector<Message> read_messages(const Json& list, const std::string& file, SourceFindings& findings) {
+  MessageReader reader(nullptr);
+  std::vector<Message> messages = reader.messages({list, file, "messages", true});
+  reader.count_into(findings);
+  return messages;
 }
 
 Example text_example(std::string text, std::string where, std::string_view file, uint64_t seed) {

@@ -646,7 +646,7 @@ Sample make_sample(Example example, const TemplateOptions& options) {
   switch (example.kind) {
     case ExampleKind::kText:
       sample.plain_text = true;
-      sample.spans = {{.text = std::move(example.text), .trained = true, .ends_text = true}};
+      sample.spans = {{.text = std::move(example.text), .markup = options.parse_special, .trained = true, .ends_text = true}};
       return sample;
     case ExampleKind::kTokens:
       sample.spans = {{.may_shorten = true, .ids = std::move(example.ids), .labels = std::move(example.labels)}};

@@ -21,7 +21,9 @@ namespace tll {
 std::optional<TemplateName> recognise_template(std::string_view jinja);
 
 // The model's chat_template as its files have it: chat_template.jinja, or the key of tokenizer_config.json (of a list the entry
-// "default"). Empty: it has none. Error (kExitBadFile) for a file that is malformed.
+// "default"). Empty: it has none. What is no text, or longer than a template can be, is a text that no template is known by, so
+// that only who needs the template is refused (choose_template). Error (kExitBadFile) for a tokenizer_config.json that is no
+// JSON.
 std::string read_chat_template(const std::filesystem::path& directory);
 
 // Which template examples of a format are given, and why, for people. Error (kExitUsage) where the model's chat_template is not

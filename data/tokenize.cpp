@@ -13,18 +13,23 @@ namespace {
 
 using Ids = std::vector<int32_t>;
 
-// The tokens of `piece`, the end of `text`. `before` are the tokens of the text before it.
-Ids encode_after(const Tokenizer& tokenizer, std::span<const int32_t> before, const std::string& text, std::string_view piece) {
-  const Ids whole = tokenizer.encode(text);
+// The tokens of `piece`, the end of `text`. `before` are the tokens of the text before it. In markup special tokens are found.
+Ids encode_after(const Tokenizer& tokenizer, std::span<const int32_t> before, const std::string& text, std::string_view piece,
+                 bool markup) {
+  const auto encode = [&](std::string_view part) {
+    const TextPart whole{part, true};
+    return markup ? tokenizer.encode_parts({&whole, 1}).ids : tokenizer.encode(part);
+  };
+  const Ids whole = encode(text);
   if (whole.size() >= before.size() && std::equal(before.begin(), before.end(), whole.begin())) {
     return {whole.begin() + std::ptrdiff_t(before.size()), whole.end()};
   }
   for (const bool without_space : {false, true}) {
     if (without_space && !piece.starts_with(' ')) break;
-    const Ids ids = tokenizer.encode(piece.substr(without_space));
+    const Ids ids = encode(piece.substr(without_space));
     Ids all(before.begin(), before.end());
     all.insert(all.end(), ids.begin(), ids.end());
-    if (tokenizer.decode(all) == text) return ids;
+    if (tokenizer.decode(all, !markup) == text) return ids;
   }
   bad_file(
       "the tokenizer joins the end of a prompt with the answer behind it, and no encoding of the answer {} alone decodes to "
@@ -355,11 +360,13 @@ class SampleTokenizer {
 
 Tokens tokenize(const Tokenizer* tokenizer, std::span<const Span> spans, TrainOn train_on) {
   Tokens out;
-  std::string text;  // the neighbouring texts so far,
-  size_t begin = 0;  // and where their tokens begin
+  std::string text;    // the neighbouring texts so far,
+  size_t begin = 0;    // and where their tokens begin
+  bool markup = true;  // all of them are
   const auto end_of_texts = [&] {
     begin = out.ids.size();
     text.clear();
+    markup = true;
   };
   // Labels of texts, not those of ids.
   const auto label = [&](size_t from, size_t to, bool trained) {
@@ -382,13 +389,14 @@ Tokens tokenize(const Tokenizer* tokenizer, std::span<const Span> spans, TrainOn
     const size_t start = text.size();
     for (; span != spans.end() && span->is_text() && span->trained == trained && !ends_text; ++span) {
       text += span->text;
+      markup &= span->markup;
       ends_text = span->ends_text;
     }
     if (ends_text && !tokenizer->eos()) {
       bad_file("the tokenizer has no end-of-text token (eos), so an answer's end cannot be trained");
     }
     const std::string_view piece = std::string_view(text).substr(start);
-    Ids ids = encode_after(*tokenizer, std::span(out.ids).subspan(begin), text, piece);
+    Ids ids = encode_after(*tokenizer, std::span(out.ids).subspan(begin), text, piece, markup);
     if (ends_text) ids.push_back(*tokenizer->eos());
     tokenizer->check_model_has(ids);
     const size_t from = out.ids.size();

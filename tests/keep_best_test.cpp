@@ -134,6 +134,28 @@ TEST_F(KeepBest, ACheckpointHoldsTheBestOfItsOwnStep) {
   EXPECT_EQ(result("whole").at("best"), result("elsewhere").at("best"));
 }
 
+// Whose directory another run was in.
+TEST_F(KeepBest, ARunThatGoesOnElsewhereLeavesWhatAnotherKept) {
+  const std::string settings = kSettings + "--keep best ";
+  train(parse("whole", settings));
+  const fs::path away = directory_ / "away/checkpoint-9";
+  fs::create_directories(away);
+  fs::copy(directory_ / "whole/checkpoint-9", away);
+  const Json best = parse_json(read_file(away / "state.json"), "").at("best");
+  ASSERT_LT(best.at("step"), 9) << best;
+  kill(parse("other", settings + "--seed 7"), 5);
+  const std::string others = bytes("other", "best/adapter_model.safetensors");
+  {
+    TrainingRun<float> run(parse("other", settings + "--resume " + away.string()));
+    run.start();
+    EXPECT_TRUE(bytes("other", "best/adapter_model.safetensors") == read_file(away / "best.safetensors"));
+  }
+  EXPECT_TRUE(bytes("other", "earlier-1/best/adapter_model.safetensors") == others);
+  train(parse("other", settings + "--resume " + away.string()));
+  EXPECT_TRUE(bytes("whole", "adapter_model.safetensors") == bytes("other", "adapter_model.safetensors"));
+  EXPECT_EQ(result("whole").at("best"), result("other").at("best"));
+}
+
 TEST_F(KeepBest, MoreStepsGoOnFromTheLastOnes) {
   train(parse("whole", kSettings + "--keep best"));
   train(parse("more", kSettings + "--keep best --max-steps 7"));

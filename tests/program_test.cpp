@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -55,6 +56,30 @@ class Program : public testing::Test {
   const TemporaryDirectory directory_;
 };
 
+// A prepared file has its text and its mask; what would change them is refused, not recorded and ignored.
+TEST_F(Program, WhatAPreparedFileIsMadeWithIsNotChanged) {
+  ASSERT_EQ(shell("$p prepare --quiet --output $d/made.bin " + kDemo), 0);
+  const std::string show = "$p show --model data/demo --data $d/made.bin > $d/printed 2> $d/notes ";
+  EXPECT_EQ(shell(show + "--train-on answers --template squad"), 0) << text("notes");
+  for (const char* changed : {"--train-on all", "--template chatml", "--system x", "--parse-special", "--long drop"}) {
+    EXPECT_EQ(shell(show + changed), 2) << changed;
+    EXPECT_TRUE(says(text("notes"), "changes nothing in")) << changed;
+  }
+}
+
+// Special tokens spelled in a text are tokens where that is asked for: of plain text, too.
+TEST_F(Program, SpecialTokensOfATextAreParsedWhenAsked) {
+  ASSERT_EQ(shell("printf 'one</s>two' > $d/plain.txt"), 0);
+  const auto tokens = [&](const std::string& more) {
+    EXPECT_EQ(shell("$p show --json --model data/demo --data $d/plain.txt > $d/printed 2> $d/notes " + more), 0) << text("notes");
+    return printed()["tokens"].get<std::vector<int>>();
+  };
+  constexpr int kEos = 2;
+  const std::vector<int> text_alone = tokens(""), parsed = tokens("--parse-special");
+  EXPECT_EQ(std::count(text_alone.begin(), text_alone.end(), kEos), 1) << "the one that ends the text";
+  EXPECT_EQ(std::count(parsed.begin(), parsed.end(), kEos), 2);
+}
+
 // OMP_DISPLAY_ENV makes libgomp print its settings each time that it is loaded.
 TEST_F(Program, BoundsHowLongItsThreadsSpin) {
   const std::string clean = "env -u OMP_WAIT_POLICY -u GOMP_SPINCOUNT -u KMP_BLOCKTIME -u KMP_LIBRARY OMP_DISPLAY_ENV=verbose ";
@@ -100,7 +125,8 @@ TEST_F(Program, PathsNeedNotBeUtf8) {
   for (const std::string command :
        {"evaluate --json --model $m --adapter $o --data $x",
         "dump --json --model $m --adapter $o --data $x --output $d/$'dump\\xff'", "plan --json --model $m --init-adapter $o",
-        "prepare --json --model $m --data $x --output $d/$'p\\xff' --valid-split 0"}) {
+        "prepare --json --model $m --data $x --output $d/$'p\\xff' --valid-split 0",
+        "show --check --json --model $m --data $x"}) {
     EXPECT_EQ(shell(names + "$p " + command + " > $d/printed"), 0) << command;
     printed();
   }
@@ -211,7 +237,8 @@ TEST_F(Program, WhatPeopleReadHasSeparatorsAndPlurals) {
 
 TEST_F(Program, OptionsOfOtherTrainersAreNotedOnce) {
   ASSERT_EQ(shell(kTrain + "--max-steps 1 --logging_steps 5 --report_to wandb --tf32 true > $d/printed 2> $d/notes"), 0);
-  EXPECT_TRUE(text("notes").starts_with("note: --logging_steps, --report_to=wandb, --tf32 change nothing here\n")) << text("notes");
+  EXPECT_TRUE(text("notes").starts_with("note: --logging_steps, --report_to=wandb, --tf32 change nothing here\n"))
+      << text("notes");
   ASSERT_EQ(shell(kTrain + "--max-steps 1 --use_peft --quiet > $d/printed 2> $d/notes"), 0);
   EXPECT_FALSE(says(text("notes"), "use_peft"));
   EXPECT_EQ(shell(kTrain + "--max-steps 1 --push_to_hub > $d/printed 2> $d/notes"), 2);

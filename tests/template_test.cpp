@@ -293,11 +293,26 @@ TEST(ChatTemplate, ReadFromTheModelsFiles) {
                   R"({"chat_template": [{"name": "rag", "template": "r"}, {"name": "default", "template": "two"}]})");
   EXPECT_EQ(read_chat_template(directory.path()), "two");
   directory.write("tokenizer_config.json", R"({"chat_template": [{"name": "rag", "template": "r"}]})");
-  EXPECT_TRUE(says(refusal_of([&] { read_chat_template(directory.path()); }), "\"default\""));
-  directory.write("tokenizer_config.json", R"({"chat_template": 7})");
-  EXPECT_TRUE(says(refusal_of([&] { read_chat_template(directory.path()); }), "expected a string, found number"));
+  // What is no template stops nobody who needs none.
+  const auto unknown = [&](std::string_view begin) {
+    const PrepareOptions options{.model_template = read_chat_template(directory.path())};
+    EXPECT_EQ(recognise_template(options.model_template), std::nullopt);
+    EXPECT_EQ(choose_template(DataFormat::kSquad, options).name, TemplateName::kSquad);
+    const std::string message = refusal_of([&] { choose_template(DataFormat::kMessages, options); }, kExitUsage);
+    EXPECT_TRUE(says(message, begin));
+    EXPECT_TRUE(says(message, "--template"));
+  };
+  unknown("it begins \"[{");
+  for (const char* value : {"7", "[]", "{}", R"([{"name": "default", "template": 3}])", R"([7, ["default"]])", "true"}) {
+    directory.write("tokenizer_config.json", fmt::format(R"({{"chat_template": {}}})", value));
+    unknown("chat_template is not one of those");
+  }
   directory.write("chat_template.jinja", "three");  // counts more
   EXPECT_EQ(read_chat_template(directory.path()), "three");
+  directory.write("chat_template.jinja", "\xff\xfe");
+  unknown("it begins \"\\xff");
+  directory.write("chat_template.jinja", kChatmlJinja + std::string(1 << 20, '\n'));
+  unknown("bytes, which are not read");
 }
 
 TEST(ChooseTemplate, ByTheDataAndTheModel) {

@@ -54,10 +54,10 @@ void on_signal(int) {
     stopped_at = milliseconds_now();
     const char* doing = activity.load();
     if (terminal)
-      tell({"\nstopping ", doing ? "while " : "with this batch", doing ? doing : "",
-            ": the finished steps are kept in a checkpoint; once more ends at once\n"});
+      tell({"\nstopping ", doing ? "while " : "after this step", doing ? doing : "",
+            "; what is kept is said at the end. A second signal ends the program at once\n"});
   } else if (saving) {
-    if (terminal) tell({"\na checkpoint is being written\n"});
+    if (terminal) tell({"\nwhat is kept is being written\n"});
   } else if (milliseconds_now() - stopped_at > 1000) {
     _exit(kExitInterrupted);
   }

@@ -16,22 +16,6 @@ TemplateOptions conversation_template(const Options& options, const std::string&
   return template_options(name, prepare, &tokenizer);
 }
 
-std::vector<Message> messages_of(const Json& list, const std::string& where) {
-  constexpr const char* kExpected = R"(a list of messages, [{"role": "user", "content": "..."}, ...])";
-  if (!list.is_array()) bad_file("{}: expected {}, found {}", where, kExpected, list.type_name());
-  std::vector<Message> messages;
-  for (const Json& entry : list) {
-    const auto value = [&](const char* key) -> const std::string& {
-      const auto found = entry.is_object() ? entry.find(key) : entry.end();
-      if (!entry.is_object() || found == entry.end() || !found->is_string())
-        bad_file("{}: expected {}; the {} of message {} is missing or no string", where, kExpected, key, messages.size() + 1);
-      return found->get_ref<const std::string&>();
-    };
-    messages.push_back({.role = value("role"), .content = value("content")});
-  }
-  return messages;
-}
-
 RenderedConversation render_conversation(const std::vector<Message>& messages, const std::string& where,
                                          const TemplateOptions& form, const Tokenizer& tokenizer, TrainOn train_on,
                                          bool answer_follows) try {

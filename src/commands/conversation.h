@@ -15,9 +15,6 @@ namespace tll {
 // The template of --template or of the model, with the other options of templates. Error (kExitUsage) as choose_template().
 TemplateOptions conversation_template(const Options& options, const std::string& model_template, const Tokenizer& tokenizer);
 
-// A JSON list of messages. `where` is its place in messages. Error (kExitBadFile) if it is none.
-std::vector<Message> messages_of(const Json& list, const std::string& where);
-
 // A conversation as text and tokens. With `answer_follows` they end where the answer begins. `where` is its place in messages.
 // Error (kExitBadFile) as render().
 struct RenderedConversation {

@@ -21,6 +21,7 @@ Dataset first_documents(const Options& options, const ModelSource& source) {
   // Whole documents, unless a limit was asked for: logits.i is document i.
   if (!options.given("seq-len")) p.max_tokens = INT32_MAX, p.any_length = true;
   Dataset data = load_dataset(options.data, source.tokenizer.get(), p);
+  refuse_other_choices(options, options.data, data);
   print_notes(options, data.report);
   data.documents = data.documents.first(std::min(static_cast<size_t>(options.docs), data.documents.size()));
   for (Document& d : data.documents) d.split = Split::kTrain;

@@ -33,6 +33,7 @@ Dataset load_chosen(const Options& options, const ModelSource& source) {
   PrepareOptions p = prepare_options(options, source);
   p.allow_empty = true;  // samples without targets change no mean
   Dataset data = load_dataset(options.data, source.tokenizer.get(), p);
+  refuse_other_choices(options, options.data, data);
   print_notes(options, data.report);
   if (!options.quiet && !options.output.empty() && data.report.repeated_ids > 0)
     fmt::print(stderr, "note: in {} the answer to a question with an earlier one's id has the key ID#2, ID#3, ...\n",
@@ -179,8 +180,9 @@ int evaluate_text(Options& options) {
 template <class Float>
 int evaluate_documents(Options& options) {
   refuse_output_over_data(options);
-  const ModelSource source = open_model(options, TokenizerNeed::wanted);
+  ModelSource source = open_model(options, TokenizerNeed::wanted);
   const Dataset data = load_chosen(options, source);
+  add_end_marks(source, data);
   const std::vector<Question> questions = choose_questions(options, source, data);
   const AdapterSource adapter = open_named_adapter(options, source.config);
   const auto needs_of = [asked = !questions.empty()](const Options& o) {

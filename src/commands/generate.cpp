@@ -2,6 +2,7 @@
 #include <iostream>
 #include <iterator>
 
+#include "data/example_reader.h"
 #include "data/tokenize.h"
 #include "src/base/file.h"
 #include "src/commands/commands.h"
@@ -35,8 +36,10 @@ std::vector<int32_t> prompt_tokens(const Options& options, const ModelSource& so
   std::vector<Message> messages = {{"user", prompt}};
   if (!options.messages.empty()) {
     where = options.messages.string();
-    messages = messages_of(parse_json(read_file(options.messages), where), where);
-    if (!messages.empty() && messages.back().role == "assistant")
+    SourceFindings findings;
+    messages = read_messages(parse_json(read_file(options.messages), where), where, findings);
+    if (!options.quiet) print_notes(findings.lines(where));
+    if (messages.back().role == "assistant")
       bad_file("{}: the last message is an assistant's, and there is nothing to answer", where);
   }
   return render_conversation(messages, where, form, *source.tokenizer, TrainOn::kAnswers, true).tokens.ids;

@@ -23,15 +23,17 @@ int command_prepare(Options& options) {
   Prepared prepared;
   try {
     prepared = prepare_file(options.data, options.output, source.tokenizer.get(), prepare_options(options, source));
+  } catch (const StoppedInPart& stopped) {
+    fmt::print(stderr, "note: {}; what is done is in {}: run the same command to go on\n", stopped.what(), stopped.part.string());
+    return kExitInterrupted;
   } catch (const Stopped& stopped) {
-    fmt::print(stderr, "note: {}; what is done is in {}.part: run the same command to go on\n", stopped.what(),
-               options.output.string());
+    fmt::print(stderr, "note: {}; {} was not written\n", stopped.what(), options.output.string());
     return kExitInterrupted;
   }
   const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
   if (options.json) {
     print_notes(options, prepared.report);
-    fmt::print("{}\n", prepared.report.json().dump());
+    fmt::print("{}\n", json_text(prepared.report.json()));
   } else if (!options.quiet) {
     const int64_t bytes = prepared.source_bytes - prepared.resumed_bytes;
     fmt::print("{}\n{}", prepared.decision, prepared.report.text());

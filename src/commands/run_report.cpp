@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <cmath>
 
+#include "data/prepare.h"
 #include "src/base/units.h"
 #include "src/model/plan.h"
 #include "src/model/plan_picture.h"
+#include "src/options/option_table.h"
 #include "src/options/run_options.h"
 #include "src/report/build_facts.h"
 #include "src/report/memory_probe.h"
@@ -245,8 +247,8 @@ void RunReport::say_learned() const {
   if (!after_.answers) return;
   const EvaluationResult before = answers_before_.value_or(EvaluationResult{});
   const SquadTotals& is = after_.answers->totals;
-  say("         exact match {}{:.1f}, F1 {}{:.1f} on {} about contexts that were not trained on", arrow("exact_match", 1),
-      is.exact_match(), arrow("f1", 1), is.f1(), Counted{is.questions, "question"});
+  say("         exact match {}{:.1f}, F1 {}{:.1f} on {} that were not trained on", arrow("exact_match", 1), is.exact_match(),
+      arrow("f1", 1), is.f1(), Counted{is.questions, "question"});
   const QuestionResult* q = telling_answer(before, *after_.answers);
   if (!q) return;
   const Dataset& data = data_.validation();
@@ -269,9 +271,17 @@ void RunReport::say_next() const {
   const std::string model = options_.model.empty() ? "" : fmt::format(" --model {}", shell_word(options_.model.string()));
   // A prepared file knows its split; of any other the same share has to be held out again.
   const std::filesystem::path& data = data_.separate_validation ? options_.valid_data : options_.data;
+  const bool prepared = is_prepared_file(data);
   std::string split;
-  if (!data_.separate_validation && data_.train.count(Split::kValidation) > 0 && data.extension() != ".bin")
+  if (!data_.separate_validation && data_.train.count(Split::kValidation) > 0 && !prepared)
     split = fmt::format(" --valid-split {} --seed {}", options_.valid_split, options_.seed);
+  // So have the choices that made text of it.
+  for (const char* name : {"format", "columns", "template", "system", "template-date", "train-on", "long", "parse-special",
+                           "unanswerable", "seq-len"}) {
+    const OptionRow& row = *find_row(name);
+    if (prepared || !options_.given(name)) continue;
+    split += fmt::format(" --{}{}", name, row.is_flag() ? "" : " " + shell_word(value_text(row, options_)));
+  }
   say_whole("next     ./train_llama_lora evaluate{} --adapter {} --data {}{}", model, output, shell_word(data.string()), split);
 }
 

@@ -9,28 +9,13 @@
 #include "src/commands/conversation.h"
 
 namespace tll {
-namespace {
-
-// The chat template that the prompt is put in; nothing: it is continued as it is.
-std::optional<TemplateName> chat_template(const Options& options, const ModelSource& source, const Dataset& data) {
-  std::optional<TemplateName> name;
-  const std::vector<std::string_view>& names = template_names();
-  if (options.chat_template != TemplateName::kAuto)
-    name = options.chat_template;
-  else if (data.template_name.empty())
-    name = recognise_template(source.chat_template);
-  else if (const auto found = std::find(names.begin(), names.end(), data.template_name); found != names.end())
-    name = static_cast<TemplateName>(found - names.begin());
-  return name && is_chat_template(*name) ? name : std::nullopt;
-}
-
-}  // namespace
 
 SamplePrompt sample_prompt(const Options& options, const ModelSource& source, const Dataset& data, int64_t capacity) {
   constexpr int64_t kMostTokens = 64;
   if (!source.tokenizer) fail(kExitUsage, "--sample-prompt needs a tokenizer, and {} has none", source.directory.string());
   SamplePrompt prompt;
-  if (const auto name = chat_template(options, source, data)) {
+  // In another template, as of instructions, the prompt is continued as it is.
+  if (const auto name = template_in_force(options, source, data); name && is_chat_template(*name)) {
     Options chosen = options;
     chosen.chat_template = *name;
     const TemplateOptions form = conversation_template(chosen, source.chat_template, *source.tokenizer);

@@ -51,6 +51,7 @@ Shown load_shown(const Options& options, const ModelSource& source, PrepareOptio
   const Tokenizer* tokenizer = source.tokenizer.get();
   if (is_prepared_file(options.data)) {
     Dataset data = load_dataset(options.data, tokenizer, prepare);
+    refuse_other_choices(options, options.data, data);
     const std::string form = data.template_name.empty() ? "" : fmt::format("; template {}", data.template_name);
     return {std::move(data), options.data.string() + ": prepared" + form};
   }
@@ -84,7 +85,7 @@ void print_check(const Options& options, const Shown& shown, const ModelSource& 
     Json json = check.json();
     json["decision"] = shown.decision;
     json["template"] = shown.data.template_name;
-    fmt::print("{}\n", json.dump());
+    fmt::print("{}\n", json_text(json));
   } else {
     fmt::print("{}\n{}", shown.decision, check.text());
   }
@@ -115,7 +116,7 @@ int command_show(Options& options) {
       continue;
     left--;
     if (options.json)
-      fmt::print("{}\n", show_json(dataset, i, *source.tokenizer).dump());
+      fmt::print("{}\n", json_text(show_json(dataset, i, *source.tokenizer)));
     else
       fmt::print("{}\n", show_text(dataset, i, *source.tokenizer, takes_escapes(STDOUT_FILENO)));
   }

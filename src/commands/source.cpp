@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <set>
 
+#include "data/prepare.h"
 #include "data/template.h"
 #include "src/base/check.h"
 #include "src/commands/from_options.h"
@@ -57,12 +58,16 @@ void read_quantization(ModelSource& source, const Options& options) {
   source.config.quantization = found->tensors.empty() ? nullptr : std::move(found);
 }
 
+std::optional<TemplateName> template_named(std::string_view word) {
+  const std::vector<std::string_view>& words = template_names();
+  const auto found = std::find(words.begin(), words.end(), word);
+  return found == words.end() ? std::nullopt : std::optional(static_cast<TemplateName>(found - words.begin()));
+}
+
 // generation_config.json does not always name the mark that ends a turn.
-void add_end_marks(ModelSource& source, const Options& options) {
-  auto name = options.chat_template == TemplateName::kAuto ? std::nullopt : std::optional(options.chat_template);
-  if (!name && !source.chat_template.empty()) name = recognise_template(source.chat_template);
+void add_end_marks(ModelSource& source, std::optional<TemplateName> name) {
   for (const std::string_view mark : name ? end_marks(*name) : std::vector<std::string_view>()) {
-    const auto id = source.tokenizer->special_id(mark);
+    const auto id = source.tokenizer ? source.tokenizer->special_id(mark) : std::nullopt;
     if (id && std::find(source.eos.begin(), source.eos.end(), *id) == source.eos.end()) source.eos.push_back(*id);
   }
 }
@@ -72,6 +77,13 @@ bool has_tokenizer_file(const std::filesystem::path& directory) {
 }
 
 }  // namespace
+
+std::optional<TemplateName> template_in_force(const Options& options, const ModelSource& source, const Dataset& data) {
+  if (options.chat_template != TemplateName::kAuto) return options.chat_template;
+  return data.template_name.empty() ? recognise_template(source.chat_template) : template_named(data.template_name);
+}
+
+void add_end_marks(ModelSource& source, const Dataset& data) { add_end_marks(source, template_named(data.template_name)); }
 
 ModelSource open_model(Options& options, TokenizerNeed need) {
   ModelSource source;
@@ -105,7 +117,8 @@ ModelSource open_model(Options& options, TokenizerNeed need) {
   for (const int32_t id : source.tokenizer->end_ids())
     if (std::find(source.eos.begin(), source.eos.end(), id) == source.eos.end()) source.eos.push_back(id);
   source.chat_template = read_chat_template(source.directory);
-  add_end_marks(source, options);
+  add_end_marks(source, options.chat_template != TemplateName::kAuto ? std::optional(options.chat_template)
+                                                                     : recognise_template(source.chat_template));
   return source;
 }
 
@@ -171,6 +184,27 @@ AdapterSource open_named_adapter(const Options& options, const LlamaConfig& conf
 void print_notes(const Options& options, const PrepareReport& report) {
   if (options.quiet) return;
   for (const std::string& note : report.notes()) fmt::print(stderr, "note: {}\n", note);
+}
+
+void refuse_other_choices(const Options& options, const std::filesystem::path& path, const Dataset& data) {
+  if (!is_prepared_file(path)) return;
+  const bool same_template = options.chat_template == TemplateName::kAuto ||
+                             template_names()[static_cast<size_t>(options.chat_template)] == data.template_name;
+  const std::pair<const char*, bool> choices[] = {{"format", options.data_format == data.format},
+                                                  {"columns", options.columns.empty()},
+                                                  {"template", same_template},
+                                                  {"system", options.system.empty()},
+                                                  {"template-date", false},
+                                                  {"train-on", options.train_on == data.train_on},
+                                                  {"long", options.long_samples == data.long_samples},
+                                                  {"parse-special", false}};
+  for (const auto& [name, same] : choices) {
+    if (options.given(name) && !same)
+      fail(kExitUsage,
+           "--{} changes nothing in {}, which is prepared (template {}, trained on {}); run `prepare` with it, or leave it out",
+           name, path.string(), data.template_name.empty() ? "none" : data.template_name,
+           train_on_names()[static_cast<size_t>(data.train_on)]);
+  }
 }
 
 void refuse_output_over_data(const Options& options) {

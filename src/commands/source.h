@@ -33,6 +33,12 @@ enum class TokenizerNeed { none, wanted, required };  // wanted: data may come a
 // From then on the options say how its weights are held (take_quantization).
 ModelSource open_model(Options& options, TokenizerNeed need);
 
+// The template in which a model that is trained on these data is asked: that of --template; else the one that the data were
+// prepared with; else the model's own. Nothing: it is not known, or there is none.
+std::optional<TemplateName> template_in_force(const Options& options, const ModelSource& source, const Dataset& data);
+// The marks that end an answer in the template of these data end a text, too: a squad.bin may have another one than the model.
+void add_end_marks(ModelSource& source, const Dataset& data);
+
 // The tokenizer of the model that the options name, and its chat_template. --model may also be a tokenizer's file, or a directory
 // with nothing else.
 struct TokenizerSource {
@@ -64,6 +70,9 @@ ModelFiles open_weights(const ModelSource& source, const AdapterSource& adapter,
 
 // What a data set leaves out, or has that is not used, as notes on standard error. With --quiet nothing.
 void print_notes(const Options& options, const PrepareReport& report);
+
+// Error (kExitUsage) if options ask for something else than what a prepared file was made with: nothing of it can change any more.
+void refuse_other_choices(const Options& options, const std::filesystem::path& path, const Dataset& data);
 
 // Error (kExitUsage) if --output is the file of --data, which would be lost.
 void refuse_output_over_data(const Options& options);

@@ -5,6 +5,7 @@
 #include <iostream>
 #include <optional>
 
+#include "data/example_reader.h"
 #include "src/base/check.h"
 #include "src/base/json.h"
 #include "src/base/phase.h"
@@ -31,8 +32,8 @@ std::string ids_of(const Json& text, const std::string& where, const Tokenizer& 
 
 // The mask tells the trained tokens.
 std::string conversation_line(const Json& list, const std::string& where, const TemplateOptions& form, const Tokenizer& tokenizer,
-                              TrainOn train_on) {
-  const std::vector<Message> messages = messages_of(list, where);
+                              TrainOn train_on, SourceFindings& findings) {
+  const std::vector<Message> messages = read_messages(list, where, findings);
   const RenderedConversation r = render_conversation(messages, where, form, tokenizer, train_on, false);
   std::vector<int32_t> mask;
   for (const int32_t label : r.tokens.labels) mask.push_back(label != kNotTrained);
@@ -47,17 +48,20 @@ int command_tokenize(Options& options) {
   if (options.chat) form = conversation_template(options, source.chat_template, *source.tokenizer);
   std::ios::sync_with_stdio(false);
   std::string line;
+  SourceFindings findings;
   // On a terminal the result itself shows how far it is. How many lines will come is not known.
   std::optional<Phase> phase;
   if (!isatty(STDOUT_FILENO)) phase.emplace("tokenising lines", 0);
   for (int64_t number = 1; std::getline(std::cin, line); number++) {
     const std::string where = fmt::format("standard input, line {}", number);
     const Json value = parse_json(line, where);
-    const std::string out = form ? conversation_line(value, where, *form, *source.tokenizer, options.train_on)
+    const std::string out = form ? conversation_line(value, where, *form, *source.tokenizer, options.train_on, findings)
                                  : ids_of(value, where, *source.tokenizer, options);
     fmt::print("{}\n", out);
     if (phase) phase->advance();
   }
+  phase.reset();
+  if (!options.quiet) print_notes(findings.lines("standard input"));
   return kExitDone;
 }
 

@@ -29,6 +29,7 @@ RunData load_run_data(const Options& options, const ModelSource& source) {
   RunData data;
   if (!options.valid_data.empty()) p.valid_split = 0;
   data.train = load_dataset(options.data, source.tokenizer.get(), p);
+  refuse_other_choices(options, options.data, data.train);
   if (!options.valid_data.empty()) {
     data.separate_validation = load_dataset(options.valid_data, source.tokenizer.get(), p);
     for (Document& d : data.separate_validation->documents) d.split = Split::kValidation;
@@ -101,8 +102,11 @@ TrainingRun<Float>::TrainingRun(const Options& options)
       loader_(data_.train, loader_options(options_, Split::kTrain)),
       best_values_(options_.output, session_.model.options().train_all) {
   if (adapter_.loaded) adopt_adapter(options_, *adapter_.loaded);
+  options_.train_on = data_.train.train_on, options_.long_samples = data_.train.long_samples;  // as a prepared file has them
   if (resume_ && resume_->checkpoint && !options_.given("init-adapter"))
     options_.init_adapter = resume_->position.settings.value("init_adapter", "");
+  add_end_marks(source_, data_.train);
+  add_end_marks(source_, data_.validation());
   if (data_.validation().count(Split::kValidation) > 0) {
     LoaderOptions validation = loader_options(options_, Split::kValidation);
     validation.most_documents = options_.eval_docs;
@@ -262,7 +266,7 @@ void TrainingRun<Float>::require_unchanged(const Json& now) const {
 template <class Float>
 void TrainingRun<Float>::resume() {
   if (!resume_->checkpoint) {
-    report_.say("resume   no checkpoint in {}: starting from the beginning", options_.output.string());
+    fmt::print(stderr, "note: there is no checkpoint in {}: starting from the beginning\n", options_.output.string());
     return;
   }
   Session<Float>& s = session_;

@@ -77,7 +77,7 @@ const std::vector<CommandRow>& command_rows() {
        "says what a training run needs, byte by byte, before anything is allocated; needs only config.json, "
        "or the name of a published model",
        "plan --model meta-llama/Llama-3.2-1B --seq-len 512 --gpu T4", "exits 0 if the run fits on that GPU, 3 if it does not"},
-      {kPrepare, "prepare", "", "turns a data set (SQuAD .json, tokenised .jsonl) into a file ready for training",
+      {kPrepare, "prepare", "", "turns a data set of any format into a file ready for training, however large",
        "prepare --data squad.json --output squad.bin", "tokenises a SQuAD file with the demo model's tokenizer"},
       {kShow, "show", "", "prints samples of a data set with the trained part marked", "show --data squad.bin --docs 2",
        "prints the first two samples"},
