@@ -61,6 +61,18 @@ TEST(Csv, AcrossChunks) {
   EXPECT_EQ(rows(text), expected);
 }
 
+TEST(Csv, EscapesCountInALongRow) {
+  const auto refusal = [](size_t controls) {
+    const std::string text = "a,b\nx," + std::string(controls, '\x01') + "\n";
+    return refusal_of([&] {
+      std::string row;
+      table_rows(RowBuffer(bytes_of(text), "f.csv", {}, 1000), std::nullopt, 0)->next(row);
+    });
+  };
+  EXPECT_EQ(refusal(150), "");
+  EXPECT_TRUE(says(refusal(200), "f.csv: line 2: this row is longer than 1000 B"));
+}
+
 TEST(Csv, LooksLikeATable) {
   for (const char* head : {"instruction,input,output\nDo,,done\n", "\"question\";\"answer\"\r\nq;a\r\n", "id\ttext\n1\thi\n",
                            "a,b\n\"long\ntext\",x\n"})

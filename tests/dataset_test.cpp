@@ -2,7 +2,6 @@
 #include "data/dataset.h"
 
 #include <gtest/gtest.h>
-#include <xxhash.h>
 
 #include <random>
 #include <set>
@@ -16,6 +15,7 @@
 #include "tests/dataset_values.h"
 #include "tests/fake_tokenizer.h"
 #include "tests/refusal.h"
+#include "tests/signed_prepared.h"
 #include "tests/temporary_directory.h"
 #include "tests/test_data.h"
 
@@ -256,25 +256,6 @@ TEST_F(DatasetTest, SquadBinKeepsEverything) {
   EXPECT_TRUE(says(refusal_of([&] { load_dataset(directory_ / "squad.bin", nullptr, options_); }), "below"));
 }
 
-// Makes every checksum fit again, where the sizes of the header let that be.
-void sign(std::string& bytes) {
-  if (bytes.size() < kPreparedBody) return;
-  PreparedHeader header;
-  std::memcpy(&header, bytes.data(), sizeof header);
-  const PreparedLayout layout(header);
-  if (layout.fits && layout.end == bytes.size()) {
-    for (uint64_t c = 0; c < layout.chunks; ++c) {
-      const uint64_t begin = kPreparedBody + c * kPreparedChunk, end = std::min(begin + kPreparedChunk, layout.documents);
-      const uint64_t checksum = XXH3_64bits(bytes.data() + begin, end - begin);
-      std::memcpy(bytes.data() + layout.checksums + c * sizeof checksum, &checksum, sizeof checksum);
-    }
-    header.table_checksum = XXH3_64bits(bytes.data() + layout.documents, layout.end - layout.documents);
-    std::memcpy(bytes.data(), &header, sizeof header);
-  }
-  const uint64_t checksum = XXH3_64bits(bytes.data(), kPreparedBody - 8);
-  std::memcpy(bytes.data() + kPreparedBody - 8, &checksum, 8);
-}
-
 TEST_F(DatasetTest, DamagedFilesAreRefused) {
   const std::string good = dataset_bytes(prepare(squad(3)));
   for (size_t size = 0; size < good.size(); size += 1 + size / 50)
@@ -358,7 +339,7 @@ TEST_F(DatasetTest, HostileFilesAreRefusedOrConsistent) {
     sign(bad);
     const bool mapped = round % 8 == 0;
     try {
-      if (mapped) write_file_atomic(directory_ / "bad.bin", bad);
+      if (mapped) directory_.write("bad.bin", bad);
       const Dataset d = mapped ? load_dataset(directory_ / "bad.bin", nullptr, {.any_length = true}) : parse_dataset(bad, "f");
       int64_t at = 0;
       for (const Document& doc : d.documents) {
