@@ -186,7 +186,9 @@ class Sniffer {
       }
       return !more && value.contains("data") && value["data"].is_array() ? Container::kDataList : Container::kLines;
     }
-    if (!list && one_of(extension_, {".jsonl", ".ndjson"}) && end != std::string_view::npos) return Container::kLines;
+    // A bracket alone begins a value over several lines, whatever the file's name says.
+    const bool alone = line.find_last_not_of(kBlanks) == 0;
+    if (!list && !alone && one_of(extension_, {".jsonl", ".ndjson"}) && end != std::string_view::npos) return Container::kLines;
     // Text may begin with a bracket; JSON goes on in one of these ways.
     const std::string_view text = buffer.view().substr(begin);
     const size_t second = text.find_first_not_of(kBlanks, 1);

@@ -55,7 +55,8 @@ TEST(DemoData, EveryAnswerStandsInItsContext) {
   EXPECT_EQ(squad().offset_mismatches, 0);
   EXPECT_EQ(squad().unanswerable, 0);
   std::map<std::string, size_t> starts;
-  for (const Json& article : parse_json(read_file(kDemo / "squad.json"), "squad.json")["data"]) {
+  const Json file = parse_json(read_file(kDemo / "squad.json"), "squad.json");
+  for (const Json& article : file["data"]) {
     for (const Json& paragraph : article["paragraphs"]) {
       for (const Json& qa : paragraph["qas"]) starts[qa["id"]] = qa["answers"][0]["answer_start"];
     }

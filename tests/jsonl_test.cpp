@@ -60,7 +60,7 @@ TEST_F(Jsonl, ErrorsNameTheLine) {
       {"{\"input_ids\":[1,4294967297]}", "input_ids[1]"},
       {"{\"input_ids\":[]}", "empty"},
       {"{\"input_ids\":5}", "expected a list, found 5"},
-      {"{\"labels\":[1]}", "input_ids"},
+      {"{\"labels\":[1]}", "several formats"},
       {"[1,2]", "input_ids"},
       {"{\"input_ids\":[1,2],\"labels\":[-100]}", "1 elements"},
       {"{\"input_ids\":[1,2],\"labels\":[-100,-1]}", "labels[1]"},

@@ -225,9 +225,9 @@ class SentencePieceTokenizer : public Tokenizer {
     added_tokens_ = added.take();
     warnings_ = added.notes();
     side.note_other_class(warnings_);
-    for (const AddedToken& token : added_tokens_) added_.add(token.content, token);
     // unk is special, and is read as unk_surface. In markup it is found as in transformers.
     std::erase_if(added_tokens_, [&](const AddedToken& t) { return t.id == unk_piece_; });
+    for (const AddedToken& token : added_tokens_) added_.add(token.content, token);
     if (unk_piece_ >= 0)
       added_.add(piece(unk_piece_).text, {.id = unk_piece_, .content = piece(unk_piece_).text, .special = true});
     for (size_t i = 0; i < added_tokens_.size(); ++i) {
