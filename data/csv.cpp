@@ -32,6 +32,13 @@ void append_json(std::string& out, std::string_view text) {
   out += '"';
 }
 
+// How many bytes append_json() appends.
+size_t size_in_json(std::string_view text) {
+  size_t size = text.size() + 2;
+  for (const char c : text) size += uint8_t(c) >= 0x20 ? c == '"' || c == '\\' : c == '\n' ? 1 : 5;
+  return size;
+}
+
 // The separator that stands most often outside quotes in the first line.
 char separator_of(std::string_view line) {
   size_t count[kSeparators.size()] = {};
@@ -72,8 +79,10 @@ class TableRows : public RowReader {
           "quotes",
           in_.name(), row_line_, count_, columns, separator_name());
     }
+    const size_t before = text.size();
     for (size_t i = 0; i < columns; ++i) {
       text += names_[i];
+      if (text.size() - before + size_in_json(fields_[i]) > in_.row_bytes()) in_.refuse_long_row(row_line_);
       append_json(text, fields_[i]);
     }
     text += '}';

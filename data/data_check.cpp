@@ -3,22 +3,20 @@
 #include <xxhash.h>
 
 #include <algorithm>
-#include <array>
 #include <optional>
 #include <set>
 
 #include "data/loader.h"
+#include "data/template.h"
 #include "src/base/phase.h"
 #include "src/base/units.h"
 
 namespace tll {
 namespace {
 
-// How the chat templates end a turn. A tokenizer that does not have the token spells it out.
-constexpr std::array<std::string_view, 8> kEndMarks = {"<|im_end|>",      "<|eot_id|>",    "<|eom_id|>",    "<|end|>",
-                                                       "<|end_of_text|>", "<|endoftext|>", "<end_of_turn>", "</s>"};
 constexpr size_t kMarkTokens = 16;  // no mark takes more when it is spelled out, with the white space behind it
 
+// How an answer ends. A tokenizer that does not have a mark's token spells it out.
 class EndMarks {
  public:
   EndMarks(const Tokenizer* tokenizer, std::span<const int32_t> end_ids)
@@ -26,7 +24,7 @@ class EndMarks {
     if (!tokenizer) return;
     ids_.insert(tokenizer->end_ids().begin(), tokenizer->end_ids().end());
     if (tokenizer->eos()) ids_.insert(*tokenizer->eos());
-    for (const std::string_view mark : kEndMarks) {
+    for (const std::string_view mark : marks_) {
       if (const auto id = tokenizer->special_id(mark)) ids_.insert(*id);
     }
   }
@@ -40,10 +38,11 @@ class EndMarks {
     const size_t end = text.find_last_not_of(" \t\r\n");
     if (end == std::string::npos) return false;
     const std::string_view visible = std::string_view(text).substr(0, end + 1);
-    return std::any_of(kEndMarks.begin(), kEndMarks.end(), [&](std::string_view mark) { return visible.ends_with(mark); });
+    return std::any_of(marks_.begin(), marks_.end(), [&](std::string_view mark) { return visible.ends_with(mark); });
   }
 
  private:
+  const std::vector<std::string_view> marks_ = all_end_marks();
   const Tokenizer* tokenizer_;
   std::set<int32_t> ids_;
 };

@@ -389,21 +389,4 @@ std::unique_ptr<RowReader> open_rows(const DataFile& file, const RowPosition& fr
   TLL_CHECK(false, "container {}", int(file.container));
 }
 
-size_t find_no_utf8(std::string_view text) {
-  constexpr uint64_t kHighs = 0x8080808080808080;
-  for (size_t i = 0; i < text.size();) {
-    uint64_t word;
-    while (text.size() - i >= sizeof word) {
-      std::memcpy(&word, text.data() + i, sizeof word);
-      if (word & kHighs) break;
-      i += sizeof word;
-    }
-    if (i == text.size()) break;
-    const CodePoint c = read_code_point(text, i);
-    if (!c.valid) return i;
-    i += c.bytes;
-  }
-  return text.npos;
-}
-
 }  // namespace tll

@@ -47,7 +47,4 @@ std::unique_ptr<RowReader> open_rows(const DataFile& file, const RowPosition& fr
 // Error unless there is a file or a folder at this path. It may be the name of a data set on the hub.
 void refuse_no_file(const std::filesystem::path& path);
 
-// Where the first byte stands that belongs to no UTF-8 sequence; npos: the text is UTF-8. Fast where it is ASCII.
-size_t find_no_utf8(std::string_view text);
-
 }  // namespace tll

@@ -7,6 +7,7 @@
 #include <deque>
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <unordered_map>
 #include <utility>
@@ -20,6 +21,7 @@
 #include "src/base/check.h"
 #include "src/base/phase.h"
 #include "src/base/units.h"
+#include "tokenizer/utf8.h"
 
 namespace tll {
 
@@ -32,7 +34,6 @@ void SourceFindings::note(const char* text, int64_t count, int64_t more, const s
 
 void SourceFindings::add(const SourceFindings& later) {
   constexpr size_t kMostKeys = 1000;
-  if (offset_mismatches == 0) first_mismatch = later.first_mismatch;
   offset_mismatches += later.offset_mismatches;
   unanswerable += later.unanswerable;
   for (const auto& [text, n] : later.notes) note(text.c_str(), n.count, n.more, n.first);
@@ -135,8 +136,12 @@ class Scan {
  public:
   Scan(int threads, const Columns* columns, std::string file) : file_(std::move(file)) {
     for (int t = 0; t < std::max(1, threads); ++t) counts_.emplace_back(columns);
-    if (threads > 1) {
+    if (threads <= 1) return;
+    threads_.reserve(counts_.size());
+    try {
       for (ShapeCounts& counts : counts_) threads_.emplace_back([this, &counts] { work(counts); });
+    } catch (const std::system_error&) {
+      // Those that could be started do the work; without any, add() does it.
     }
   }
   ~Scan() { end(); }
@@ -306,7 +311,12 @@ class FileSource : public DataSource {
   bool next_row(SourceBlock& block) {
     const size_t before = block.text.size();
     try {
-      return reader_->next(block.text);
+      if (!reader_->next(block.text)) return false;
+      // SourceBlock::ends has 32 bits.
+      if (block.text.size() > UINT32_MAX) {
+        bad_file("{}: {}: this row is longer than {}", path_, reader_->where(), Bytes{int64_t(UINT32_MAX - before)});
+      }
+      return true;
     } catch (const Error&) {
       if (block.ends.empty()) throw;
       block.text.resize(before);
@@ -346,7 +356,7 @@ class FileSource : public DataSource {
         }
         constexpr std::string_view kHarmless[] = {"version"};
         beside["data"] = nullptr;  // the list itself, so that no key is taken for it
-      beside_data.meet(beside, file.label, kHarmless);
+        beside_data.meet(beside, file.label, kHarmless);
         const RowPosition end = reader_->position();
         file.rows = end.row, file.bytes = end.bytes;
         facts_.rows += end.row, facts_.bytes += end.bytes;
@@ -372,7 +382,7 @@ class FileSource : public DataSource {
     size_t begin = 0;
     for (size_t i = 0; i < block.ends.size(); ++i) {
       const std::string_view text = std::string_view(block.text).substr(begin, block.ends[i] - begin);
-      if (const size_t at = find_no_utf8(text); at != text.npos) refuse_encoding(text, at, block.where[i]);
+      if (const size_t at = find_invalid_utf8(text); at != text.npos) refuse_encoding(text, at, block.where[i]);
       begin = block.ends[i];
     }
   }

@@ -41,7 +41,6 @@ struct SourceBlock {
 // What parsing notices, beside the examples. Blocks' findings add up in file order.
 struct SourceFindings {
   int64_t offset_mismatches = 0;  // SQuAD: answers that are not at their answer_start
-  std::string first_mismatch;     // place of the first of them
   int64_t unanswerable = 0;       // SQuAD: questions without an answer
   struct Note {
     int64_t count = 0, more = 0;

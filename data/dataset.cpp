@@ -71,7 +71,6 @@ std::vector<std::string> PrepareReport::notes() const {
   for (const auto& [reason, count] : refused) note(count, "sample", fmt::format(" refused: {} --seq-len", at_limit(reason)));
   note(untrained_parts, "document", " of packed rows left out: nothing in them is trained");
   note(empty, "sample", " without a trained token kept");
-  note(offset_mismatches, "answer", " not at the answer_start that the file gives");
   note(repeated_ids, "sample",
        fmt::format(" with the id of an earlier one (the first such id is {})", in_quotes(first_repeated_id)));
   out.insert(out.end(), file_notes.begin(), file_notes.end());
@@ -125,12 +124,6 @@ DocumentTexts Dataset::texts_of(const Document& d) const {
 
 std::string Dataset::id_of(const Document& d) const { return texts_of(d).id; }
 std::string Dataset::title_of(const Document& d) const { return texts_of(d).title; }
-
-std::string_view trimmed(std::string_view s) {
-  constexpr std::string_view kBlanks = " \t\n\v\f\r";
-  const size_t begin = s.find_first_not_of(kBlanks);
-  return begin == std::string_view::npos ? std::string_view() : s.substr(begin, s.find_last_not_of(kBlanks) - begin + 1);
-}
 
 std::string trained_answer(const Tokenizer& tokenizer, std::span<const int32_t> tokens, std::span<const int32_t> labels,
                            int32_t prompt_tokens) {

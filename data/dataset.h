@@ -1,4 +1,4 @@
-// Tokenised documents with labels, from any of three sources: squad.bin, SQuAD JSON, or rows of token ids.
+// Tokenised documents with labels: those of a squad.bin, or made from data of any format (data/data_source.h).
 //
 // Labels follow Hugging Face: labels[t] is the token to predict from the tokens before position t, or -100 if nothing is trained
 // there. So labels[0] of a document never counts, and target_tokens counts labels[1..] != -100.
@@ -37,10 +37,10 @@ struct PrepareReport {
   int64_t offset_mismatches = 0;  // answers that are not at their answer_start
   int64_t repeated_ids = 0;       // samples with the id of an earlier one
   std::string first_repeated_id;
-  // Not in json(), so not kept in a squad.bin:
-  std::vector<std::string> file_notes;  // of the format
-  int64_t untrained_parts = 0;          // documents of packed rows that train nothing, left out
-  int64_t shortest_refused = 0;         // tokens of the shortest sample that was refused
+  // Not in json(), but kept in a squad.bin:
+  std::vector<std::string> file_notes;   // of the format
+  int64_t untrained_parts = 0;           // documents of packed rows that train nothing, left out
+  int64_t shortest_refused = 0;          // tokens of the shortest sample that was refused
   void add(const PrepareReport& later);  // of samples that follow: the counts add up
   int64_t refused_total() const;
   Json json() const;                       // samples, tokens, target_tokens, truncated, refused and the rest
@@ -141,10 +141,10 @@ class Dataset {
 // How many labels are trained. The first never counts.
 int32_t count_targets(std::span<const int32_t> labels);
 
-// Reads any of the three sources, and tells by content which one it is. `tokenizer` may be null for token ids, which are then
-// checked against the model's vocab_size, and for squad.bin. It must outlive the data set. A squad.bin is mapped, and must not be
-// written to meanwhile; one that was made with another tokenizer is refused.
-// Errors (kExitBadFile) name the file and the line, or the place in the JSON.
+// Reads a squad.bin or data of any format, and tells by content which it is. `tokenizer` may be null for token ids, which are
+// then checked against the model's vocab_size, and for squad.bin. It must outlive the data set. A squad.bin is mapped, and must
+// not be written to meanwhile; one that was made with another tokenizer is refused. Errors (kExitBadFile) name the file and the
+// line, or the place in the JSON.
 Dataset load_dataset(const std::filesystem::path& path, const Tokenizer* tokenizer, const PrepareOptions& options);
 
 // A squad.bin: layout in squad_bin.h. data/prepare.h writes one of any size.

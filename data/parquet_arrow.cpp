@@ -12,6 +12,7 @@
 #include "src/base/check.h"
 #include "src/base/json.h"
 #include "src/base/units.h"
+#include "tokenizer/utf8.h"
 
 namespace tll {
 namespace {
@@ -57,13 +58,14 @@ class ParquetRows : public RowReader {
     }
     Json row = Json::object();
     for (int c = 0; c < batch_->num_columns(); ++c) {
+      column_ = c;
       Json value = json_of(*batch_->column(c), at_);
       if (!row.emplace(batch_->column_name(c), std::move(value)).second)
         bad_file("{}: two columns have the name {}", name_, in_quotes(batch_->column_name(c)));
     }
     ++at_, ++position_.row;
     const size_t before = text.size();
-    // Bytes that are not UTF-8 stay, for the reader of the row to refuse.
+    // Texts are UTF-8 here. A name of a column that is not is no name that a format knows.
     text += dump(row);
     if (text.size() - before > row_bytes_)
       bad_file("{}: {}: this row is longer than {}", name_, where(), Bytes{int64_t(row_bytes_)});
@@ -138,6 +140,21 @@ class ParquetRows : public RowReader {
     }
   }
 
+  // A text of the row that is being made.
+  Json text_of(std::string_view text) const {
+    if (const size_t at = find_invalid_utf8(text); at != text.npos) {
+      bad_file("{}: row {}, column {}, byte {}: found the byte 0x{:02X}, which is not UTF-8; a column of strings must be UTF-8",
+               name_, position_.row + 1, in_quotes(batch_->column_name(column_)), at, uint8_t(text[at]));
+    }
+    return std::string(text);
+  }
+  // Some programs write texts as bytes. Bytes that are no text, such as pictures, become an object, which no format takes for
+  // one.
+  static Json bytes_of(std::string_view bytes) {
+    if (find_invalid_utf8(bytes) != bytes.npos) return {{"bytes", bytes.size()}};
+    return std::string(bytes);
+  }
+
   template <class Array>
   static Json number(const arrow::Array& array, int64_t i) {
     return static_cast<const Array&>(array).Value(i);
@@ -179,11 +196,13 @@ class ParquetRows : public RowReader {
       case Type::DOUBLE:
         return real(static_cast<const arrow::DoubleArray&>(array).Value(i));
       case Type::STRING:
-      case Type::BINARY:
-        return std::string(static_cast<const arrow::BinaryArray&>(array).GetView(i));
+        return text_of(static_cast<const arrow::StringArray&>(array).GetView(i));
       case Type::LARGE_STRING:
+        return text_of(static_cast<const arrow::LargeStringArray&>(array).GetView(i));
+      case Type::BINARY:
+        return bytes_of(static_cast<const arrow::BinaryArray&>(array).GetView(i));
       case Type::LARGE_BINARY:
-        return std::string(static_cast<const arrow::LargeBinaryArray&>(array).GetView(i));
+        return bytes_of(static_cast<const arrow::LargeBinaryArray&>(array).GetView(i));
       case Type::DICTIONARY: {
         const auto& coded = static_cast<const arrow::DictionaryArray&>(array);
         return json_of(*coded.dictionary(), coded.GetValueIndex(i));
@@ -211,6 +230,7 @@ class ParquetRows : public RowReader {
   size_t row_bytes_;
   RowPosition position_;
   int64_t file_bytes_ = 0, rows_ = 0, skip_ = 0, at_ = 0;
+  int column_ = 0;  // of which a value is being made
   std::unique_ptr<parquet::arrow::FileReader> reader_;
   std::shared_ptr<arrow::RecordBatchReader> batches_;
   std::shared_ptr<arrow::RecordBatch> batch_;

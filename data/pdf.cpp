@@ -12,6 +12,8 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <optional>
+#include <thread>
 #include <vector>
 
 #include "src/base/check.h"
@@ -53,17 +55,21 @@ class Child {
   }
   ~Child() {
     ::close(output_);
-    if (error_ == 0 && !ended_) ::kill(process_, SIGKILL), wait();
+    if (error_ || ended_) return;
+    ::kill(process_, SIGKILL);
+    while (::waitpid(process_, nullptr, 0) < 0 && errno == EINTR) {
+    }
   }
   Child(const Child&) = delete;
   Child& operator=(const Child&) = delete;
 
   int error() const { return error_; }  // why it could not be started; 0: it was
   int output() const { return output_; }
-  int wait() {
+  // Its status if it has ended.
+  std::optional<int> status() {
     int status = 0;
-    while (::waitpid(process_, &status, 0) < 0 && errno == EINTR) {
-    }
+    const pid_t got = ::waitpid(process_, &status, WNOHANG);
+    if (got == 0 || (got < 0 && errno == EINTR)) return std::nullopt;
     ended_ = true;
     return status;
   }
@@ -86,10 +92,14 @@ std::string pdf_text(const std::filesystem::path& path, const std::string& name,
   if (child.error()) bad_file("{}: pdftotext cannot be started: {}; {}", name, std::strerror(child.error()), install);
   std::string text;
   const auto end = Clock::now() + std::chrono::seconds(limits.seconds);
-  for (;;) {
+  const auto milliseconds_left = [&] {
     const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - Clock::now()).count();
     if (left <= 0)
       bad_file("{}: pdftotext was ended: it needed more than {} s; convert the document to text", name, limits.seconds);
+    return left;
+  };
+  for (;;) {
+    const int64_t left = milliseconds_left();
     pollfd wait{child.output(), POLLIN, 0};
     const int ready = ::poll(&wait, 1, int(std::min<int64_t>(left, 200)));
     if (stop_requested()) throw Stopped("reading a PDF document");
@@ -105,7 +115,13 @@ std::string pdf_text(const std::filesystem::path& path, const std::string& name,
       bad_file("{}: pdftotext was ended: the document has more than {} of text; divide it", name, Bytes{limits.text_bytes});
     }
   }
-  const int status = child.wait();
+  // It may close its output and go on.
+  std::optional<int> ended;
+  while (!(ended = child.status())) {
+    if (stop_requested()) throw Stopped("reading a PDF document");
+    std::this_thread::sleep_for(std::chrono::milliseconds(std::min<int64_t>(milliseconds_left(), 2)));
+  }
+  const int status = *ended;
   if (WIFSIGNALED(status)) {
     bad_file("{}: pdftotext was ended by signal {}, within {} of memory and {} s; convert the document to text", name,
              WTERMSIG(status), Bytes{limits.memory_bytes}, limits.seconds);

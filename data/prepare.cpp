@@ -130,7 +130,10 @@ class BlockMaker {
     // Whether it is kept depends on the split alone, which is not known yet.
     const bool depends = tokenized.evidence_lost && tokenized.refused.empty() && !tokenized.untrained_part;
     if (!depends && !count_sample(out.report, tokenized, Split::kValidation)) return;
-    if (depends) record.evidence_lost = 1, record.empty = tokenized.empty, record.shortened = tokenized.shortened;
+    if (depends) {
+      record.evidence_lost = 1;
+      record.empty = tokenized.empty, record.shortened = tokenized.shortened, record.end_lost = tokenized.end_lost;
+    }
     record.needed_tokens = tokenized.needed_tokens;
     record.documents = uint32_t(tokenized.documents.size());
     if (!sample.id.empty()) record.id = XXH3_64bits(sample.id.data(), sample.id.size()) | 1;
@@ -268,7 +271,6 @@ Json findings_json(const SourceFindings& f) {
   Json notes = Json::object();
   for (const auto& [text, note] : f.notes) notes[text] = {note.count, note.more, note.first};
   return {{"offset_mismatches", f.offset_mismatches},
-          {"first_mismatch", f.first_mismatch},
           {"unanswerable", f.unanswerable},
           {"notes", notes},
           {"unknown_keys", f.unknown_keys}};
@@ -277,7 +279,6 @@ Json findings_json(const SourceFindings& f) {
 SourceFindings findings_of(const Json& json) {
   SourceFindings f;
   f.offset_mismatches = json.at("offset_mismatches").get<int64_t>();
-  f.first_mismatch = json.at("first_mismatch").get<std::string>();
   f.unanswerable = json.at("unanswerable").get<int64_t>();
   for (const auto& [text, note] : json.at("notes").items()) {
     f.notes[text] = {note.at(0).get<int64_t>(), note.at(1).get<int64_t>(), note.at(2).get<std::string>()};

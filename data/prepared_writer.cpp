@@ -236,7 +236,9 @@ void PreparedWriter::finish(Dataset& data, double valid_split) {
     const Split split = held_out.contains(s.keys) ? Split::kValidation : Split::kTrain;
     if (s.evidence_lost) {
       TokenizedSample sample;
-      sample.empty = s.empty, sample.shortened = s.shortened, sample.evidence_lost = true, sample.needed_tokens = s.needed_tokens;
+      sample.empty = s.empty, sample.shortened = s.shortened, sample.end_lost = s.end_lost;
+      sample.evidence_lost = true, sample.needed_tokens = s.needed_tokens;
+      // It has no turns to leave out, and one answer, which is not blank: its other counts are 0.
       count_sample(report_, sample, split);
     }
     for (uint32_t d = 0; d < s.documents; ++d) fates.append(keeps(s, held_out) ? uint8_t(split) : kDropped);

@@ -22,7 +22,7 @@ struct SampleRecord {
   int64_t needed_tokens = 0;  // of TokenizedSample
   uint32_t documents = 0;     // that are its, among those that follow one another
   uint8_t evidence_lost = 0;  // 1: it is kept where it is held out alone
-  uint8_t empty = 0, shortened = 0, reserved = 0;
+  uint8_t empty = 0, shortened = 0, end_lost = 0;
   uint64_t reserved_too = 0;
 };
 static_assert(sizeof(SampleRecord) == 48);

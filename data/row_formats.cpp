@@ -305,7 +305,8 @@ class PromptRows : public MessageRows {
           "--columns completion=response",
           row.name());
     }
-    const Place prompt = row.at("prompt"), response = row.at(row.has("response") ? "response" : "completion");
+    const Place prompt = row.at("prompt"),
+                response = row.at(row.value.contains("completion") && !row.has("response") ? "completion" : "response");
     if (prompt.value.is_array() || response.value.is_array()) {
       e.kind = ExampleKind::kConversation;
       e.messages = messages(prompt);

@@ -49,11 +49,4 @@ uint64_t group_key(const Array& shared, uint64_t seed) {
   return XXH3_64bits_withSeed(shared.data(), shared.size() * sizeof(shared[0]), seed);
 }
 
-// What a format makes of a file.
-struct SampleSet {
-  std::vector<Sample> samples = {};  // in file order
-  bool of_text = false;              // a tokenizer is needed
-  Dataset known = {};                // the template, the rules and the mismatches that the file shows; no documents
-};
-
 }  // namespace tll

@@ -100,7 +100,8 @@ class SquadReader : public ExampleReader {
     }
     for (size_t a = 0; a < answers.texts.size(); ++a) {
       if (answers.starts[a] == kNoStart || stands_at(context, answers.texts[a], answers.starts[a])) continue;
-      if (findings_.offset_mismatches++ == 0) findings_.first_mismatch = place_of(e);
+      ++findings_.offset_mismatches;
+      findings_.note("answers not at the answer_start that the file gives: {0} (the first is of {2})", 1, 0, place_of(e));
     }
     findings_.unanswerable += answers.texts.empty();
     e.answers = std::move(answers.texts);
@@ -158,12 +159,12 @@ class SquadReader : public ExampleReader {
       flat_rows_{{"id", "title", "context", "question", "answers", "is_impossible"}}, answers_{{"text", "answer_start"}};
 };
 
+}  // namespace
+
 std::string_view trimmed(std::string_view s) {
   const size_t begin = s.find_first_not_of(kBlanks);
   return begin == std::string_view::npos ? std::string_view() : s.substr(begin, s.find_last_not_of(kBlanks) - begin + 1);
 }
-
-}  // namespace
 
 std::string answer_from_generation(std::string_view generated, bool ended, bool unanswerable_trained) {
   std::string_view answer = trimmed(generated);

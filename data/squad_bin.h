@@ -10,7 +10,7 @@
 //         32     u64      N
 //         40     u64      bytes of the strings
 //         48     u64      bytes of the facts
-//         56     u64      hash of the tokens and labels (Dataset::content_hash)
+//         56     u64      hash of the tokens and labels (Dataset::tokens_hash)
 //         64     u64      XXH3-64 of everything behind the body
 //         72              zeros
 //       4088     u64      XXH3-64 of the bytes before it
@@ -21,7 +21,7 @@
 //              bytes      strings. Of a document: u32 bytes of what follows; varints: bytes of its id, bytes of its title, number
 //              of
 //                         gold answers, bytes of each; the id, the title and the answers, UTF-8
-//   behind the body, which is filled up to a multiple of 4096:
+//   behind the body, which is filled up to a multiple of 8:
 //              D x 32     documents, in the order of their tokens (struct Document). Tokens may be left between them
 //              C x u64    XXH3-64 of each mebibyte of the body
 //              bytes      facts, JSON: tokenizer, template, format, what is trained, report
@@ -89,8 +89,6 @@ std::optional<DocumentTexts> read_texts(std::string_view strings);
 // The hash of a data set's tokens: from 0, it is chained with that of each document.
 uint64_t document_hash(std::span<const int32_t> tokens, std::span<const int32_t> labels);
 uint64_t chained_hash(uint64_t before, uint64_t next);
-// Without blanks around it.
-std::string_view trimmed(std::string_view s);
 // The text of the trained tokens behind the prompt, up to the first one that is not trained, without special tokens and blanks
 // around it.
 std::string trained_answer(const Tokenizer& tokenizer, std::span<const int32_t> tokens, std::span<const int32_t> labels,

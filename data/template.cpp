@@ -524,16 +524,14 @@ std::vector<Span> render_turns(std::vector<Turn> turns, const TemplateOptions& o
 }
 
 // The first answer, or what stands for none.
-std::string trained_answer(const Example& example) {
-  return example.answers.empty() ? std::string(kNoAnswer) : example.answers[0];
-}
+std::string first_answer(const Example& example) { return example.answers.empty() ? std::string(kNoAnswer) : example.answers[0]; }
 
 std::vector<Turn> turns_of(const Example& example) {
   Turn user{"user", {}}, assistant{"assistant", {}};
   switch (example.kind) {
     case ExampleKind::kQuestion:
       user.content = {"Context: ", example.context, fmt::format("\nQuestion: {}", example.prompt)};
-      assistant.content.before = trained_answer(example);
+      assistant.content.before = first_answer(example);
       break;
     case ExampleKind::kInstruction:
       user.content = {example.prompt + (example.context.empty() ? "" : "\n\n"), example.context, ""};
@@ -558,7 +556,7 @@ std::vector<Turn> turns_of(const Example& example) {
 // Forms of one prompt and one answer, with EOS behind it.
 std::vector<Span> write_form(const Example& example, const TemplateOptions& options) {
   Writer out(options.parse_special);
-  std::string answer = example.kind == ExampleKind::kQuestion ? trained_answer(example) : example.response;
+  std::string answer = example.kind == ExampleKind::kQuestion ? first_answer(example) : example.response;
   const bool has_context = !example.context.empty();
   if (options.name == TemplateName::kSquad) {
     if (example.kind != ExampleKind::kQuestion) bad_file("the form squad takes questions about a context");
@@ -606,6 +604,17 @@ std::vector<std::string_view> end_marks(TemplateName name) {
     default:
       return {};  // EOS
   }
+}
+
+std::vector<std::string_view> all_end_marks() {
+  // Of tool calls, of models that are not chat models, and of templates that are not known.
+  std::vector<std::string_view> marks = {"<|eom_id|>", "<|end_of_text|>", "<|endoftext|>", "<end_of_turn>", "</s>"};
+  for (size_t name = 0; name < template_names().size(); ++name) {
+    for (const std::string_view mark : end_marks(TemplateName(name))) {
+      if (std::find(marks.begin(), marks.end(), mark) == marks.end()) marks.push_back(mark);
+    }
+  }
+  return marks;
 }
 
 std::string note_of_missing_marks(TemplateName name, const Tokenizer& tokenizer) {

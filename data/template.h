@@ -51,6 +51,8 @@ bool is_chat_template(TemplateName name);
 std::string note_of_missing_marks(TemplateName name, const Tokenizer& tokenizer);
 // Marks by which an answer ends, as special tokens of the template's models; generation ends at them too.
 std::vector<std::string_view> end_marks(TemplateName name);
+// Those of all templates, and others that models are trained with.
+std::vector<std::string_view> all_end_marks();
 
 // The spans of a conversation. With `answer_follows` the text ends where an assistant's turn begins (apply_chat_template's
 // add_generation_prompt). Trained is an assistant's turn with its end mark and the line's end behind it, as in TRL's training

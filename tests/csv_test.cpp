@@ -61,6 +61,17 @@ TEST(Csv, AcrossChunks) {
   EXPECT_EQ(rows(text), expected);
 }
 
+TEST(Csv, EscapesCountInALongRow) {
+  const auto read = [](size_t controls) {
+    const std::string text = "a,b\nx," + std::string(controls, '\x01') + "\n";
+    std::string row;
+    table_rows(RowBuffer(bytes_of(text), "f.csv", {}, 1000), std::nullopt, 0)->next(row);
+    return row.size();
+  };
+  EXPECT_EQ(read(150), std::string(R"({"a":"x","b":""})").size() + 6 * 150);
+  EXPECT_TRUE(says(refusal_of([&] { read(200); }), "f.csv: line 2: this row is longer than 0.98 KiB"));
+}
+
 TEST(Csv, LooksLikeATable) {
   for (const char* head : {"instruction,input,output\nDo,,done\n", "\"question\";\"answer\"\r\nq;a\r\n", "id\ttext\n1\thi\n",
                            "a,b\n\"long\ntext\",x\n"})

@@ -505,6 +505,34 @@ TEST_F(Source, LongRowsAreRefused) {
   }
 }
 
+// Behind the first bytes, by which a file is known, NUL is a byte as others are.
+TEST_F(Source, NulBetweenValuesIsNoValue) {
+  const std::string value = "{\n  \"text\": \"" + std::string(70000, 'x') + "\"\n}\n";
+  EXPECT_EQ(read_text("f.json", value + value).examples.size(), 2u);
+  for (const std::string& end : {"\0"s + value, std::string(200000, '\0'), "\0\0\n"s, value + "7\0"s}) {
+    EXPECT_TRUE(says(error("f.json", value + end), "f.json: line ")) << end.size();
+    EXPECT_TRUE(says(error("f.json", value + end), "expected JSON")) << end.size();
+  }
+}
+
+TEST_F(Source, WorksWithoutThreads) {
+  pthread_attr_t attributes;
+  ASSERT_EQ(pthread_attr_init(&attributes), 0);
+  size_t usual = 0;
+  ASSERT_EQ(pthread_attr_getstacksize(&attributes, &usual), 0);
+  const auto set_stack = [&](size_t bytes) {
+    return pthread_attr_setstacksize(&attributes, bytes) == 0 && pthread_setattr_default_np(&attributes) == 0;
+  };
+  directory_.write("f.jsonl", R"({"text": "a"})"
+                              "\n"
+                              R"({"text": "b"})");
+  ASSERT_TRUE(set_stack(size_t(1) << 47));  // more than there are addresses, so that no thread can be started
+  EXPECT_THROW(std::thread([] {}), std::system_error);
+  EXPECT_EQ(read("f.jsonl", 4).examples.size(), 2u);
+  ASSERT_TRUE(set_stack(usual));
+  pthread_attr_destroy(&attributes);
+}
+
 TEST_F(Source, TextFiles) {
   EXPECT_EQ(only("\xEF\xBB\xBFOnce\r\nupon\r\n\r\na time", "f.txt").text, "Once\nupon\n\na time");
   for (const char* text : {"[link](x) and", "[Music] plays", "{x} is a set", "hello, world\nmore, of it, here\n", "\"quoted\"",
@@ -623,6 +651,21 @@ TEST_F(Source, ParquetNeedsArrow) {
   }
 }
 
+// Two rows of a column "text" of strings, "fine" and "caf\xE9 x", as pyarrow 26 writes them without a compression, a dictionary,
+// statistics and a schema of Arrow's.
+TEST_F(Source, ParquetTextsAreUtf8) {
+  const std::string_view hex =
+      "504152311500153015302c15041500150615061c0000000200000004010400000066696e6506000000636166e920781504192c3500180673"
+      "6368656d61150200150c250218047465787425004c1c0000001604191c191c26001c150c1925060019180474657874150016041656165626"
+      "08491c150015001502003c16141906192600040000001656160426081656002820706172717565742d6370702d6172726f77207665727369"
+      "6f6e2032362e302e31191c1c0000008800000050415231";
+  std::string file;
+  for (size_t i = 0; i < hex.size(); i += 2) file += char(std::stoi(std::string(hex.substr(i, 2)), nullptr, 16));
+  const std::string message = error("f.parquet", file);
+  if (says(message, "make ARROW=DIR")) GTEST_SKIP() << "this build reads no Parquet";
+  EXPECT_TRUE(says(message, "f.parquet: row 2, column \"text\", byte 3: found the byte 0xE9, which is not UTF-8"));
+}
+
 TEST_F(Source, SquadKeepsItsGroups) {
   const Read r =
       read_text("f.json", R"({"version": "x", "extra": {"k": 1}, "data": [{"title": "T", "paragraphs": [{"context": "c", "qas": [
@@ -633,7 +676,9 @@ TEST_F(Source, SquadKeepsItsGroups) {
   EXPECT_EQ(r.examples[1].where, "data[0].paragraphs[0].qas[1]");
   EXPECT_EQ(r.findings.unanswerable, 1);
   EXPECT_EQ(r.findings.offset_mismatches, 1);
-  EXPECT_EQ(r.findings.first_mismatch, "data[0].paragraphs[0].qas[1], id \"2\"");
+  EXPECT_EQ(r.findings.lines("f.json"),
+            std::vector<std::string>{"answers not at the answer_start that the file gives: 1 (the first "
+                                     "is of data[0].paragraphs[0].qas[1], id \"2\")"});
   ASSERT_EQ(r.facts.notes.size(), 1u);
   EXPECT_TRUE(says(r.facts.notes[0], "key \"extra\" is not known and is ignored"));
 }

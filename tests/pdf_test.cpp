@@ -85,6 +85,8 @@ TEST_F(Pdf, ProgramsThatFail) {
   EXPECT_TRUE(says(refusal(), "does not permit"));
   replace_program("exec /bin/sleep 30");
   EXPECT_TRUE(says(refusal({.seconds = 1}), "needed more than 1 s"));
+  replace_program("echo text; exec >&-; exec /bin/sleep 30");
+  EXPECT_TRUE(says(refusal({.seconds = 1}), "needed more than 1 s")) << "its output ends before it does";
   replace_program("kill -9 $$");
   EXPECT_TRUE(says(refusal(), "ended by signal 9"));
   replace_program("while :; do echo text; done");

@@ -14,6 +14,7 @@
 #include "src/base/check.h"
 #include "src/base/file.h"
 #include "src/base/process.h"
+#include "tests/chat_tokenizer.h"
 #include "tests/dataset_values.h"
 #include "tests/fake_tokenizer.h"
 #include "tests/phases.h"
@@ -268,6 +269,29 @@ TEST_F(PrepareTest, PlainTextIsDivided) {
   for (const int32_t id : all_tokens(d))
     all += id >= FakeTokenizer::kFirstByte ? std::string(1, char(id - FakeTokenizer::kFirstByte)) : "";
   EXPECT_TRUE(says(all, text.substr(0, text.size() - 1)));
+}
+
+// Whether a question that lost its evidence is kept is known at the end. What it counts for is not lost until then.
+TEST_F(PrepareTest, HeldOutQuestionsWithoutEvidenceCount) {
+  const std::string answer(200, 'a');
+  std::string text;
+  for (int i = 0; i < 8; ++i) {
+    text += fmt::format(
+                R"({{"title": "t{}", "context": "c {}", "question": "q", "answers": {{"text": ["{}"], "answer_start": [2]}}}})",
+                i, answer, answer) +
+            "\n";
+  }
+  directory_.write("rows.jsonl", text);
+  options_.max_tokens = 150;
+  options_.valid_split = 0.5;
+  options_.template_name = TemplateName::kChatml;
+  const ChatTokenizer tokenizer;
+  const PrepareReport report = prepare_file(directory_ / "rows.jsonl", directory_ / "a.bin", &tokenizer, options_).report;
+  EXPECT_EQ(report.validation_samples, 4);
+  EXPECT_EQ(report.train_samples, 0);
+  EXPECT_EQ(report.refused_total(), 4);
+  EXPECT_EQ(report.truncated, 4);
+  EXPECT_EQ(report.ends_lost, 4);
 }
 
 TEST(HeldOut, IsTheSameHoweverFewKeysFitInMemory) {

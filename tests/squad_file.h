@@ -15,7 +15,6 @@ struct SquadQuestion {
 struct SquadFile {
   std::vector<SquadQuestion> questions = {};
   int64_t unanswerable = 0, offset_mismatches = 0;
-  std::string first_mismatch = {};
   std::vector<std::string> notes = {};
 };
 
@@ -31,7 +30,6 @@ inline SquadFile read_squad_file(const std::filesystem::path& path) {
   for (std::string& line : findings.lines(path.string())) out.notes.push_back(std::move(line));
   out.unanswerable = findings.unanswerable;
   out.offset_mismatches = findings.offset_mismatches;
-  out.first_mismatch = findings.first_mismatch;
   return out;
 }
 

@@ -46,7 +46,9 @@ TEST(Squad, OffsetsCountCodePoints) {
     wrong.replace(wrong.find("10"), 2, start);
     const SquadFile f = parse_squad(article(wrong), "f");
     EXPECT_EQ(f.offset_mismatches, 1) << start;
-    EXPECT_TRUE(says(f.first_mismatch, "q1"));
+    ASSERT_EQ(f.notes.size(), 1u);
+    EXPECT_TRUE(says(f.notes[0], "answers not at the answer_start that the file gives: 1 (the first is of data[0]"));
+    EXPECT_TRUE(says(f.notes[0], "q1"));
   }
 }
 
