@@ -50,7 +50,7 @@ std::string shown(const Example& e) {
   return out + fmt::format("|{:x},{:x}", e.group, e.subgroup);
 }
 
-class Source : public testing::Test {
+class DataSourceTest : public testing::Test {
  protected:
   struct Read {
     SourceFacts facts;
@@ -108,7 +108,7 @@ constexpr const char* kAlpacaRow = R"({"instruction": "Add.", "input": "1 2", "o
 constexpr const char* kMessagesRow =
     R"({"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]})";
 
-TEST_F(Source, EveryFormatOfRows) {
+TEST_F(DataSourceTest, EveryFormatOfRows) {
   struct Case {
     DataFormat format;
     const char* row;
@@ -171,7 +171,7 @@ TEST_F(Source, EveryFormatOfRows) {
   }
 }
 
-TEST_F(Source, EveryContainerOfManyRows) {
+TEST_F(DataSourceTest, EveryContainerOfManyRows) {
   std::string lines, list, values, table = "instruction,input,output\r\n";
   for (int i = 0; i < 300; ++i) {
     const Json row = {{"instruction", fmt::format("say {}\n\"{}\"", i, i)},
@@ -218,7 +218,7 @@ TEST_F(Source, EveryContainerOfManyRows) {
 }
 
 // Sizes of blocks and threads change nothing, and reading goes on at the end of every block.
-TEST_F(Source, BlocksThreadsAndGoingOn) {
+TEST_F(DataSourceTest, BlocksThreadsAndGoingOn) {
   std::mt19937 random(7);
   std::string lines, list = "[", text;
   for (int i = 0; i < 400; ++i) {
@@ -267,7 +267,7 @@ TEST_F(Source, BlocksThreadsAndGoingOn) {
   }
 }
 
-TEST_F(Source, ParsingIsOfAnyThread) {
+TEST_F(DataSourceTest, ParsingIsOfAnyThread) {
   std::string lines;
   for (int i = 0; i < 2000; ++i) lines += fmt::format("{{\"text\": \"row {}\", \"extra\": {}}}\n", i, i + 1);
   directory_.write("f.jsonl", lines);
@@ -290,7 +290,7 @@ TEST_F(Source, ParsingIsOfAnyThread) {
   EXPECT_EQ(all.lines("f"), std::vector<std::string>{"f: key \"extra\" is not known and is ignored (2000 times)"});
 }
 
-TEST_F(Source, AllRowsDecideAndMixturesAreRefused) {
+TEST_F(DataSourceTest, AllRowsDecideAndMixturesAreRefused) {
   const std::string alpaca = kAlpacaRow + "\n"s, messages = kMessagesRow + "\n"s;
   const Read r = read_text("f.jsonl", R"({"instruction": "a", "output": "b"})" + "\n"s +
                                           R"({"instruction": "a", "input": null, "output": "b", "more": 1})" + "\n" + alpaca);
@@ -318,7 +318,7 @@ TEST_F(Source, AllRowsDecideAndMixturesAreRefused) {
   EXPECT_EQ(read_text("f.jsonl", both).facts.format, DataFormat::kPrompt);
 }
 
-TEST_F(Source, FormatForces) {
+TEST_F(DataSourceTest, FormatForces) {
   options_.format = DataFormat::kText;
   EXPECT_EQ(only(R"({"text": "x", "instruction": "a", "output": "b"})").text, "x");
   EXPECT_EQ(only("[1, 2", "f.txt").text, "[1, 2");
@@ -336,7 +336,7 @@ TEST_F(Source, FormatForces) {
   EXPECT_TRUE(says(error("f.txt", "hello"), "this is no Parquet file"));
 }
 
-TEST_F(Source, ColumnsGiveFieldsOtherNames) {
+TEST_F(DataSourceTest, ColumnsGiveFieldsOtherNames) {
   options_.columns = {"prompt=question", "response=answer"};
   const Read r = read_text("f.jsonl", R"({"question": "q", "answer": "a", "prompt": "other"})");
   EXPECT_EQ(r.facts.format, DataFormat::kPrompt);
@@ -361,7 +361,7 @@ TEST_F(Source, ColumnsGiveFieldsOtherNames) {
   }
 }
 
-TEST_F(Source, RowsThatAreRefusedSayWhatToDo) {
+TEST_F(DataSourceTest, RowsThatAreRefusedSayWhatToDo) {
   const std::pair<const char*, const char*> rows[] = {
       {R"({"question": "q", "answer": "a"})", "--columns prompt=question,response=answer"},
       {R"({"input": "q", "output": "a"})", "--columns prompt=input,response=output"},
@@ -418,7 +418,7 @@ TEST_F(Source, RowsThatAreRefusedSayWhatToDo) {
   for (const auto& [row, part] : rows) EXPECT_TRUE(says(error("f.jsonl", row), part)) << row;
 }
 
-TEST_F(Source, FilesThatAreRefused) {
+TEST_F(DataSourceTest, FilesThatAreRefused) {
   const std::string row = kAlpacaRow + "\n"s;
   const std::pair<std::pair<const char*, std::string>, const char*> files[] = {
       {{"f.json", "\xFF\xFE{\0\"\0d\0\"\0:\0"s}, "this looks like text in UTF-16"},
@@ -480,7 +480,7 @@ TEST_F(Source, FilesThatAreRefused) {
 }
 
 // The error of the first row comes, however many threads look.
-TEST_F(Source, TheFirstErrorIsTold) {
+TEST_F(DataSourceTest, TheFirstErrorIsTold) {
   std::string lines;
   for (int i = 0; i < 3000; ++i)
     lines += i % 1000 == 999 ? "{\"text\": bad}\n" : "{\"text\": \"" + std::string(50, 'x') + "\"}\n";
@@ -491,7 +491,7 @@ TEST_F(Source, TheFirstErrorIsTold) {
   }
 }
 
-TEST_F(Source, LongRowsAreRefused) {
+TEST_F(DataSourceTest, LongRowsAreRefused) {
   const ReadLimits limits{.block_bytes = 100, .row_bytes = 300000};
   const std::string fits = "{\"text\": \"" + std::string(299000, 'x') + "\"}",
                     over = "{\"text\": \"" + std::string(600000, 'x') + "\"}";
@@ -506,7 +506,7 @@ TEST_F(Source, LongRowsAreRefused) {
 }
 
 // Behind the first bytes, by which a file is known, NUL is a byte as others are.
-TEST_F(Source, NulBetweenValuesIsNoValue) {
+TEST_F(DataSourceTest, NulBetweenValuesIsNoValue) {
   const std::string value = "{\n  \"text\": \"" + std::string(70000, 'x') + "\"\n}\n";
   EXPECT_EQ(read_text("f.json", value + value).examples.size(), 2u);
   for (const std::string& end : {"\0"s + value, std::string(200000, '\0'), "\0\0\n"s, value + "7\0"s}) {
@@ -515,7 +515,7 @@ TEST_F(Source, NulBetweenValuesIsNoValue) {
   }
 }
 
-TEST_F(Source, WorksWithoutThreads) {
+TEST_F(DataSourceTest, WorksWithoutThreads) {
   pthread_attr_t attributes;
   ASSERT_EQ(pthread_attr_init(&attributes), 0);
   size_t usual = 0;
@@ -533,7 +533,7 @@ TEST_F(Source, WorksWithoutThreads) {
   pthread_attr_destroy(&attributes);
 }
 
-TEST_F(Source, TextFiles) {
+TEST_F(DataSourceTest, TextFiles) {
   EXPECT_EQ(only("\xEF\xBB\xBFOnce\r\nupon\r\n\r\na time", "f.txt").text, "Once\nupon\n\na time");
   for (const char* text : {"[link](x) and", "[Music] plays", "{x} is a set", "hello, world\nmore, of it, here\n", "\"quoted\"",
                            "1,2", "\n\n  indented\n"}) {
@@ -585,7 +585,7 @@ TEST_F(Source, TextFiles) {
   }
 }
 
-TEST_F(Source, Folders) {
+TEST_F(DataSourceTest, Folders) {
   const std::string row = kAlpacaRow + "\n"s;
   directory_.write("set/README.md", "# About")
       .write("set/data/train-1.jsonl", row + row)
@@ -623,7 +623,7 @@ TEST_F(Source, Folders) {
   EXPECT_TRUE(says(refusal_of([&] { read("bad"); }), "bad: b.jsonl: line 1: instruction: expected a string"));
 }
 
-TEST_F(Source, PipesAreReadTwice) {
+TEST_F(DataSourceTest, PipesAreReadTwice) {
   const std::filesystem::path pipe = directory_ / "pipe";
   ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
   std::thread writer([&] { std::ofstream(pipe) << kAlpacaRow << "\n" << kAlpacaRow << "\n"; });
@@ -633,7 +633,7 @@ TEST_F(Source, PipesAreReadTwice) {
   EXPECT_EQ(r.facts.format, DataFormat::kAlpaca);
 }
 
-TEST_F(Source, AFileThatChangesIsNoticed) {
+TEST_F(DataSourceTest, AFileThatChangesIsNoticed) {
   directory_.write("f.jsonl", kAlpacaRow + "\n"s);
   const auto source = DataSource::open(directory_ / "f.jsonl", options_);
   directory_.write("f.jsonl", kAlpacaRow + "\n"s + kAlpacaRow);
@@ -642,7 +642,7 @@ TEST_F(Source, AFileThatChangesIsNoticed) {
 }
 
 // With Apache Arrow this file is damaged; without, the way to read one is told.
-TEST_F(Source, ParquetNeedsArrow) {
+TEST_F(DataSourceTest, ParquetNeedsArrow) {
   const std::string message = error("f.parquet", "PAR1" + std::string(40, 'x') + "PAR1");
   EXPECT_TRUE(says(message, "f.parquet: this "));
   if (message.find("cannot be read") == message.npos) {
@@ -653,7 +653,7 @@ TEST_F(Source, ParquetNeedsArrow) {
 
 // Two rows of a column "text" of strings, "fine" and "caf\xE9 x", as pyarrow 26 writes them without a compression, a dictionary,
 // statistics and a schema of Arrow's.
-TEST_F(Source, ParquetTextsAreUtf8) {
+TEST_F(DataSourceTest, ParquetTextsAreUtf8) {
   const std::string_view hex =
       "504152311500153015302c15041500150615061c0000000200000004010400000066696e6506000000636166e920781504192c3500180673"
       "6368656d61150200150c250218047465787425004c1c0000001604191c191c26001c150c1925060019180474657874150016041656165626"
@@ -666,7 +666,7 @@ TEST_F(Source, ParquetTextsAreUtf8) {
   EXPECT_TRUE(says(message, "f.parquet: row 2, column \"text\", byte 3: found the byte 0xE9, which is not UTF-8"));
 }
 
-TEST_F(Source, SquadKeepsItsGroups) {
+TEST_F(DataSourceTest, SquadKeepsItsGroups) {
   const Read r =
       read_text("f.json", R"({"version": "x", "extra": {"k": 1}, "data": [{"title": "T", "paragraphs": [{"context": "c", "qas": [
     {"id": "1", "question": "q", "answers": []}, {"id": "2", "question": "r", "answers": [{"text": "no", "answer_start": 0}]}]}]}]})");

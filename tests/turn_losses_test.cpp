@@ -55,7 +55,9 @@ TEST_F(TurnLossesOfAModel, AddUpToTheLossWhichKeepsItsBits) {
       return SessionNeeds{.tokens = o.batch_size * o.seq_len, .positions = o.seq_len};
     });
     session.start(source, {});
-    Loader loader(dataset, loader_options(options, Split::kTrain));
+    LoaderOptions in_order = loader_options(options, Split::kTrain);
+    in_order.shuffle = false;
+    Loader loader(dataset, in_order);
     LoaderBatches batches(loader);
     const auto plain = session.trainer.evaluate(session.device, batches);
     std::vector<TurnLoss> turns;
