@@ -14,9 +14,9 @@ using test::with_values;
 constexpr int kRank = 16;        // of an adapter
 constexpr int kLogitRows = 512;  // rows of a chunk of the loss
 
-// The pass is recorded without memory, for the op's name and cost and for the tensors that it uses.
-BenchCase bench_case(const std::string& shape, DType dtype, const OpCase& c, const test::Pass& pass) {
-  Recorder nowhere(dtype, Device{});
+// The pass is recorded without memory, for the op's name and cost and for the tensors that it uses on that kind of device.
+BenchCase bench_case(const Sizes& s, const std::string& shape, DType dtype, const OpCase& c, const test::Pass& pass) {
+  Recorder nowhere(dtype, Device{.kind = s.cuda ? DeviceKind::cuda : DeviceKind::cpu});
   for (const test::TensorSpec& spec : c.tensors) nowhere.place(spec, nullptr);
   pass(nowhere);
   const test::Launch& op = nowhere.launches.front();
@@ -35,7 +35,7 @@ BenchCase matmul_case(const Sizes& s, DType f, const std::string& what, int rows
                                  .accumulate = accumulate,
                                  .backward = false,
                                  .scratch = s.cuda ? Matmul<float>::kCudaScratch : Matmul<float>::scratch_floats(s.threads)});
-  return bench_case(what + " " + c.shape, f, c, c.forward);
+  return bench_case(s, what + " " + c.shape, f, c, c.forward);
 }
 
 void add_linear(std::vector<BenchCase>& cases, const Sizes& s, DType f, const ModelShape& m) {
@@ -74,7 +74,7 @@ void add_quantized(std::vector<BenchCase>& cases, test::Random& random, const Si
     int rows = 0;
     for (const auto& p : w.parts) rows += p.rows;
     cases.push_back(
-        bench_case(fmt::format("{} {} nf4 {} x {} x {}", m.name, what, N, backward ? w.cols : rows, backward ? rows : w.cols), f,
+        bench_case(s, fmt::format("{} {} nf4 {} x {} x {}", m.name, what, N, backward ? w.cols : rows, backward ? rows : w.cols), f,
                    c, backward ? c.backward : c.forward));
   };
   const test::QuantizedShape qkv{{part(m.H * m.D), part(m.G * m.D), part(m.G * m.D)}, m.C}, gate_up{{part(m.F), part(m.F)}, m.C},
@@ -89,8 +89,8 @@ void add_quantized(std::vector<BenchCase>& cases, test::Random& random, const Si
   const int rows = std::min(2 * m.F, static_cast<int>(QuantizedMatmul::kCudaPiece / 2) / m.C);
   const OpCase piece = test::dequantize(random, gate_up, {0, rows, 0, m.C}, type),
                encode = test::quantize(int64_t{m.F} * m.C, WeightCode::nf4, kQuantBlock, 1, type);
-  cases.push_back(bench_case(fmt::format("{} nf4 {} x {}", m.name, rows, m.C), f, piece, piece.forward));
-  cases.push_back(bench_case(fmt::format("{} nf4 {} x {}", m.name, m.F, m.C), f, encode, encode.forward));
+  cases.push_back(bench_case(s, fmt::format("{} nf4 {} x {}", m.name, rows, m.C), f, piece, piece.forward));
+  cases.push_back(bench_case(s, fmt::format("{} nf4 {} x {}", m.name, m.F, m.C), f, encode, encode.forward));
 }
 
 // Documents of seq_len tokens and what remains.
@@ -111,7 +111,7 @@ std::vector<double> list(int n, const F& f) {
 
 BenchCase copy_ceiling(const Sizes& s) {
   const OpCase c = test::copy(s.copied);
-  return bench_case(c.shape, DType::f32, c, c.forward);
+  return bench_case(s, c.shape, DType::f32, c, c.forward);
 }
 BenchCase matmul_ceiling(const Sizes& s, DType f) {
   const ModelShape& m = s.models.back();
@@ -122,7 +122,7 @@ std::vector<BenchCase> all_cases(const Sizes& s, DType f) {
   std::vector<BenchCase> cases;
   test::Random random(7);
   const auto add = [&](const std::string& shape, const OpCase& c, const test::Pass& pass) {
-    cases.push_back(bench_case(shape, f, c, pass));
+    cases.push_back(bench_case(s, shape, f, c, pass));
   };
   const int N = s.N;
   for (const ModelShape& m : s.models) {
@@ -175,11 +175,11 @@ std::vector<BenchCase> all_cases(const Sizes& s, DType f) {
   const OpCase cast = test::cast(s.trained), squares = test::sum_of_squares(s.trained),
                adamw = test::adamw(s.trained, 10, 0.01, 1);
   add(cast.shape, cast, cast.forward);
-  for (const OpCase& c : {squares, adamw}) cases.push_back(bench_case(cast.shape, DType::f32, c, c.forward));
+  for (const OpCase& c : {squares, adamw}) cases.push_back(bench_case(s, cast.shape, DType::f32, c, c.forward));
   constexpr int64_t kTensor = 1 << 16;
   const std::vector<int64_t> tensors(static_cast<size_t>(std::max<int64_t>(1, s.trained / kTensor)), kTensor);
   const OpCase adamw8bit = test::adamw8bit(random, {.tensors = tensors, .t = 10, .weight_decay = 0.01});
-  cases.push_back(bench_case(adamw8bit.shape, DType::f32, adamw8bit, adamw8bit.forward));
+  cases.push_back(bench_case(s, adamw8bit.shape, DType::f32, adamw8bit, adamw8bit.forward));
   return cases;
 }
 
