@@ -63,6 +63,8 @@ int run_command(Options& options) {
       return command_dump(options);
     case Command::kExport:
       return command_export(options);
+    case Command::kVerify:
+      return command_verify(options);
     case Command::kHelp:
     case Command::kCompletion:
     case Command::kVersion:

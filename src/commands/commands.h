@@ -13,5 +13,6 @@ int command_generate(Options& options);
 int command_tokenize(Options& options);
 int command_dump(Options& options);
 int command_export(Options& options);
+int command_verify(Options& options);
 
 }  // namespace tll

@@ -24,14 +24,14 @@ const char* rope_type_name(RopeType);                                           
 struct RopeConfig {
   RopeType type = RopeType::plain;
   double theta = 10000;
-  double factor = 1;                       // all but plain
-  double low = 1, high = 4;                // llama3: low_freq_factor, high_freq_factor
-  int32_t original_max = 8192;             // llama3, yarn, longrope: original_max_position_embeddings
-  double beta_fast = 32, beta_slow = 1;    // yarn
-  double mscale = 0, mscale_all_dim = 0;   // yarn; 0: not given
-  bool truncate = true;                    // yarn
-  std::optional<double> attention_factor;  // yarn, longrope
-  std::vector<double> short_factor;        // longrope, (D/2)
+  double factor = 1;                              // all but plain
+  double low = 1, high = 4;                       // llama3: low_freq_factor, high_freq_factor
+  int32_t original_max = 8192;                    // llama3, yarn, longrope: original_max_position_embeddings
+  double beta_fast = 32, beta_slow = 1;           // yarn
+  double mscale = 0, mscale_all_dim = 0;          // yarn; 0: not given
+  bool truncate = true;                           // yarn
+  std::optional<double> attention_factor;         // yarn, longrope
+  std::vector<double> short_factor, long_factor;  // longrope, (D/2)
   // dynamic, longrope: documents with more positions have other frequencies, which depend on each one's length. 0: no such limit.
   int32_t longest = 0;
 };
@@ -50,6 +50,9 @@ struct LlamaConfig {
   bool tie_embeddings = false;
   bool attention_bias = false;  // on q, k, v and o
   bool mlp_bias = false;        // on gate, up and down
+  // Of each layer: the keys that a query attends to, its own among them; 0: all up to its own. Empty: 0 for all layers.
+  std::vector<int32_t> windows;
+  int32_t window(int layer) const { return windows.empty() ? 0 : windows[static_cast<size_t>(layer)]; }
   RopeConfig rope;
   std::optional<int32_t> bos = 1, pad;
   std::vector<int32_t> eos = {2};

@@ -26,7 +26,7 @@ constexpr unsigned kWeighing = kRunning | bits({kPlan});
 constexpr unsigned kReading = bits({kTrain, kPlan, kPrepare, kShow, kEvaluate, kDump});
 constexpr unsigned kTemplating = bits({kTrain, kPlan, kPrepare, kShow, kEvaluate, kDump, kTokenize, kGenerate});
 constexpr unsigned kComputing = kReading | bits({kGenerate, kTokenize});
-constexpr unsigned kWorking = kComputing | bits({kExport});
+constexpr unsigned kWorking = kComputing | bits({kExport, kVerify});
 constexpr unsigned kAny = kWorking | bits({kHelp, kCompletion, kVersion});
 
 constexpr std::string_view kFiles = "Files";
@@ -93,6 +93,8 @@ const std::vector<CommandRow>& command_rows() {
       {kExport, "export", "", "writes a model, with its adapter merged into it, in another format",
        "export --model models/smollm2-135m --adapter adapter --format bnb-4bit --output smollm2-4bit",
        "writes what transformers loads with bitsandbytes in 4 bits"},
+      {kVerify, "verify", "", "says whether an adapter or an exported model would load, and what in it matches nothing",
+       "verify --model models/smollm2-135m --adapter adapter", "exits 0 if every target of the adapter is in the model"},
       {kHelp, "help", "[COMMAND]", "explains a command and its options; with --man prints the manual page", "help train",
        "lists the options of train"},
       {kCompletion, "completion", "bash|zsh|fish", "prints a completion script for a shell", "completion bash > completion.bash",
@@ -111,7 +113,7 @@ const std::vector<OptionRow>& option_rows() {
       {.name = "model", .section = kFiles, .commands = kWorking, .member = &Options::model, .value = "DIR",
        .help = "Hugging Face directory of the model; without it, the demo model. For plan also the Hub's name of a published model",
        .aliases = {"model-name-or-path", "model-name", "base-model"}, .letter = 'm'},
-      {.name = "adapter", .section = kFiles, .commands = bits({kEvaluate, kGenerate, kDump, kExport}), .member = &Options::adapter,
+      {.name = "adapter", .section = kFiles, .commands = bits({kEvaluate, kGenerate, kDump, kExport, kVerify}), .member = &Options::adapter,
        .value = "DIR", .help = "PEFT adapter to apply; without one, the model alone",
        .aliases = {"adapter-name-or-path", "peft-model"}},
       {.name = "data", .section = kFiles, .commands = kReading, .member = &Options::data, .value = "PATH",
@@ -129,8 +131,18 @@ const std::vector<OptionRow>& option_rows() {
        .aliases = {"output-dir"}, .letter = 'o', .required = bits({kExport}),
        .command_defaults = {{kTrain, "adapter"}, {kPlan, "adapter"}, {kPrepare, "squad.bin"}, {kDump, "dump.safetensors"}}},
       {.name = "format", .section = kFiles, .commands = bits({kExport}), .member = choice<&Options::format>(),
-       .help = "bnb-4bit: as transformers saves a model that bitsandbytes quantised to nf4", .choices = {"bnb-4bit"},
-       .later = {"merged", "gguf", "gguf-adapter"}, .required = bits({kExport})},
+       .help = "merged: safetensors that transformers and vLLM load; gguf: a model file for llama.cpp and Ollama; gguf-adapter: the "
+               "adapter alone for them; bnb-4bit: as transformers saves a model that bitsandbytes quantised to nf4",
+       .choices = {"merged", "gguf", "gguf-adapter", "bnb-4bit"}, .required = bits({kExport})},
+      {.name = "gguf-type", .section = kFiles, .commands = bits({kExport}), .member = choice<&Options::gguf_type>(),
+       .help = "type of the matrices of --format gguf", .aliases = {"outtype"},
+       .choices = {"f16", "bf16", "q8_0", "q4_0", "f32"},
+       .synonyms = {{"F16", "f16"}, {"BF16", "bf16"}, {"Q8_0", "q8_0"}, {"Q4_0", "q4_0"}, {"F32", "f32"}}},
+      {.name = "max-shard-size", .section = kFiles, .commands = bits({kExport}), .member = &Options::max_shard_size,
+       .value = "SIZE", .help = "largest file of safetensors; what does not fit goes into further ones", .size = true},
+      {.name = "base-name", .section = kFiles, .commands = bits({kTrain, kPlan, kExport}), .member = &Options::base_name,
+       .value = "NAME", .help = "the base model's name on the Hub, such as Qwen/Qwen3-0.6B, which the result names in place of a "
+                                "directory of this machine"},
       {.name = "init", .section = kFiles, .commands = kWeighing, .member = choice<&Options::init>(),
        .help = "start from the weights of --model, or from random ones", .choices = {"pretrained", "random"}},
       {.name = "config", .section = kFiles, .commands = kWeighing, .member = &Options::config, .value = "FILE",
@@ -191,6 +203,9 @@ const std::vector<OptionRow>& option_rows() {
        .choices = {"fp32", "bf16"}, .synonyms = kDtypeSpellings, .fixed_on_resume = true},
       {.name = "init-adapter", .section = kAdapter, .commands = kAdapting, .member = &Options::init_adapter, .value = "DIR",
        .help = "start from this PEFT LoRA adapter instead of a fresh one", .aliases = {"lora-model-dir"}},
+      {.name = "train-embeddings", .section = kAdapter, .commands = kAdapting, .member = &Options::train_embeddings,
+       .help = "also train the embedding and the head, which are saved whole beside the adapter; both grow where the tokenizer has "
+               "more tokens than the model", .bare = "true", .fixed_on_resume = true},
 
       // Batches and steps
       {.name = "batch-size", .section = kSteps, .commands = kAdapting | bits({kEvaluate}), .member = &Options::batch_size,
@@ -393,6 +408,17 @@ const std::vector<OptionRow>& option_rows() {
        .value = "N", .help = "tokens to add at most", .aliases = {"max-tokens"}, .range = {1, kManyTokens}},
       {.name = "temperature", .section = kText, .commands = bits({kGenerate}), .member = &Options::temperature, .value = "X",
        .help = "0 takes the most likely token; above, tokens are drawn", .range = {0, 100}},
+      {.name = "top-p", .section = kText, .commands = bits({kGenerate}), .member = &Options::top_p, .value = "P",
+       .help = "draw from the most likely tokens that together have this probability; 1 means from all", .range = {0, 1, true}},
+      {.name = "top-k", .section = kText, .commands = bits({kGenerate}), .member = &Options::top_k, .value = "N",
+       .help = "draw from this many tokens, the most likely; 0 means from all", .range = kCount},
+      {.name = "min-p", .section = kText, .commands = bits({kGenerate}), .member = &Options::min_p, .value = "P",
+       .help = "draw from tokens that are at least this times as likely as the most likely one; 0 means from all", .range = {0, 1}},
+      {.name = "repeat-penalty", .section = kText, .commands = bits({kGenerate}), .member = &Options::repeat_penalty, .value = "X",
+       .help = "make tokens that the text has already less likely: their logits are divided by X, or multiplied if negative; 1 "
+               "means not", .aliases = {"repetition-penalty"}, .range = {0, 100, true}},
+      {.name = "stop", .section = kText, .commands = bits({kGenerate}), .member = &Options::stop, .value = "TEXT",
+       .help = "end where this text would begin; several as a JSON list: '[\"Q:\", \"\\n\\n\"]'"},
       {.name = "add-special", .section = kText, .commands = bits({kTokenize}), .member = &Options::add_special,
        .help = "add the begin and end marks that the tokenizer's files ask for", .bare = "true"},
 

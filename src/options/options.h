@@ -32,6 +32,7 @@ enum class Command {
   kTokenize,
   kDump,
   kExport,
+  kVerify,
   kHelp,
   kCompletion,
   kVersion
@@ -42,7 +43,8 @@ enum class TrainMode { kLora, kFull };
 enum class RecomputeOption { kNone, kSelective, kFull };
 enum class UnanswerableOption { kSkip, kTrain };
 enum class InitOption { kPretrained, kRandom };
-enum class ExportFormat { kBnb4bit };
+enum class ExportFormat { kMerged, kGguf, kGgufAdapter, kBnb4bit };
+enum class GgufTypeOption { kF16, kBf16, kQ8_0, kQ4_0, kF32 };
 enum class LoraStatesOption { kFp32, kBf16 };
 enum class KeepOption { kLast, kBest };
 enum class SplitOption { kAuto, kTrain, kValidation, kAll };
@@ -89,6 +91,7 @@ struct Options {
   bool rslora = false;
   LoraStatesOption lora_states = LoraStatesOption::kFp32;  // values and gradients of the adapter
   std::filesystem::path init_adapter;                      // empty: a fresh adapter
+  bool train_embeddings = false;                           // embedding and head are trained beside the adapter
 
   // The steps.
   int64_t batch_size = 1;       // rows of seq_len tokens
@@ -156,12 +159,20 @@ struct Options {
   bool overwrite = false;                                // what an earlier run left in output is dropped, not kept beside the new
 
   // What export writes.
-  ExportFormat format = ExportFormat::kBnb4bit;
+  ExportFormat format = ExportFormat::kMerged;
+  GgufTypeOption gguf_type = GgufTypeOption::kF16;
+  int64_t max_shard_size = 5'000'000'000;  // bytes of tensors in a file of safetensors
+  std::string base_name;                   // the base model's name on the Hub; empty: not known. Also of train
 
   // Text.
   std::string prompt;
   int64_t max_new_tokens = 64;
-  double temperature = 0;  // 0: greedy
+  double temperature = 0;     // 0: greedy
+  double top_p = 1;           // the most likely tokens that make up this probability; 1: all
+  int64_t top_k = 0;          // the most likely tokens; 0: all
+  double min_p = 0;           // tokens at least this times as likely as the most likely one; 0: all
+  double repeat_penalty = 1;  // divides the logits of tokens that are there already; 1: none
+  std::string stop;           // text that ends what is generated; empty: none
   bool add_special = false;
   bool chat = false;               // tokenize, generate: conversations in the model's template
   std::filesystem::path messages;  // generate: a conversation to answer, in place of a prompt
