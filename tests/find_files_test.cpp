@@ -111,11 +111,13 @@ TEST_F(FindFiles, WhatElseIsGivenAsAModel) {
   dir.write("model.safetensors", "\x02\0\0\0\0\0\0\0{}"s);
   EXPECT_TRUE(says(model("model.safetensors"), "a safetensors file alone"));
   dir.write("x.gguf", "GGUF\x03\0\0\0"s).write("x.bin", "\x80\x02}"s).write("x.txt", "hello");
-  EXPECT_TRUE(says(model("x.gguf"), "looks like a GGUF file"));
+  EXPECT_EQ(find_model(dir / "x.gguf"), dir / "x.gguf");
   EXPECT_TRUE(says(model("x.bin"), "pickle"));
   EXPECT_TRUE(says(model("x.txt"), "this is a file; expected a Hugging Face directory"));
   dir.write("g/model-q4.gguf", "GGUF");
-  EXPECT_TRUE(says(model("g"), "\"model-q4.gguf\": GGUF is not read"));
+  EXPECT_TRUE(says(model("g"), "\"model-q4.gguf\": give --model " + (dir / "g/model-q4.gguf").string()));
+  dir.write("g/model-q8.gguf", "GGUF");
+  EXPECT_TRUE(says(model("g"), "\"model-q8.gguf\": give one of them: --model " + (dir / "g/model-q4.gguf").string()));
   dir.write("a/adapter_config.json", R"({"base_model_name_or_path": "org/base"})");
   EXPECT_TRUE(says(model("a"), "this looks like an adapter, not a model: give --model org/base --adapter"));
   for (const char* broken : {"not JSON", R"({"base_model_name_or_path": 5})", "[]", R"({"base_model_name_or_path": ""})"}) {

@@ -261,19 +261,26 @@ class ConfigMaker {
     return scaling;
   }
 
-  // The file has what each frequency is divided by, and not the numbers that it was computed from. All published models have the
-  // same of these but the factor, which is the last divisor: low 1, high 4, of 8192 positions. A divisor is 1/((1−t)/factor + t)
-  // with t of fp32 arithmetic on numbers up to 8192: an error of 1e-7 · 3 in t, and of at most `factor` times that in the
-  // divisor. Other constants would change some divisor by much more than the tolerance of 1e-4.
+  // The file has what each frequency is divided by, and not the numbers that it was computed from. The last divisor is the
+  // factor, and low 1 and high 4 are those of every published model. The original length is 8192, or follows from a divisor
+  // 1/((1−t)/factor + t) that lies between: t = (length / wavelength − low) / (high − low). t is of fp32 arithmetic on numbers up
+  // to 8192, so that it is wrong by 3e-7, and the divisor by `factor` times that. Other constants change some divisor by more
+  // than the tolerance of 1e-4.
   Json llama3_scaling(const std::vector<float>& divisors, double theta) const {
-    constexpr double kLow = 1, kHigh = 4, kTolerance = 1e-4;
+    constexpr double kLow = 1, kHigh = 4, kLength = 8192, kTolerance = 1e-4;
     const double factor = written(divisors.back());
-    for (const double original : {8192.0, static_cast<double>(integer("rope.scaling.original_context_length").value_or(8192))}) {
-      bool equal = factor > 1 && static_cast<int64_t>(2 * divisors.size()) == head_dim_;
+    const auto frequency = [&](size_t i) {
+      return std::pow(theta, -static_cast<double>(2 * i) / static_cast<double>(head_dim_));
+    };
+    const auto share = [&](double divisor) { return (1 / divisor - 1 / factor) / (1 - 1 / factor); };
+    double length = kLength;
+    for (size_t i = 0; i < divisors.size(); i++)
+      if (const double t = share(divisors[i]); t > kTolerance && t < 1 - kTolerance)
+        length = std::round((t * (kHigh - kLow) + kLow) * 2 * std::numbers::pi / frequency(i));
+    for (const double original : {kLength, length}) {
+      bool equal = factor > 1 && original >= 1 && original < 1e9 && static_cast<int64_t>(2 * divisors.size()) == head_dim_;
       for (size_t i = 0; equal && i < divisors.size(); i++) {
-        const double frequency = std::pow(theta, -static_cast<double>(2 * i) / static_cast<double>(head_dim_));
-        const double turns = original * frequency / (2 * std::numbers::pi);
-        const double t = std::clamp((turns - kLow) / (kHigh - kLow), 0.0, 1.0);
+        const double t = std::clamp((original * frequency(i) / (2 * std::numbers::pi) - kLow) / (kHigh - kLow), 0.0, 1.0);
         const double expected = 1 / ((1 - t) / factor + t);
         equal = std::abs(divisors[i] - expected) <= kTolerance * expected;
       }
@@ -285,7 +292,7 @@ class ConfigMaker {
                 {"original_max_position_embeddings", static_cast<int64_t>(original)}};
     }
     bad_file(
-        "{}: the {} divisors of {} are not those of Llama 3's scaling (low 1, high 4, of 8192 positions); give the model in "
+        "{}: the {} divisors of {} are not those of Llama 3's scaling (low_freq_factor 1, high_freq_factor 4); give the model in "
         "Hugging Face's format",
         where_, divisors.size(), kRopeFreqs);
   }

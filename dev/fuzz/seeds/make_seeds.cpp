@@ -10,6 +10,7 @@
 #include "src/files/safetensors.h"
 #include "src/train/checkpoint.h"
 #include "tests/fake_tokenizer.h"
+#include "tests/gguf_tokenizers.h"
 #include "tests/quantized_files.h"
 #include "tests/tokenizer_fixtures.h"
 
@@ -94,6 +95,22 @@ void write_models(const fs::path& root) {
     write_tensors(file, tensors);
     safetensors.add(read_file(file));
   }
+  Seeds gguf(root, "gguf");
+  write_tensors(file, random_tensors(config));
+  for (const GgufType type : {GgufType::F32, GgufType::F16, GgufType::BF16}) gguf.add(gguf_of(directory, config, type).bytes());
+  for (const char* pre : {"smollm", "llama-bpe", "qwen2", "default"}) gguf.add(gguf_bpe(pre).bytes());
+  gguf.add(gguf_pieces().bytes());
+  GgufBytes scaled = gguf_of(directory, config, GgufType::F32);
+  scaled.tensors.resize(1);
+  scaled.text("tokenizer.chat_template", "{{ messages }}"), scaled.flag("tokenizer.ggml.add_bos_token", true);
+  scaled.text("llama.rope.scaling.type", "yarn"), scaled.f32("llama.rope.scaling.factor", 4);
+  scaled.tensor("rope_freqs.weight", {1}, GgufType::F32, raw_of(std::vector<float>{8}));
+  for (const GgufType type : {GgufType::Q4_0, GgufType::Q4_K, GgufType::Q6_K}) {
+    const GgufTypeRow& row = gguf_type_row(type);
+    scaled.tensor(fmt::format("blk.0.{}", row.name), {row.block}, type, std::string(static_cast<size_t>(row.bytes), 'x'));
+  }
+  gguf.add(scaled.bytes());
+
   const std::vector<float> values(64, 0.5f);
   std::vector<AdapterPart> parts;
   for (const Module& m : adaptable_modules(config))
@@ -272,6 +289,18 @@ void write_large(const fs::path& root) {
   safetensors.add(safetensors_file("{\"" + many + R"(":{"dtype":"F32","shape":[0],"data_offsets":[0,1]}})"));
   safetensors.add(
       safetensors_file(R"({"__metadata__":{)" + repeated(50000, [&](int64_t i) { return quoted(i) + ":\"\""; }) + "}}"));
+
+  Seeds gguf(root, "gguf");
+  GgufBytes keys, names, words;
+  for (int i = 0; i < 50000; ++i) keys.pairs.emplace_back(fmt::format("llama.k{}", i), gguf_raw(7u) + "\1");
+  gguf.add(keys.bytes());
+  for (int i = 0; i < 20000; ++i) names.tensor(fmt::format("t{}", i), {1}, GgufType::F32, "1234");
+  gguf.add(names.bytes());
+  words = gguf_bpe("smollm");
+  std::vector<std::string> vocabulary;
+  for (int i = 0; i < 60000; ++i) vocabulary.push_back(fmt::format("w{}", i));
+  words.texts("tokenizer.ggml.tokens", vocabulary), words.remove("tokenizer.ggml.token_type");
+  gguf.add(words.bytes());
 
   const auto question = [](int64_t i) {
     return fmt::format(R"({{"id": "{}", "question": "q", "answers": [{{"text": "a", "answer_start": 400}}]}})", i);
