@@ -140,8 +140,8 @@ ModelSource open_model(Options& options, TokenizerNeed need) {
 
 TokenizerSource open_tokenizer(Options& options) {
   const std::filesystem::path& path = options.model;
-  const bool alone = (std::filesystem::is_regular_file(path) && !is_gguf(path)) ||
-                     (has_tokenizer_file(path) && !std::filesystem::exists(path / "config.json"));
+  const bool alone = !is_gguf(path) && (std::filesystem::is_regular_file(path) ||
+                                        (has_tokenizer_file(path) && !std::filesystem::exists(path / "config.json")));
   if (path.empty() || !options.config.empty() || !alone) {
     ModelSource source = open_model(options, TokenizerNeed::required);
     return {std::move(source.tokenizer), std::move(source.chat_template)};
