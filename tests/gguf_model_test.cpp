@@ -213,7 +213,7 @@ TEST_F(GgufModelTest, LongRopeOfPhi3) {
     g.u32(std::string("phi3.") + key, value);
   g.text("general.architecture", "phi3");
   g.f32("phi3.attention.layer_norm_rms_epsilon", 1e-5F);
-  g.f32("phi3.rope.scaling.attn_factor", 1.19024F);
+  g.f32("phi3.rope.scaling.attn_factor", 1.1902381F);
   g.tensor("token_embd.weight", {3, 8}, GgufType::F32, std::string(96, '\0'));
   g.tensor("rope_factors_short.weight", {2}, GgufType::F32, raw_of(std::vector<float>{1, 1.1F}));
   EXPECT_TRUE(says(refusal_of([&] { gguf_config_files(GgufModel(write(g))); }), "needs the tensors rope_factors_long.weight"));

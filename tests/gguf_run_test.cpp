@@ -17,7 +17,8 @@ namespace {
 class GgufRun : public testing::TestWithParam<const char*> {
  protected:
   GgufRun() {
-    GgufBytes g = gguf_of(golden_, load_config(golden_), GgufType::F32);
+    const LlamaConfig config = load_config(golden_);
+    GgufBytes g = gguf_of(golden_, config, config.dtype == "float32" ? GgufType::F32 : GgufType::BF16);
     if (std::string_view(GetParam()) == "llama3_rope") {
       // Factor 8, of 32 positions, theta 10000, heads of 20 values.
       std::vector<float> divisors;
@@ -50,7 +51,7 @@ TEST_P(GgufRun, DumpEqualsTransformersAndPeft) {
 TEST_P(GgufRun, EveryWeightTypeIsMadeOfTheSameValues) {
   for (const char* weights : {"", "--weights nf4", "--weights int8", "--dtype bf16"}) {
     const std::string of = dump(golden_, weights);
-    EXPECT_EQ(dump(gguf_, weights), of) << weights;
+    EXPECT_TRUE(dump(gguf_, weights) == of) << weights;
   }
 }
 
@@ -61,8 +62,8 @@ TEST_P(GgufRun, TrainsAndNamesTheFileAsItsBase) {
                                       output_ / "from_directory", "cpu", 3);
   EXPECT_EQ(steps.losses, of.losses);
   EXPECT_EQ(steps.norms, of.norms);
-  EXPECT_EQ(read_file(output_ / "from_gguf/adapter_model.safetensors"),
-            read_file(output_ / "from_directory/adapter_model.safetensors"));
+  EXPECT_TRUE(read_file(output_ / "from_gguf/adapter_model.safetensors") ==
+              read_file(output_ / "from_directory/adapter_model.safetensors"));
   const Json config = parse_json(read_file(output_ / "from_gguf/adapter_config.json"), "");
   EXPECT_EQ(config.at("base_model_name_or_path"), gguf_.string());
 }
@@ -74,7 +75,7 @@ TEST_P(GgufRun, ItsConfigForTransformers) {
   const LlamaConfig c = load_config(output_.path()), of = load_config(golden_);
   EXPECT_EQ(std::tie(c.hidden, c.layers, c.head_dim, c.vocab_size, c.rope.theta, c.rope.factor, c.rms_eps),
             std::tie(of.hidden, of.layers, of.head_dim, of.vocab_size, of.rope.theta, of.rope.factor, of.rms_eps));
-  EXPECT_EQ(c.dtype, "float32");
+  EXPECT_EQ(c.dtype, "float32");  // as it was asked for
   copy_tokenizer(gguf_, output_.path());
   EXPECT_TRUE(std::filesystem::exists(output_ / "generation_config.json"));
   EXPECT_FALSE(std::filesystem::exists(output_ / "tokenizer.json"));  // the file has none
