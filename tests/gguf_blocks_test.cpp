@@ -10,9 +10,9 @@
 namespace tll {
 namespace {
 
-// Values that gguf-py made (dev/golden/make_gguf.py). NaN is NaN, of whatever bits; all others are equal bit for bit.
+// Values that gguf-py made (dev/golden/make_gguf_read.py). NaN is NaN, of whatever bits; all others are equal bit for bit.
 TEST(GgufBlocks, EqualTheReference) {
-  const SafetensorsFile golden("tests/goldens/gguf/blocks.safetensors");
+  const SafetensorsFile golden("tests/goldens/gguf/read.safetensors");
   int64_t compared = 0;
   for (const GgufType type : {GgufType::Q4_0, GgufType::Q4_1, GgufType::Q5_0, GgufType::Q5_1, GgufType::Q8_0, GgufType::Q4_K,
                               GgufType::Q5_K, GgufType::Q6_K}) {

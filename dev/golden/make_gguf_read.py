@@ -1,6 +1,6 @@
-"""Makes tests/goldens/gguf/blocks.safetensors: blocks of random bytes of each type of GGUF, and their values by gguf-py.
+"""Makes tests/goldens/gguf/read.safetensors: blocks of random bytes of each type of GGUF, and their values by gguf-py.
 
-    make_gguf.py [FILE]
+    make_gguf_read.py [FILE]
 
 TYPE.blocks (n, bytes) and TYPE.values (n, elements). Random bytes give scales of all kinds: also infinite ones and NaN.
 """
@@ -36,4 +36,4 @@ def main(path):
 
 if __name__ == "__main__":
     root = pathlib.Path(__file__).resolve().parents[2]
-    main(pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else root / "tests/goldens/gguf/blocks.safetensors")
+    main(pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else root / "tests/goldens/gguf/read.safetensors")
