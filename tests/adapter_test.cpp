@@ -525,6 +525,7 @@ TEST_F(AdapterTest, TheConfigurationIsTheShortForm) {
   "lora_dropout": 0.0,
   "modules_to_save": null,
   "peft_type": "LORA",
+  "peft_version": "0.21.2",
   "r": 2,
   "rank_pattern": {},
   "revision": null,
