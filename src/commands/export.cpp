@@ -48,9 +48,9 @@ class Bnb4bitExport {
         most_in_file_(most_in_file),
         files_(open_weights(source, adapter, false)) {
     dynamic_map(true, map_.data());
-    const FileDtype embedding = files_.tensor("model.embed_tokens.weight").dtype;
+    const DType embedding = files_.dtype("model.embed_tokens.weight");
     for (const DtypeName& row : kDtypeNames)
-      if (source.config.dtype.empty() ? row.file == embedding : row.name == source.config.dtype) dtype_ = row;
+      if (source.config.dtype.empty() ? row.type == embedding : row.name == source.config.dtype) dtype_ = row;
   }
 
   // Before the output is touched: also finds the weights that cannot be written.

@@ -21,9 +21,9 @@ void print_notes(const std::vector<std::string>& notes);
 
 // The model that the options name; the demo model if they name none.
 struct ModelSource {
-  std::filesystem::path directory;  // empty: there is only a config.json
-  std::filesystem::path config_file;
-  std::string name;  // of a published model of which there are no files; else empty
+  std::filesystem::path directory;    // or the GGUF file; empty: there is only a config.json
+  std::filesystem::path config_file;  // or the GGUF file
+  std::string name;                   // of a published model of which there are no files; else empty
   LlamaConfig config;
   std::unique_ptr<Tokenizer> tokenizer;  // null: the directory has none, or it is not needed
   std::string chat_template;             // as its files have it (read_chat_template); empty: none, or no tokenizer is needed
@@ -71,7 +71,8 @@ ModelFiles open_weights(const ModelSource& source, const AdapterSource& adapter,
 // What a data set leaves out, or has that is not used, as notes on standard error. With --quiet nothing.
 void print_notes(const Options& options, const PrepareReport& report);
 
-// Error (kExitUsage) if options ask for something else than what a prepared file was made with: nothing of it can change any more.
+// Error (kExitUsage) if options ask for something else than what a prepared file was made with: nothing of it can change any
+// more.
 void refuse_other_choices(const Options& options, const std::filesystem::path& path, const Dataset& data);
 
 // Error (kExitUsage) if --output is the file of --data, which would be lost.
