@@ -34,7 +34,8 @@ bool is_spaces(std::string_view token) {
 }
 
 std::string with_spaces(std::string text) {
-  for (size_t at = text.find(kSpaceMark); at != text.npos; at = text.find(kSpaceMark, at)) text.replace(at, kSpaceMark.size(), " ");
+  for (size_t at = text.find(kSpaceMark); at != text.npos; at = text.find(kSpaceMark, at))
+    text.replace(at, kSpaceMark.size(), " ");
   return text;
 }
 
@@ -45,7 +46,8 @@ std::string pre_of(const PipelineParts& parts, const std::string& where) {
   const bool one = steps.size() == 1;
   const bool nfc = parts.normalizers.size() == 1 && parts.normalizers[0].kind == NormalizerStep::kNfc;
   if (one && is_pattern(steps[0], SplitPattern::kQwen2) && (nfc || parts.normalizers.empty())) return "qwen2";
-  if (!parts.normalizers.empty()) bad_file("{}: its normalizer is none that llama.cpp has a name for; GGUF cannot hold it", where);
+  if (!parts.normalizers.empty())
+    bad_file("{}: its normalizer is none that llama.cpp has a name for; GGUF cannot hold it", where);
   if (one && is_pattern(steps[0], SplitPattern::kLlama3)) return "llama-bpe";
   if (one && is_pattern(steps[0], SplitPattern::kGpt2)) return "gpt-2";
   if (steps.size() == 2 && steps[0].kind == PreStep::kDigits && steps[0].individual && is_pattern(steps[1], SplitPattern::kGpt2))
@@ -61,8 +63,9 @@ GgufVocabulary byte_level(const PipelineParts& parts, const std::string& where) 
   const auto token = [&](int32_t id) -> const std::string& { return parts.tokens[static_cast<size_t>(id)]; };
   for (const PipelineParts::Merge& m : parts.merges) v.merges.push_back(token(m.left) + " " + token(m.right));
   if (!parts.normalizers.empty())
-    v.notes.emplace_back("llama.cpp does not compose characters (NFC) as the model's tokenizer does, which only matters for texts "
-                         "whose accents are characters of their own");
+    v.notes.emplace_back(
+        "llama.cpp does not compose characters (NFC) as the model's tokenizer does, which only matters for texts "
+        "whose accents are characters of their own");
   return v;
 }
 

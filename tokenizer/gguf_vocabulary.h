@@ -1,8 +1,8 @@
 // A tokenizer as a GGUF file holds one: its tokens with their types, and the name of the rule by which llama.cpp cuts a text. The
 // rule itself is code in llama.cpp, so a tokenizer that follows none of its rules cannot be written.
 //
-// model "gpt2": byte-level BPE. Tokens are spelled in the byte alphabet, except added ones; merges are in the order of their rank.
-// model "llama": SentencePiece's BPE. Of two neighbours those merge whose joined piece has the highest score.
+// model "gpt2": byte-level BPE. Tokens are spelled in the byte alphabet, except added ones; merges are in the order of their
+// rank. model "llama": SentencePiece's BPE. Of two neighbours those merge whose joined piece has the highest score.
 //
 // Source: llama.cpp's converter (types, padding, which token counts as special) and its llama-vocab.cpp (the rules).
 #pragma once

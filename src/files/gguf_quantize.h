@@ -27,8 +27,8 @@ struct GgufFit {
   int64_t too_large = 0;   // finite values, or blocks, beyond fp16
 };
 
-// `count` values, a multiple of the block, to F32, F16, BF16, Q8_0 or Q4_0, rounded to nearest, ties to even where the type has no
-// blocks. What does not fit is counted in `fit`, and its place in `out` means nothing.
+// `count` values, a multiple of the block, to F32, F16, BF16, Q8_0 or Q4_0, rounded to nearest, ties to even where the type has
+// no blocks. What does not fit is counted in `fit`, and its place in `out` means nothing.
 void gguf_quantize(GgufType type, const float* values, int64_t count, std::byte* out, GgufFit& fit);
 
 }  // namespace tll

@@ -73,7 +73,8 @@ void GgufMetadata::add_floats(std::string_view key, std::span<const float> value
   for (const float value : values) append(bytes_, value);
 }
 
-GgufWriter::GgufWriter(const std::filesystem::path& path, const GgufMetadata& metadata, const std::vector<GgufTensorSpec>& tensors)
+GgufWriter::GgufWriter(const std::filesystem::path& path, const GgufMetadata& metadata,
+                       const std::vector<GgufTensorSpec>& tensors)
     : file_(path) {
   std::string header = "GGUF";
   append(header, uint32_t{3});
@@ -105,7 +106,8 @@ GgufWriter::GgufWriter(const std::filesystem::path& path, const GgufMetadata& me
 void GgufWriter::put(const std::string& tensor, int64_t first, std::span<const std::byte> data) {
   const Place& place = places_.at(tensor);
   const auto from = static_cast<uint64_t>(first);
-  TLL_CHECK(from <= place.size && data.size() <= place.size - from, "{}: {} + {} of {} bytes", tensor, from, data.size(), place.size);
+  TLL_CHECK(from <= place.size && data.size() <= place.size - from, "{}: {} + {} of {} bytes", tensor, from, data.size(),
+            place.size);
   file_.write_at(place.begin + from, data.data(), data.size());
   written_ += data.size();
 }

@@ -21,8 +21,8 @@ class GgufMetadata {
  public:
   void add_text(std::string_view key, std::string_view value);
   void add_flag(std::string_view key, bool value);
-  void add_uint(std::string_view key, int64_t value);    // u32
-  void add_float(std::string_view key, double value);    // f32
+  void add_uint(std::string_view key, int64_t value);  // u32
+  void add_float(std::string_view key, double value);  // f32
   void add_texts(std::string_view key, const std::vector<std::string>& values);
   void add_ints(std::string_view key, std::span<const int32_t> values);  // i32
   void add_floats(std::string_view key, std::span<const float> values);

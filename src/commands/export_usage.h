@@ -1,0 +1,18 @@
+// How other programs load what `export` wrote.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "src/commands/export.h"
+
+namespace tll {
+
+// A program, and what to type or write for it; several lines where it is a file's text.
+struct Usage {
+  std::string program;  // "transformers", "vLLM", "llama.cpp", "Ollama"
+  std::string how;
+};
+std::vector<Usage> usages(const Options& options, const ModelSource& source, const Exported& exported);
+
+}  // namespace tll
