@@ -1,7 +1,7 @@
 // export: a model with its adapter in the format of another program. Then what that cost, and how the other program loads it.
 #include "src/commands/export.h"
 
-#include <cmath>
+#include <algorithm>
 
 #include "src/base/phase.h"
 #include "src/base/process.h"
@@ -45,27 +45,24 @@ struct Losses {
 };
 
 void print_losses(const Options& options, const AdapterSource& adapter, const ExportLosses* data, const Losses& losses) {
-  if (!data) {
-    fmt::print("loss   not taken; with --data PATH it is, of the model and of what was written\n");
-    return;
-  }
+  if (!data) return;
   const char* before = adapter.loaded ? "with the adapter" : "of the model";
   const std::string on = fmt::format("on {} of {}", Counted{data->documents(), "document"}, options.data.string());
   if (!losses.adapter)
-    fmt::print("loss   none: there are no targets {}\n", on);
+    fmt::print("no loss: there are no targets {}\n", on);
   else if (!losses.file)
-    fmt::print("loss   {:.4f} {} {}\n", *losses.adapter, before, on);
+    fmt::print("loss {:.4f} {} {}\n", *losses.adapter, before, on);
   else
-    fmt::print("loss   {:.4f} {}, {:.4f} of what was written ({:+.2g}), {}\n", *losses.adapter, before, *losses.file,
+    fmt::print("loss {:.4f} {}, {:.4f} of what was written ({:+.2g}), {}\n", *losses.adapter, before, *losses.file,
                *losses.file - *losses.adapter, on);
 }
 
+// The names of programs in a column.
 void print_usages(const std::vector<Usage>& all) {
-  for (const Usage& u : all) {
-    std::string how = u.how;
-    for (size_t at = how.find('\n'); at != how.npos; at = how.find('\n', at + 1)) how.replace(at, 1, "\n    ");
-    fmt::print("to load it with {}: {}\n", u.program, how);
-  }
+  size_t widest = 0;
+  for (const Usage& u : all) widest = std::max(widest, u.program.size());
+  fmt::print("to load it:\n");
+  for (const Usage& u : all) fmt::print("  {:{}}  {}\n", u.program, widest, u.how);
 }
 
 }  // namespace
@@ -112,10 +109,12 @@ int command_export(Options& options) {
                                   {"load", load}}));
     return code;
   }
-  if (!options.quiet) print_notes(exported.notes);
-  fmt::print("wrote  {}: {} in {}\n",
-             exported.files.size() == 1 ? (exported.directory / exported.files[0]).string() : exported.directory.string(),
-             Bytes{bytes}, Counted{static_cast<int64_t>(exported.files.size()), "file"});
+  print_notes(exported.notes);
+  if (!options.quiet)
+    fmt::print("wrote {}: {} in {}{}\n",
+               exported.files.size() == 1 ? (exported.directory / exported.files[0]).string() : exported.directory.string(),
+               Bytes{bytes}, Counted{static_cast<int64_t>(exported.files.size()), "file"},
+               data ? "" : "; --data PATH takes the loss of the model and of what was written");
   print_losses(options, adapter, data ? &*data : nullptr, losses);
   if (!options.quiet) print_usages(all);
   return code;

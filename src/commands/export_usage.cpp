@@ -35,8 +35,12 @@ std::string from_pretrained(const std::string& arguments) {
   return fmt::format("AutoModelForCausalLM.from_pretrained({})", arguments);
 }
 
-std::string ollama(const std::string& modelfile, const std::string& name) {
-  return fmt::format("write this Modelfile:\n{}\nollama create {} -f Modelfile && ollama run {}", modelfile, name, name);
+// `model` and `adapter`: their files; empty: none.
+std::string ollama(const std::string& name, const std::string& model, const std::string& adapter = "") {
+  const std::string file = adapter.empty()
+                               ? fmt::format("printf 'FROM %s\\n' {}", shell_word(model))
+                               : fmt::format("printf 'FROM %s\\nADAPTER %s\\n' {} {}", shell_word(model), shell_word(adapter));
+  return fmt::format("{} > Modelfile && ollama create {} -f Modelfile && ollama run {}", file, name, name);
 }
 
 }  // namespace
@@ -59,7 +63,7 @@ std::vector<Usage> usages(const Options& options, const ModelSource& source, con
   const std::string absolute = fs::absolute(file).lexically_normal().string();
   if (options.format == ExportFormat::kGguf)
     return {{"llama.cpp", "llama-cli -m " + shell_word(file.string())},
-            {"Ollama", ollama("FROM " + absolute, name)},
+            {"Ollama", ollama(name, absolute)},
             {"transformers", from_pretrained(fmt::format("{}, gguf_file={}",
                                                          quoted(exported.directory.empty() ? "." : exported.directory.string()),
                                                          quoted(exported.files[0])))},
@@ -67,7 +71,7 @@ std::vector<Usage> usages(const Options& options, const ModelSource& source, con
   const std::string base_file = "base.gguf";
   return {{"the base model", this_program(options, false, "--format gguf --output " + base_file)},
           {"llama.cpp", fmt::format("llama-cli -m {} --lora {}", base_file, shell_word(file.string()))},
-          {"Ollama", ollama(fmt::format("FROM ./{}\nADAPTER {}", base_file, absolute), name)},
+          {"Ollama", ollama(name, "./" + base_file, absolute)},
           {"transformers", fmt::format("PeftModel.from_pretrained({}, {}): the adapter itself", from_pretrained(quoted(base)),
                                        quoted(options.adapter.string()))},
           {"vLLM", fmt::format("vllm serve {} --enable-lora --lora-modules {}={}: the adapter itself", shell_word(base), name,

@@ -8,7 +8,7 @@
 
 namespace tll {
 
-// A program, and what to type or write for it; several lines where it is a file's text.
+// A program, and the line to type for it, of a shell or of Python.
 struct Usage {
   std::string program;  // "transformers", "vLLM", "llama.cpp", "Ollama"
   std::string how;
