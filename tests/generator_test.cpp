@@ -3,7 +3,6 @@
 
 #include <gtest/gtest.h>
 
-#include <cmath>
 #include <set>
 
 #include "tests/refusal.h"
@@ -243,45 +242,6 @@ TEST(Generator, SamplesByTheSeedAlone) {
   EXPECT_NE(sampled, e.continuations);
   for (const double cold : {1e-9, 5e-324})
     EXPECT_EQ(many.generator.generate(many.device, requests, {.temperature = cold}), e.continuations);
-}
-
-// Uniform numbers on a grid of n points: each id is drawn n·p times, to within one point at either end of its interval.
-TEST(Generator, DrawsFromTheSoftmax) {
-  const std::vector<float> logits = {0.5f, -1.0f, 2.0f, -INFINITY, 1.25f};
-  for (const double temperature : {0.5, 1.0, 3.0}) {
-    double sum = 0;
-    for (const float x : logits) sum += std::exp(x / temperature);
-    constexpr int n = 10000;
-    std::vector<int> drawn(logits.size());
-    for (int i = 0; i < n; i++) drawn[static_cast<size_t>(sample_token<float>(logits, temperature, (i + 0.5) / n))]++;
-    for (size_t v = 0; v < logits.size(); v++)
-      EXPECT_NEAR(drawn[v], n * std::exp(logits[v] / temperature) / sum, 1.0) << v << " at " << temperature;
-  }
-  EXPECT_EQ(sample_token<float>(logits, 0, 0.999), 2);
-  EXPECT_EQ(sample_token<float>(std::vector<float>{1, 3, 3}, 0, 0), 1);
-  for (const float wrong : {NAN, INFINITY}) {
-    for (size_t at = 0; at < 3; at++) {
-      std::vector<float> bad = {1, 2, 3};
-      bad[at] = wrong;
-      for (const double temperature : {0.0, 1.0}) EXPECT_THROW(sample_token<float>(bad, temperature, 0.5), Error);
-    }
-  }
-}
-
-// The mean of n uniform numbers has standard deviation 0.29/√n; 5 of them are allowed.
-TEST(Generator, UniformNumbersAreSpread) {
-  double sum = 0;
-  std::set<double> seen;
-  for (uint64_t seed : {0u, 1u, 42u})
-    for (uint64_t request = 0; request < 20; request++)
-      for (uint64_t token = 0; token < 50; token++) {
-        const double u = sampling_uniform(seed, request, token);
-        EXPECT_TRUE(u >= 0 && u < 1);
-        sum += u;
-        seen.insert(u);
-      }
-  EXPECT_EQ(seen.size(), 3000u);
-  EXPECT_NEAR(sum / 3000, 0.5, 5 * 0.29 / std::sqrt(3000));
 }
 
 TEST(Generator, PlanHoldsTheCache) {

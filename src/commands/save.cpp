@@ -3,6 +3,7 @@
 #include "src/base/check.h"
 #include "src/base/file.h"
 #include "src/base/json.h"
+#include "src/files/find_files.h"
 
 namespace tll {
 namespace {
@@ -45,7 +46,7 @@ void save_adapter(const std::filesystem::path& directory, const Options& options
     const double alpha = source.loaded ? source.loaded->modules[i].alpha : options.alpha;
     parts.push_back({t.module, t.rank, alpha, find(t, false), find(t, true)});
   }
-  const AdapterHeader header = {.base_model = (options.model.empty() ? demo_directory() : options.model).string(),
+  const AdapterHeader header = {.base_model = base_name(options),
                                 .dropout = options.dropout,
                                 .rslora = source.loaded ? source.loaded->config.rslora : options.rslora,
                                 .layers = config.layers};
@@ -81,10 +82,18 @@ Json config_for_transformers(const std::filesystem::path& config_file, const std
   return config;
 }
 
-void copy_tokenizer(const std::filesystem::path& from, const std::filesystem::path& to) {
+void copy_tokenizer(const std::filesystem::path& from, const std::filesystem::path& to, bool whole_model) {
   for (const char* name : kTokenizerFiles) {
+    if (!whole_model && std::string_view(name) == kGenerationSettings) continue;
     if (!from.empty() && std::filesystem::exists(from / name)) write_file_atomic(to / name, read_file(from / name));
   }
+}
+
+std::string base_name(const Options& options) {
+  if (!options.base_name.empty()) return options.base_name;
+  const std::filesystem::path model = options.model.empty() ? demo_directory() : options.model;
+  const std::string name = hub_name_of(model);
+  return name.empty() ? model.string() : name;
 }
 
 }  // namespace tll

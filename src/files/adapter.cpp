@@ -18,6 +18,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view kPrefix = "base_model.model.";
+constexpr const char* kPeftVersion = "0.21.2";  // whose files these are
 
 // Rank or alpha of a module: the value of the first pattern, in the order of the file, that matches its name.
 class PatternTable {
@@ -195,10 +196,10 @@ std::string peft_name(const Module& module, bool is_b) {
   return fmt::format("{}{}.lora_{}.weight", kPrefix, module.name, is_b ? 'B' : 'A');
 }
 
-Adapter read_adapter(const fs::path& directory, const LlamaConfig& model) {
+Adapter read_adapter(const fs::path& named, const LlamaConfig& model) {
+  const fs::path directory = find_adapter(named);
   const fs::path config = directory / kAdapterSettings, tensors = directory / kAdapterTensors;
   Adapter adapter;
-  check_adapter_directory(directory);
   adapter.config = parse_adapter_config(read_file(config), config.string());
   adapter.warnings = adapter.config.warnings;
   adapter.file = std::make_shared<const SafetensorsFile>(tensors);
@@ -243,7 +244,8 @@ Json config_json(const AdapterHeader& header, const std::vector<AdapterPart>& pa
                  {"init_lora_weights", true},
                  {"modules_to_save", nullptr},
                  {"rank_pattern", ranks},
-                 {"alpha_pattern", alphas}};
+                 {"alpha_pattern", alphas},
+                 {"peft_version", kPeftVersion}};
   if (header.rslora) config["use_rslora"] = true;
   return config;
 }

@@ -13,33 +13,6 @@ constexpr PassKind kPass = PassKind::inference;
 
 }  // namespace
 
-double sampling_uniform(uint64_t seed, uint64_t request, uint64_t token) {
-  constexpr uint64_t kGolden = 0x9e3779b97f4a7c15ull;
-  uint64_t word = mix64(seed + kGolden);
-  for (const uint64_t part : {request, token}) word = mix64(word + (part + 1) * kGolden);
-  return static_cast<double>(word >> 11) * 0x1p-53;
-}
-
-template <class Acc>
-int32_t sample_token(std::span<const Acc> logits, double temperature, double uniform) {
-  Acc top = logits[0];
-  size_t best = 0;
-  for (size_t i = 1; i < logits.size() && !std::isnan(top); i++)
-    if (!(logits[i] <= top)) top = logits[i], best = i;
-  if (!std::isfinite(top)) fail(kExitFault, "the model says {} for token {}: its weights or the adapter are broken", top, best);
-  if (temperature == 0) return static_cast<int32_t>(best);
-  // The case x == top avoids 0 / 0 at a denormal temperature.
-  const auto weight = [&](Acc x) { return x == top ? 1.0 : std::exp((static_cast<double>(x) - top) / temperature); };
-  double total = 0;
-  for (const Acc x : logits) total += weight(x);
-  double left = uniform * total;
-  for (size_t i = 0; i < logits.size(); i++) {
-    left -= weight(logits[i]);
-    if (left < 0) return static_cast<int32_t>(i);
-  }
-  return static_cast<int32_t>(best);  // rounding left a remainder after the last id
-}
-
 template <class Float>
 struct Generator<Float>::Run {
   // A live sequence. slots[i] uses slot i of the cache, so live sequences are adjacent.
@@ -250,10 +223,16 @@ void Generator<Float>::choose(const Device& device, Run& run, size_t first) {
       }
     }
     auto& slot = run.slots[first + i];
-    std::vector<int32_t>& result = run.results[slot.request];
+    const std::vector<int32_t>& result = run.results[slot.request];
     const double uniform = sampling_uniform(run.sampling.seed, slot.request, result.size());
-    slot.next =
-        sample_token(std::span(logits + i % most * vocabulary, std::min(known, vocabulary)), run.sampling.temperature, uniform);
+    std::vector<int32_t> text;  // so far, where it matters
+    if (run.sampling.repeat_penalty != 1) {
+      const std::span<const int32_t> prompt = run.requests[slot.request].prompt;
+      text.assign(prompt.begin(), prompt.end());
+      text.insert(text.end(), result.begin(), result.end());
+    }
+    const std::span<const Acc> row(logits + i % most * vocabulary, std::min(known, vocabulary));
+    slot.next = sample_token(row, run.sampling, uniform, text);
   }
   // Removes the sequences that ended, from the last slot down. So a sequence that moves into a free slot was already checked.
   for (size_t i = run.slots.size(); i-- > first;) {
@@ -299,8 +278,6 @@ void Generator<Float>::move_slot(const Device& device, int to, int from, int len
   }
 }
 
-template int32_t sample_token(std::span<const float>, double, double);
-template int32_t sample_token(std::span<const double>, double, double);
 template class Generator<float>;
 template class Generator<bf16>;
 template class Generator<half>;

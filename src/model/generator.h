@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "src/model/llama.h"
+#include "src/model/sampling.h"
 
 namespace tll {
 
@@ -20,21 +21,6 @@ struct GenerateRequest {
   std::span<const int32_t> prompt;  // at least one token; the caller keeps it
   int max_new_tokens = 0;
 };
-
-struct SamplingOptions {
-  double temperature = 0;  // p ~ softmax(logits / temperature); 0: the largest logit (greedy), of equal ones the lowest id
-  uint64_t seed = 42;
-  std::vector<int32_t> eos = {};  // ids that end a sequence
-  int vocab_size = 0;             // of the tokenizer: only ids below it are chosen (some models pad theirs); 0: all
-};
-
-// A number in [0, 1) that depends only on these three, so a sample does not depend on the other sequences.
-double sampling_uniform(uint64_t seed, uint64_t request, uint64_t token);
-
-// The id drawn by `uniform` in [0, 1) from softmax(logits / temperature); greedy at temperature 0. Error (kExitFault) if a
-// logit is NaN or the largest is infinite: the weights are broken.
-template <class Acc>
-int32_t sample_token(std::span<const Acc> logits, double temperature, double uniform);
 
 template <class Float>
 class Generator {
