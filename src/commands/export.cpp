@@ -95,7 +95,7 @@ int command_export(Options& options) {
   }
   int64_t bytes = 0;
   for (const std::string& name : exported.files) bytes += static_cast<int64_t>(fs::file_size(exported.directory / name));
-  const std::vector<Usage> all = usages(options, source, exported);
+  const std::vector<Usage> all = usages(options, source, adapter, exported);
   if (options.json) {
     Json loss = Json::object(), load = Json::object();
     if (losses.adapter) loss["adapter"] = *losses.adapter;

@@ -1,5 +1,7 @@
 #include "src/commands/export_names.h"
 
+#include "src/files/find_files.h"
+
 namespace tll {
 namespace {
 
@@ -14,10 +16,15 @@ std::string last_part(const fs::path& path, bool file) {
   return (file ? whole.stem() : whole.filename()).string();
 }
 
+// ORG/NAME, where it is known; else empty.
+std::string hub_name(const Options& options) {
+  return options.base_name.empty() ? hub_name_of(options.model) : options.base_name;
+}
+
 }  // namespace
 
 std::string model_name(const Options& options, const ModelSource& source) {
-  if (!options.base_name.empty()) return options.base_name.substr(options.base_name.rfind('/') + 1);
+  if (const std::string hub = hub_name(options); !hub.empty()) return hub.substr(hub.rfind('/') + 1);
   const bool file = !options.model.empty() && fs::is_regular_file(options.model);
   const std::string name = last_part(file ? options.model : source.directory, file);
   return name.empty() ? "model" : name;
@@ -35,13 +42,14 @@ void add_general(GgufMetadata& metadata, const Options& options, const ModelSour
   metadata.add_text("general.architecture", gguf_architecture(source.config));
   metadata.add_text("general.type", type);
   metadata.add_text("general.name", adapter.empty() ? model : model + " " + adapter);
-  if (options.base_name.empty()) return;
-  const size_t slash = options.base_name.find('/');
+  const std::string hub = hub_name(options);
+  if (hub.empty()) return;
+  const size_t slash = hub.find('/');
   metadata.add_uint("general.base_model.count", 1);
   metadata.add_text("general.base_model.0.name", model);
-  if (slash == options.base_name.npos) return;
-  metadata.add_text("general.base_model.0.organization", options.base_name.substr(0, slash));
-  metadata.add_text("general.base_model.0.repo_url", "https://huggingface.co/" + options.base_name);
+  if (slash == hub.npos) return;
+  metadata.add_text("general.base_model.0.organization", hub.substr(0, slash));
+  metadata.add_text("general.base_model.0.repo_url", "https://huggingface.co/" + hub);
 }
 
 }  // namespace tll

@@ -4,6 +4,8 @@
 
 #include "src/base/json.h"
 #include "src/commands/export_names.h"
+#include "src/commands/save.h"
+#include "src/commands/servers.h"
 #include "src/options/run_options.h"
 
 namespace tll {
@@ -45,12 +47,13 @@ std::string ollama(const std::string& name, const std::string& model, const std:
 
 }  // namespace
 
-std::vector<Usage> usages(const Options& options, const ModelSource& source, const Exported& exported) {
-  const std::string adapter = adapter_name(options);
-  const std::string name = ollama_name(model_name(options, source) + (adapter.empty() ? "" : "-" + adapter));
+std::vector<Usage> usages(const Options& options, const ModelSource& source, const AdapterSource& adapter,
+                          const Exported& exported) {
+  const std::string own_name = adapter_name(options);
+  const std::string name = ollama_name(model_name(options, source) + (own_name.empty() ? "" : "-" + own_name));
   const std::string directory = options.output.string();
   const std::string as_gguf = this_program(options, true, "--format gguf --output model.gguf");
-  const std::string base = options.base_name.empty() ? source.directory.string() : options.base_name;
+  const std::string base = base_name(options);
   if (options.format == ExportFormat::kMerged)
     return {{"transformers", from_pretrained(quoted(directory))},
             {"vLLM", "vllm serve " + shell_word(directory)},
@@ -69,13 +72,15 @@ std::vector<Usage> usages(const Options& options, const ModelSource& source, con
                                                          quoted(exported.files[0])))},
             {"vLLM", fmt::format("vllm serve {} --tokenizer {}", shell_word(file.string()), shell_word(base))}};
   const std::string base_file = "base.gguf";
+  int rank = 0;
+  for (const LoraTarget& target : adapter.targets) rank = std::max(rank, target.rank);
   return {{"the base model", this_program(options, false, "--format gguf --output " + base_file)},
           {"llama.cpp", fmt::format("llama-cli -m {} --lora {}", base_file, shell_word(file.string()))},
           {"Ollama", ollama(name, "./" + base_file, absolute)},
           {"transformers", fmt::format("PeftModel.from_pretrained({}, {}): the adapter itself", from_pretrained(quoted(base)),
                                        quoted(options.adapter.string()))},
-          {"vLLM", fmt::format("vllm serve {} --enable-lora --lora-modules {}={}: the adapter itself", shell_word(base), name,
-                               shell_word(options.adapter.string()))}};
+          {"vLLM", fmt::format("vllm serve {} --enable-lora --max-lora-rank {} --lora-modules {}={}: the adapter itself",
+                               shell_word(base), vllm_lora_rank(rank), name, shell_word(options.adapter.string()))}};
 }
 
 }  // namespace tll

@@ -13,6 +13,7 @@ struct Usage {
   std::string program;  // "transformers", "vLLM", "llama.cpp", "Ollama"
   std::string how;
 };
-std::vector<Usage> usages(const Options& options, const ModelSource& source, const Exported& exported);
+std::vector<Usage> usages(const Options& options, const ModelSource& source, const AdapterSource& adapter,
+                          const Exported& exported);
 
 }  // namespace tll
