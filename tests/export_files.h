@@ -20,8 +20,8 @@ class ExportTest : public testing::Test {
     return {
         {"model_type", "llama"},       {"vocab_size", 300},        {"hidden_size", 64},        {"intermediate_size", 96},
         {"num_hidden_layers", 2},      {"num_attention_heads", 4}, {"num_key_value_heads", 2}, {"max_position_embeddings", 64},
-        {"tie_word_embeddings", true}, {"dtype", "bfloat16"},      {"rms_norm_eps", 1e-5},     {"bos_token_id", 297},
-        {"eos_token_id", 298}};
+        {"tie_word_embeddings", true}, {"dtype", "bfloat16"},      {"rms_norm_eps", 1e-5},     {"bos_token_id", 257},
+        {"eos_token_id", 258}};
   }
 
   // MODEL with these keys besides those of small_config().
@@ -46,11 +46,11 @@ class ExportTest : public testing::Test {
     write_file_atomic(model / "tokenizer.json", tokenizer_json().dump());
     write_file_atomic(model / "tokenizer_config.json",
                       R"({"bos_token": "<|begin|>", "eos_token": "<|end|>", "chat_template": "{{ messages }}"})");
-    write_file_atomic(model / "generation_config.json", R"({"eos_token_id": 298})");
+    write_file_atomic(model / "generation_config.json", R"({"eos_token_id": 258})");
     return model;
   }
 
-  // All bytes, one merge, and three added tokens: 297 and 298 are special, 299 is a word. 257 … 296 are missing.
+  // All bytes, one merge, and three added tokens: 257 and 258 are special, 259 is a word. 260 … 299 are missing.
   static Json tokenizer_json() {
     Json vocab = Json::object();
     const auto spelled = [](int byte) {
@@ -73,7 +73,7 @@ class ExportTest : public testing::Test {
       return Json{{"id", id}, {"content", content}, {"special", special}, {"normalized", false}};
     };
     return {{"version", "1.0"},
-            {"added_tokens", {added(297, "<|begin|>", true), added(298, "<|end|>", true), added(299, "<tool>", false)}},
+            {"added_tokens", {added(257, "<|begin|>", true), added(258, "<|end|>", true), added(259, "<tool>", false)}},
             {"normalizer", nullptr},
             {"pre_tokenizer",
              {{"type", "Sequence"},

@@ -107,12 +107,12 @@ TEST_F(ExportGguf, SaysWhatLlamaCppNeeds) {
   EXPECT_EQ(token('a'), std::pair(std::string("a"), int64_t{1}));
   EXPECT_EQ(token(' '), std::pair(std::string("\u0120"), int64_t{1}));
   EXPECT_EQ(token(256), std::pair(std::string("he"), int64_t{1}));
-  EXPECT_EQ(token(257), std::pair(std::string("[PAD257]"), int64_t{5}));
-  EXPECT_EQ(token(298), std::pair(std::string("<|end|>"), int64_t{3}));
-  EXPECT_EQ(token(299), std::pair(std::string("<tool>"), int64_t{4}));
+  EXPECT_EQ(token(258), std::pair(std::string("<|end|>"), int64_t{3}));
+  EXPECT_EQ(token(299), std::pair(std::string("[PAD299]"), int64_t{5}));
+  EXPECT_EQ(token(259), std::pair(std::string("<tool>"), int64_t{4}));
   EXPECT_EQ(file.texts("tokenizer.ggml.merges"), std::vector<std::string_view>{"h e"});
-  EXPECT_EQ(file.integer("tokenizer.ggml.bos_token_id"), 297);
-  EXPECT_EQ(file.integer("tokenizer.ggml.eos_token_id"), 298);
+  EXPECT_EQ(file.integer("tokenizer.ggml.bos_token_id"), 257);
+  EXPECT_EQ(file.integer("tokenizer.ggml.eos_token_id"), 258);
   EXPECT_FALSE(file.has("tokenizer.ggml.padding_token_id"));
   EXPECT_EQ(file.flag("tokenizer.ggml.add_bos_token"), false);
   EXPECT_EQ(file.text("tokenizer.chat_template"), "{{ messages }}");
@@ -247,7 +247,7 @@ TEST_F(ExportGguf, ValuesThatDoNotFitAreRefused) {
   const std::string k = "model.layers.1.self_attn.k_proj.weight";
   tensors.at(k).data.replace(10, 2, std::string("\x00\x7f", 2));  // 2^127 in bf16
   write_tensors(model / "model.safetensors", tensors);
-  EXPECT_TRUE(says(refusal_of([&] { run_export(arguments(model, {}, "")); }), k + ": 1 value are too large for F16"));
+  EXPECT_TRUE(says(refusal_of([&] { run_export(arguments(model, {}, "")); }), k + ": a value is too large for F16"));
   run_export(arguments(model, {}, "--quiet --gguf-type bf16"));
   tensors.at(k).data.replace(10, 2, "\xc0\x7f");  // NaN
   write_tensors(model / "model.safetensors", tensors);

