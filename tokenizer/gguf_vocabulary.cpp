@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "src/base/check.h"
-#include "src/base/file.h"
 #include "tokenizer/byte_alphabet.h"
 #include "tokenizer/formats.h"
 #include "tokenizer/sentencepiece_model.h"
@@ -11,7 +10,6 @@
 namespace tll {
 namespace {
 
-namespace fs = std::filesystem;
 using Type = GgufVocabulary::Type;
 using PreStep = PreTokenizerStep;
 
@@ -130,27 +128,27 @@ bool same_pieces(const SentencePieceModel& model, const PipelineParts& parts) {
 
 bool is_sentencepiece(std::string_view content) { return content.starts_with('\n'); }
 
-GgufVocabulary read_files(const fs::path& directory) {
-  const SideFiles side(directory);
-  const fs::path json = directory / "tokenizer.json", model = directory / "tokenizer.model";
-  const std::string pieces = fs::exists(model) ? read_file(model) : "";
-  if (!fs::exists(json)) {
-    if (is_sentencepiece(pieces)) return sentencepiece(parse_sentencepiece(pieces, model.string()));
-    return byte_level(tiktoken_parts(pieces, model.string(), side), model.string());
+GgufVocabulary read_files(const TextFiles& files) {
+  constexpr const char *kJson = "tokenizer.json", *kModel = "tokenizer.model";
+  const SideFiles side(files);
+  const std::string pieces = files.has(kModel) ? files.read(kModel) : "", where = files.where(kModel);
+  if (!files.has(kJson)) {
+    if (is_sentencepiece(pieces)) return sentencepiece(parse_sentencepiece(pieces, where));
+    return byte_level(tiktoken_parts(pieces, where, side), where);
   }
-  const PipelineParts parts = tokenizer_json_parts(read_file(json), json.string(), side);
-  if (parts.byte_level) return byte_level(parts, json.string());
+  const PipelineParts parts = tokenizer_json_parts(files.read(kJson), files.where(kJson), side);
+  if (parts.byte_level) return byte_level(parts, files.where(kJson));
   if (is_sentencepiece(pieces)) {
-    const SentencePieceModel sp = parse_sentencepiece(pieces, model.string());
-    if (same_pieces(sp, parts)) return sentencepiece(sp);
+    const SentencePieceModel model = parse_sentencepiece(pieces, where);
+    if (same_pieces(model, parts)) return sentencepiece(model);
   }
-  return scores_from_merges(parts, json.string());
+  return scores_from_merges(parts, files.where(kJson));
 }
 
 }  // namespace
 
-GgufVocabulary read_gguf_vocabulary(const fs::path& directory, const Tokenizer& tokenizer, int32_t size) {
-  GgufVocabulary v = read_files(directory);
+GgufVocabulary read_gguf_vocabulary(const TextFiles& files, const Tokenizer& tokenizer, int32_t size) {
+  GgufVocabulary v = read_files(files);
   const bool scored = v.model == "llama";
   const auto rows = static_cast<size_t>(size);
   size_t left_out = v.tokens.size() > rows ? v.tokens.size() - rows : 0;
@@ -171,8 +169,7 @@ GgufVocabulary read_gguf_vocabulary(const fs::path& directory, const Tokenizer& 
   }
   for (size_t id = 0; id < rows; id++)
     if (v.tokens[id].empty()) v.tokens[id] = fmt::format("[PAD{}]", id), v.types[id] = Type::kUnused;
-  if (left_out > 0)
-    v.notes.push_back(fmt::format("{}: {} tokens are left out, since the model has {} rows", directory.string(), left_out, size));
+  if (left_out > 0) v.notes.push_back(fmt::format("{} tokens are left out, since the model has {} rows", left_out, size));
   return v;
 }
 

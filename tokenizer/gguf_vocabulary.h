@@ -8,10 +8,10 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 #include <string>
 #include <vector>
 
+#include "src/base/text_files.h"
 #include "tokenizer/tokenizer.h"
 
 namespace tll {
@@ -30,6 +30,6 @@ struct GgufVocabulary {
 
 // Of the files from which `tokenizer` was loaded, for a model with `size` rows: ids without a token become "[PADid]", and tokens
 // without a row are left out. Error (kExitBadFile) if the tokenizer does something that no rule of llama.cpp does.
-GgufVocabulary read_gguf_vocabulary(const std::filesystem::path& directory, const Tokenizer& tokenizer, int32_t size);
+GgufVocabulary read_gguf_vocabulary(const TextFiles& files, const Tokenizer& tokenizer, int32_t size);
 
 }  // namespace tll

@@ -122,7 +122,7 @@ void add_model(GgufMetadata& metadata, const LlamaConfig& c, const std::string& 
 
 void add_tokenizer(GgufMetadata& metadata, const ModelSource& source, std::vector<std::string>& notes) {
   const Tokenizer& t = *source.tokenizer;
-  GgufVocabulary v = read_gguf_vocabulary(source.directory, t, source.config.vocab_size);
+  GgufVocabulary v = read_gguf_vocabulary(tokenizer_files(source.directory), t, source.config.vocab_size);
   notes.insert(notes.end(), v.notes.begin(), v.notes.end());
   const std::string prefix = "tokenizer.ggml.";
   metadata.add_text(prefix + "model", v.model);

@@ -18,7 +18,7 @@ MergedWeights::MergedWeights(const ModelSource& source, const AdapterSource& ada
   scratch_.resize(static_cast<size_t>(Matmul<float>::scratch_floats(threads)));
   const std::string& named = source.config.dtype;
   for (const ModelDtype& row : kModelDtypes)
-    if (named.empty() ? row.file == files_.tensor("model.embed_tokens.weight").dtype : row.name == named) dtype_ = &row;
+    if (named.empty() ? row.type == files_.dtype("model.embed_tokens.weight") : row.name == named) dtype_ = &row;
 }
 
 const AdapterModule* MergedWeights::adapted(const Module& module) const {

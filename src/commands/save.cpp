@@ -4,6 +4,7 @@
 #include "src/base/file.h"
 #include "src/base/json.h"
 #include "src/files/find_files.h"
+#include "src/files/gguf_model.h"
 
 namespace tll {
 namespace {
@@ -76,13 +77,19 @@ void save_model(const std::filesystem::path& directory, const std::filesystem::p
 }
 
 Json config_for_transformers(const std::filesystem::path& config_file, const std::string& dtype) {
-  const std::string text = read_file(config_file);
+  const std::string text =
+      is_gguf(config_file) ? gguf_config_files(GgufModel(config_file)).at("config.json") : read_file(config_file);
   Json config = parse_json(text, config_file.string());
   write_for_transformers(config, parse_config(text, config_file.string()), dtype);
   return config;
 }
 
 void copy_tokenizer(const std::filesystem::path& from, const std::filesystem::path& to, bool whole_model) {
+  if (is_gguf(from)) {
+    for (const auto& [name, text] : hugging_face_files(GgufModel(from)))
+      if (name != "config.json") write_file_atomic(to / name, text);
+    return;
+  }
   for (const char* name : kTokenizerFiles) {
     if (!whole_model && std::string_view(name) == kGenerationSettings) continue;
     if (!from.empty() && std::filesystem::exists(from / name)) write_file_atomic(to / name, read_file(from / name));

@@ -25,7 +25,8 @@ void save_adapter(const std::filesystem::path& directory, const Options& options
 void save_model(const std::filesystem::path& directory, const std::filesystem::path& config_file,
                 const std::vector<NamedTensor>& tensors, const float* values, FileDtype dtype);
 
-// A model's config.json as both generations of transformers read it, for weights that are dense and of this type: "bfloat16", …
+// A model's config.json, or that of a GGUF file, as both generations of transformers read it, for weights that are dense and of
+// this type: "bfloat16", …
 Json config_for_transformers(const std::filesystem::path& config_file, const std::string& dtype);
 
 // The tokenizer's files and, of a whole model, generation_config.json, whichever exist.

@@ -10,6 +10,7 @@
 #include "src/base/check.h"
 #include "src/commands/from_options.h"
 #include "src/files/find_files.h"
+#include "src/files/gguf_model.h"
 #include "src/files/known_models.h"
 #include "src/options/nearest.h"
 #include "src/options/option_table.h"
@@ -73,10 +74,19 @@ void add_end_marks(ModelSource& source, std::optional<TemplateName> name) {
 }
 
 bool has_tokenizer_file(const std::filesystem::path& directory) {
+  if (is_gguf(directory)) return gguf_has_tokenizer(GgufModel(directory));
   return std::filesystem::exists(directory / "tokenizer.json") || std::filesystem::exists(directory / "tokenizer.model");
 }
 
 }  // namespace
+
+TextFiles tokenizer_files(const std::filesystem::path& model, std::vector<std::string>* notes) {
+  if (!is_gguf(model)) return model;
+  const GgufModel gguf(model);
+  std::map<std::string, std::string> files = gguf_config_files(gguf);
+  files.merge(gguf_tokenizer_files(gguf, notes));
+  return {model, std::move(files)};
+}
 
 std::optional<TemplateName> template_in_force(const Options& options, const ModelSource& source, const Dataset& data) {
   if (options.chat_template != TemplateName::kAuto) return options.chat_template;
@@ -102,7 +112,9 @@ ModelSource open_model(Options& options, TokenizerNeed need) {
     // With a config.json of its own, the directory need not have one.
     if (options.config.empty()) source.directory = find_model(source.directory);
   }
-  source.config_file = options.config.empty() ? source.directory / "config.json" : options.config;
+  source.config_file = !options.config.empty()     ? options.config
+                       : is_gguf(source.directory) ? source.directory
+                                                   : source.directory / "config.json";
   source.config = load_config(source.config_file, use);
   if (!bare) read_quantization(source, options);
   if (find_row("weights")->taken_by(options.command)) take_quantization(options, source.config);
@@ -111,12 +123,15 @@ ModelSource open_model(Options& options, TokenizerNeed need) {
   const bool has_tokenizer = !bare && has_tokenizer_file(source.directory);
   if (need == TokenizerNeed::none || (need == TokenizerNeed::wanted && !has_tokenizer)) return source;
   if (bare) fail(kExitUsage, "a tokenizer is needed: name its directory with --model");
-  source.tokenizer = Tokenizer::load(source.directory);
+  std::vector<std::string> notes;
+  const TextFiles files = tokenizer_files(source.directory, &notes);
+  print_notes(notes);
+  source.tokenizer = has_tokenizer ? Tokenizer::read(files) : Tokenizer::load(source.directory);
   source.tokenizer->limit_to_model(source.config.vocab_size);
   print_notes(source.tokenizer->warnings());
   for (const int32_t id : source.tokenizer->end_ids())
     if (std::find(source.eos.begin(), source.eos.end(), id) == source.eos.end()) source.eos.push_back(id);
-  source.chat_template = read_chat_template(source.directory);
+  source.chat_template = read_chat_template(files);
   add_end_marks(source, options.chat_template != TemplateName::kAuto ? std::optional(options.chat_template)
                                                                      : recognise_template(source.chat_template));
   return source;
@@ -124,8 +139,8 @@ ModelSource open_model(Options& options, TokenizerNeed need) {
 
 TokenizerSource open_tokenizer(Options& options) {
   const std::filesystem::path& path = options.model;
-  const bool alone =
-      std::filesystem::is_regular_file(path) || (has_tokenizer_file(path) && !std::filesystem::exists(path / "config.json"));
+  const bool alone = (std::filesystem::is_regular_file(path) && !is_gguf(path)) ||
+                     (has_tokenizer_file(path) && !std::filesystem::exists(path / "config.json"));
   if (path.empty() || !options.config.empty() || !alone) {
     ModelSource source = open_model(options, TokenizerNeed::required);
     return {std::move(source.tokenizer), std::move(source.chat_template)};

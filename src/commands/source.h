@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "data/dataset.h"
+#include "src/base/text_files.h"
 #include "src/files/adapter.h"
 #include "src/files/model_files.h"
 #include "src/model/model_options.h"
@@ -21,9 +22,9 @@ void print_notes(const std::vector<std::string>& notes);
 
 // The model that the options name; the demo model if they name none.
 struct ModelSource {
-  std::filesystem::path directory;  // empty: there is only a config.json
-  std::filesystem::path config_file;
-  std::string name;  // of a published model of which there are no files; else empty
+  std::filesystem::path directory;    // or the GGUF file; empty: there is only a config.json
+  std::filesystem::path config_file;  // or the GGUF file
+  std::string name;                   // of a published model of which there are no files; else empty
   LlamaConfig config;
   std::unique_ptr<Tokenizer> tokenizer;  // null: the directory has none, or it is not needed
   std::string chat_template;             // as its files have it (read_chat_template); empty: none, or no tokenizer is needed
@@ -32,6 +33,9 @@ struct ModelSource {
 enum class TokenizerNeed { none, wanted, required };  // wanted: data may come as token ids, then a directory without one will do
 // From then on the options say how its weights are held (take_quantization).
 ModelSource open_model(Options& options, TokenizerNeed need);
+
+// The tokenizer's files of a model's directory, or those that a GGUF file stands for, of which there may be something to note.
+TextFiles tokenizer_files(const std::filesystem::path& model, std::vector<std::string>* notes = nullptr);
 
 // The template in which a model that is trained on these data is asked: that of --template; else the one that the data were
 // prepared with; else the model's own. Nothing: it is not known, or there is none.
@@ -71,7 +75,8 @@ ModelFiles open_weights(const ModelSource& source, const AdapterSource& adapter,
 // What a data set leaves out, or has that is not used, as notes on standard error. With --quiet nothing.
 void print_notes(const Options& options, const PrepareReport& report);
 
-// Error (kExitUsage) if options ask for something else than what a prepared file was made with: nothing of it can change any more.
+// Error (kExitUsage) if options ask for something else than what a prepared file was made with: nothing of it can change any
+// more.
 void refuse_other_choices(const Options& options, const std::filesystem::path& path, const Dataset& data);
 
 // Error (kExitUsage) if --output is the file of --data, which would be lost.

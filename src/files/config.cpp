@@ -9,6 +9,7 @@
 #include "src/base/file.h"
 #include "src/base/json_object.h"
 #include "src/base/spelling.h"
+#include "src/files/gguf_model.h"
 #include "src/files/quantization.h"
 
 namespace tll {
@@ -16,6 +17,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr const char *kConfigFile = "config.json", *kGenerationFile = "generation_config.json";
 constexpr int64_t kInt32Max = std::numeric_limits<int32_t>::max();
 constexpr int64_t kMaxLayers = 1024;                  // the largest published Llama has 126
 constexpr int64_t kMaxParameters = int64_t(1) << 50;  // so that bytes never overflow
@@ -51,6 +53,9 @@ const RefusedKeys kRefused[] = {
     {"false",
      {"rope_interleaved", "use_qk_norm", "qk_norm", "qk_layernorm", "alibi", "parallel_residual", "use_parallel_residual"}},
     {"[]", {"no_rope_layers"}}};
+
+// The name of such a file that was made of a GGUF file.
+std::string made_of(const fs::path& gguf, const char* file) { return fmt::format("{}, as a {}", gguf.string(), file); }
 
 // Token ids: an integer or a list of them. -1 means none. An id outside the vocabulary is left out with a warning.
 std::vector<int32_t> read_ids(JsonObject& object, const char* key, int32_t vocab_size, std::vector<std::string>& warnings) {
@@ -269,17 +274,26 @@ LlamaConfig parse_config(std::string_view text, const std::string& where, Config
 }
 
 LlamaConfig load_config(const fs::path& directory_or_file, ConfigUse use) {
-  const fs::path path = fs::is_directory(directory_or_file) ? directory_or_file / "config.json" : directory_or_file;
+  if (is_gguf(directory_or_file)) {
+    std::vector<std::string> notes;
+    const auto files = gguf_config_files(GgufModel(directory_or_file), &notes);
+    LlamaConfig config = parse_config(files.at(kConfigFile), made_of(directory_or_file, kConfigFile), use);
+    config.warnings.insert(config.warnings.begin(), notes.begin(), notes.end());
+    return config;
+  }
+  const fs::path path = fs::is_directory(directory_or_file) ? directory_or_file / kConfigFile : directory_or_file;
   return parse_config(read_file(path), path.string(), use);
 }
 
 std::vector<int32_t> load_generation_eos(const fs::path& directory, const LlamaConfig& config) {
   std::vector<int32_t> ids = config.eos;
-  const fs::path path = directory / "generation_config.json";
-  if (!fs::exists(path)) return ids;
-  const Json root = parse_json(read_file(path), path.string());
+  const fs::path path = directory / kGenerationFile;
+  const bool gguf = is_gguf(directory);
+  if (!gguf && !fs::exists(path)) return ids;
+  const std::string where = gguf ? made_of(directory, kGenerationFile) : path.string();
+  const Json root = parse_json(gguf ? gguf_config_files(GgufModel(directory)).at(kGenerationFile) : read_file(path), where);
   std::vector<std::string> outside;  // warnings that are dropped: such ids cannot be generated
-  JsonObject reader(root, path.string());
+  JsonObject reader(root, where);
   for (const int32_t id : read_ids(reader, "eos_token_id", config.vocab_size, outside)) {
     if (std::find(ids.begin(), ids.end(), id) == ids.end()) ids.push_back(id);
   }

@@ -66,14 +66,15 @@ struct LlamaConfig {
 // To plan a run, the sizes suffice, so architectures that are not trained yet are read as well.
 enum class ConfigUse { compute, plan };
 
-// Reads config.json; the argument is the file or its directory. Error (kExitBadFile) with file and key for another architecture,
-// a missing size, a wrong type ("48" is not an integer, 48.0 is), sizes that contradict each other or overflow, and every known
-// key that changes the mathematics in a way that is not implemented.
+// Reads config.json; the argument is the file, its directory, or a GGUF file (src/files/gguf_model.h). Error (kExitBadFile) with
+// file and key for another architecture, a missing size, a wrong type ("48" is not an integer, 48.0 is), sizes that contradict
+// each other or overflow, and every known key that changes the mathematics in a way that is not implemented.
 LlamaConfig load_config(const std::filesystem::path& directory_or_file, ConfigUse use = ConfigUse::compute);
 // The same from text. `where` is the file's name in errors.
 LlamaConfig parse_config(std::string_view text, const std::string& where, ConfigUse use = ConfigUse::compute);
 
-// Ids that end a generated text: those of config.json, then those of generation_config.json if the directory has one.
+// Ids that end a generated text: those of config.json, then those of generation_config.json if the directory, or GGUF file, has
+// one.
 std::vector<int32_t> load_generation_eos(const std::filesystem::path& directory, const LlamaConfig& config);
 
 }  // namespace tll

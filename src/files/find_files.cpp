@@ -11,13 +11,14 @@
 #include "src/base/file_kind.h"
 #include "src/base/json.h"
 #include "src/files/adapter.h"
+#include "src/files/gguf_model.h"
 
 namespace tll {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kModel = "a Hugging Face directory with config.json, *.safetensors and a tokenizer";
+constexpr const char* kModel = "a Hugging Face directory with config.json, *.safetensors and a tokenizer, or a GGUF file";
 constexpr const char* kAdapter = "PEFT's directory with adapter_config.json and adapter_model.safetensors";
 constexpr const char* kModelSettings = "config.json";
 constexpr std::string_view kCached = "models--";  // models--ORG--NAME
@@ -162,6 +163,7 @@ fs::path find_model(const fs::path& path) {
     if (const auto found = in_hub_cache(path, kModelSettings)) return *found;
     refuse_absent(path, "--model");
   }
+  if (is_gguf(path)) return path;
   if (!fs::is_directory(path)) refuse_file(path, "--model", kModel);
   if (is_there(path / "config.json")) return path;
   const std::string text = path.string();
@@ -178,7 +180,8 @@ fs::path find_model(const fs::path& path) {
   if (is_there(path / kAdapterSettings))
     bad_file("{}: this looks like an adapter, not a model: give --model {} --adapter {}", text, base_of_adapter(path), text);
   if (const auto files = names_in(path, ends(".gguf")); !files.empty())
-    bad_file("{}: there is no config.json, but {}: GGUF is not read; expected {}", text, listed(files), kModel);
+    bad_file("{}: there is no config.json, but {}: give {}--model {}", text, listed(files),
+             files.size() > 1 ? "one of them: " : "", (path / files[0]).string());
   if (is_there(path / "params.json"))
     bad_file(
         "{}: this looks like a model in Meta's own format (params.json); expected {}; convert it with transformers' "
@@ -211,7 +214,8 @@ fs::path find_adapter(const fs::path& path) {
   if (tensors) bad_file("{}: adapter_config.json is missing beside adapter_model.safetensors", text);
   if (is_there(path / "config.json"))
     bad_file("{}: this looks like a model, not an adapter; if the adapter was merged into it, give it as --model alone", text);
-  if (!gguf.empty()) bad_file("{}: {} is a GGUF file, which is not read; expected {}", text, listed(gguf), kAdapter);
+  if (!gguf.empty())
+    bad_file("{}: {} is a GGUF file, which is not read as an adapter; expected {}", text, listed(gguf), kAdapter);
   if (const auto below = names_in(path, with_adapter); !below.empty())
     bad_file("{}: there is no adapter_config.json, but in these directories: {}; give one of them", text, listed(below));
   bad_file("{}: there is no adapter_config.json; expected {}", text, kAdapter);

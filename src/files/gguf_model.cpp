@@ -161,7 +161,7 @@ GgufModel::Place GgufModel::find(std::string_view name) const {
 
 std::map<std::string, std::string> hugging_face_files(const GgufModel& model) {
   std::map<std::string, std::string> files = gguf_config_files(model);
-  files.merge(gguf_tokenizer_files(model));
+  if (gguf_has_tokenizer(model)) files.merge(gguf_tokenizer_files(model));
   return files;
 }
 

@@ -42,13 +42,16 @@ class GgufModel {
   std::map<std::string_view, Place> places_;
 };
 
+// Whether the file has a tokenizer, of whatever kind.
+bool gguf_has_tokenizer(const GgufModel& model);
+
 // config.json and generation_config.json. `notes`, if wanted, gets a line for each key that is not used. Error (kExitBadFile) for
 // an architecture, or a key that changes the mathematics, that is not read.
 std::map<std::string, std::string> gguf_config_files(const GgufModel& model, std::vector<std::string>* notes = nullptr);
 // tokenizer.json or tokenizer.model, and tokenizer_config.json, with the chat template. Where the file does not say how texts are
 // cut (tokenizer.ggml.pre), those beside it are taken, if there are any. Error (kExitBadFile) for a tokenizer that is not read.
 std::map<std::string, std::string> gguf_tokenizer_files(const GgufModel& model, std::vector<std::string>* notes = nullptr);
-// Both: every file of the directory but the weights, by name.
+// Both: every file of the directory but the weights, by name. Without those of the tokenizer if the file has none.
 std::map<std::string, std::string> hugging_face_files(const GgufModel& model);
 
 // The weights of a GGUF model under Hugging Face's names.
@@ -60,6 +63,7 @@ class GgufWeights {
   bool has(const std::string& name) const { return places_.contains(name); }
   // The type of `name`, as near as a dense type comes: f16, bf16, or f32, also of blocks.
   DType dtype(const std::string& name) const;
+  const std::vector<int64_t>& shape(const std::string& name) const { return place(name).at.tensor->shape; }
   // Elements first … first+n-1 in type `to`, with the rows of q and k in Hugging Face's order, each rounded once from the fp32
   // value.
   void load(const std::string& name, void* out, DType to, int64_t first, int64_t n) const;

@@ -327,6 +327,11 @@ class TokenizerMaker {
 
 }  // namespace
 
+bool gguf_has_tokenizer(const GgufModel& model) {
+  const std::string_view name = model.metadata().text(kModel).value_or("none");
+  return name != "none" && name != "no_vocab";
+}
+
 std::map<std::string, std::string> gguf_tokenizer_files(const GgufModel& model, std::vector<std::string>* notes) {
   return TokenizerMaker(model, notes).files();
 }

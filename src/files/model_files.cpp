@@ -7,6 +7,7 @@
 
 #include "src/base/check.h"
 #include "src/base/json.h"
+#include "src/files/gguf_model.h"
 
 namespace tll {
 namespace {
@@ -90,7 +91,7 @@ std::string other_weights(const fs::path& directory) {
       return fmt::format("; {} must be converted to safetensors: load the model with transformers and call save_pretrained(DIR)",
                          name);
     if (name.ends_with(".gguf"))
-      return fmt::format("; {} is a GGUF file, which is not read; give the original model", in_quotes(name));
+      return fmt::format("; {} is a GGUF file: give it as the model, {}", in_quotes(name), entry.path().string());
     if (name.ends_with(".safetensors"))
       return fmt::format("; {} is there: is its name right, or is the index missing?", in_quotes(name));
     if (name.ends_with(".pth")) return fmt::format("; {} is of Meta's format: give the model in Hugging Face's", in_quotes(name));
@@ -121,9 +122,16 @@ void convert_tensor(const TensorView& tensor, void* out, DType to, const std::st
   if (overflow) bad_file("{}: a value is too large for fp16: hold the weights in bf16 or fp32", what);
 }
 
-bool has_weights(const fs::path& directory) { return fs::exists(directory / kSingle) || fs::exists(directory / kIndex); }
+bool has_weights(const fs::path& path) { return fs::exists(path / kSingle) || fs::exists(path / kIndex) || is_gguf(path); }
+
+ModelFiles::ModelFiles(ModelFiles&&) noexcept = default;
+ModelFiles::~ModelFiles() = default;
 
 ModelFiles::ModelFiles(const fs::path& directory, const LlamaConfig& config) : directory_(directory) {
+  if (is_gguf(directory)) {
+    gguf_ = std::make_unique<GgufWeights>(directory, config);
+    return;
+  }
   const fs::path single = directory / kSingle, index = directory / kIndex;
   if (fs::exists(single)) {
     files_.emplace_back(single);
@@ -283,24 +291,49 @@ const ModelFiles::Place& ModelFiles::place(const std::string& name) const {
       places_.empty() ? ", which have none" : fmt::format("; they have tensors such as {}", in_quotes(places_.begin()->first)));
 }
 
+// As loaded, in fp32.
+bool ModelFiles::same_values(const std::string& name, const Place& other) const {
+  const std::span<const std::byte> bytes = other.file->bytes(*other.info);
+  const size_t width = size_t(file_dtype_bits(other.info->dtype)) / 8, count = bytes.size() / width;
+  constexpr size_t kValues = kPiece / 4;
+  std::vector<float> p(kValues), q(kValues);
+  for (size_t i = 0; i < count; i += kValues) {
+    const size_t n = std::min(kValues, count - i);
+    gguf_->load(name, p.data(), DType::f32, int64_t(i), int64_t(n));
+    convert_tensor({other.info->dtype, {}, bytes.subspan(i * width, n * width)}, q.data(), DType::f32, other.info->name);
+    other.file->forget(*other.info);
+    if (std::memcmp(p.data(), q.data(), n * sizeof(float)) != 0) return false;
+  }
+  return true;
+}
+
+std::vector<int64_t> ModelFiles::shape(const std::string& name) const {
+  return gguf_ && !places_.contains(name) ? gguf_->shape(name) : place(name).info->shape;
+}
+
 bool ModelFiles::replace(const std::string& name, const SafetensorsFile& file, const TensorInfo& tensor) {
-  Place& old = places_.at(name);
   const Place other{&file, &tensor};
   if (quantized(name))
     bad_file("{}: tensor {} would replace one that is quantised in {}; merge the adapter into the model, and use the result",
-             file.path().string(), in_quotes(tensor.name), old.file->path().string());
-  TLL_CHECK(old.info->shape == tensor.shape, "{}: {}", name, shape_text(tensor.shape));
+             file.path().string(), in_quotes(tensor.name), place(name).file->path().string());
+  TLL_CHECK(shape(name) == tensor.shape, "{}: {}", name, shape_text(tensor.shape));
   if (!floating(tensor.dtype))
     bad_file("{}: tensor {}: expected BF16, F16 or F32, found {}", file.path().string(), in_quotes(tensor.name),
              file_dtype_name(tensor.dtype));
-  if (same_values(old, other)) return false;
-  old = other;
-  return true;
+  const bool same = gguf_ && !places_.contains(name) ? same_values(name, other) : same_values(place(name), other);
+  if (!same) places_[name] = other;
+  return !same;
 }
 
 TensorView ModelFiles::tensor(const std::string& name) const {
   const Place& p = place(name);
   return {p.info->dtype, p.info->shape, p.file->bytes(*p.info)};
+}
+
+DType ModelFiles::dtype(const std::string& name) const {
+  if (gguf_ && !places_.contains(name)) return gguf_->dtype(name);
+  const FileDtype type = place(name).info->dtype;
+  return type == FileDtype::F32 ? DType::f32 : type == FileDtype::BF16 ? DType::bf16 : DType::f16;
 }
 
 const QuantizedTensor* ModelFiles::quantized(const std::string& name) const {
@@ -309,6 +342,7 @@ const QuantizedTensor* ModelFiles::quantized(const std::string& name) const {
 }
 
 void ModelFiles::load(const std::string& name, void* out, DType to, int64_t first, int64_t n) const {
+  if (gguf_ && !places_.contains(name)) return gguf_->load(name, out, to, first, n);
   const Place& p = place(name);
   if (const QuantizedTensor* tensor = quantized(name)) return tensor->dequantize(out, to, first, n);
   const size_t width = size_t(file_dtype_bits(p.info->dtype)) / 8;

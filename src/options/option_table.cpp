@@ -110,8 +110,8 @@ const std::vector<OptionRow>& option_rows() {
   // clang-format off
   static const std::vector<OptionRow> rows = {
       // Files
-      {.name = "model", .section = kFiles, .commands = kWorking, .member = &Options::model, .value = "DIR",
-       .help = "Hugging Face directory of the model; without it, the demo model. For plan also the Hub's name of a published model",
+      {.name = "model", .section = kFiles, .commands = kWorking, .member = &Options::model, .value = "PATH",
+       .help = "Hugging Face directory of the model, or a GGUF file; without it, the demo model. For plan also the Hub's name of a published model",
        .aliases = {"model-name-or-path", "model-name", "base-model"}, .letter = 'm'},
       {.name = "adapter", .section = kFiles, .commands = bits({kEvaluate, kGenerate, kDump, kExport, kVerify}), .member = &Options::adapter,
        .value = "DIR", .help = "PEFT adapter to apply; without one, the model alone",
