@@ -78,18 +78,15 @@ bool has_tokenizer_file(const std::filesystem::path& directory) {
   return std::filesystem::exists(directory / "tokenizer.json") || std::filesystem::exists(directory / "tokenizer.model");
 }
 
-// The tokenizer's files of a directory, or those that a GGUF file stands for.
-TextFiles tokenizer_files(const std::filesystem::path& model) {
+}  // namespace
+
+TextFiles tokenizer_files(const std::filesystem::path& model, std::vector<std::string>* notes) {
   if (!is_gguf(model)) return model;
   const GgufModel gguf(model);
-  std::vector<std::string> notes;
   std::map<std::string, std::string> files = gguf_config_files(gguf);
-  files.merge(gguf_tokenizer_files(gguf, &notes));
-  print_notes(notes);
+  files.merge(gguf_tokenizer_files(gguf, notes));
   return {model, std::move(files)};
 }
-
-}  // namespace
 
 std::optional<TemplateName> template_in_force(const Options& options, const ModelSource& source, const Dataset& data) {
   if (options.chat_template != TemplateName::kAuto) return options.chat_template;
@@ -126,7 +123,9 @@ ModelSource open_model(Options& options, TokenizerNeed need) {
   const bool has_tokenizer = !bare && has_tokenizer_file(source.directory);
   if (need == TokenizerNeed::none || (need == TokenizerNeed::wanted && !has_tokenizer)) return source;
   if (bare) fail(kExitUsage, "a tokenizer is needed: name its directory with --model");
-  const TextFiles files = tokenizer_files(source.directory);
+  std::vector<std::string> notes;
+  const TextFiles files = tokenizer_files(source.directory, &notes);
+  print_notes(notes);
   source.tokenizer = has_tokenizer ? Tokenizer::read(files) : Tokenizer::load(source.directory);
   source.tokenizer->limit_to_model(source.config.vocab_size);
   print_notes(source.tokenizer->warnings());

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "data/dataset.h"
+#include "src/base/text_files.h"
 #include "src/files/adapter.h"
 #include "src/files/model_files.h"
 #include "src/model/model_options.h"
@@ -32,6 +33,9 @@ struct ModelSource {
 enum class TokenizerNeed { none, wanted, required };  // wanted: data may come as token ids, then a directory without one will do
 // From then on the options say how its weights are held (take_quantization).
 ModelSource open_model(Options& options, TokenizerNeed need);
+
+// The tokenizer's files of a model's directory, or those that a GGUF file stands for, of which there may be something to note.
+TextFiles tokenizer_files(const std::filesystem::path& model, std::vector<std::string>* notes = nullptr);
 
 // The template in which a model that is trained on these data is asked: that of --template; else the one that the data were
 // prepared with; else the model's own. Nothing: it is not known, or there is none.
