@@ -1,5 +1,7 @@
 // The whole program against transformers + peft: logits, loss, every adapter gradient, and ten steps of training, on the tiny
 // models of tests/goldens (made by dev/golden/make_golden.py, in double precision).
+#include <span>
+
 #include "kernels/cuda_device.h"
 #include "src/base/file.h"
 #include "src/commands/commands.h"
@@ -9,18 +11,20 @@
 namespace tll {
 namespace {
 
-const char* const kModels[] = {"gqa_tied", "mha_biases", "llama3_rope", "fp16_sharded", "old_config"};
+const char* const kModels[] = {"gqa_tied",   "mha_biases",   "llama3_rope", "fp16_sharded",
+                               "old_config", "qwen3_untied", "qwen3_tied"};
+const char* const kTrainedWhole[] = {"qwen3_untied", "qwen3_tied"};
 
 struct Where {
   const char *model, *device;
 };
 void PrintTo(const Where& where, std::ostream* out) { *out << where.model << " on " << where.device; }
-std::vector<Where> all_places() {
-  std::vector<Where> places;
-  for (const char* model : kModels) places.push_back({model, "cpu"});
+std::vector<Where> places(std::span<const char* const> models) {
+  std::vector<Where> all;
+  for (const char* model : models) all.push_back({model, "cpu"});
   if (cuda_device_count() > 0)
-    for (const char* model : kModels) places.push_back({model, "cuda"});
-  return places;
+    for (const char* model : models) all.push_back({model, "cuda"});
+  return all;
 }
 std::string name_of(const testing::TestParamInfo<Where>& info) {
   return fmt::format("{}_{}", info.param.model, info.param.device);
@@ -46,6 +50,14 @@ TEST_P(Golden, DumpEqualsTransformersAndPeft) {
   expect_dump(SafetensorsFile(output_ / "dump"), golden_, 1e-5);
 }
 
+// Without an adapter. The tolerance is that of the adapters.
+class GoldenTrainedWhole : public Golden {};
+TEST_P(GoldenTrainedWhole, EveryGradientEqualsTransformers) {
+  Options options = parse("dump --docs 6 --seq-len 64 --train full --recompute selective", model_ / "data.jsonl", "dump");
+  ASSERT_EQ(command_dump(options), kExitDone);
+  expect_dump(SafetensorsFile(output_ / "dump"), SafetensorsFile(model_ / "full.safetensors"), 1e-5);
+}
+
 // A document is dumped whole unless --seq-len is given, and a document without targets (of one token, or all masked) as well.
 TEST_P(Golden, DumpTakesEveryDocumentWhole) {
   const int longest = cuda_ ? 70 : 1500;  // the emulator is slow
@@ -66,9 +78,9 @@ TEST_P(Golden, DumpTakesEveryDocumentWhole) {
 }
 
 TEST_P(Golden, TenStepsEqualTransformersAndPeft) {
-  // Once with each on the CPU; on the emulator one of them for each model.
-  const std::vector<std::string> both = {"none", "full"}, one = {GetParam().model[0] % 2 ? "none" : "full"};
-  for (const std::string& recompute : cuda_ ? one : both) {
+  // Once with each on the CPU; on the emulator, which is slow, one of them for each model.
+  const std::vector<std::string> all = {"none", "selective", "full"}, one = {GetParam().model[0] % 2 ? "none" : "full"};
+  for (const std::string& recompute : cuda_ ? one : all) {
     const GoldenSteps steps = golden_steps("--recompute " + recompute + " --init-adapter " + (model_ / "adapter").string(),
                                            model_, model_ / "data.jsonl", output_ / recompute, GetParam().device);
     const std::vector<float> losses = floats(golden_, "losses"), norms = floats(golden_, "grad_norms");
@@ -85,7 +97,8 @@ TEST_P(Golden, TenStepsEqualTransformersAndPeft) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, Golden, testing::ValuesIn(all_places()), name_of);
+INSTANTIATE_TEST_SUITE_P(Models, Golden, testing::ValuesIn(places(kModels)), name_of);
+INSTANTIATE_TEST_SUITE_P(Models, GoldenTrainedWhole, testing::ValuesIn(places(kTrainedWhole)), name_of);
 
 }  // namespace
 }  // namespace tll

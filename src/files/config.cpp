@@ -85,7 +85,7 @@ const Architecture& read_architecture(JsonObject& reader, ConfigUse use, std::ve
   }
   const std::string type = reader.text("model_type");
   const Architecture* known = architecture_of(type);
-  const Architecture& architecture = known && use == ConfigUse::plan ? *known : kLlama;
+  const Architecture& architecture = known && (use == ConfigUse::plan || !known->planned_only) ? *known : kLlama;
   const std::string family = lower_case(first.substr(0, architecture.model_type.size()));
   const bool later = known || std::find(std::begin(kLaterModels), std::end(kLaterModels), type) != std::end(kLaterModels);
   if (type != architecture.model_type && !(type.empty() && family == architecture.model_type))

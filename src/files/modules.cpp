@@ -91,7 +91,7 @@ void add(std::vector<Module>& to, const Config& config, std::span<const ModuleRo
 constinit const Architecture kLlama = {"llama", "LlamaForCausalLM", kEmbedding, kLlamaBlock, kHead};
 constinit const Architecture kMistral = {"mistral", "MistralForCausalLM", kEmbedding, kLlamaBlock, kHead, true};
 constinit const Architecture kQwen2 = {"qwen2", "Qwen2ForCausalLM", kEmbedding, kQwen2Block, kHead, true};
-constinit const Architecture kQwen3 = {"qwen3", "Qwen3ForCausalLM", kEmbedding, kQwen3Block, kHead, true};
+constinit const Architecture kQwen3 = {"qwen3", "Qwen3ForCausalLM", kEmbedding, kQwen3Block, kHead};
 constinit const Architecture kPhi3 = {"phi3", "Phi3ForCausalLM", kEmbedding, kPhi3Block, kHead, true};
 
 const Architecture* architecture_of(std::string_view model_type) {
