@@ -1,5 +1,7 @@
 // The whole program against transformers + peft: logits, loss, every adapter gradient, and ten steps of training, on the tiny
 // models of tests/goldens (made by dev/golden/make_golden.py, in double precision).
+#include <span>
+
 #include "kernels/cuda_device.h"
 #include "src/base/file.h"
 #include "src/commands/commands.h"
@@ -12,8 +14,9 @@ namespace {
 
 const std::vector<const char*> kLlamas = {"gqa_tied", "mha_biases", "llama3_rope", "fp16_sharded", "old_config"};
 const std::vector<const char*> kOthers = {"mistral_window", "qwen2_biases",  "qwen2_windows",
-                                          "phi3_fused",     "phi3_longrope", "phi3_partial"};
+                                          "phi3_fused",     "phi3_longrope", "phi3_partial",  "qwen3_untied",  "qwen3_tied"};
 const std::vector<const char*> kGenerating = {"mistral_window", "qwen2_windows", "phi3_longrope", "phi3_partial"};
+const std::vector<const char*> kTrainedWhole = {"qwen3_untied", "qwen3_tied"};
 
 struct Where {
   const char *model, *device;
@@ -77,6 +80,14 @@ TEST_P(GoldenGeneration, GreedyTokensEqualTransformers) {
 
 class GoldenLlama : public Golden {};
 
+// Without an adapter. The tolerance is that of the adapters.
+class GoldenTrainedWhole : public Golden {};
+TEST_P(GoldenTrainedWhole, EveryGradientEqualsTransformers) {
+  Options options = parse("dump --docs 6 --seq-len 64 --train full --recompute selective", model_ / "data.jsonl", "dump");
+  ASSERT_EQ(command_dump(options), kExitDone);
+  expect_dump(SafetensorsFile(output_ / "dump"), SafetensorsFile(model_ / "full.safetensors"), 1e-5);
+}
+
 // A document is dumped whole unless --seq-len is given, and a document without targets (of one token, or all masked) as well.
 TEST_P(GoldenLlama, DumpTakesEveryDocumentWhole) {
   const int longest = cuda_ ? 70 : 1500;  // the emulator is slow
@@ -97,9 +108,9 @@ TEST_P(GoldenLlama, DumpTakesEveryDocumentWhole) {
 }
 
 TEST_P(Golden, TenStepsEqualTransformersAndPeft) {
-  // Once with each on the CPU; on the emulator one of them for each model.
-  const std::vector<std::string> both = {"none", "full"}, one = {GetParam().model[0] % 2 ? "none" : "full"};
-  for (const std::string& recompute : cuda_ ? one : both) {
+  // Once with each on the CPU; on the emulator, which is slow, one of them for each model.
+  const std::vector<std::string> all = {"none", "selective", "full"}, one = {GetParam().model[0] % 2 ? "none" : "full"};
+  for (const std::string& recompute : cuda_ ? one : all) {
     const GoldenSteps steps = golden_steps("--recompute " + recompute + " --init-adapter " + (model_ / "adapter").string(),
                                            model_, model_ / "data.jsonl", output_ / recompute, GetParam().device);
     const std::vector<float> losses = floats(golden_, "losses"), norms = floats(golden_, "grad_norms");
@@ -120,6 +131,7 @@ INSTANTIATE_TEST_SUITE_P(Models, Golden, testing::ValuesIn(places(kLlamas)), nam
 INSTANTIATE_TEST_SUITE_P(Others, Golden, testing::ValuesIn(places(kOthers)), name_of);
 INSTANTIATE_TEST_SUITE_P(Models, GoldenLlama, testing::ValuesIn(places(kLlamas)), name_of);
 INSTANTIATE_TEST_SUITE_P(Models, GoldenGeneration, testing::ValuesIn(places(kGenerating)), name_of);
+INSTANTIATE_TEST_SUITE_P(Models, GoldenTrainedWhole, testing::ValuesIn(places(kTrainedWhole)), name_of);
 
 }  // namespace
 }  // namespace tll

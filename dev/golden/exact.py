@@ -1,4 +1,4 @@
-"""transformers' Llama, Mistral, Qwen2 and Phi-3 in true double precision.
+"""transformers' Llama, and models made like it, in true double precision.
 
 `model.double()` is not enough: RMSNorm and the rotary embedding compute in fp32 whatever the dtype, and converting the module also
 converts the rotary frequencies. Here the parameters become double, both functions keep double, and the frequencies keep the fp32
@@ -6,11 +6,6 @@ values that transformers computes. As in every engine the angle is one fp32 prod
 """
 
 import torch
-from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
-from transformers.models.llama import modeling_llama
-from transformers.models.mistral import modeling_mistral
-from transformers.models.phi3 import modeling_phi3
-from transformers.models.qwen2 import modeling_qwen2
 
 
 def norm_forward(self, x):
@@ -33,16 +28,11 @@ def rotary_forward(self, x, position_ids):
 
 
 def make_exact(model: torch.nn.Module) -> None:
-    """Changes this model, and the classes of transformers for the rest of the process."""
-    for norm in (modeling_llama.LlamaRMSNorm, modeling_mistral.MistralRMSNorm, modeling_qwen2.Qwen2RMSNorm, modeling_phi3.Phi3RMSNorm):
-        norm.forward = norm_forward
-    for rotary in (
-        modeling_llama.LlamaRotaryEmbedding,
-        modeling_mistral.MistralRotaryEmbedding,
-        modeling_qwen2.Qwen2RotaryEmbedding,
-        modeling_phi3.Phi3RotaryEmbedding,
-    ):
-        rotary.forward = rotary_forward
+    """Changes this model, and the classes of its norms and rotary embedding for the rest of the process."""
+    for module in model.modules():
+        for ending, forward in (("RMSNorm", norm_forward), ("RotaryEmbedding", rotary_forward)):
+            if type(module).__name__.endswith(ending):
+                type(module).forward = forward
     for parameter in model.parameters():
         parameter.data = parameter.data.double()
 
@@ -74,9 +64,13 @@ def adapter_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
 
 def adapter_gradients(model: torch.nn.Module, documents: list[dict]) -> tuple[list[torch.Tensor], torch.Tensor, dict[str, torch.Tensor]]:
     """Logits of each document, the loss, and its gradient by adapter tensor."""
+    return gradients_by(adapter_parameters(model), model, documents)
+
+
+def gradients_by(parameters: dict[str, torch.nn.Parameter], model: torch.nn.Module, documents: list[dict]) -> tuple[list[torch.Tensor], torch.Tensor, dict[str, torch.Tensor]]:
     model.zero_grad()
     logits = [logits_of(model, d["input_ids"]) for d in documents]
     loss = loss_of(logits, documents)
     loss.backward()
-    gradients = {name: p.grad.detach().clone() for name, p in adapter_parameters(model).items()}
+    gradients = {name: p.grad.detach().clone() for name, p in parameters.items()}
     return [z.detach() for z in logits], loss.detach(), gradients

@@ -61,6 +61,11 @@ def config(vocab, hidden, inner, heads, kv, head_dim, rope, dtype, tied=False, e
     }
 
 
+def qwen3(llama: dict) -> dict:
+    keys = {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "use_sliding_window": False}
+    return {k: v for k, v in llama.items() if k != "mlp_bias"} | keys
+
+
 def in_old_style(new: dict, *, theta: int, scaling: dict | None) -> dict:
     """As transformers 4 writes it."""
     old = {k: v for k, v in new.items() if k not in ("rope_parameters", "dtype", "head_dim")}
@@ -169,8 +174,23 @@ MODELS = {
         {"r": 2, "lora_alpha": 6, "target_modules": ("qkv_proj", "down_proj")},
         1,
     ),
+    # Norms of q and k: heads * head_dim is not hidden_size, two query heads on each key/value head.
+    "qwen3_untied": (
+        qwen3(config(61, 20, 36, 4, 2, 8, default_rope(1000000.0), "bfloat16", eps=1e-6)),
+        {"r": 4, "lora_alpha": 8, "target_modules": ALL},
+        1,
+    ),
+    # Heads of an odd number of vectors, three of them on one key/value head; biases of attention.
+    "qwen3_tied": (
+        qwen3(config(53, 24, 28, 3, 1, 20, default_rope(10000.0), "float32", tied=True, biases=True)),
+        {"r": 3, "lora_alpha": 6, "target_modules": ("q_proj", "k_proj", "o_proj", "up_proj")},
+        1,
+    ),
 }
 GREEDY = ("mistral_window", "qwen2_windows", "phi3_longrope", "phi3_partial")
+
+# Those whose gradients by every weight are stored as well, in full.safetensors.
+TRAINED_WHOLE = ("qwen3_untied", "qwen3_tied")
 
 
 def write_json(path: pathlib.Path, content) -> None:
@@ -244,9 +264,12 @@ def random_documents(vocab: int, rng: np.random.Generator) -> list[dict]:
     return documents
 
 
+def load_base(directory: pathlib.Path) -> torch.nn.Module:
+    return transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, attn_implementation="sdpa")
+
+
 def load(directory: pathlib.Path) -> torch.nn.Module:
-    base = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, attn_implementation="sdpa")
-    model = peft.PeftModel.from_pretrained(base, directory / "adapter", is_trainable=True)
+    model = peft.PeftModel.from_pretrained(load_base(directory), directory / "adapter", is_trainable=True)
     assert set(peft.get_peft_model_state_dict(model)) == set(exact.adapter_parameters(model))
     return model
 
@@ -297,6 +320,15 @@ def results(directory: pathlib.Path, documents: list[dict], double: bool) -> dic
     return golden | {f"adapter_after.{name}": p.detach().clone() for name, p in exact.adapter_parameters(model).items()}
 
 
+def whole_results(directory: pathlib.Path, documents: list[dict], double: bool) -> dict[str, torch.Tensor]:
+    """Of the model without an adapter, every weight trained."""
+    model = load_base(directory)
+    if double:
+        exact.make_exact(model)
+    logits, loss, gradients = exact.gradients_by(dict(model.named_parameters()), model, documents)
+    return {f"logits.{i}": z for i, z in enumerate(logits)} | {"loss": loss} | {f"grad.{name}": g for name, g in gradients.items()}
+
+
 def make_files(root: pathlib.Path, name: str) -> list[dict]:
     settings, adapter, files = MODELS[name]
     directory = root / name
@@ -318,8 +350,11 @@ def main() -> None:
     torch.use_deterministic_algorithms(True)
     torch.set_num_threads(1)  # the order of sums must not depend on the machine
     names = sys.argv[2:] or list(MODELS)
+    whole = [name for name in TRAINED_WHOLE if name in names]
     documents = {name: make_files(root, name) for name in names}
-    shipped = {name: results(root / name, documents[name], double=False) for name in names}  # before make_exact changes the classes
+    # Before make_exact changes the classes.
+    shipped = {name: results(root / name, documents[name], double=False) for name in names}
+    shipped_whole = {name: whole_results(root / name, documents[name], double=False) for name in whole}
     for name in names:
         golden = results(root / name, documents[name], double=True)
         save_file({k: v.float().contiguous() for k, v in golden.items()}, root / name / "golden.safetensors", {"format": "pt"})
@@ -330,6 +365,12 @@ def main() -> None:
             worst = max(exact.relative(shipped[name][k], v) for k, v in golden.items() if k == kind or (kind[-1] == "." and k.startswith(kind)))
             print(f"  {kind:15} {worst:.1e}")
             assert worst < 1e-5, (name, kind, worst)
+    for name in whole:
+        golden = whole_results(root / name, documents[name], double=True)
+        save_file({k: v.float().contiguous() for k, v in golden.items()}, root / name / "full.safetensors", {"format": "pt"})
+        worst = max(exact.relative(shipped_whole[name][k], v) for k, v in golden.items())
+        print(f"{name}: everything trained: {worst:.1e}")
+        assert worst < 1e-5, (name, worst)
 
 
 if __name__ == "__main__":
