@@ -46,7 +46,7 @@ class Bnb4bitExport {
         source_(source),
         adapter_(adapter),
         most_in_file_(most_in_file),
-        files_(open_weights(source, adapter, false)) {
+        files_(open_weights(source, adapter, Replaces::all)) {
     dynamic_map(true, map_.data());
     const FileDtype embedding = files_.tensor("model.embed_tokens.weight").dtype;
     for (const DtypeName& row : kDtypeNames)
@@ -93,6 +93,7 @@ class Bnb4bitExport {
       names.emplace_back(kIndexFile);
     }
     Json config = config_for_transformers(source_.config_file, dtype_.name);
+    if (source_.rows_in_files > 0) config["vocab_size"] = source_.config.vocab_size;
     config["quantization_config"] = quantization_json(options_.double_quant, dtype_.name);
     copy_tokenizer(source_.directory, to);
     write_json(to / "config.json", config);  // last: without it the directory is no model

@@ -45,10 +45,14 @@ void save_adapter(const std::filesystem::path& directory, const Options& options
     const double alpha = source.loaded ? source.loaded->modules[i].alpha : options.alpha;
     parts.push_back({t.module, t.rank, alpha, find(t, false), find(t, true)});
   }
-  const AdapterHeader header = {.base_model = (options.model.empty() ? demo_directory() : options.model).string(),
-                                .dropout = options.dropout,
-                                .rslora = source.loaded ? source.loaded->config.rslora : options.rslora,
-                                .layers = config.layers};
+  AdapterHeader header = {.base_model = (options.model.empty() ? demo_directory() : options.model).string(),
+                          .dropout = options.dropout,
+                          .rslora = source.loaded ? source.loaded->config.rslora : options.rslora,
+                          .layers = config.layers,
+                          .tied = config.tie_embeddings};
+  for (const WeightSpec& spec : options.train_embeddings ? weight_specs(config) : std::vector<WeightSpec>())
+    for (const NamedTensor& t : tensors)
+      if (t.name == peft_name(spec.name)) header.whole.push_back({spec.name, t.shape, values + t.offset});
   write_adapter(directory, header, parts);
 }
 

@@ -25,13 +25,17 @@ struct ModelSource {
   std::filesystem::path config_file;
   std::string name;  // of a published model of which there are no files; else empty
   LlamaConfig config;
+  // Rows of the embedding and head in the model's files, where config.vocab_size is larger: the adapter's vocabulary, or with
+  // --train-embeddings that of the tokenizer. 0: as many as config.vocab_size.
+  int32_t rows_in_files = 0;
   std::unique_ptr<Tokenizer> tokenizer;  // null: the directory has none, or it is not needed
   std::string chat_template;             // as its files have it (read_chat_template); empty: none, or no tokenizer is needed
   std::vector<int32_t> eos;              // ids that end a generated text, or an answer in its chat template
 };
 enum class TokenizerNeed { none, wanted, required };  // wanted: data may come as token ids, then a directory without one will do
-// From then on the options say how its weights are held (take_quantization).
-ModelSource open_model(Options& options, TokenizerNeed need);
+// From then on the options say how its weights are held (take_quantization). `adapter`: the directory of the adapter that it
+// gets; empty: --adapter or --init-adapter.
+ModelSource open_model(Options& options, TokenizerNeed need, const std::filesystem::path& adapter = {});
 
 // The template in which a model that is trained on these data is asked: that of --template; else the one that the data were
 // prepared with; else the model's own. Nothing: it is not known, or there is none.
@@ -64,14 +68,16 @@ void adopt_adapter(Options& options, const Adapter& adapter);
 // The adapter that --adapter names, or none at all: unlike in training, there is no fresh one.
 AdapterSource open_named_adapter(const Options& options, const LlamaConfig& config);
 
-// The model's weights, with those that the adapter brings along in place of the model's. Error (kExitBadFile) for such a weight
-// if it is to be trained.
-ModelFiles open_weights(const ModelSource& source, const AdapterSource& adapter, bool training);
+// The model's weights, with those that the adapter brings along in place of the model's. Which of these may differ from the
+// model's, where a run trains the adapter: none, or the embedding and head that it trains too. Error (kExitBadFile) for others.
+enum class Replaces { none, trained, all };
+ModelFiles open_weights(const ModelSource& source, const AdapterSource& adapter, Replaces replaces);
 
 // What a data set leaves out, or has that is not used, as notes on standard error. With --quiet nothing.
 void print_notes(const Options& options, const PrepareReport& report);
 
-// Error (kExitUsage) if options ask for something else than what a prepared file was made with: nothing of it can change any more.
+// Error (kExitUsage) if options ask for something else than what a prepared file was made with: nothing of it can change any
+// more.
 void refuse_other_choices(const Options& options, const std::filesystem::path& path, const Dataset& data);
 
 // Error (kExitUsage) if --output is the file of --data, which would be lost.

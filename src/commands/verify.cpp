@@ -10,7 +10,7 @@ int command_verify(Options& options) {
   resolve_options(options);
   const ModelSource source = open_model(options, TokenizerNeed::wanted);
   const AdapterSource adapter = open_named_adapter(options, source.config);
-  open_weights(source, adapter, false);
+  open_weights(source, adapter, Replaces::all);
   return kExitDone;
 }
 
