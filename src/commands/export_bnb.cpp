@@ -50,7 +50,7 @@ class Bnb4bitExport {
     std::vector<std::string> names =
         write_shards(to, source_.config, static_cast<uint64_t>(options_.max_shard_size), "quantising", parts);
     const char* dtype = weights_.dtype().name;
-    Json config = config_for_transformers(source_.config_file, dtype);
+    Json config = config_for_transformers(source_, dtype);
     config["quantization_config"] = quantization_json(options_.double_quant, dtype);
     copy_tokenizer(source_.directory, to);
     write_json(to / "config.json", config);

@@ -24,7 +24,7 @@ Exported export_merged(const Options& options, const ModelSource& source, const 
     std::vector<std::string> names =
         write_shards(to, source.config, most, adapter.loaded ? "merging" : "writing the model", parts);
     copy_tokenizer(source.directory, to);
-    write_json(to / "config.json", config_for_transformers(source.config_file, weights.dtype().name));
+    write_json(to / "config.json", config_for_transformers(source, weights.dtype().name));
     return names;
   });
 }

@@ -66,6 +66,7 @@ ModelOptions model_options(const Options& options, const LlamaConfig& config, st
   m.max_positions = static_cast<int>(needs.positions);
   m.gradients = needs.training || needs.gradients;
   m.train_all = m.gradients && options.train == TrainMode::kFull;
+  m.train_embeddings = m.gradients && !m.train_all && options.train_embeddings;
   m.evaluates = needs.training;
   m.recompute = options.recompute == RecomputeOption::kFull        ? Recompute::full
                 : options.recompute == RecomputeOption::kSelective ? Recompute::selective

@@ -13,7 +13,7 @@ constexpr ModelDtype kModelDtypes[] = {
 }  // namespace
 
 MergedWeights::MergedWeights(const ModelSource& source, const AdapterSource& adapter, int threads)
-    : source_(source), adapter_(adapter), files_(open_weights(source, adapter, false)), dtype_(&kModelDtypes[0]) {
+    : source_(source), adapter_(adapter), files_(open_weights(source, adapter, Replaces::all)), dtype_(&kModelDtypes[0]) {
   device_.threads = threads;
   scratch_.resize(static_cast<size_t>(Matmul<float>::scratch_floats(threads)));
   const std::string& named = source.config.dtype;

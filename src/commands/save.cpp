@@ -61,10 +61,14 @@ void save_adapter(const std::filesystem::path& directory, const Options& options
     const double alpha = source.loaded ? source.loaded->modules[i].alpha : options.alpha;
     parts.push_back({t.module, t.rank, alpha, find(t, false), find(t, true)});
   }
-  const AdapterHeader header = {.base_model = base_name(options),
-                                .dropout = options.dropout,
-                                .rslora = source.loaded ? source.loaded->config.rslora : options.rslora,
-                                .layers = config.layers};
+  AdapterHeader header = {.base_model = base_name(options),
+                          .dropout = options.dropout,
+                          .rslora = source.loaded ? source.loaded->config.rslora : options.rslora,
+                          .layers = config.layers,
+                          .tied = config.tie_embeddings};
+  for (const WeightSpec& spec : options.train_embeddings ? weight_specs(config) : std::vector<WeightSpec>())
+    for (const NamedTensor& t : tensors)
+      if (t.name == peft_name(spec.name)) header.whole.push_back({spec.name, t.shape, values + t.offset});
   write_adapter(directory, header, parts);
 }
 
@@ -95,6 +99,12 @@ Json config_for_transformers(const std::filesystem::path& config_file, const std
       is_gguf(config_file) ? gguf_config_files(GgufModel(config_file)).at("config.json") : read_file(config_file);
   Json config = parse_json(text, config_file.string());
   write_for_transformers(config, parse_config(text, config_file.string()), dtype);
+  return config;
+}
+
+Json config_for_transformers(const ModelSource& source, const std::string& dtype) {
+  Json config = config_for_transformers(source.config_file, dtype);
+  if (source.rows_in_files > 0) config["vocab_size"] = source.config.vocab_size;
   return config;
 }
 

@@ -171,7 +171,7 @@ void Llama<Float>::backward(const Device& device, const Batch& batch) {
   for (int l = L - 1; l >= parameters_.first_trained; l--) {
     const Block<Float> b(device, config_, options_, parameters_.blocks[static_cast<size_t>(l)], pass.backward, l, a, batch);
     activations_.residuals.before_backward(device, l, parameters_.first_trained, batch.N);
-    b.backward(a.residuals.at(l), options_.train_all || l > parameters_.first_trained);
+    b.backward(a.residuals.at(l), parameters_.dembed || l > parameters_.first_trained);
   }
   if (parameters_.dembed)
     run(device, EmbeddingBackward<Float>{.dtable = parameters_.dembed,

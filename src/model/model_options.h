@@ -25,11 +25,12 @@ enum class Recompute : uint8_t { none, selective, full };
 
 struct ModelOptions {
   DeviceKind device = DeviceKind::cpu;
-  int max_tokens = 1024;     // N: rows of the largest batch
-  int max_positions = 1024;  // positions of the longest document
-  bool train_all = false;    // all weights, instead of the adapters
-  bool gradients = true;     // false: evaluation and generation only
-  bool evaluates = false;    // beside gradients: passes of PassKind::inference are possible as well
+  int max_tokens = 1024;          // N: rows of the largest batch
+  int max_positions = 1024;       // positions of the longest document
+  bool train_all = false;         // all weights, instead of the adapters
+  bool train_embeddings = false;  // embedding and head, beside the adapters (PEFT's modules_to_save)
+  bool gradients = true;          // false: evaluation and generation only
+  bool evaluates = false;         // beside gradients: passes of PassKind::inference are possible as well
   Recompute recompute = Recompute::none;
   // Rows of a block's MLP at once; 0: all; kAutomaticChunk: as many as make it no larger than attention. With gradients only
   // where the recomputation is full, else it counts as 0.

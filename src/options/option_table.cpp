@@ -207,8 +207,10 @@ const std::vector<OptionRow>& option_rows() {
       {.name = "init-adapter", .section = kAdapter, .commands = kAdapting, .member = &Options::init_adapter, .value = "DIR",
        .help = "start from this PEFT LoRA adapter instead of a fresh one", .aliases = {"lora-model-dir"}},
       {.name = "train-embeddings", .section = kAdapter, .commands = kAdapting, .member = &Options::train_embeddings,
-       .help = "also train the embedding and the head, which are saved whole beside the adapter; both grow where the tokenizer has "
-               "more tokens than the model", .bare = "true", .fixed_on_resume = true},
+       .help = "also train the embedding and the head, at the same learning rate, and save them whole beside the adapter (PEFT's "
+               "modules_to_save); where the tokenizer has more tokens than the model, both grow by rows that begin as the mean of "
+               "the others",
+       .bare = "true", .fixed_on_resume = true},
 
       // Batches and steps
       {.name = "batch-size", .section = kSteps, .commands = kAdapting | bits({kEvaluate, kExport}), .member = &Options::batch_size,
