@@ -371,6 +371,7 @@ void ModelFiles::load(const std::string& name, void* out, DType to, int64_t firs
     convert_tensor({FileDtype::F32, {}, std::as_bytes(std::span(beyond))},
                    static_cast<std::byte*>(out) + size_t(there) * dtype_bytes(to), to, name);
     n = there;
+    if (n == 0) return;
   }
   if (gguf_ && !places_.contains(name)) return gguf_->load(name, out, to, first, n);
   const Place& p = place(name);
