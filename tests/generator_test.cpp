@@ -34,11 +34,12 @@ constexpr int kNew = 14, kCapacity = 60;
 // The tiny model with adapters on all linear layers of all blocks: generation must run them too.
 template <class Float>
 struct Adapted : TinyGenerator<Float> {
-  explicit Adapted(int sequences, const ModelOptions& o = tiny_generator_options(), int capacity = kCapacity)
-      : TinyGenerator<Float>(tiny_config(), with_adapters(o), sequences, capacity) {}
-  static ModelOptions with_adapters(ModelOptions o) {
+  explicit Adapted(int sequences, const ModelOptions& o = tiny_generator_options(), int capacity = kCapacity,
+                   const LlamaConfig& c = tiny_config())
+      : TinyGenerator<Float>(c, with_adapters(o, c), sequences, capacity) {}
+  static ModelOptions with_adapters(ModelOptions o, const LlamaConfig& c) {
     int t = 0;
-    for (const Module& m : adaptable_modules(tiny_config())) o.lora.push_back({m, 2 + t++ % 7 % 2, 0.5});
+    for (const Module& m : adaptable_modules(c)) o.lora.push_back({m, 2 + t++ % 7 % 2, 0.5});
     return o;
   }
 };
@@ -92,6 +93,22 @@ TEST(Generator, EqualsFullForwardPassesWhateverIsBeside) {
       Adapted<double> tiny(sequences, tiny_generator_options(max_tokens));
       EXPECT_EQ(tiny.generator.generate(tiny.device, requests_of(e.prompts, kNew), {}), e.continuations);
     }
+  }
+}
+
+// The cache holds keys that are normalised and rotated.
+TEST(Generator, NormalisesQAndK) {
+  LlamaConfig c = tiny_config();
+  c.architecture = &kQwen3, c.head_dim = 10;
+  const std::vector<Tokens> prompts = random_prompts({5, 1, 17}, c.vocab_size);
+  std::vector<Tokens> continuations;
+  double gap = INFINITY;
+  Adapted<double> whole(1, tiny_generator_options(), kCapacity, c);
+  for (const Tokens& p : prompts) continuations.push_back(continue_without_cache(whole, p, kNew, gap));
+  ASSERT_GT(gap, 1e-6);
+  for (const int sequences : {1, 3}) {
+    Adapted<double> tiny(sequences, tiny_generator_options(), kCapacity, c);
+    EXPECT_EQ(tiny.generator.generate(tiny.device, requests_of(prompts, kNew), {}), continuations);
   }
 }
 

@@ -22,25 +22,14 @@ struct Saving {
   std::string_view option;
   const char* least;
 };
-constexpr Saving kSavings[] = {{"recompute", "selective"},
-                               {"recompute", "full"},
-                               {"batch-size", "1"},
-                               {"mlp-chunk", "auto"},
-                               {"offload", "embedding"},
-                               {"optimizer", "adamw8bit"},
-                               {"offload", "optimizer"},
-                               {"offload", "activations"},
-                               {"offload", "optimizer,activations,embedding"},
-                               {"weights", "bf16"},
-                               {"weights", "int8"},
-                               {"weights", "nf4"},
-                               {"seq-len", "16"},
-                               {"lora-states", "bf16"},
-                               {"dtype", "bf16"},
-                               {"train", "lora"},
-                               {"rank", "1"},
-                               {"max-new-tokens", "16"},
-                               {"eval-samples", "0"}};
+constexpr Saving kSavings[] = {
+    {"recompute", "selective"}, {"recompute", "full"},         {"batch-size", "1"},
+    {"mlp-chunk", "auto"},      {"offload", "embedding"},      {"optimizer", "adamw8bit"},
+    {"offload", "optimizer"},   {"offload", "activations"},    {"offload", "optimizer,activations,embedding"},
+    {"weights", "bf16"},        {"weights", "int8"},           {"weights", "nf4"},
+    {"seq-len", "16"},          {"lora-states", "bf16"},       {"dtype", "bf16"},
+    {"train", "lora"},          {"train-embeddings", "false"}, {"rank", "1"},
+    {"max-new-tokens", "16"},   {"eval-samples", "0"}};
 
 struct Setting {
   const OptionRow* row;

@@ -32,7 +32,7 @@ std::string escaped(const std::string& text) {
     if (c == '\n' || c == '\r') {
       out += ' ';
     } else {
-      if (std::string_view("|`<*_[]\\").find(c) != std::string_view::npos) out += '\\';
+      if (std::string_view("|`<*[]\\").find(c) != std::string_view::npos) out += '\\';
       out += c;
     }
   }
@@ -60,7 +60,7 @@ class Card {
 
   std::string text() {
     header();
-    add("{}\n\n# {}\n", kMark, escaped(name_));
+    add("{}\n\n# {}\n\n", kMark, escaped(name_));
     add("{} of `{}`, trained with train_llama_lora.\n", full_ ? "A full fine-tuning" : "A LoRA adapter", base_);
     if (!on_hub_)
       add("\nThe base model was read from a directory; `--base-name ORG/NAME` names it as on the Hub, here and in the adapter's "

@@ -86,7 +86,7 @@ std::vector<Options> variants(const Options& options) {
   }
   std::erase_if(all, [](const Options& o) {
     const bool whole = o.recompute == RecomputeOption::kFull;
-    return !whole && (o.mlp_chunk != 0 || o.offloads("activations"));
+    return (!whole && (o.mlp_chunk != 0 || o.offloads("activations"))) || (o.train_embeddings && o.offloads("embedding"));
   });
   return all;
 }

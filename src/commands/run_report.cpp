@@ -269,6 +269,9 @@ void RunReport::say_next() const {
     return;
   }
   say_whole("adapter  {}", (options_.output / kAdapterTensors).string());
+  if (source_.rows_in_files > 0)
+    say_whole("in PEFT  model.resize_token_embeddings({}) before PeftModel.from_pretrained(model, {})", source_.config.vocab_size,
+              in_quotes(options_.output.string()));
   const std::string model = options_.model.empty() ? "" : fmt::format(" --model {}", shell_word(options_.model.string()));
   // A prepared file knows its split; of any other the same share has to be held out again.
   const std::filesystem::path& data = data_.separate_validation ? options_.valid_data : options_.data;

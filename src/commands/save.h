@@ -28,6 +28,8 @@ void save_model(const std::filesystem::path& directory, const std::filesystem::p
 // A model's config.json, or that of a GGUF file, as both generations of transformers read it, for weights that are dense and of
 // this type: "bfloat16", …
 Json config_for_transformers(const std::filesystem::path& config_file, const std::string& dtype);
+// With the size that the vocabulary has grown to.
+Json config_for_transformers(const ModelSource& source, const std::string& dtype);
 
 // The tokenizer's files and, of a whole model, generation_config.json, whichever exist.
 void copy_tokenizer(const std::filesystem::path& from, const std::filesystem::path& to, bool whole_model = true);

@@ -83,7 +83,10 @@ void Session<Float>::note_quantization(const ModelSource& source) const {
 
 template <class Float>
 void Session<Float>::load_base(const ModelSource& source, const AdapterSource& adapter) {
-  const ModelFiles files = open_weights(source, adapter, needs_.training);
+  const ModelFiles files = open_weights(source, adapter,
+                                        !needs_.training           ? Replaces::all
+                                        : options.train_embeddings ? Replaces::trained
+                                                                   : Replaces::none);
   note_quantization(source);
   load_weights(device, weight_stream, files, model.weights());
 }

@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <limits>
 #include <set>
 
 #include "data/prepare.h"
@@ -73,23 +74,29 @@ void add_end_marks(ModelSource& source, std::optional<TemplateName> name) {
   }
 }
 
+void grow_vocabulary(ModelSource& source, int64_t rows, const std::string& owner) {
+  if (rows <= source.config.vocab_size) return;
+  if (rows > std::numeric_limits<int32_t>::max()) bad_file("{} has {} tokens, more than ids can count", owner, rows);
+  if (source.rows_in_files == 0) source.rows_in_files = source.config.vocab_size;
+  source.config.vocab_size = static_cast<int32_t>(rows);
+  fmt::print(stderr, "note: {} has {} tokens, and the model {}: embedding and head grow by as many rows as are missing\n", owner,
+             rows, source.rows_in_files);
+}
+
 bool has_tokenizer_file(const std::filesystem::path& directory) {
   if (is_gguf(directory)) return gguf_has_tokenizer(GgufModel(directory));
   return std::filesystem::exists(directory / "tokenizer.json") || std::filesystem::exists(directory / "tokenizer.model");
 }
 
-// The tokenizer's files of a directory, or those that a GGUF file stands for.
-TextFiles tokenizer_files(const std::filesystem::path& model) {
+}  // namespace
+
+TextFiles tokenizer_files(const std::filesystem::path& model, std::vector<std::string>* notes) {
   if (!is_gguf(model)) return model;
   const GgufModel gguf(model);
-  std::vector<std::string> notes;
   std::map<std::string, std::string> files = gguf_config_files(gguf);
-  files.merge(gguf_tokenizer_files(gguf, &notes));
-  print_notes(notes);
+  files.merge(gguf_tokenizer_files(gguf, notes));
   return {model, std::move(files)};
 }
-
-}  // namespace
 
 std::optional<TemplateName> template_in_force(const Options& options, const ModelSource& source, const Dataset& data) {
   if (options.chat_template != TemplateName::kAuto) return options.chat_template;
@@ -98,12 +105,13 @@ std::optional<TemplateName> template_in_force(const Options& options, const Mode
 
 void add_end_marks(ModelSource& source, const Dataset& data) { add_end_marks(source, template_named(data.template_name)); }
 
-ModelSource open_model(Options& options, TokenizerNeed need) {
+ModelSource open_model(Options& options, TokenizerNeed need, const std::filesystem::path& adapter) {
   ModelSource source;
-  const ConfigUse use = options.command == Command::kPlan ? ConfigUse::plan : ConfigUse::compute;
-  if (use == ConfigUse::plan && options.config.empty() && is_published(options.model)) {
+  if (options.train_embeddings && need == TokenizerNeed::none) need = TokenizerNeed::wanted;  // its size counts
+  if (options.command == Command::kPlan && options.config.empty() && is_published(options.model)) {
     const KnownModel known = published(options.model.string());
     source.name = known.name, source.config = known.config;
+    take_targets(options, source.config);
     return source;
   }
   const bool bare = options.model.empty() && !options.config.empty();
@@ -118,16 +126,28 @@ ModelSource open_model(Options& options, TokenizerNeed need) {
   source.config_file = !options.config.empty()     ? options.config
                        : is_gguf(source.directory) ? source.directory
                                                    : source.directory / "config.json";
-  source.config = load_config(source.config_file, use);
+  source.config = load_config(source.config_file);
   if (!bare) read_quantization(source, options);
   if (find_row("weights")->taken_by(options.command)) take_quantization(options, source.config);
+  if (find_row("targets")->taken_by(options.command)) take_targets(options, source.config);
+  const std::filesystem::path& named = options.adapter.empty() ? options.init_adapter : options.adapter;
+  const std::filesystem::path& with = adapter.empty() ? named : adapter;
+  grow_vocabulary(source, adapter_vocabulary(with), with.string());
   source.eos = bare ? source.config.eos : load_generation_eos(source.directory, source.config);
   print_notes(source.config.warnings);
   const bool has_tokenizer = !bare && has_tokenizer_file(source.directory);
   if (need == TokenizerNeed::none || (need == TokenizerNeed::wanted && !has_tokenizer)) return source;
   if (bare) fail(kExitUsage, "a tokenizer is needed: name its directory with --model");
-  const TextFiles files = tokenizer_files(source.directory);
+  std::vector<std::string> notes;
+  const TextFiles files = tokenizer_files(source.directory, &notes);
+  print_notes(notes);
   source.tokenizer = has_tokenizer ? Tokenizer::read(files) : Tokenizer::load(source.directory);
+  const int32_t tokens = source.tokenizer->vocab_size();
+  if (options.train_embeddings)
+    grow_vocabulary(source, tokens, "the tokenizer");
+  else if (tokens > source.config.vocab_size && find_row("train-embeddings")->taken_by(options.command) && !options.quiet)
+    fmt::print(stderr, "note: --train-embeddings gives the model rows for the tokens from id {} on, and trains them\n",
+               source.config.vocab_size);
   source.tokenizer->limit_to_model(source.config.vocab_size);
   print_notes(source.tokenizer->warnings());
   for (const int32_t id : source.tokenizer->end_ids())
@@ -152,6 +172,21 @@ TokenizerSource open_tokenizer(Options& options) {
   return source;
 }
 
+void take_targets(Options& options, const LlamaConfig& config) {
+  const std::vector<std::string_view> names = adaptable_names(*config.architecture);
+  const std::vector<Module> all = adaptable_modules(config);
+  const std::vector<Module> block(all.begin(), all.begin() + static_cast<ptrdiff_t>(names.size()));
+  const bool every = options.targets.size() == adaptable_names().size();
+  for (const std::string& target : every ? std::vector<std::string>() : options.targets)
+    if (std::none_of(block.begin(), block.end(), [&](const Module& m) { return m.is_among({target}); }))
+      fail(kExitUsage, "--targets {}: {} has no such layer; it has {}", target, config.architecture->causal_lm,
+           fmt::join(names, ", "));
+  std::vector<std::string> meant;
+  for (const Module& m : block)
+    if (m.is_among(options.targets)) meant.emplace_back(m.short_name());
+  options.targets = meant;
+}
+
 AdapterSource open_adapter(const Options& options, const LlamaConfig& config, const std::filesystem::path& directory) {
   AdapterSource source;
   if (!directory.empty()) {
@@ -172,18 +207,25 @@ AdapterSource open_adapter(const Options& options, const LlamaConfig& config, co
   return source;
 }
 
-ModelFiles open_weights(const ModelSource& source, const AdapterSource& adapter, bool training) {
-  ModelFiles files(source.directory, source.config);
+ModelFiles open_weights(const ModelSource& source, const AdapterSource& adapter, Replaces replaces) {
+  LlamaConfig of_files = source.config;
+  if (source.rows_in_files > 0) of_files.vocab_size = source.rows_in_files;
+  ModelFiles files(source.directory, of_files);
   print_notes(files.warnings());
+  for (const Module& m : modules(source.config))
+    if (m.joint == Joint::embed || m.joint == Joint::head) files.add_mean_rows(m.name + ".weight", source.config.vocab_size);
   std::vector<std::string> replaced;
   for (const BaseTensor& tensor : adapter.loaded ? adapter.loaded->base_tensors : std::vector<BaseTensor>()) {
     const SafetensorsFile& file = *adapter.loaded->file;
     const bool tied = source.config.tie_embeddings && tensor.name == "lm_head.weight";
-    if (!files.replace(tied ? "model.embed_tokens.weight" : tensor.name, file, *tensor.info)) continue;
-    if (tensor.only_equal || training)
+    const std::string name = tied ? "model.embed_tokens.weight" : tensor.name;
+    if (!files.replace(name, file, *tensor.info)) continue;
+    const bool outside = name == "model.embed_tokens.weight" || name == "lm_head.weight";
+    if (tensor.only_equal || replaces == Replaces::none || (replaces == Replaces::trained && !outside))
       bad_file("{}: {} differs from the base model's, {}; merge the adapter into the model with PEFT, and use the result",
                file.path().string(), tensor.name,
                tensor.only_equal ? "where embedding and head are one tensor, and modules_to_save makes two of it"
+               : outside         ? "and an adapter that is trained here has a place for it only with --train-embeddings: add it"
                                  : "and an adapter that is trained here has no place for it");
     replaced.push_back(tensor.name);
   }

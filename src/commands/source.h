@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "data/dataset.h"
+#include "src/base/text_files.h"
 #include "src/files/adapter.h"
 #include "src/files/model_files.h"
 #include "src/model/model_options.h"
@@ -25,13 +26,20 @@ struct ModelSource {
   std::filesystem::path config_file;  // or the GGUF file
   std::string name;                   // of a published model of which there are no files; else empty
   LlamaConfig config;
+  // Rows of the embedding and head in the model's files, where config.vocab_size is larger: the adapter's vocabulary, or with
+  // --train-embeddings that of the tokenizer. 0: as many as config.vocab_size.
+  int32_t rows_in_files = 0;
   std::unique_ptr<Tokenizer> tokenizer;  // null: the directory has none, or it is not needed
   std::string chat_template;             // as its files have it (read_chat_template); empty: none, or no tokenizer is needed
   std::vector<int32_t> eos;              // ids that end a generated text, or an answer in its chat template
 };
 enum class TokenizerNeed { none, wanted, required };  // wanted: data may come as token ids, then a directory without one will do
-// From then on the options say how its weights are held (take_quantization).
-ModelSource open_model(Options& options, TokenizerNeed need);
+// From then on the options say how its weights are held (take_quantization). `adapter`: the directory of the adapter that it
+// gets; empty: --adapter or --init-adapter.
+ModelSource open_model(Options& options, TokenizerNeed need, const std::filesystem::path& adapter = {});
+
+// The tokenizer's files of a model's directory, or those that a GGUF file stands for, of which there may be something to note.
+TextFiles tokenizer_files(const std::filesystem::path& model, std::vector<std::string>* notes = nullptr);
 
 // The template in which a model that is trained on these data is asked: that of --template; else the one that the data were
 // prepared with; else the model's own. Nothing: it is not known, or there is none.
@@ -56,6 +64,9 @@ struct AdapterSource {
   std::optional<Adapter> loaded;
   std::vector<LoraTarget> targets;
 };
+// Makes of --targets the names of this model's layers: of all, if all are meant; qkv_proj of q_proj where that is a part of it.
+// Error (kExitUsage) for a name that means no layer of the model.
+void take_targets(Options& options, const LlamaConfig& config);
 // The adapter in this directory, or, where it is empty, a fresh one as the options describe it. Prints what it warns of.
 AdapterSource open_adapter(const Options& options, const LlamaConfig& config, const std::filesystem::path& directory);
 // An adapter that a run starts from keeps its rank, alpha, scaling and targets. Other ones that were asked for are refused
@@ -64,9 +75,10 @@ void adopt_adapter(Options& options, const Adapter& adapter);
 // The adapter that --adapter names, or none at all: unlike in training, there is no fresh one.
 AdapterSource open_named_adapter(const Options& options, const LlamaConfig& config);
 
-// The model's weights, with those that the adapter brings along in place of the model's. Error (kExitBadFile) for such a weight
-// if it is to be trained.
-ModelFiles open_weights(const ModelSource& source, const AdapterSource& adapter, bool training);
+// The model's weights, with those that the adapter brings along in place of the model's. Which of these may differ from the
+// model's, where a run trains the adapter: none, or the embedding and head that it trains too. Error (kExitBadFile) for others.
+enum class Replaces { none, trained, all };
+ModelFiles open_weights(const ModelSource& source, const AdapterSource& adapter, Replaces replaces);
 
 // What a data set leaves out, or has that is not used, as notes on standard error. With --quiet nothing.
 void print_notes(const Options& options, const PrepareReport& report);

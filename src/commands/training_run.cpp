@@ -60,6 +60,9 @@ std::optional<ResumePoint> resume_point(const Options& options) {
   if (then != now)
     bad_file("{} is of a run with --train {}; resume it with the same", point.checkpoint->string(),
              then.is_string() ? then.get<std::string>() : then.dump());
+  if (settings.value("train_embeddings", Json(false)) != Json(options.train_embeddings))
+    bad_file("{} is of a run with{} --train-embeddings; resume it so", point.checkpoint->string(),
+             options.train_embeddings ? "out" : "");
   return point;
 }
 
@@ -92,9 +95,9 @@ std::optional<Solution> choose_batch(Options& options, const ModelSource& source
 template <class Float>
 TrainingRun<Float>::TrainingRun(const Options& options)
     : options_(options),
-      source_(open_model(options_, TokenizerNeed::wanted)),
-      data_(load_run_data(options_, source_)),
       resume_(resume_point(options)),
+      source_(open_model(options_, TokenizerNeed::wanted, adapter_directory(options, resume_))),
+      data_(load_run_data(options_, source_)),
       adapter_(open_adapter(options_, source_.config, adapter_directory(options, resume_))),
       chosen_(choose_batch(options_, source_, adapter_, resume_)),
       session_(options_, source_.config, adapter_.targets, training_needs),
@@ -131,9 +134,9 @@ TrainingRun<Float>::TrainingRun(const Options& options)
 template <class Float>
 Json TrainingRun<Float>::settings() const {
   Json s = settings_without_weights();
-  // With --train full the weights are in the checkpoint itself.
+  // Weights that are trained are in the checkpoint itself.
   if (!session_.model.options().train_all)
-    s["base_weights"] = fmt::format("{:016x}", weights_fingerprint(session_.device, session_.model.weights()));
+    s["base_weights"] = fmt::format("{:016x}", weights_fingerprint(session_.device, session_.model.weights(), false));
   return s;
 }
 
@@ -158,7 +161,7 @@ std::string TrainingRun<Float>::new_run_id() const {
   const TrainedRange<Float>& trained = session_.model.trained();
   uint64_t start = 0;
   if (session_.model.options().train_all) {
-    start = weights_fingerprint(session_.device, session_.model.weights());
+    start = weights_fingerprint(session_.device, session_.model.weights(), true);
   } else {
     const HostFloats values(session_.device, trained.values, trained.dtype, trained.count);
     start = XXH3_64bits(values.data(), static_cast<size_t>(trained.count) * sizeof(float));

@@ -67,9 +67,9 @@ class TrainingRun {
   void keep_values_alone(int64_t step, const char* failed) const;
 
   Options options_;
+  std::optional<ResumePoint> resume_;
   ModelSource source_;
   RunData data_;
-  std::optional<ResumePoint> resume_;
   AdapterSource adapter_;
   std::optional<Solution> chosen_;  // with --batch-size auto
   Session<Float> session_;

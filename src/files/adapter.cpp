@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <map>
 #include <unordered_map>
 
@@ -19,6 +20,7 @@ namespace fs = std::filesystem;
 
 constexpr std::string_view kPrefix = "base_model.model.";
 constexpr const char* kPeftVersion = "0.21.2";  // whose files these are
+constexpr std::string_view kEmbeddingTensor = "model.embed_tokens.weight", kHeadTensor = "lm_head.weight";
 
 // Rank or alpha of a module: the value of the first pattern, in the order of the file, that matches its name.
 class PatternTable {
@@ -130,6 +132,24 @@ void check_base_tensors(const Adapter& adapter, const LlamaConfig& model, const 
   }
 }
 
+// A tied model has one tensor for embedding and head, and so has an adapter that holds it under both names with equal values, or
+// whose PEFT ties them. Everything else is two tensors for PEFT.
+void join_tied(Adapter& adapter) {
+  const SafetensorsFile& file = *adapter.file;
+  std::vector<BaseTensor*> both;
+  for (BaseTensor& tensor : adapter.base_tensors)
+    if (tensor.only_equal && (tensor.name == kEmbeddingTensor || tensor.name == kHeadTensor)) both.push_back(&tensor);
+  if (both.size() == 1 && adapter.config.ensure_weight_tying) both[0]->only_equal = false;
+  if (both.size() < 2 || both[0]->info->dtype != both[1]->info->dtype) return;
+  const std::span<const std::byte> a = file.bytes(*both[0]->info), b = file.bytes(*both[1]->info);
+  const bool equal = a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size()) == 0;
+  for (const BaseTensor* tensor : both) file.forget(*tensor->info);
+  if (!equal) return;
+  std::erase_if(adapter.base_tensors, [](const BaseTensor& tensor) { return tensor.only_equal && tensor.name == kHeadTensor; });
+  for (BaseTensor& tensor : adapter.base_tensors)
+    if (tensor.name == kEmbeddingTensor) tensor.only_equal = false;
+}
+
 std::vector<float> read_floats(const SafetensorsFile& file, const TensorInfo& tensor) {
   const std::string what = fmt::format("{}: tensor {}", file.path().string(), in_quotes(tensor.name));
   if (tensor.dtype != FileDtype::F32 && tensor.dtype != FileDtype::BF16 && tensor.dtype != FileDtype::F16)
@@ -159,6 +179,7 @@ void read_modules(Adapter& adapter, const LlamaConfig& model, const std::string&
   const std::vector<bool> named = targets_among(all, adapter.config, config_name);
   const std::map<size_t, Pair> pairs = sort_tensors(adapter, all, named, model);
   check_base_tensors(adapter, model, config_name);
+  join_tied(adapter);
   const PatternTable ranks(adapter.config.rank_pattern, adapter.config.rank, config_name);
   const PatternTable alphas(adapter.config.alpha_pattern, adapter.config.alpha, config_name);
   for (const auto& [i, pair] : pairs) {
@@ -194,6 +215,19 @@ double lora_scale(double alpha, int rank, bool rslora) { return alpha / (rslora 
 
 std::string peft_name(const Module& module, bool is_b) {
   return fmt::format("{}{}.lora_{}.weight", kPrefix, module.name, is_b ? 'B' : 'A');
+}
+
+std::string peft_name(const std::string& base_tensor) { return std::string(kPrefix) + base_tensor; }
+
+int64_t adapter_vocabulary(const fs::path& directory) {
+  if (directory.empty() || !fs::exists(directory / kAdapterTensors)) return 0;
+  int64_t rows = 0;
+  const SafetensorsFile file(directory / kAdapterTensors);
+  for (const std::string_view module : {"model.embed_tokens", "lm_head"})
+    for (const char* tail : {".weight", ".base_layer.weight"})
+      if (const TensorInfo* t = file.find(fmt::format("{}{}{}", kPrefix, module, tail)); t && t->shape.size() == 2)
+        rows = std::max(rows, t->shape[0]);
+  return rows;
 }
 
 Adapter read_adapter(const fs::path& named, const LlamaConfig& model) {
@@ -242,11 +276,12 @@ Json config_json(const AdapterHeader& header, const std::vector<AdapterPart>& pa
                  {"bias", "none"},
                  {"fan_in_fan_out", false},
                  {"init_lora_weights", true},
-                 {"modules_to_save", nullptr},
+                 {"modules_to_save", header.whole.empty() ? Json() : Json({"embed_tokens", "lm_head"})},
                  {"rank_pattern", ranks},
                  {"alpha_pattern", alphas},
                  {"peft_version", kPeftVersion}};
   if (header.rslora) config["use_rslora"] = true;
+  if (header.tied && !header.whole.empty()) config["ensure_weight_tying"] = true;
   return config;
 }
 
@@ -260,6 +295,11 @@ void write_adapter(const fs::path& directory, const AdapterHeader& header, const
     const int64_t rank = part.rank, in = part.module.cols, out = part.module.rows;
     entries.push_back({{peft_name(part.module, false), FileDtype::F32, {rank, in}}, bytes(part.a, rank * in)});
     entries.push_back({{peft_name(part.module, true), FileDtype::F32, {out, rank}}, bytes(part.b, out * rank)});
+  }
+  for (const WholeTensor& tensor : header.whole) {
+    const auto bytes = std::as_bytes(std::span(tensor.values, size_t(element_count(tensor.shape))));
+    entries.push_back({{peft_name(tensor.name), FileDtype::F32, tensor.shape}, bytes});
+    if (header.tied) entries.push_back({{peft_name(std::string(kHeadTensor)), FileDtype::F32, tensor.shape}, bytes});
   }
   write_safetensors(directory / kAdapterTensors, entries);
   write_json(directory / kAdapterSettings, config_json(header, parts));

@@ -35,6 +35,7 @@ struct AdapterConfig {
   std::optional<std::set<int64_t>> layers;   // layers_to_transform; does not restrict full names
   std::vector<std::string> layers_pattern;   // regular expressions for what stands before a layer's number
   std::vector<std::string> modules_to_save;  // ends of names: their weights are in the file as a whole
+  bool ensure_weight_tying = false;          // PEFT 0.18: a saved embedding and the head that is tied to it stay one tensor
   // Regular expressions for the end of a name. The first that matches, in the order of the file, gives the value.
   std::vector<std::pair<std::string, double>> rank_pattern, alpha_pattern;
   std::vector<std::string> warnings;
@@ -45,6 +46,8 @@ double lora_scale(double alpha, int rank, bool rslora);
 
 // "base_model.model.model.layers.3.self_attn.q_proj.lora_A.weight"
 std::string peft_name(const Module& module, bool is_b);
+// Of a tensor of the base model that is in the adapter as a whole: "base_model.model.lm_head.weight".
+std::string peft_name(const std::string& base_tensor);
 
 // One adapted linear layer.
 struct AdapterModule {
@@ -61,7 +64,7 @@ struct AdapterModule {
 struct BaseTensor {
   std::string name;        // of the base model: "lm_head.weight"
   const TensorInfo* info;  // in Adapter::file
-  bool only_equal;         // PEFT separates it from the weight that it is tied to, which is not implemented
+  bool only_equal;         // PEFT makes two tensors of a tied embedding and head here, which is not implemented
 };
 
 struct Adapter {
@@ -84,6 +87,10 @@ std::vector<bool> targets_among(const std::vector<Module>& adaptable, const Adap
 // that is a warning. (PEFT refuses that, also where it is to blame: it changes the order of patterns when it saves them.)
 Adapter read_adapter(const std::filesystem::path& directory, const LlamaConfig& model);
 
+// Rows of the embedding or head that the directory's adapter has as a whole: the vocabulary that it was trained with. 0: it has
+// none, or there is no adapter.
+int64_t adapter_vocabulary(const std::filesystem::path& directory);
+
 // An adapted layer to write. a and b belong to the caller.
 struct AdapterPart {
   Module module;
@@ -92,14 +99,25 @@ struct AdapterPart {
   const float* a;  // (r, in)
   const float* b;  // (out, r)
 };
+// A tensor of the base model, of F32, that was trained as a whole.
+struct WholeTensor {
+  std::string name;  // of the base model: "model.embed_tokens.weight"
+  std::vector<int64_t> shape;
+  const float* values;  // belong to the caller
+};
 struct AdapterHeader {
   std::string base_model;
   double dropout = 0;
   bool rslora = false;
   int layers = 0;  // of the model: where every module is adapted in all of them, short names are written
+  // The embedding, and the head if it is another tensor: modules_to_save. Of a tied model the one tensor is written under both
+  // names, as PEFT does with ensure_weight_tying, and PEFT before 0.18 reads two equal ones.
+  std::vector<WholeTensor> whole = {};
+  bool tied = false;
 };
 // Writes adapter_model.safetensors (float) and adapter_config.json, each atomically, into an existing directory. The
-// configuration holds only keys that every version of PEFT since 0.5 understands.
+// configuration holds only keys that every version of PEFT since 0.5 understands; with the embedding of a tied model
+// ensure_weight_tying too, which versions before 0.14 refuse.
 void write_adapter(const std::filesystem::path& directory, const AdapterHeader& header, const std::vector<AdapterPart>& parts);
 
 }  // namespace tll

@@ -20,10 +20,9 @@ const RefusedKeys kRefused[] = {
     {"null", {"use_bdlora"}}};
 
 // How the adapter was initialised, how it was trained, what it is called.
-constexpr std::string_view kHarmless[] = {"task_type",           "revision",      "inference_mode",    "auto_mapping",
-                                          "megatron_core",       "loftq_config",  "eva_config",        "corda_config",
-                                          "lora_ga_config",      "velora_config", "qalora_group_size", "peft_version",
-                                          "ensure_weight_tying", "runtime_config"};
+constexpr std::string_view kHarmless[] = {
+    "task_type",    "revision",       "inference_mode", "auto_mapping",      "megatron_core", "loftq_config",  "eva_config",
+    "corda_config", "lora_ga_config", "velora_config",  "qalora_group_size", "peft_version",  "runtime_config"};
 
 // Values of init_lora_weights with which PEFT changes the base weights whenever it loads the adapter.
 constexpr std::string_view kChangedBase[] = {"pissa", "olora", "loftq", "corda", "lora_ga"};
@@ -90,6 +89,7 @@ AdapterConfig parse_adapter_config(std::string_view text, const std::string& whe
     bad_file("{}: key \"bias\": expected \"none\", \"all\" or \"lora_only\", found {}", where, in_quotes(bias));
   object.flag("fan_in_fan_out");  // of no effect on a linear layer, says PEFT
   c.modules_to_save = object.strings("modules_to_save");
+  c.ensure_weight_tying = object.flag("ensure_weight_tying");
   c.rank = object.size("r", c.rank);
   c.alpha = object.number("lora_alpha", c.alpha, 0, 1e9);
   if (const Json* dropout = object.find("lora_dropout")) {

@@ -291,6 +291,23 @@ const ModelFiles::Place& ModelFiles::place(const std::string& name) const {
       places_.empty() ? ", which have none" : fmt::format("; they have tensors such as {}", in_quotes(places_.begin()->first)));
 }
 
+void ModelFiles::add_mean_rows(const std::string& name, int64_t rows) {
+  const std::vector<int64_t> there = shape(name);
+  TLL_CHECK(there.size() == 2 && rows >= there[0] && !quantized(name), "{}: {} to {} rows", name, shape_text(there), rows);
+  if (rows == there[0] || there[0] == 0) return;
+  const int64_t cols = there[1], step = std::max<int64_t>(1, int64_t(kPiece / sizeof(float)) / cols);
+  std::vector<double> sums(size_t(cols), 0.0);
+  std::vector<float> piece;
+  for (int64_t row = 0; row < there[0]; row += step) {
+    piece.resize(size_t(std::min(step, there[0] - row) * cols));
+    load(name, piece.data(), DType::f32, row * cols, int64_t(piece.size()));
+    for (size_t i = 0; i < piece.size(); i++) sums[i % size_t(cols)] += double(piece[i]);
+  }
+  MeanRows& more = mean_rows_[name];
+  more.rows = rows;
+  for (const double sum : sums) more.mean.push_back(float(sum / double(there[0])));
+}
+
 // As loaded, in fp32.
 bool ModelFiles::same_values(const std::string& name, const Place& other) const {
   const std::span<const std::byte> bytes = other.file->bytes(*other.info);
@@ -316,13 +333,17 @@ bool ModelFiles::replace(const std::string& name, const SafetensorsFile& file, c
   if (quantized(name))
     bad_file("{}: tensor {} would replace one that is quantised in {}; merge the adapter into the model, and use the result",
              file.path().string(), in_quotes(tensor.name), place(name).file->path().string());
-  TLL_CHECK(shape(name) == tensor.shape, "{}: {}", name, shape_text(tensor.shape));
+  std::vector<int64_t> expected = shape(name);
+  if (const auto more = mean_rows_.find(name); more != mean_rows_.end()) expected[0] = more->second.rows;
+  TLL_CHECK(expected == tensor.shape, "{}: {}", name, shape_text(tensor.shape));
   if (!floating(tensor.dtype))
     bad_file("{}: tensor {}: expected BF16, F16 or F32, found {}", file.path().string(), in_quotes(tensor.name),
              file_dtype_name(tensor.dtype));
   const bool same = gguf_ && !places_.contains(name) ? same_values(name, other) : same_values(place(name), other);
-  if (!same) places_[name] = other;
-  return !same;
+  if (same) return false;
+  places_[name] = other;
+  mean_rows_.erase(name);
+  return true;
 }
 
 TensorView ModelFiles::tensor(const std::string& name) const {
@@ -342,11 +363,21 @@ const QuantizedTensor* ModelFiles::quantized(const std::string& name) const {
 }
 
 void ModelFiles::load(const std::string& name, void* out, DType to, int64_t first, int64_t n) const {
+  if (const auto more = mean_rows_.find(name); more != mean_rows_.end()) {
+    const std::vector<float>& mean = more->second.mean;
+    const int64_t cols = int64_t(mean.size()), there = std::clamp<int64_t>(element_count(shape(name)) - first, 0, n);
+    std::vector<float> beyond(size_t(n - there));
+    for (size_t i = 0; i < beyond.size(); i++) beyond[i] = mean[size_t((first + there + int64_t(i)) % cols)];
+    convert_tensor({FileDtype::F32, {}, std::as_bytes(std::span(beyond))},
+                   static_cast<std::byte*>(out) + size_t(there) * dtype_bytes(to), to, name);
+    n = there;
+    if (n == 0) return;
+  }
   if (gguf_ && !places_.contains(name)) return gguf_->load(name, out, to, first, n);
   const Place& p = place(name);
   if (const QuantizedTensor* tensor = quantized(name)) return tensor->dequantize(out, to, first, n);
   const size_t width = size_t(file_dtype_bits(p.info->dtype)) / 8;
-  const std::span<const std::byte> all = p.file->bytes(*p.info).subspan(size_t(first) * width, size_t(n) * width);
+  const std::span<const std::byte> all = p.file->bytes(*p.info).subspan(n > 0 ? size_t(first) * width : 0, size_t(n) * width);
   auto* next = static_cast<std::byte*>(out);
   for (size_t at = 0; at < all.size(); at += kPiece) {
     const TensorView piece{p.info->dtype, {}, all.subspan(at, std::min(kPiece, all.size() - at))};

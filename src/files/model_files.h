@@ -52,6 +52,9 @@ class ModelFiles {
   const QuantizedTensor* quantized(const std::string& name) const;
   // How the quantised tensors of the model lie in the files.
   const Quantization& quantization() const { return quantization_; }
+  // From now on the matrix has more rows, up to so many, each of which is the mean of those in the file: that of transformers'
+  // resize_token_embeddings, which adds a random part to it.
+  void add_mean_rows(const std::string& name, int64_t rows);
   // From now on the tensor is this one of another file, which must outlive this object. It has the same shape. False if its
   // values are those that were there.
   bool replace(const std::string& name, const SafetensorsFile& file, const TensorInfo& tensor);
@@ -77,6 +80,11 @@ class ModelFiles {
   std::vector<SafetensorsFile> files_;
   TensorPlaces places_;
   std::unique_ptr<GgufWeights> gguf_;  // null: a directory; else places_ has only what replaces its tensors
+  struct MeanRows {
+    int64_t rows;  // of the whole matrix
+    std::vector<float> mean;
+  };
+  std::map<std::string, MeanRows> mean_rows_;
   std::map<std::string, QuantizedTensor> quantized_;
   Quantization quantization_;
   std::vector<std::string> warnings_;

@@ -10,7 +10,8 @@ StepFlops step_flops(const LlamaConfig& config, const ModelOptions& options) {
   for (const Module& m : modules(config))
     if (m.layer >= 0) matrices += static_cast<double>(m.rows * m.cols);
   for (const LoraTarget& t : options.lora) adapters += static_cast<double>(t.rank * (t.module.rows + t.module.cols));
-  return {(passes + recomputed) * matrices + trained * adapters, passes * config.hidden * config.vocab_size};
+  const double head = options.train_embeddings ? trained : passes;
+  return {(passes + recomputed) * matrices + trained * adapters, head * config.hidden * config.vocab_size};
 }
 
 }  // namespace tll

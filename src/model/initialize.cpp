@@ -55,10 +55,10 @@ void load_weights(const Device& device, WeightStream& stream, const ModelFiles& 
   stream.finish(device);
 }
 
-uint64_t weights_fingerprint(const Device& device, const std::vector<Weight>& weights) {
+uint64_t weights_fingerprint(const Device& device, const std::vector<Weight>& weights, bool trained) {
   uint64_t hash = 0;
   for (const Weight& weight : weights)
-    for (const WeightPart& part : weight.parts)
+    for (const WeightPart& part : weight.trained == trained ? weight.parts : std::vector<WeightPart>())
       for (const auto& range : weight.stored_bytes(part)) {
         const size_t bytes = std::min<size_t>(range.size(), 4096);
         const HostCopy beginning(weight.on_host ? Device{} : device, range.data(), static_cast<int64_t>(bytes));
@@ -84,6 +84,23 @@ void load_adapter(const Device& device, const Adapter& adapter, const std::vecto
       upload_floats(device, element(values, dtype, t.offset), dtype, from.data(), from.size());
     }
   }
+  constexpr int64_t kPiece = 1 << 22;  // elements
+  std::vector<float> piece;
+  for (const BaseTensor& whole : adapter.base_tensors) {
+    const std::string name = peft_name(whole.name);
+    const auto t = std::find_if(tensors.begin(), tensors.end(), [&](const NamedTensor& n) { return n.name == name; });
+    if (t == tensors.end()) continue;
+    const std::span<const std::byte> bytes = adapter.file->bytes(*whole.info);
+    const int64_t width = file_dtype_bits(whole.info->dtype) / 8;
+    for (int64_t first = 0; first < t->size(); first += kPiece) {
+      piece.resize(static_cast<size_t>(std::min(kPiece, t->size() - first)));
+      convert_tensor(
+          {whole.info->dtype, {}, bytes.subspan(static_cast<size_t>(first * width), piece.size() * static_cast<size_t>(width))},
+          piece.data(), DType::f32, name);
+      upload_floats(device, element(values, dtype, t->offset + first), dtype, piece.data(), piece.size());
+    }
+    adapter.file->forget(*whole.info);
+  }
 }
 
 void initialize_weights(const Device& device, WeightStream& stream, const std::vector<Weight>& weights, uint64_t seed) {
@@ -106,6 +123,7 @@ void initialize_adapter(const Device& device, const std::vector<NamedTensor>& te
   std::vector<float> first;
   for (const NamedTensor& t : tensors) {
     const bool b = t.name.ends_with("lora_B.weight");
+    if (!b && !t.name.ends_with("lora_A.weight")) continue;  // a weight of the base model, which is there
     const double bound = 1 / std::sqrt(static_cast<double>(t.shape[1]));
     const uint64_t key = key_of(t.name, seed);
     first.assign(static_cast<size_t>(t.size()), 0.0f);

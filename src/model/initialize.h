@@ -12,8 +12,8 @@ namespace tll {
 void load_weights(const Device& device, WeightStream& stream, const ModelFiles& files, const std::vector<Weight>& weights);
 
 // XXH3-64 over the first 4 KiB of each tensor as it lies in memory, of a quantised one of its codes and of its scales: tells one
-// set of weights from another of the same shapes.
-uint64_t weights_fingerprint(const Device& device, const std::vector<Weight>& weights);
+// set of weights from another of the same shapes. Of the weights that are trained, or of those that are not.
+uint64_t weights_fingerprint(const Device& device, const std::vector<Weight>& weights, bool trained);
 
 // Norms 1, biases 0, matrices N(0, 0.02²), as transformers initialises a Llama (initializer_range 0.02). The numbers depend on
 // the seed and the tensor's name alone.
@@ -23,7 +23,8 @@ void initialize_weights(const Device& device, WeightStream& stream, const std::v
 // values: the flat range of the tensors, in `dtype`.
 void initialize_adapter(const Device& device, const std::vector<NamedTensor>& tensors, void* values, DType dtype, uint64_t seed);
 
-// Copies A and B of every adapted module from the adapter's file to `values`.
+// Copies A and B of every adapted module from the adapter's file to `values`, and the tensors of the base model that are there
+// and are trained.
 void load_adapter(const Device& device, const Adapter& adapter, const std::vector<NamedTensor>& tensors, void* values,
                   DType dtype);
 

@@ -25,11 +25,12 @@ enum class Recompute : uint8_t { none, selective, full };
 
 struct ModelOptions {
   DeviceKind device = DeviceKind::cpu;
-  int max_tokens = 1024;     // N: rows of the largest batch
-  int max_positions = 1024;  // positions of the longest document
-  bool train_all = false;    // all weights, instead of the adapters
-  bool gradients = true;     // false: evaluation and generation only
-  bool evaluates = false;    // beside gradients: passes of PassKind::inference are possible as well
+  int max_tokens = 1024;          // N: rows of the largest batch
+  int max_positions = 1024;       // positions of the longest document
+  bool train_all = false;         // all weights, instead of the adapters
+  bool train_embeddings = false;  // embedding and head, beside the adapters (PEFT's modules_to_save)
+  bool gradients = true;          // false: evaluation and generation only
+  bool evaluates = false;         // beside gradients: passes of PassKind::inference are possible as well
   Recompute recompute = Recompute::none;
   // Rows of a block's MLP at once; 0: all; kAutomaticChunk: as many as make it no larger than attention. With gradients only
   // where the recomputation is full, else it counts as 0.
@@ -55,12 +56,13 @@ enum class PassKind : uint8_t { training, inference };
 // A batch of packed documents, one after another. The arrays belong to the caller and are in the device's memory.
 struct Batch {
   int N = 0, docs = 0;
-  const int32_t* tokens = nullptr;        // (N)
-  const int32_t* targets = nullptr;       // (N)  the token to predict, or -1
-  const int32_t* positions = nullptr;     // (N)  inside the document
-  const int32_t* cu_seqlens = nullptr;    // (docs + 1)
-  int target_rows = -1;                   // at least the number of targets; -1: add_loss() counts them, on the host
-  double pairs = 0;                       // visible_pairs(cu_seqlens, docs, 0); only a profile needs it
+  const int32_t* tokens = nullptr;      // (N)
+  const int32_t* targets = nullptr;     // (N)  the token to predict, or -1
+  const int32_t* positions = nullptr;   // (N)  rows of the table of RoPE (RopeRows): the position inside the document
+  const int32_t* cu_seqlens = nullptr;  // (docs + 1)
+  int target_rows = -1;                 // at least the number of targets; -1: add_loss() counts them, on the host
+  // visible_pairs() without a window, and with that of the layers that have one; only a profile needs them.
+  double pairs = 0, window_pairs = 0;
   const uint64_t* dropout_key = nullptr;  // (1)  of this step and micro-batch; null: no dropout
 };
 

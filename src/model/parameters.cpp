@@ -6,6 +6,11 @@
 #include "src/files/adapter.h"
 
 namespace tll {
+namespace {
+
+bool is_outside(const Weight& w) { return w.joint == Joint::embed || w.joint == Joint::head; }
+
+}  // namespace
 
 template <class Float>
 Parameters<Float>::Parameters(const LlamaConfig& config, const ModelOptions& options)
@@ -14,6 +19,7 @@ Parameters<Float>::Parameters(const LlamaConfig& config, const ModelOptions& opt
   for (BlockParameters<Float>& block : blocks)
     for (Linear<Float>* linear : block.linears()) linear->id = id++;
   for (Weight& w : weights) {
+    w.trained = options.train_all || (options.train_embeddings && is_outside(w));
     w.dtype = w.stored_dtype = dtype_of_weight(w);
     if (Linear<Float>* linear = linear_of(w.layer, w.joint))
       (w.is_bias ? linear->bias : linear->weight) = &w;
@@ -24,19 +30,19 @@ Parameters<Float>::Parameters(const LlamaConfig& config, const ModelOptions& opt
   }
   if (config.tie_embeddings) head = embed;
   for (Weight& w : weights)
-    w.on_host =
-        options.offload_embedding && options.device == DeviceKind::cuda && !options.train_all && &w == embed && embed != head;
+    w.on_host = options.offload_embedding && options.device == DeviceKind::cuda && !w.trained && &w == embed && embed != head;
   choose_formats(config);
-  trained.name = options.train_all ? "weights" : "lora";
+  trained.name = options.train_all ? "weights" : options.train_embeddings ? "trained" : "lora";
   if (!options.train_all && !is_oracle<Float>) trained.dtype = options.lora_states;
-  options.train_all ? list_weights_as_trained() : list_adapters();
+  TLL_CHECK(!options.train_embeddings || trained.dtype == dtype_of<Acc>, "embeddings in {}", dtype_name(trained.dtype));
+  list_weights_as_trained();
+  if (!options.train_all) list_adapters();
 }
 
 template <class Float>
 DType Parameters<Float>::dtype_of_weight(const Weight& w) const {
-  if (w.is_vector() || options_.train_all || is_oracle<Float>) return dtype_of<Float>;
-  const bool outside = w.joint == Joint::embed || w.joint == Joint::head;
-  return outside ? options_.embeddings.value_or(options_.weights) : options_.weights;
+  if (w.is_vector() || w.trained || is_oracle<Float>) return dtype_of<Float>;
+  return is_outside(w) ? options_.embeddings.value_or(options_.weights) : options_.weights;
 }
 
 // Linear layers of the blocks are quantised: as the checkpoint has them, if that is kept, else as the options say.
@@ -102,17 +108,18 @@ Norm<Float>* Parameters<Float>::norm_of(const Weight& w) {
   }
 }
 
-// The flat range holds every weight, in the order of the list.
+// The flat range begins with the weights that are trained, in the order of the list.
 template <class Float>
 void Parameters<Float>::list_weights_as_trained() {
   for (const Weight& w : weights)
-    for (const WeightPart& part : w.parts) trained.add(part.name, part.shape);
+    if (w.trained)
+      for (const WeightPart& part : w.parts) trained.add(options_.train_all ? part.name : peft_name(part.name), part.shape);
 }
 
-// The flat range holds, for each adapted linear layer, the stacked A, then each B.
+// Behind them it holds, for each adapted linear layer, the stacked A, then each B.
 template <class Float>
 void Parameters<Float>::list_adapters() {
-  first_trained = static_cast<int>(blocks.size());
+  first_trained = embed->trained ? 0 : static_cast<int>(blocks.size());
   const auto& lora = options_.lora;
   for (size_t begin = 0, end = 0; begin < lora.size(); begin = end) {
     const Module& first = lora[begin].module;
@@ -142,8 +149,8 @@ void Parameters<Float>::place(Arena& arena, Arena* staging) {
     arena.place(tables_.books, "quantization.books", {count(quantization_.books), 16}, Category::parameters);
   if (any_part([](const QuantizedFormat& f) { return f.nested; }))
     arena.place(tables_.maps, "quantization.maps", {count(quantization_.maps), 256}, Category::parameters);
-  if (!options_.train_all)
-    for (Weight& w : weights) w.place(w.on_host ? *staging : arena, tables_);
+  for (Weight& w : weights)
+    if (!w.trained) w.place(w.on_host ? *staging : arena, tables_);
   trained.place(arena, options_.gradients);
   if (!arena.placing()) return;
   point_weights();
@@ -159,18 +166,18 @@ void Parameters<Float>::initialize(const Device& device) const {
   fill(tables_.maps, quantization_.maps);
 }
 
-// With train_all each weight is a part of the flat range. Layers get pointers to their norms and gradients.
+// Walks the flat range in the order of list_weights_as_trained(). Layers get pointers to their norms and gradients.
 template <class Float>
 void Parameters<Float>::point_weights() {
   int64_t offset = 0;
   for (Weight& w : weights) {
     Acc* gradient = nullptr;
-    if (options_.train_all) {
+    if (w.trained) {
       w.data = static_cast<Float*>(trained.compute) + offset;
       w.stored = trained.value(offset), w.stored_dtype = trained.dtype;
       if (trained.gradients) gradient = trained.acc_gradients() + offset;
+      offset += w.count();
     }
-    offset += w.count();
     if (Linear<Float>* linear = linear_of(w.layer, w.joint))
       (w.is_bias ? linear->dbias : linear->dw) = gradient;
     else if (Norm<Float>* norm = norm_of(w))
@@ -181,10 +188,11 @@ void Parameters<Float>::point_weights() {
   if (head == embed) dhead = dembed;
 }
 
-// Walks the flat range in the order of list_adapters().
+// Walks what follows, in the order of list_adapters().
 template <class Float>
 void Parameters<Float>::point_adapters() {
   int64_t offset = 0;
+  for (const Weight& w : weights) offset += w.trained ? w.count() : 0;
   const auto next = [&](ConstMatrix& value, Matrix& gradient, int rows, int cols) {
     value = trained.compute_matrix(offset, rows, cols);
     gradient = trained.gradient_matrix(offset, rows, cols);

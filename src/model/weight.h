@@ -61,6 +61,7 @@ struct Weight {
   void* stored = nullptr;
   QuantizationTables tables = {};
   bool on_host = false;  // its memory is the host's, also beside a GPU
+  bool trained = false;  // a part of TrainedRange
 
   bool is_vector() const { return cols == 0; }
   bool is_quantized() const;

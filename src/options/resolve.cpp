@@ -67,6 +67,19 @@ void resolve_device(Options& options) {
   options.device = found ? DeviceOption::kCuda : DeviceOption::kCpu;
 }
 
+void refuse_beside_embeddings(const Options& options) {
+  if (options.train == TrainMode::kFull)
+    fail(kExitUsage, "--train full trains embedding and head anyway; leave out --train-embeddings");
+  if (options.offloads("embedding"))
+    fail(
+        kExitUsage,
+        "--offload embedding keeps a frozen embedding in memory of the host, and --train-embeddings trains it; leave out either");
+  if (options.lora_states == LoraStatesOption::kBf16)
+    fail(kExitUsage,
+         "--lora-states bf16 sums gradients in bf16, too coarse for those of an embedding, to which every token adds; leave it "
+         "out, or --train-embeddings");
+}
+
 }  // namespace
 
 void resolve_options(Options& options) {
@@ -102,6 +115,7 @@ void resolve_options(Options& options) {
          "--recompute full, or leave it out");
   if (options.lora_states == LoraStatesOption::kBf16 && options.train == TrainMode::kFull)
     fail(kExitUsage, "--lora-states bf16 is about adapters, and --train full has none; leave it out");
+  if (options.train_embeddings) refuse_beside_embeddings(options);
   const bool cuda = options.device == DeviceOption::kCuda, bf16 = has_bf16(options);
   if (options.dtype == DtypeOption::kAuto) {
     // As in transformers: whoever says --bf16 false, and nothing of fp16, gets fp32.
