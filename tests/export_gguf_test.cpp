@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "src/base/phase.h"
+#include "src/commands/export.h"
 #include "src/files/gguf_file.h"
 #include "src/files/gguf_quantize.h"
 #include "tests/export_files.h"
