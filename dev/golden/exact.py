@@ -1,4 +1,4 @@
-"""transformers' Llama in true double precision.
+"""transformers' Llama, Mistral, Qwen2 and Phi-3 in true double precision.
 
 `model.double()` is not enough: RMSNorm and the rotary embedding compute in fp32 whatever the dtype, and converting the module also
 converts the rotary frequencies. Here the parameters become double, both functions keep double, and the frequencies keep the fp32
@@ -6,23 +6,43 @@ values that transformers computes. As in every engine the angle is one fp32 prod
 """
 
 import torch
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.llama import modeling_llama
+from transformers.models.mistral import modeling_mistral
+from transformers.models.phi3 import modeling_phi3
+from transformers.models.qwen2 import modeling_qwen2
 
 
 def norm_forward(self, x):
     return self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon))
 
 
+def frequencies(self, position_ids):
+    """longrope: by the length of the sequence, as transformers does in its own forward."""
+    if self.rope_type != "longrope":
+        return self.inv_freq
+    original = self.config.rope_parameters["original_max_position_embeddings"]
+    length = int(position_ids.max()) + 1
+    return ROPE_INIT_FUNCTIONS["longrope"](self.config, position_ids.device, seq_len=length)[0] if length > original else self.original_inv_freq
+
+
 def rotary_forward(self, x, position_ids):
-    angle = (position_ids[:, :, None].float() * self.inv_freq[None, None, :].float()).to(x.dtype)
+    angle = (position_ids[:, :, None].float() * frequencies(self, position_ids)[None, None, :].float()).to(x.dtype)
     angle = torch.cat((angle, angle), dim=-1)
     return angle.cos() * self.attention_scaling, angle.sin() * self.attention_scaling
 
 
 def make_exact(model: torch.nn.Module) -> None:
-    """Changes this model, and the classes of transformers' Llama for the rest of the process."""
-    modeling_llama.LlamaRMSNorm.forward = norm_forward
-    modeling_llama.LlamaRotaryEmbedding.forward = rotary_forward
+    """Changes this model, and the classes of transformers for the rest of the process."""
+    for norm in (modeling_llama.LlamaRMSNorm, modeling_mistral.MistralRMSNorm, modeling_qwen2.Qwen2RMSNorm, modeling_phi3.Phi3RMSNorm):
+        norm.forward = norm_forward
+    for rotary in (
+        modeling_llama.LlamaRotaryEmbedding,
+        modeling_mistral.MistralRotaryEmbedding,
+        modeling_qwen2.Qwen2RotaryEmbedding,
+        modeling_phi3.Phi3RotaryEmbedding,
+    ):
+        rotary.forward = rotary_forward
     for parameter in model.parameters():
         parameter.data = parameter.data.double()
 

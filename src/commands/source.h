@@ -60,6 +60,9 @@ struct AdapterSource {
   std::optional<Adapter> loaded;
   std::vector<LoraTarget> targets;
 };
+// Makes of --targets the names of this model's layers: of all, if all are meant; qkv_proj of q_proj where that is a part of it.
+// Error (kExitUsage) for a name that means no layer of the model.
+void take_targets(Options& options, const LlamaConfig& config);
 // The adapter in this directory, or, where it is empty, a fresh one as the options describe it. Prints what it warns of.
 AdapterSource open_adapter(const Options& options, const LlamaConfig& config, const std::filesystem::path& directory);
 // An adapter that a run starts from keeps its rank, alpha, scaling and targets. Other ones that were asked for are refused

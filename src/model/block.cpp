@@ -36,10 +36,10 @@ Block<Float>::Block(const Device& device, const LlamaConfig& config, const Model
                  .G = config.kv_heads,
                  .D = config.head_dim,
                  .stride = parameters.qkv.out(),
-                 .window = 0,
+                 .window = config.window(layer),
                  .threads = options.threads,
                  .scale = 1.0 / std::sqrt(static_cast<double>(config.head_dim)),
-                 .pairs = batch.pairs} {}
+                 .pairs = config.window(layer) > 0 ? batch.window_pairs : batch.pairs} {}
 
 // Rows of the residual stream, and the linear layers' pass over them.
 template <class Float>
@@ -194,6 +194,7 @@ void Block<Float>::rotate(Float* qkv, bool backward) const {
                            .N = batch_.N,
                            .heads = config_.heads + config_.kv_heads,
                            .D = config_.head_dim,
+                           .R = config_.rotary_dim(),
                            .stride = w_.qkv.out(),
                            .backward = backward});
 }
