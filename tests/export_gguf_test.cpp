@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "src/base/phase.h"
+#include "src/commands/export.h"
 #include "src/files/gguf_file.h"
 #include "src/files/gguf_quantize.h"
 #include "tests/export_files.h"
@@ -116,6 +117,52 @@ TEST_F(ExportGguf, SaysWhatLlamaCppNeeds) {
   EXPECT_FALSE(file.has("tokenizer.ggml.padding_token_id"));
   EXPECT_EQ(file.flag("tokenizer.ggml.add_bos_token"), false);
   EXPECT_EQ(file.text("tokenizer.chat_template"), "{{ messages }}");
+}
+
+// The names and keys of the other architectures. Only "llama", which Mistral's are, too, has rows of q and k in another order.
+TEST_F(ExportGguf, OtherArchitecturesHaveTheirNames) {
+  for (const std::string type : {"mistral", "qwen2", "phi3"}) {
+    SCOPED_TRACE(type);
+    const auto model = write_model("model", {{"model_type", type}, {"sliding_window", 32}, {"pad_token_id", nullptr}});
+    const bool phi3 = type == "phi3", llama = type == "mistral";
+    const auto adapter =
+        write_adapter_of("adapter", phi3 ? std::vector<std::string>{"qkv_proj", "gate_up_proj", "down_proj"} : kAll);
+    const Json said = parse_json(run_export(arguments(model, adapter, "--json --overwrite --gguf-type q8_0")), "stdout");
+    const GgufFile file(directory_ / "out.gguf");
+    const std::string name = llama ? "llama" : type;
+    EXPECT_EQ(file.text("general.architecture"), name);
+    EXPECT_EQ(file.integer(name + ".block_count"), 2);
+    EXPECT_EQ(file.find("blk.1.attn_qkv.weight") != nullptr, phi3);
+    EXPECT_EQ(file.find("blk.1.attn_q.bias") != nullptr, type == "qwen2");
+    check_tensors(file, GgufType::Q8_0, llama);
+    EXPECT_EQ(file.tensors().size(), values_.size());
+    // llama.cpp has no window in these; the file says it all the same, and the user is told. Qwen2's is off.
+    EXPECT_EQ(file.integer(name + ".attention.sliding_window"), type == "qwen2" ? std::nullopt : std::optional<int64_t>(32));
+    EXPECT_EQ(said.at("notes").size(), type == "qwen2" ? 0u : 1u);
+  }
+}
+
+TEST_F(ExportGguf, LongropeHasItsFactors) {
+  const std::vector<double> shorts(6, 1.5), longs(6, 4);
+  const auto model =
+      write_model("model", {{"model_type", "phi3"},
+                            {"partial_rotary_factor", 0.75},
+                            {"pad_token_id", nullptr},
+                            {"original_max_position_embeddings", 16},
+                            {"rope_scaling", {{"type", "longrope"}, {"short_factor", shorts}, {"long_factor", longs}}}});
+  run_export(arguments(model, {}, "--quiet"));
+  const GgufFile file(directory_ / "out.gguf");
+  EXPECT_EQ(file.integer("phi3.rope.dimension_count"), 12);
+  EXPECT_EQ(file.integer("phi3.rope.scaling.original_context_length"), 16);
+  EXPECT_FLOAT_EQ(static_cast<float>(*file.number("phi3.rope.scaling.attn_factor")),
+                  static_cast<float>(std::sqrt(1 + std::log(4.0) / std::log(16.0))));
+  for (const auto& [name, factor] : {std::pair("rope_factors_short.weight", 1.5f), {"rope_factors_long.weight", 4.0f}}) {
+    ASSERT_NE(file.find(name), nullptr);
+    float first = 0;
+    std::memcpy(&first, file.bytes(*file.find(name)).data(), 4);
+    EXPECT_EQ(first, factor);
+    EXPECT_EQ(file.find(name)->shape, std::vector<int64_t>{6});
+  }
 }
 
 // Rows that are no multiple of a block of 32 have no such type.

@@ -61,6 +61,16 @@ TEST_F(ExportMerged, HoldsTheSumRoundedOnce) {
     }
 }
 
+TEST_F(ExportMerged, FusedMatricesStayFused) {
+  const auto model = write_model("model", {{"model_type", "phi3"}, {"pad_token_id", nullptr}});
+  const auto adapter = write_adapter_of("adapter", {"qkv_proj", "gate_up_proj", "o_proj"});
+  run_export(arguments(model, adapter, "--quiet"));
+  check_values(FileDtype::BF16);
+  const SafetensorsFile file(directory_ / "out/model.safetensors");
+  EXPECT_NE(file.find("model.layers.1.self_attn.qkv_proj.weight"), nullptr);
+  EXPECT_EQ(file.tensors().size(), values_.size());
+}
+
 TEST_F(ExportMerged, WithoutAnAdapterIsTheModel) {
   const auto model = write_model("model");
   run_export(arguments(model, {}, "--quiet"));

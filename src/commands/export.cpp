@@ -16,8 +16,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-bool is_gguf_format(const Options& options) {
-  return options.format == ExportFormat::kGguf || options.format == ExportFormat::kGgufAdapter;
+// Rather than one file.
+bool is_directory(const Options& options) {
+  return options.format == ExportFormat::kMerged || options.format == ExportFormat::kBnb4bit;
 }
 
 TokenizerNeed tokenizer_need(const Options& options) {
@@ -85,9 +86,12 @@ int command_export(Options& options) {
     return kExitInterrupted;
   }
   int code = kExitDone;
-  if (data && options.format != ExportFormat::kGgufAdapter) {
+  if (data) {
     try {
-      losses.file = data->of_written(is_gguf_format(options) ? exported.directory / exported.files[0] : options.output);
+      const fs::path file = exported.directory / exported.files[0];
+      losses.file = options.format == ExportFormat::kGgufAdapter
+                        ? data->of_model(source, read_gguf_adapter(file, source.config))
+                        : data->of_written(is_directory(options) ? options.output : file);
     } catch (const Stopped& stopped) {
       fmt::print(stderr, "note: {}; the export itself is whole\n", stopped.what());
       code = kExitInterrupted;
@@ -104,7 +108,7 @@ int command_export(Options& options) {
     fmt::print("{}\n", json_text({{"files", exported.files},
                                   {"bytes", bytes},
                                   {"losses", loss},
-                                  {"output", exported.directory.string()},
+                                  {"output", options.output.string()},
                                   {"notes", exported.notes},
                                   {"load", load}}));
     return code;

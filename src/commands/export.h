@@ -32,5 +32,7 @@ Exported export_gguf(const Options&, const ModelSource&, const AdapterSource&);
 
 // gguf-adapter: the adapter alone, in F32, for llama.cpp's --lora and Ollama's ADAPTER.
 Exported export_gguf_adapter(const Options&, const ModelSource&, const AdapterSource&);
+// What such a file says, in PEFT's terms. Error (kExitBadFile) if it is no adapter of this model.
+AdapterSource read_gguf_adapter(const std::filesystem::path& file, const LlamaConfig& config);
 
 }  // namespace tll

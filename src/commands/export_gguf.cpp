@@ -46,7 +46,7 @@ std::vector<float> llama3_divisors(const RopeConfig& rope, int dim) {
 
 std::vector<RopeTensor> rope_tensors(const LlamaConfig& c) {
   const auto floats = [](const std::vector<double>& values) { return std::vector<float>(values.begin(), values.end()); };
-  if (c.rope.type == RopeType::llama3) return {{"rope_freqs.weight", llama3_divisors(c.rope, c.head_dim)}};
+  if (c.rope.type == RopeType::llama3) return {{"rope_freqs.weight", llama3_divisors(c.rope, c.rotary_dim())}};
   if (c.rope.type == RopeType::longrope)
     return {{"rope_factors_long.weight", floats(c.rope.long_factor)}, {"rope_factors_short.weight", floats(c.rope.short_factor)}};
   return {};
@@ -114,7 +114,7 @@ void add_model(GgufMetadata& metadata, const LlamaConfig& c, const std::string& 
   metadata.add_float(prefix + "attention.layer_norm_rms_epsilon", c.rms_eps);
   const int32_t window = sliding_window(c, notes);
   if (window > 0 || c.architecture == &kPhi3) metadata.add_uint(prefix + "attention.sliding_window", window);
-  metadata.add_uint(prefix + "rope.dimension_count", c.head_dim);
+  metadata.add_uint(prefix + "rope.dimension_count", c.rotary_dim());
   metadata.add_float(prefix + "rope.freq_base", c.rope.theta);
   add_rope_scaling(metadata, prefix, c, where, notes);
   metadata.add_uint(prefix + "vocab_size", c.vocab_size);

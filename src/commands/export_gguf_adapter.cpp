@@ -4,12 +4,13 @@
 // rows of W are in another order than Hugging Face's (q and k of architecture "llama"), those of B are, too.
 //
 // Source: llama.cpp's src/llama-adapter.cpp and convert_lora_to_gguf.py.
-#include <algorithm>
+#include <cstring>
 
 #include "src/base/check.h"
 #include "src/base/phase.h"
 #include "src/commands/export_names.h"
 #include "src/commands/export_place.h"
+#include "src/files/gguf_file.h"
 #include "src/files/gguf_writer.h"
 
 namespace tll {
@@ -78,6 +79,45 @@ Exported export_gguf_adapter(const Options& options, const ModelSource& source, 
     }
     writer.commit();
   });
+}
+
+AdapterSource read_gguf_adapter(const std::filesystem::path& path, const LlamaConfig& config) {
+  const GgufFile file(path);
+  if (file.text("general.type") != "adapter" || file.text("adapter.type") != "lora" ||
+      file.text("general.architecture") != gguf_architecture(config))
+    bad_file("{}: expected a LoRA adapter of architecture {}", path.string(), gguf_architecture(config));
+  const double alpha = file.number("adapter.lora.alpha").value_or(0);
+  AdapterSource source;
+  Adapter& adapter = source.loaded.emplace();
+  for (const Module& m : adaptable_modules(config)) {
+    const std::string weight = m.name + ".weight", name = gguf_tensor_name(config, weight);
+    const GgufTensor *a = file.find(name + ".lora_a"), *b = file.find(name + ".lora_b");
+    if (!a || !b) continue;
+    const int64_t rank = a->shape.empty() ? 0 : a->shape[0];
+    if (rank < 1 || rank > INT32_MAX || a->shape != std::vector{rank, m.cols} || b->shape != std::vector{m.rows, rank} ||
+        a->type != GgufType::F32 || b->type != GgufType::F32)
+      bad_file("{}: tensors {}.lora_a and .lora_b: expected F32 of [r, {}] and [{}, r], found {} and {}", path.string(), name,
+               m.cols, m.rows, shape_text(a->shape), shape_text(b->shape));
+    const auto values = [&](const GgufTensor& t) {
+      std::vector<float> all(file.bytes(t).size() / sizeof(float));
+      std::memcpy(all.data(), file.bytes(t).data(), all.size() * sizeof(float));
+      return all;
+    };
+    std::vector<float> rows = values(*b);
+    if (gguf_rows_are_paired(config, weight)) {
+      const std::vector<float> paired = rows;
+      for (int64_t row = 0; row < m.rows; row++)
+        std::copy_n(paired.data() + gguf_paired_row(row, config.head_dim) * rank, rank, rows.data() + row * rank);
+    }
+    const double scale = alpha == 0 ? 1 : alpha / static_cast<double>(rank);
+    adapter.modules.push_back(
+        {.module = m, .rank = static_cast<int>(rank), .alpha = alpha, .scale = scale, .a = values(*a), .b = std::move(rows)});
+    source.targets.push_back({m, static_cast<int>(rank), scale});
+  }
+  if (2 * adapter.modules.size() != file.tensors().size())
+    bad_file("{}: {} of its tensors are no lora_a or lora_b of this model", path.string(),
+             file.tensors().size() - 2 * adapter.modules.size());
+  return source;
 }
 
 }  // namespace tll
