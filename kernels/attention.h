@@ -141,7 +141,10 @@ struct AttentionDecode {
     TLL_CHECK(out && q && k && v && scores && lengths && B > 0 && G > 0 && H % G == 0 && capacity > 0,
               "B {} H {} G {} capacity {}", B, H, G, capacity);
   }
-  Cost cost() const { return {2.0 * B * capacity * G * D * sizeof(Float), 4.0 * B * capacity * H * D}; }
+  Cost cost() const {
+    const double keys = window > 0 && window < capacity ? window : capacity;
+    return {2.0 * B * keys * G * D * sizeof(Float), 4.0 * B * keys * H * D};
+  }
   template <Isa>
   void cpu() const;
   void cuda(const Device&) const;

@@ -45,7 +45,7 @@ struct QkNormShape {
   double sigma = 1;
 };
 OpCase qk_norm(const QkNormShape&);
-OpCase rope(Random&, int N, int heads, int D, int gap, int positions = 50);
+OpCase rope(Random&, int N, int heads, int D, int gap, int positions = 50, int rotary = 0);  // 0: all of D
 OpCase rope_table(int P, int D, float scale = 1);
 OpCase swiglu(int N, int F, double sigma, bool in_place = false);  // in_place: act lies where dact was
 // Rows without a target among the others. in_place: the gradient lies where the logits were.

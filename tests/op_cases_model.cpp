@@ -199,12 +199,13 @@ OpCase qk_norm(const QkNormShape& s) {
   return c;
 }
 
-OpCase rope(Random& random, int N, int heads, int D, int gap, int positions) {
-  OpCase c{.op = "rope", .shape = fmt::format("N {} heads {} D {} gap {}", N, heads, D, gap)};
+OpCase rope(Random& random, int N, int heads, int D, int gap, int positions, int rotary) {
+  const int R = rotary > 0 ? rotary : D;
+  OpCase c{.op = "rope", .shape = fmt::format("N {} heads {} D {} R {} gap {}", N, heads, D, R, gap)};
   const int stride = heads * D + gap;
   c.tensors = {{.name = "x", .role = Role::input, .rows = N, .width = heads * D, .gap = gap},
-               {.name = "cos", .role = Role::constant, .kind = Kind::acc, .rows = positions, .width = D / 2},
-               {.name = "sin", .role = Role::constant, .kind = Kind::acc, .rows = positions, .width = D / 2},
+               {.name = "cos", .role = Role::constant, .kind = Kind::acc, .rows = positions, .width = R / 2},
+               {.name = "sin", .role = Role::constant, .kind = Kind::acc, .rows = positions, .width = R / 2},
                {.name = "positions",
                 .role = Role::constant,
                 .kind = Kind::i32,
@@ -216,7 +217,7 @@ OpCase rope(Random& random, int N, int heads, int D, int gap, int positions) {
   const auto turn = [=](const char* to, const char* from, bool backward) {
     return typed([=]<class F>(F, Tensors& t) {
       t.copy(to, from);
-      t.run(Rope<F>{t[to], t["cos"], t["sin"], t["positions"], N, heads, D, stride, backward});
+      t.run(Rope<F>{t[to], t["cos"], t["sin"], t["positions"], N, heads, D, R, stride, backward});
     });
   };
   c.forward = turn("y", "x", false);
@@ -227,13 +228,19 @@ OpCase rope(Random& random, int N, int heads, int D, int gap, int positions) {
     for (int n = 0; n < N; n++)
       for (int h = 0; h < heads; h++)
         for (int i = 0; i < D; i++) {
-          const int other = i < D / 2 ? i + D / 2 : i - D / 2;
-          const size_t angle = static_cast<size_t>(in.at("positions")[n]) * (D / 2) + i % (D / 2);
+          const size_t place = static_cast<size_t>(n) * stride + h * D + i;
+          if (i >= R) {  // as it was
+            y[place] = in.at("x")[place];
+            my[place] = std::abs(y[place]), mx[place] = std::abs(in.at("dy")[place]);
+            continue;
+          }
+          const int other = i < R / 2 ? i + R / 2 : i - R / 2;
+          const size_t angle = static_cast<size_t>(in.at("positions")[n]) * (R / 2) + i % (R / 2);
           const double cosine = in.at("cos")[angle], sine = in.at("sin")[angle];
-          const size_t at = static_cast<size_t>(n) * stride + h * D + i, with = static_cast<size_t>(n) * stride + h * D + other;
+          const size_t at = place, with = static_cast<size_t>(n) * stride + h * D + other;
           const double* x = in.at("x").data();
           const double* dy = in.at("dy").data();
-          y[at] = x[at] * cosine + (i < D / 2 ? -1 : 1) * x[with] * sine;
+          y[at] = x[at] * cosine + (i < R / 2 ? -1 : 1) * x[with] * sine;
           my[at] = std::abs(x[at] * cosine) + std::abs(x[with] * sine);
           mx[at] = std::abs(dy[at] * cosine) + std::abs(dy[with] * sine);
         }
@@ -435,9 +442,12 @@ void add_model_cases(std::vector<OpCase>& cases, Random& random) {
               list_targets(random, 2600, 0.3, 70), list_targets(random, 1100, 0, 5)});
   add(cases, {embedding(random, 29, 6, 5, Kind::f32, 2)});
   add(cases, {embedding(random, 3, 1100, 2, Kind::bf16)});  // more columns than a pass has
-  add(cases, {rope(random, 3, 40, 64, 8)});                 // more work than a block has threads
-  add(cases, {rope(random, 4, 2, 24, 0)});                  // rows of whole vectors, halves of broken ones
-  add(cases, {swiglu(2, 1100, 1), swiglu(8195, 1, 1)});     // more columns than a block has, and more rows than a grid
+  // A part of each head is turned: in whole vectors, in broken ones, and in whole ones of heads that are not.
+  for (const auto& [D, R] : {std::pair(24, 16), {96, 72}, {20, 12}, {20, 16}, {6, 2}})
+    add(cases, {rope(random, 5, 3, D, D == 24 ? 0 : 3, 50, R)});
+  add(cases, {rope(random, 3, 40, 64, 8)});              // more work than a block has threads
+  add(cases, {rope(random, 4, 2, 24, 0)});               // rows of whole vectors, halves of broken ones
+  add(cases, {swiglu(2, 1100, 1), swiglu(8195, 1, 1)});  // more columns than a block has, and more rows than a grid
   add(cases, {with_mean(cross_entropy(random, 3, 65, 1), "logits", -300, random)});  // no e^logit is above 0
   OpCase broken = with_mean(cross_entropy(random, 3, 65, 1), "logits", 0, random);
   for (TensorSpec& spec : broken.tensors)

@@ -39,7 +39,7 @@ TEST(Options, DefaultsOfTraining) {
   EXPECT_EQ(options.seq_len, 1024);
   EXPECT_EQ(options.seed, 42);
   EXPECT_EQ(options.clip, 1);
-  EXPECT_EQ(options.targets.size(), 7u);
+  EXPECT_EQ(options.targets.size(), adaptable_names().size());
   EXPECT_FALSE(options.resume.has_value());
   EXPECT_TRUE(options.given("data"));
   EXPECT_FALSE(options.given("output")) << "a default is not given";

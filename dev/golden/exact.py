@@ -6,14 +6,24 @@ values that transformers computes. As in every engine the angle is one fp32 prod
 """
 
 import torch
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 
 def norm_forward(self, x):
     return self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon))
 
 
+def frequencies(self, position_ids):
+    """longrope: by the length of the sequence, as transformers does in its own forward."""
+    if self.rope_type != "longrope":
+        return self.inv_freq
+    original = self.config.rope_parameters["original_max_position_embeddings"]
+    length = int(position_ids.max()) + 1
+    return ROPE_INIT_FUNCTIONS["longrope"](self.config, position_ids.device, seq_len=length)[0] if length > original else self.original_inv_freq
+
+
 def rotary_forward(self, x, position_ids):
-    angle = (position_ids[:, :, None].float() * self.inv_freq[None, None, :].float()).to(x.dtype)
+    angle = (position_ids[:, :, None].float() * frequencies(self, position_ids)[None, None, :].float()).to(x.dtype)
     angle = torch.cat((angle, angle), dim=-1)
     return angle.cos() * self.attention_scaling, angle.sin() * self.attention_scaling
 

@@ -13,9 +13,13 @@ void write_for_transformers(Json& config, const LlamaConfig& read, const std::st
   config["model_type"] = read.architecture->model_type;
   config["architectures"] = {read.architecture->causal_lm};
   config["hidden_act"] = "silu";
-  for (const char* key : {"vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-                          "num_key_value_heads", "head_dim", "max_position_embeddings"})
+  for (const char* key :
+       {"vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+        "head_dim", "max_position_embeddings", "original_max_position_embeddings", "sliding_window", "max_window_layers"})
     if (config.contains(key) && config[key].is_number_float()) config[key] = config[key].get<int64_t>();  // 64.0
+  // Null is an error of transformers 5 in some architectures, where this program takes the default.
+  if (config.contains("head_dim")) config["head_dim"] = read.head_dim;
+  config["num_key_value_heads"] = read.kv_heads;
   config["torch_dtype"] = config["dtype"] = dtype;
   config.erase("quantization_config");
   const RopeConfig& rope = read.rope;
@@ -28,6 +32,16 @@ void write_for_transformers(Json& config, const LlamaConfig& read, const std::st
     scaling["original_max_position_embeddings"] = rope.original_max;
   config["rope_theta"] = rope.theta;
   config["rope_scaling"] = rope.type == RopeType::plain ? Json() : scaling;
+  if (read.architecture == &kPhi3) {
+    config["partial_rotary_factor"] = scaling["partial_rotary_factor"] = rope.partial;
+    if (rope.type == RopeType::longrope) {
+      // Both read the original length beside the object. transformers 4 wants these three keys in it, and no others.
+      config["original_max_position_embeddings"] = rope.original_max;
+      Json& old = config["rope_scaling"];
+      old["type"] = old["rope_type"];
+      for (const char* key : {"rope_type", "original_max_position_embeddings", "partial_rotary_factor"}) old.erase(key);
+    }
+  }
   scaling["rope_theta"] = rope.theta;
   config["rope_parameters"] = scaling;
 }

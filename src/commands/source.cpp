@@ -87,10 +87,10 @@ void add_end_marks(ModelSource& source, const Dataset& data) { add_end_marks(sou
 
 ModelSource open_model(Options& options, TokenizerNeed need) {
   ModelSource source;
-  const ConfigUse use = options.command == Command::kPlan ? ConfigUse::plan : ConfigUse::compute;
-  if (use == ConfigUse::plan && options.config.empty() && is_published(options.model)) {
+  if (options.command == Command::kPlan && options.config.empty() && is_published(options.model)) {
     const KnownModel known = published(options.model.string());
     source.name = known.name, source.config = known.config;
+    take_targets(options, source.config);
     return source;
   }
   const bool bare = options.model.empty() && !options.config.empty();
@@ -103,9 +103,10 @@ ModelSource open_model(Options& options, TokenizerNeed need) {
     if (options.config.empty()) source.directory = find_model(source.directory);
   }
   source.config_file = options.config.empty() ? source.directory / "config.json" : options.config;
-  source.config = load_config(source.config_file, use);
+  source.config = load_config(source.config_file);
   if (!bare) read_quantization(source, options);
   if (find_row("weights")->taken_by(options.command)) take_quantization(options, source.config);
+  if (find_row("targets")->taken_by(options.command)) take_targets(options, source.config);
   source.eos = bare ? source.config.eos : load_generation_eos(source.directory, source.config);
   print_notes(source.config.warnings);
   const bool has_tokenizer = !bare && has_tokenizer_file(source.directory);
@@ -134,6 +135,21 @@ TokenizerSource open_tokenizer(Options& options) {
                          read_chat_template(std::filesystem::is_directory(path) ? path : path.parent_path())};
   print_notes(source.tokenizer->warnings());
   return source;
+}
+
+void take_targets(Options& options, const LlamaConfig& config) {
+  const std::vector<std::string_view> names = adaptable_names(*config.architecture);
+  const std::vector<Module> all = adaptable_modules(config);
+  const std::vector<Module> block(all.begin(), all.begin() + static_cast<ptrdiff_t>(names.size()));
+  const bool every = options.targets.size() == adaptable_names().size();
+  for (const std::string& target : every ? std::vector<std::string>() : options.targets)
+    if (std::none_of(block.begin(), block.end(), [&](const Module& m) { return m.is_among({target}); }))
+      fail(kExitUsage, "--targets {}: {} has no such layer; it has {}", target, config.architecture->causal_lm,
+           fmt::join(names, ", "));
+  std::vector<std::string> meant;
+  for (const Module& m : block)
+    if (m.is_among(options.targets)) meant.emplace_back(m.short_name());
+  options.targets = meant;
 }
 
 AdapterSource open_adapter(const Options& options, const LlamaConfig& config, const std::filesystem::path& directory) {

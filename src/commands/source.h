@@ -56,6 +56,9 @@ struct AdapterSource {
   std::optional<Adapter> loaded;
   std::vector<LoraTarget> targets;
 };
+// Makes of --targets the names of this model's layers: of all, if all are meant; qkv_proj of q_proj where that is a part of it.
+// Error (kExitUsage) for a name that means no layer of the model.
+void take_targets(Options& options, const LlamaConfig& config);
 // The adapter in this directory, or, where it is empty, a fresh one as the options describe it. Prints what it warns of.
 AdapterSource open_adapter(const Options& options, const LlamaConfig& config, const std::filesystem::path& directory);
 // An adapter that a run starts from keeps its rank, alpha, scaling and targets. Other ones that were asked for are refused
@@ -71,7 +74,8 @@ ModelFiles open_weights(const ModelSource& source, const AdapterSource& adapter,
 // What a data set leaves out, or has that is not used, as notes on standard error. With --quiet nothing.
 void print_notes(const Options& options, const PrepareReport& report);
 
-// Error (kExitUsage) if options ask for something else than what a prepared file was made with: nothing of it can change any more.
+// Error (kExitUsage) if options ask for something else than what a prepared file was made with: nothing of it can change any
+// more.
 void refuse_other_choices(const Options& options, const std::filesystem::path& path, const Dataset& data);
 
 // Error (kExitUsage) if --output is the file of --data, which would be lost.

@@ -226,16 +226,17 @@ void Activations<Float>::place_backward_norms(Placing& p) {
 
 template <class Float>
 void Activations<Float>::place_scratch(Placing& p) {
-  const int64_t P = options_.max_positions, D = config_.head_dim;
+  const RopeRows rope = rope_rows(config_, options_.max_positions);
+  const int64_t half = config_.rotary_dim() / 2;
   const bool cuda = options_.device == DeviceKind::cuda;
   const auto scratch = [&](auto*& pointer, const char* name, std::vector<int64_t> shape, Life life = kAlways) {
     p.tensor(pointer, name, shape, life, Category::scratch);
   };
   scratch(loss, "loss", {1});
   scratch(loss_scale, "loss_scale", {1});
-  scratch(inv_freq, "rope.inv_freq", {D / 2});
-  scratch(cos, "rope.cos", {P, D / 2});
-  scratch(sin, "rope.sin", {P, D / 2});
+  scratch(inv_freq, "rope.inv_freq", {rope.switch_at > 0 ? 2 * half : half});
+  scratch(cos, "rope.cos", {rope.all, half});
+  scratch(sin, "rope.sin", {rope.all, half});
   matmul.size = cuda ? Matmul<Acc>::kCudaScratch : Matmul<Acc>::scratch_floats(options_.threads);
   if (matmul.size > 0) scratch(matmul.data, "matmul", {matmul.size});
   const auto [rows, cols] = p.parameters.largest_quantized();
@@ -263,15 +264,22 @@ void Activations<Float>::place_scratch(Placing& p) {
 
 template <class Float>
 void Activations<Float>::initialize(const Device& device) {
-  const std::vector<float> frequencies = rope_inverse_frequencies(config_);
-  upload(device, inv_freq, frequencies.data(), frequencies.size() * sizeof(float));
-  run(device, RopeTable<Float>{.cos = cos,
-                               .sin = sin,
-                               .inv_freq = inv_freq,
-                               .P = options_.max_positions,
-                               .D = config_.head_dim,
-                               .scale = rope_attention_scale(config_)});
-  synchronize(device);
+  const RopeRows rope = rope_rows(config_, options_.max_positions);
+  const int half = config_.rotary_dim() / 2;
+  const auto fill = [&](int first_row, int rows, bool longer) {
+    const std::vector<float> frequencies = rope_inverse_frequencies(config_, longer);
+    float* const place = inv_freq + (longer ? half : 0);
+    upload(device, place, frequencies.data(), frequencies.size() * sizeof(float));
+    run(device, RopeTable<Float>{.cos = cos + int64_t{first_row} * half,
+                                 .sin = sin + int64_t{first_row} * half,
+                                 .inv_freq = place,
+                                 .P = rows,
+                                 .R = 2 * half,
+                                 .scale = rope_attention_scale(config_)});
+    synchronize(device);
+  };
+  fill(0, rope.switch_at > 0 ? rope.switch_at : rope.all, false);
+  if (rope.switch_at > 0) fill(rope.switch_at, rope.all - rope.switch_at, true);
 }
 
 template class Activations<float>;

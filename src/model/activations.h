@@ -81,8 +81,8 @@ class Activations {
   loss_t<Float>* loss = nullptr;        // (1)  Llama::loss()'s own sum and scale
   double* loss_scale = nullptr;         // (1)
   // Scratch.
-  Acc *cos = nullptr, *sin = nullptr;  // (P, D/2)
-  float* inv_freq = nullptr;           // (D/2)
+  Acc *cos = nullptr, *sin = nullptr;  // (RopeRows::all, R/2)
+  float* inv_freq = nullptr;           // (R/2)  of short documents; then (R/2) of long ones
   Scratch matmul;
   Piece piece;  // of quantised weights
   float *attention_forward = nullptr, *attention_backward = nullptr;

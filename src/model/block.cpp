@@ -38,10 +38,10 @@ Block<Float>::Block(const Device& device, const LlamaConfig& config, const Model
                  .D = config.head_dim,
                  .stride = parameters.qkv.out(),
                  .qk_stride = parameters.qkv.out(),
-                 .window = 0,
+                 .window = config.window(layer),
                  .threads = options.threads,
                  .scale = 1.0 / std::sqrt(static_cast<double>(config.head_dim)),
-                 .pairs = batch.pairs} {}
+                 .pairs = config.window(layer) > 0 ? batch.window_pairs : batch.pairs} {}
 
 // Rows of the residual stream, and the linear layers' pass over them.
 template <class Float>
@@ -243,6 +243,7 @@ void Block<Float>::rotate(Float* qk, int stride, bool backward) const {
                            .N = batch_.N,
                            .heads = config_.heads + config_.kv_heads,
                            .D = config_.head_dim,
+                           .R = config_.rotary_dim(),
                            .stride = stride,
                            .backward = backward});
 }

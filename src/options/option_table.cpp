@@ -62,8 +62,10 @@ WordPairs target_synonyms() {
 std::string help_of_targets() {
   Words names;
   for (const std::string_view name : adaptable_names()) names.push_back(short_target(name));
-  return fmt::format("linear layers that get an adapter: any of {}, or their Hugging Face names, or all-linear",
-                     fmt::join(names, ", "));
+  return fmt::format(
+      "linear layers that get an adapter: any of {}, or their Hugging Face names, or all-linear. Phi-3 has qkv and "
+      "gate_up, which their parts mean there too",
+      fmt::join(names, ", "));
 }
 constexpr Range kCount = {0, 1e12};
 
