@@ -6,6 +6,7 @@ values that transformers computes. As in every engine the angle is one fp32 prod
 """
 
 import torch
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 
 def norm_forward(self, x):

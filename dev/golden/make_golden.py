@@ -61,11 +61,6 @@ def config(vocab, hidden, inner, heads, kv, head_dim, rope, dtype, tied=False, e
     }
 
 
-def qwen3(llama: dict) -> dict:
-    keys = {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "use_sliding_window": False}
-    return {k: v for k, v in llama.items() if k != "mlp_bias"} | keys
-
-
 def in_old_style(new: dict, *, theta: int, scaling: dict | None) -> dict:
     """As transformers 4 writes it."""
     old = {k: v for k, v in new.items() if k not in ("rope_parameters", "dtype", "head_dim")}
@@ -80,6 +75,11 @@ def of(model_type: str, class_name: str, base: dict, **keys) -> dict:
     changed = base | {"model_type": model_type, "architectures": [class_name]} | keys
     biases = ("attention_bias", "mlp_bias") if model_type != "llama" else ()
     return {k: v for k, v in changed.items() if v is not ... and k not in biases}
+
+
+def qwen3(base: dict, **keys) -> dict:
+    plain = {"attention_bias": base["attention_bias"], "use_sliding_window": False}
+    return of("qwen3", "Qwen3ForCausalLM", base) | plain | keys
 
 
 def longrope(pairs: int) -> dict:
@@ -186,8 +186,15 @@ MODELS = {
         {"r": 3, "lora_alpha": 6, "target_modules": ("q_proj", "k_proj", "o_proj", "up_proj")},
         1,
     ),
+    # By layer_types the second layer has a window and the first has none, against max_window_layers.
+    "qwen3_windows": (
+        qwen3(config(63, 20, 32, 2, 1, 16, default_rope(10000.0), "bfloat16"), use_sliding_window=True, sliding_window=6,
+              max_window_layers=5, layer_types=["full_attention", "sliding_attention"]),
+        {"r": 2, "lora_alpha": 4, "target_modules": ("q_proj", "k_proj", "v_proj", "down_proj")},
+        1,
+    ),
 }
-GREEDY = ("mistral_window", "qwen2_windows", "phi3_longrope", "phi3_partial")
+GREEDY = ("mistral_window", "qwen2_windows", "phi3_longrope", "phi3_partial", "qwen3_windows")
 
 # Those whose gradients by every weight are stored as well, in full.safetensors.
 TRAINED_WHOLE = ("qwen3_untied", "qwen3_tied")
@@ -350,8 +357,8 @@ def main() -> None:
     torch.use_deterministic_algorithms(True)
     torch.set_num_threads(1)  # the order of sums must not depend on the machine
     names = sys.argv[2:] or list(MODELS)
-    whole = [name for name in TRAINED_WHOLE if name in names]
     documents = {name: make_files(root, name) for name in names}
+    whole = [name for name in names if name in TRAINED_WHOLE]
     # Before make_exact changes the classes.
     shipped = {name: results(root / name, documents[name], double=False) for name in names}
     shipped_whole = {name: whole_results(root / name, documents[name], double=False) for name in whole}
