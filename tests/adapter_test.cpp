@@ -397,7 +397,7 @@ TEST_F(AdapterTest, TheTiedTensorOfModulesToSave) {
     EXPECT_EQ(base_tensors({{embed, 1}}, ensured).at(0).only_equal, !ensured);
   }
   // Of other modules there are no two.
-  config["modules_to_save"] = {"norm"};
+  config["modules_to_save"] = {"model.norm"};
   write_config(config);
   write_tensors(with("base_model.model.model.norm.weight", {8}));
   EXPECT_FALSE(read_adapter(dir, tied).base_tensors.at(0).only_equal);

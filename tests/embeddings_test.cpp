@@ -37,7 +37,7 @@ class Embeddings : public Run {
                           vocabulary_ + (d + 1) % kNewTokens);
   }
   std::string paths() const {
-    return fmt::format("--model {} --data {} --dtype fp32 --device cpu --quiet ", model_.string(),
+    return fmt::format("--model {} --data {} --dtype fp32 --device cpu --threads 1 --quiet ", model_.string(),
                        (directory_ / "new.jsonl").string());
   }
   Options grown(const std::string& output, const std::string& more) const {
@@ -108,9 +108,9 @@ TEST_F(Embeddings, GrowToTheTokenizer) {
     EXPECT_EQ(saved("whole", kEmbedding) == saved("whole", kHead), config.tie_embeddings);
 
     // A model that is exported has all of its rows.
-    Options options =
-        parse_options(words(fmt::format("export --model {} --adapter {} --format bnb-4bit --quiet --output {}", model_.string(),
-                                        (directory_ / "whole").string(), (directory_ / golden / "exported").string())));
+    Options options = parse_options(
+        words(fmt::format("export --model {} --adapter {} --format bnb-4bit --threads 1 --quiet --output {}", model_.string(),
+                          (directory_ / "whole").string(), (directory_ / golden / "exported").string())));
     EXPECT_EQ(command_export(options), kExitDone);
     const fs::path exported = directory_ / golden / "exported";
     EXPECT_EQ(load_config(exported).vocab_size, V + kNewTokens);
@@ -119,19 +119,20 @@ TEST_F(Embeddings, GrowToTheTokenizer) {
 }
 
 TEST_F(Embeddings, GoOnFromAnAdapterThatHasThem) {
-  train(parse("first", "--train-embeddings --max-steps 2"));
-  const std::string start = "--init-adapter " + (directory_ / "first").string();
+  train(parse("first", "--threads 1 --eval-samples 0 --train-embeddings --max-steps 2"));
+  const std::string start = "--threads 1 --eval-samples 0 --init-adapter " + (directory_ / "first").string();
   EXPECT_TRUE(says(refusal_of([&] { train(parse("frozen", start)); }), "only with --train-embeddings: add it"));
   train(parse("second", start + " --train-embeddings --lr 0 --max-steps 1"));
   EXPECT_EQ(saved("second", kEmbedding), saved("first", kEmbedding));
   // An adapter without them starts from the model's.
-  train(parse("plain", "--max-steps 1"));
-  train(parse("third", "--init-adapter " + (directory_ / "plain").string() + " --train-embeddings --lr 0 --max-steps 1"));
+  train(parse("plain", "--threads 1 --eval-samples 0 --max-steps 1"));
+  train(parse("third", "--threads 1 --eval-samples 0 --init-adapter " + (directory_ / "plain").string() +
+                           " --train-embeddings --lr 0 --max-steps 1"));
   EXPECT_NE(saved("third", kEmbedding), saved("first", kEmbedding));
 }
 
 TEST_F(Embeddings, ResumeBesideQuantizedWeightsInBf16) {
-  const std::string settings = "--dtype bf16 --weights nf4 --train-embeddings --max-steps 3 ";
+  const std::string settings = "--threads 1 --eval-samples 0 --dtype bf16 --weights nf4 --train-embeddings --max-steps 3 ";
   train<bf16>(parse("whole", settings));
   train<bf16>(parse("parts", settings), 1);
   train<bf16>(parse("parts", settings + "--resume"));

@@ -284,11 +284,8 @@ const ModelFiles::Place& ModelFiles::place(const std::string& name) const {
 }
 
 void ModelFiles::add_mean_rows(const std::string& name, int64_t rows) {
-  if (quantized(name))
-    bad_file("{}: {} is quantised, and no rows can be added to it; give a model whose embedding and head are not",
-             place(name).file->path().string(), name);
   const std::vector<int64_t> shape = place(name).info->shape;
-  TLL_CHECK(shape.size() == 2 && rows >= shape[0], "{}: {} to {} rows", name, shape_text(shape), rows);
+  TLL_CHECK(shape.size() == 2 && rows >= shape[0] && !quantized(name), "{}: {} to {} rows", name, shape_text(shape), rows);
   if (rows == shape[0] || shape[0] == 0) return;
   const int64_t cols = shape[1], step = std::max<int64_t>(1, int64_t(kPiece / sizeof(float)) / cols);
   std::vector<double> sums(size_t(cols), 0.0);

@@ -44,7 +44,7 @@ class ModelFiles {
   // How the quantised tensors of the model lie in the files.
   const Quantization& quantization() const { return quantization_; }
   // From now on the matrix has more rows, up to so many, each of which is the mean of those in the file: that of transformers'
-  // resize_token_embeddings, which adds a random part to it. Error (kExitBadFile) if the matrix is quantised.
+  // resize_token_embeddings, which adds a random part to it.
   void add_mean_rows(const std::string& name, int64_t rows);
   // From now on the tensor is this one of another file, which must outlive this object. It has the same shape. False if its
   // values are those that were there.
