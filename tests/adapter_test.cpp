@@ -369,6 +369,59 @@ TEST_F(AdapterTest, TensorsOfTheBaseModel) {
   EXPECT_TRUE(says(refusal_of([&] { read_adapter(dir, tied); }), "lm_head.weight\": expected shape [10, 8]"));
 }
 
+// In a tied model embedding and head are one tensor. PEFT saves it under both names; where it made two of it, the values differ.
+TEST_F(AdapterTest, TheTiedTensorOfModulesToSave) {
+  LlamaConfig tied = tiny();
+  tied.tie_embeddings = true;
+  const std::string embed = "base_model.model.model.embed_tokens.weight", head = "base_model.model.lm_head.weight";
+  const auto base_tensors = [&](std::initializer_list<std::pair<std::string, float>> whole, bool ensured) {
+    config["modules_to_save"] = {"embed_tokens", "lm_head"}, config["ensure_weight_tying"] = ensured;
+    write_config(config);
+    std::vector<std::vector<float>> values;
+    std::vector<TensorEntry> entries;
+    const std::vector<std::byte> zeros(1 << 12);
+    for (const auto& [name, shape] : good)
+      entries.push_back({{name, FileDtype::F32, shape}, std::span(zeros).first(size_t(element_count(shape)) * 4)});
+    for (const auto& [name, value] : whole) values.emplace_back(80, value);
+    for (size_t i = 0; i < whole.size(); i++)
+      entries.push_back({{(whole.begin() + i)->first, FileDtype::F32, {10, 8}}, std::as_bytes(std::span(values[i]))});
+    write_safetensors(dir / "adapter_model.safetensors", entries);
+    return read_adapter(dir, tied).base_tensors;
+  };
+  for (const bool ensured : {false, true}) {
+    const std::vector<BaseTensor> one = base_tensors({{embed, 1}, {head, 1}}, ensured);
+    ASSERT_EQ(one.size(), 1u);
+    EXPECT_EQ(one[0].name, "model.embed_tokens.weight");
+    EXPECT_FALSE(one[0].only_equal);
+    for (const BaseTensor& t : base_tensors({{embed, 1}, {head, 2}}, ensured)) EXPECT_TRUE(t.only_equal);
+    EXPECT_EQ(base_tensors({{embed, 1}}, ensured).at(0).only_equal, !ensured);
+  }
+  // Of other modules there are no two.
+  config["modules_to_save"] = {"model.norm"};
+  write_config(config);
+  write_tensors(with("base_model.model.model.norm.weight", {8}));
+  EXPECT_FALSE(read_adapter(dir, tied).base_tensors.at(0).only_equal);
+}
+
+// What PEFT 0.21 writes of an embedding that was resized and trained: the same values twice, and those from before.
+TEST_F(AdapterTest, CopiesOfAResizedEmbedding) {
+  config["modules_to_save"] = {"lm_head"};
+  write_config(config);
+  const std::string head = "base_model.model.lm_head.";
+  Tensors tensors = with(head + "weight", {10, 8});
+  tensors[head + "modules_to_save.weight"] = tensors[head + "original_module.weight"] = {10, 8};
+  write_tensors(tensors);
+  ASSERT_EQ(read_adapter(dir, tiny()).base_tensors.size(), 1u);
+  tensors[head + "modules_to_save.weight"] = {10, 7};
+  expect_refused(tensors, "are for the same place, and differ");
+  tensors.erase(head + "weight");
+  expect_refused(tensors, "is no lora_A or lora_B");
+  EXPECT_EQ(adapter_vocabulary(dir), 0);
+  write_tensors(with(head + "weight", {13, 8}));
+  EXPECT_EQ(adapter_vocabulary(dir), 13);
+  EXPECT_EQ(adapter_vocabulary(dir / "none"), 0);
+}
+
 TEST_F(AdapterTest, TooManyPatternsAreRefused) {
   write_tensors(good);
   for (const auto& [pattern, count, why] :

@@ -53,7 +53,8 @@ class KeepBest : public Run {
 };
 
 TEST_F(KeepBest, TheResultHasTheValuesOfTheLowestLoss) {
-  for (const std::string variant : {"", "--train full ", "--lora-states bf16 ", "--dropout 0.1 "}) {
+  for (const std::string variant :
+       {"", "--train full ", "--lora-states bf16 ", "--dropout 0.1 ", "--train-embeddings --lr 0.04 "}) {
     SCOPED_TRACE(variant);
     const char* file = variant.starts_with("--train full") ? "model.safetensors" : "adapter_model.safetensors";
     train(parse("all", kSettings + variant + "--save-steps 1 --overwrite"));

@@ -43,6 +43,7 @@ Configuration drawn(std::mt19937& random) {
   add(line, random, "double-quant", {"on", "off"});
   add(line, random, "optimizer", {"adamw", "adamw8bit"});
   add(line, random, "lora-states", {"fp32", "bf16"});
+  add(line, random, "train-embeddings", {"false", "false", "true"});
   add(line, random, "targets", {"q,v", "all-linear", "down", "o,gate"});
   add(line, random, "eval-samples", {"0", "0", "3"});
   const bool full = random() % 2;
@@ -132,7 +133,7 @@ TEST(PlanProperty, GrowingAnySizeNeverShrinksThePlan) {
     grows("length", [](LlamaConfig&, Options& o) { o.seq_len += 7; });
     if (!steps_down) grows("rank", [](LlamaConfig&, Options& o) { o.rank++; });
     grows("layers", [](LlamaConfig& l, Options&) { l.layers++; });
-    if (!steps_down || c.options.train == TrainMode::kLora)
+    if (!steps_down || (c.options.train == TrainMode::kLora && !c.options.train_embeddings))
       grows("vocabulary", [](LlamaConfig& l, Options&) { l.vocab_size += 16; });
     if (!steps_down) grows("intermediate", [](LlamaConfig& l, Options&) { l.intermediate += 8; });
     if (!steps_down) grows("hidden", [](LlamaConfig& l, Options&) { l.hidden += 8 * l.heads; });

@@ -14,7 +14,8 @@ namespace {
 
 TEST_F(Run, ResumedRunHasTheBytesOfAnUninterruptedOne) {
   for (const std::string variant : {"", "--dropout 0.1", "--train full", "--optimizer adamw8bit --rank 128", "--lora-states bf16",
-                                    "--train full --optimizer adamw8bit"}) {
+                                    "--train full --optimizer adamw8bit", "--train-embeddings --weight-decay 0.1",
+                                    "--train-embeddings --optimizer adamw8bit --rank 128"}) {
     train(parse("whole", variant));
     train(parse("parts", variant), 3);
     train(parse("parts", variant + " --resume"), 4);
@@ -112,7 +113,7 @@ TEST_F(Run, OneRowWithAccumulationEqualsABatch) {
 }
 
 TEST_F(Run, PlanEqualsArenaForEveryConfiguration) {
-  for (const char* train_what : {"lora", "full"})
+  for (const char* train_what : {"lora", "full", "lora --train-embeddings"})
     for (const char* dtype : {"fp32", "bf16"})
       for (const char* recompute : {"none", "full"})
         for (const char* dropout : {"0", "0.1"}) {

@@ -60,7 +60,12 @@ def loss_of(logits: list[torch.Tensor], documents: list[dict]) -> torch.Tensor:
 
 def adapter_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
     """By the names that PEFT writes to a file: those of the module tree without the adapter's own name."""
-    return {name.replace(".default.", "."): p for name, p in model.named_parameters() if ".lora_" in name}
+    whole = ".modules_to_save.default."
+    return {
+        name.replace(whole, ".").replace(".default.", "."): p
+        for name, p in model.named_parameters()
+        if ".lora_" in name or whole in name
+    }
 
 
 def adapter_gradients(model: torch.nn.Module, documents: list[dict]) -> tuple[list[torch.Tensor], torch.Tensor, dict[str, torch.Tensor]]:

@@ -212,8 +212,13 @@ ModelFiles open_weights(const ModelSource& source, const AdapterSource& adapter,
   if (source.rows_in_files > 0) of_files.vocab_size = source.rows_in_files;
   ModelFiles files(source.directory, of_files);
   print_notes(files.warnings());
-  for (const Module& m : modules(source.config))
-    if (m.joint == Joint::embed || m.joint == Joint::head) files.add_mean_rows(m.name + ".weight", source.config.vocab_size);
+  for (const Module& m : source.rows_in_files > 0 ? modules(source.config) : std::vector<Module>()) {
+    if (m.joint != Joint::embed && m.joint != Joint::head) continue;
+    if (files.quantized(m.name + ".weight"))
+      bad_file("{}: {} is quantised, and no rows can be added to it; give a model whose embedding and head are not",
+               source.directory.string(), m.name);
+    files.add_mean_rows(m.name + ".weight", source.config.vocab_size);
+  }
   std::vector<std::string> replaced;
   for (const BaseTensor& tensor : adapter.loaded ? adapter.loaded->base_tensors : std::vector<BaseTensor>()) {
     const SafetensorsFile& file = *adapter.loaded->file;

@@ -67,6 +67,26 @@ std::string base_tensor_name(std::string rest, const std::set<std::string>& base
   return base.contains(name) ? name : "";
 }
 
+// Of an embedding or head that was resized and is in modules_to_save, PEFT writes three tensors: NAME.weight, the same once more
+// as NAME.modules_to_save.weight, and as NAME.original_module.weight what it was before training, which it covers.
+bool is_second_copy(const SafetensorsFile& file, const std::string& rest) {
+  for (const std::string_view module : {"model.embed_tokens", "lm_head"})
+    for (const char* copy : {".modules_to_save.weight", ".original_module.weight"}) {
+      if (rest != fmt::format("{}{}", module, copy)) continue;
+      const TensorInfo *whole = file.find(fmt::format("{}{}.weight", kPrefix, module)),
+                       *tensor = file.find(fmt::format("{}{}", kPrefix, rest));
+      if (!whole) return false;
+      if (rest.find(".modules_to_save.") == rest.npos) return true;
+      const std::span<const std::byte> a = file.bytes(*whole), b = file.bytes(*tensor);
+      if (a.size() != b.size() || std::memcmp(a.data(), b.data(), a.size()) != 0)
+        bad_file("{}: tensors {} and {} are for the same place, and differ", file.path().string(), in_quotes(whole->name),
+                 in_quotes(tensor->name));
+      file.forget(*whole), file.forget(*tensor);
+      return true;
+    }
+  return false;
+}
+
 // Sorts the tensors of the file by module, named by its index.
 std::map<size_t, Pair> sort_tensors(Adapter& adapter, const std::vector<Module>& modules, const std::vector<bool>& named,
                                     const LlamaConfig& model) {
@@ -86,8 +106,11 @@ std::map<size_t, Pair> sort_tensors(Adapter& adapter, const std::vector<Module>&
     if (!tensor.name.starts_with(kPrefix))
       bad_file("{}: tensor {} does not begin with \"{}\", as PEFT's do", where, name, kPrefix);
     const std::string rest = tensor.name.substr(kPrefix.size());
+    if (is_second_copy(file, rest)) continue;
     if (const std::string whole = base_tensor_name(rest, base, targets); !whole.empty()) {
-      adapter.base_tensors.push_back({whole, &tensor, model.tie_embeddings && !adapter.config.modules_to_save.empty()});
+      const bool outside = whole == kEmbeddingTensor || whole == kHeadTensor;
+      adapter.base_tensors.push_back(
+          {whole, &tensor, outside && model.tie_embeddings && !adapter.config.modules_to_save.empty()});
       continue;
     }
     for (const char* other : {".lora_magnitude_vector", ".lora_embedding_", ".lora_B.bias"})
