@@ -96,7 +96,15 @@ inline GgufBytes gguf_of(const std::filesystem::path& directory, const LlamaConf
   g.u32(a + ".attention.value_length", static_cast<uint32_t>(config.head_dim));
   g.f32(a + ".attention.layer_norm_rms_epsilon", static_cast<float>(config.rms_eps));
   g.f32(a + ".rope.freq_base", static_cast<float>(config.rope.theta));
-  g.u32(a + ".rope.dimension_count", static_cast<uint32_t>(config.head_dim));
+  g.u32(a + ".rope.dimension_count", static_cast<uint32_t>(config.rotary_dim()));
+  if (config.any_window() > 0) g.u32(a + ".attention.sliding_window", static_cast<uint32_t>(config.any_window()));
+  if (config.rope.type == RopeType::longrope) {
+    g.u32(a + ".rope.scaling.original_context_length", static_cast<uint32_t>(config.rope.original_max));
+    for (const auto& [name, factors] : {std::pair("rope_factors_long.weight", config.rope.long_factor),
+                                        {"rope_factors_short.weight", config.rope.short_factor}})
+      g.tensor(name, {static_cast<int64_t>(factors.size())}, GgufType::F32,
+               raw_of(std::vector<float>(factors.begin(), factors.end())));
+  }
   g.u32(a + ".vocab_size", static_cast<uint32_t>(config.vocab_size));
   if (config.bos) g.u32("tokenizer.ggml.bos_token_id", static_cast<uint32_t>(*config.bos));
   if (!config.eos.empty()) g.u32("tokenizer.ggml.eos_token_id", static_cast<uint32_t>(config.eos[0]));

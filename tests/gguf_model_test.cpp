@@ -267,6 +267,7 @@ TEST_F(GgufModelTest, BadKeysAreRefused) {
   EXPECT_TRUE(says(with("vocab_size", 9), "but token_embd.weight has"));
   EXPECT_TRUE(says(with("attention.value_length", 5), "the length of keys"));
   EXPECT_TRUE(says(with("attention.head_count", 0), "expected at least 1"));
+  EXPECT_TRUE(says(with("attention.key_length", 0), "heads of 0 values"));
   EXPECT_TRUE(says(with("block_count", 4000000000u), "num_hidden_layers"));
   EXPECT_TRUE(says(with("expert_count", 8), "expert_count\" is 8: it changes what the model computes"));
   EXPECT_TRUE(says(with("rope.dimension_count", 2), "partial_rotary_factor"));

@@ -48,14 +48,16 @@ TEST_P(GgufRun, DumpEqualsTransformersAndPeft) {
   expect_dump(SafetensorsFile(output_ / "dump"), SafetensorsFile(golden_ / "golden.safetensors"), 1e-5);
 }
 
-TEST_P(GgufRun, EveryWeightTypeIsMadeOfTheSameValues) {
+class GgufTraining : public GgufRun {};
+
+TEST_P(GgufTraining, EveryWeightTypeIsMadeOfTheSameValues) {
   for (const char* weights : {"", "--weights nf4", "--weights int8", "--dtype bf16"}) {
     const std::string of = dump(golden_, weights);
     EXPECT_TRUE(dump(gguf_, weights) == of) << weights;
   }
 }
 
-TEST_P(GgufRun, TrainsAndNamesTheFileAsItsBase) {
+TEST_P(GgufTraining, TrainsAndNamesTheFileAsItsBase) {
   const GoldenSteps steps = golden_steps("--init-adapter " + (golden_ / "adapter").string(), gguf_, golden_ / "data.jsonl",
                                          output_ / "from_gguf", "cpu", 3);
   const GoldenSteps of = golden_steps("--init-adapter " + (golden_ / "adapter").string(), golden_, golden_ / "data.jsonl",
@@ -81,8 +83,13 @@ TEST_P(GgufRun, ItsConfigForTransformers) {
   EXPECT_FALSE(std::filesystem::exists(output_ / "tokenizer.json"));  // the file has none
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, GgufRun, testing::Values("gqa_tied", "llama3_rope", "mha_biases"),
-                         [](const auto& info) { return std::string(info.param); });
+std::string name_of(const testing::TestParamInfo<const char*>& info) { return info.param; }
+
+INSTANTIATE_TEST_SUITE_P(Models, GgufRun,
+                         testing::Values("gqa_tied", "llama3_rope", "mha_biases", "mistral_window", "phi3_fused", "phi3_longrope",
+                                         "phi3_partial", "qwen2_biases", "qwen3_tied", "qwen3_untied"),
+                         name_of);
+INSTANTIATE_TEST_SUITE_P(Models, GgufTraining, testing::Values("gqa_tied", "phi3_fused"), name_of);
 
 }  // namespace
 }  // namespace tll

@@ -7,7 +7,6 @@
 #include <cstring>
 #include <iterator>
 #include <numbers>
-#include <set>
 
 #include "src/base/check.h"
 #include "src/base/json.h"
@@ -106,6 +105,7 @@ class ConfigMaker {
                in_quotes(full("vocab_size")), *said, vocabulary);
     if (heads < 1 || hidden < 1) bad_file("{}: {} heads and {} values of a token: expected at least 1", where_, heads, hidden);
     head_dim_ = integer("attention.key_length").value_or(hidden / heads);
+    if (head_dim_ < 1) bad_file("{}: heads of {} values: expected at least 1", where_, head_dim_);
     if (integer("attention.value_length").value_or(head_dim_) != head_dim_)
       file_.wrong(full("attention.value_length"), fmt::format("{}, the length of keys", head_dim_));
     context_ = required("context_length");
@@ -216,7 +216,7 @@ class ConfigMaker {
     const double theta = written(number("rope.freq_base").value_or(kTheta));
     c["rope_theta"] = theta;
     if (const int64_t turned = integer("rope.dimension_count").value_or(head_dim_); turned != head_dim_)
-      c["partial_rotary_factor"] = static_cast<double>(turned) / static_cast<double>(head_dim_);
+      c["partial_rotary_factor"] = share_of_head(turned);
     const std::string type(file_.text(full("rope.scaling.type")).value_or(""));
     const auto factor = number("rope.scaling.factor") ? number("rope.scaling.factor") : number("rope.scale_linear");
     const std::vector<float> divisors = factors(kRopeFreqs), longer = factors(kLong), shorter = factors(kShort);
@@ -245,6 +245,13 @@ class ConfigMaker {
       scaling = llama3_scaling(divisors, theta);
     }
     c["rope_scaling"] = scaling;
+  }
+
+  // The factor of which the reader makes this number of values again, rounding down.
+  double share_of_head(int64_t turned) const {
+    const auto whole = static_cast<double>(head_dim_);
+    const double share = static_cast<double>(turned) / whole;
+    return static_cast<int64_t>(whole * share) < turned ? std::nextafter(share, 2.0) : share;
   }
 
   Json longrope_scaling(Json& c, const std::vector<float>& longer, const std::vector<float>& shorter) const {
