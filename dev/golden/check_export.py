@@ -58,10 +58,11 @@ def check_blocks(f32, other):
 
 @torch.no_grad()
 def greedy(model, tokenizer):
+    model.generation_config.eos_token_id = None
     found = []
     for prompt in PROMPTS:
         ids = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)
-        found.append(model.generate(**ids, max_new_tokens=TOKENS, do_sample=False, eos_token_id=-1)[0].tolist())
+        found.append(model.generate(**ids, max_new_tokens=TOKENS, do_sample=False)[0].tolist())
     return found
 
 
