@@ -282,7 +282,8 @@ TEST(PlanCommand, JointLayersHaveOneAdapter) {
   }
   EXPECT_TRUE(says(printed(phi3), "gate_up_proj is one layer"));
   EXPECT_TRUE(says(printed(phi3), "all linear layers"));
-  EXPECT_TRUE(says(refused("plan --model llama-3.2-1b --gpu t4 --targets q,qkv"),
+  Options options = parse_options(words("plan --model llama-3.2-1b --gpu t4 --targets q,qkv"));
+  EXPECT_TRUE(says(refusal_of([&] { command_plan(options); }, kExitUsage),
                    "--targets qkv_proj: LlamaForCausalLM has no such layer; it has q_proj, k_proj, v_proj, o_proj, gate_proj"));
 }
 
