@@ -193,17 +193,17 @@ std::optional<TemplateName> recognise_template(std::string_view jinja) {
   return found->name;
 }
 
-std::string read_chat_template(const std::filesystem::path& directory) {
+std::string read_chat_template(const TextFiles& files) {
   constexpr size_t kMaxBytes = size_t{1} << 20;  // the longest published ones have 20 KB
-  const std::filesystem::path own = directory / "chat_template.jinja", config = directory / "tokenizer_config.json";
+  constexpr const char *kOwn = "chat_template.jinja", *kConfig = "tokenizer_config.json";
   const auto too_long = [](size_t bytes) { return fmt::format("<{} bytes, which are not read>", bytes); };
-  if (std::filesystem::is_regular_file(own)) {
-    const size_t bytes = std::filesystem::file_size(own);
-    return bytes > kMaxBytes ? too_long(bytes) : read_file(own);
+  if (files.has(kOwn)) {
+    std::string text = files.read(kOwn);
+    return text.size() > kMaxBytes ? too_long(text.size()) : text;
   }
-  if (!std::filesystem::exists(config)) return "";
-  const Json json = parse_json(read_file(config), config.string());
-  if (!json.is_object()) bad_file("{}: expected an object, found {}", config.string(), json.type_name());
+  if (!files.has(kConfig)) return "";
+  const Json json = parse_json(files.read(kConfig), files.where(kConfig));
+  if (!json.is_object()) bad_file("{}: expected an object, found {}", files.where(kConfig), json.type_name());
   const auto found = json.find("chat_template");
   if (found == json.end() || found->is_null()) return "";
   const Json* value = &*found;

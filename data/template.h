@@ -13,6 +13,7 @@
 #include "data/data_options.h"
 #include "data/example.h"
 #include "data/sample.h"
+#include "src/base/text_files.h"
 
 namespace tll {
 
@@ -24,7 +25,7 @@ std::optional<TemplateName> recognise_template(std::string_view jinja);
 // "default"). Empty: it has none. What is no text, or longer than a template can be, is a text that no template is known by, so
 // that only who needs the template is refused (choose_template). Error (kExitBadFile) for a tokenizer_config.json that is no
 // JSON.
-std::string read_chat_template(const std::filesystem::path& directory);
+std::string read_chat_template(const TextFiles& files);
 
 // Which template examples of a format are given, and why, for people. Error (kExitUsage) where the model's chat_template is not
 // known, or there is none and the format needs one: it names --template and its words.

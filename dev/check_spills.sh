@@ -105,7 +105,7 @@ function finish(   why, product, memory, sixteen) {
   if (name == "") return
   sixteen = name ~ /<(bf16|half)/
   product = sixteen && name ~ /^(matmul_mma|attention_forward|keys|queries)_kernel/ && !(sm < 80 && name ~ /<bf16/)
-  memory = name ~ /^(rmsnorm_(forward|backward)|swiglu_(forward|backward)|rope|cross_entropy|adamw|adamw8bit|embedding_forward|cast|move_rows|dropout|bias_forward|add_splits)_kernel/
+  memory = name ~ /^(rmsnorm_(forward|backward)|qk_norm_(forward|backward)|swiglu_(forward|backward)|rope|cross_entropy|adamw|adamw8bit|embedding_forward|cast|move_rows|dropout|bias_forward|add_splits)_kernel/
   if (count["local"]) why = why " local memory"
   if (product && !count["HMMA"]) why = why " no tensor cores"
   if (product && !count["LDSM"]) why = why " no ldmatrix"

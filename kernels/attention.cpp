@@ -63,7 +63,8 @@ void mask_scores(float* scores, int i0, int queries, int j0, int keys, int windo
 
 template <class Float>
 void forward_tile(const AttentionForward<Float>& op, int begin, int length, int h, int i0, float* tiles) {
-  const int N = op.sizes.N, H = op.sizes.H, D = op.sizes.D, stride = op.sizes.stride, window = op.sizes.window;
+  const int N = op.sizes.N, H = op.sizes.H, D = op.sizes.D, window = op.sizes.window;
+  const int stride = op.sizes.stride, qk_stride = op.sizes.qk_stride;
   const int width = pad(D), queries = length - i0 < kQueries ? length - i0 : kQueries, g = h / (H / op.sizes.G);
   float* qt = tiles;
   float* scores = qt + width * kQueries;
@@ -72,15 +73,16 @@ void forward_tile(const AttentionForward<Float>& op, int begin, int length, int 
   float* v_tile = k_tile + width * kKeys;
   float *top = v_tile + width * kKeys, *sum = top + kQueries, *factor = sum + kQueries;
   const float scale = static_cast<float>(op.sizes.scale);
-  transposed_as_float(op.q + static_cast<size_t>(begin + i0) * stride + h * D, stride, queries, D, qt);
+  transposed_as_float(op.q + static_cast<size_t>(begin + i0) * qk_stride + h * D, qk_stride, queries, D, qt);
   for (int i = 0; i < kQueries; i++) top[i] = -INFINITY, sum[i] = 0;
   for (int i = 0; i < kQueries * width; i++) o[i] = 0;
 
   const KeyRange range = visible_keys(i0, i0 + queries, window);
   for (int j0 = range.begin; j0 < range.end; j0 += kKeys) {
     const int keys = range.end - j0 < kKeys ? range.end - j0 : kKeys;
-    const size_t row = static_cast<size_t>(begin + j0) * stride + g * D;
-    const Rows k = rows_as_float(op.k + row, stride, keys, D, k_tile), v = rows_as_float(op.v + row, stride, keys, D, v_tile);
+    const auto row = [&](const Float* x, int step) { return x + static_cast<size_t>(begin + j0) * step + g * D; };
+    const Rows k = rows_as_float(row(op.k, qk_stride), qk_stride, keys, D, k_tile);
+    const Rows v = rows_as_float(row(op.v, stride), stride, keys, D, v_tile);
     tile_gemm(keys, kQueries, D, k.data, k.stride, 1, qt, kQueries, scores, kQueries, false);
     mask_scores(scores, i0, queries, j0, keys, window, -INFINITY);
     for (int i = 0; i < kQueries; i++) factor[i] = top[i];
@@ -114,7 +116,8 @@ void forward_tile(const AttentionForward<Float>& op, int begin, int length, int 
 
 template <class Float>
 void backward_head(const AttentionBackward<Float>& op, int begin, int length, int h, float* dk_all, float* dv_all, float* tiles) {
-  const int N = op.sizes.N, H = op.sizes.H, D = op.sizes.D, stride = op.sizes.stride, window = op.sizes.window;
+  const int N = op.sizes.N, H = op.sizes.H, D = op.sizes.D, window = op.sizes.window;
+  const int stride = op.sizes.stride, qk_stride = op.sizes.qk_stride;
   const int width = pad(D), g = h / (H / op.sizes.G);
   const ptrdiff_t wide = static_cast<ptrdiff_t>(H) * width;
   float* qt = tiles;
@@ -135,12 +138,12 @@ void backward_head(const AttentionBackward<Float>& op, int begin, int length, in
 
   for (int i0 = 0; i0 < length; i0 += kQueries) {
     const int queries = length - i0 < kQueries ? length - i0 : kQueries;
-    const Float* q_rows = op.q + static_cast<size_t>(begin + i0) * stride + h * D;
+    const Float* q_rows = op.q + static_cast<size_t>(begin + i0) * qk_stride + h * D;
     const Float* dout_rows = op.dout + static_cast<size_t>(begin + i0) * H * D + h * D;
     const Float* out_rows = op.out + static_cast<size_t>(begin + i0) * H * D + h * D;
-    transposed_as_float(q_rows, stride, queries, D, qt);
+    transposed_as_float(q_rows, qk_stride, queries, D, qt);
     transposed_as_float(dout_rows, static_cast<ptrdiff_t>(H) * D, queries, D, dot);
-    const Rows q = rows_as_float(q_rows, stride, queries, D, q_tile);
+    const Rows q = rows_as_float(q_rows, qk_stride, queries, D, q_tile);
     const Rows dout = rows_as_float(dout_rows, static_cast<ptrdiff_t>(H) * D, queries, D, dout_tile);
     for (int i = 0; i < kQueries; i++) lse[i] = delta[i] = 0;
     for (int i = 0; i < queries; i++) {
@@ -154,8 +157,9 @@ void backward_head(const AttentionBackward<Float>& op, int begin, int length, in
     const KeyRange range = visible_keys(i0, i0 + queries, window);
     for (int j0 = range.begin; j0 < range.end; j0 += kKeys) {
       const int keys = range.end - j0 < kKeys ? range.end - j0 : kKeys;
-      const size_t row = static_cast<size_t>(begin + j0) * stride + g * D;
-      const Rows k = rows_as_float(op.k + row, stride, keys, D, k_tile), v = rows_as_float(op.v + row, stride, keys, D, v_tile);
+      const auto row = [&](const Float* x, int step) { return x + static_cast<size_t>(begin + j0) * step + g * D; };
+      const Rows k = rows_as_float(row(op.k, qk_stride), qk_stride, keys, D, k_tile);
+      const Rows v = rows_as_float(row(op.v, stride), stride, keys, D, v_tile);
       tile_gemm(keys, kQueries, D, k.data, k.stride, 1, qt, kQueries, p, kQueries, false);
       tile_gemm(keys, kQueries, D, v.data, v.stride, 1, dot, kQueries, ds, kQueries, false);
       for (int j = 0; j < keys; j++) {
@@ -195,13 +199,13 @@ void for_each_query(const AttentionSizes& s, const F& f) {
 
 template <class Float>
 void forward_plain(const AttentionForward<Float>& op) {
-  const int N = op.sizes.N, H = op.sizes.H, D = op.sizes.D, stride = op.sizes.stride;
+  const int N = op.sizes.N, H = op.sizes.H, D = op.sizes.D, stride = op.sizes.stride, qk_stride = op.sizes.qk_stride;
   const Float scale = Float(op.sizes.scale);
   for_each_query(op.sizes, [&](int h, int g, int i, int first) {
     const auto score = [&](int j) {
       Float s{};
       for (int d = 0; d < D; d++)
-        s += op.q[static_cast<size_t>(i) * stride + h * D + d] * op.k[static_cast<size_t>(j) * stride + g * D + d];
+        s += op.q[static_cast<size_t>(i) * qk_stride + h * D + d] * op.k[static_cast<size_t>(j) * qk_stride + g * D + d];
       return s * scale;
     };
     double top = -INFINITY;
@@ -221,7 +225,8 @@ void forward_plain(const AttentionForward<Float>& op) {
 
 template <class Float>
 void backward_plain(const AttentionBackward<Float>& op) {
-  const int N = op.sizes.N, H = op.sizes.H, G = op.sizes.G, D = op.sizes.D, stride = op.sizes.stride;
+  const int N = op.sizes.N, H = op.sizes.H, G = op.sizes.G, D = op.sizes.D;
+  const int stride = op.sizes.stride, qk_stride = op.sizes.qk_stride;
   const Float scale = Float(op.sizes.scale);
   for (int n = 0; n < N; n++) {
     for (int c = 0; c < H * D; c++) op.dq[static_cast<size_t>(n) * stride + c] = Float(0);
@@ -229,18 +234,19 @@ void backward_plain(const AttentionBackward<Float>& op) {
       op.dk[static_cast<size_t>(n) * stride + c] = op.dv[static_cast<size_t>(n) * stride + c] = Float(0);
   }
   for_each_query(op.sizes, [&](int h, int g, int i, int first) {
-    const size_t qi = static_cast<size_t>(i) * stride + h * D, oi = static_cast<size_t>(i) * H * D + h * D;
+    const size_t qi = static_cast<size_t>(i) * qk_stride + h * D, dqi = static_cast<size_t>(i) * stride + h * D;
+    const size_t oi = static_cast<size_t>(i) * H * D + h * D;
     Float delta{};
     for (int d = 0; d < D; d++) delta += op.dout[oi + d] * op.out[oi + d];
     for (int j = first; j <= i; j++) {
-      const size_t kj = static_cast<size_t>(j) * stride + g * D;
+      const size_t kj = static_cast<size_t>(j) * qk_stride + g * D, vj = static_cast<size_t>(j) * stride + g * D;
       Float s{}, dp{};
-      for (int d = 0; d < D; d++) s += op.q[qi + d] * op.k[kj + d], dp += op.dout[oi + d] * op.v[kj + d];
+      for (int d = 0; d < D; d++) s += op.q[qi + d] * op.k[kj + d], dp += op.dout[oi + d] * op.v[vj + d];
       const Float p = exp_acc(s * scale - op.lse[static_cast<size_t>(h) * N + i]), ds = p * (dp - delta) * scale;
       for (int d = 0; d < D; d++) {
-        op.dv[kj + d] += p * op.dout[oi + d];
-        op.dk[kj + d] += ds * op.q[qi + d];
-        op.dq[qi + d] += ds * op.k[kj + d];
+        op.dv[vj + d] += p * op.dout[oi + d];
+        op.dk[vj + d] += ds * op.q[qi + d];
+        op.dq[dqi + d] += ds * op.k[kj + d];
       }
     }
   });

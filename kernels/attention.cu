@@ -36,15 +36,13 @@ __global__ void __launch_bounds__(kAttentionThreads, kForwardBlocks<kD>)
   Float* v_tile = k_tile + kKeys * T::kPitch;
   const Documents documents{op.sizes.cu_seqlens, op.sizes.docs, op.sizes.window};
   const int N = op.sizes.N, D = op.sizes.D, h = blockIdx.y, g = h / (op.sizes.H / op.sizes.G);
-  const int64_t stride = op.sizes.stride;
+  const int64_t stride = op.sizes.stride, qk_stride = op.sizes.qk_stride;
   const int i0 = static_cast<int>(gridDim.x - 1 - blockIdx.x) * T::kOwn;  // the tiles with the most keys come first
   const int rows = N - i0 < T::kOwn ? N - i0 : T::kOwn;
   const Float* __restrict__ k = op.k + g * D;
   const Float* __restrict__ v = op.v + g * D;
   const int begin = documents.first_key(i0), end = i0 + rows, first_of_last = documents.first_key(end - 1);
-  const auto load = [&](Float* tile, const Float* from, int j0) {
-    T::template load<kKeys>(tile, from + j0 * stride, stride, end - j0, D, vector);
-  };
+  const auto load_keys = [&](int j0) { T::template load<kKeys>(k_tile, k + j0 * qk_stride, qk_stride, end - j0, D, vector); };
 
   // The first key that each row sees. The last one is its own. Rows beyond the end are computed and not stored.
   __shared__ int first[T::kOwn];
@@ -53,19 +51,19 @@ __global__ void __launch_bounds__(kAttentionThreads, kForwardBlocks<kD>)
   float top[T::kMine], sum[T::kMine], out[T::kSums] = {};
 #pragma unroll
   for (int r = 0; r < T::kMine; r++) top[r] = -INFINITY, sum[r] = 0;
-  T::template load<T::kOwn>(q_tile, op.q + i0 * stride + h * D, stride, rows, D, vector);
-  load(k_tile, k, begin);
+  T::template load<T::kOwn>(q_tile, op.q + i0 * qk_stride + h * D, qk_stride, rows, D, vector);
+  load_keys(begin);
   cp_async_commit();
   const float factor = scale * kLog2e;  // e^(scale·x) = 2^(factor·x)
   for (int j0 = begin; j0 < end; j0 += kKeys) {
-    load(v_tile, v, j0);
+    T::template load<kKeys>(v_tile, v + j0 * stride, stride, end - j0, D, vector);
     cp_async_commit();
     cp_async_wait_group<1>();
     __syncthreads();  // the keys are there
     float s[kScores];
     T::template matmul_nt<kKeys>(s, q_tile, k_tile);
     __syncthreads();  // nobody reads the keys any more
-    if (j0 + kKeys < end) load(k_tile, k, j0 + kKeys);
+    if (j0 + kKeys < end) load_keys(j0 + kKeys);
     cp_async_commit();
 
     if (j0 + kKeys - 1 > i0 || j0 < first_of_last) {
@@ -191,11 +189,11 @@ template <class Float>
 void AttentionForward<Float>::cuda(const Device& device) const {
   if (sizes.N == 0) return;
   check_tensor_cores<Float>(device, kName);
-  const int N = sizes.N, H = sizes.H, D = sizes.D, stride = sizes.stride;
+  const int N = sizes.N, H = sizes.H, D = sizes.D, stride = sizes.stride, qk_stride = sizes.qk_stride;
   with_head_size(D, [&](auto d) {
     using T = ForwardTile<Float, decltype(d)::value>;
     const dim3 grid(static_cast<unsigned>((N + T::kOwn - 1) / T::kOwn), static_cast<unsigned>(H));
-    const bool vector = vector_heads(q, stride, D) && vector_heads(k, stride, D) && vector_heads(v, stride, D) &&
+    const bool vector = vector_heads(q, qk_stride, D) && vector_heads(k, qk_stride, D) && vector_heads(v, stride, D) &&
                         vector_heads(out, int64_t{H} * D, D);
     launch<attention_forward_kernel<Float, T::kD>>(grid, kAttentionThreads, (T::kOwn + 2 * T::kKeys) * T::kPitch * sizeof(Float),
                                                    stream_of(device), *this, static_cast<float>(sizes.scale), vector);

@@ -41,14 +41,15 @@ inline double visible_pairs(const int32_t* cu_seqlens, int docs, int window) {
 struct AttentionSizes {
   const int32_t* cu_seqlens = nullptr;  // (docs + 1)  ascending from 0 to N
   int docs = 0, N = 0, H = 0, G = 0, D = 0;
-  int stride = 0;  // of a row of the joint q|k|v buffer, in elements
+  int stride = 0;     // of rows of v, dq, dk and dv: of a joint q|k|v buffer, in elements
+  int qk_stride = 0;  // of rows of q and k: the same, or that of a q|k buffer of their own
   int window = 0;
   int threads = 1;  // CPU
   double scale = 1;
   double pairs = 0;  // visible_pairs, which only cost() needs
   void check() const {
-    TLL_CHECK(cu_seqlens && G > 0 && H % G == 0 && D > 0 && docs >= 0 && window >= 0, "N {} H {} G {} D {} docs {}", N, H, G, D,
-              docs);
+    TLL_CHECK(cu_seqlens && G > 0 && H % G == 0 && D > 0 && docs >= 0 && window >= 0 && stride >= G * D && qk_stride >= H * D,
+              "N {} H {} G {} D {} docs {} strides {} {}", N, H, G, D, docs, stride, qk_stride);
   }
 };
 
@@ -56,10 +57,11 @@ template <class Float>
 struct AttentionForward {
   using Scalar = Float;
   static constexpr const char* kName = "attention_forward";
-  Float* out;              // (N, H·D)
-  acc_t<Float>* lse;       // (H, N)
-  const Float *q, *k, *v;  // (N, stride): rows of the joint q|k|v buffer, q: H·D wide, k and v: G·D wide
-  float* scratch;          // (scratch_floats(D, threads))  unused by the oracle types
+  Float* out;          // (N, H·D)
+  acc_t<Float>* lse;   // (H, N)
+  const Float *q, *k;  // (N, qk_stride)  rows of H·D and of G·D
+  const Float* v;      // (N, stride)     rows of G·D
+  float* scratch;      // (scratch_floats(D, threads))  unused by the oracle types
   AttentionSizes sizes;
   static int64_t scratch_floats(int D, int threads) { return is_oracle<Float> ? 0 : attention_forward_tiles(D) * threads; }
   void check() const {
@@ -82,7 +84,8 @@ struct AttentionBackward {
   const Float* dout;        // (N, H·D)
   const Float* out;         // (N, H·D)
   const acc_t<Float>* lse;  // (H, N)
-  const Float *q, *k, *v;   // (N, stride)
+  const Float *q, *k;       // (N, qk_stride)
+  const Float* v;           // (N, stride)
   float* scratch;           // (scratch_floats(N, H, D, threads)), on CUDA (cuda_scratch_floats(N, H))
   AttentionSizes sizes;
   static int64_t cuda_scratch_floats(int64_t N, int H) { return N * H; }  // delta
@@ -138,7 +141,10 @@ struct AttentionDecode {
     TLL_CHECK(out && q && k && v && scores && lengths && B > 0 && G > 0 && H % G == 0 && capacity > 0,
               "B {} H {} G {} capacity {}", B, H, G, capacity);
   }
-  Cost cost() const { return {2.0 * B * capacity * G * D * sizeof(Float), 4.0 * B * capacity * H * D}; }
+  Cost cost() const {
+    const double keys = window > 0 && window < capacity ? window : capacity;
+    return {2.0 * B * keys * G * D * sizeof(Float), 4.0 * B * keys * H * D};
+  }
   template <Isa>
   void cpu() const;
   void cuda(const Device&) const;

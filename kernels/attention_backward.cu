@@ -33,7 +33,7 @@ struct BackwardBlock {
   const AttentionBackward<Float>& op;
   const bool vector;
   const int N, D, group, row0, rows;
-  const int64_t stride, out_stride;
+  const int64_t stride, qk_stride, out_stride;
   const Documents documents;
 
   TLL_DEVICE BackwardBlock(const AttentionBackward<Float>& op_, unsigned tile, bool vector_)
@@ -45,6 +45,7 @@ struct BackwardBlock {
         row0(static_cast<int>(tile) * T::kOwn),
         rows(N - row0 < T::kOwn ? N - row0 : T::kOwn),
         stride(op.sizes.stride),
+        qk_stride(op.sizes.qk_stride),
         out_stride(static_cast<int64_t>(op.sizes.H) * D),
         documents{op.sizes.cu_seqlens, op.sizes.docs, op.sizes.window} {}
   TLL_DEVICE static Float* own(int i) { return dynamic_shared<Float>() + i * kOwn; }
@@ -53,12 +54,12 @@ struct BackwardBlock {
   // Rows from i0 on of q and dout of head h; rows from j0 on of k and v of head g. `count` of them exist.
   template <int kRows>
   TLL_DEVICE void load_queries(Float* q_tile, Float* dout_tile, int h, int i0, int count) const {
-    T::template load<kRows>(q_tile, op.q + i0 * stride + h * D, stride, count, D, vector);
+    T::template load<kRows>(q_tile, op.q + i0 * qk_stride + h * D, qk_stride, count, D, vector);
     T::template load<kRows>(dout_tile, op.dout + i0 * out_stride + h * D, out_stride, count, D, vector);
   }
   template <int kRows>
   TLL_DEVICE void load_keys(Float* k_tile, Float* v_tile, int g, int j0, int count) const {
-    T::template load<kRows>(k_tile, op.k + j0 * stride + g * D, stride, count, D, vector);
+    T::template load<kRows>(k_tile, op.k + j0 * qk_stride + g * D, qk_stride, count, D, vector);
     T::template load<kRows>(v_tile, op.v + j0 * stride + g * D, stride, count, D, vector);
   }
 };
@@ -182,14 +183,14 @@ template <class Float>
 void AttentionBackward<Float>::cuda(const Device& device) const {
   if (sizes.N == 0) return;
   check_tensor_cores<Float>(device, kName);
-  const int N = sizes.N, H = sizes.H, G = sizes.G, D = sizes.D, stride = sizes.stride;
+  const int N = sizes.N, H = sizes.H, G = sizes.G, D = sizes.D, stride = sizes.stride, qk_stride = sizes.qk_stride;
   const cudaStream_t stream_used = stream_of(device);
   launch<delta_kernel<Float>>(blocks_for(int64_t{N} * H, kDeltaThreads / kWarp), kDeltaThreads, 0, stream_used, *this);
   with_head_size(D, [&](auto d) {
     using T = Tile<Float, decltype(d)::value>;
     const unsigned tiles = static_cast<unsigned>((N + T::kOwn - 1) / T::kOwn);
     const size_t shared = BackwardBlock<Float, T::kD>::kShared;
-    const bool vector = vector_heads(q, stride, D) && vector_heads(k, stride, D) && vector_heads(v, stride, D) &&
+    const bool vector = vector_heads(q, qk_stride, D) && vector_heads(k, qk_stride, D) && vector_heads(v, stride, D) &&
                         vector_heads(dout, int64_t{H} * D, D) && vector_heads(dq, stride, D) && vector_heads(dk, stride, D) &&
                         vector_heads(dv, stride, D);
     const float s = static_cast<float>(sizes.scale);

@@ -7,6 +7,7 @@
 #include "kernels/elementwise.h"
 #include "kernels/embedding.h"
 #include "kernels/matmul.h"
+#include "kernels/qk_norm.h"
 #include "kernels/quantized.h"
 #include "kernels/reduce.h"
 #include "kernels/rmsnorm.h"
@@ -77,6 +78,8 @@ TLL_NO_CUDA(EmbeddingBackward)
 TLL_NO_CUDA(EmbeddingForward)
 TLL_NO_CUDA(GatherRows)
 TLL_NO_CUDA(ListTargets)
+TLL_NO_CUDA(QkNormBackward)
+TLL_NO_CUDA(QkNormForward)
 TLL_NO_CUDA(RmsnormBackward)
 TLL_NO_CUDA(RmsnormForward)
 TLL_NO_CUDA(Rope)

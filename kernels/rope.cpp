@@ -5,14 +5,14 @@ namespace tll {
 template <class Float>
 template <Isa>
 void RopeTable<Float>::cpu() const {
-  const int half_d = D / 2;
+  const int half = R / 2;
 #pragma omp parallel for schedule(static)
   for (int p = 0; p < P; p++) {
-    for (int i = 0; i < half_d; i++) {
+    for (int i = 0; i < half; i++) {
       const float angle = static_cast<float>(p) * inv_freq[i];  // rounded to float, as in the reference implementation
-      cos[static_cast<size_t>(p) * half_d + i] =
+      cos[static_cast<size_t>(p) * half + i] =
           static_cast<acc_t<Float>>(std::cos(static_cast<double>(angle))) * acc_t<Float>(scale);
-      sin[static_cast<size_t>(p) * half_d + i] =
+      sin[static_cast<size_t>(p) * half + i] =
           static_cast<acc_t<Float>>(std::sin(static_cast<double>(angle))) * acc_t<Float>(scale);
     }
   }
@@ -22,17 +22,17 @@ template <class Float>
 template <Isa>
 void Rope<Float>::cpu() const {
   using Acc = acc_t<Float>;
-  const int half_d = D / 2;
+  const int half = R / 2;
   const Acc sign = backward ? Acc(-1) : Acc(1);
 #pragma omp parallel for schedule(static)
   for (int n = 0; n < N; n++) {
-    const Acc* c = cos + static_cast<size_t>(positions[n]) * half_d;
-    const Acc* s = sin + static_cast<size_t>(positions[n]) * half_d;
+    const Acc* c = cos + static_cast<size_t>(positions[n]) * half;
+    const Acc* s = sin + static_cast<size_t>(positions[n]) * half;
     for (int h = 0; h < heads; h++) {
       Float* lo = x + static_cast<size_t>(n) * stride + static_cast<size_t>(h) * D;
-      Float* hi = lo + half_d;
+      Float* hi = lo + half;
 #pragma omp simd
-      for (int i = 0; i < half_d; i++) {
+      for (int i = 0; i < half; i++) {
         const Acc a = to_acc(lo[i]), b = to_acc(hi[i]), si = sign * s[i];
         lo[i] = from_acc<Float>(a * c[i] - b * si);
         hi[i] = from_acc<Float>(b * c[i] + a * si);

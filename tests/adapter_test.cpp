@@ -136,7 +136,7 @@ TEST(AdapterTargets, ListsPatternsAndLayers) {
   EXPECT_EQ(targets({{"target_modules", {"1.self_attn.q_proj"}}}), (Modules{{1, "q_proj"}}));  // not 11
   EXPECT_NE(targets_refusal({{"target_modules", {"proj"}}}), "");                              // no ending after a dot
   EXPECT_NE(targets_refusal({{"target_modules", Json::array()}}), "");
-  EXPECT_EQ(targets({{"target_modules", "all-linear"}}), every_layer(adaptable_names()));
+  EXPECT_EQ(targets({{"target_modules", "all-linear"}}), every_layer(adaptable_names(kLlama)));
   EXPECT_EQ(targets({{"target_modules", "All-Linear"}, {"exclude_modules", {"mlp.up_proj", "q_proj"}}}),
             every_layer({"k_proj", "v_proj", "o_proj", "gate_proj", "down_proj"}));
   EXPECT_EQ(targets({{"target_modules", ".*\\.layers\\.(3|11)\\..*(q|k)_proj"}}),
@@ -578,6 +578,7 @@ TEST_F(AdapterTest, TheConfigurationIsTheShortForm) {
   "lora_dropout": 0.0,
   "modules_to_save": null,
   "peft_type": "LORA",
+  "peft_version": "0.21.2",
   "r": 2,
   "rank_pattern": {},
   "revision": null,

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <iostream>
+#include <set>
 
 #include "data/example_reader.h"
 #include "src/base/file.h"
@@ -138,6 +139,28 @@ TEST(Messages, AreTheSameToTokenizeAndGenerate) {
   const auto plain_text = generated(kPlain), other_text = generated(kOther);
   EXPECT_EQ(plain_text.first, other_text.first);
   EXPECT_TRUE(says(other_text.second, "\"mood\""));
+}
+
+// The options of sampling reach the sampler, and the text ends where a stop text would begin.
+TEST(Generate, SamplesAndStopsAsAsked) {
+  const auto generated = [](const std::string& rest) {
+    Options options = parse_options(words("generate --json --model data/demo --prompt The --max-new-tokens 12 " + rest));
+    const std::string printed = printed_by([&] { EXPECT_EQ(command_generate(options), kExitDone); }).first;
+    return parse_json(printed, "printed");
+  };
+  const Json greedy = generated("");
+  const std::string text = greedy.at("text");
+  ASSERT_GT(text.size(), 8u);
+  EXPECT_EQ(generated("--temperature 2 --top-k 1"), greedy);
+  EXPECT_EQ(generated("--temperature 2 --top-p 1e-6"), greedy);
+  EXPECT_EQ(generated("--temperature 2 --min-p 1"), greedy);
+  EXPECT_NE(generated("--temperature 2"), greedy);
+  const Json::array_t ids = generated("--repeat-penalty 100").at("ids");
+  EXPECT_EQ(std::set<Json>(ids.begin(), ids.end()).size(), ids.size()) << "an id came twice";
+  const std::string stop = text.substr(5, 2);
+  const Json stopped = generated("--stop=" + stop);
+  EXPECT_EQ(stopped.at("text"), text.substr(0, text.find(stop)));
+  EXPECT_LT(stopped.at("ids").size(), greedy.at("ids").size());
 }
 
 // A squad.bin has a template, and the model may have none.

@@ -72,6 +72,134 @@ TEST(Config, DefaultsAreThoseOfTransformers) {
   EXPECT_EQ(parse(with({{"head_dim", 20}})).head_dim, 20);
 }
 
+LlamaConfig parse_as(const char* type, const Json& changes) {
+  Json config = changes;
+  config["model_type"] = type, config["architectures"] = nullptr;
+  return parse(with(config));
+}
+std::string refusal_as(const char* type, const Json& changes) {
+  return message_of([&] { parse_as(type, changes); });
+}
+
+// Source: transformers 5.24, configuration_*.py.
+TEST(Config, DefaultsOfEachArchitecture) {
+  const auto bare = [](const char* type, const Json& changes = Json::object()) {
+    Json config = {{"model_type", type},     {"vocab_size", 32001},     {"hidden_size", 128},
+                   {"intermediate_size", 7}, {"num_hidden_layers", 30}, {"num_attention_heads", 32}};
+    config.update(changes);
+    return parse(config);
+  };
+  const LlamaConfig mistral = bare("mistral"), qwen2 = bare("qwen2"), qwen3 = bare("qwen3"), phi3 = bare("phi3");
+  EXPECT_EQ(mistral.kv_heads, 8);
+  EXPECT_EQ(bare("mistral", {{"num_key_value_heads", nullptr}}).kv_heads, 32);
+  EXPECT_EQ(mistral.max_positions, 131072);
+  EXPECT_EQ(mistral.rms_eps, 1e-6);
+  EXPECT_EQ(mistral.bos, 1);
+  EXPECT_EQ(mistral.eos, std::vector<int32_t>{2});
+  for (const LlamaConfig& c : {qwen2, qwen3}) {
+    EXPECT_EQ(c.kv_heads, 32);
+    EXPECT_EQ(c.max_positions, 32768);
+    EXPECT_EQ(c.bos, std::nullopt);
+    EXPECT_TRUE(c.eos.empty());
+  }
+  EXPECT_EQ(qwen2.head_dim, 4);
+  EXPECT_EQ(qwen3.head_dim, 128);
+  EXPECT_EQ(phi3.kv_heads, 32);
+  EXPECT_EQ(phi3.max_positions, 4096);
+  EXPECT_EQ(phi3.rms_eps, 1e-5);
+  EXPECT_EQ(phi3.eos, std::vector<int32_t>{32000});
+  EXPECT_EQ(phi3.pad, 32000);
+  EXPECT_EQ(bare("phi3", {{"pad_token_id", nullptr}}).pad, std::nullopt);
+  EXPECT_EQ(bare("phi3", {{"vocab_size", 32000}}).pad, std::nullopt);
+  // Windows: absent, null, a number.
+  EXPECT_EQ(mistral.windows, std::vector<int32_t>(30, 4096));
+  EXPECT_TRUE(bare("mistral", {{"sliding_window", nullptr}}).windows.empty());
+  EXPECT_EQ(bare("mistral", {{"sliding_window", 7}}).window(29), 7);
+  EXPECT_TRUE(phi3.windows.empty());
+  EXPECT_EQ(bare("phi3", {{"sliding_window", 2047}}).window(0), 2047);
+  EXPECT_TRUE(bare("llama", {{"sliding_window", 7}}).windows.empty());
+  for (const char* qwen : {"qwen2", "qwen3"}) {
+    EXPECT_TRUE(bare(qwen, {{"sliding_window", 7}}).windows.empty());
+    const LlamaConfig c = bare(qwen, {{"use_sliding_window", true}, {"sliding_window", 7}});
+    EXPECT_EQ(c.window(27), 0);
+    EXPECT_EQ(c.window(28), 7);
+    EXPECT_EQ(bare(qwen, {{"use_sliding_window", true}}).any_window(), 4096);
+    EXPECT_EQ(bare(qwen, {{"use_sliding_window", true}, {"max_window_layers", 0}}).window(0), 4096);
+    EXPECT_TRUE(bare(qwen, {{"use_sliding_window", true}, {"sliding_window", nullptr}}).windows.empty());
+    EXPECT_TRUE(bare(qwen, {{"use_sliding_window", true}, {"max_window_layers", 30}}).windows.empty());
+  }
+  // Biases.
+  for (const char* type : {"mistral", "qwen2", "phi3"}) {
+    const LlamaConfig c = bare(type, {{"attention_bias", true}, {"mlp_bias", true}});
+    EXPECT_EQ(parameter_count(c), parameter_count(bare(type))) << type;
+    ASSERT_EQ(c.warnings.size(), 2u);
+    EXPECT_TRUE(says(c.warnings[0], "attention_bias is not used")) << type;
+  }
+  EXPECT_TRUE(bare("qwen3", {{"attention_bias", true}}).attention_bias);
+}
+
+TEST(Config, LayerTypes) {
+  const std::string full = "full_attention", slides = "sliding_attention";
+  const Json on = {{"use_sliding_window", true}, {"sliding_window", 7}};
+  const auto with_types = [](Json changes, const std::vector<std::string>& types) {
+    changes["layer_types"] = types;
+    return changes;
+  };
+  EXPECT_EQ(parse_as("qwen2", with_types(on, {slides, full})).windows, (std::vector<int32_t>{7, 0}));
+  EXPECT_TRUE(parse_as("qwen3", with_types(on, {full, full})).windows.empty());
+  EXPECT_TRUE(says(refusal_as("qwen2", with_types({{"sliding_window", 7}}, {full, slides})),
+                   "layer_types says sliding_attention for layer 1"));
+  EXPECT_TRUE(says(refusal_as("qwen2", with_types({{"use_sliding_window", true}, {"sliding_window", nullptr}}, {full, slides})),
+                   "give no window"));
+  EXPECT_TRUE(says(refusal_as("qwen2", with_types(on, {full})), "layer_types names 1 layers, and num_hidden_layers is 2"));
+  EXPECT_TRUE(says(refusal_as("qwen2", with_types(on, {full, "chunked_attention"})), "found \"chunked_attention\" for layer 1"));
+  EXPECT_EQ(parse_as("mistral", with_types({{"sliding_window", 7}}, {slides, slides})).window(1), 7);
+  EXPECT_TRUE(says(refusal_as("mistral", with_types({{"sliding_window", 7}}, {slides, full})),
+                   "every layer of this model has sliding_window 7"));
+  EXPECT_TRUE(says(refusal_as("llama", with_types({{"sliding_window", 7}}, {slides, full})), "has no sliding_window"));
+  EXPECT_EQ(refusal_as("llama", with_types(Json::object(), {full, full})), "");
+  for (const Json& value : {Json(0), Json(-1), Json("7"), Json(7.5)})
+    EXPECT_TRUE(says(refusal_as("mistral", {{"sliding_window", value}}), "sliding_window")) << value;
+  EXPECT_TRUE(says(refusal_as("qwen2", {{"max_window_layers", {1, 2}}}), "max_window_layers"));
+}
+
+TEST(Config, Phi3Rope) {
+  const Json factors = {{"short_factor", {1, 1, 1, 1}}, {"long_factor", {2, 3, 4, 5}}};
+  const auto rope = [&](const char* type, Json more = Json::object()) {
+    Json object = factors;
+    object["type"] = type;
+    more["rope_scaling"] = object;
+    return more;
+  };
+  for (const char* type : {"longrope", "su", "yarn"}) {
+    const LlamaConfig c = parse_as("phi3", rope(type, {{"max_position_embeddings", 131072}}));
+    EXPECT_EQ(c.rope.type, RopeType::longrope) << type;
+    EXPECT_EQ(c.rope.original_max, 4096);
+    EXPECT_EQ(c.rope.factor, 32);
+    EXPECT_EQ(rope_attention_scale(c), static_cast<float>(1.1902380714238083));  // formats: sqrt(1 + ln 32 / ln 4096)
+    EXPECT_EQ(c.rope.long_factor, (std::vector<double>{2, 3, 4, 5}));
+  }
+  // The key beside the object wins, and without one its default.
+  Json inner = rope("longrope", {{"original_max_position_embeddings", 64}});
+  inner["rope_scaling"]["original_max_position_embeddings"] = 32;
+  EXPECT_EQ(parse_as("phi3", inner).rope.original_max, 64);
+  inner.erase("original_max_position_embeddings");
+  EXPECT_EQ(parse_as("phi3", inner).rope.original_max, 4096);
+  for (const char* type : {"linear", "llama3", "dynamic"})
+    EXPECT_TRUE(says(refusal_as("phi3", rope(type)), "is not supported; these are: default, longrope")) << type;
+  Json mscale = rope("longrope");
+  mscale["rope_scaling"]["short_mscale"] = 1.1;
+  EXPECT_TRUE(says(refusal_as("phi3", mscale), "\"short_mscale\""));
+  // A part of each head, of 8 values here.
+  EXPECT_EQ(parse_as("phi3", {{"partial_rotary_factor", 0.75}}).rotary_dim(), 6);
+  EXPECT_EQ(
+      parse_as("phi3", {{"partial_rotary_factor", 0.75}, {"rope_parameters", {{"partial_rotary_factor", 0.5}}}}).rotary_dim(), 4);
+  EXPECT_TRUE(says(refusal_as("phi3", {{"partial_rotary_factor", 0.4}}), "turns 3 of the 8 values"));
+  EXPECT_TRUE(says(refusal_as("phi3", rope("longrope", {{"partial_rotary_factor", 0.75}})), "heads of 8 values need 3"));
+  for (const char* type : {"mistral", "qwen2", "qwen3"})
+    EXPECT_TRUE(says(refusal_as(type, {{"partial_rotary_factor", 0.75}}), "partial_rotary_factor")) << type;
+}
+
 TEST(Config, RopePrecedence) {
   const Json linear2 = {{"type", "linear"}, {"factor", 2}}, linear3 = {{"rope_type", "linear"}, {"factor", 3}, {"rope_theta", 7}};
   EXPECT_EQ(parse(with({{"rope_scaling", linear2}, {"rope_parameters", linear3}})).rope.factor, 2);
@@ -99,8 +227,9 @@ TEST(Config, RopePrecedence) {
 }
 
 TEST(Config, RefusesOtherModelsAndOtherMathematicsByName) {
-  for (const char* type : {"mistral", "qwen2", "phi3", "gpt2"})
-    EXPECT_TRUE(says(refusal({{"model_type", type}}), "model_type")) << type;
+  for (const char* type : {"qwen2_moe", "mixtral", "gpt2"})
+    EXPECT_TRUE(says(refusal({{"model_type", type}}),
+                     fmt::format("expected one of llama, mistral, qwen2, qwen3, phi3, found \"{}\"", type)));
   EXPECT_TRUE(says(refusal({{"hidden_act", "gelu"}}), "gelu"));
   const Json others = {{"partial_rotary_factor", 0.75},
                        {"attn_logit_softcapping", 50.0},
@@ -111,6 +240,7 @@ TEST(Config, RefusesOtherModelsAndOtherMathematicsByName) {
                        {"logits_scaling", 8},
                        {"use_qk_norm", true},
                        {"num_local_experts", 8},
+                       {"short_mscale", 1.1},
                        {"rope_interleaved", true}};
   for (const auto& [key, value] : others.items()) {
     EXPECT_TRUE(says(refusal({{key, value}}), "\"" + key + "\"")) << key;
@@ -132,7 +262,10 @@ TEST(Config, TheClassMayBeSpeltInAnyWay) {
   EXPECT_NE(refusal({{"architectures", "LlamaForCausalLM"}}), "");
   // Without a model_type the class says it.
   EXPECT_TRUE(parse(with({{"model_type", nullptr}})).warnings.empty());
-  EXPECT_TRUE(says(refusal({{"model_type", nullptr}, {"architectures", {"MistralForCausalLM"}}}), "model_type"));
+  EXPECT_EQ(
+      parse(with({{"model_type", nullptr}, {"architectures", {"Qwen2ForCausalLM"}}, {"num_key_value_heads", 6}})).architecture,
+      &kQwen2);
+  EXPECT_TRUE(says(refusal({{"model_type", nullptr}, {"architectures", {"Qwen2MoeForCausalLM"}}}), "model_type"));
   EXPECT_TRUE(says(refusal({{"model_type", nullptr}, {"architectures", nullptr}}), "found nothing"));
   for (const char* act : {"silu", "swish", "SiLU"}) EXPECT_EQ(refusal({{"hidden_act", act}}), "");
 }
@@ -398,20 +531,32 @@ TEST(RopeFrequencies, YarnDynamicAndLongropeEqualTransformers) {
 
 TEST(RopeFrequencies, OtherLengthsAreRefusedWhereFrequenciesDependOnThem) {
   const Json dynamic = {{"rope_type", "dynamic"}, {"factor", 2}};
-  const Json longrope = {{"rope_type", "longrope"},
-                         {"short_factor", {1, 1, 1, 1}},
-                         {"long_factor", {2, 2, 2, 2}},
-                         {"original_max_position_embeddings", 128}};
-  const Json sizes = {{"head_dim", 8}, {"max_position_embeddings", 512}};
-  for (const auto& [rope, longest] : {std::pair(dynamic, 512), std::pair(longrope, 128)}) {
-    Json changes = sizes;
-    changes["rope_scaling"] = rope;
-    const LlamaConfig c = parse(with(changes));
-    check_rope_length(c, longest);
-    EXPECT_TRUE(says(refusal_of([&, most = longest] { check_rope_length(c, most + 1); }, kExitUsage),
-                     fmt::format("lower --seq-len to {}", longest)));
-  }
+  const LlamaConfig c = parse(with({{"max_position_embeddings", 512}, {"rope_scaling", dynamic}}));
+  check_rope_length(c, 512);
+  EXPECT_TRUE(says(refusal_of([&] { check_rope_length(c, 513); }, kExitUsage), "lower --seq-len to 512"));
   check_rope_length(parse(kSmall), 1 << 30);
+}
+
+// Of transformers 5.24, Phi3RotaryEmbedding.
+TEST(RopeFrequencies, LongDocumentsHaveRowsOfTheirOwn) {
+  const Json longrope = {{"rope_type", "longrope"},
+                         {"short_factor", {1, 1.5, 2, 3}},
+                         {"long_factor", {2, 3, 4, 5}},
+                         {"original_max_position_embeddings", 128}};
+  const LlamaConfig c = parse(with({{"head_dim", 8}, {"max_position_embeddings", 512}, {"rope_scaling", longrope}}));
+  const std::vector<float> shorter = rope_inverse_frequencies(c), longer = rope_inverse_frequencies(c, true);
+  for (size_t i = 0; i < 4; i++)
+    EXPECT_NEAR(longer[i] * c.rope.long_factor[i], shorter[i] * c.rope.short_factor[i], 2e-7 * std::pow(10, -double(i)));
+  check_rope_length(c, 512);
+  EXPECT_EQ(rope_rows(c, 128).all, 128);
+  EXPECT_EQ(rope_rows(c, 128).first_row(128), 0);
+  EXPECT_EQ(rope_rows(c, 128).length_after_switch(), 0);
+  const RopeRows rows = rope_rows(c, 300);
+  EXPECT_EQ(rows.all, 128 + 300);
+  EXPECT_EQ(rows.first_row(128), 0);
+  EXPECT_EQ(rows.first_row(129), 128);
+  EXPECT_EQ(rows.length_after_switch(), 129);
+  EXPECT_EQ(rope_rows(parse(kSmall), 300).all, 300);
 }
 
 TEST(Config, RopeTypesAreChecked) {

@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+#include <optional>
+#include <string>
+
 #include "tests/refusal.h"
 #include "tests/temporary_directory.h"
 
@@ -17,7 +21,7 @@ class FindFiles : public testing::Test {
     return refusal_of([&] { find_model(dir / name); });
   }
   std::string adapter(const fs::path& name) const {
-    return refusal_of([&] { check_adapter_directory(dir / name); });
+    return refusal_of([&] { find_adapter(dir / name); });
   }
   const TemporaryDirectory dir;
 };
@@ -44,15 +48,60 @@ TEST_F(FindFiles, AModelInTheHubsCache) {
   EXPECT_TRUE(says(model(cached), "there is none, so download it"));
 }
 
+// Sets a variable of the environment while it lives.
+class Variable {
+ public:
+  Variable(const char* name, const char* value) : name_(name) {
+    if (const char* old = std::getenv(name)) old_ = old;
+    set(value);
+  }
+  ~Variable() { set(old_ ? old_->c_str() : nullptr); }
+  Variable(const Variable&) = delete;
+  Variable& operator=(const Variable&) = delete;
+
+ private:
+  void set(const char* value) const { value ? setenv(name_, value, 1) : unsetenv(name_); }
+  const char* name_;
+  std::optional<std::string> old_;
+};
+
 TEST_F(FindFiles, NamesOnTheHub) {
+  const Variable none("HF_HUB_CACHE", nullptr), legacy("HUGGINGFACE_HUB_CACHE", nullptr), home("HF_HOME", dir.path().c_str());
   const auto refused = [](const char* path) { return refusal_of([&] { find_model(path); }); };
-  EXPECT_TRUE(says(refused("meta-llama/Llama-3.2-1B"),
-                   "hf download meta-llama/Llama-3.2-1B --local-dir Llama-3.2-1B; then --model Llama-3.2-1B"));
-  EXPECT_TRUE(says(refused("https://huggingface.co/org/na.me/tree/main"), "hf download org/na.me --local-dir na.me"));
+  const std::string message = refused("meta-llama/Llama-3.2-1B");
+  EXPECT_TRUE(message.ends_with("run: hf download meta-llama/Llama-3.2-1B")) << message;
+  EXPECT_TRUE(says(message, (dir / "hub").string()));
+  EXPECT_TRUE(says(refused("https://huggingface.co/org/na.me/tree/main"), "run: hf download org/na.me"));
   for (const char* path : {"tests/no-such-model", "/no/such", "../no", "nothing", "a/b/c", "a/", "./a/b", "a b/c"})
     EXPECT_TRUE(says(refused(path), "no such directory; --model takes a Hugging Face directory")) << path;
-  EXPECT_TRUE(says(refusal_of([] { check_adapter_directory("org/lora"); }),
-                   "hf download org/lora --local-dir lora; then --adapter lora"));
+  EXPECT_TRUE(says(refusal_of([] { find_adapter("org/lora"); }), "run: hf download org/lora"));
+}
+
+// As huggingface_hub lays it out: the files of a snapshot are links to blobs.
+TEST_F(FindFiles, ANameOnTheHubMeansTheCache) {
+  const fs::path cached = fs::path("hub") / "models--org--na.me", snapshot = cached / "snapshots/abc";
+  dir.write(cached / "refs/main", "abc").write(cached / "blobs/1", "{}").write(cached / "blobs/2", "x");
+  fs::create_directories(dir / snapshot);
+  fs::create_symlink("../../blobs/1", dir / snapshot / "config.json");
+  const Variable home("HF_HOME", dir.path().c_str());
+  {
+    const Variable none("HF_HUB_CACHE", nullptr), legacy("HUGGINGFACE_HUB_CACHE", nullptr);
+    EXPECT_EQ(find_model("org/na.me"), dir / snapshot);
+    EXPECT_EQ(find_model("https://huggingface.co/org/na.me"), dir / snapshot);
+    EXPECT_EQ(hub_name_of("org/na.me"), "org/na.me");
+    EXPECT_EQ(hub_name_of(dir / snapshot), "org/na.me");
+    EXPECT_EQ(hub_name_of(dir / cached), "org/na.me");
+    EXPECT_EQ(hub_name_of("org/other"), "");
+    EXPECT_EQ(hub_name_of(dir.path()), "");
+    EXPECT_TRUE(
+        says(refusal_of([] { find_adapter("org/na.me"); }), "has no adapter_config.json; run again: hf download org/na.me"));
+    fs::create_symlink("../../blobs/1", dir / snapshot / "adapter_config.json");
+    fs::create_symlink("../../blobs/2", dir / snapshot / "adapter_model.safetensors");
+    EXPECT_EQ(find_adapter("org/na.me"), dir / snapshot);
+    EXPECT_EQ(find_adapter(dir / cached), dir / snapshot);
+  }
+  const Variable elsewhere("HF_HUB_CACHE", (dir / "elsewhere").c_str());
+  EXPECT_TRUE(says(refusal_of([] { find_model("org/na.me"); }), (dir / "elsewhere").string()));
 }
 
 TEST_F(FindFiles, WhatElseIsGivenAsAModel) {
@@ -85,7 +134,7 @@ TEST_F(FindFiles, WhatElseIsGivenAsAModel) {
 
 TEST_F(FindFiles, WhatElseIsGivenAsAnAdapter) {
   dir.write("a/adapter_config.json", "{}").write("a/adapter_model.safetensors", "x");
-  EXPECT_EQ(message_of([&] { check_adapter_directory(dir / "a"); }), "");
+  EXPECT_EQ(message_of([&] { find_adapter(dir / "a"); }), "");
   EXPECT_TRUE(says(adapter("a/adapter_model.safetensors"), "give --adapter " + (dir / "a").string()));
   EXPECT_TRUE(says(adapter("none"), "no such directory; --adapter takes PEFT's directory"));
   fs::remove(dir / "a/adapter_model.safetensors");

@@ -3,7 +3,6 @@
 
 #include <gtest/gtest.h>
 
-#include <cmath>
 #include <set>
 
 #include "tests/refusal.h"
@@ -35,11 +34,12 @@ constexpr int kNew = 14, kCapacity = 60;
 // The tiny model with adapters on all linear layers of all blocks: generation must run them too.
 template <class Float>
 struct Adapted : TinyGenerator<Float> {
-  explicit Adapted(int sequences, const ModelOptions& o = tiny_generator_options(), int capacity = kCapacity)
-      : TinyGenerator<Float>(tiny_config(), with_adapters(o), sequences, capacity) {}
-  static ModelOptions with_adapters(ModelOptions o) {
+  explicit Adapted(int sequences, const ModelOptions& o = tiny_generator_options(), int capacity = kCapacity,
+                   const LlamaConfig& c = tiny_config())
+      : TinyGenerator<Float>(c, with_adapters(o, c), sequences, capacity) {}
+  static ModelOptions with_adapters(ModelOptions o, const LlamaConfig& c) {
     int t = 0;
-    for (const Module& m : adaptable_modules(tiny_config())) o.lora.push_back({m, 2 + t++ % 7 % 2, 0.5});
+    for (const Module& m : adaptable_modules(c)) o.lora.push_back({m, 2 + t++ % 7 % 2, 0.5});
     return o;
   }
 };
@@ -93,6 +93,22 @@ TEST(Generator, EqualsFullForwardPassesWhateverIsBeside) {
       Adapted<double> tiny(sequences, tiny_generator_options(max_tokens));
       EXPECT_EQ(tiny.generator.generate(tiny.device, requests_of(e.prompts, kNew), {}), e.continuations);
     }
+  }
+}
+
+// The cache holds keys that are normalised and rotated.
+TEST(Generator, NormalisesQAndK) {
+  LlamaConfig c = tiny_config();
+  c.architecture = &kQwen3, c.head_dim = 10;
+  const std::vector<Tokens> prompts = random_prompts({5, 1, 17}, c.vocab_size);
+  std::vector<Tokens> continuations;
+  double gap = INFINITY;
+  Adapted<double> whole(1, tiny_generator_options(), kCapacity, c);
+  for (const Tokens& p : prompts) continuations.push_back(continue_without_cache(whole, p, kNew, gap));
+  ASSERT_GT(gap, 1e-6);
+  for (const int sequences : {1, 3}) {
+    Adapted<double> tiny(sequences, tiny_generator_options(), kCapacity, c);
+    EXPECT_EQ(tiny.generator.generate(tiny.device, requests_of(prompts, kNew), {}), continuations);
   }
 }
 
@@ -243,45 +259,6 @@ TEST(Generator, SamplesByTheSeedAlone) {
   EXPECT_NE(sampled, e.continuations);
   for (const double cold : {1e-9, 5e-324})
     EXPECT_EQ(many.generator.generate(many.device, requests, {.temperature = cold}), e.continuations);
-}
-
-// Uniform numbers on a grid of n points: each id is drawn n·p times, to within one point at either end of its interval.
-TEST(Generator, DrawsFromTheSoftmax) {
-  const std::vector<float> logits = {0.5f, -1.0f, 2.0f, -INFINITY, 1.25f};
-  for (const double temperature : {0.5, 1.0, 3.0}) {
-    double sum = 0;
-    for (const float x : logits) sum += std::exp(x / temperature);
-    constexpr int n = 10000;
-    std::vector<int> drawn(logits.size());
-    for (int i = 0; i < n; i++) drawn[static_cast<size_t>(sample_token<float>(logits, temperature, (i + 0.5) / n))]++;
-    for (size_t v = 0; v < logits.size(); v++)
-      EXPECT_NEAR(drawn[v], n * std::exp(logits[v] / temperature) / sum, 1.0) << v << " at " << temperature;
-  }
-  EXPECT_EQ(sample_token<float>(logits, 0, 0.999), 2);
-  EXPECT_EQ(sample_token<float>(std::vector<float>{1, 3, 3}, 0, 0), 1);
-  for (const float wrong : {NAN, INFINITY}) {
-    for (size_t at = 0; at < 3; at++) {
-      std::vector<float> bad = {1, 2, 3};
-      bad[at] = wrong;
-      for (const double temperature : {0.0, 1.0}) EXPECT_THROW(sample_token<float>(bad, temperature, 0.5), Error);
-    }
-  }
-}
-
-// The mean of n uniform numbers has standard deviation 0.29/√n; 5 of them are allowed.
-TEST(Generator, UniformNumbersAreSpread) {
-  double sum = 0;
-  std::set<double> seen;
-  for (uint64_t seed : {0u, 1u, 42u})
-    for (uint64_t request = 0; request < 20; request++)
-      for (uint64_t token = 0; token < 50; token++) {
-        const double u = sampling_uniform(seed, request, token);
-        EXPECT_TRUE(u >= 0 && u < 1);
-        sum += u;
-        seen.insert(u);
-      }
-  EXPECT_EQ(seen.size(), 3000u);
-  EXPECT_NEAR(sum / 3000, 0.5, 5 * 0.29 / std::sqrt(3000));
 }
 
 TEST(Generator, PlanHoldsTheCache) {

@@ -212,6 +212,47 @@ TEST(Llama, EmbeddingsBesideAdaptersEqualTheComplexStep) {
   }
 }
 
+// Heads of q and k with norms, and heads · head_dim other than hidden, as in Qwen3.
+LlamaConfig normalised_config() {
+  LlamaConfig c = tiny_config();
+  c.architecture = &kQwen3, c.head_dim = 10;
+  return c;
+}
+
+TEST(Llama, NormsOfQAndKEqualTheComplexStep) {
+  const LlamaConfig c = normalised_config();
+  for (const Recompute recompute : {Recompute::none, Recompute::selective, Recompute::full}) {
+    SCOPED_TRACE(static_cast<int>(recompute));
+    ModelOptions o = tiny_options(c);
+    o.recompute = recompute;
+    expect_gradient(c, o);
+    o.lora.clear(), o.train_all = true;
+    expect_gradient(c, o);
+  }
+}
+
+// What their backward pass needs: of each block without recomputation, of one block with it.
+TEST(Llama, NormsOfQAndKInThePlan) {
+  const LlamaConfig c = normalised_config();
+  const int64_t N = 64, qk = N * 8 * 10, rstd = N * 8;
+  const auto floats = [&](Recompute recompute, const std::string& ending) {
+    ModelOptions o = tiny_options(c);
+    o.recompute = recompute;
+    Arena arena;
+    Llama<float>(c, o).place(arena);
+    int64_t count = 0;
+    for (const TensorRecord& t : arena.tensors())
+      if (t.name.ends_with(ending)) count += t.bytes / int64_t{sizeof(float)};
+    return count;
+  };
+  EXPECT_EQ(floats(Recompute::none, ".qk"), c.layers * qk);
+  EXPECT_EQ(floats(Recompute::none, ".rstd_qk"), c.layers * rstd);
+  EXPECT_EQ(floats(Recompute::selective, ".qk"), 2 * qk);  // forward and backward
+  EXPECT_EQ(floats(Recompute::selective, ".rstd_qk"), rstd);
+  EXPECT_EQ(floats(Recompute::full, ".qk"), 2 * qk);  // again, and backward
+  EXPECT_EQ(floats(Recompute::full, ".rstd_qk"), rstd);
+}
+
 // Float against double: 3 layers of sums of at most 40 terms, each rounded to 2^-24; a few hundred roundings in a row.
 TEST(Llama, FloatEqualsDouble) {
   const Documents docs;
@@ -234,16 +275,16 @@ TEST(Llama, FloatEqualsDouble) {
 // What is recomputed is the same computation on the same inputs. With dropout its masks must be the same too.
 TEST(Llama, RecomputationGivesTheSameBits) {
   const Documents docs;
-  for (const double dropout : {0.0, 0.25})
-    for (const bool all : {false, true}) {
-      ModelOptions o = tiny_options();
-      o.dropout = all ? 0 : dropout, o.train_all = all;
+  for (const LlamaConfig& c : {tiny_config(), normalised_config()})
+    for (const auto& [dropout, all] : {std::pair{0.0, false}, {0.25, false}, {0.0, true}}) {
+      ModelOptions o = tiny_options(c);
+      o.dropout = dropout, o.train_all = all;
       if (all) o.lora.clear();
-      Tiny<float> kept(tiny_config(), o);
+      Tiny<float> kept(c, o);
       const double loss = kept.loss(docs, true, 99);
       for (const Recompute recompute : {Recompute::selective, Recompute::full}) {
         o.recompute = recompute;
-        Tiny<float> again(tiny_config(), o);
+        Tiny<float> again(c, o);
         EXPECT_EQ(again.loss(docs, true, 99), loss);
         EXPECT_EQ(
             std::vector(again.model.trained().acc_gradients(),
@@ -298,10 +339,10 @@ TEST(Llama, Bf16IsNearDouble) {
   EXPECT_GT(dot / std::sqrt(norm_a * norm_b), 1 - 30 * 0.002);
 }
 
-TEST(Llama, PackedEqualsSeparate) {
+void expect_packed_equals_separate(const LlamaConfig& c) {
   const Documents together;
   const double scale = 1.0 / together.target_count;
-  Tiny<double> packed, separate;
+  Tiny<double> packed(c, tiny_options(c)), separate(c, tiny_options(c));
   const double loss = packed.loss(together);
   double sum = 0;
   for (int d = 0; d < together.batch().docs; d++) {
@@ -318,6 +359,10 @@ TEST(Llama, PackedEqualsSeparate) {
   EXPECT_NEAR(sum, loss, 1e-13 * loss);
   for (int64_t i = 0; i < packed.model.trained().count; i++)
     ASSERT_NEAR(packed.model.trained().acc_gradients()[i], separate.model.trained().acc_gradients()[i], 1e-13) << i;
+}
+TEST(Llama, PackedEqualsSeparate) {
+  expect_packed_equals_separate(tiny_config());
+  expect_packed_equals_separate(normalised_config());
 }
 
 // What is masked changes nothing: the logits of earlier positions, and so the loss, do not depend on a last token without target.

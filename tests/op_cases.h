@@ -32,13 +32,20 @@ struct AttentionShape {
   int H, G, D, window, gap;
   bool cuda = false;           // scratch for CUDA alone
   int threads = kMostThreads;  // scratch for so many on a CPU, which is enough for CUDA as well
+  bool apart = false;          // q and k lie in a buffer of their own
 };
 OpCase attention(const AttentionShape&);
 OpCase attention_decode(const std::vector<int>& lengths, int H, int G, int D, int capacity, int window, int gap);
 
 OpCase embedding(Random&, int N, int C, int V, Kind table, int padding = -1);
 OpCase rmsnorm(int N, int C, bool trained_weight, double sigma);
-OpCase rope(Random&, int N, int heads, int D, int gap, int positions = 50);
+struct QkNormShape {
+  int N, H, G, D, gap = 0;
+  bool trained = true, in_place = false;  // in place: as without a backward pass, nothing is saved
+  double sigma = 1;
+};
+OpCase qk_norm(const QkNormShape&);
+OpCase rope(Random&, int N, int heads, int D, int gap, int positions = 50, int rotary = 0);  // 0: all of D
 OpCase rope_table(int P, int D, float scale = 1);
 OpCase swiglu(int N, int F, double sigma, bool in_place = false);  // in_place: act lies where dact was
 // Rows without a target among the others. in_place: the gradient lies where the logits were.

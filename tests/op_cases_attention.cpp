@@ -1,5 +1,6 @@
 // Cases of attention: grouped heads, packed documents, windows, and lengths around the tiles' edges.
 #include "kernels/attention.h"
+#include "kernels/elementwise.h"
 #include "tests/op_cases.h"
 
 namespace tll::test {
@@ -8,7 +9,8 @@ namespace {
 std::string name_of(const AttentionShape& s) {
   std::string docs;
   for (int n : s.lengths) docs += fmt::format("{}{}", docs.empty() ? "" : "+", n);
-  return fmt::format("T {} H {} G {} D {}{}", docs, s.H, s.G, s.D, s.window ? fmt::format(" W {}", s.window) : "");
+  return fmt::format("T {} H {} G {} D {}{}", docs, s.H, s.G, s.D, s.window ? fmt::format(" W {}", s.window) : "") +
+         (s.apart ? " q|k apart" : "");
 }
 
 // The definition: all scores of a row, one softmax, in double.
@@ -106,21 +108,30 @@ OpCase attention(const AttentionShape& s) {
        .role = Role::scratch,
        .kind = Kind::always_f32,
        .width = s.cuda ? Backward::cuda_scratch_floats(N, H) : Backward::scratch_floats(N, H, D, s.threads)}};
+  const int qk_width = (H + G) * D, qk_stride = s.apart ? qk_width + s.gap : stride;
+  if (s.apart) c.tensors.push_back({.name = "qk", .role = Role::scratch, .rows = N, .width = qk_width, .gap = s.gap});
   const auto sizes_of = [=](Tensors& t) {
-    return AttentionSizes{t["bounds"], docs, N, H, G, D, stride, s.window, t.device.threads, scale, pairs};
+    return AttentionSizes{t["bounds"], docs, N, H, G, D, stride, qk_stride, s.window, t.device.threads, scale, pairs};
+  };
+  const auto queries = [=]<class F>(F, Tensors& t) -> const F* {
+    const F* qkv = t["qkv"];
+    if (!s.apart) return qkv;
+    F* qk = t["qk"];
+    for (int n = 0; n < N; n++) t.run(Copy<F>{.out = qk + n * qk_stride, .in = qkv + n * stride, .n = qk_width});
+    return qk;
   };
   c.forward = typed([=]<class F>(F, Tensors& t) {
-    const F* q = t["qkv"];
+    const F *q = queries(F(), t), *qkv = t["qkv"];
     t.run(AttentionForward<F>{.out = t["out"],
                               .lse = t["lse"],
                               .q = q,
                               .k = q + H * D,
-                              .v = q + (H + G) * D,
+                              .v = qkv + (H + G) * D,
                               .scratch = t["forward_scratch"],
                               .sizes = sizes_of(t)});
   });
   c.backward = typed([=]<class F>(F, Tensors& t) {
-    const F* q = t["qkv"];
+    const F *q = queries(F(), t), *qkv = t["qkv"];
     F* dq = t["dqkv"];
     t.run(AttentionBackward<F>{.dq = dq,
                                .dk = dq + H * D,
@@ -130,7 +141,7 @@ OpCase attention(const AttentionShape& s) {
                                .lse = t["lse"],
                                .q = q,
                                .k = q + H * D,
-                               .v = q + (H + G) * D,
+                               .v = qkv + (H + G) * D,
                                .scratch = t["backward_scratch"],
                                .sizes = sizes_of(t)});
   });
@@ -248,6 +259,11 @@ void add_attention_cases(std::vector<OpCase>& cases, Random& random) {
     add(attention({{1, 5, 17, 1}, group * G, G, sizes[i], 0, static_cast<int>(i)}));
   }
   for (int D : {32, 64, 96}) add(attention({{40, 31}, 2, 1, D, 0, 8}));  // rows of whole vectors
+  for (int D : {6, 20, 36, 64, 80, 112, 128}) {
+    AttentionShape apart{.lengths = {33, 1, 20}, .H = 2, .G = 1, .D = D, .window = 0, .gap = D == 6 ? 3 : 8};
+    apart.apart = true;
+    add(attention(apart));
+  }
   for (int group : groups) add(attention({{9, 4}, 2 * group, 2, 8, 0, 3}));
   for (int n : {47, 48, 49, 63, 64, 65, 96, 97, 129}) add(attention({{n}, 2, 1, 12, 0, 1}));
   add(attention({{50, 1, 66, 1, 1}, 3, 1, 20, 0, 0}));

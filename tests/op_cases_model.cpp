@@ -2,6 +2,7 @@
 #include "kernels/cross_entropy.h"
 #include "kernels/elementwise.h"
 #include "kernels/embedding.h"
+#include "kernels/qk_norm.h"
 #include "kernels/rmsnorm.h"
 #include "kernels/rope.h"
 #include "kernels/swiglu.h"
@@ -97,12 +98,114 @@ OpCase rmsnorm(int N, int C, bool trained_weight, double sigma) {
   return c;
 }
 
-OpCase rope(Random& random, int N, int heads, int D, int gap, int positions) {
-  OpCase c{.op = "rope", .shape = fmt::format("N {} heads {} D {} gap {}", N, heads, D, gap)};
+OpCase qk_norm(const QkNormShape& s) {
+  OpCase c{.op = "qk_norm", .shape = fmt::format("N {} H {} G {} D {} gap {}", s.N, s.H, s.G, s.D, s.gap)};
+  c.shape += s.in_place ? " in place" : s.trained ? "" : " frozen";
+  const double eps = 1e-5;
+  const int N = s.N, H = s.H, G = s.G, D = s.D, width = (H + G) * D, stride = width + s.gap;
+  const int out_gap = s.in_place ? s.gap : 2 * s.gap, out_stride = width + out_gap;
+  const bool trained = s.trained && !s.in_place;
+  const Role weight = trained ? Role::input : Role::constant;
+  c.tensors = {{.name = "x", .role = Role::input, .rows = N, .width = width, .gap = s.gap, .sigma = s.sigma},
+               {.name = "w_q", .role = weight, .width = D},
+               {.name = "w_k", .role = weight, .width = D},
+               {.name = "out", .role = Role::output, .rows = N, .width = width, .gap = out_gap}};
+  if (!s.in_place) {
+    c.tensors.push_back({.name = "rstd", .role = Role::saved, .kind = Kind::acc, .rows = N, .width = H + G});
+    c.tensors.push_back({.name = "dout", .role = Role::constant, .rows = N, .width = width, .gap = s.gap});
+    c.tensors.push_back({.name = "dx", .role = Role::gradient, .rows = N, .width = width, .gap = s.gap});
+  }
+  if (trained)
+    for (const char* name : {"dw_q", "dw_k"})
+      c.tensors.push_back({.name = name, .role = Role::gradient, .kind = Kind::acc, .width = D, .accumulates = true});
+  if (trained)
+    c.tensors.push_back(
+        {.name = "scratch", .role = Role::scratch, .kind = Kind::always_f32, .width = QkNormBackward<float>::cuda_scratch(D)});
+  c.forward = typed([=]<class F>(F, Tensors& t) {
+    const F* x = t["x"];
+    acc_t<F>* rstd = nullptr;
+    if (s.in_place) {
+      t.copy("out", "x");
+      x = t["out"];
+    } else {
+      rstd = t["rstd"];
+    }
+    t.run(QkNormForward<F>{.out = t["out"],
+                           .rstd = rstd,
+                           .x = x,
+                           .w_q = t["w_q"],
+                           .w_k = t["w_k"],
+                           .N = N,
+                           .H = H,
+                           .G = G,
+                           .D = D,
+                           .out_stride = out_stride,
+                           .x_stride = stride,
+                           .eps = eps});
+  });
+  if (!s.in_place)
+    c.backward = typed([=]<class F>(F, Tensors& t) {
+      acc_t<F>*dw_q = nullptr, *dw_k = nullptr;
+      float* scratch = nullptr;
+      if (trained) dw_q = t["dw_q"], dw_k = t["dw_k"], scratch = t["scratch"];
+      t.copy("dx", "dout");
+      t.run(QkNormBackward<F>{.d = t["dx"],
+                              .dw_q = dw_q,
+                              .dw_k = dw_k,
+                              .x = t["x"],
+                              .w_q = t["w_q"],
+                              .w_k = t["w_k"],
+                              .rstd = t["rstd"],
+                              .scratch = scratch,
+                              .N = N,
+                              .H = H,
+                              .G = G,
+                              .D = D,
+                              .stride = stride,
+                              .x_stride = stride});
+    });
+  c.reference = [=](const Values& in, Reference& r) {
+    const auto& x = in.at("x");
+    auto &out = r.value["out"], &rstd = r.value["rstd"], &mx = r.magnitude["dx"];
+    const auto count = [&](int row) { return N == 0 ? 0 : static_cast<size_t>(N - 1) * row + width; };
+    out.resize(count(out_stride)), mx.resize(count(stride));
+    if (trained)
+      for (const char* name : {"dw_q", "dw_k"}) r.magnitude[name] = absolute(in.at(name));
+    for (int n = 0; n < N; n++)
+      for (int h = 0; h < H + G; h++) {
+        const double* w = in.at(h < H ? "w_q" : "w_k").data();
+        const size_t at = static_cast<size_t>(n) * stride + h * D;
+        double squares = 0, dot = 0;
+        for (int i = 0; i < D; i++) squares += x[at + i] * x[at + i];
+        const double rs = 1 / std::sqrt(squares / D + eps);
+        rstd.push_back(rs);
+        for (int i = 0; i < D; i++) out[static_cast<size_t>(n) * out_stride + h * D + i] = w[i] * x[at + i] * rs;
+        if (s.in_place) continue;
+        const double* dy = in.at("dout").data() + at;
+        for (int i = 0; i < D; i++) dot += std::abs(dy[i] * w[i] * x[at + i]);
+        for (int i = 0; i < D; i++) {
+          mx[at + i] = std::abs(rs * dy[i] * w[i]) + rs * rs * rs / D * dot * std::abs(x[at + i]);
+          if (trained) r.magnitude[h < H ? "dw_q" : "dw_k"][i] += std::abs(dy[i] * x[at + i] * rs);
+        }
+      }
+    // As of rmsnorm, with D in place of C; a weight's gradient is a sum over all its heads.
+    const double root = 0.5 * (D + 1) + 4;
+    r.tolerance["rstd"] = {root, 0};
+    r.tolerance["out"] = {root + 2, 2};
+    r.tolerance["dx"] = {3 * root + D + 12, 1};
+    r.tolerance["dw_q"] = {root + 2 + 1.0 * N * H, 0};
+    r.tolerance["dw_k"] = {root + 2 + 1.0 * N * G, 0};
+  };
+  return c;
+}
+
+OpCase rope(Random& random, int N, int heads, int D, int gap, int positions, int rotary) {
+  const int R = rotary > 0 ? rotary : D;
+  OpCase c{.op = "rope", .shape = fmt::format("N {} heads {} D {} R {} gap {}", N, heads, D, R, gap)};
   const int stride = heads * D + gap;
   c.tensors = {{.name = "x", .role = Role::input, .rows = N, .width = heads * D, .gap = gap},
-               {.name = "cos", .role = Role::constant, .kind = Kind::acc, .rows = positions, .width = D / 2},
-               {.name = "sin", .role = Role::constant, .kind = Kind::acc, .rows = positions, .width = D / 2},
+               {.name = "cos", .role = Role::constant, .kind = Kind::acc, .rows = positions, .width = R / 2},
+               {.name = "sin", .role = Role::constant, .kind = Kind::acc, .rows = positions, .width = R / 2},
                {.name = "positions",
                 .role = Role::constant,
                 .kind = Kind::i32,
@@ -114,7 +217,7 @@ OpCase rope(Random& random, int N, int heads, int D, int gap, int positions) {
   const auto turn = [=](const char* to, const char* from, bool backward) {
     return typed([=]<class F>(F, Tensors& t) {
       t.copy(to, from);
-      t.run(Rope<F>{t[to], t["cos"], t["sin"], t["positions"], N, heads, D, stride, backward});
+      t.run(Rope<F>{t[to], t["cos"], t["sin"], t["positions"], N, heads, D, R, stride, backward});
     });
   };
   c.forward = turn("y", "x", false);
@@ -125,13 +228,19 @@ OpCase rope(Random& random, int N, int heads, int D, int gap, int positions) {
     for (int n = 0; n < N; n++)
       for (int h = 0; h < heads; h++)
         for (int i = 0; i < D; i++) {
-          const int other = i < D / 2 ? i + D / 2 : i - D / 2;
-          const size_t angle = static_cast<size_t>(in.at("positions")[n]) * (D / 2) + i % (D / 2);
+          const size_t place = static_cast<size_t>(n) * stride + h * D + i;
+          if (i >= R) {  // as it was
+            y[place] = in.at("x")[place];
+            my[place] = std::abs(y[place]), mx[place] = std::abs(in.at("dy")[place]);
+            continue;
+          }
+          const int other = i < R / 2 ? i + R / 2 : i - R / 2;
+          const size_t angle = static_cast<size_t>(in.at("positions")[n]) * (R / 2) + i % (R / 2);
           const double cosine = in.at("cos")[angle], sine = in.at("sin")[angle];
-          const size_t at = static_cast<size_t>(n) * stride + h * D + i, with = static_cast<size_t>(n) * stride + h * D + other;
+          const size_t at = place, with = static_cast<size_t>(n) * stride + h * D + other;
           const double* x = in.at("x").data();
           const double* dy = in.at("dy").data();
-          y[at] = x[at] * cosine + (i < D / 2 ? -1 : 1) * x[with] * sine;
+          y[at] = x[at] * cosine + (i < R / 2 ? -1 : 1) * x[with] * sine;
           my[at] = std::abs(x[at] * cosine) + std::abs(x[with] * sine);
           mx[at] = std::abs(dy[at] * cosine) + std::abs(dy[with] * sine);
         }
@@ -305,6 +414,18 @@ void add_model_cases(std::vector<OpCase>& cases, Random& random) {
   add(cases, {rmsnorm(0, 5, true, 1), rmsnorm(1, 1, true, 1), rmsnorm(3, 576, false, 1), rmsnorm(5, 257, true, 100),
               rmsnorm(5, 65, true, 1e-3), rmsnorm(2, 2056, true, 1), rmsnorm(2, 8200, true, 1)});  // 1e-3: eps matters
   for (int i = 0; i < 4; i++) add(cases, {rmsnorm(odd(), odd(), i % 2 == 0, 1)});
+  for (int D : {64, 80, 96, 128, 256}) {  // 8, 16 and 32 lanes a head on CUDA
+    add(cases, {qk_norm({.N = 5, .H = 3, .G = 1, .D = D, .gap = D}), qk_norm({.N = 3, .H = 2, .G = 2, .D = D, .trained = false}),
+                qk_norm({.N = 3, .H = 2, .G = 1, .D = D, .gap = 8, .in_place = true})});
+  }
+  for (int D : {1, 6, 20, 36, 67}) {
+    add(cases, {qk_norm({.N = 7, .H = 3, .G = 1, .D = D, .gap = 3}),
+                qk_norm({.N = 7, .H = 1, .G = 1, .D = D, .gap = 1, .in_place = true})});
+  }
+  add(cases, {qk_norm({.N = 0, .H = 2, .G = 1, .D = 8}), qk_norm({.N = 0, .H = 2, .G = 1, .D = 8, .trained = false}),
+              qk_norm({.N = 2, .H = 1, .G = 1, .D = 40, .sigma = 1e-3}),  // eps matters
+              qk_norm({.N = 2, .H = 1, .G = 1, .D = 40, .sigma = 100}),
+              qk_norm({.N = 700, .H = 8, .G = 1, .D = 4})});  // more heads than the parts of a sum take at once
   add(cases, {rope(random, 0, 1, 2, 0), rope(random, 1, 1, 2, 0), rope(random, 7, 3, 64, 64), rope(random, 5, 2, 20, 3)});
   for (int i = 0; i < 3; i++) add(cases, {rope(random, odd(), between(random, 1, 5), 2 * odd(), between(random, 0, 9))});
   add(cases, {rope_table(1, 2), rope_table(700, 12), rope_table(33, 64), rope_table(33, 12, 1.25f)});
@@ -321,17 +442,21 @@ void add_model_cases(std::vector<OpCase>& cases, Random& random) {
               list_targets(random, 2600, 0.3, 70), list_targets(random, 1100, 0, 5)});
   add(cases, {embedding(random, 29, 6, 5, Kind::f32, 2)});
   add(cases, {embedding(random, 3, 1100, 2, Kind::bf16)});  // more columns than a pass has
-  add(cases, {rope(random, 3, 40, 64, 8)});                 // more work than a block has threads
-  add(cases, {rope(random, 4, 2, 24, 0)});                  // rows of whole vectors, halves of broken ones
-  add(cases, {swiglu(2, 1100, 1), swiglu(8195, 1, 1)});     // more columns than a block has, and more rows than a grid
+  // A part of each head is turned: in whole vectors, in broken ones, and in whole ones of heads that are not.
+  for (const auto& [D, R] : {std::pair(24, 16), {96, 72}, {20, 12}, {20, 16}, {6, 2}})
+    add(cases, {rope(random, 5, 3, D, D == 24 ? 0 : 3, 50, R)});
+  add(cases, {rope(random, 3, 40, 64, 8)});              // more work than a block has threads
+  add(cases, {rope(random, 4, 2, 24, 0)});               // rows of whole vectors, halves of broken ones
+  add(cases, {swiglu(2, 1100, 1), swiglu(8195, 1, 1)});  // more columns than a block has, and more rows than a grid
   add(cases, {with_mean(cross_entropy(random, 3, 65, 1), "logits", -300, random)});  // no e^logit is above 0
   OpCase broken = with_mean(cross_entropy(random, 3, 65, 1), "logits", 0, random);
   for (TensorSpec& spec : broken.tensors)
     if (spec.name == "logits") spec.values[70] = NAN;
   broken.shape += " NaN", broken.oracle = false;
   add(cases, {broken});
-  for (const OpCase& c : {embedding(random, 5, 64, 3, Kind::f32), rmsnorm(2, 64, true, 1), rope(random, 2, 2, 64, 0),
-                          swiglu(2, 64, 1), cross_entropy(random, 2, 64, 1, 8)})
+  for (const OpCase& c :
+       {embedding(random, 5, 64, 3, Kind::f32), rmsnorm(2, 64, true, 1), qk_norm({.N = 2, .H = 2, .G = 1, .D = 64}),
+        rope(random, 2, 2, 64, 0), swiglu(2, 64, 1), cross_entropy(random, 2, 64, 1, 8)})
     add(cases, {misaligned_in_turn(c)});
 }
 

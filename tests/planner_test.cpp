@@ -260,13 +260,30 @@ TEST(PlanCommand, UnknownNamesAreUsageErrors) {
 
 TEST(PlanCommand, TheFirstScreenAnswers) {
   const std::string fits = printed("plan --model Qwen/Qwen3-4B --gpu rtx-3090 --seq-len 512");
-  for (const char* part : {"Qwen/Qwen3-4B, 4,022,468,096 parameters", "is planned only", "RTX-3090: 23.7 GiB usable",
-                           "an estimate", "LoRA of rank 16", "bf16", "1 row of 512 tokens", "verdict  fits", "to spare",
-                           "peak     in the phase", "largest  ", "rule of textbooks"})
+  for (const char* part :
+       {"Qwen/Qwen3-4B, 4,022,468,096 parameters", "RTX-3090: 23.7 GiB usable", "an estimate", "LoRA of rank 16", "bf16",
+        "1 row of 512 tokens", "verdict  fits", "to spare", "peak     in the phase", "largest  ", "rule of textbooks"})
     EXPECT_TRUE(says(fits, part));
   EXPECT_EQ(fits.find("category"), fits.npos) << "the tensors are behind --tensors";
   EXPECT_TRUE(says(printed("plan --model Qwen/Qwen3-4B --gpu rtx-3090 --seq-len 512 --tensors"), "lives in"));
   EXPECT_TRUE(says(printed("plan --model llama-2-70b-hf --gpu t4", kExitDoesNotFit), "does not fit"));
+}
+
+// The rank of an adapter on joint rows is not that of one on each part. The first number is that of a PEFT adapter on Phi-3-mini.
+TEST(PlanCommand, JointLayersHaveOneAdapter) {
+  const std::string phi3 = "plan --model microsoft/Phi-3-mini-4k-instruct --gpu rtx-3090 --rank 16 --seq-len 64 ";
+  for (const char* targets : {"--targets q,k,v", "--targets qkv"}) {
+    const std::string text = printed(phi3 + targets);
+    EXPECT_TRUE(says(text, "LoRA of rank 16 on qkv, "));
+    EXPECT_TRUE(says(text,
+                     "qkv_proj is one layer with one adapter of rank 16, 196,608 parameters; on its 3 parts they would be "
+                     "294,912"));
+    EXPECT_EQ(text.find("gate_up_proj"), text.npos);
+  }
+  EXPECT_TRUE(says(printed(phi3), "gate_up_proj is one layer"));
+  EXPECT_TRUE(says(printed(phi3), "all linear layers"));
+  EXPECT_TRUE(says(refused("plan --model llama-3.2-1b --gpu t4 --targets q,qkv"),
+                   "--targets qkv_proj: LlamaForCausalLM has no such layer; it has q_proj, k_proj, v_proj, o_proj, gate_proj"));
 }
 
 // RoPE that depends on the length of a document has none for longer ones.

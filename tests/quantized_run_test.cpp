@@ -257,10 +257,13 @@ TEST_F(QuantizedRun, OptionsSayHowTheWeightsAreHeld) {
 TEST_F(QuantizedRun, ExportOfALargeModel) {
   const auto whole = stored(*loaded(parse("x", model(exported("whole")))));
   Options options =
-      parse_options(words("export --quiet --format bnb-4bit --model " + kModel + " --output " + (directory_ / "many").string()));
+      parse_options(words("export --quiet --format bnb-4bit --max-shard-size 10KB --model " + kModel + " --output " +
+                          (directory_ / "many").string()));
   resolve_options(options);
   const ModelSource source = open_model(options, TokenizerNeed::none);
-  const std::vector<std::string> files = export_bnb_4bit(options, source, {}, 10'000);
+  std::vector<std::string> files = export_bnb_4bit(options, source, {}).files;
+  ASSERT_EQ(files.back(), "config.json");
+  files.pop_back();
   ASSERT_GE(files.size(), 4u);
   EXPECT_EQ(files[0], fmt::format("model-00001-of-{:05}.safetensors", files.size() - 1));
   EXPECT_EQ(files.back(), "model.safetensors.index.json");

@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "tokenizer/pipeline.h"
 #include "tokenizer/side_files.h"
 #include "tokenizer/tokenizer.h"
 
@@ -23,5 +24,8 @@ inline constexpr const char* kAddedTokensDecoder = "added_tokens_decoder";  // i
 std::unique_ptr<Tokenizer> read_sentencepiece(std::string_view content, const std::string& where, const SideFiles& side);
 std::unique_ptr<Tokenizer> read_tiktoken(std::string_view content, const std::string& where, const SideFiles& side);
 std::unique_ptr<Tokenizer> read_tokenizer_json(std::string_view content, const std::string& where, const SideFiles& side);
+// What the last two are made of.
+PipelineParts tiktoken_parts(std::string_view content, const std::string& where, const SideFiles& side);
+PipelineParts tokenizer_json_parts(std::string_view content, const std::string& where, const SideFiles& side);
 
 }  // namespace tll

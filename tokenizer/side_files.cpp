@@ -77,11 +77,11 @@ AddedToken named_token(const JsonNode& node) {
 
 }  // namespace
 
-SideFiles::SideFiles(const std::filesystem::path& directory)
-    : config_(read(directory / "tokenizer_config.json")),
-      map_(read(directory / "special_tokens_map.json")),
-      generation_(read(directory / "generation_config.json")),
-      model_(read(directory / "config.json")) {
+SideFiles::SideFiles(const TextFiles& files)
+    : config_(read(files, "tokenizer_config.json")),
+      map_(read(files, "special_tokens_map.json")),
+      generation_(read(files, "generation_config.json")),
+      model_(read(files, "config.json")) {
   if (config_) {
     Json others = config_->json;
     for (auto key = others.begin(); key != others.end();)
@@ -90,14 +90,14 @@ SideFiles::SideFiles(const std::filesystem::path& directory)
     unknown.meet(others, config_->where, kHarmlessKeys);
     notes_ = unknown.notes(config_->where);
   }
-  additions_ = declared(read(directory / "added_tokens.json"));
+  additions_ = declared(read(files, "added_tokens.json"));
   for (Addition& addition : named()) additions_.push_back(std::move(addition));
 }
 
-std::optional<SideFiles::File> SideFiles::read(const std::filesystem::path& path) {
-  if (!std::filesystem::exists(path)) return std::nullopt;
-  File file{path.string(), {}};
-  file.json = parse_json(read_file(path), file.where);
+std::optional<SideFiles::File> SideFiles::read(const TextFiles& files, const char* name) {
+  if (!files.has(name)) return std::nullopt;
+  File file{files.where(name), {}};
+  file.json = parse_json(files.read(name), file.where);
   file.root().object();  // Error if it is not an object
   return file;
 }

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "src/base/text_files.h"
 #include "tokenizer/added_vocabulary.h"
 #include "tokenizer/json_node.h"
 #include "tokenizer/tokenizer.h"
@@ -17,7 +18,7 @@ namespace tll {
 class SideFiles {
  public:
   // Error (kExitBadFile) for a file that is malformed.
-  explicit SideFiles(const std::filesystem::path& directory);
+  explicit SideFiles(const TextFiles& files);
 
   // The tokens that the files add, in the order in which transformers adds them.
   const std::vector<Addition>& additions() const { return additions_; }
@@ -43,7 +44,7 @@ class SideFiles {
   };
   using Ids = std::vector<int32_t>;
 
-  static std::optional<File> read(const std::filesystem::path& path);
+  static std::optional<File> read(const TextFiles& files, const char* name);
   const File* naming(const std::string& key) const;
   std::vector<Addition> named() const;
   std::vector<Addition> declared(const std::optional<File>& added_tokens) const;

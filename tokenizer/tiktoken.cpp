@@ -112,7 +112,7 @@ std::vector<std::string> read_lines(std::string_view content, const std::string&
 
 }  // namespace
 
-std::unique_ptr<Tokenizer> read_tiktoken(std::string_view content, const std::string& where, const SideFiles& side) {
+PipelineParts tiktoken_parts(std::string_view content, const std::string& where, const SideFiles& side) {
   const std::vector<std::string> tokens = read_lines(content, where);
   std::unordered_map<std::string_view, int32_t> ids;
   for (size_t id = 0; id < tokens.size(); ++id) {
@@ -144,7 +144,11 @@ std::unique_ptr<Tokenizer> read_tiktoken(std::string_view content, const std::st
   parts.eos = first_special + 1;
   parts.end_ids = {first_special + 1, first_special + 8, first_special + 9};
   parts.prefix = {first_special};
-  return make_pipeline(std::move(parts));
+  return parts;
+}
+
+std::unique_ptr<Tokenizer> read_tiktoken(std::string_view content, const std::string& where, const SideFiles& side) {
+  return make_pipeline(tiktoken_parts(content, where, side));
 }
 
 }  // namespace tll

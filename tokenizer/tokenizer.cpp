@@ -6,6 +6,7 @@
 #include "src/base/file.h"
 #include "src/base/file_kind.h"
 #include "src/base/json.h"
+#include "src/base/text_files.h"
 #include "tokenizer/formats.h"
 
 namespace tll {
@@ -37,29 +38,35 @@ constexpr const char* kKinds = "a tokenizer.json (BPE), a SentencePiece tokenize
   bad_file("{}: expected a tokenizer.json or a tokenizer.model in it", directory.string());
 }
 
-}  // namespace
-
-std::unique_ptr<Tokenizer> Tokenizer::load(const fs::path& directory_or_file) {
-  fs::path file = directory_or_file;
-  if (fs::is_directory(file)) {
-    file /= "tokenizer.json";
-    if (!fs::exists(file)) file.replace_filename("tokenizer.model");
-    if (!fs::exists(file)) refuse_directory(directory_or_file);
-  }
-  const std::string content = read_file(file);
-  const std::string where = file.string();
+// `beside`: the files that name tokens.
+std::unique_ptr<Tokenizer> read_tokenizer(const std::string& content, const std::string& where, const TextFiles& beside) {
   const FileKind kind = file_kind(content);
   if (kind != FileKind::unknown && kind != FileKind::sentencepiece) bad_file("{}: {}", where, wrong_kind(kind, kKinds));
   const size_t first = std::min(content.find_first_not_of(" \t\r\n"), content.size());
   const bool is_json = content.substr(first, 1) == "{";
   // A SentencePiece model begins with the tag of its first piece (field 1, a message), which is the byte of a line feed.
   const bool is_sentencepiece = content.starts_with('\n') && !is_json;
-  const SideFiles side(file.parent_path());
+  const SideFiles side(beside);
   std::unique_ptr<Tokenizer> tokenizer = is_json            ? read_tokenizer_json(content, where, side)
                                          : is_sentencepiece ? read_sentencepiece(content, where, side)
                                                             : read_tiktoken(content, where, side);
   side.apply(*tokenizer, is_json);
   return tokenizer;
+}
+
+}  // namespace
+
+std::unique_ptr<Tokenizer> Tokenizer::load(const fs::path& directory_or_file) {
+  if (!fs::is_directory(directory_or_file))
+    return read_tokenizer(read_file(directory_or_file), directory_or_file.string(), directory_or_file.parent_path());
+  const TextFiles files(directory_or_file);
+  if (!files.has("tokenizer.json") && !files.has("tokenizer.model")) refuse_directory(directory_or_file);
+  return read(files);
+}
+
+std::unique_ptr<Tokenizer> Tokenizer::read(const TextFiles& files) {
+  const char* name = files.has("tokenizer.json") ? "tokenizer.json" : "tokenizer.model";
+  return read_tokenizer(files.read(name), files.where(name), files);
 }
 
 std::vector<int32_t> Tokenizer::with_special(std::vector<int32_t> ids) const {

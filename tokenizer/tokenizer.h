@@ -18,6 +18,8 @@
 
 namespace tll {
 
+class TextFiles;
+
 // A token that is not made by merging, with the flags of tokenizer.json. lstrip, rstrip: it includes the white space on that
 // side. single_word: it counts only between characters that are not part of a word.
 struct AddedToken {
@@ -47,6 +49,8 @@ class Tokenizer {
   // are read if they are there (tokenizer/side_files.h). Error (kExitBadFile) for a file that is missing, malformed, or uses
   // something that is not implemented, which is named.
   static std::unique_ptr<Tokenizer> load(const std::filesystem::path& directory_or_file);
+  // The same of files that may be texts.
+  static std::unique_ptr<Tokenizer> read(const TextFiles& files);
   virtual ~Tokenizer() = default;
 
   // Adds no special tokens. If the text is not UTF-8, SentencePiece takes U+FFFD for each wrong byte, as the reference does; the

@@ -169,7 +169,7 @@ AddedToken read_added_token(const JsonNode& node, int32_t id) {
   return token;
 }
 
-std::unique_ptr<Tokenizer> read_tokenizer_json(std::string_view content, const std::string& where, const SideFiles& side) {
+PipelineParts tokenizer_json_parts(std::string_view content, const std::string& where, const SideFiles& side) {
   const Json json = parse_json(content, where);
   const JsonNode root(json, where);
   if (!root.find("model")) refuse_other_json(root);
@@ -187,7 +187,11 @@ std::unique_ptr<Tokenizer> read_tokenizer_json(std::string_view content, const s
   }
   warn_of_lost_digits(where, parts);
   side.note_overruled("add_prefix_space", adds_prefix_space(parts), "pre_tokenizer or normalizer", parts.warnings);
-  return make_pipeline(std::move(parts));
+  return parts;
+}
+
+std::unique_ptr<Tokenizer> read_tokenizer_json(std::string_view content, const std::string& where, const SideFiles& side) {
+  return make_pipeline(tokenizer_json_parts(content, where, side));
 }
 
 }  // namespace tll

@@ -74,8 +74,8 @@ void add_quantized(std::vector<BenchCase>& cases, test::Random& random, const Si
     int rows = 0;
     for (const auto& p : w.parts) rows += p.rows;
     cases.push_back(
-        bench_case(s, fmt::format("{} {} nf4 {} x {} x {}", m.name, what, N, backward ? w.cols : rows, backward ? rows : w.cols), f,
-                   c, backward ? c.backward : c.forward));
+        bench_case(s, fmt::format("{} {} nf4 {} x {} x {}", m.name, what, N, backward ? w.cols : rows, backward ? rows : w.cols),
+                   f, c, backward ? c.backward : c.forward));
   };
   const test::QuantizedShape qkv{{part(m.H * m.D), part(m.G * m.D), part(m.G * m.D)}, m.C}, gate_up{{part(m.F), part(m.F)}, m.C},
       down{{part(m.C)}, m.F};
@@ -153,6 +153,11 @@ std::vector<BenchCase> all_cases(const Sizes& s, DType f) {
   const ModelShape &first = s.models.front(), &last = s.models.back();
   const OpCase decode = test::attention_decode(std::vector<int>(8, s.seq_len), last.H, last.G, last.D, s.seq_len, 0, 0);
   add(fmt::format("{} B 8 capacity {}", last.name, s.seq_len), decode, decode.forward);
+  const OpCase qk_norm = with_values(
+      test::qk_norm({.N = N, .H = last.H, .G = last.G, .D = last.D, .gap = last.G * last.D, .trained = false}), "rstd", {1});
+  const std::string heads = fmt::format("{} N {} heads {} D {}", last.name, N, last.H + last.G, last.D);
+  add(heads, qk_norm, qk_norm.forward);
+  add(heads, qk_norm, qk_norm.backward);
 
   // What depends on the rows alone, at one model's sizes.
   const int C = first.C, R = N / 2, rows = std::min(N, kLogitRows);

@@ -1,4 +1,4 @@
-"""transformers' Llama in true double precision.
+"""transformers' Llama, and models made like it, in true double precision.
 
 `model.double()` is not enough: RMSNorm and the rotary embedding compute in fp32 whatever the dtype, and converting the module also
 converts the rotary frequencies. Here the parameters become double, both functions keep double, and the frequencies keep the fp32
@@ -6,23 +6,33 @@ values that transformers computes. As in every engine the angle is one fp32 prod
 """
 
 import torch
-from transformers.models.llama import modeling_llama
 
 
 def norm_forward(self, x):
     return self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon))
 
 
+def frequencies(self, position_ids):
+    """longrope: by the length of the sequence, as transformers does in its own forward."""
+    if self.rope_type != "longrope":
+        return self.inv_freq
+    original = self.config.rope_parameters["original_max_position_embeddings"]
+    length = int(position_ids.max()) + 1
+    return ROPE_INIT_FUNCTIONS["longrope"](self.config, position_ids.device, seq_len=length)[0] if length > original else self.original_inv_freq
+
+
 def rotary_forward(self, x, position_ids):
-    angle = (position_ids[:, :, None].float() * self.inv_freq[None, None, :].float()).to(x.dtype)
+    angle = (position_ids[:, :, None].float() * frequencies(self, position_ids)[None, None, :].float()).to(x.dtype)
     angle = torch.cat((angle, angle), dim=-1)
     return angle.cos() * self.attention_scaling, angle.sin() * self.attention_scaling
 
 
 def make_exact(model: torch.nn.Module) -> None:
-    """Changes this model, and the classes of transformers' Llama for the rest of the process."""
-    modeling_llama.LlamaRMSNorm.forward = norm_forward
-    modeling_llama.LlamaRotaryEmbedding.forward = rotary_forward
+    """Changes this model, and the classes of its norms and rotary embedding for the rest of the process."""
+    for module in model.modules():
+        for ending, forward in (("RMSNorm", norm_forward), ("RotaryEmbedding", rotary_forward)):
+            if type(module).__name__.endswith(ending):
+                type(module).forward = forward
     for parameter in model.parameters():
         parameter.data = parameter.data.double()
 
@@ -59,9 +69,13 @@ def adapter_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
 
 def adapter_gradients(model: torch.nn.Module, documents: list[dict]) -> tuple[list[torch.Tensor], torch.Tensor, dict[str, torch.Tensor]]:
     """Logits of each document, the loss, and its gradient by adapter tensor."""
+    return gradients_by(adapter_parameters(model), model, documents)
+
+
+def gradients_by(parameters: dict[str, torch.nn.Parameter], model: torch.nn.Module, documents: list[dict]) -> tuple[list[torch.Tensor], torch.Tensor, dict[str, torch.Tensor]]:
     model.zero_grad()
     logits = [logits_of(model, d["input_ids"]) for d in documents]
     loss = loss_of(logits, documents)
     loss.backward()
-    gradients = {name: p.grad.detach().clone() for name, p in adapter_parameters(model).items()}
+    gradients = {name: p.grad.detach().clone() for name, p in parameters.items()}
     return [z.detach() for z in logits], loss.detach(), gradients

@@ -16,7 +16,6 @@ constexpr std::string_view kUnpack = "unpack it first";
 constexpr std::string_view kToSafetensors =
     "convert it to safetensors: load the model with transformers and call save_pretrained(DIR)";
 constexpr std::string_view kToJsonl = "convert it to JSON lines, such as with datasets' Dataset.to_json(FILE)";
-constexpr std::string_view kNotGguf = "give what it was converted from";
 
 struct Row {
   FileKind kind;
@@ -50,8 +49,8 @@ constexpr Row kRows[] = {
     {FileKind::numpy, "a NumPy array (.npy)", "save it in another format"},
     {FileKind::hdf5, "an HDF5 file, as of Keras", kToSafetensors},
     {FileKind::safetensors, "a safetensors file", "name the file that belongs here"},
-    {FileKind::gguf, "a GGUF file", kNotGguf},
-    {FileKind::ggml, "a GGML file", kNotGguf},
+    {FileKind::gguf, "a GGUF file", "a model in it is given as it is: --model FILE"},
+    {FileKind::ggml, "a GGML file", "give what it was converted from"},
     {FileKind::sentencepiece, "a SentencePiece model (tokenizer.model)", "name the file that belongs here"},
     {FileKind::parquet, "a Parquet file", kToJsonl},
     {FileKind::arrow, "an Arrow file", kToJsonl},

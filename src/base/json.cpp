@@ -9,6 +9,7 @@
 #include "src/base/check.h"
 #include "src/base/file.h"
 #include "src/base/file_kind.h"
+#include "src/base/utf8_length.h"
 
 namespace tll {
 namespace {
@@ -139,24 +140,6 @@ class TreeBuilder : public JsonEvents {
   std::vector<Level> open_;
   std::string key_;
 };
-
-// Length of the UTF-8 sequence at the start of text; 0 if it is not valid (RFC 3629).
-size_t utf8_length(std::string_view text) {
-  const auto byte = [&](size_t i) { return i < text.size() ? uint8_t(text[i]) : 0; };
-  const auto tail = [&](size_t i) { return (byte(i) & 0xC0) == 0x80; };
-  const uint8_t first = byte(0);
-  if (first < 0x80) return 1;
-  if (first >= 0xC2 && first < 0xE0) return tail(1) ? 2 : 0;
-  if (first >= 0xE0 && first < 0xF0) {
-    const bool in_range = !(first == 0xE0 && byte(1) < 0xA0) && !(first == 0xED && byte(1) >= 0xA0);
-    return in_range && tail(1) && tail(2) ? 3 : 0;
-  }
-  if (first >= 0xF0 && first < 0xF5) {
-    const bool in_range = !(first == 0xF0 && byte(1) < 0x90) && !(first == 0xF4 && byte(1) >= 0x90);
-    return in_range && tail(1) && tail(2) && tail(3) ? 4 : 0;
-  }
-  return 0;
-}
 
 }  // namespace
 

@@ -61,9 +61,8 @@ Dump run_documents(Session<Float>& session, const Dataset& data, int64_t longest
     std::vector<float>& logits = dump.logits.emplace_back();
     for (int first = 0; first < d.length; first += model.logit_rows()) {
       const int count = std::min(model.logit_rows(), d.length - first);
-      // The batch holds one document, so positions are rows.
       const int64_t values = int64_t{count} * model.config().vocab_size;
-      const HostCopy rows(session.device, model.logits(session.device, batch.positions + first, count), values);
+      const HostCopy rows(session.device, model.logits_from(session.device, first, count), values);
       logits.insert(logits.end(), rows.data(), rows.data() + values);
     }
     sum += model.loss(session.device, batch, scale * loss_scale, true);

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "src/base/check.h"
+#include "src/model/rope_frequencies.h"
 
 namespace tll {
 
@@ -60,6 +61,8 @@ ModelOptions model_options(const Options& options, const LlamaConfig& config, st
   ModelOptions m;
   m.device = options.device == DeviceOption::kCuda ? DeviceKind::cuda : DeviceKind::cpu;
   m.max_tokens = static_cast<int>(needs.tokens);
+  if (const RopeRows rope = rope_rows(config, static_cast<int>(needs.positions)); needs.sequences > 0)
+    m.max_tokens = std::max(m.max_tokens, rope.length_after_switch());
   m.max_positions = static_cast<int>(needs.positions);
   m.gradients = needs.training || needs.gradients;
   m.train_all = m.gradients && options.train == TrainMode::kFull;

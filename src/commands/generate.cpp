@@ -8,6 +8,7 @@
 #include "src/commands/commands.h"
 #include "src/commands/conversation.h"
 #include "src/commands/session.h"
+#include "src/commands/stop_text.h"
 #include "src/options/resolve.h"
 
 namespace tll {
@@ -19,9 +20,11 @@ std::string standard_input() {
   return text;
 }
 
+bool answers_chat(const Options& options) { return options.chat || !options.messages.empty(); }
+
 // What generation starts from: the prompt as it is, or a conversation in the model's chat template.
 std::vector<int32_t> prompt_tokens(const Options& options, const ModelSource& source) {
-  const bool chat = options.chat || !options.messages.empty();
+  const bool chat = answers_chat(options);
   const std::string prompt = options.messages.empty() && options.prompt == "-" ? standard_input() : options.prompt;
   if (!chat) {
     if (!options.quiet && options.adapter.empty() && !source.chat_template.empty())
@@ -53,6 +56,12 @@ int command_generate(Options& options) {
          "give the text to continue with --prompt TEXT (- reads it), or a conversation to answer with --messages FILE");
   if (options.given("prompt") && !options.messages.empty())
     fail(kExitUsage, "--prompt and --messages are two things to start from; give one of them");
+  for (const char* name : {"system", "template", "template-date"})
+    if (options.given(name) && !answers_chat(options))
+      fail(kExitUsage, "--{} is of a chat template: give it with --chat or --messages", name);
+  for (const char* name : {"top-p", "top-k", "min-p"})
+    if (options.given(name) && options.temperature == 0 && !options.quiet)
+      fmt::print(stderr, "note: --{} changes nothing at --temperature 0, which takes the most likely token\n", name);
   return with_resolved_type(options, [&](auto type) {
     using Float = decltype(type);
     const ModelSource source = open_model(options, TokenizerNeed::required);
@@ -70,19 +79,32 @@ int command_generate(Options& options) {
     session.start(source, adapter);
 
     const GenerateRequest request{prompt, static_cast<int>(options.max_new_tokens)};
-    const SamplingOptions sampling{options.temperature, static_cast<uint64_t>(options.seed), source.eos,
-                                   source.tokenizer->vocab_size()};
+    const SamplingOptions sampling{.temperature = options.temperature,
+                                   .seed = static_cast<uint64_t>(options.seed),
+                                   .eos = source.eos,
+                                   .vocab_size = source.tokenizer->vocab_size(),
+                                   .top_k = options.top_k,
+                                   .top_p = options.top_p,
+                                   .min_p = options.min_p,
+                                   .repeat_penalty = options.repeat_penalty};
     StreamDecoder stream(*source.tokenizer);
-    const auto show = [&](size_t, int32_t token) {
-      const std::string text = stream.push(token);
+    StopText stop(stop_texts(options.stop));
+    std::string shown;
+    const auto show = [&](const std::string& text) {
+      shown += text;
       if (!options.json) std::fwrite(text.data(), 1, text.size(), stdout), std::fflush(stdout);
-      return true;
     };
-    const auto ids = session.generator->generate(session.device, {&request, 1}, sampling, show);
+    const auto take = [&](size_t, int32_t token) {
+      show(stop.push(stream.push(token)));
+      return !stop.found();
+    };
+    const auto ids = session.generator->generate(session.device, {&request, 1}, sampling, take);
+    show(stop.push(stream.finish()));
+    show(stop.finish());
     if (options.json)
-      fmt::print("{}\n", json_text({{"ids", ids[0]}, {"text", source.tokenizer->decode(ids[0])}}));
+      fmt::print("{}\n", json_text({{"ids", ids[0]}, {"text", shown}}));
     else
-      fmt::print("{}\n", stream.finish());
+      fmt::print("\n");
     if (!options.quiet && ids[0].empty())
       fmt::print(stderr, "note: the model ended the text at once: its first token was one that ends a text\n");
     print_profile(session.device, session.ceilings);

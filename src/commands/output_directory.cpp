@@ -5,6 +5,7 @@
 
 #include "src/base/check.h"
 #include "src/base/file.h"
+#include "src/commands/model_card.h"
 #include "src/commands/save.h"
 #include "src/train/checkpoint.h"
 
@@ -67,11 +68,12 @@ Leftovers leftovers(const Options& options, const std::string& run, int64_t last
   for (const char* name : {kAdapterTensors, kAdapterSettings}) add(name, true);
   if (record || options.keep == KeepOption::kBest) add(kBestValues, true);
   // A model that no run left is not touched, except by one that would write its own over it.
-  if ((record && record->trained_all) || options.train == TrainMode::kFull) {
+  if ((record && record->trained_all) || options.train == TrainMode::kFull)
     for (const char* name : kModelFiles) add(name, true);
+  if (record || options.train == TrainMode::kFull)
     for (const char* name : kTokenizerFiles) add(name, false);
-  }
   for (const char* name : kLogFiles) add(name, false);
+  if (is_model_card(output / kModelCard)) add(kModelCard, false);
   if (record) add(event_directory(record->run), false);
   return found;
 }

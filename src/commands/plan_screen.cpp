@@ -25,8 +25,8 @@ std::string value_of(const Options& options, const char* name) {
 }
 
 // "q, v" for q_proj and v_proj, as people type them.
-std::string short_targets(const std::vector<std::string>& targets) {
-  if (targets.size() == adaptable_names().size()) return "all linear layers";
+std::string short_targets(const std::vector<std::string>& targets, const Architecture& architecture) {
+  if (targets.size() == adaptable_names(architecture).size()) return "all linear layers";
   std::vector<std::string> names;
   for (const std::string& t : targets) names.push_back(t.substr(0, t.rfind('_')));
   return fmt::format("{}", fmt::join(names, ", "));
@@ -88,8 +88,9 @@ std::string PlanScreen::device_line() const {
 std::string PlanScreen::assumed_line() const {
   const Options& o = options_;
   std::string line = o.train == TrainMode::kFull ? "all weights are trained"
-                     : o.init_adapter.empty()    ? fmt::format("LoRA of rank {} on {}", o.rank, short_targets(o.targets))
-                                                 : fmt::format("the adapter in {}", o.init_adapter.string());
+                     : o.init_adapter.empty()
+                         ? fmt::format("LoRA of rank {} on {}", o.rank, short_targets(o.targets, *source_.config.architecture))
+                         : fmt::format("the adapter in {}", o.init_adapter.string());
   line += fmt::format("; activations {}", value_of(o, "dtype"));
   if (o.train == TrainMode::kLora) {
     line += fmt::format(", frozen weights {}", value_of(o, "weights"));
@@ -153,6 +154,20 @@ std::string PlanScreen::formula_lines() const {
   return fmt::format("{}; here {}", text, fmt::join(why, ", "));
 }
 
+// An adapter on a module that joins several has one A for all of them, so its rank is not that of an adapter on each.
+std::vector<std::string> PlanScreen::joint_lines() const {
+  std::vector<std::string> lines;
+  if (options_.train == TrainMode::kFull) return lines;
+  for (const Module& m : adaptable_modules(source_.config)) {
+    if (m.layer > 0 || m.parts.empty() || !m.is_among(options_.targets)) continue;
+    const int64_t parts = 1 + std::count(m.parts.begin(), m.parts.end(), ' ');
+    lines.push_back(fmt::format("{} is one layer with one adapter of rank {}, {}; on its {} parts they would be {}",
+                                m.short_name(), options_.rank, Counted{options_.rank * (m.cols + m.rows), "parameter"}, parts,
+                                Count{options_.rank * (parts * m.cols + m.rows)}));
+  }
+  return lines;
+}
+
 std::string PlanScreen::text() const {
   constexpr size_t kLabel = 9;
   std::string text;
@@ -161,8 +176,7 @@ std::string PlanScreen::text() const {
   };
   say("model",
       fmt::format("{}, {}, {} trained", model_name(), Counted{parameter_count(source_.config), "parameter"}, Count{trained_}));
-  if (source_.config.architecture->planned_only)
-    say("", fmt::format("{} is planned only: this version does not train it", source_.config.architecture->causal_lm));
+  for (const std::string& line : joint_lines()) say("", line);
   say("device", device_line());
   say("assumed", assumed_line());
   if (solution_) say("chosen", solution_->text());

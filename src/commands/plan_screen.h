@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "src/commands/planner.h"
 
@@ -44,6 +45,7 @@ class PlanScreen {
   std::string model_name() const;
   std::string device_line() const;
   std::string assumed_line() const;
+  std::vector<std::string> joint_lines() const;
   std::string verdict_line() const;
   std::string peak_line() const;
   std::string largest_line() const;

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "src/base/file.h"
+#include "src/commands/model_card.h"
 #include "src/commands/output_directory.h"
 #include "src/commands/run_page.h"
 #include "src/report/terminal.h"
@@ -112,11 +113,14 @@ void RunFiles::write_trainer_state(const std::filesystem::path& directory, const
   });
 }
 
-void RunFiles::write_pictures(const Json& run, const std::string& plan_svg) const {
+void RunFiles::write_pictures(const Json& run, const std::string& plan_svg, bool card) const {
   if (!history().entries().empty())
     write_or_note(
         [&] { write_file_atomic(options_.output / "curves.svg", chart_svg(training_chart(history()), kPictureWidth)); });
   write_or_note([&] { write_file_atomic(options_.output / "report.html", run_page(run, history(), plan_svg)); });
+  const std::filesystem::path readme = options_.output / kModelCard;
+  if (card && (!std::filesystem::exists(readme) || is_model_card(readme)))  // another one is the user's
+    write_or_note([&] { write_file_atomic(readme, model_card(run)); });
 }
 
 std::string RunFiles::terminal_curves(int output) const {

@@ -1,5 +1,5 @@
 // The files that a run leaves beside its result, for people and for other programs: metrics.jsonl and TensorBoard's event files
-// as it goes, trainer_state.json with each checkpoint, and at the end curves.svg and report.html.
+// as it goes, trainer_state.json with each checkpoint, and at the end curves.svg, report.html and the model card.
 //
 // Only metrics.jsonl is needed by the run itself, to resume. Where another one cannot be written, a note says so, and the run
 // goes on.
@@ -40,8 +40,8 @@ class RunFiles {
 
   // trainer_state.json, into --output or into a checkpoint of this step.
   void write_trainer_state(const std::filesystem::path& directory, const RunProgress& progress) const;
-  // curves.svg and report.html. `run`: what run.json says.
-  void write_pictures(const Json& run, const std::string& plan_svg) const;
+  // curves.svg, report.html and, with `card`, README.md (model_card.h). `run`: what run.json says.
+  void write_pictures(const Json& run, const std::string& plan_svg, bool card) const;
   // The curves for a terminal, or for a file; nothing before there are ten steps to show.
   std::string terminal_curves(int output) const;
 

@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "src/base/json_path.h"
 #include "src/base/units.h"
+#include "src/commands/servers.h"
 #include "src/report/markup.h"
 #include "src/report/training_chart.h"
 
@@ -44,18 +46,6 @@ pre{background:var(--card);border:1px solid var(--line);border-radius:8px;paddin
 @media (max-width:640px){main{padding:16px 14px 48px}.curves .wide{display:none}.curves .narrow{display:block}.sample dl{grid-template-columns:minmax(0,1fr)}.sample dd{margin-bottom:6px}}
 @media print{body{font-size:11pt}main{max-width:none;padding:0}nav{display:none}.prompt{max-height:none}pre{white-space:pre-wrap;overflow-wrap:anywhere}h2{break-after:avoid}.card,.curves,tr{break-inside:avoid}.picture{overflow:visible;border:0}.picture svg{width:100%;height:auto;max-height:24cm}}
 )";
-
-// The value at a path of keys, or null.
-const Json& at(const Json& json, std::initializer_list<const char*> keys) {
-  static const Json null;
-  const Json* value = &json;
-  for (const char* key : keys) {
-    const auto found = value->is_object() ? value->find(key) : value->end();
-    if (!value->is_object() || found == value->end()) return null;
-    value = &*found;
-  }
-  return *value;
-}
 
 // A value as people read it.
 std::string shown_value(const Json& value) {
@@ -128,7 +118,11 @@ class Page {
 class RunPage {
  public:
   RunPage(const Json& run, const RunHistory& history, const std::string& plan_svg)
-      : run_(run), result_(at(run, {"result"})), options_(at(run, {"options"})), history_(history), plan_svg_(plan_svg) {}
+      : run_(run),
+        result_(json_at(run, {"result"})),
+        options_(json_at(run, {"options"})),
+        history_(history),
+        plan_svg_(plan_svg) {}
 
   std::string make() {
     results();
@@ -152,26 +146,26 @@ class RunPage {
   }
 
  private:
-  std::string title() const { return fmt::format("Training run {}", shown_value(at(run_, {"run"}))); }
-  bool trains_all() const { return at(options_, {"train"}) == "full"; }
+  std::string title() const { return fmt::format("Training run {}", shown_value(json_at(run_, {"run"}))); }
+  bool trains_all() const { return json_at(options_, {"train"}) == "full"; }
 
   void head(Page& top) const {
     top.element("p", "train_llama_lora", "class=\"soft\"");
     top.element("h1", title());
     std::string state = "in progress";
     bool good = true;
-    if (const Json& error = at(result_, {"error"}); error.is_string())
+    if (const Json& error = json_at(result_, {"error"}); error.is_string())
       state = "ended: " + error.get<std::string>(), good = false;
-    else if (at(result_, {"interrupted"}) == true)
+    else if (json_at(result_, {"interrupted"}) == true)
       state = "interrupted; --resume goes on", good = false;
-    else if (at(result_, {"stopped_early"}) == true)
+    else if (json_at(result_, {"stopped_early"}) == true)
       state = "finished, before the last step: no evaluation was better any more";
-    else if (at(result_, {"finished"}) == true)
+    else if (json_at(result_, {"finished"}) == true)
       state = "finished";
     top.element("p", state, good ? "class=\"good\"" : "class=\"bad\"");
-    std::string when = shown_value(at(run_, {"dates", "started"}));
-    if (const Json& ended = at(run_, {"dates", "ended"}); ended.is_string()) when += " to " + ended.get<std::string>();
-    if (const Json& resumed = at(run_, {"dates", "resumed"}); resumed.is_array() && !resumed.empty())
+    std::string when = shown_value(json_at(run_, {"dates", "started"}));
+    if (const Json& ended = json_at(run_, {"dates", "ended"}); ended.is_string()) when += " to " + ended.get<std::string>();
+    if (const Json& resumed = json_at(run_, {"dates", "resumed"}); resumed.is_array() && !resumed.empty())
       when += fmt::format(", resumed {}", resumed.size() == 1 ? "once" : fmt::format("{} times", resumed.size()));
     top.element("p", when, "class=\"soft\"");
   }
@@ -179,7 +173,7 @@ class RunPage {
   void results() {
     page_.raw("<div class=\"cards\">\n");
     const auto change = [&](const char* name, const char* key, int decimals) {
-      const Json &before = at(result_, {"before", key}), &after = at(result_, {"after", key});
+      const Json &before = json_at(result_, {"before", key}), &after = json_at(result_, {"after", key});
       if (before.is_number() || after.is_number())
         page_.card(name, fmt::format("{} → {}", fixed(before, decimals), fixed(after, decimals)));
     };
@@ -187,17 +181,17 @@ class RunPage {
     change("exact match, %", "exact_match", 1);
     change("F1, %", "f1", 1);
     page_.card("training loss, first → last step",
-               fmt::format("{} → {}", fixed(at(result_, {"first_loss"}), 4), fixed(at(result_, {"last_loss"}), 4)));
+               fmt::format("{} → {}", fixed(json_at(result_, {"first_loss"}), 4), fixed(json_at(result_, {"last_loss"}), 4)));
     if (const auto best = history_.best())
       page_.card("lowest validation loss", fmt::format("{:.4f} at step {}", best->loss, Count{best->step}));
-    page_.card("steps", fmt::format("{} of {}", counted(at(result_, {"steps"})), counted(at(run_, {"total_steps"}))));
+    page_.card("steps", fmt::format("{} of {}", counted(json_at(result_, {"steps"})), counted(json_at(run_, {"total_steps"}))));
     const HistoryTotals totals = history_.totals();
     page_.card("tokens", fmt::format("{}", Count{totals.tokens}));
     if (totals.seconds > 0) {
       page_.card("time in steps", fmt::format("{}", Duration{totals.seconds}));
       page_.card("tokens a second", fmt::format("{}", Count{std::llround(static_cast<double>(totals.tokens) / totals.seconds)}));
     }
-    page_.card("planned memory", bytes(at(run_, {"plan", "bytes", "total"})));
+    page_.card("planned memory", bytes(json_at(run_, {"plan", "bytes", "total"})));
     page_.raw("</div>\n");
   }
 
@@ -217,21 +211,21 @@ class RunPage {
   }
 
   void answers() {
-    const Json& examples = at(run_, {"examples"});
+    const Json& examples = json_at(run_, {"examples"});
     if (examples.is_array() && !examples.empty()) {
       page_.section("answers", "Answers before and after");
       for (const Json& example : examples) {
         page_.raw("<div class=\"sample\"><dl>\n");
-        sample_row("prompt", at(example, {"prompt"}), "class=\"text prompt\"");
-        sample_row("before", at(example, {"before"}));
-        sample_row("after", at(example, {"after"}));
-        sample_row("reference", at(example, {"reference"}));
+        sample_row("prompt", json_at(example, {"prompt"}), "class=\"text prompt\"");
+        sample_row("before", json_at(example, {"before"}));
+        sample_row("after", json_at(example, {"after"}));
+        sample_row("reference", json_at(example, {"reference"}));
         page_.raw("</dl></div>\n");
       }
     }
     if (history_.samples().empty()) return;
     page_.section("samples", "Samples");
-    page_.element("p", shown_value(at(options_, {"sample_prompt"})), "class=\"text soft\"");
+    page_.element("p", shown_value(json_at(options_, {"sample_prompt"})), "class=\"text soft\"");
     page_.raw("<div class=\"sample\"><dl>\n");
     for (const HistorySample& sample : history_.samples()) {
       page_.element("dt", fmt::format("step {}", Count{sample.step}));
@@ -241,22 +235,23 @@ class RunPage {
   }
 
   void data() {
-    const Json& data = at(run_, {"data"});
+    const Json& data = json_at(run_, {"data"});
     if (!data.is_object()) return;
     page_.section("data", "Data");
     page_.raw("<dl class=\"pairs\">\n");
-    page_.pair("file", shown_value(at(data, {"path"})));
-    page_.pair("size", bytes(at(data, {"bytes"})));
-    page_.pair("content hash", shown_value(at(data, {"content_hash"})));
-    page_.pair("format", shown_value(at(data, {"format"})));
-    page_.pair("template", shown_value(at(data, {"template"})));
-    page_.pair("documents to train on", counted(at(data, {"train_documents"})));
-    page_.pair("documents to validate on", counted(at(data, {"validation_documents"})));
-    page_.pair("tokens", counted(at(data, {"tokens"})));
-    if (const Json& share = at(data, {"trained_share"}); share.is_number())
-      page_.pair("trained tokens", fmt::format("{} ({:.1f}%)", counted(at(data, {"target_tokens"})), 100 * share.get<double>()));
+    page_.pair("file", shown_value(json_at(data, {"path"})));
+    page_.pair("size", bytes(json_at(data, {"bytes"})));
+    page_.pair("content hash", shown_value(json_at(data, {"content_hash"})));
+    page_.pair("format", shown_value(json_at(data, {"format"})));
+    page_.pair("template", shown_value(json_at(data, {"template"})));
+    page_.pair("documents to train on", counted(json_at(data, {"train_documents"})));
+    page_.pair("documents to validate on", counted(json_at(data, {"validation_documents"})));
+    page_.pair("tokens", counted(json_at(data, {"tokens"})));
+    if (const Json& share = json_at(data, {"trained_share"}); share.is_number())
+      page_.pair("trained tokens",
+                 fmt::format("{} ({:.1f}%)", counted(json_at(data, {"target_tokens"})), 100 * share.get<double>()));
     page_.raw("</dl>\n");
-    if (const Json& notes = at(data, {"notes"}); notes.is_array() && !notes.empty()) {
+    if (const Json& notes = json_at(data, {"notes"}); notes.is_array() && !notes.empty()) {
       page_.raw("<ul>\n");
       for (const Json& note : notes) page_.element("li", shown_value(note));
       page_.raw("</ul>\n");
@@ -264,11 +259,11 @@ class RunPage {
   }
 
   void memory() {
-    const Json& plan = at(run_, {"plan"});
+    const Json& plan = json_at(run_, {"plan"});
     if (!plan.is_object()) return;
     page_.section("memory", "Plan and memory");
     page_.raw("<table><thead><tr><th>At the peak</th><th class=\"number\">planned</th></tr></thead><tbody>\n");
-    const Json& categories = at(plan, {"bytes"});
+    const Json& categories = json_at(plan, {"bytes"});
     const auto row = [&](std::string_view name, std::string_view value) {
       page_.raw("<tr>");
       page_.element("td", name);
@@ -278,17 +273,17 @@ class RunPage {
     if (categories.is_object())
       for (const auto& [name, value] : categories.items())
         if (name != "total") row(name, bytes(value));
-    row("total", bytes(at(categories, {"total"})));
+    row("total", bytes(json_at(categories, {"total"})));
     page_.raw(
         "</tbody></table>\n<table><thead><tr><th>Memory</th><th class=\"number\">planned</th><th class=\"number\">measured</th>"
         "</tr></thead><tbody>\n");
-    const Json& measured = at(run_, {"measured", "memory"});
+    const Json& measured = json_at(run_, {"measured", "memory"});
     if (measured.is_object())
       for (const auto& [name, value] : measured.items()) {
         page_.raw("<tr>");
         page_.element("td", name);
-        page_.element("td", bytes(at(value, {"planned"})), "class=\"number\"");
-        page_.element("td", bytes(at(value, {"measured"})), "class=\"number\"");
+        page_.element("td", bytes(json_at(value, {"planned"})), "class=\"number\"");
+        page_.element("td", bytes(json_at(value, {"measured"})), "class=\"number\"");
         page_.raw("</tr>\n");
       }
     page_.raw("</tbody></table>\n");
@@ -301,7 +296,7 @@ class RunPage {
     if (!options_.is_object()) return;
     page_.section("options", "Options");
     page_.element("p", "As they were resolved. Those with a dot were given.", "class=\"soft\"");
-    const Json& given = at(run_, {"given"});
+    const Json& given = json_at(run_, {"given"});
     page_.raw("<dl class=\"pairs\">\n");
     for (const auto& [key, value] : options_.items()) {
       std::string name = key;
@@ -316,7 +311,7 @@ class RunPage {
     page_.section("machine", "Machine and versions");
     page_.raw("<dl class=\"pairs\">\n");
     for (const char* part : {"host", "device", "program"})
-      if (const Json& facts = at(run_, {part}); facts.is_object())
+      if (const Json& facts = json_at(run_, {part}); facts.is_object())
         for (const auto& [name, value] : facts.items()) {
           const bool size = name.ends_with("_bytes") || name == "memory" || name == "memory_total" || name == "in_use_before";
           const std::string text = size ? bytes(value) : name == "peak_flops" ? speed(value) : shown_value(value);
@@ -329,11 +324,11 @@ class RunPage {
   static std::string python_text(const Json& text) { return json_text(text.is_string() ? text : Json("")); }
 
   void use() {
-    if (at(result_, {"finished"}) != true || at(options_, {"init"}) == "random") return;
-    const Json &output = at(run_, {"paths", "output"}), &model = at(run_, {"paths", "model"});
+    if (json_at(result_, {"finished"}) != true || json_at(options_, {"init"}) == "random") return;
+    const Json &output = json_at(run_, {"paths", "output"}), &model = json_at(run_, {"paths", "model"});
     page_.section("use", trains_all() ? "How to load the model" : "How to load the adapter");
-    const std::string path = shown_value(at(run_, {"paths", "output_word"})),
-                      base = shown_value(at(run_, {"paths", "model_word"}));
+    const std::string path = shown_value(json_at(run_, {"paths", "output_word"})),
+                      base = shown_value(json_at(run_, {"paths", "model_word"}));
     if (trains_all()) {
       page_.element("h3", "transformers");
       page_.code(
@@ -357,10 +352,8 @@ class RunPage {
                     "# model = model.merge_and_unload()  makes one model of both\n",
                     python_text(model), python_text(output)));
     page_.element("h3", "vLLM");
-    const Json& rank = at(run_, {"model", "largest_rank"});
-    int64_t most = 16;  // vLLM's default; it takes these ranks alone
-    for (const int64_t allowed : {512, 320, 256, 128, 64, 32, 16})
-      if (rank.is_number_integer() && allowed >= rank.get<int64_t>()) most = allowed;
+    const Json& rank = json_at(run_, {"model", "largest_rank"});
+    const int64_t most = vllm_lora_rank(rank.is_number_integer() ? rank.get<int64_t>() : 0);
     page_.code(fmt::format("vllm serve {} --enable-lora --max-lora-rank {} --lora-modules mine={}\n", base, most, path));
     page_.element("h3", "llama.cpp");
     page_.code(
@@ -373,16 +366,16 @@ class RunPage {
 
   void repeat() {
     page_.section("repeat", "To repeat the run");
-    const Json& line = at(run_, {"command_line"});
+    const Json& line = json_at(run_, {"command_line"});
     if (line.is_string()) {
       page_.element("p", "It was begun with");
       page_.code(shown_value(line) + "\n");
-      if (const Json& directory = at(run_, {"paths", "working_directory"}); directory.is_string())
+      if (const Json& directory = json_at(run_, {"paths", "working_directory"}); directory.is_string())
         page_.element("p", "in " + directory.get<std::string>(), "class=\"soft\"");
     }
     page_.element("p", "The same with the options of this page, which run.json holds, and a new directory for the result:");
     page_.code(fmt::format("./train_llama_lora --config {}/run.json --output repeated\n",
-                           shown_value(at(run_, {"paths", "output_word"}))));
+                           shown_value(json_at(run_, {"paths", "output_word"}))));
   }
 
   const Json &run_, &result_, &options_;

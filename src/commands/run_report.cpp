@@ -5,6 +5,7 @@
 
 #include "data/prepare.h"
 #include "src/base/units.h"
+#include "src/commands/save.h"
 #include "src/model/plan.h"
 #include "src/model/plan_picture.h"
 #include "src/options/option_table.h"
@@ -336,7 +337,10 @@ Json RunReport::run_json(const Json& result) const {
             {"output", options_.output.string()},
             {"output_word", shell_word(options_.output.string())}}},
           {"model",
-           {{"parameters", parameter_count(source_.config)}, {"trained_parameters", trained_}, {"largest_rank", largest_rank}}},
+           {{"base_name", base_name(options_)},
+            {"parameters", parameter_count(source_.config)},
+            {"trained_parameters", trained_},
+            {"largest_rank", largest_rank}}},
           {"data", data_json(options_, data_, start_.data_hash)},
           {"plan", session_.plan_json()},
           {"host", host_json()},
@@ -354,8 +358,10 @@ void RunReport::end_files(const Json& result) {
   const Json run = run_json(result);
   write_json(options_.output / "run.json", run);
   files_.write_trainer_state(options_.output, progress(result.at("finished").get<bool>()));
-  files_.write_pictures(run, plan_picture(session_.arena, fmt::format("{}: {} at the peak", options_.output.string(),
-                                                                      Bytes{session_.arena.total()})));
+  files_.write_pictures(
+      run,
+      plan_picture(session_.arena, fmt::format("{}: {} at the peak", options_.output.string(), Bytes{session_.arena.total()})),
+      result.at("finished").get<bool>());
 }
 
 void RunReport::say_curves() const {

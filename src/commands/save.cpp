@@ -3,6 +3,8 @@
 #include "src/base/check.h"
 #include "src/base/file.h"
 #include "src/base/json.h"
+#include "src/files/find_files.h"
+#include "src/files/gguf_model.h"
 
 namespace tll {
 namespace {
@@ -13,9 +15,13 @@ void write_for_transformers(Json& config, const LlamaConfig& read, const std::st
   config["model_type"] = read.architecture->model_type;
   config["architectures"] = {read.architecture->causal_lm};
   config["hidden_act"] = "silu";
-  for (const char* key : {"vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-                          "num_key_value_heads", "head_dim", "max_position_embeddings"})
+  for (const char* key :
+       {"vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+        "head_dim", "max_position_embeddings", "original_max_position_embeddings", "sliding_window", "max_window_layers"})
     if (config.contains(key) && config[key].is_number_float()) config[key] = config[key].get<int64_t>();  // 64.0
+  // Null is an error of transformers 5 in some architectures, where this program takes the default.
+  if (config.contains("head_dim")) config["head_dim"] = read.head_dim;
+  config["num_key_value_heads"] = read.kv_heads;
   config["torch_dtype"] = config["dtype"] = dtype;
   config.erase("quantization_config");
   const RopeConfig& rope = read.rope;
@@ -28,6 +34,16 @@ void write_for_transformers(Json& config, const LlamaConfig& read, const std::st
     scaling["original_max_position_embeddings"] = rope.original_max;
   config["rope_theta"] = rope.theta;
   config["rope_scaling"] = rope.type == RopeType::plain ? Json() : scaling;
+  if (read.architecture == &kPhi3) {
+    config["partial_rotary_factor"] = scaling["partial_rotary_factor"] = rope.partial;
+    if (rope.type == RopeType::longrope) {
+      // Both read the original length beside the object. transformers 4 wants these three keys in it, and no others.
+      config["original_max_position_embeddings"] = rope.original_max;
+      Json& old = config["rope_scaling"];
+      old["type"] = old["rope_type"];
+      for (const char* key : {"rope_type", "original_max_position_embeddings", "partial_rotary_factor"}) old.erase(key);
+    }
+  }
   scaling["rope_theta"] = rope.theta;
   config["rope_parameters"] = scaling;
 }
@@ -45,7 +61,7 @@ void save_adapter(const std::filesystem::path& directory, const Options& options
     const double alpha = source.loaded ? source.loaded->modules[i].alpha : options.alpha;
     parts.push_back({t.module, t.rank, alpha, find(t, false), find(t, true)});
   }
-  AdapterHeader header = {.base_model = (options.model.empty() ? demo_directory() : options.model).string(),
+  AdapterHeader header = {.base_model = base_name(options),
                           .dropout = options.dropout,
                           .rslora = source.loaded ? source.loaded->config.rslora : options.rslora,
                           .layers = config.layers,
@@ -79,16 +95,36 @@ void save_model(const std::filesystem::path& directory, const std::filesystem::p
 }
 
 Json config_for_transformers(const std::filesystem::path& config_file, const std::string& dtype) {
-  const std::string text = read_file(config_file);
+  const std::string text =
+      is_gguf(config_file) ? gguf_config_files(GgufModel(config_file)).at("config.json") : read_file(config_file);
   Json config = parse_json(text, config_file.string());
   write_for_transformers(config, parse_config(text, config_file.string()), dtype);
   return config;
 }
 
-void copy_tokenizer(const std::filesystem::path& from, const std::filesystem::path& to) {
+Json config_for_transformers(const ModelSource& source, const std::string& dtype) {
+  Json config = config_for_transformers(source.config_file, dtype);
+  if (source.rows_in_files > 0) config["vocab_size"] = source.config.vocab_size;
+  return config;
+}
+
+void copy_tokenizer(const std::filesystem::path& from, const std::filesystem::path& to, bool whole_model) {
+  if (is_gguf(from)) {
+    for (const auto& [name, text] : hugging_face_files(GgufModel(from)))
+      if (name != "config.json") write_file_atomic(to / name, text);
+    return;
+  }
   for (const char* name : kTokenizerFiles) {
+    if (!whole_model && std::string_view(name) == kGenerationSettings) continue;
     if (!from.empty() && std::filesystem::exists(from / name)) write_file_atomic(to / name, read_file(from / name));
   }
+}
+
+std::string base_name(const Options& options) {
+  if (!options.base_name.empty()) return options.base_name;
+  const std::filesystem::path model = options.model.empty() ? demo_directory() : options.model;
+  const std::string name = hub_name_of(model);
+  return name.empty() ? model.string() : name;
 }
 
 }  // namespace tll

@@ -11,9 +11,10 @@
 namespace tll {
 
 inline constexpr const char* kModelFiles[] = {"model.safetensors", "config.json"};
+inline constexpr const char* kGenerationSettings = "generation_config.json";
 inline constexpr const char* kTokenizerFiles[] = {"tokenizer.json",          "tokenizer.model",   "tokenizer_config.json",
                                                   "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
-                                                  "generation_config.json"};
+                                                  kGenerationSettings};
 
 // adapter_model.safetensors (float) and adapter_config.json, as PEFT loads them. An adapter that was loaded keeps its own ranks
 // and scales.
@@ -24,10 +25,17 @@ void save_adapter(const std::filesystem::path& directory, const Options& options
 void save_model(const std::filesystem::path& directory, const std::filesystem::path& config_file,
                 const std::vector<NamedTensor>& tensors, const float* values, FileDtype dtype);
 
-// A model's config.json as both generations of transformers read it, for weights that are dense and of this type: "bfloat16", …
+// A model's config.json, or that of a GGUF file, as both generations of transformers read it, for weights that are dense and of
+// this type: "bfloat16", …
 Json config_for_transformers(const std::filesystem::path& config_file, const std::string& dtype);
+// With the size that the vocabulary has grown to.
+Json config_for_transformers(const ModelSource& source, const std::string& dtype);
 
-// The tokenizer's files and generation_config.json, whichever exist.
-void copy_tokenizer(const std::filesystem::path& from, const std::filesystem::path& to);
+// The tokenizer's files and, of a whole model, generation_config.json, whichever exist.
+void copy_tokenizer(const std::filesystem::path& from, const std::filesystem::path& to, bool whole_model = true);
+
+// What the result names as its base model: --base-name; else the Hub's name if --model is one, or lies in the Hub's cache; else
+// the path of --model, or of the demo model.
+std::string base_name(const Options& options);
 
 }  // namespace tll

@@ -11,6 +11,7 @@
 #include "src/base/check.h"
 #include "src/commands/from_options.h"
 #include "src/files/find_files.h"
+#include "src/files/gguf_model.h"
 #include "src/files/known_models.h"
 #include "src/options/nearest.h"
 #include "src/options/option_table.h"
@@ -83,10 +84,19 @@ void grow_vocabulary(ModelSource& source, int64_t rows, const std::string& owner
 }
 
 bool has_tokenizer_file(const std::filesystem::path& directory) {
+  if (is_gguf(directory)) return gguf_has_tokenizer(GgufModel(directory));
   return std::filesystem::exists(directory / "tokenizer.json") || std::filesystem::exists(directory / "tokenizer.model");
 }
 
 }  // namespace
+
+TextFiles tokenizer_files(const std::filesystem::path& model, std::vector<std::string>* notes) {
+  if (!is_gguf(model)) return model;
+  const GgufModel gguf(model);
+  std::map<std::string, std::string> files = gguf_config_files(gguf);
+  files.merge(gguf_tokenizer_files(gguf, notes));
+  return {model, std::move(files)};
+}
 
 std::optional<TemplateName> template_in_force(const Options& options, const ModelSource& source, const Dataset& data) {
   if (options.chat_template != TemplateName::kAuto) return options.chat_template;
@@ -98,10 +108,10 @@ void add_end_marks(ModelSource& source, const Dataset& data) { add_end_marks(sou
 ModelSource open_model(Options& options, TokenizerNeed need, const std::filesystem::path& adapter) {
   ModelSource source;
   if (options.train_embeddings && need == TokenizerNeed::none) need = TokenizerNeed::wanted;  // its size counts
-  const ConfigUse use = options.command == Command::kPlan ? ConfigUse::plan : ConfigUse::compute;
-  if (use == ConfigUse::plan && options.config.empty() && is_published(options.model)) {
+  if (options.command == Command::kPlan && options.config.empty() && is_published(options.model)) {
     const KnownModel known = published(options.model.string());
     source.name = known.name, source.config = known.config;
+    take_targets(options, source.config);
     return source;
   }
   const bool bare = options.model.empty() && !options.config.empty();
@@ -113,10 +123,13 @@ ModelSource open_model(Options& options, TokenizerNeed need, const std::filesyst
     // With a config.json of its own, the directory need not have one.
     if (options.config.empty()) source.directory = find_model(source.directory);
   }
-  source.config_file = options.config.empty() ? source.directory / "config.json" : options.config;
-  source.config = load_config(source.config_file, use);
+  source.config_file = !options.config.empty()     ? options.config
+                       : is_gguf(source.directory) ? source.directory
+                                                   : source.directory / "config.json";
+  source.config = load_config(source.config_file);
   if (!bare) read_quantization(source, options);
   if (find_row("weights")->taken_by(options.command)) take_quantization(options, source.config);
+  if (find_row("targets")->taken_by(options.command)) take_targets(options, source.config);
   const std::filesystem::path& named = options.adapter.empty() ? options.init_adapter : options.adapter;
   const std::filesystem::path& with = adapter.empty() ? named : adapter;
   grow_vocabulary(source, adapter_vocabulary(with), with.string());
@@ -125,7 +138,10 @@ ModelSource open_model(Options& options, TokenizerNeed need, const std::filesyst
   const bool has_tokenizer = !bare && has_tokenizer_file(source.directory);
   if (need == TokenizerNeed::none || (need == TokenizerNeed::wanted && !has_tokenizer)) return source;
   if (bare) fail(kExitUsage, "a tokenizer is needed: name its directory with --model");
-  source.tokenizer = Tokenizer::load(source.directory);
+  std::vector<std::string> notes;
+  const TextFiles files = tokenizer_files(source.directory, &notes);
+  print_notes(notes);
+  source.tokenizer = has_tokenizer ? Tokenizer::read(files) : Tokenizer::load(source.directory);
   const int32_t tokens = source.tokenizer->vocab_size();
   if (options.train_embeddings)
     grow_vocabulary(source, tokens, "the tokenizer");
@@ -136,7 +152,7 @@ ModelSource open_model(Options& options, TokenizerNeed need, const std::filesyst
   print_notes(source.tokenizer->warnings());
   for (const int32_t id : source.tokenizer->end_ids())
     if (std::find(source.eos.begin(), source.eos.end(), id) == source.eos.end()) source.eos.push_back(id);
-  source.chat_template = read_chat_template(source.directory);
+  source.chat_template = read_chat_template(files);
   add_end_marks(source, options.chat_template != TemplateName::kAuto ? std::optional(options.chat_template)
                                                                      : recognise_template(source.chat_template));
   return source;
@@ -144,8 +160,8 @@ ModelSource open_model(Options& options, TokenizerNeed need, const std::filesyst
 
 TokenizerSource open_tokenizer(Options& options) {
   const std::filesystem::path& path = options.model;
-  const bool alone =
-      std::filesystem::is_regular_file(path) || (has_tokenizer_file(path) && !std::filesystem::exists(path / "config.json"));
+  const bool alone = (std::filesystem::is_regular_file(path) && !is_gguf(path)) ||
+                     (has_tokenizer_file(path) && !std::filesystem::exists(path / "config.json"));
   if (path.empty() || !options.config.empty() || !alone) {
     ModelSource source = open_model(options, TokenizerNeed::required);
     return {std::move(source.tokenizer), std::move(source.chat_template)};
@@ -154,6 +170,21 @@ TokenizerSource open_tokenizer(Options& options) {
                          read_chat_template(std::filesystem::is_directory(path) ? path : path.parent_path())};
   print_notes(source.tokenizer->warnings());
   return source;
+}
+
+void take_targets(Options& options, const LlamaConfig& config) {
+  const std::vector<std::string_view> names = adaptable_names(*config.architecture);
+  const std::vector<Module> all = adaptable_modules(config);
+  const std::vector<Module> block(all.begin(), all.begin() + static_cast<ptrdiff_t>(names.size()));
+  const bool every = options.targets.size() == adaptable_names().size();
+  for (const std::string& target : every ? std::vector<std::string>() : options.targets)
+    if (std::none_of(block.begin(), block.end(), [&](const Module& m) { return m.is_among({target}); }))
+      fail(kExitUsage, "--targets {}: {} has no such layer; it has {}", target, config.architecture->causal_lm,
+           fmt::join(names, ", "));
+  std::vector<std::string> meant;
+  for (const Module& m : block)
+    if (m.is_among(options.targets)) meant.emplace_back(m.short_name());
+  options.targets = meant;
 }
 
 AdapterSource open_adapter(const Options& options, const LlamaConfig& config, const std::filesystem::path& directory) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "data/dataset.h"
+#include "src/base/text_files.h"
 #include "src/files/adapter.h"
 #include "src/files/model_files.h"
 #include "src/model/model_options.h"
@@ -21,9 +22,9 @@ void print_notes(const std::vector<std::string>& notes);
 
 // The model that the options name; the demo model if they name none.
 struct ModelSource {
-  std::filesystem::path directory;  // empty: there is only a config.json
-  std::filesystem::path config_file;
-  std::string name;  // of a published model of which there are no files; else empty
+  std::filesystem::path directory;    // or the GGUF file; empty: there is only a config.json
+  std::filesystem::path config_file;  // or the GGUF file
+  std::string name;                   // of a published model of which there are no files; else empty
   LlamaConfig config;
   // Rows of the embedding and head in the model's files, where config.vocab_size is larger: the adapter's vocabulary, or with
   // --train-embeddings that of the tokenizer. 0: as many as config.vocab_size.
@@ -36,6 +37,9 @@ enum class TokenizerNeed { none, wanted, required };  // wanted: data may come a
 // From then on the options say how its weights are held (take_quantization). `adapter`: the directory of the adapter that it
 // gets; empty: --adapter or --init-adapter.
 ModelSource open_model(Options& options, TokenizerNeed need, const std::filesystem::path& adapter = {});
+
+// The tokenizer's files of a model's directory, or those that a GGUF file stands for, of which there may be something to note.
+TextFiles tokenizer_files(const std::filesystem::path& model, std::vector<std::string>* notes = nullptr);
 
 // The template in which a model that is trained on these data is asked: that of --template; else the one that the data were
 // prepared with; else the model's own. Nothing: it is not known, or there is none.
@@ -60,6 +64,9 @@ struct AdapterSource {
   std::optional<Adapter> loaded;
   std::vector<LoraTarget> targets;
 };
+// Makes of --targets the names of this model's layers: of all, if all are meant; qkv_proj of q_proj where that is a part of it.
+// Error (kExitUsage) for a name that means no layer of the model.
+void take_targets(Options& options, const LlamaConfig& config);
 // The adapter in this directory, or, where it is empty, a fresh one as the options describe it. Prints what it warns of.
 AdapterSource open_adapter(const Options& options, const LlamaConfig& config, const std::filesystem::path& directory);
 // An adapter that a run starts from keeps its rank, alpha, scaling and targets. Other ones that were asked for are refused

@@ -531,7 +531,7 @@ void TrainingRun<Float>::save() {
   const KeepFromStopping keep;
   if (keeps_best()) load_best();
   write_values(options_.output, options_.weights == DtypeOption::kBf16 ? FileDtype::BF16 : FileDtype::F32);
-  if (session_.model.options().train_all || source_.rows_in_files > 0) copy_tokenizer(source_.directory, options_.output);
+  copy_tokenizer(source_.directory, options_.output, session_.model.options().train_all);
   result_is_saved_ = true;
   report_.saved();
   best_values_.remove();

@@ -19,6 +19,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view kPrefix = "base_model.model.";
+constexpr const char* kPeftVersion = "0.21.2";  // whose files these are
 constexpr std::string_view kEmbeddingTensor = "model.embed_tokens.weight", kHeadTensor = "lm_head.weight";
 
 // Rank or alpha of a module: the value of the first pattern, in the order of the file, that matches its name.
@@ -241,7 +242,12 @@ std::string peft_name(const Module& module, bool is_b) {
 
 std::string peft_name(const std::string& base_tensor) { return std::string(kPrefix) + base_tensor; }
 
-int64_t adapter_vocabulary(const fs::path& directory) {
+int64_t adapter_vocabulary(const fs::path& named) {
+  fs::path directory = named;
+  try {
+    if (!named.empty()) directory = find_adapter(named);
+  } catch (const Error&) {  // read_adapter() says what is wrong
+  }
   if (directory.empty() || !fs::exists(directory / kAdapterTensors)) return 0;
   int64_t rows = 0;
   const SafetensorsFile file(directory / kAdapterTensors);
@@ -252,10 +258,10 @@ int64_t adapter_vocabulary(const fs::path& directory) {
   return rows;
 }
 
-Adapter read_adapter(const fs::path& directory, const LlamaConfig& model) {
+Adapter read_adapter(const fs::path& named, const LlamaConfig& model) {
+  const fs::path directory = find_adapter(named);
   const fs::path config = directory / kAdapterSettings, tensors = directory / kAdapterTensors;
   Adapter adapter;
-  check_adapter_directory(directory);
   adapter.config = parse_adapter_config(read_file(config), config.string());
   adapter.warnings = adapter.config.warnings;
   adapter.file = std::make_shared<const SafetensorsFile>(tensors);
@@ -300,7 +306,8 @@ Json config_json(const AdapterHeader& header, const std::vector<AdapterPart>& pa
                  {"init_lora_weights", true},
                  {"modules_to_save", header.whole.empty() ? Json() : Json({"embed_tokens", "lm_head"})},
                  {"rank_pattern", ranks},
-                 {"alpha_pattern", alphas}};
+                 {"alpha_pattern", alphas},
+                 {"peft_version", kPeftVersion}};
   if (header.rslora) config["use_rslora"] = true;
   if (header.tied && !header.whole.empty()) config["ensure_weight_tying"] = true;
   return config;

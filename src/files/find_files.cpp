@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cstdlib>
 #include <optional>
 #include <vector>
 
@@ -10,14 +11,16 @@
 #include "src/base/file_kind.h"
 #include "src/base/json.h"
 #include "src/files/adapter.h"
+#include "src/files/gguf_model.h"
 
 namespace tll {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kModel = "a Hugging Face directory with config.json, *.safetensors and a tokenizer";
+constexpr const char* kModel = "a Hugging Face directory with config.json, *.safetensors and a tokenizer, or a GGUF file";
 constexpr const char* kAdapter = "PEFT's directory with adapter_config.json and adapter_model.safetensors";
+constexpr const char* kModelSettings = "config.json";
 constexpr std::string_view kCached = "models--";  // models--ORG--NAME
 
 bool is_there(const fs::path& path) {
@@ -56,16 +59,36 @@ std::optional<std::string> hub_name(std::string text) {
   return two && text[0] != '.' && std::all_of(text.begin(), text.end(), allowed) ? std::optional(text) : std::nullopt;
 }
 
+// Of the environment; empty: not set.
+std::string variable(const char* name) {
+  const char* value = std::getenv(name);
+  return value ? value : "";
+}
+
+// Where huggingface_hub keeps what it downloads (its constants.py).
+fs::path hub_cache() {
+  for (const char* name : {"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"})
+    if (const std::string cache = variable(name); !cache.empty()) return cache;
+  if (const std::string home = variable("HF_HOME"); !home.empty()) return fs::path(home) / "hub";
+  const std::string caches = variable("XDG_CACHE_HOME");
+  return (caches.empty() ? fs::path(variable("HOME")) / ".cache" : fs::path(caches)) / "huggingface" / "hub";
+}
+
+// ORG/NAME as the directory models--ORG--NAME of the Hub's cache, if it is there.
+std::optional<fs::path> cached(const std::string& name) {
+  const size_t slash = name.find('/');
+  const fs::path directory = hub_cache() / fmt::format("{}{}--{}", kCached, name.substr(0, slash), name.substr(slash + 1));
+  return is_there(directory / "snapshots") ? std::optional(directory) : std::nullopt;
+}
+
 [[noreturn]] void refuse_absent(const fs::path& path, const char* option) {
   const std::string text = path.string();
   const auto name = hub_name(text);
   // A path whose first directory is there was misspelt.
   if (name && !is_there(*path.begin()))
     bad_file(
-        "{}: no such directory, and nothing is downloaded here; if it is a name on the Hub: hf download {} --local-dir {}; then "
-        "{} "
-        "{}",
-        text, *name, name->substr(name->find('/') + 1), option, name->substr(name->find('/') + 1));
+        "{}: no such directory, and the Hub's cache, {}, has no such model, and nothing is downloaded here; run: hf download {}",
+        text, hub_cache().string(), *name);
   bad_file("{}: no such directory; {} takes {}", text, option, option == std::string_view("--model") ? kModel : kAdapter);
 }
 
@@ -82,8 +105,20 @@ std::optional<std::string> hub_name(std::string text) {
   bad_file("{}: this is a file; expected {}", path.string(), expected);
 }
 
-// The snapshot in a model's directory of the Hub's cache: that of refs/main, or the only one.
-std::optional<fs::path> snapshot(const fs::path& cached) {
+// "ORG/NAME" of a path that goes through models--ORG--NAME.
+std::optional<std::string> name_in_cache(const fs::path& path) {
+  for (const fs::path& part : path) {
+    std::string name = part.string();
+    if (!name.starts_with(kCached)) continue;
+    name.erase(0, kCached.size());
+    if (const size_t cut = name.find("--"); cut != std::string::npos) return name.replace(cut, 2, "/");
+  }
+  return std::nullopt;
+}
+
+// The snapshot in a model's directory of the Hub's cache: that of refs/main, or the only one. `settings`: the file that it must
+// have.
+std::optional<fs::path> snapshot(const fs::path& cached, const char* settings) {
   const auto any = [](const std::string&) { return true; };
   const std::vector<std::string> all = names_in(cached / "snapshots", any);
   if (!is_there(cached / "snapshots")) return std::nullopt;
@@ -94,14 +129,21 @@ std::optional<fs::path> snapshot(const fs::path& cached) {
   }
   const bool plain =
       !revision.empty() && revision.find_first_of(std::string("/\0", 2)) == std::string::npos && revision[0] != '.';
-  if (plain && is_there(cached / "snapshots" / revision / "config.json")) return cached / "snapshots" / revision;
+  if (plain && is_there(cached / "snapshots" / revision / settings)) return cached / "snapshots" / revision;
   if (plain && is_there(cached / "snapshots" / revision))
-    bad_file("{}: the snapshot {} in the Hub's cache has no config.json: download the model again with hf download",
-             cached.string(), in_quotes(revision));
+    bad_file("{}: the snapshot {} in the Hub's cache has no {}; run again: hf download {}", cached.string(), in_quotes(revision),
+             settings, name_in_cache(cached).value_or("ORG/NAME"));
   bad_file("{}: this is a model in the Hub's cache, but {}; give one of its snapshots: {}", cached.string(),
            revision.empty() ? "refs/main is missing"
                             : fmt::format("there is no snapshot {}, which refs/main names", in_quotes(revision)),
            all.empty() ? "there is none, so download it with hf download" : listed(all));
+}
+
+// The snapshot of a model or an adapter that is named as on the Hub.
+std::optional<fs::path> in_hub_cache(const fs::path& named, const char* settings) {
+  const auto name = hub_name(named.string());
+  const auto directory = name ? cached(*name) : std::nullopt;
+  return directory ? snapshot(*directory, settings) : std::nullopt;
 }
 
 std::string base_of_adapter(const fs::path& directory) {
@@ -117,11 +159,15 @@ std::string base_of_adapter(const fs::path& directory) {
 }  // namespace
 
 fs::path find_model(const fs::path& path) {
-  if (!is_there(path)) refuse_absent(path, "--model");
+  if (!is_there(path)) {
+    if (const auto found = in_hub_cache(path, kModelSettings)) return *found;
+    refuse_absent(path, "--model");
+  }
+  if (is_gguf(path)) return path;
   if (!fs::is_directory(path)) refuse_file(path, "--model", kModel);
   if (is_there(path / "config.json")) return path;
   const std::string text = path.string();
-  if (const auto found = snapshot(path)) return *found;
+  if (const auto found = snapshot(path, kModelSettings)) return *found;
   const auto with_config = [&](const std::string& name) { return is_there(path / name / "config.json"); };
   const auto ends = [](std::string_view suffix) { return [suffix](const std::string& name) { return name.ends_with(suffix); }; };
   const auto begins = [](std::string_view prefix) {
@@ -134,7 +180,8 @@ fs::path find_model(const fs::path& path) {
   if (is_there(path / kAdapterSettings))
     bad_file("{}: this looks like an adapter, not a model: give --model {} --adapter {}", text, base_of_adapter(path), text);
   if (const auto files = names_in(path, ends(".gguf")); !files.empty())
-    bad_file("{}: there is no config.json, but {}: GGUF is not read; expected {}", text, listed(files), kModel);
+    bad_file("{}: there is no config.json, but {}: give {}--model {}", text, listed(files),
+             files.size() > 1 ? "one of them: " : "", (path / files[0]).string());
   if (is_there(path / "params.json"))
     bad_file(
         "{}: this looks like a model in Meta's own format (params.json); expected {}; convert it with transformers' "
@@ -145,12 +192,17 @@ fs::path find_model(const fs::path& path) {
   bad_file("{}: there is no config.json; expected {}", text, kModel);
 }
 
-void check_adapter_directory(const fs::path& path) {
-  if (!is_there(path)) refuse_absent(path, "--adapter");
+fs::path find_adapter(const fs::path& path) {
+  if (!is_there(path)) {
+    const auto found = in_hub_cache(path, kAdapterSettings);
+    if (!found) refuse_absent(path, "--adapter");
+    return find_adapter(*found);
+  }
   if (!fs::is_directory(path)) refuse_file(path, "--adapter", kAdapter);
   const std::string text = path.string();
   const bool tensors = is_there(path / kAdapterTensors), config = is_there(path / kAdapterSettings);
-  if (tensors && config) return;
+  if (tensors && config) return path;
+  if (const auto found = snapshot(path, kAdapterSettings)) return *found;
   const auto with_adapter = [&](const std::string& name) { return is_there(path / name / kAdapterSettings); };
   const auto gguf = names_in(path, [](const std::string& name) { return name.ends_with(".gguf"); });
   if (!tensors && is_there(path / "adapter_model.bin"))
@@ -162,10 +214,17 @@ void check_adapter_directory(const fs::path& path) {
   if (tensors) bad_file("{}: adapter_config.json is missing beside adapter_model.safetensors", text);
   if (is_there(path / "config.json"))
     bad_file("{}: this looks like a model, not an adapter; if the adapter was merged into it, give it as --model alone", text);
-  if (!gguf.empty()) bad_file("{}: {} is a GGUF file, which is not read; expected {}", text, listed(gguf), kAdapter);
+  if (!gguf.empty())
+    bad_file("{}: {} is a GGUF file, which is not read as an adapter; expected {}", text, listed(gguf), kAdapter);
   if (const auto below = names_in(path, with_adapter); !below.empty())
     bad_file("{}: there is no adapter_config.json, but in these directories: {}; give one of them", text, listed(below));
   bad_file("{}: there is no adapter_config.json; expected {}", text, kAdapter);
+}
+
+std::string hub_name_of(const fs::path& path) {
+  if (const auto name = name_in_cache(path)) return *name;
+  const auto name = is_there(path) ? std::nullopt : hub_name(path.string());
+  return name && cached(*name) ? *name : "";
 }
 
 }  // namespace tll

@@ -11,6 +11,8 @@ struct Shape {
   int32_t vocab_size, hidden, intermediate, layers, heads, kv_heads, head_dim;
   bool tied;
   int32_t max_positions;
+  int32_t window = 0;        // of every layer
+  int32_t original_max = 0;  // longrope; 0: the frequencies do not depend on the length
 };
 
 const std::vector<Shape>& shapes() {
@@ -38,8 +40,9 @@ const std::vector<Shape>& shapes() {
       {{"HuggingFaceTB/SmolLM2-360M", "HuggingFaceTB/SmolLM2-360M-Instruct"}, &kLlama, 49152, 960, 2560, 32, 15, 5, 64, true, 8192},
       {{"HuggingFaceTB/SmolLM2-1.7B", "HuggingFaceTB/SmolLM2-1.7B-Instruct"},
        &kLlama, 49152, 2048, 8192, 24, 32, 32, 64, true, 8192},
-      {{"mistralai/Mistral-7B-v0.1", "mistralai/Mistral-7B-Instruct-v0.1", "mistralai/Mistral-7B-Instruct-v0.2"},
-       &kMistral, 32000, 4096, 14336, 32, 32, 8, 128, false, 32768},
+      {{"mistralai/Mistral-7B-v0.1", "mistralai/Mistral-7B-Instruct-v0.1"},
+       &kMistral, 32000, 4096, 14336, 32, 32, 8, 128, false, 32768, 4096},
+      {{"mistralai/Mistral-7B-Instruct-v0.2"}, &kMistral, 32000, 4096, 14336, 32, 32, 8, 128, false, 32768},
       {{"mistralai/Mistral-7B-v0.3", "mistralai/Mistral-7B-Instruct-v0.3"},
        &kMistral, 32768, 4096, 14336, 32, 32, 8, 128, false, 32768},
       {{"Qwen/Qwen2.5-0.5B", "Qwen/Qwen2.5-0.5B-Instruct"}, &kQwen2, 151936, 896, 4864, 24, 14, 2, 64, true, 32768},
@@ -55,9 +58,9 @@ const std::vector<Shape>& shapes() {
       {{"Qwen/Qwen3-8B", "Qwen/Qwen3-8B-Base"}, &kQwen3, 151936, 4096, 12288, 36, 32, 8, 128, false, 40960},
       {{"Qwen/Qwen3-14B", "Qwen/Qwen3-14B-Base"}, &kQwen3, 151936, 5120, 17408, 40, 40, 8, 128, false, 40960},
       {{"Qwen/Qwen3-32B"}, &kQwen3, 151936, 5120, 25600, 64, 64, 8, 128, false, 40960},
-      {{"microsoft/Phi-3-mini-4k-instruct"}, &kPhi3, 32064, 3072, 8192, 32, 32, 32, 96, false, 4096},
+      {{"microsoft/Phi-3-mini-4k-instruct"}, &kPhi3, 32064, 3072, 8192, 32, 32, 32, 96, false, 4096, 2047},
       {{"microsoft/Phi-3-mini-128k-instruct", "microsoft/Phi-3.5-mini-instruct"},
-       &kPhi3, 32064, 3072, 8192, 32, 32, 32, 96, false, 131072},
+       &kPhi3, 32064, 3072, 8192, 32, 32, 32, 96, false, 131072, 262144, 4096},
   };
   // clang-format on
   return all;
@@ -77,6 +80,8 @@ std::optional<KnownModel> known_model(std::string_view name) {
       c.vocab_size = s.vocab_size, c.hidden = s.hidden, c.intermediate = s.intermediate, c.layers = s.layers;
       c.heads = s.heads, c.kv_heads = s.kv_heads, c.head_dim = s.head_dim;
       c.tie_embeddings = s.tied, c.max_positions = s.max_positions;
+      if (s.window > 0) c.windows.assign(static_cast<size_t>(s.layers), s.window);
+      if (s.original_max > 0) c.rope.type = RopeType::longrope, c.rope.original_max = s.original_max;
       return KnownModel{std::string(known), c};
     }
   return std::nullopt;

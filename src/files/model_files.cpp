@@ -7,6 +7,7 @@
 
 #include "src/base/check.h"
 #include "src/base/json.h"
+#include "src/files/gguf_model.h"
 
 namespace tll {
 namespace {
@@ -90,7 +91,7 @@ std::string other_weights(const fs::path& directory) {
       return fmt::format("; {} must be converted to safetensors: load the model with transformers and call save_pretrained(DIR)",
                          name);
     if (name.ends_with(".gguf"))
-      return fmt::format("; {} is a GGUF file, which is not read; give the original model", in_quotes(name));
+      return fmt::format("; {} is a GGUF file: give it as the model, {}", in_quotes(name), entry.path().string());
     if (name.ends_with(".safetensors"))
       return fmt::format("; {} is there: is its name right, or is the index missing?", in_quotes(name));
     if (name.ends_with(".pth")) return fmt::format("; {} is of Meta's format: give the model in Hugging Face's", in_quotes(name));
@@ -121,9 +122,16 @@ void convert_tensor(const TensorView& tensor, void* out, DType to, const std::st
   if (overflow) bad_file("{}: a value is too large for fp16: hold the weights in bf16 or fp32", what);
 }
 
-bool has_weights(const fs::path& directory) { return fs::exists(directory / kSingle) || fs::exists(directory / kIndex); }
+bool has_weights(const fs::path& path) { return fs::exists(path / kSingle) || fs::exists(path / kIndex) || is_gguf(path); }
+
+ModelFiles::ModelFiles(ModelFiles&&) noexcept = default;
+ModelFiles::~ModelFiles() = default;
 
 ModelFiles::ModelFiles(const fs::path& directory, const LlamaConfig& config) : directory_(directory) {
+  if (is_gguf(directory)) {
+    gguf_ = std::make_unique<GgufWeights>(directory, config);
+    return;
+  }
   const fs::path single = directory / kSingle, index = directory / kIndex;
   if (fs::exists(single)) {
     files_.emplace_back(single);
@@ -284,36 +292,56 @@ const ModelFiles::Place& ModelFiles::place(const std::string& name) const {
 }
 
 void ModelFiles::add_mean_rows(const std::string& name, int64_t rows) {
-  const std::vector<int64_t> shape = place(name).info->shape;
-  TLL_CHECK(shape.size() == 2 && rows >= shape[0] && !quantized(name), "{}: {} to {} rows", name, shape_text(shape), rows);
-  if (rows == shape[0] || shape[0] == 0) return;
-  const int64_t cols = shape[1], step = std::max<int64_t>(1, int64_t(kPiece / sizeof(float)) / cols);
+  const std::vector<int64_t> there = shape(name);
+  TLL_CHECK(there.size() == 2 && rows >= there[0] && !quantized(name), "{}: {} to {} rows", name, shape_text(there), rows);
+  if (rows == there[0] || there[0] == 0) return;
+  const int64_t cols = there[1], step = std::max<int64_t>(1, int64_t(kPiece / sizeof(float)) / cols);
   std::vector<double> sums(size_t(cols), 0.0);
   std::vector<float> piece;
-  for (int64_t row = 0; row < shape[0]; row += step) {
-    piece.resize(size_t(std::min(step, shape[0] - row) * cols));
+  for (int64_t row = 0; row < there[0]; row += step) {
+    piece.resize(size_t(std::min(step, there[0] - row) * cols));
     load(name, piece.data(), DType::f32, row * cols, int64_t(piece.size()));
     for (size_t i = 0; i < piece.size(); i++) sums[i % size_t(cols)] += double(piece[i]);
   }
   MeanRows& more = mean_rows_[name];
   more.rows = rows;
-  for (const double sum : sums) more.mean.push_back(float(sum / double(shape[0])));
+  for (const double sum : sums) more.mean.push_back(float(sum / double(there[0])));
+}
+
+// As loaded, in fp32.
+bool ModelFiles::same_values(const std::string& name, const Place& other) const {
+  const std::span<const std::byte> bytes = other.file->bytes(*other.info);
+  const size_t width = size_t(file_dtype_bits(other.info->dtype)) / 8, count = bytes.size() / width;
+  constexpr size_t kValues = kPiece / 4;
+  std::vector<float> p(kValues), q(kValues);
+  for (size_t i = 0; i < count; i += kValues) {
+    const size_t n = std::min(kValues, count - i);
+    gguf_->load(name, p.data(), DType::f32, int64_t(i), int64_t(n));
+    convert_tensor({other.info->dtype, {}, bytes.subspan(i * width, n * width)}, q.data(), DType::f32, other.info->name);
+    other.file->forget(*other.info);
+    if (std::memcmp(p.data(), q.data(), n * sizeof(float)) != 0) return false;
+  }
+  return true;
+}
+
+std::vector<int64_t> ModelFiles::shape(const std::string& name) const {
+  return gguf_ && !places_.contains(name) ? gguf_->shape(name) : place(name).info->shape;
 }
 
 bool ModelFiles::replace(const std::string& name, const SafetensorsFile& file, const TensorInfo& tensor) {
-  Place& old = places_.at(name);
   const Place other{&file, &tensor};
   if (quantized(name))
     bad_file("{}: tensor {} would replace one that is quantised in {}; merge the adapter into the model, and use the result",
-             file.path().string(), in_quotes(tensor.name), old.file->path().string());
-  std::vector<int64_t> shape = old.info->shape;
-  if (const auto more = mean_rows_.find(name); more != mean_rows_.end()) shape[0] = more->second.rows;
-  TLL_CHECK(shape == tensor.shape, "{}: {}", name, shape_text(tensor.shape));
+             file.path().string(), in_quotes(tensor.name), place(name).file->path().string());
+  std::vector<int64_t> expected = shape(name);
+  if (const auto more = mean_rows_.find(name); more != mean_rows_.end()) expected[0] = more->second.rows;
+  TLL_CHECK(expected == tensor.shape, "{}: {}", name, shape_text(tensor.shape));
   if (!floating(tensor.dtype))
     bad_file("{}: tensor {}: expected BF16, F16 or F32, found {}", file.path().string(), in_quotes(tensor.name),
              file_dtype_name(tensor.dtype));
-  if (same_values(old, other)) return false;
-  old = other;
+  const bool same = gguf_ && !places_.contains(name) ? same_values(name, other) : same_values(place(name), other);
+  if (same) return false;
+  places_[name] = other;
   mean_rows_.erase(name);
   return true;
 }
@@ -323,24 +351,32 @@ TensorView ModelFiles::tensor(const std::string& name) const {
   return {p.info->dtype, p.info->shape, p.file->bytes(*p.info)};
 }
 
+DType ModelFiles::dtype(const std::string& name) const {
+  if (gguf_ && !places_.contains(name)) return gguf_->dtype(name);
+  const FileDtype type = place(name).info->dtype;
+  return type == FileDtype::F32 ? DType::f32 : type == FileDtype::BF16 ? DType::bf16 : DType::f16;
+}
+
 const QuantizedTensor* ModelFiles::quantized(const std::string& name) const {
   const auto found = quantized_.find(name);
   return found == quantized_.end() ? nullptr : &found->second;
 }
 
 void ModelFiles::load(const std::string& name, void* out, DType to, int64_t first, int64_t n) const {
-  const Place& p = place(name);
-  if (const QuantizedTensor* tensor = quantized(name)) return tensor->dequantize(out, to, first, n);
-  const size_t width = size_t(file_dtype_bits(p.info->dtype)) / 8;
   if (const auto more = mean_rows_.find(name); more != mean_rows_.end()) {
     const std::vector<float>& mean = more->second.mean;
-    const int64_t cols = int64_t(mean.size()), there = std::clamp<int64_t>(element_count(p.info->shape) - first, 0, n);
+    const int64_t cols = int64_t(mean.size()), there = std::clamp<int64_t>(element_count(shape(name)) - first, 0, n);
     std::vector<float> beyond(size_t(n - there));
     for (size_t i = 0; i < beyond.size(); i++) beyond[i] = mean[size_t((first + there + int64_t(i)) % cols)];
     convert_tensor({FileDtype::F32, {}, std::as_bytes(std::span(beyond))},
                    static_cast<std::byte*>(out) + size_t(there) * dtype_bytes(to), to, name);
     n = there;
+    if (n == 0) return;
   }
+  if (gguf_ && !places_.contains(name)) return gguf_->load(name, out, to, first, n);
+  const Place& p = place(name);
+  if (const QuantizedTensor* tensor = quantized(name)) return tensor->dequantize(out, to, first, n);
+  const size_t width = size_t(file_dtype_bits(p.info->dtype)) / 8;
   const std::span<const std::byte> all = p.file->bytes(*p.info).subspan(n > 0 ? size_t(first) * width : 0, size_t(n) * width);
   auto* next = static_cast<std::byte*>(out);
   for (size_t at = 0; at < all.size(); at += kPiece) {

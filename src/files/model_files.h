@@ -1,4 +1,5 @@
-// The weights of a Hugging Face model directory: model.safetensors, or shards named by model.safetensors.index.json.
+// The weights of a Hugging Face model directory: model.safetensors, or shards named by model.safetensors.index.json; or of a GGUF
+// file (src/files/gguf_model.h).
 //
 // Source: transformers' loading of safetensors checkpoints (modeling_utils.py). If a tensor is missing, transformers warns and
 // uses random weights; here that is an error.
@@ -6,6 +7,7 @@
 
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -22,8 +24,10 @@ struct TensorView {
   std::span<const std::byte> data;  // not aligned
 };
 
-// Whether the directory has files that ModelFiles opens.
-bool has_weights(const std::filesystem::path& directory);
+class GgufWeights;
+
+// Whether the directory has files that ModelFiles opens, or the path is a GGUF file.
+bool has_weights(const std::filesystem::path& path);
 
 // Converts the tensor to type `to` (f32, bf16 or f16), rounding to nearest, ties to even. `out` has room for all elements. Error
 // (kExitBadFile), which begins with `what`, if a finite value is too large for f16.
@@ -35,10 +39,15 @@ void convert_tensor(const TensorView& tensor, void* out, DType to, const std::st
 // and a tied head that differs from the embedding (transformers 4 and 5 disagree on which one counts).
 class ModelFiles {
  public:
-  ModelFiles(const std::filesystem::path& directory, const LlamaConfig& config);
+  // `path`: the directory, or the GGUF file.
+  ModelFiles(const std::filesystem::path& path, const LlamaConfig& config);
+  ModelFiles(ModelFiles&&) noexcept;
+  ~ModelFiles();
 
-  // The tensor of this name as it lies in its file; the codes of a quantised one.
+  // The tensor of this name as it lies in its file; the codes of a quantised one. Not of a GGUF file.
   TensorView tensor(const std::string& name) const;
+  // The type in which load() gives the tensor without loss: f32, bf16 or f16.
+  DType dtype(const std::string& name) const;
   // Null if the tensor is dense.
   const QuantizedTensor* quantized(const std::string& name) const;
   // How the quantised tensors of the model lie in the files.
@@ -64,10 +73,13 @@ class ModelFiles {
   void take_quantized_weights(const LlamaConfig& config);
   void check(const LlamaConfig& config);
   const Place& place(const std::string& name) const;
+  bool same_values(const std::string& name, const Place& other) const;
+  std::vector<int64_t> shape(const std::string& name) const;
 
   std::filesystem::path directory_;
   std::vector<SafetensorsFile> files_;
   TensorPlaces places_;
+  std::unique_ptr<GgufWeights> gguf_;  // null: a directory; else places_ has only what replaces its tensors
   struct MeanRows {
     int64_t rows;  // of the whole matrix
     std::vector<float> mean;

@@ -89,10 +89,12 @@ void add(std::vector<Module>& to, const Config& config, std::span<const ModuleRo
 }  // namespace
 
 constinit const Architecture kLlama = {"llama", "LlamaForCausalLM", kEmbedding, kLlamaBlock, kHead};
-constinit const Architecture kMistral = {"mistral", "MistralForCausalLM", kEmbedding, kLlamaBlock, kHead, true};
-constinit const Architecture kQwen2 = {"qwen2", "Qwen2ForCausalLM", kEmbedding, kQwen2Block, kHead, true};
-constinit const Architecture kQwen3 = {"qwen3", "Qwen3ForCausalLM", kEmbedding, kQwen3Block, kHead, true};
-constinit const Architecture kPhi3 = {"phi3", "Phi3ForCausalLM", kEmbedding, kPhi3Block, kHead, true};
+constinit const Architecture kMistral = {"mistral", "MistralForCausalLM", kEmbedding, kLlamaBlock, kHead};
+constinit const Architecture kQwen2 = {"qwen2", "Qwen2ForCausalLM", kEmbedding, kQwen2Block, kHead};
+constinit const Architecture kQwen3 = {"qwen3", "Qwen3ForCausalLM", kEmbedding, kQwen3Block, kHead};
+constinit const Architecture kPhi3 = {"phi3", "Phi3ForCausalLM", kEmbedding, kPhi3Block, kHead};
+
+std::span<const Architecture* const> architectures() { return kArchitectures; }
 
 const Architecture* architecture_of(std::string_view model_type) {
   for (const Architecture* architecture : kArchitectures)
@@ -110,13 +112,18 @@ const std::vector<std::string_view>& adaptable_names() {
   static const std::vector<std::string_view> all = [] {
     std::vector<std::string_view> names;
     for (const Architecture* architecture : kArchitectures)
-      for (const ModuleRow& row : architecture->block)
-        if (const std::string_view name = last_part(row.name);
-            row.adaptable && !architecture->planned_only && std::find(names.begin(), names.end(), name) == names.end())
-          names.push_back(name);
+      for (const std::string_view name : adaptable_names(*architecture))
+        if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
     return names;
   }();
   return all;
+}
+
+std::vector<std::string_view> adaptable_names(const Architecture& architecture) {
+  std::vector<std::string_view> names;
+  for (const ModuleRow& row : architecture.block)
+    if (row.adaptable) names.push_back(last_part(row.name));
+  return names;
 }
 
 std::string_view Module::short_name() const { return last_part(name); }

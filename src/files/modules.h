@@ -33,15 +33,16 @@ struct ModuleRow {
 struct Architecture {
   std::string_view model_type, causal_lm;  // "llama", "LlamaForCausalLM"
   std::span<const ModuleRow> outside_first, block, outside_last;
-  bool planned_only = false;  // a run can be planned, but not trained: what is computed differs from Llama's
 };
 extern const Architecture kLlama, kMistral, kQwen2, kQwen3, kPhi3;
+std::span<const Architecture* const> architectures();
 // Null: no such architecture is known.
 const Architecture* architecture_of(std::string_view model_type);
 
-// The short names of all adaptable modules of the architectures that are trained, each once, in the order of the tables:
-// "q_proj", …
+// The short names of the adaptable modules of all architectures, each once, in the order of the tables: "q_proj", …
 const std::vector<std::string_view>& adaptable_names();
+// Those of one model.
+std::vector<std::string_view> adaptable_names(const Architecture&);
 
 // A module of one model: y = W x with W (rows, cols), or a vector (rows).
 struct Module {

@@ -13,6 +13,13 @@ using enum StepPhase;
 
 namespace {
 
+// The columns of q and k that have norms of their own: (H+G)·D or none.
+int64_t normalised_columns(const LlamaConfig& c) {
+  const auto rows = c.architecture->block;
+  const bool any = std::any_of(rows.begin(), rows.end(), [](const ModuleRow& row) { return row.joint == Joint::q_norm; });
+  return any ? int64_t{c.heads + c.kv_heads} * c.head_dim : 0;
+}
+
 int rows_of_mlp(const LlamaConfig& c, const ModelOptions& o) {
   if (o.gradients && o.recompute != Recompute::full) return o.max_tokens;
   if (o.mlp_chunk == 0) return o.max_tokens;
@@ -20,7 +27,8 @@ int rows_of_mlp(const LlamaConfig& c, const ModelOptions& o) {
   // The columns that a token takes in the backward pass of attention but not in that of the MLP, and the other way round.
   constexpr int64_t kMultiple = 128;
   const int64_t att = int64_t{c.heads} * c.head_dim, qkv = att + int64_t{2} * c.kv_heads * c.head_dim;
-  const int64_t attention = std::max<int64_t>(0, qkv + att - c.hidden), mlp = int64_t{3} * c.intermediate + c.hidden;
+  const int64_t attention = std::max<int64_t>(0, qkv + att + normalised_columns(c) - c.hidden);
+  const int64_t mlp = int64_t{3} * c.intermediate + c.hidden;
   const int64_t equal = o.max_tokens * attention / mlp / kMultiple * kMultiple;
   return static_cast<int>(std::min<int64_t>(std::max(equal, kMultiple), o.max_tokens));
 }
@@ -43,7 +51,8 @@ Activations<Float>::Activations(const LlamaConfig& c, const ModelOptions& o)
   const bool cuda = o.device == DeviceKind::cuda;
   const int64_t N = o.max_tokens, V = c.vocab_size, C = c.hidden, att = int64_t{c.heads} * c.head_dim;
   const int64_t qkv = att + int64_t{2} * c.kv_heads * c.head_dim, size = sizeof(Float);
-  const int64_t block = std::max(mlp_rows * (3 * int64_t{c.intermediate} + C) + N * (qkv + att), N * (2 * (qkv + att) - C));
+  const int64_t block =
+      std::max(mlp_rows * (3 * int64_t{c.intermediate} + C) + N * (qkv + att), N * (2 * (qkv + att) + normalised_columns(c) - C));
   const int64_t cap = cuda ? 256 << 20 : 64 << 20;
   const bool lean = o.gradients && o.recompute == Recompute::full;
   const int64_t room = lean ? std::min(block * size, cap) : cap;
@@ -81,14 +90,17 @@ struct Activations<Float>::Placing {
   void attention(Set& s, const std::string& at, int layer, Life life) {
     tensor(s.rstd1, at + "rstd1", {N}, life);
     tensor(s.qkv, at + "qkv", {N, qkv}, life);
-    if (const int heads = config.heads + config.kv_heads; parameters.blocks[0].q_norm.C > 0) {
-      tensor(s.qk, at + "qk", {N, int64_t{heads} * config.head_dim}, life);
-      tensor(s.rstd_qk, at + "rstd_qk", {N, heads}, life);
-    }
     tensor(s.att, at + "att", {N, att}, life);
     tensor(s.lse, at + "lse", {H, N}, life);
     u(s.u_qkv, at + "u_qkv", N, &BlockParameters<Float>::qkv, layer, life);
     u(s.u_o, at + "u_o", N, &BlockParameters<Float>::o, layer, life);
+  }
+  // q and k for attention, where they are not in qkv.
+  void normalised(Float*& qk, const std::string& at, Life life) {
+    if (const int64_t columns = normalised_columns(config); columns > 0) tensor(qk, at + "qk", {N, columns}, life);
+  }
+  void rstd_normalised(Acc*& rstd, const std::string& at, Life life) {
+    if (normalised_columns(config) > 0) tensor(rstd, at + "rstd_qk", {N, int64_t{config.heads} + config.kv_heads}, life);
   }
   void mlp(Set& s, const std::string& at, int layer, Life life) {
     tensor(s.rstd2, at + "rstd2", {M}, life);
@@ -167,7 +179,8 @@ void Activations<Float>::place_kept(Placing& p) {
   if (!norms) {
     p.tensor(forward.ln1, "forward.ln1", {p.N, p.C}, during(forward_attention));
     p.tensor(forward.ln2, "forward.ln2", {p.N, p.C}, during(forward_mlp));
-    p.tensor(ln1, "backward.ln1", {p.N, p.C}, during(backward_qkv));
+    p.normalised(forward.qk, "forward.", during(forward_attention));
+    place_backward_norms(p);
     p.tensor(backward.ln2, "backward.ln2", {p.N, p.C}, during(backward_mlp));
   }
   p.tensor(forward.act, "forward.act", {p.N, p.F}, during(forward_mlp));
@@ -177,6 +190,7 @@ void Activations<Float>::place_kept(Placing& p) {
     const std::string at = "layers." + std::to_string(l) + ".";
     if (norms) p.tensor(s.ln1, at + "ln1", {p.N, p.C}, kept);
     p.attention(s, at, static_cast<int>(l), kept);
+    if (norms) p.normalised(s.qk, at, kept), p.rstd_normalised(s.rstd_qk, at, kept);
     p.tensor(s.mid, at + "mid", {p.N, p.C}, kept);
     if (norms) p.tensor(s.ln2, at + "ln2", {p.N, p.C}, kept);
     p.mlp(s, at, static_cast<int>(l), kept);
@@ -198,21 +212,31 @@ void Activations<Float>::place_recomputed(Placing& p) {
   p.tensor(s.ln2, at + "ln2", {p.M, p.C}, during(backward_mlp));
   p.mlp(s, at, -1, during(backward_mlp));
   p.tensor(s.act, at + "act", {p.M, p.F}, during(backward_mlp));
+  p.normalised(s.qk, at, during(recompute_attention));
+  place_backward_norms(p);
+}
+
+// Norms of the block in the backward pass, where it keeps none.
+template <class Float>
+void Activations<Float>::place_backward_norms(Placing& p) {
   p.tensor(ln1, "backward.ln1", {p.N, p.C}, during(backward_qkv));
+  p.normalised(qk, "backward.", during(backward_attention));
+  p.rstd_normalised(rstd_qk, "backward.", {backward_attention, backward_qkv});
 }
 
 template <class Float>
 void Activations<Float>::place_scratch(Placing& p) {
-  const int64_t P = options_.max_positions, D = config_.head_dim;
+  const RopeRows rope = rope_rows(config_, options_.max_positions);
+  const int64_t half = config_.rotary_dim() / 2;
   const bool cuda = options_.device == DeviceKind::cuda;
   const auto scratch = [&](auto*& pointer, const char* name, std::vector<int64_t> shape, Life life = kAlways) {
     p.tensor(pointer, name, shape, life, Category::scratch);
   };
   scratch(loss, "loss", {1});
   scratch(loss_scale, "loss_scale", {1});
-  scratch(inv_freq, "rope.inv_freq", {D / 2});
-  scratch(cos, "rope.cos", {P, D / 2});
-  scratch(sin, "rope.sin", {P, D / 2});
+  scratch(inv_freq, "rope.inv_freq", {rope.switch_at > 0 ? 2 * half : half});
+  scratch(cos, "rope.cos", {rope.all, half});
+  scratch(sin, "rope.sin", {rope.all, half});
   matmul.size = cuda ? Matmul<Acc>::kCudaScratch : Matmul<Acc>::scratch_floats(options_.threads);
   if (matmul.size > 0) scratch(matmul.data, "matmul", {matmul.size});
   const auto [rows, cols] = p.parameters.largest_quantized();
@@ -240,15 +264,22 @@ void Activations<Float>::place_scratch(Placing& p) {
 
 template <class Float>
 void Activations<Float>::initialize(const Device& device) {
-  const std::vector<float> frequencies = rope_inverse_frequencies(config_);
-  upload(device, inv_freq, frequencies.data(), frequencies.size() * sizeof(float));
-  run(device, RopeTable<Float>{.cos = cos,
-                               .sin = sin,
-                               .inv_freq = inv_freq,
-                               .P = options_.max_positions,
-                               .D = config_.head_dim,
-                               .scale = rope_attention_scale(config_)});
-  synchronize(device);
+  const RopeRows rope = rope_rows(config_, options_.max_positions);
+  const int half = config_.rotary_dim() / 2;
+  const auto fill = [&](int first_row, int rows, bool longer) {
+    const std::vector<float> frequencies = rope_inverse_frequencies(config_, longer);
+    float* const place = inv_freq + (longer ? half : 0);
+    upload(device, place, frequencies.data(), frequencies.size() * sizeof(float));
+    run(device, RopeTable<Float>{.cos = cos + int64_t{first_row} * half,
+                                 .sin = sin + int64_t{first_row} * half,
+                                 .inv_freq = place,
+                                 .P = rows,
+                                 .R = 2 * half,
+                                 .scale = rope_attention_scale(config_)});
+    synchronize(device);
+  };
+  fill(0, rope.switch_at > 0 ? rope.switch_at : rope.all, false);
+  if (rope.switch_at > 0) fill(rope.switch_at, rope.all - rope.switch_at, true);
 }
 
 template class Activations<float>;

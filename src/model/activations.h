@@ -18,8 +18,10 @@ struct BlockActivations {
   Float *ln2 = nullptr, *gate_up = nullptr, *act = nullptr;                         // (M, ·)
   acc_t<Float>*rstd1 = nullptr, *lse = nullptr, *rstd2 = nullptr;                   // (N), (H, N), (M)
   Float *u_qkv = nullptr, *u_o = nullptr, *u_gate_up = nullptr, *u_down = nullptr;  // (N or M, R) of each linear layer
-  Float* qk = nullptr;              // (N, (H+G)·D)  q and k before their norms, where the architecture has them (planned only)
-  acc_t<Float>* rstd_qk = nullptr;  // (N, H+G)
+  // Where the architecture normalises q and k: what attention reads, while qkv keeps them as they were before. Null: q and k are
+  // normalised and rotated in qkv.
+  Float* qk = nullptr;              // (N, (H+G)·D)
+  acc_t<Float>* rstd_qk = nullptr;  // (N, H+G)  null: no backward pass needs it
 };
 
 // The memory of the blocks in one direction of a pass.
@@ -72,13 +74,15 @@ class Activations {
   int mlp_rows = 0;  // M
   // Gradients, shared by all blocks; null without gradients: (N, C), (N, C), (N, (H+2G)·D), (N, H·D).
   Float *dresid = nullptr, *dln = nullptr, *dqkv = nullptr, *datt = nullptr;
-  Float* ln1 = nullptr;           // (N, C)  of the block in the backward pass; null: each block keeps its own
-  Float* z = nullptr;             // (N, widest R): see LinearPass
-  loss_t<Float>* loss = nullptr;  // (1)  Llama::loss()'s own sum and scale
-  double* loss_scale = nullptr;   // (1)
+  // Of the block in the backward pass; null: each block keeps its own, or the architecture has none.
+  Float *ln1 = nullptr, *qk = nullptr;  // (N, C), (N, (H+G)·D)
+  Acc* rstd_qk = nullptr;               // (N, H+G)
+  Float* z = nullptr;                   // (N, widest R): see LinearPass
+  loss_t<Float>* loss = nullptr;        // (1)  Llama::loss()'s own sum and scale
+  double* loss_scale = nullptr;         // (1)
   // Scratch.
-  Acc *cos = nullptr, *sin = nullptr;  // (P, D/2)
-  float* inv_freq = nullptr;           // (D/2)
+  Acc *cos = nullptr, *sin = nullptr;  // (RopeRows::all, R/2)
+  float* inv_freq = nullptr;           // (R/2)  of short documents; then (R/2) of long ones
   Scratch matmul;
   Piece piece;  // of quantised weights
   float *attention_forward = nullptr, *attention_backward = nullptr;
@@ -91,6 +95,7 @@ class Activations {
   void place_training(Placing&, Arena* staging);
   void place_kept(Placing&);
   void place_recomputed(Placing&);
+  void place_backward_norms(Placing&);
   void place_scratch(Placing&);
 
   LlamaConfig config_;

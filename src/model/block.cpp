@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/qk_norm.h"
 #include "kernels/rope.h"
 #include "kernels/swiglu.h"
 
@@ -36,10 +37,11 @@ Block<Float>::Block(const Device& device, const LlamaConfig& config, const Model
                  .G = config.kv_heads,
                  .D = config.head_dim,
                  .stride = parameters.qkv.out(),
-                 .window = 0,
+                 .qk_stride = parameters.qkv.out(),
+                 .window = config.window(layer),
                  .threads = options.threads,
                  .scale = 1.0 / std::sqrt(static_cast<double>(config.head_dim)),
-                 .pairs = batch.pairs} {}
+                 .pairs = config.window(layer) > 0 ? batch.window_pairs : batch.pairs} {}
 
 // Rows of the residual stream, and the linear layers' pass over them.
 template <class Float>
@@ -74,20 +76,21 @@ void Block<Float>::project_qkv(const Float* x) const {
   shared_.enter(device_, sets_.attention);
   w_.norm1.forward(device_, a.ln1, a.rstd1, x, batch_.N);
   w_.qkv.forward(linear_, a.qkv, a.u_qkv, a.ln1);
-  rotate(a.qkv, false);
+  finish_qk(a.qk, a.rstd_qk);
 }
 
 template <class Float>
 void Block<Float>::attend() const {
   const int H = config_.heads, G = config_.kv_heads, D = config_.head_dim;
   const BlockActivations<Float>& a = kept_;
+  const Float* q = a.qk ? a.qk : a.qkv;
   run(device_, AttentionForward<Float>{.out = a.att,
                                        .lse = a.lse,
-                                       .q = a.qkv,
-                                       .k = a.qkv + H * D,
+                                       .q = q,
+                                       .k = q + H * D,
                                        .v = a.qkv + (H + G) * D,
                                        .scratch = shared_.attention_forward,
-                                       .sizes = attention_});
+                                       .sizes = sizes_for(a.qk)});
 }
 
 template <class Float>
@@ -165,36 +168,83 @@ void Block<Float>::attention_backward(const Float* x, bool need_datt, bool need_
   w_.o.backward_input(linear_, need_datt ? s.datt : nullptr, s.dresid, a.u_o);
   w_.o.backward_weight(linear_, s.dresid, a.att);
   if (!need_datt) return;
+  if (s.qk) finish_qk(s.qk, s.rstd_qk);
+  const Float *qk = s.qk ? s.qk : a.qk, *q = qk ? qk : a.qkv;
   run(device_, AttentionBackward<Float>{.dq = s.dqkv,
                                         .dk = s.dqkv + H * D,
                                         .dv = s.dqkv + (H + G) * D,
                                         .dout = s.datt,
                                         .out = a.att,
                                         .lse = a.lse,
-                                        .q = a.qkv,
-                                        .k = a.qkv + H * D,
+                                        .q = q,
+                                        .k = q + H * D,
                                         .v = a.qkv + (H + G) * D,
                                         .scratch = s.attention_backward,
-                                        .sizes = attention_});
+                                        .sizes = sizes_for(qk)});
   s.enter(device_, StepPhase::backward_qkv);
-  rotate(s.dqkv, true);
+  rotate(s.dqkv, w_.qkv.out(), true);
+  if (w_.q_norm.C > 0)
+    run(device_, QkNormBackward<Float>{.d = s.dqkv,
+                                       .dw_q = w_.q_norm.dw,
+                                       .dw_k = w_.k_norm.dw,
+                                       .x = a.qkv,
+                                       .w_q = w_.q_norm.w,
+                                       .w_k = w_.k_norm.w,
+                                       .rstd = s.rstd_qk ? s.rstd_qk : a.rstd_qk,
+                                       .scratch = s.matmul.data,
+                                       .N = batch_.N,
+                                       .H = H,
+                                       .G = G,
+                                       .D = D,
+                                       .stride = w_.qkv.out(),
+                                       .x_stride = w_.qkv.out()});
   if (s.ln1) w_.norm1.forward(device_, s.ln1, a.rstd1, x, batch_.N);
   w_.qkv.backward_input(linear_, need_dx ? s.dln : nullptr, s.dqkv, a.u_qkv);
   w_.qkv.backward_weight(linear_, s.dqkv, s.ln1 ? s.ln1 : a.ln1);
   if (need_dx) w_.norm1.backward(device_, s.dresid, s.dln, x, a.rstd1, batch_.N);
 }
 
+// q and k of qkv as attention reads them: normalised, where the architecture does so, and rotated. To qk; null: in place.
+template <class Float>
+void Block<Float>::finish_qk(Float* qk, acc_t<Float>* rstd) const {
+  Float* to = qk ? qk : kept_.qkv;
+  const int stride = sizes_for(qk).qk_stride;
+  if (w_.q_norm.C > 0)
+    run(device_, QkNormForward<Float>{.out = to,
+                                      .rstd = rstd,
+                                      .x = kept_.qkv,
+                                      .w_q = w_.q_norm.w,
+                                      .w_k = w_.k_norm.w,
+                                      .N = batch_.N,
+                                      .H = config_.heads,
+                                      .G = config_.kv_heads,
+                                      .D = config_.head_dim,
+                                      .out_stride = stride,
+                                      .x_stride = w_.qkv.out(),
+                                      .eps = w_.q_norm.eps});
+  rotate(to, stride, false);
+}
+
+// With q and k in qk; null: in qkv.
+template <class Float>
+AttentionSizes Block<Float>::sizes_for(const Float* qk) const {
+  AttentionSizes sizes = attention_;
+  if (qk) sizes.qk_stride = (config_.heads + config_.kv_heads) * config_.head_dim;
+  return sizes;
+}
+
 // RoPE on q and k; backward, the transposed rotation on their gradients.
 template <class Float>
-void Block<Float>::rotate(Float* qkv, bool backward) const {
-  run(device_, Rope<Float>{.x = qkv,
+void Block<Float>::rotate(Float* qk, int stride, bool backward) const {
+  run(device_, Rope<Float>{.x = qk,
                            .cos = shared_.cos,
                            .sin = shared_.sin,
                            .positions = batch_.positions,
                            .N = batch_.N,
                            .heads = config_.heads + config_.kv_heads,
                            .D = config_.head_dim,
-                           .stride = w_.qkv.out(),
+                           .R = config_.rotary_dim(),
+                           .stride = stride,
                            .backward = backward});
 }
 

@@ -3,6 +3,8 @@
 //   ln1 = rmsnorm(x);  qkv = Wqkv·ln1;  q, k = rope(q, k);  att = attention(q, k, v);  mid = x + Wo·att
 //   ln2 = rmsnorm(mid);  gate, up = Wgate_up·ln2;  act = silu(gate) ⊙ up;  out = mid + Wdown·act
 //
+// Qwen3 normalises each head of q and k before RoPE (kernels/qk_norm.h).
+//
 // x, mid and out are the residual stream (N, C). A linear layer may have LoRA adapters (src/model/linear.h). Backward formulas
 // are in the headers of the ops and are derived in dev/notes/derivations.md. dev/notes/step.md lists all calls with their shapes.
 //
@@ -28,7 +30,7 @@ class Block {
   // out (N, C) from x (N, C).
   void forward(const Float* x, Float* out) const;
   // The same in three parts, for generation, whose attention reads a KV cache: kept().qkv from x, kept().att from kept().qkv, and
-  // the rest.
+  // the rest. q and k are rotated in kept().qkv, but where kept().qk holds them.
   void project_qkv(const Float* x) const;
   void attend() const;
   void finish(const Float* x, Float* out) const;
@@ -44,7 +46,9 @@ class Block {
   struct Rows;  // a chunk of the MLP's rows
   template <class Body>
   void each_chunk(const Body& body) const;
-  void rotate(Float* qkv, bool backward) const;
+  void finish_qk(Float* qk, acc_t<Float>* rstd) const;
+  void rotate(Float* qk, int stride, bool backward) const;
+  AttentionSizes sizes_for(const Float* qk) const;
   void project_out(const Float* x) const;
   void mlp(const Rows& rows) const;
   void mlp_backward(const Rows& rows, bool need_dmid) const;

@@ -13,33 +13,6 @@ constexpr PassKind kPass = PassKind::inference;
 
 }  // namespace
 
-double sampling_uniform(uint64_t seed, uint64_t request, uint64_t token) {
-  constexpr uint64_t kGolden = 0x9e3779b97f4a7c15ull;
-  uint64_t word = mix64(seed + kGolden);
-  for (const uint64_t part : {request, token}) word = mix64(word + (part + 1) * kGolden);
-  return static_cast<double>(word >> 11) * 0x1p-53;
-}
-
-template <class Acc>
-int32_t sample_token(std::span<const Acc> logits, double temperature, double uniform) {
-  Acc top = logits[0];
-  size_t best = 0;
-  for (size_t i = 1; i < logits.size() && !std::isnan(top); i++)
-    if (!(logits[i] <= top)) top = logits[i], best = i;
-  if (!std::isfinite(top)) fail(kExitFault, "the model says {} for token {}: its weights or the adapter are broken", top, best);
-  if (temperature == 0) return static_cast<int32_t>(best);
-  // The case x == top avoids 0 / 0 at a denormal temperature.
-  const auto weight = [&](Acc x) { return x == top ? 1.0 : std::exp((static_cast<double>(x) - top) / temperature); };
-  double total = 0;
-  for (const Acc x : logits) total += weight(x);
-  double left = uniform * total;
-  for (size_t i = 0; i < logits.size(); i++) {
-    left -= weight(logits[i]);
-    if (left < 0) return static_cast<int32_t>(i);
-  }
-  return static_cast<int32_t>(best);  // rounding left a remainder after the last id
-}
-
 template <class Float>
 struct Generator<Float>::Run {
   // A live sequence. slots[i] uses slot i of the cache, so live sequences are adjacent.
@@ -67,6 +40,9 @@ Generator<Float>::Generator(Llama<Float>& model, int sequences, int capacity) : 
   capacity_ = std::min(capacity, options.max_positions);
   longest_prompt_ = std::min(capacity_, options.max_tokens);
   kv_width_ = model.config().kv_heads * model.config().head_dim;
+  rope_ = rope_rows(model.config(), options.max_positions);
+  const int again = rope_rows(model.config(), capacity_).length_after_switch();
+  TLL_CHECK(options.max_tokens >= again, "tokens {}, and a cache of {} is written again", options.max_tokens, again);
 }
 
 template <class Float>
@@ -82,6 +58,7 @@ void Generator<Float>::place(Arena& arena, Arena* staging) {
     place(to, all.tokens, "tokens", {N});
     place(to, all.positions, "positions", {N});
     place(to, all.slots, "slots", {N});
+    place(to, all.places, "places", {N});
     place(to, all.cu_seqlens, "cu_seqlens", {S + 2});
     place(to, all.rows, "rows", {S});
     place(to, all.lengths, "lengths", {S});
@@ -102,6 +79,7 @@ void Generator<Float>::upload_indices(const Device& device, int N) {
   copy(on_device_.tokens, host_.tokens, N);
   copy(on_device_.positions, host_.positions, N);
   copy(on_device_.slots, host_.slots, N);
+  copy(on_device_.places, host_.places, N);
   copy(on_device_.cu_seqlens, host_.cu_seqlens, sequences_ + 2);
   copy(on_device_.rows, host_.rows, sequences_);
   copy(on_device_.lengths, host_.lengths, sequences_);
@@ -136,6 +114,7 @@ std::vector<std::vector<int32_t>> Generator<Float>::generate(const Device& devic
           .slots = {}};
   while (run.any_waiting() || !run.slots.empty()) {
     while (run.any_waiting() && run.slots.size() < static_cast<size_t>(sequences_)) prefill(device, run);
+    write_caches_again(device, run);
     if (!run.slots.empty()) decode(device, run);
   }
   return std::move(run.results);
@@ -158,7 +137,8 @@ void Generator<Float>::prefill(const Device& device, Run& run) {
     }
     if (N + length > max_tokens) break;
     for (int i = 0; i < length; i++) {
-      h.tokens[N + i] = r.prompt[static_cast<size_t>(i)], h.positions[N + i] = i;
+      h.tokens[N + i] = r.prompt[static_cast<size_t>(i)], h.places[N + i] = i;
+      h.positions[N + i] = rope_.first_row(length) + i;
       h.slots[N + i] = static_cast<int32_t>(run.slots.size());
     }
     N += length;
@@ -166,18 +146,52 @@ void Generator<Float>::prefill(const Device& device, Run& run) {
     h.cu_seqlens[docs] = N;
     run.slots.push_back({.request = run.waiting, .length = length});
   }
-  if (docs == 0) return;
+  if (docs > 0) forward_documents(device, run, N, docs, first);
+}
+
+template <class Float>
+void Generator<Float>::write_caches_again(const Device& device, Run& run) {
+  if (rope_.switch_at == 0) return;
+  // From the last slot down: a sequence that moves into a free slot was already looked at.
+  for (size_t s = run.slots.size(); s-- > 0;) {
+    auto& slot = run.slots[s];
+    if (slot.length != rope_.switch_at) continue;
+    const std::span<const int32_t> prompt = run.requests[slot.request].prompt;
+    const std::vector<int32_t>& result = run.results[slot.request];
+    const int length = ++slot.length;
+    TLL_CHECK(prompt.size() + result.size() == static_cast<size_t>(length), "{} tokens, and {} of a prompt and {} new ones",
+              length, prompt.size(), result.size());
+    const Indices& h = host_;
+    std::copy(result.begin(), result.end(), std::copy(prompt.begin(), prompt.end(), h.tokens));
+    for (int i = 0; i < length; i++) {
+      h.places[i] = i, h.positions[i] = rope_.first_row(length) + i;
+      h.slots[i] = static_cast<int32_t>(s);
+    }
+    h.rows[0] = length - 1;
+    h.cu_seqlens[0] = 0, h.cu_seqlens[1] = length;
+    forward_documents(device, run, length, 1, s);
+  }
+}
+
+template <class Float>
+void Generator<Float>::forward_documents(const Device& device, Run& run, int N, int docs, size_t first) {
+  const Indices& h = host_;
+  const int max_tokens = model_.options().max_tokens;
+  const size_t chosen = static_cast<size_t>(docs);
   // Padded to a multiple of 64, so that the shapes of GEMMs repeat: oneDNN compiles code for every new one. The padding is a
   // document of its own.
   constexpr int kMultiple = 64;
   const int padded = std::min(max_tokens, (N + kMultiple - 1) / kMultiple * kMultiple);
-  for (int i = N; i < padded; i++) h.tokens[i] = 0, h.positions[i] = 0, h.slots[i] = -1;
+  for (int i = N; i < padded; i++) h.tokens[i] = 0, h.positions[i] = 0, h.places[i] = 0, h.slots[i] = -1;
   if (padded > N) h.cu_seqlens[++docs] = padded;
   upload_indices(device, padded);
 
   const Indices& d = on_device_;
   Batch batch{.N = padded, .docs = docs, .tokens = d.tokens, .positions = d.positions, .cu_seqlens = d.cu_seqlens};
-  if (device.profile) batch.pairs = visible_pairs(h.cu_seqlens, docs, 0);
+  if (device.profile) {
+    batch.pairs = visible_pairs(h.cu_seqlens, docs, 0);
+    batch.window_pairs = visible_pairs(h.cu_seqlens, docs, model_.config().any_window());
+  }
   model_.send_embedding(device, host_.tokens, batch.N, kPass);
   model_.embed(device, batch, kPass);
   for (int l = 0; l < model_.config().layers; l++) {
@@ -188,7 +202,7 @@ void Generator<Float>::prefill(const Device& device, Run& run) {
     block.finish(model_.resid(l, kPass), model_.resid(l + 1, kPass));
   }
   model_.final_norm(device, padded, kPass);
-  choose(device, run, first);
+  choose(device, run, first, chosen);
 }
 
 // One forward pass with a row per live sequence.
@@ -199,9 +213,10 @@ void Generator<Float>::decode(const Device& device, Run& run) {
   for (int b = 0; b < B; b++) {
     auto& slot = run.slots[static_cast<size_t>(b)];
     host_.tokens[b] = slot.next;
-    host_.positions[b] = slot.length++;
+    host_.places[b] = slot.length++;
     host_.slots[b] = b;
     host_.lengths[b] = slot.length;
+    host_.positions[b] = rope_.first_row(slot.length) + host_.places[b];
     host_.rows[b] = b;
   }
   upload_indices(device, B);
@@ -225,17 +240,17 @@ void Generator<Float>::decode(const Device& device, Run& run) {
                                             .D = c.head_dim,
                                             .stride = stride,
                                             .capacity = capacity_,
-                                            .window = 0,
+                                            .window = c.window(l),
                                             .scale = 1.0 / std::sqrt(static_cast<double>(c.head_dim))});
     block.finish(model_.resid(l, kPass), model_.resid(l + 1, kPass));
   }
   model_.final_norm(device, B, kPass);
-  choose(device, run, 0);
+  choose(device, run, 0, run.slots.size());
 }
 
 template <class Float>
-void Generator<Float>::choose(const Device& device, Run& run, size_t first) {
-  const size_t count = run.slots.size() - first, vocabulary = static_cast<size_t>(model_.config().vocab_size);
+void Generator<Float>::choose(const Device& device, Run& run, size_t first, size_t count) {
+  const size_t vocabulary = static_cast<size_t>(model_.config().vocab_size);
   const size_t known = run.sampling.vocab_size > 0 ? static_cast<size_t>(run.sampling.vocab_size) : vocabulary;
   const size_t most = static_cast<size_t>(model_.logit_rows());
   const Acc* logits = nullptr;
@@ -250,13 +265,19 @@ void Generator<Float>::choose(const Device& device, Run& run, size_t first) {
       }
     }
     auto& slot = run.slots[first + i];
-    std::vector<int32_t>& result = run.results[slot.request];
+    const std::vector<int32_t>& result = run.results[slot.request];
     const double uniform = sampling_uniform(run.sampling.seed, slot.request, result.size());
-    slot.next =
-        sample_token(std::span(logits + i % most * vocabulary, std::min(known, vocabulary)), run.sampling.temperature, uniform);
+    std::vector<int32_t> text;  // so far, where it matters
+    if (run.sampling.repeat_penalty != 1) {
+      const std::span<const int32_t> prompt = run.requests[slot.request].prompt;
+      text.assign(prompt.begin(), prompt.end());
+      text.insert(text.end(), result.begin(), result.end());
+    }
+    const std::span<const Acc> row(logits + i % most * vocabulary, std::min(known, vocabulary));
+    slot.next = sample_token(row, run.sampling, uniform, text);
   }
   // Removes the sequences that ended, from the last slot down. So a sequence that moves into a free slot was already checked.
-  for (size_t i = run.slots.size(); i-- > first;) {
+  for (size_t i = first + count; i-- > first;) {
     const auto slot = run.slots[i];
     const std::vector<int32_t>& eos = run.sampling.eos;
     std::vector<int32_t>& result = run.results[slot.request];
@@ -282,7 +303,7 @@ void Generator<Float>::write_cache(const Device& device, int layer, const Float*
                                      .k = qkv + q_width,
                                      .v = qkv + q_width + kv_width_,
                                      .slots = on_device_.slots,
-                                     .positions = on_device_.positions,
+                                     .positions = on_device_.places,
                                      .N = N,
                                      .W = kv_width_,
                                      .stride = q_width + 2 * kv_width_,
@@ -299,8 +320,6 @@ void Generator<Float>::move_slot(const Device& device, int to, int from, int len
   }
 }
 
-template int32_t sample_token(std::span<const float>, double, double);
-template int32_t sample_token(std::span<const double>, double, double);
 template class Generator<float>;
 template class Generator<bf16>;
 template class Generator<half>;

@@ -6,6 +6,9 @@
 // A sequence that ends leaves its slot to the next waiting prompt (continuous batching: Yu et al. 2022, "Orca"), so slots stay
 // full while prompts wait. A decode step reads every weight once, whatever the number of sequences. So more sequences cost
 // little, until the step is bound by arithmetic.
+//
+// With longrope, a sequence that becomes longer than the original length has other frequencies in every position. Its cache is
+// then written again, by one forward pass over all its tokens (transformers: Phi3ForCausalLM.prepare_inputs_for_generation).
 #pragma once
 
 #include <functional>
@@ -13,6 +16,8 @@
 #include <vector>
 
 #include "src/model/llama.h"
+#include "src/model/rope_frequencies.h"
+#include "src/model/sampling.h"
 
 namespace tll {
 
@@ -20,21 +25,6 @@ struct GenerateRequest {
   std::span<const int32_t> prompt;  // at least one token; the caller keeps it
   int max_new_tokens = 0;
 };
-
-struct SamplingOptions {
-  double temperature = 0;  // p ~ softmax(logits / temperature); 0: the largest logit (greedy), of equal ones the lowest id
-  uint64_t seed = 42;
-  std::vector<int32_t> eos = {};  // ids that end a sequence
-  int vocab_size = 0;             // of the tokenizer: only ids below it are chosen (some models pad theirs); 0: all
-};
-
-// A number in [0, 1) that depends only on these three, so a sample does not depend on the other sequences.
-double sampling_uniform(uint64_t seed, uint64_t request, uint64_t token);
-
-// The id drawn by `uniform` in [0, 1) from softmax(logits / temperature); greedy at temperature 0. Error (kExitFault) if a
-// logit is NaN or the largest is infinite: the weights are broken.
-template <class Acc>
-int32_t sample_token(std::span<const Acc> logits, double temperature, double uniform);
 
 template <class Float>
 class Generator {
@@ -47,7 +37,8 @@ class Generator {
   using OnEnd = std::function<void(size_t request)>;
 
   // `sequences` at once, each of at most `capacity` tokens in the cache (fewer if the model was planned with fewer
-  // positions). It overwrites the model's activations, so no backward pass is possible afterwards.
+  // positions). It overwrites the model's activations, so no backward pass is possible afterwards. Where sequences
+  // can become longer than the original length, the model must be planned with RopeRows::length_after_switch() tokens or more.
   Generator(Llama<Float>& model, int sequences, int capacity);
 
   // Places the KV cache and index buffers, "generation.*" in category scratch, after the model's own place(). `staging`: pinned
@@ -70,10 +61,15 @@ class Generator {
 
   void check(std::span<const GenerateRequest> requests) const;
   void prefill(const Device& device, Run& run);
+  // The sequences whose next token is the first behind the original length of longrope.
+  void write_caches_again(const Device& device, Run& run);
+  // One forward pass over the documents in the indices, N tokens, whose last rows are those of slots from `first` on; and the
+  // choice of their next tokens.
+  void forward_documents(const Device& device, Run& run, int N, int docs, size_t first);
   void decode(const Device& device, Run& run);
-  // Samples the next token of the slots from `first` on, that of slot first + i from the logits of row rows[i]. Then removes the
-  // sequences that ended.
-  void choose(const Device& device, Run& run, size_t first);
+  // Samples the next token of `count` slots from `first` on, that of slot first + i from the logits of row rows[i]. Then removes
+  // the sequences that ended.
+  void choose(const Device& device, Run& run, size_t first, size_t count);
   void move_slot(const Device& device, int to, int from, int length);
   // Copies keys and values of one layer from N rows of qkv to the cache.
   void write_cache(const Device& device, int layer, const Float* qkv, int N);
@@ -84,12 +80,14 @@ class Generator {
 
   Llama<Float>& model_;
   int sequences_, capacity_, longest_prompt_, kv_width_;
+  RopeRows rope_;
   Float *keys_ = nullptr, *values_ = nullptr;  // (L, sequences, capacity, G·D)
   Acc* scores_ = nullptr;                      // (sequences, H, capacity)
   Acc* logits_ = nullptr;                      // (sequences, V)  the host's copy, with CUDA only
   // Indices that a forward pass reads. The host fills its copy and uploads it; on the CPU both are the same.
   struct Indices {
-    int32_t *tokens = nullptr, *positions = nullptr, *slots = nullptr;   // (N)  slot -1: padding
+    int32_t *tokens = nullptr, *positions = nullptr, *slots = nullptr;   // (N)  positions: Batch::positions; slot -1: padding
+    int32_t* places = nullptr;                                           // (N)  in the sequence, and so in its slot
     int32_t *cu_seqlens = nullptr, *rows = nullptr, *lengths = nullptr;  // (sequences + 2), (sequences), (sequences)
   };
   Indices host_, on_device_;

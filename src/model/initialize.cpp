@@ -29,10 +29,6 @@ int64_t stored_bytes(const Weight& weight, const WeightPart& part) {
   return static_cast<int64_t>(bytes);
 }
 
-DType element_type(FileDtype dtype) {
-  return dtype == FileDtype::F32 ? DType::f32 : dtype == FileDtype::BF16 ? DType::bf16 : DType::f16;
-}
-
 // Calls load(weight, part) for each part, as a phase with bytes as its units.
 template <class Load>
 void load_parts(const char* activity, const std::vector<Weight>& weights, const Load& load) {
@@ -52,7 +48,7 @@ void load_parts(const char* activity, const std::vector<Weight>& weights, const 
 void load_weights(const Device& device, WeightStream& stream, const ModelFiles& files, const std::vector<Weight>& weights) {
   load_parts("reading weights", weights, [&](const Weight& weight, const WeightPart& part) {
     weight.load(device, stream, part,
-                {.dtype = element_type(files.tensor(part.name).dtype),
+                {.dtype = files.dtype(part.name),
                  .read = [&](void* to, DType as, int64_t first, int64_t n) { files.load(part.name, to, as, first, n); },
                  .quantized = files.quantized(part.name)});
   });

@@ -75,11 +75,22 @@ void Llama<Float>::final_norm(const Device& device, int N, PassKind kind) {
 template <class Float>
 const acc_t<Float>* Llama<Float>::logits(const Device& device, const int32_t* rows, int count, PassKind kind) {
   const PassActivations<Float>& a = activations_.pass(kind);
+  run(device, GatherRows<Float>{.out = a.head_in, .x = a.final, .rows = rows, .R = count, .C = config_.hidden});
+  return head(device, a.head_in, count, kind);
+}
+
+template <class Float>
+const acc_t<Float>* Llama<Float>::logits_from(const Device& device, int first, int count, PassKind kind) {
+  return head(device, activations_.pass(kind).final + int64_t{first} * config_.hidden, count, kind);
+}
+
+template <class Float>
+const acc_t<Float>* Llama<Float>::head(const Device& device, const Float* normalised, int count, PassKind kind) {
+  const PassActivations<Float>& a = activations_.pass(kind);
   TLL_CHECK(count <= logit_rows(), "{} rows of logits, planned for {}", count, logit_rows());
   const int C = config_.hidden, V = config_.vocab_size;
-  run(device, GatherRows<Float>{.out = a.head_in, .x = a.final, .rows = rows, .R = count, .C = C});
   run(device, Matmul<Acc>{.out = matrix(a.logits, count, V),
-                          .a = matrix(a.head_in, count, C),
+                          .a = matrix(normalised, count, C),
                           .b = parameters_.head->matrix().t(),
                           .scratch = activations_.matmul});
   return a.logits;

@@ -48,6 +48,8 @@ class Llama {
 
   // After forward(): logits (count, V) of `count` rows, at most logit_rows(). Row numbers and logits are in the device's memory.
   const Acc* logits(const Device&, const int32_t* rows, int count, PassKind = PassKind::training);
+  // The same of rows first … first + count - 1.
+  const Acc* logits_from(const Device&, int first, int count, PassKind = PassKind::training);
   int logit_rows() const { return activations_.chunk; }
 
   // forward() in parts, for generation: embed() writes resid(0), block() is one layer, final_norm() normalises resid(L), which
@@ -66,6 +68,7 @@ class Llama {
   const TrainedRange<Float>& trained() const { return parameters_.trained; }
 
  private:
+  const Acc* head(const Device&, const Float* normalised, int count, PassKind);
   void head_backward(const Device&, int first, int rows);
 
   LlamaConfig config_;

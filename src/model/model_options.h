@@ -56,12 +56,13 @@ enum class PassKind : uint8_t { training, inference };
 // A batch of packed documents, one after another. The arrays belong to the caller and are in the device's memory.
 struct Batch {
   int N = 0, docs = 0;
-  const int32_t* tokens = nullptr;        // (N)
-  const int32_t* targets = nullptr;       // (N)  the token to predict, or -1
-  const int32_t* positions = nullptr;     // (N)  inside the document
-  const int32_t* cu_seqlens = nullptr;    // (docs + 1)
-  int target_rows = -1;                   // at least the number of targets; -1: add_loss() counts them, on the host
-  double pairs = 0;                       // visible_pairs(cu_seqlens, docs, 0); only a profile needs it
+  const int32_t* tokens = nullptr;      // (N)
+  const int32_t* targets = nullptr;     // (N)  the token to predict, or -1
+  const int32_t* positions = nullptr;   // (N)  rows of the table of RoPE (RopeRows): the position inside the document
+  const int32_t* cu_seqlens = nullptr;  // (docs + 1)
+  int target_rows = -1;                 // at least the number of targets; -1: add_loss() counts them, on the host
+  // visible_pairs() without a window, and with that of the layers that have one; only a profile needs them.
+  double pairs = 0, window_pairs = 0;
   const uint64_t* dropout_key = nullptr;  // (1)  of this step and micro-batch; null: no dropout
 };
 

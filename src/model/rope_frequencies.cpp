@@ -24,11 +24,11 @@ float llama3_scaled(float f, const RopeConfig& rope) {
 float yarn_scaled(float power, size_t i, const LlamaConfig& config) {
   const RopeConfig& rope = config.rope;
   const auto dimension = [&](double turns) {
-    return config.head_dim * std::log(rope.original_max / (turns * 2 * std::numbers::pi)) / (2 * std::log(rope.theta));
+    return config.rotary_dim() * std::log(rope.original_max / (turns * 2 * std::numbers::pi)) / (2 * std::log(rope.theta));
   };
   double first = dimension(rope.beta_fast), last = dimension(rope.beta_slow);
   if (rope.truncate) first = std::floor(first), last = std::ceil(last);
-  first = std::max(first, 0.0), last = std::min(last, config.head_dim - 1.0);
+  first = std::max(first, 0.0), last = std::min(last, config.rotary_dim() - 1.0);
   if (first == last) last += 0.001;
   const float position = (static_cast<float>(i) - static_cast<float>(first)) / static_cast<float>(last - first);
   const float kept = 1 - std::clamp(position, 0.0f, 1.0f);
@@ -37,18 +37,18 @@ float yarn_scaled(float power, size_t i, const LlamaConfig& config) {
 
 // Up to max_positions its length has no effect: the base of the power is 1 but for rounding.
 double dynamic_theta(const LlamaConfig& config) {
-  const double factor = config.rope.factor, longest = config.max_positions, dim = config.head_dim;
+  const double factor = config.rope.factor, longest = config.max_positions, dim = config.rotary_dim();
   return config.rope.theta * std::pow(factor * longest / longest - (factor - 1), dim / (dim - 2));
 }
 
 }  // namespace
 
-std::vector<float> rope_inverse_frequencies(const LlamaConfig& config) {
+std::vector<float> rope_inverse_frequencies(const LlamaConfig& config, bool longer) {
   const RopeConfig& rope = config.rope;
   const double theta = rope.type == RopeType::dynamic ? dynamic_theta(config) : rope.theta;
-  std::vector<float> frequencies(static_cast<size_t>(config.head_dim / 2));
+  std::vector<float> frequencies(static_cast<size_t>(config.rotary_dim() / 2));
   for (size_t i = 0; i < frequencies.size(); i++) {
-    const float exponent = static_cast<float>(2 * i) / static_cast<float>(config.head_dim);
+    const float exponent = static_cast<float>(2 * i) / static_cast<float>(config.rotary_dim());
     const float power = std::pow(static_cast<float>(theta), exponent), f = 1 / power;
     switch (rope.type) {
       case RopeType::plain:
@@ -65,11 +65,17 @@ std::vector<float> rope_inverse_frequencies(const LlamaConfig& config) {
         frequencies[i] = yarn_scaled(power, i, config);
         break;
       case RopeType::longrope:
-        frequencies[i] = 1 / (static_cast<float>(rope.short_factor[i]) * power);
+        frequencies[i] = 1 / (static_cast<float>((longer ? rope.long_factor : rope.short_factor)[i]) * power);
         break;
     }
   }
   return frequencies;
+}
+
+RopeRows rope_rows(const LlamaConfig& config, int max_positions) {
+  const int original = config.rope.original_max;
+  if (config.rope.type != RopeType::longrope || max_positions <= original) return {.all = max_positions};
+  return {.switch_at = original, .all = original + max_positions};
 }
 
 float rope_attention_scale(const LlamaConfig& config) {

@@ -25,8 +25,8 @@ constexpr unsigned kRunning = bits({kTrain, kEvaluate, kGenerate, kDump});
 constexpr unsigned kWeighing = kRunning | bits({kPlan});
 constexpr unsigned kReading = bits({kTrain, kPlan, kPrepare, kShow, kEvaluate, kDump});
 constexpr unsigned kTemplating = bits({kTrain, kPlan, kPrepare, kShow, kEvaluate, kDump, kTokenize, kGenerate});
-constexpr unsigned kComputing = kReading | bits({kGenerate, kTokenize});
-constexpr unsigned kWorking = kComputing | bits({kExport, kVerify});
+constexpr unsigned kComputing = kReading | bits({kGenerate, kTokenize, kExport});
+constexpr unsigned kWorking = kComputing | bits({kVerify});
 constexpr unsigned kAny = kWorking | bits({kHelp, kCompletion, kVersion});
 
 constexpr std::string_view kFiles = "Files";
@@ -62,8 +62,10 @@ WordPairs target_synonyms() {
 std::string help_of_targets() {
   Words names;
   for (const std::string_view name : adaptable_names()) names.push_back(short_target(name));
-  return fmt::format("linear layers that get an adapter: any of {}, or their Hugging Face names, or all-linear",
-                     fmt::join(names, ", "));
+  return fmt::format(
+      "linear layers that get an adapter: any of {}, or their Hugging Face names, or all-linear. Phi-3 has qkv and "
+      "gate_up, which their parts mean there too",
+      fmt::join(names, ", "));
 }
 constexpr Range kCount = {0, 1e12};
 
@@ -91,8 +93,8 @@ const std::vector<CommandRow>& command_rows() {
        "dump --data documents.jsonl --docs 2 --dtype fp32 --output dump.safetensors",
        "writes numbers to compare with another framework"},
       {kExport, "export", "", "writes a model, with its adapter merged into it, in another format",
-       "export --model models/smollm2-135m --adapter adapter --format bnb-4bit --output smollm2-4bit",
-       "writes what transformers loads with bitsandbytes in 4 bits"},
+       "export --model models/smollm2-135m --adapter adapter --format gguf --gguf-type q8_0 --output smollm2.gguf",
+       "writes what llama.cpp and Ollama load, in 8 bits, and says how to load it"},
       {kVerify, "verify", "", "says whether an adapter or an exported model would load, and what in it matches nothing",
        "verify --model models/smollm2-135m --adapter adapter", "exits 0 if every target of the adapter is in the model"},
       {kHelp, "help", "[COMMAND]", "explains a command and its options; with --man prints the manual page", "help train",
@@ -110,15 +112,15 @@ const std::vector<OptionRow>& option_rows() {
   // clang-format off
   static const std::vector<OptionRow> rows = {
       // Files
-      {.name = "model", .section = kFiles, .commands = kWorking, .member = &Options::model, .value = "DIR",
-       .help = "Hugging Face directory of the model; without it, the demo model. For plan also the Hub's name of a published model",
+      {.name = "model", .section = kFiles, .commands = kWorking, .member = &Options::model, .value = "PATH",
+       .help = "Hugging Face directory of the model, or a GGUF file; without it, the demo model. For plan also the Hub's name of a published model",
        .aliases = {"model-name-or-path", "model-name", "base-model"}, .letter = 'm'},
       {.name = "adapter", .section = kFiles, .commands = bits({kEvaluate, kGenerate, kDump, kExport, kVerify}), .member = &Options::adapter,
        .value = "DIR", .help = "PEFT adapter to apply; without one, the model alone",
        .aliases = {"adapter-name-or-path", "peft-model"}},
-      {.name = "data", .section = kFiles, .commands = kReading, .member = &Options::data, .value = "PATH",
+      {.name = "data", .section = kFiles, .commands = kReading | bits({kExport}), .member = &Options::data, .value = "PATH",
        .help = "data set: a file or a folder of them, in any format that --format names, also compressed by gzip or zstd; or "
-               "what prepare made of one",
+               "what prepare made of one. export takes the loss on its validation documents, before and after",
        .aliases = {"dataset", "dataset-name", "dataset-path", "data-path", "train-file"}, .letter = 'd',
        .required = bits({kTrain, kPrepare, kShow, kEvaluate, kDump})},
       {.name = "valid-data", .section = kFiles, .commands = kTraining, .member = &Options::valid_data, .value = "PATH",
@@ -126,8 +128,9 @@ const std::vector<OptionRow>& option_rows() {
        .aliases = {"validation-file", "eval-file", "eval-dataset"}},
       {.name = "output", .section = kFiles, .commands = bits({kTrain, kPlan, kPrepare, kEvaluate, kDump, kExport}),
        .member = &Options::output, .value = "PATH",
-       .help = "where the result goes: a directory for train and export, a file for prepare and dump; for evaluate, a file "
-               "for the answers, {id: text}, as the official SQuAD scripts read them",
+       .help = "where the result goes: a directory for train and export, a file for prepare and dump, either for export "
+               "--format gguf and gguf-adapter; for evaluate, a file for the answers, {id: text}, as the official SQuAD scripts "
+               "read them",
        .aliases = {"output-dir"}, .letter = 'o', .required = bits({kExport}),
        .command_defaults = {{kTrain, "adapter"}, {kPlan, "adapter"}, {kPrepare, "squad.bin"}, {kDump, "dump.safetensors"}}},
       {.name = "format", .section = kFiles, .commands = bits({kExport}), .member = choice<&Options::format>(),
@@ -210,7 +213,7 @@ const std::vector<OptionRow>& option_rows() {
        .bare = "true", .fixed_on_resume = true},
 
       // Batches and steps
-      {.name = "batch-size", .section = kSteps, .commands = kAdapting | bits({kEvaluate}), .member = &Options::batch_size,
+      {.name = "batch-size", .section = kSteps, .commands = kAdapting | bits({kEvaluate, kExport}), .member = &Options::batch_size,
        .value = "N", .help = "rows of --seq-len tokens computed at once; auto, with --effective-batch: the fastest that fits",
        .aliases = {"per-device-train-batch-size", "micro-batch-size", "train-batch-size"}, .range = {1, 65536},
        .automatic = true, .fixed_on_resume = true},
@@ -306,18 +309,18 @@ const std::vector<OptionRow>& option_rows() {
        .help = "what the rows of --data are; auto looks at every row, and says what it found",
        .choices = data_format_names(),
        .synonyms = {{"openai", "messages"}, {"chat", "messages"}, {"chatml", "messages"}, {"completion", "prompt"}, {"plain", "text"}}},
-      {.name = "columns", .section = kData, .commands = kReading, .member = &Options::columns, .value = "NAME=FIELD,...",
+      {.name = "columns", .section = kData, .commands = kReading | bits({kExport}), .member = &Options::columns, .value = "NAME=FIELD,...",
        .help = "what the fields of the format are called in the data: prompt=question,response=answer"},
-      {.name = "template", .section = kData, .commands = kTemplating, .member = choice<&Options::chat_template>(), .value = "NAME",
+      {.name = "template", .section = kData, .commands = kTemplating | bits({kExport}), .member = choice<&Options::chat_template>(), .value = "NAME",
        .help = "how a conversation becomes text; auto: as the model's own chat_template does, if that is a known one, and for "
                "questions in SQuAD's format the form that show prints",
        .choices = template_names()},
-      {.name = "system", .section = kData, .commands = kTemplating, .member = &Options::system, .value = "TEXT",
+      {.name = "system", .section = kData, .commands = kTemplating | bits({kExport}), .member = &Options::system, .value = "TEXT",
        .help = "system text of conversations that have none"},
-      {.name = "template-date", .section = kData, .commands = kTemplating, .member = &Options::template_date, .value = "DATE",
+      {.name = "template-date", .section = kData, .commands = kTemplating | bits({kExport}), .member = &Options::template_date, .value = "DATE",
        .help = "the day that the templates of Llama 3.1 and later name; fixed, so that runs repeat",
        .aliases = {"date-string"}},
-      {.name = "train-on", .section = kData, .commands = kReading | bits({kTokenize}), .member = choice<&Options::train_on>(),
+      {.name = "train-on", .section = kData, .commands = kReading | bits({kTokenize, kExport}), .member = choice<&Options::train_on>(),
        .help = "what is trained: every answer with its end mark, the last answer of each conversation, or all tokens",
        .choices = train_on_names(),
        .shorthands = {{"completion-only-loss", "answers", "all"}, {"assistant-only-loss", "answers", "all"},
@@ -338,7 +341,7 @@ const std::vector<OptionRow>& option_rows() {
        .fixed_on_resume = true},
       {.name = "shuffle", .section = kData, .commands = kAdapting, .member = &Options::shuffle,
        .help = "a new order of documents every epoch; off: the order of the file", .bare = "true", .fixed_on_resume = true},
-      {.name = "valid-split", .section = kData, .commands = bits({kTrain, kPlan, kPrepare, kShow, kEvaluate}),
+      {.name = "valid-split", .section = kData, .commands = bits({kTrain, kPlan, kPrepare, kShow, kEvaluate, kExport}),
        .member = &Options::valid_split, .value = "F", .help = "share held out for validation where the data set has no split",
        .aliases = {"val-set-size", "val-size", "test-split-size"}, .range = {0, 1, false, true},
        .command_defaults = {{kEvaluate, "0"}}},
@@ -364,7 +367,7 @@ const std::vector<OptionRow>& option_rows() {
        .help = "steps between evaluations; 0 means before and after training only", .range = kCount},
       {.name = "eval-on-start", .section = kCheckpoints, .commands = kTraining, .member = &Options::eval_on_start,
        .help = "evaluate before the first step; off: begin with it", .bare = "true"},
-      {.name = "eval-docs", .section = kCheckpoints, .commands = kTraining, .member = &Options::eval_docs, .value = "N",
+      {.name = "eval-docs", .section = kCheckpoints, .commands = kTraining | bits({kExport}), .member = &Options::eval_docs, .value = "N",
        .help = "validation documents of which the loss is taken, the first, the same each time; 0 means all",
        .aliases = {"max-eval-samples"}, .range = kCount},
       {.name = "eval-samples", .section = kCheckpoints, .commands = kTraining | bits({kEvaluate}),
@@ -426,7 +429,7 @@ const std::vector<OptionRow>& option_rows() {
 
       // What is printed
       {.name = "json", .section = kOutput, .commands = kWorking | bits({kVersion}), .member = &Options::json,
-       .help = "print the result as JSON; of export also losses, which are empty: it reads no data",
+       .help = "print the result as JSON; of export also losses, which are empty without --data",
        .bare = "true"},
       {.name = "quiet", .section = kOutput, .commands = kWorking, .member = &Options::quiet,
        .help = "print results, errors and notes of what may be lost or wrong", .letter = 'q', .bare = "true"},

@@ -41,7 +41,13 @@ Batch BatchBuffers::upload(const Device& device, int64_t capacity, uint64_t drop
   const int n = round_up(view.token_count);
   Batch batch{n, view.documents, tokens_, targets_, positions_, cu_seqlens_};
   if (n > view.token_count) view.cu_seqlens[++batch.docs] = n;  // the padding that is kept is a document of its own
-  if (device.profile) batch.pairs = visible_pairs(view.cu_seqlens, batch.docs, 0);
+  for (int d = 0; d < view.documents; d++)
+    if (const int first = rope_.first_row(view.cu_seqlens[d + 1] - view.cu_seqlens[d]); first > 0)
+      for (int i = view.cu_seqlens[d]; i < view.cu_seqlens[d + 1]; i++) view.positions[i] += first;
+  if (device.profile) {
+    batch.pairs = visible_pairs(view.cu_seqlens, batch.docs, 0);
+    batch.window_pairs = visible_pairs(view.cu_seqlens, batch.docs, window_);
+  }
   *host_key_ = dropout_key;
   if (dropout_key != 0) batch.dropout_key = key_;
   batch.target_rows = view.target_count;
@@ -72,6 +78,7 @@ Batch BatchBuffers::full(int rows, int length) const {
           .cu_seqlens = cu_seqlens_,
           .target_rows = rows * length,
           .pairs = rows * visible_pairs(one, 1, 0),
+          .window_pairs = rows * visible_pairs(one, 1, window_),
           .dropout_key = key_};
 }
 

@@ -4,6 +4,7 @@
 #include "data/loader.h"
 #include "src/model/arena.h"
 #include "src/model/model_options.h"
+#include "src/model/rope_frequencies.h"
 
 namespace tll {
 
@@ -12,6 +13,10 @@ namespace tll {
 class BatchBuffers {
  public:
   BatchView view;
+  BatchBuffers() = default;
+  // Of a model whose longest documents have so many positions: upload() makes rows of its RoPE table of `view.positions`.
+  BatchBuffers(const LlamaConfig& config, int max_positions)
+      : rope_(rope_rows(config, max_positions)), window_(config.any_window()) {}
   // `staging`: pinned memory of the host beside a CUDA device; null on the CPU, where there is one copy.
   void place(Arena& arena, Arena* staging, int64_t tokens);
   ~BatchBuffers();
@@ -26,6 +31,8 @@ class BatchBuffers {
  private:
   int32_t *tokens_ = nullptr, *targets_ = nullptr, *positions_ = nullptr, *cu_seqlens_ = nullptr;  // of the device
   uint64_t *key_ = nullptr, *host_key_ = nullptr;                                                  // (1)
+  RopeRows rope_;
+  int window_ = 0;
   Device device_;
   void* copied_ = nullptr;  // CUDA: the event after the last copy
 };

@@ -64,7 +64,7 @@ class Trainer {
   using Acc = acc_t<Float>;
   static constexpr bool kScalesLosses = std::is_same_v<Float, half>;
   Trainer(Llama<Float>& model, Optimizer& optimizer, const TrainerOptions& options)
-      : model_(model), optimizer_(optimizer), options_(options) {
+      : model_(model), optimizer_(optimizer), options_(options), buffers_(model.config(), model.options().max_positions) {
     if (kScalesLosses) state.loss_scale = UpdateDecision::kFirstLossScale;
   }
   // Places the batch and the step's state; with `training` also what an update needs besides the optimizer's state.
