@@ -197,5 +197,16 @@ TEST(ChartText, ColoursOnlyWhereAskedFor) {
   }
 }
 
+// Two losses that are equal but for their last bits: between them no ticks can be told apart.
+TEST(Chart, AnAxisOverAlmostNothing) {
+  const double loss = 4.6346;
+  for (const double high : {std::nextafter(loss, 5), loss * (1 + 1e-12)}) {
+    const Axis axis = axis_over(loss, high, 5);
+    EXPECT_GE(axis.ticks.size(), 2u);
+    EXPECT_LE(axis.ticks.size(), 5u);
+    EXPECT_LT(axis.low, loss);
+  }
+}
+
 }  // namespace
 }  // namespace tll

@@ -195,6 +195,23 @@ TEST(Llama, AllWeightsEqualTheComplexStep) {
   }
 }
 
+// Embedding and head beside adapters that begin in the last layer: the gradient reaches the embedding through all blocks.
+TEST(Llama, EmbeddingsBesideAdaptersEqualTheComplexStep) {
+  for (const bool tied : {false, true}) {
+    LlamaConfig c = tiny_config();
+    c.tie_embeddings = tied;
+    ModelOptions o = tiny_options(c);
+    o.lora.erase(o.lora.begin(), o.lora.end() - 3);
+    o.train_embeddings = true, o.dropout = tied ? 0.25 : 0, o.recompute = tied ? Recompute::full : Recompute::none;
+    expect_gradient(c, o, tied ? 12345 : 0);
+    const Tiny<float> tiny(c, o);
+    const std::vector<NamedTensor>& tensors = tiny.model.trained().tensors;
+    EXPECT_EQ(tensors.size(), 6u + (tied ? 1 : 2));
+    EXPECT_EQ(tensors[0].name, "base_model.model.model.embed_tokens.weight");
+    for (const Weight& w : tiny.model.weights()) EXPECT_EQ(w.trained, w.joint == Joint::embed || w.joint == Joint::head);
+  }
+}
+
 // Heads of q and k with norms, and heads · head_dim other than hidden, as in Qwen3.
 LlamaConfig normalised_config() {
   LlamaConfig c = tiny_config();
@@ -234,24 +251,6 @@ TEST(Llama, NormsOfQAndKInThePlan) {
   EXPECT_EQ(floats(Recompute::selective, ".rstd_qk"), rstd);
   EXPECT_EQ(floats(Recompute::full, ".qk"), 2 * qk);  // again, and backward
   EXPECT_EQ(floats(Recompute::full, ".rstd_qk"), rstd);
-}
-
-
-// Embedding and head beside adapters that begin in the last layer: the gradient reaches the embedding through all blocks.
-TEST(Llama, EmbeddingsBesideAdaptersEqualTheComplexStep) {
-  for (const bool tied : {false, true}) {
-    LlamaConfig c = tiny_config();
-    c.tie_embeddings = tied;
-    ModelOptions o = tiny_options(c);
-    o.lora.erase(o.lora.begin(), o.lora.end() - 3);
-    o.train_embeddings = true, o.dropout = tied ? 0.25 : 0, o.recompute = tied ? Recompute::full : Recompute::none;
-    expect_gradient(c, o, tied ? 12345 : 0);
-    const Tiny<float> tiny(c, o);
-    const std::vector<NamedTensor>& tensors = tiny.model.trained().tensors;
-    EXPECT_EQ(tensors.size(), 6u + (tied ? 1 : 2));
-    EXPECT_EQ(tensors[0].name, "base_model.model.model.embed_tokens.weight");
-    for (const Weight& w : tiny.model.weights()) EXPECT_EQ(w.trained, w.joint == Joint::embed || w.joint == Joint::head);
-  }
 }
 
 // Float against double: 3 layers of sums of at most 40 terms, each rounded to 2^-24; a few hundred roundings in a row.

@@ -242,7 +242,12 @@ std::string peft_name(const Module& module, bool is_b) {
 
 std::string peft_name(const std::string& base_tensor) { return std::string(kPrefix) + base_tensor; }
 
-int64_t adapter_vocabulary(const fs::path& directory) {
+int64_t adapter_vocabulary(const fs::path& named) {
+  fs::path directory = named;
+  try {
+    if (!named.empty()) directory = find_adapter(named);
+  } catch (const Error&) {  // read_adapter() says what is wrong
+  }
   if (directory.empty() || !fs::exists(directory / kAdapterTensors)) return 0;
   int64_t rows = 0;
   const SafetensorsFile file(directory / kAdapterTensors);

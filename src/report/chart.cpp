@@ -118,7 +118,8 @@ std::string Axis::text(double tick) const {
 
 Axis axis_over(double low, double high, size_t most_ticks, bool logarithmic) {
   Axis axis{low, high, logarithmic && low > 0};
-  if (!(high > low)) {
+  // Nor where the values differ in their last bits only: no ticks lie between.
+  if (!(high - low > 1e-9 * std::max(std::abs(low), std::abs(high)))) {
     const double room = low == 0 ? 1 : std::abs(low) * 0.1;
     axis.low -= room, axis.high += room;
   }
