@@ -274,7 +274,7 @@ TEST(PlanCommand, JointLayersHaveOneAdapter) {
   const std::string phi3 = "plan --model microsoft/Phi-3-mini-4k-instruct --gpu rtx-3090 --rank 16 --seq-len 64 ";
   for (const char* targets : {"--targets q,k,v", "--targets qkv"}) {
     const std::string text = printed(phi3 + targets);
-    EXPECT_TRUE(says(text, "LoRA of rank 16 on qkv, "));
+    EXPECT_TRUE(says(text, "LoRA of rank 16 on qkv; "));
     EXPECT_TRUE(says(text,
                      "qkv_proj is one layer with one adapter of rank 16, 196,608 parameters; on its 3 parts they would be "
                      "294,912"));

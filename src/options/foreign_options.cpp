@@ -166,9 +166,7 @@ const std::vector<ForeignOption> kOptions = {
 
     // Generation.
     {"do-sample", kFlag, "--temperature above 0 draws tokens, 0 does not", {"false"}},
-    {"top-p", kValue, "all tokens may be drawn", {"1"}}, {"top-k", kValue, "all tokens may be drawn", {"0"}},
-    {"min-p", kValue, "all tokens may be drawn", {"0"}}, {"repetition-penalty", kValue, "repetitions are not penalised", {"1"}},
-    {"repeat-penalty", kValue, "repetitions are not penalised", {"1"}}, {"num-beams", kValue, "one text is continued", {"1"}},
+    {"num-beams", kValue, "one text is continued", {"1"}},
     {"num-return-sequences", kValue, "one text is continued", {"1"}},
 };
 // clang-format on

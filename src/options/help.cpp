@@ -50,10 +50,7 @@ std::string explanation(const OptionRow& row, Command command) {
   std::vector<std::string> names;
   if (row.letter) names.push_back(fmt::format("-{}", row.letter));
   for (std::string_view alias : row.aliases) names.push_back(fmt::format("--{}", alias));
-  for (const auto& [name, meaning, off] : row.shorthands) {
-    const bool known = std::find(row.later.begin(), row.later.end(), meaning) == row.later.end();
-    if (known) names.push_back(fmt::format("--{}", name));
-  }
+  for (const Shorthand& shorthand : row.shorthands) names.push_back(fmt::format("--{}", shorthand.name));
   return names.empty() ? text : fmt::format("{} [{}]", text, fmt::join(names, ", "));
 }
 

@@ -94,7 +94,7 @@ const std::vector<CommandRow>& command_rows() {
        "writes numbers to compare with another framework"},
       {kExport, "export", "", "writes a model, with its adapter merged into it, in another format",
        "export --model models/smollm2-135m --adapter adapter --format gguf --gguf-type q8_0 --output smollm2.gguf",
-       "writes what llama.cpp and Ollama load, in 8 bits, and says how to load it"},
+       "writes what llama.cpp and Ollama load, in 8 bits"},
       {kVerify, "verify", "", "says whether an adapter or an exported model would load, and what in it matches nothing",
        "verify --model models/smollm2-135m --adapter adapter", "exits 0 if every target of the adapter is in the model"},
       {kHelp, "help", "[COMMAND]", "explains a command and its options; with --man prints the manual page", "help train",

@@ -71,7 +71,6 @@ struct OptionRow {
   WordPairs synonyms = {};        // other spellings of values
   std::vector<Shorthand> shorthands = {};
   std::vector<Implied> implies = {};
-  Words later = {};            // values that a later version will know
   Words foreign = {};          // items of a list that other trainers know: they are named in a note, and left out
   std::string_view bare = {};  // the value when none follows the name; empty: a value must follow
   Range range = {};

@@ -286,8 +286,6 @@ std::string guess_value(const OptionRow& row, std::string_view text) {
 }
 
 void set_value(const OptionRow& row, Options& options, std::string_view text, std::string_view typed) {
-  if (std::find(row.later.begin(), row.later.end(), canonical(row, text)) != row.later.end())
-    fail(kExitUsage, "{} {} is not in this version; expected {}", typed, text, expected_value(row));
   if (row.size) refuse_missing_unit(text, typed);
   if (!read_value(row, options, text))
     fail(kExitUsage, "{} expects {}, found {}{}", typed, expected_value(row), in_quotes(text),
