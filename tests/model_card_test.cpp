@@ -12,7 +12,7 @@ namespace {
 Json run() {
   return {{"options",
            {{"train", "lora"}, {"rank", 8}, {"alpha", 16}, {"lr", 2e-4}, {"targets", {"q_proj", "v_proj"}}, {"keep", "last"}}},
-          {"model", {{"base_name", "Org/Base-1B"}, {"largest_rank", 24}}},
+          {"model", {{"base_name", "Org/Base-1B"}, {"base_on_hub", true}, {"largest_rank", 24}}},
           {"paths", {{"output", "/home/somebody/my-adapter/"}}},
           {"data", {{"path", "/home/somebody/a|b.jsonl"}, {"train_documents", 40}}},
           {"result", {{"steps", 7}, {"before", {{"loss", 3.25}, {"f1", 1.5}}}, {"after", {{"loss", 1.125}}}}}};
@@ -33,7 +33,7 @@ TEST(ModelCard, SaysWhatTheRunWas) {
 // A path is no name on the Hub, which would refuse the card with it.
 TEST(ModelCard, APathIsNotPublished) {
   Json of_path = run();
-  of_path["model"]["base_name"] = "/home/somebody/base";
+  of_path["model"]["base_name"] = "/home/somebody/base", of_path["model"]["base_on_hub"] = false;
   const std::string card = model_card(of_path);
   EXPECT_TRUE(card.starts_with("---\nlibrary_name: peft\n"));
   EXPECT_TRUE(says(card, "adapter of `base`"));

@@ -38,7 +38,11 @@ TEST(StopText, ShowsWhatCannotBeOne) {
 TEST(StopText, WhatIsHeldAtTheEndIsText) {
   EXPECT_EQ(through({"END"}, {"the EN"}), "the EN");
   EXPECT_EQ(through({}, {"a", "b"}), "ab");
-  EXPECT_EQ(through({"bc", "b"}, {"ab", "c"}), "a");  // the one that begins first ends the text at once
+  EXPECT_EQ(through({"bc", "b"}, {"ab", "c"}), "a");
+  for (const std::vector<std::string>& pieces : {std::vector<std::string>{"xabc"}, {"xab", "c"}, {"xa", "b", "c"}})
+    EXPECT_EQ(through({"abc", "b"}, pieces), "x");  // the one that begins first, though it ends last
+  EXPECT_EQ(through({"abc", "b"}, {"xab", "d"}), "xa");
+  EXPECT_EQ(through({"abc", "b"}, {"xab"}), "xa");
 }
 
 TEST(StopText, SeveralAreAJsonList) {

@@ -65,7 +65,7 @@ void on_signal(int) {
 }
 
 void on_early_signal(int) {
-  tell({"note: interrupted before the first step; nothing was trained\n"});
+  tell({"note: interrupted before there was anything to keep\n"});
   _exit(kExitInterrupted);
 }
 

@@ -96,7 +96,7 @@ void write_dump(const std::filesystem::path& file, const Dump& dump, int64_t voc
 int command_dump(Options& options) {
   return with_resolved_type(options, [&](auto type) {
     using Float = decltype(type);
-    refuse_output_over_data(options);
+    refuse_output_over_inputs(options, options.output);
     const ModelSource source = open_model(options, TokenizerNeed::wanted);
     const Dataset data = first_documents(options, source);
     const AdapterSource adapter =

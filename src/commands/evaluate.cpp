@@ -179,7 +179,7 @@ int evaluate_text(Options& options) {
 
 template <class Float>
 int evaluate_documents(Options& options) {
-  refuse_output_over_data(options);
+  refuse_output_over_inputs(options, options.output);
   ModelSource source = open_model(options, TokenizerNeed::wanted);
   const Dataset data = load_chosen(options, source);
   add_end_marks(source, data);

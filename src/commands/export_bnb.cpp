@@ -48,7 +48,7 @@ class Bnb4bitExport {
     const ShardParts parts = {.specs = [&](const Module& m) { return specs_of(m); },
                               .write = [&](const Module& m, SafetensorsWriter& writer) { write_module(m, writer); }};
     std::vector<std::string> names =
-        write_shards(to, source_.config, static_cast<uint64_t>(options_.max_shard_size), "quantising", parts);
+        write_shards(to, source_.config, most_in_shard(options_.max_shard_size), "quantising", parts);
     const char* dtype = weights_.dtype().name;
     Json config = config_for_transformers(source_, dtype);
     config["quantization_config"] = quantization_json(options_.double_quant, dtype);

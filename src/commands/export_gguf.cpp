@@ -2,6 +2,7 @@
 // rows of q and k, and which tensors have which type.
 #include <algorithm>
 #include <cmath>
+#include <numbers>
 #include <numeric>
 
 #include "src/base/check.h"
@@ -36,7 +37,7 @@ struct RopeTensor {
 std::vector<float> llama3_divisors(const RopeConfig& rope, int dim) {
   std::vector<float> divisors;
   for (int i = 0; i < dim / 2; i++) {
-    const double frequency = std::pow(rope.theta, -2.0 * i / dim), wavelength = 2 * M_PI / frequency;
+    const double frequency = std::pow(rope.theta, -2.0 * i / dim), wavelength = 2 * std::numbers::pi / frequency;
     const double smooth = (rope.original_max / wavelength - rope.low) / (rope.high - rope.low);
     const double kept = std::clamp(smooth, 0.0, 1.0);
     divisors.push_back(static_cast<float>(1 / ((1 - kept) / rope.factor + kept)));
@@ -113,7 +114,9 @@ void add_model(GgufMetadata& metadata, const LlamaConfig& c, const std::string& 
   metadata.add_uint(prefix + "attention.value_length", c.head_dim);
   metadata.add_float(prefix + "attention.layer_norm_rms_epsilon", c.rms_eps);
   const int32_t window = sliding_window(c, notes);
-  if (window > 0 || c.architecture == &kPhi3) metadata.add_uint(prefix + "attention.sliding_window", window);
+  // A Qwen file with the key does not say which layers it is of.
+  const bool of_some = c.architecture == &kQwen2 || c.architecture == &kQwen3;
+  if ((window > 0 && !of_some) || c.architecture == &kPhi3) metadata.add_uint(prefix + "attention.sliding_window", window);
   metadata.add_uint(prefix + "rope.dimension_count", c.rotary_dim());
   metadata.add_float(prefix + "rope.freq_base", c.rope.theta);
   add_rope_scaling(metadata, prefix, c, where, notes);

@@ -4,6 +4,7 @@
 // rows of W are in another order than Hugging Face's (q and k of architecture "llama"), those of B are, too.
 //
 // Source: llama.cpp's src/llama-adapter.cpp and convert_lora_to_gguf.py.
+#include <cmath>
 #include <cstring>
 
 #include "src/base/check.h"
@@ -19,7 +20,7 @@ namespace {
 // llama.cpp adds no weights but pairs of A and B. What the adapter brings besides must be what the model has.
 void check_base_tensors(const ModelSource& source, const Adapter& adapter) {
   if (adapter.base_tensors.empty()) return;
-  ModelFiles files(source.directory, source.config);
+  ModelFiles files = open_files(source);
   for (const BaseTensor& tensor : adapter.base_tensors) {
     const bool tied = source.config.tie_embeddings && tensor.name == "lm_head.weight";
     if (files.replace(tied ? "model.embed_tokens.weight" : tensor.name, *adapter.file, *tensor.info))
@@ -48,9 +49,10 @@ Exported export_gguf_adapter(const Options& options, const ModelSource& source, 
   const std::filesystem::path file = output_file(options, source, gguf_file_name(options, source, "F32-LoRA"));
   const Adapter& adapter = *from.loaded;
   check_base_tensors(source, adapter);
-  // The first module's scale · r; 0, which llama.cpp would take for 1 · r, is left to B.
+  // The first module's scale · r; 0 in an f32, which llama.cpp would take for 1 · r, is left to B.
   const AdapterModule& first = adapter.modules.front();
-  const auto alpha = static_cast<float>(first.scale != 0 ? first.scale * first.rank : first.rank);
+  const auto scaled = static_cast<float>(first.scale * first.rank);
+  const float alpha = std::isnormal(scaled) ? scaled : static_cast<float>(first.rank);
   GgufMetadata metadata;
   add_general(metadata, options, source, "adapter");
   metadata.add_text("adapter.type", "lora");

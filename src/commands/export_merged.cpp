@@ -20,7 +20,7 @@ Exported export_merged(const Options& options, const ModelSource& source, const 
                                   if (m.bias) write_bias(weights, m, &writer);
                                 }};
   return write_model_directory(options, source, [&](const std::filesystem::path& to) {
-    const auto most = static_cast<uint64_t>(options.max_shard_size);
+    const auto most = most_in_shard(options.max_shard_size);
     std::vector<std::string> names =
         write_shards(to, source.config, most, adapter.loaded ? "merging" : "writing the model", parts);
     copy_tokenizer(source.directory, to);

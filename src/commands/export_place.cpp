@@ -1,5 +1,7 @@
 #include "src/commands/export_place.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 
 #include "src/base/check.h"
@@ -8,13 +10,14 @@
 #include "src/base/process.h"
 #include "src/commands/save.h"
 #include "src/files/adapter.h"
+#include "src/files/gguf_model.h"
 
 namespace tll {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kIndexFile = "model.safetensors.index.json";
+constexpr const char *kSingleFile = "model.safetensors", *kIndexFile = "model.safetensors.index.json";
 constexpr const char* kMadeHere = ".export";  // in --output, while the new model is made
 
 bool is_tokenizer_file(const std::string& name) {
@@ -40,13 +43,14 @@ std::vector<fs::path> replaced_files(const Options& options, const fs::path& mod
   bool holds_model = false;
   for (const auto& entry : fs::directory_iterator(output)) {
     const std::string name = entry.path().filename().string();
-    const bool weights = name.starts_with("model") && (name.ends_with(".safetensors") || name == kIndexFile);
+    const bool shard = name.starts_with("model-") && name.find("-of-") != std::string::npos && name.ends_with(".safetensors");
+    const bool weights = shard || name == kSingleFile || name == kIndexFile;
     holds_model |= weights || name == "config.json";
     if (weights || name == "config.json" || is_tokenizer_file(name)) old.push_back(entry.path());
   }
-  if (!holds_model) old.clear();
   if (!old.empty() && !options.overwrite)
-    fail(kExitUsage, "--output {} holds a model; choose another, or --overwrite to drop what is there", output.string());
+    fail(kExitUsage, "--output {} holds {}; choose another, or --overwrite to drop what is there", output.string(),
+         holds_model ? "a model" : "a tokenizer");
   std::sort(old.begin(), old.end());
   return old;
 }
@@ -74,8 +78,7 @@ Exported write_model_directory(const Options& options, const ModelSource& source
                                const std::function<std::vector<std::string>(const fs::path&)>& write) {
   const std::vector<fs::path> old = replaced_files(options, source.directory);
   // The new model is made beside the old one, so whatever ends this leaves the old one whole.
-  const fs::path made = options.output / kMadeHere;
-  fs::remove_all(made);  // of an export that was killed
+  const fs::path made = options.output / fmt::format("{}-{}", kMadeHere, getpid());
   fs::create_directories(made);
   Exported exported{.directory = options.output, .files = {}};
   try {
@@ -109,8 +112,7 @@ std::vector<std::string> write_shards(const fs::path& to, const LlamaConfig& con
   Json index = Json::object();
   uint64_t total = 0;
   for (size_t i = 0; i < files.size(); i++) {
-    names.push_back(files.size() == 1 ? "model.safetensors"
-                                      : fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, files.size()));
+    names.push_back(files.size() == 1 ? kSingleFile : fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, files.size()));
     std::vector<TensorSpec> specs;
     for (const Module& m : files[i])
       for (TensorSpec& spec : parts.specs(m)) specs.push_back(std::move(spec));
@@ -157,6 +159,10 @@ fs::path output_file(const Options& options, const ModelSource& source, const st
   if (fs::is_directory(file)) fail(kExitUsage, "--output {} is a directory; name a file", file.string());
   if (fs::equivalent(file, source.directory, none) || fs::equivalent(file, options.model, none))
     fail(kExitUsage, "--output {} is the file of the model; choose another, so that the model stays as it is", file.string());
+  if (is_gguf(source.directory))
+    for (const GgufFile& part : GgufModel(source.directory).files())
+      if (fs::equivalent(file, part.path(), none))
+        fail(kExitUsage, "--output {} is a file of the model; choose another, so that the model stays as it is", file.string());
   if (fs::exists(file) && !options.overwrite)
     fail(kExitUsage, "{} is there already; choose another --output, or --overwrite to replace it", file.string());
   return file;

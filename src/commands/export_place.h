@@ -13,6 +13,9 @@
 
 namespace tll {
 
+// Bytes of --max-shard-size; 0, no limit, is the most that there are.
+inline uint64_t most_in_shard(int64_t option) { return option == 0 ? UINT64_MAX : static_cast<uint64_t>(option); }
+
 // Error (kExitUsage) if no model may be written to --output: it holds one already, and --overwrite was not given, or an adapter,
 // or is that of the model that is exported.
 void check_model_output(const Options& options, const ModelSource& source);

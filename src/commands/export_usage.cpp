@@ -5,7 +5,7 @@
 #include "src/base/json.h"
 #include "src/commands/export_names.h"
 #include "src/commands/save.h"
-#include "src/commands/servers.h"
+#include "src/files/servers.h"
 #include "src/options/run_options.h"
 
 namespace tll {

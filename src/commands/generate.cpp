@@ -62,6 +62,7 @@ int command_generate(Options& options) {
   for (const char* name : {"top-p", "top-k", "min-p"})
     if (options.given(name) && options.temperature == 0 && !options.quiet)
       fmt::print(stderr, "note: --{} changes nothing at --temperature 0, which takes the most likely token\n", name);
+  StopText stop(stop_texts(options.stop));
   return with_resolved_type(options, [&](auto type) {
     using Float = decltype(type);
     const ModelSource source = open_model(options, TokenizerNeed::required);
@@ -88,7 +89,6 @@ int command_generate(Options& options) {
                                    .min_p = options.min_p,
                                    .repeat_penalty = options.repeat_penalty};
     StreamDecoder stream(*source.tokenizer);
-    StopText stop(stop_texts(options.stop));
     std::string shown;
     const auto show = [&](const std::string& text) {
       shown += text;

@@ -16,9 +16,10 @@ MergedWeights::MergedWeights(const ModelSource& source, const AdapterSource& ada
     : source_(source), adapter_(adapter), files_(open_weights(source, adapter, Replaces::all)), dtype_(&kModelDtypes[0]) {
   device_.threads = threads;
   scratch_.resize(static_cast<size_t>(Matmul<float>::scratch_floats(threads)));
-  const std::string& named = source.config.dtype;
   for (const ModelDtype& row : kModelDtypes)
-    if (named.empty() ? row.type == files_.dtype("model.embed_tokens.weight") : row.name == named) dtype_ = &row;
+    if (row.type == files_.dtype("model.embed_tokens.weight")) dtype_ = &row;
+  for (const ModelDtype& row : kModelDtypes)
+    if (row.name == source.config.dtype) dtype_ = &row;
 }
 
 const AdapterModule* MergedWeights::adapted(const Module& module) const {

@@ -8,7 +8,8 @@
 
 #include "src/base/json_path.h"
 #include "src/base/units.h"
-#include "src/commands/servers.h"
+#include "src/files/servers.h"
+#include "src/options/run_options.h"
 
 namespace tll {
 namespace {
@@ -39,18 +40,11 @@ std::string escaped(const std::string& text) {
   return out;
 }
 
-// A name on the Hub, and not a directory of some machine.
-bool is_hub_name(const std::string& name) {
-  const size_t slash = name.find('/');
-  return slash != std::string::npos && slash > 0 && name.find('/', slash + 1) == std::string::npos && slash + 1 < name.size() &&
-         name[0] != '.' && name[0] != '~' && name.find_first_of(" \\:\"'") == std::string::npos;
-}
-
 class Card {
  public:
   explicit Card(const Json& run) : run_(run), full_(text_at(run, {"options", "train"}) == "full") {
     const std::string base = text_at(run, {"model", "base_name"});
-    on_hub_ = is_hub_name(base);
+    on_hub_ = json_at(run, {"model", "base_on_hub"}) == true;
     const fs::path path(base);
     base_ = on_hub_ ? base : (path.has_filename() ? path : path.parent_path()).filename().string();
     const fs::path output(text_at(run, {"paths", "output"}));
@@ -63,7 +57,8 @@ class Card {
     add("{}\n\n# {}\n\n", kMark, escaped(name_));
     add("{} of `{}`, trained with train_llama_lora.\n", full_ ? "A full fine-tuning" : "A LoRA adapter", base_);
     if (!on_hub_)
-      add("\nThe base model was read from a directory; `--base-name ORG/NAME` names it as on the Hub, here and in the adapter's "
+      add("\nThe base model was read from files of a machine; `--base-name ORG/NAME` names it as on the Hub, here and in the "
+          "adapter's "
           "settings.\n");
     results();
     data();
@@ -163,7 +158,7 @@ class Card {
         json_text(Json(base)), here);
     const Json& rank = json_at(run_, {"model", "largest_rank"});
     add("\n```sh\nvllm serve {} --enable-lora --max-lora-rank {} --lora-modules {}={}\n```\n", base,
-        vllm_lora_rank(rank.is_number_integer() ? rank.get<int64_t>() : 0), name_, name_);
+        vllm_lora_rank(rank.is_number_integer() ? rank.get<int64_t>() : 0), shell_word(name_), shell_word(name_));
   }
 
   const Json& run_;

@@ -14,6 +14,7 @@ int command_plan(Options& options) {
     fail(kExitUsage, "--sweep prints one table of many plans; --svg and --tensors are of one plan: leave out either");
   if (options.given("sweep")) return print_sweep(options);
   if (options.csv) fail(kExitUsage, "--csv prints the table of --sweep: add --sweep \"rank=4,8\", or use --json");
+  refuse_output_over_inputs(options, options.svg, "svg");
   const OpenPlan plan(options);
   return plan.planner.with_session(options, [&](const auto& session) {
     const PlanScreen screen(options, plan.source, session, session.model.trained().count, plan.planner, plan.solution);

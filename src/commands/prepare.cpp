@@ -16,7 +16,7 @@ namespace tll {
 int command_prepare(Options& options) {
   using Clock = std::chrono::steady_clock;
   apply_demo_defaults(options);
-  refuse_output_over_data(options);
+  refuse_output_over_inputs(options, options.output);
   const ModelSource source = open_model(options, TokenizerNeed::wanted);
   const auto begin = Clock::now();
   catch_stop_signals();

@@ -7,7 +7,7 @@
 
 #include "src/base/json_path.h"
 #include "src/base/units.h"
-#include "src/commands/servers.h"
+#include "src/files/servers.h"
 #include "src/report/markup.h"
 #include "src/report/training_chart.h"
 

@@ -6,6 +6,7 @@
 #include "data/prepare.h"
 #include "src/base/units.h"
 #include "src/commands/save.h"
+#include "src/files/find_files.h"
 #include "src/model/plan.h"
 #include "src/model/plan_picture.h"
 #include "src/options/option_table.h"
@@ -338,6 +339,7 @@ Json RunReport::run_json(const Json& result) const {
             {"output_word", shell_word(options_.output.string())}}},
           {"model",
            {{"base_name", base_name(options_)},
+            {"base_on_hub", !options_.base_name.empty() || !hub_name_of(model).empty()},
             {"parameters", parameter_count(source_.config)},
             {"trained_parameters", trained_},
             {"largest_rank", largest_rank}}},

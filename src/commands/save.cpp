@@ -109,13 +109,14 @@ Json config_for_transformers(const ModelSource& source, const std::string& dtype
 }
 
 void copy_tokenizer(const std::filesystem::path& from, const std::filesystem::path& to, bool whole_model) {
+  const auto wanted = [&](std::string_view name) { return whole_model || name != kGenerationSettings; };
   if (is_gguf(from)) {
     for (const auto& [name, text] : hugging_face_files(GgufModel(from)))
-      if (name != "config.json") write_file_atomic(to / name, text);
+      if (name != "config.json" && wanted(name)) write_file_atomic(to / name, text);
     return;
   }
   for (const char* name : kTokenizerFiles) {
-    if (!whole_model && std::string_view(name) == kGenerationSettings) continue;
+    if (!wanted(name)) continue;
     if (!from.empty() && std::filesystem::exists(from / name)) write_file_atomic(to / name, read_file(from / name));
   }
 }

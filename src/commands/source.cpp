@@ -108,7 +108,8 @@ void add_end_marks(ModelSource& source, const Dataset& data) { add_end_marks(sou
 ModelSource open_model(Options& options, TokenizerNeed need, const std::filesystem::path& adapter) {
   ModelSource source;
   if (options.train_embeddings && need == TokenizerNeed::none) need = TokenizerNeed::wanted;  // its size counts
-  if (options.command == Command::kPlan && options.config.empty() && is_published(options.model)) {
+  if (options.command == Command::kPlan && options.config.empty() && is_published(options.model) &&
+      hub_name_of(options.model).empty()) {
     const KnownModel known = published(options.model.string());
     source.name = known.name, source.config = known.config;
     take_targets(options, source.config);
@@ -184,6 +185,17 @@ void take_targets(Options& options, const LlamaConfig& config) {
   std::vector<std::string> meant;
   for (const Module& m : block)
     if (m.is_among(options.targets)) meant.emplace_back(m.short_name());
+  // A layer that was named by a part of it alone.
+  for (const Module& m : block) {
+    const auto named = [&](std::string_view name) {
+      return std::find(options.targets.begin(), options.targets.end(), name) != options.targets.end();
+    };
+    const std::vector<std::string_view> parts = m.part_names();
+    if (!every && !options.quiet && !named(m.short_name()) && std::any_of(parts.begin(), parts.end(), named) &&
+        !std::all_of(parts.begin(), parts.end(), named))
+      fmt::print(stderr, "note: {} are one layer of this model, {}, and its adapter changes all of them\n",
+                 fmt::join(parts, ", "), m.short_name());
+  }
   options.targets = meant;
 }
 
@@ -207,11 +219,10 @@ AdapterSource open_adapter(const Options& options, const LlamaConfig& config, co
   return source;
 }
 
-ModelFiles open_weights(const ModelSource& source, const AdapterSource& adapter, Replaces replaces) {
+ModelFiles open_files(const ModelSource& source) {
   LlamaConfig of_files = source.config;
   if (source.rows_in_files > 0) of_files.vocab_size = source.rows_in_files;
   ModelFiles files(source.directory, of_files);
-  print_notes(files.warnings());
   for (const Module& m : source.rows_in_files > 0 ? modules(source.config) : std::vector<Module>()) {
     if (m.joint != Joint::embed && m.joint != Joint::head) continue;
     if (files.quantized(m.name + ".weight"))
@@ -219,6 +230,12 @@ ModelFiles open_weights(const ModelSource& source, const AdapterSource& adapter,
                source.directory.string(), m.name);
     files.add_mean_rows(m.name + ".weight", source.config.vocab_size);
   }
+  return files;
+}
+
+ModelFiles open_weights(const ModelSource& source, const AdapterSource& adapter, Replaces replaces) {
+  ModelFiles files = open_files(source);
+  print_notes(files.warnings());
   std::vector<std::string> replaced;
   for (const BaseTensor& tensor : adapter.loaded ? adapter.loaded->base_tensors : std::vector<BaseTensor>()) {
     const SafetensorsFile& file = *adapter.loaded->file;
@@ -227,11 +244,14 @@ ModelFiles open_weights(const ModelSource& source, const AdapterSource& adapter,
     if (!files.replace(name, file, *tensor.info)) continue;
     const bool outside = name == "model.embed_tokens.weight" || name == "lm_head.weight";
     if (tensor.only_equal || replaces == Replaces::none || (replaces == Replaces::trained && !outside))
-      bad_file("{}: {} differs from the base model's, {}; merge the adapter into the model with PEFT, and use the result",
-               file.path().string(), tensor.name,
-               tensor.only_equal ? "where embedding and head are one tensor, and modules_to_save makes two of it"
-               : outside         ? "and an adapter that is trained here has a place for it only with --train-embeddings: add it"
-                                 : "and an adapter that is trained here has no place for it");
+      bad_file("{}: {} differs from the base model's, {}", file.path().string(), tensor.name,
+               tensor.only_equal
+                   ? "where embedding and head are one tensor, and modules_to_save makes two of it; merge the adapter "
+                     "into the model with PEFT, and use the result"
+               : outside ? "and is trained here only with --train-embeddings: add it, or use the model that export "
+                           "--format merged makes"
+                         : "and an adapter that is trained here has no place for it; merge the adapter into the model with "
+                           "export --format merged, and use the result");
     replaced.push_back(tensor.name);
   }
   if (!replaced.empty())
@@ -253,7 +273,8 @@ void refuse_other_choices(const Options& options, const std::filesystem::path& p
   if (!is_prepared_file(path)) return;
   const bool same_template = options.chat_template == TemplateName::kAuto ||
                              template_names()[static_cast<size_t>(options.chat_template)] == data.template_name;
-  const std::pair<const char*, bool> choices[] = {{"format", options.data_format == data.format},
+  const bool of_data = options.command != Command::kExport;  // whose --format is that of the result
+  const std::pair<const char*, bool> choices[] = {{"format", !of_data || options.data_format == data.format},
                                                   {"columns", options.columns.empty()},
                                                   {"template", same_template},
                                                   {"system", options.system.empty()},
@@ -270,10 +291,22 @@ void refuse_other_choices(const Options& options, const std::filesystem::path& p
   }
 }
 
-void refuse_output_over_data(const Options& options) {
-  std::error_code failed;
-  if (std::filesystem::equivalent(options.data, options.output, failed))
-    fail(kExitUsage, "--output is the file of --data, {}, which would be lost; name another file", options.data.string());
+void refuse_output_over_inputs(const Options& options, const std::filesystem::path& output, const char* option) {
+  namespace fs = std::filesystem;
+  std::error_code none;
+  if (!fs::exists(output, none)) return;
+  const auto refuse = [&](const fs::path& file, const char* of) {
+    if (fs::equivalent(output, file, none))
+      fail(kExitUsage, "--{} is a file of --{}, {}, which would be lost; name another file", option, of, file.string());
+  };
+  refuse(options.data, "data"), refuse(options.valid_data, "valid-data"), refuse(options.config, "config");
+  const std::pair<const char*, fs::path> places[] = {{"model", options.model.empty() ? fs::path("data/demo") : options.model},
+                                                     {"adapter", options.adapter},
+                                                     {"init-adapter", options.init_adapter}};
+  for (const auto& [of, place] : places) {
+    refuse(place, of);
+    for (const auto& entry : fs::directory_iterator(place, none)) refuse(entry.path(), of);
+  }
 }
 
 void adopt_adapter(Options& options, const Adapter& adapter) {

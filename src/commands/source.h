@@ -75,6 +75,8 @@ void adopt_adapter(Options& options, const Adapter& adapter);
 // The adapter that --adapter names, or none at all: unlike in training, there is no fresh one.
 AdapterSource open_named_adapter(const Options& options, const LlamaConfig& config);
 
+// The model's files, whose embedding and head may have fewer rows than the vocabulary has now; these are added.
+ModelFiles open_files(const ModelSource& source);
 // The model's weights, with those that the adapter brings along in place of the model's. Which of these may differ from the
 // model's, where a run trains the adapter: none, or the embedding and head that it trains too. Error (kExitBadFile) for others.
 enum class Replaces { none, trained, all };
@@ -87,7 +89,8 @@ void print_notes(const Options& options, const PrepareReport& report);
 // more.
 void refuse_other_choices(const Options& options, const std::filesystem::path& path, const Dataset& data);
 
-// Error (kExitUsage) if --output is the file of --data, which would be lost.
-void refuse_output_over_data(const Options& options);
+// Error (kExitUsage) if the file that is written is one of those that are read, which would be lost: of the data, the model or
+// the adapter. `option` names it.
+void refuse_output_over_inputs(const Options& options, const std::filesystem::path& output, const char* option = "output");
 
 }  // namespace tll

@@ -21,6 +21,7 @@ class StopText {
   bool found() const { return found_; }
 
  private:
+  std::string cut(size_t end);
   std::vector<std::string> stops_;
   std::string held_;
   bool found_ = false;

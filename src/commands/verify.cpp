@@ -11,7 +11,7 @@ namespace {
 
 // What is wrong with the model itself. `said`: open_model() has printed its notes, which --json has again.
 void check_model(const ModelSource& source, bool said, AdapterCheck& check) {
-  const ModelFiles files(source.directory, source.config);
+  const ModelFiles files = open_files(source);
   check.problems.insert(check.problems.end(), files.warnings().begin(), files.warnings().end());
   const auto add = [&](const std::vector<std::string>& notes) {
     if (!said) check.notes.insert(check.notes.end(), notes.begin(), notes.end());
@@ -37,7 +37,8 @@ int command_verify(Options& options) {
     if (!options.adapter.empty()) {
       check = check_adapter(options.adapter, source.config);
       const std::string base = check.base_model, given = options.model.string();
-      if (!base.empty() && !given.empty() && base != given && base != hub_name_of(options.model))
+      const auto plain = [](const std::string& name) { return name.substr(0, name.find_last_not_of('/') + 1); };
+      if (!base.empty() && !given.empty() && plain(base) != plain(given) && base != hub_name_of(options.model))
         check.notes.push_back(fmt::format("the adapter names {} as its base model, and {} was given", base, given));
     }
     check_model(source, !options.json, check);

@@ -11,6 +11,7 @@
 #include "src/base/json.h"
 #include "src/files/find_files.h"
 #include "src/files/module_pattern.h"
+#include "src/files/servers.h"
 
 namespace tll {
 namespace {
@@ -40,6 +41,11 @@ class Lines {
 bool names(std::string_view entry, std::string_view module) {
   return module == entry ||
          (module.ends_with(entry) && module.size() > entry.size() && module[module.size() - entry.size() - 1] == '.');
+}
+
+// Whether the entry is the end of what a module is in: "mlp" of "model.layers.0.mlp.up_proj".
+bool names_above(std::string_view entry, std::string_view module) {
+  return fmt::format(".{}.", module).find(fmt::format(".{}.", entry)) != std::string::npos;
 }
 
 class Checker {
@@ -75,7 +81,8 @@ class Checker {
     for (const std::string& entry : config_.target_modules)
       if (!matches_any([&](const Module& m) { return names(entry, m.name); })) lines.add(absent("target_modules", entry));
     for (const std::string& entry : config_.modules_to_save)
-      if (!matches_any([&](const Module& m) { return m.name.ends_with(entry); }) && entry != "lm_head")
+      if (!matches_any([&](const Module& m) { return m.name.ends_with(entry) || names_above(entry, m.name); }) &&
+          entry != "lm_head")
         lines.add(absent("modules_to_save", entry));
     if (config_.layers)
       for (const int64_t layer : *config_.layers)
@@ -161,11 +168,13 @@ class Checker {
   }
   bool is_base_tensor(const std::string& name) const {
     constexpr std::string_view kPrefix = "base_model.model.";
-    return name.starts_with(kPrefix) && (name.find("base_layer") != std::string::npos || name.ends_with(".lm_head.weight") ||
-                                         matches_any([&](const Module& m) {
-                                           return name == fmt::format("{}{}.weight", kPrefix, m.name) ||
-                                                  name == fmt::format("{}{}.bias", kPrefix, m.name);
-                                         }));
+    const auto has = [&](const char* part) { return name.find(part) != std::string::npos; };
+    if (!name.starts_with(kPrefix)) return false;
+    if (has(".base_layer.") || has(".modules_to_save.") || has(".original_module.") || name.ends_with(".lm_head.weight"))
+      return true;
+    return matches_any([&](const Module& m) {
+      return name == fmt::format("{}{}.weight", kPrefix, m.name) || name == fmt::format("{}{}.bias", kPrefix, m.name);
+    });
   }
 
   // The whole reading, and what is right but may surprise.
@@ -183,7 +192,8 @@ class Checker {
     bool whole_alpha = true;
     for (const AdapterModule& m : adapter.modules)
       largest = std::max(largest, m.rank), whole_alpha = whole_alpha && m.alpha == std::floor(m.alpha);
-    if (largest > 16) note(fmt::format("vLLM needs --max-lora-rank for rank {}; without it, it takes 16 at most", largest));
+    if (const int64_t needed = vllm_lora_rank(largest); needed > vllm_lora_rank(1))
+      note(fmt::format("vLLM needs --max-lora-rank {} for rank {}", needed, largest));
     if (!config_.modules_to_save.empty()) note("vLLM refuses adapters with modules_to_save; merge the adapter for it");
     if (!whole_alpha || config_.rslora)
       note("Ollama reads lora_alpha as a whole number and knows no rsLoRA; give it a GGUF adapter, or a merged model");

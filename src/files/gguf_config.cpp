@@ -215,8 +215,11 @@ class ConfigMaker {
   void set_rope(Json& c) const {
     const double theta = written(number("rope.freq_base").value_or(kTheta));
     c["rope_theta"] = theta;
-    if (const int64_t turned = integer("rope.dimension_count").value_or(head_dim_); turned != head_dim_)
+    if (const int64_t turned = integer("rope.dimension_count").value_or(head_dim_); turned != head_dim_) {
+      if (turned < 1 || turned > head_dim_)
+        file_.wrong(full("rope.dimension_count"), fmt::format("a number from 1 to {}, the size of a head", head_dim_).c_str());
       c["partial_rotary_factor"] = share_of_head(turned);
+    }
     const std::string type(file_.text(full("rope.scaling.type")).value_or(""));
     const auto factor = number("rope.scaling.factor") ? number("rope.scaling.factor") : number("rope.scale_linear");
     const std::vector<float> divisors = factors(kRopeFreqs), longer = factors(kLong), shorter = factors(kShort);
@@ -232,14 +235,14 @@ class ConfigMaker {
                  {"original_max_position_embeddings", integer("rope.scaling.original_context_length").value_or(context_)},
                  {"beta_fast", written(number("rope.scaling.yarn_beta_fast").value_or(32))},
                  {"beta_slow", written(number("rope.scaling.yarn_beta_slow").value_or(1))}};
-      if (const double scale = number("rope.scaling.attn_factor").value_or(1); scale != 1)
-        file_.wrong(full("rope.scaling.attn_factor"), "1 with rope type \"yarn\"");
     } else if (type.empty() || type == "linear" || type == "none") {
       if (type != "none" && factor && *factor != 0 && *factor != 1)
         scaling = {{"rope_type", "linear"}, {"factor", written(*factor)}};
     } else {
       file_.wrong(full("rope.scaling.type"), "none, linear, yarn or longrope");
     }
+    if (!longrope && number("rope.scaling.attn_factor").value_or(1) != 1)
+      file_.wrong(full("rope.scaling.attn_factor"), "1 where there are no factors of longrope");
     if (std::any_of(divisors.begin(), divisors.end(), [](float d) { return d != 1; })) {
       if (!scaling.is_null()) bad_file("{}: {} beside rope type {}: expected one of them", where_, kRopeFreqs, in_quotes(type));
       scaling = llama3_scaling(divisors, theta);

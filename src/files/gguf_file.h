@@ -34,8 +34,8 @@ struct GgufTensor {
 };
 
 // Opens a file and checks everything except the values of tensors: each length, count, type and offset against the file's size
-// before it is used, names and texts to be UTF-8, keys and names to be different, tensors to lie one behind the other. Memory
-// is a small multiple of what the file has. Error (kExitBadFile).
+// before it is used, names to be UTF-8 (texts are checked as they are read), keys and names to be different, tensors to lie one
+// behind the other. Memory is a small multiple of what the file has. Error (kExitBadFile).
 class GgufFile {
  public:
   explicit GgufFile(const std::filesystem::path& path);

@@ -204,6 +204,7 @@ DType GgufWeights::dtype(const std::string& name) const {
 
 void GgufWeights::load(const std::string& name, void* out, DType to, int64_t first, int64_t n) const {
   const Place& p = place(name);
+  TLL_CHECK(first >= 0 && n >= 0 && first + n <= element_count(shape(name)), "{}: elements {} to {}", name, first, first + n);
   const GgufTypeRow& type = gguf_type_row(p.at.tensor->type);
   const std::byte* data = p.at.file->bytes(*p.at.tensor).data();
   const int64_t row_bytes = p.cols / type.block * type.bytes;

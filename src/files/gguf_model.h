@@ -34,7 +34,6 @@ class GgufModel {
     const GgufTensor* tensor = nullptr;
   };
   Place find(std::string_view name) const;  // by GGUF's name; null pointers: there is none
-  size_t tensor_count() const { return places_.size(); }
 
  private:
   std::filesystem::path path_;

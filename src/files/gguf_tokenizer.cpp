@@ -10,6 +10,7 @@
 #include "src/base/file.h"
 #include "src/base/json.h"
 #include "src/base/spelling.h"
+#include "src/base/split_regexes.h"
 #include "src/files/gguf_model.h"
 
 namespace tll {
@@ -44,18 +45,12 @@ constexpr SplitRow kSplits[] = {{"llama-bpe", Split::llama3},  {"llama3", Split:
                                 {"exaone4", Split::gpt2},      {"qwen2", Split::qwen2, true}, {"deepseek-r1-qwen", Split::qwen2},
                                 {"megrez", Split::qwen2, true}};
 
-// The regular expressions of the models' tokenizer.json.
-constexpr const char* kLlama3Regex =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-constexpr const char* kQwen2Regex =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-
 Json byte_level(bool use_regex) {
   return {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", use_regex}};
 }
 Json in_turn(const Json& first, const Json& second) { return {{"type", "Sequence"}, {"pretokenizers", {first, second}}}; }
 Json pre_tokenizer(Split split) {
-  const auto cut = [](const char* regex) -> Json {
+  const auto cut = [](std::string_view regex) -> Json {
     return {{"type", "Split"}, {"pattern", {{"Regex", regex}}}, {"behavior", "Isolated"}, {"invert", false}};
   };
   switch (split) {

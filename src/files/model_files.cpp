@@ -310,6 +310,7 @@ void ModelFiles::add_mean_rows(const std::string& name, int64_t rows) {
 
 // As loaded, in fp32.
 bool ModelFiles::same_values(const std::string& name, const Place& other) const {
+  if (gguf_->shape(name) != other.info->shape) return false;
   const std::span<const std::byte> bytes = other.file->bytes(*other.info);
   const size_t width = size_t(file_dtype_bits(other.info->dtype)) / 8, count = bytes.size() / width;
   constexpr size_t kValues = kPiece / 4;

@@ -128,15 +128,19 @@ std::vector<std::string_view> adaptable_names(const Architecture& architecture) 
 
 std::string_view Module::short_name() const { return last_part(name); }
 
+std::vector<std::string_view> Module::part_names() const {
+  std::vector<std::string_view> names;
+  for (std::string_view rest = parts; !rest.empty();) {
+    const size_t end = std::min(rest.size(), rest.find(' '));
+    names.push_back(rest.substr(0, end));
+    rest.remove_prefix(std::min(rest.size(), end + 1));
+  }
+  return names;
+}
+
 bool Module::is_among(const std::vector<std::string>& names) const {
-  const auto is_part = [&](std::string_view name) {
-    for (std::string_view rest = parts; !rest.empty();) {
-      const size_t end = std::min(rest.size(), rest.find(' '));
-      if (rest.substr(0, end) == name) return true;
-      rest.remove_prefix(std::min(rest.size(), end + 1));
-    }
-    return false;
-  };
+  const std::vector<std::string_view> all = part_names();
+  const auto is_part = [&](std::string_view name) { return std::find(all.begin(), all.end(), name) != all.end(); };
   const std::string_view own = short_name();
   return std::any_of(names.begin(), names.end(), [&](const std::string& n) { return n == own || is_part(n); });
 }

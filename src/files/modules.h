@@ -55,6 +55,7 @@ struct Module {
   std::string_view parts = {};
 
   std::string_view short_name() const;  // "q_proj"
+  std::vector<std::string_view> part_names() const;
   // Whether one of these names means the module: its short name, or that of a part.
   bool is_among(const std::vector<std::string>& names) const;
   // Of its tensor NAME.weight.

@@ -142,7 +142,7 @@ const std::vector<OptionRow>& option_rows() {
        .choices = {"f16", "bf16", "q8_0", "q4_0", "f32"},
        .synonyms = {{"F16", "f16"}, {"BF16", "bf16"}, {"Q8_0", "q8_0"}, {"Q4_0", "q4_0"}, {"F32", "f32"}}},
       {.name = "max-shard-size", .section = kFiles, .commands = bits({kExport}), .member = &Options::max_shard_size,
-       .value = "SIZE", .help = "largest file of safetensors; what does not fit goes into further ones", .size = true},
+       .value = "SIZE", .help = "largest file of safetensors; what does not fit goes into further ones. 0 means one file", .size = true},
       {.name = "base-name", .section = kFiles, .commands = bits({kTrain, kPlan, kExport}), .member = &Options::base_name,
        .value = "NAME", .help = "the base model's name on the Hub, such as Qwen/Qwen3-0.6B, which the result names in place of a "
                                 "directory of this machine"},

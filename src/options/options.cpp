@@ -232,7 +232,8 @@ class Parser {
   void require_options() const {
     for (const OptionRow& row : option_rows()) {
       if ((row.required & command_bit(options_.command)) && !options_.given(row.name))
-        fail(kExitUsage, "{} needs --{} {}: {}", command_name(options_.command), row.name, row.value, description(row));
+        fail(kExitUsage, "{} needs --{}{}{}: {}", command_name(options_.command), row.name, row.value.empty() ? "" : " ",
+             row.value, description(row));
     }
     if (options_.command == Command::kCompletion && options_.topic.empty())
       fail(kExitUsage, "completion needs a shell: {}", command_row(Command::kCompletion).topic);
