@@ -159,10 +159,12 @@ fs::path output_file(const Options& options, const ModelSource& source, const st
   if (fs::is_directory(file)) fail(kExitUsage, "--output {} is a directory; name a file", file.string());
   if (fs::equivalent(file, source.directory, none) || fs::equivalent(file, options.model, none))
     fail(kExitUsage, "--output {} is the file of the model; choose another, so that the model stays as it is", file.string());
-  if (is_gguf(source.directory))
-    for (const GgufFile& part : GgufModel(source.directory).files())
+  if (is_gguf(source.directory)) {
+    const GgufModel model(source.directory);
+    for (const GgufFile& part : model.files())
       if (fs::equivalent(file, part.path(), none))
         fail(kExitUsage, "--output {} is a file of the model; choose another, so that the model stays as it is", file.string());
+  }
   if (fs::exists(file) && !options.overwrite)
     fail(kExitUsage, "{} is there already; choose another --output, or --overwrite to replace it", file.string());
   return file;

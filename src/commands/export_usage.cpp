@@ -5,6 +5,7 @@
 #include "src/base/json.h"
 #include "src/commands/export_names.h"
 #include "src/commands/save.h"
+#include "src/files/gguf_model.h"
 #include "src/files/servers.h"
 #include "src/options/run_options.h"
 
@@ -35,6 +36,9 @@ std::string this_program(const Options& options, bool with_adapter, const std::s
 
 std::string from_pretrained(const std::string& arguments) {
   return fmt::format("AutoModelForCausalLM.from_pretrained({})", arguments);
+}
+std::string from_gguf(const fs::path& directory, const fs::path& file) {
+  return from_pretrained(fmt::format("{}, gguf_file={}", quoted(directory.string()), quoted(file.string())));
 }
 
 // `model` and `adapter`: their files; empty: none.
@@ -67,20 +71,24 @@ std::vector<Usage> usages(const Options& options, const ModelSource& source, con
   if (options.format == ExportFormat::kGguf)
     return {{"llama.cpp", "llama-cli -m " + shell_word(file.string())},
             {"Ollama", ollama(name, absolute)},
-            {"transformers", from_pretrained(fmt::format("{}, gguf_file={}",
-                                                         quoted(exported.directory.empty() ? "." : exported.directory.string()),
-                                                         quoted(exported.files[0])))},
+            {"transformers", from_gguf(exported.directory.empty() ? "." : exported.directory, exported.files[0])},
             {"vLLM", fmt::format("vllm serve {} --tokenizer {}", shell_word(file.string()), shell_word(base))}};
-  const std::string base_file = "base.gguf";
+  // A base model that is a GGUF file itself is loaded as it is.
+  const bool is_file = is_gguf(source.directory);
+  const std::string base_file = is_file ? fs::absolute(source.directory).lexically_normal().string() : "base.gguf";
+  const std::string loaded =
+      is_file ? from_gguf(fs::path(base_file).parent_path(), fs::path(base_file).filename()) : from_pretrained(quoted(base));
   int rank = 0;
   for (const LoraTarget& target : adapter.targets) rank = std::max(rank, target.rank);
-  return {{"the base model", this_program(options, false, "--format gguf --output " + base_file)},
-          {"llama.cpp", fmt::format("llama-cli -m {} --lora {}", base_file, shell_word(file.string()))},
-          {"Ollama", ollama(name, "./" + base_file, absolute)},
-          {"transformers", fmt::format("PeftModel.from_pretrained({}, {}): the adapter itself", from_pretrained(quoted(base)),
-                                       quoted(options.adapter.string()))},
-          {"vLLM", fmt::format("vllm serve {} --enable-lora --max-lora-rank {} --lora-modules {}={}: the adapter itself",
-                               shell_word(base), vllm_lora_rank(rank), name, shell_word(options.adapter.string()))}};
+  std::vector<Usage> all;
+  if (!is_file) all.push_back({"the base model", this_program(options, false, "--format gguf --output " + base_file)});
+  all.push_back({"llama.cpp", fmt::format("llama-cli -m {} --lora {}", shell_word(base_file), shell_word(file.string()))});
+  all.push_back({"Ollama", ollama(name, is_file ? base_file : "./" + base_file, absolute)});
+  all.push_back({"transformers",
+                 fmt::format("PeftModel.from_pretrained({}, {}): the adapter itself", loaded, quoted(options.adapter.string()))});
+  all.push_back({"vLLM", fmt::format("vllm serve {} --enable-lora --max-lora-rank {} --lora-modules {}={}: the adapter itself",
+                                     shell_word(base), vllm_lora_rank(rank), name, shell_word(options.adapter.string()))});
+  return all;
 }
 
 }  // namespace tll
