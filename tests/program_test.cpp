@@ -453,7 +453,7 @@ TEST_F(Program, TheDataIsNotOverwritten) {
   for (const char* command : {"prepare", "evaluate", "dump"}) {
     for (const char* output : {"data.jsonl", "link", "./data.jsonl"}) {
       EXPECT_EQ(shell(fmt::format("$p {} --data $d/data.jsonl --output $d/{} 2> $d/errors", command, output)), 2) << command;
-      EXPECT_TRUE(says(text("errors"), "--output is the file of --data"));
+      EXPECT_TRUE(says(text("errors"), "--output is a file of --data"));
     }
   }
   EXPECT_EQ(text("data.jsonl"), data);

@@ -256,9 +256,8 @@ TEST_F(QuantizedRun, OptionsSayHowTheWeightsAreHeld) {
 // Several files, as the Hub has large models, are the same model.
 TEST_F(QuantizedRun, ExportOfALargeModel) {
   const auto whole = stored(*loaded(parse("x", model(exported("whole")))));
-  Options options =
-      parse_options(words("export --quiet --format bnb-4bit --max-shard-size 10KB --model " + kModel + " --output " +
-                          (directory_ / "many").string()));
+  Options options = parse_options(words("export --quiet --format bnb-4bit --max-shard-size 10KB --model " + kModel +
+                                        " --output " + (directory_ / "many").string()));
   resolve_options(options);
   const ModelSource source = open_model(options, TokenizerNeed::none);
   std::vector<std::string> files = export_bnb_4bit(options, source, {}).files;
@@ -359,8 +358,9 @@ TEST_F(QuantizedRun, AnExportThatEndsEarlyLeavesWhatWasThere) {
   EXPECT_EQ(names(), there);
   EXPECT_EQ(read_file(output / "model.safetensors"), before);
   EXPECT_FALSE(std::filesystem::exists(directory_ / "fresh"));
-  std::filesystem::create_directories(output / ".export");  // of one that was killed
-  std::ofstream(output / ".export/model.safetensors") << "half";
+  // Of one that was killed: no process has this number, the largest that one can have being 4194304.
+  std::filesystem::create_directories(output / ".export-2147483647");
+  std::ofstream(output / ".export-2147483647/model.safetensors") << "half";
   exported("exported", "--overwrite");
   EXPECT_EQ(names(), there);
 }

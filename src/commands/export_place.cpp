@@ -1,8 +1,11 @@
 #include "src/commands/export_place.h"
 
+#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <charconv>
 
 #include "src/base/check.h"
 #include "src/base/file.h"
@@ -18,7 +21,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char *kSingleFile = "model.safetensors", *kIndexFile = "model.safetensors.index.json";
-constexpr const char* kMadeHere = ".export";  // in --output, while the new model is made
+constexpr const char* kMadeHere = ".export-";  // and the process, in --output, while the new model is made
 
 bool is_tokenizer_file(const std::string& name) {
   return std::find(std::begin(kTokenizerFiles), std::end(kTokenizerFiles), name) != std::end(kTokenizerFiles);
@@ -55,6 +58,19 @@ std::vector<fs::path> replaced_files(const Options& options, const fs::path& mod
   return old;
 }
 
+// What exports that were killed have left there.
+void remove_unfinished(const fs::path& output) {
+  std::error_code none;
+  for (const auto& entry : fs::directory_iterator(output, none)) {
+    const std::string name = entry.path().filename().string();
+    const size_t begin = std::string_view(kMadeHere).size();
+    pid_t process = 0;
+    const auto [end, error] = std::from_chars(name.data() + std::min(begin, name.size()), name.data() + name.size(), process);
+    const bool ours = name.starts_with(kMadeHere) && error == std::errc() && end == name.data() + name.size() && process > 0;
+    if (ours && ::kill(process, 0) != 0 && errno == ESRCH) fs::remove_all(entry.path(), none);
+  }
+}
+
 // The modules of each file.
 std::vector<std::vector<Module>> split(const LlamaConfig& config, uint64_t most, const ShardParts& parts) {
   std::vector<std::vector<Module>> files(1);
@@ -78,7 +94,8 @@ Exported write_model_directory(const Options& options, const ModelSource& source
                                const std::function<std::vector<std::string>(const fs::path&)>& write) {
   const std::vector<fs::path> old = replaced_files(options, source.directory);
   // The new model is made beside the old one, so whatever ends this leaves the old one whole.
-  const fs::path made = options.output / fmt::format("{}-{}", kMadeHere, getpid());
+  remove_unfinished(options.output);
+  const fs::path made = options.output / fmt::format("{}{}", kMadeHere, getpid());
   fs::create_directories(made);
   Exported exported{.directory = options.output, .files = {}};
   try {
