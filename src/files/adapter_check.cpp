@@ -167,14 +167,12 @@ class Checker {
     return name;
   }
   bool is_base_tensor(const std::string& name) const {
-    constexpr std::string_view kPrefix = "base_model.model.";
     const auto has = [&](const char* part) { return name.find(part) != std::string::npos; };
-    if (!name.starts_with(kPrefix)) return false;
+    if (!name.starts_with(peft_name(std::string()))) return false;
     if (has(".base_layer.") || has(".modules_to_save.") || has(".original_module.") || name.ends_with(".lm_head.weight"))
       return true;
-    return matches_any([&](const Module& m) {
-      return name == fmt::format("{}{}.weight", kPrefix, m.name) || name == fmt::format("{}{}.bias", kPrefix, m.name);
-    });
+    return matches_any(
+        [&](const Module& m) { return name == peft_name(m.name + ".weight") || name == peft_name(m.name + ".bias"); });
   }
 
   // The whole reading, and what is right but may surprise.

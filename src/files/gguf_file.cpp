@@ -18,8 +18,8 @@ namespace fs = std::filesystem;
 
 // Far above any model, so that a file of nothing but names cannot take much memory.
 constexpr uint64_t kMost = 1 << 17;  // pairs, and tensors
-constexpr uint64_t kMostKey = 65535, kMostName = 63;
-constexpr uint32_t kMostDimensions = 4, kDefaultAlignment = 32;
+constexpr uint64_t kMostKey = 65535;
+constexpr uint32_t kMostDimensions = 4;
 constexpr const char* kAlignment = "general.alignment";
 constexpr const char* kAgain = "download the file again";
 
@@ -175,7 +175,7 @@ void GgufFile::read_pairs(Reader& in, uint64_t count) {
 }
 
 void GgufFile::read_tensors(Reader& in, uint64_t count) {
-  uint64_t alignment = kDefaultAlignment;
+  uint64_t alignment = kGgufAlignment;
   if (const auto given = integer(kAlignment)) {
     if (*given <= 0 || *given > (int64_t(1) << 30) || (*given & (*given - 1)) != 0) wrong(kAlignment, "a power of two");
     alignment = static_cast<uint64_t>(*given);
@@ -185,7 +185,7 @@ void GgufFile::read_tensors(Reader& in, uint64_t count) {
   uint64_t expected = 0;
   for (uint64_t i = 0; i < count; i++) {
     GgufTensor& t = tensors_.emplace_back();
-    t.name = in.name("a tensor's name", kMostName);
+    t.name = in.name("a tensor's name", kGgufMostName);
     const auto refuse = [&](const std::string& what) { bad_file("{}: tensor {}: {}", path_.string(), in_quotes(t.name), what); };
     if (!by_name_.emplace(t.name, i).second) refuse("appears twice");
     const auto dimensions = in.number<uint32_t>("a tensor");

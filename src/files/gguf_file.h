@@ -23,6 +23,9 @@
 
 namespace tll {
 
+inline constexpr uint32_t kGgufAlignment = 32;  // of tensors, where general.alignment is absent
+inline constexpr uint64_t kGgufMostName = 63;   // bytes of a tensor's name, in ggml
+
 // With the numbers of the file.
 enum class GgufValueType : uint32_t { u8, i8, u16, i16, u32, i32, f32, boolean, string, array, u64, i64, f64 };
 

@@ -7,12 +7,6 @@
 namespace tll {
 namespace {
 
-constexpr uint64_t kAlignment = 32;
-constexpr size_t kLongestName = 63;  // of a tensor, in ggml
-
-// Types of metadata.
-constexpr uint32_t kU32 = 4, kI32 = 5, kF32 = 6, kBool = 7, kText = 8, kList = 9;
-
 template <class T>
 void append(std::string& bytes, const T& value) {
   bytes.append(reinterpret_cast<const char*>(&value), sizeof(T));
@@ -25,51 +19,51 @@ void append_text(std::string& bytes, std::string_view text) {
 
 }  // namespace
 
-void GgufMetadata::begin(std::string_view key, uint32_t type) {
+void GgufMetadata::begin(std::string_view key, GgufValueType type) {
   TLL_CHECK(keys_.emplace(key, true).second, "{} twice", key);
   append_text(bytes_, key);
   append(bytes_, type);
 }
 
-void GgufMetadata::begin_list(std::string_view key, uint32_t type, uint64_t count) {
-  begin(key, kList);
+void GgufMetadata::begin_list(std::string_view key, GgufValueType type, uint64_t count) {
+  begin(key, GgufValueType::array);
   append(bytes_, type);
   append(bytes_, count);
 }
 
 void GgufMetadata::add_text(std::string_view key, std::string_view value) {
-  begin(key, kText);
+  begin(key, GgufValueType::string);
   append_text(bytes_, value);
 }
 
 void GgufMetadata::add_flag(std::string_view key, bool value) {
-  begin(key, kBool);
+  begin(key, GgufValueType::boolean);
   append(bytes_, static_cast<uint8_t>(value));
 }
 
 void GgufMetadata::add_uint(std::string_view key, int64_t value) {
   TLL_CHECK(value >= 0 && value <= UINT32_MAX, "{} {}", key, value);
-  begin(key, kU32);
+  begin(key, GgufValueType::u32);
   append(bytes_, static_cast<uint32_t>(value));
 }
 
 void GgufMetadata::add_float(std::string_view key, double value) {
-  begin(key, kF32);
+  begin(key, GgufValueType::f32);
   append(bytes_, static_cast<float>(value));
 }
 
 void GgufMetadata::add_texts(std::string_view key, const std::vector<std::string>& values) {
-  begin_list(key, kText, values.size());
+  begin_list(key, GgufValueType::string, values.size());
   for (const std::string& value : values) append_text(bytes_, value);
 }
 
 void GgufMetadata::add_ints(std::string_view key, std::span<const int32_t> values) {
-  begin_list(key, kI32, values.size());
+  begin_list(key, GgufValueType::i32, values.size());
   for (const int32_t value : values) append(bytes_, value);
 }
 
 void GgufMetadata::add_floats(std::string_view key, std::span<const float> values) {
-  begin_list(key, kF32, values.size());
+  begin_list(key, GgufValueType::f32, values.size());
   for (const float value : values) append(bytes_, value);
 }
 
@@ -81,10 +75,10 @@ GgufWriter::GgufWriter(const std::filesystem::path& path, const GgufMetadata& me
   append(header, uint64_t{tensors.size()});
   append(header, metadata.count());
   header += metadata.bytes();
-  const auto aligned = [](uint64_t size) { return (size + kAlignment - 1) / kAlignment * kAlignment; };
+  const auto aligned = [](uint64_t size) { return (size + kGgufAlignment - 1) / kGgufAlignment * kGgufAlignment; };
   uint64_t offset = 0;
   for (const GgufTensorSpec& t : tensors) {
-    TLL_CHECK(!t.name.empty() && t.name.size() <= kLongestName && !t.shape.empty(), "tensor {}", t.name);
+    TLL_CHECK(!t.name.empty() && t.name.size() <= kGgufMostName && !t.shape.empty(), "tensor {}", t.name);
     TLL_CHECK(t.shape.back() % gguf_type_row(t.type).block == 0, "{}: rows of {}", t.name, t.shape.back());
     append_text(header, t.name);
     append(header, static_cast<uint32_t>(t.shape.size()));

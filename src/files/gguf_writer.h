@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "src/base/file.h"
+#include "src/files/gguf_file.h"
 #include "src/files/gguf_types.h"
 
 namespace tll {
@@ -31,8 +32,8 @@ class GgufMetadata {
   const std::string& bytes() const { return bytes_; }
 
  private:
-  void begin(std::string_view key, uint32_t type);
-  void begin_list(std::string_view key, uint32_t type, uint64_t count);
+  void begin(std::string_view key, GgufValueType type);
+  void begin_list(std::string_view key, GgufValueType type, uint64_t count);
 
   std::string bytes_;
   std::map<std::string, bool, std::less<>> keys_;
