@@ -106,7 +106,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=5, help="measured in each process")
     parser.add_argument("--warmup-steps", type=int, default=2, help="before them")
-    parser.add_argument("--seconds", type=float, default=300, help="the libraries end with the step in which this is over")
+    parser.add_argument("--seconds", type=float, default=300, help="the libraries end with the measured step in which this is over")
     parser.add_argument("--limit", type=float, default=1200, help="seconds after which a process has failed")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--busy", type=int, default=0, metavar="N")

@@ -94,8 +94,7 @@ def train_padded(options: argparse.Namespace, model, tokenizer, samples: list[di
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: 0.5 * (1 + math.cos(math.pi * min(k / total, 1))))
 
     order, shuffle, done = [], random.Random(options.seed), []
-    begin = time.perf_counter()
-    while len(done) < steps and (len(done) <= options.warmup_steps or time.perf_counter() - begin < options.seconds):
+    while len(done) < steps and sum(s.seconds for s in done[options.warmup_steps :]) < options.seconds:
         if len(order) < options.batch_size:
             order = shuffle.sample(range(len(samples)), len(samples))
         chosen = [samples[order.pop()] for _ in range(options.batch_size)]
@@ -114,7 +113,6 @@ def train_packed(options: argparse.Namespace, model, tokenizer, samples: list[di
 
     data = datasets.Dataset.from_dict({"input_ids": [s["ids"] for s in samples], "labels": [s["labels"] for s in samples]})
     steps = options.warmup_steps + options.steps
-    begin = time.perf_counter()
     seconds: list[float] = []
 
     class Clock(transformers.TrainerCallback):
@@ -123,7 +121,7 @@ def train_packed(options: argparse.Namespace, model, tokenizer, samples: list[di
 
         def on_step_end(self, _, __, control, **___) -> None:
             seconds.append(time.perf_counter() - self.start)
-            if len(seconds) > options.warmup_steps and time.perf_counter() - begin > options.seconds:
+            if sum(seconds[options.warmup_steps :]) > options.seconds:
                 control.should_training_stop = True
 
     with tempfile.TemporaryDirectory() as output:
