@@ -23,9 +23,12 @@ TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
+def lora_settings(options: argparse.Namespace) -> peft.LoraConfig:
+    return peft.LoraConfig(r=options.rank, lora_alpha=options.alpha, target_modules=TARGETS, task_type="CAUSAL_LM")
+
+
 def with_lora(model, options: argparse.Namespace):
-    settings = peft.LoraConfig(r=options.rank, lora_alpha=options.alpha, target_modules=TARGETS, task_type="CAUSAL_LM")
-    model = peft.get_peft_model(model, settings)
+    model = peft.get_peft_model(model, lora_settings(options))
     model.config.use_cache = False
     model.train()
     return model
@@ -42,16 +45,13 @@ def training_step(model, batch: dict, parameters: list, optimizer) -> torch.Tens
 
 
 def load_model(options: argparse.Namespace):
+    """The model without an adapter."""
     dtype, quantization = DTYPES[options.dtype], None
     if options.weights == "nf4":
         quantization = transformers.BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
         )
-    model = transformers.AutoModelForCausalLM.from_pretrained(options.model, dtype=dtype, quantization_config=quantization)
-    if options.recompute == "full":
-        model.enable_input_require_grads()
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    return with_lora(model, options)
+    return transformers.AutoModelForCausalLM.from_pretrained(options.model, dtype=dtype, quantization_config=quantization)
 
 
 def make_optimizer(name: str, parameters: list):
@@ -71,24 +71,29 @@ def versions() -> dict:
     return {"torch": torch.__version__, "transformers": transformers.__version__, "peft": peft.__version__}
 
 
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """What every program that trains with these libraries takes."""
     parser.add_argument("--model", required=True)
-    parser.add_argument("--seq-len", type=int, default=512)
-    parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--alpha", type=float, default=32)
     parser.add_argument("--dtype", choices=DTYPES, default="bf16")
     parser.add_argument("--weights", choices=["as-dtype", "nf4"], default="as-dtype")
+    parser.add_argument("--steps", type=int, default=5, help="those of the warm-up are not among them")
+    parser.add_argument("--warmup-steps", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=300, help="stop measuring with the step in which this is over")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=42)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_common_arguments(parser)
+    parser.add_argument("--seq-len", type=int, default=512)
+    parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--optimizer", choices=["adamw", "adamw8bit"], default="adamw")
     parser.add_argument("--recompute", choices=["none", "full"], default="none")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--data")
-    parser.add_argument("--steps", type=int, default=5)
-    parser.add_argument("--warmup-steps", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=300, help="stop measuring after this long, with at least one step")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=42)
     return parser.parse_args()
 
 
@@ -109,28 +114,30 @@ def main() -> None:
     torch.manual_seed(options.seed)
     resident_before = resident("VmRSS")
     model = load_model(options)
+    if options.recompute == "full":
+        model.enable_input_require_grads()
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    model = with_lora(model, options)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = make_optimizer(options.optimizer, parameters)
     batches = rows(options, model.config.vocab_size)
     step_model = torch.compile(model) if options.compile else model
 
     seconds, processor_seconds, losses = [], [], []
-    begin = time.perf_counter()
     for i, batch in enumerate(batches):
         start, processor_start = time.perf_counter(), time.process_time()
         losses.append(float(training_step(step_model, {"input_ids": batch, "labels": batch}, parameters, optimizer)))
         if i >= options.warmup_steps:
             seconds.append(time.perf_counter() - start)
             processor_seconds.append(time.process_time() - processor_start)
-            if time.perf_counter() - begin > options.seconds:
+            if sum(seconds) > options.seconds:
                 break
     median = statistics.median(seconds)
     result = {
         "tokens_per_second": options.batch_size * options.seq_len / median,
         "seconds_per_step": median,
-        "fastest_step": min(seconds),
         "processor_seconds_per_step": statistics.median(processor_seconds),  # near threads * seconds_per_step on an idle machine
-        "steps": len(seconds),
+        "step_seconds": seconds,
         "seq_len": options.seq_len,
         "batch_size": options.batch_size,
         "rank": options.rank,
