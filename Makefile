@@ -26,7 +26,7 @@ endif
 WARN     := -Wall -Wextra $(if $(WERROR),-Werror) $(if $(CLANG),-Wno-pass-failed,-Wno-restrict -Wno-stringop-overflow -Wno-dangling-reference)
 # No fast-math anywhere: what is reordered is reordered in the source.
 # On arm64 a char is unsigned unless the flag says otherwise.
-CXXFLAGS = -std=c++20 $(OPT) -fopenmp $(if $(filter aarch64,$(ARCH)),-fsigned-char) $(WARN) -I. -MMD -MP $(EXTRA)
+CXXFLAGS = -std=c++20 $(OPT) -fopenmp-simd $(if $(filter aarch64,$(ARCH)),-fsigned-char) $(WARN) -I. -MMD -MP $(EXTRA)
 # ONEDNN= leaves oneDNN out; bf16 matmuls are then our own.
 ONEDNN   ?= 1
 LIBS     := $(if $(ONEDNN),-ldnnl) -lfmt -lxxhash -lpcre2-8 -lz -lzstd -lpthread
@@ -163,7 +163,7 @@ $(BUILD)/run_tests: $(TEST_OBJ) $(ENGINE) $(emulated) ; $(call link,emulated) -l
 $(BUILD)/run_tests_cuda: $(TEST_OBJ) $(ENGINE) $(cuda) ; $(call link,cuda) -lgtest
 # Programs that measure a GPU, for dev/gpu_check.sh. The emulated ones test these programs without a GPU.
 BENCH_OBJ := $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard dev/bench/*.cpp))
-PROBE_OBJ := $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard dev/gpu/*.cpp)) $(BUILD)/dev/emulator/mma_model.o
+PROBE_OBJ := $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard dev/gpu/*.cpp)) $(BUILD)/dev/emulator/mma_model.o $(BUILD)/src/base/parallel.o
 $(BUILD)/bench_ops: $(BENCH_OBJ) $(BUILD)/libcases.a $(BUILD)/libsrc.a $(cuda) ; $(call link,cuda)
 $(BUILD)/bench_ops_emulated: $(BENCH_OBJ) $(BUILD)/libcases.a $(BUILD)/libsrc.a $(emulated) ; $(call link,emulated)
 $(BUILD)/probe: $(PROBE_OBJ) $(BUILD)/cuda/dev/gpu/probe_kernels.o ; $(call link,cuda)

@@ -107,7 +107,6 @@ int run_program(const std::vector<std::string>& arguments) {
 }  // namespace tll
 
 int main(int argc, char** argv) {
-  tll::bound_spinning(argv);
   tll::fill_closed_streams();
   return tll::run_program({argv + std::min(argc, 1), argv + argc});
 }

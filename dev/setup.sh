@@ -4,9 +4,9 @@
 #   dev/setup.sh [COMPILER]      as `make setup` and `make train` call it
 set -euo pipefail
 cxx=${1:-g++}
-compiler='omp.h                   g++                   gcc-c++             gcc            gxx'
+compiler='new                     g++                   gcc-c++             gcc            gxx'
 if [[ $cxx == *clang* ]]; then
-  compiler='omp.h                 clang,libomp-dev      clang,libomp-devel  clang,openmp   clangxx,llvm-openmp'
+  compiler='new                   clang                 clang               clang          clangxx'
 fi
 # What a file includes, and the packages that have it. Only the tests need the last two.
 packages="$compiler
@@ -37,7 +37,7 @@ fi
 
 # Without a compiler every header is missing.
 found=$(awk '{ print "#if __has_include(<" $1 ">)\nfound " $1 "\n#endif" }' <<<"$packages" |
-  $cxx -std=c++20 -fopenmp -E -P -x c++ - 2>/dev/null) || true
+  $cxx -std=c++20 -E -P -x c++ - 2>/dev/null) || true
 missing=$(while read -r header names; do grep -qx "found $header" <<<"$found" || echo "$header $names"; done <<<"$packages")
 [[ $missing ]] || exit 0
 {

@@ -1,5 +1,7 @@
 #include "kernels/adamw.h"
 
+#include "src/base/parallel.h"
+
 namespace tll {
 
 namespace {
@@ -13,13 +15,15 @@ void update(const AdamW& op) {
   Float* param = static_cast<Float*>(op.param);
   const Float* grad = static_cast<const Float*>(op.grad);
   float *m = op.m, *v = op.v;
-#pragma omp parallel for simd schedule(static)
-  for (int64_t i = 0; i < op.n; i++) {
-    const float g = to_acc(grad[i]) * gs;
-    m[i] = b1 * m[i] + n1 * g;
-    v[i] = b2 * v[i] + n2 * g * g;
-    param[i] = from_acc<Float>(to_acc(param[i]) * decay - step * m[i] / (std::sqrt(v[i]) * root + e));
-  }
+  parallel_ranges(op.n, 16, [=](int64_t begin, int64_t end) {
+#pragma omp simd
+    for (int64_t i = begin; i < end; i++) {
+      const float g = to_acc(grad[i]) * gs;
+      m[i] = b1 * m[i] + n1 * g;
+      v[i] = b2 * v[i] + n2 * g * g;
+      param[i] = from_acc<Float>(to_acc(param[i]) * decay - step * m[i] / (std::sqrt(v[i]) * root + e));
+    }
+  });
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "kernels/adamw8bit_rules.h"
+#include "src/base/parallel.h"
 
 namespace tll {
 namespace {
@@ -87,8 +88,9 @@ void AdamW8bit::cpu() const {
   if (factors->apply == 0) return;
   const MomentConstants constants = moment_constants(*this);
   with_storage_type(dtype, [&](auto type) {
-#pragma omp parallel for schedule(static)
-    for (int64_t b = first; b < first + blocks; b++) update_block<decltype(type)>(*this, constants, b, span_of(*this, b));
+    parallel_for(blocks, 64 * kBlock, [&](int64_t b) {
+      update_block<decltype(type)>(*this, constants, first + b, span_of(*this, first + b));
+    });
   });
 }
 

@@ -2,9 +2,8 @@
 // key: then neither K nor V is ever transposed, and the online softmax over keys runs on whole vectors of queries.
 #include "kernels/attention.h"
 
-#include <omp.h>
-
 #include "kernels/tile_gemm.h"
+#include "src/base/parallel.h"
 
 namespace tll {
 namespace {
@@ -266,8 +265,7 @@ void AttentionForward<Float>::cpu() const {
     int tiles = 0;
     for (int d = 0; d < docs; d++) tiles += (cu_seqlens[d + 1] - cu_seqlens[d] + kQueries - 1) / kQueries;
     const int64_t tasks = static_cast<int64_t>(tiles) * H;
-#pragma omp parallel for schedule(dynamic) num_threads(sizes.threads)
-    for (int64_t task = 0; task < tasks; task++) {
+    parallel_pieces(tasks, sizes.threads, [&](int64_t task, int worker) {
       // Long rows of keys first: the last tiles of a document cost most.
       int tile = tiles - 1 - static_cast<int>(task / H), doc = 0;
       for (;; doc++) {
@@ -276,8 +274,8 @@ void AttentionForward<Float>::cpu() const {
         tile -= count;
       }
       forward_tile(*this, cu_seqlens[doc], cu_seqlens[doc + 1] - cu_seqlens[doc], static_cast<int>(task % H), tile * kQueries,
-                   scratch + forward_tiles(D) * omp_get_thread_num());
-    }
+                   scratch + forward_tiles(D) * worker);
+    });
   }
 }
 
@@ -294,15 +292,13 @@ void AttentionBackward<Float>::cpu() const {
     float* dk_all = scratch;  // (N, H, width), one gradient for each query head: no two tasks add to one place
     float* dv_all = dk_all + static_cast<size_t>(N) * H * width;
     float* tiles = dv_all + static_cast<size_t>(N) * H * width;
-#pragma omp parallel for schedule(dynamic) num_threads(sizes.threads)
-    for (int task = 0; task < docs * H; task++) {
-      const int doc = task / H;
-      backward_head(*this, cu_seqlens[doc], cu_seqlens[doc + 1] - cu_seqlens[doc], task % H, dk_all, dv_all,
-                    tiles + backward_tiles(D) * omp_get_thread_num());
-    }
+    parallel_pieces(static_cast<int64_t>(docs) * H, sizes.threads, [&](int64_t task, int worker) {
+      const int doc = static_cast<int>(task / H);
+      backward_head(*this, cu_seqlens[doc], cu_seqlens[doc + 1] - cu_seqlens[doc], static_cast<int>(task % H), dk_all, dv_all,
+                    tiles + backward_tiles(D) * worker);
+    });
     const float s = static_cast<float>(sizes.scale);
-#pragma omp parallel for schedule(static) num_threads(sizes.threads)
-    for (int n = 0; n < N; n++) {
+    parallel_for(N, 2 * H * width, [&](int64_t n) {
       for (int g = 0; g < G; g++) {
         const float* dk_row = dk_all + (static_cast<size_t>(n) * H + g * group) * width;
         const float* dv_row = dv_all + (static_cast<size_t>(n) * H + g * group) * width;
@@ -313,7 +309,7 @@ void AttentionBackward<Float>::cpu() const {
           dv[static_cast<size_t>(n) * stride + g * D + d] = from_acc<Float>(sum_v);
         }
       }
-    }
+    });
   }
 }
 
@@ -321,9 +317,8 @@ template <class Float>
 template <Isa>
 void AttentionDecode<Float>::cpu() const {
   using Acc = acc_t<Float>;
-#pragma omp parallel for schedule(dynamic)
-  for (int task = 0; task < B * H; task++) {
-    const int b = task / H, h = task % H, g = h / (H / G), length = lengths[b];
+  parallel_pieces(static_cast<int64_t>(B) * H, cpu_threads(), [&](int64_t task, int) {
+    const int b = static_cast<int>(task / H), h = static_cast<int>(task % H), g = h / (H / G), length = lengths[b];
     const int first = window > 0 && length > window ? length - window : 0;
     const Float* query = q + static_cast<size_t>(b) * stride + h * D;
     const size_t base = static_cast<size_t>(b) * capacity * G * D + g * D, step = static_cast<size_t>(G) * D;
@@ -342,7 +337,7 @@ void AttentionDecode<Float>::cpu() const {
       for (int j = first; j < length; j++) o += score[j] * to_acc(v[base + j * step + d]);
       out[static_cast<size_t>(b) * H * D + h * D + d] = from_acc<Float>(o / sum);
     }
-  }
+  });
 }
 
 template <class Float>

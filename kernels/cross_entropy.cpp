@@ -1,18 +1,19 @@
 #include "kernels/cross_entropy.h"
 
+#include "src/base/parallel.h"
+
 namespace tll {
 
 template <class Float>
 template <Isa>
 void CrossEntropy<Float>::cpu() const {
   using Acc = acc_t<Float>;
-#pragma omp parallel for schedule(static)
-  for (int r = 0; r < rows; r++) {
+  parallel_for(rows, 8 * V, [&](int64_t r) {
     const Acc* z = logits + static_cast<size_t>(r) * V;
     if (targets[r] < 0) {
       losses[r] = Acc{};
       for (int v = 0; dlogits && v < V; v++) dlogits[r * dlogits_stride + v] = Float{};
-      continue;
+      return;
     }
     // The maximum only prevents overflow and cancels in the result. It takes real parts, so that the complex step works.
     auto top = real_part(z[0]);
@@ -28,7 +29,7 @@ void CrossEntropy<Float>::cpu() const {
     }
     const Acc lse = top + std::log(sum);
     losses[r] = lse - z[targets[r]];
-    if (!dlogits) continue;
+    if (!dlogits) return;
     const Acc s = Acc(*scale);
     // Subtract 1 before rounding to Float: p - 1 would lose its digits if p were rounded first.
     const Acc at_target = (exp_acc(z[targets[r]] - lse) - Acc(1)) * s;
@@ -37,7 +38,7 @@ void CrossEntropy<Float>::cpu() const {
 #pragma omp simd
     for (int v = 0; v < V; v++) dz[v] = from_acc<Float>(exp_acc(z[v] - lse) * s);
     dz[targets[r]] = from_acc<Float>(at_target);
-  }
+  });
 }
 
 template <class Float>

@@ -103,14 +103,23 @@ TLL_INLINE decltype(auto) with_storage_type(DType type, const F& f) {
   return f(half{});
 }
 
+// What a profile calls an op: its name, or what it is for where it says so.
+template <class Op>
+const char* op_name(const Op& op) {
+  if constexpr (requires { op.role; })
+    return op.role;
+  else
+    return Op::kName;
+}
+
 template <class Op>
 void run(const Device& device, const Op& op) {
   op.check();
   if (device.dry) return pass_time(device, op.cost());
-  const ProfileScope scope(device.profile, Op::kName, device.profile ? op.cost() : Cost{});
+  const ProfileScope scope(device.profile, op_name(op), device.profile ? op.cost() : Cost{});
   if constexpr (!is_oracle<typename Op::Scalar>) {
     if (device.kind == DeviceKind::cuda) {
-      cuda_begin_range(Op::kName);
+      cuda_begin_range(op_name(op));
       op.cuda(device);
       cuda_end_range();
       if (device.profile) cuda_synchronize(device);

@@ -1,16 +1,17 @@
 #include "kernels/embedding.h"
 
+#include "src/base/parallel.h"
+
 namespace tll {
 namespace {
 
 template <class Float, class Table>
 void look_up(const EmbeddingForward<Float>& op) {
-#pragma omp parallel for schedule(static)
-  for (int n = 0; n < op.N; n++) {
+  parallel_for(op.N, 2 * op.C, [&](int64_t n) {
     const Table* row = static_cast<const Table*>(op.table) + static_cast<size_t>(op.ids[n]) * op.C;
     Float* out = op.out + static_cast<size_t>(n) * op.C;
     for (int c = 0; c < op.C; c++) out[c] = from_acc<Float>(to_acc(row[c]));
-  }
+  });
 }
 
 }  // namespace
@@ -30,15 +31,14 @@ template <Isa>
 void EmbeddingBackward<Float>::cpu() const {
   // Two positions may share an id. So threads split the columns, and each walks all positions.
   constexpr int kColumns = 32;
-#pragma omp parallel for schedule(static)
-  for (int c0 = 0; c0 < C; c0 += kColumns) {
-    const int c1 = c0 + kColumns < C ? c0 + kColumns : C;
+  parallel_for((C + kColumns - 1) / kColumns, 2 * kColumns * N, [&](int64_t task) {
+    const int c0 = static_cast<int>(task) * kColumns, c1 = c0 + kColumns < C ? c0 + kColumns : C;
     for (int n = 0; n < N; n++) {
       if (ids[n] == padding_id) continue;
       acc_t<Float>* row = dtable + static_cast<size_t>(ids[n]) * C;
       for (int c = c0; c < c1; c++) row[c] += to_acc(dout[static_cast<size_t>(n) * C + c]);
     }
-  }
+  });
 }
 
 TLL_INSTANTIATE(EmbeddingForward)

@@ -11,9 +11,9 @@ namespace {
 void dot_rows_any(const Matmul<float>& op) {
   with_storage_type(op.b.dtype, [&](auto b) {
     using B = decltype(b);
-    const auto row = [&](int n) { return static_cast<const B*>(op.b.data) + n * op.b.stride; };
+    const auto row = [&](int n, int) { return static_cast<const B*>(op.b.data) + n * op.b.stride; };
     const bool a_float = op.a.dtype == DType::f32, out_float = op.out.dtype == DType::f32;
-    const int threads = omp_get_max_threads();
+    const int threads = cpu_threads();
     if (a_float) return out_float ? dot_rows<float, B, float>(op, threads, row) : dot_rows<float, B, bf16>(op, threads, row);
     out_float ? dot_rows<bf16, B, float>(op, threads, row) : dot_rows<bf16, B, bf16>(op, threads, row);
   });

@@ -35,6 +35,7 @@ struct Matmul {
   // What accumulate adds, such as the residual of a block: of out's shape, stride and type. It may not overlap out in part.
   // null: out itself.
   const void* addend = nullptr;
+  const char* role = kName;  // which of a step's products it is, for the profile
 
   TLL_HOST_DEVICE int rows() const { return out.row_count; }
   TLL_HOST_DEVICE int cols() const { return out.col_count; }

@@ -1,5 +1,7 @@
 #include "kernels/qk_norm.h"
 
+#include "src/base/parallel.h"
+
 namespace tll {
 
 template <class Float>
@@ -7,8 +9,7 @@ template <Isa>
 void QkNormForward<Float>::cpu() const {
   using Acc = acc_t<Float>;
   const int heads = H + G;
-#pragma omp parallel for schedule(static)
-  for (int n = 0; n < N; n++) {
+  parallel_for(N, 4 * heads * D, [&](int64_t n) {
     for (int h = 0; h < heads; h++) {
       const Float* head = x + static_cast<size_t>(n) * x_stride + static_cast<size_t>(h) * D;
       Float* y = out + static_cast<size_t>(n) * out_stride + static_cast<size_t>(h) * D;
@@ -24,7 +25,7 @@ void QkNormForward<Float>::cpu() const {
       if (rstd) rstd[static_cast<size_t>(n) * heads + h] = r;
       for (int i = 0; i < D; i++) y[i] = from_acc<Float>(to_acc(w[i]) * to_acc(from_acc<Float>(to_acc(head[i]) * r)));
     }
-  }
+  });
 }
 
 template <class Float>
@@ -36,10 +37,9 @@ void QkNormBackward<Float>::cpu() const {
     // Threads split the columns, so each sum over rows has the same order for any number of threads.
     constexpr int kColumns = 16;
     const int pieces = (D + kColumns - 1) / kColumns;
-#pragma omp parallel for schedule(static)
-    for (int task = 0; task < 2 * pieces; task++) {
+    parallel_for(2 * pieces, 2 * kColumns * N * (H / G), [&](int64_t task) {
       const bool of_q = task < pieces;
-      const int first = task % pieces * kColumns, last = first + kColumns < D ? first + kColumns : D;
+      const int first = static_cast<int>(task % pieces) * kColumns, last = first + kColumns < D ? first + kColumns : D;
       Acc* dw = of_q ? dw_q : dw_k;
       for (int n = 0; n < N; n++) {
         for (int h = of_q ? 0 : H; h < (of_q ? H : heads); h++) {
@@ -49,10 +49,9 @@ void QkNormBackward<Float>::cpu() const {
           for (int i = first; i < last; i++) dw[i] += to_acc(dy[i]) * to_acc(head[i]) * r;
         }
       }
-    }
+    });
   }
-#pragma omp parallel for schedule(static)
-  for (int n = 0; n < N; n++) {
+  parallel_for(N, 6 * heads * D, [&](int64_t n) {
     for (int h = 0; h < heads; h++) {
       const Float* head = x + static_cast<size_t>(n) * x_stride + static_cast<size_t>(h) * D;
       Float* dy = d + static_cast<size_t>(n) * stride + static_cast<size_t>(h) * D;
@@ -68,7 +67,7 @@ void QkNormBackward<Float>::cpu() const {
       const Acc k = r * r * r * dot / Acc(D);
       for (int i = 0; i < D; i++) dy[i] = from_acc<Float>(r * to_acc(dy[i]) * to_acc(w[i]) - k * to_acc(head[i]));
     }
-  }
+  });
 }
 
 TLL_INSTANTIATE(QkNormForward)

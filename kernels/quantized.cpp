@@ -2,6 +2,7 @@
 // packed fp32 GEMM of sgemm.h. A few rows (generation) are dot products with one decoded row of W at a time.
 #include "kernels/quantized.h"
 
+#include <atomic>
 #include <cstring>
 #include <vector>
 
@@ -194,10 +195,10 @@ void pack_codes(const QuantizedMatmul& op, float* to, int line, int lines, int f
 template <class A>
 bool dot_decoded_rows(const QuantizedMatmul& op, const Matmul<float>& matmul) {
   constexpr int64_t kPart = Matmul<float>::kPackedA;
-  const int threads = static_cast<int>(std::min<int64_t>(omp_get_max_threads(), op.scratch.size / kPart));
+  const int threads = static_cast<int>(std::min<int64_t>(cpu_threads(), op.scratch.size / kPart));
   if (op.w.cols * static_cast<int64_t>(sizeof(A)) > kPart * static_cast<int64_t>(sizeof(float)) || threads == 0) return false;
-  const auto row = [&](int n) {
-    A* to = reinterpret_cast<A*>(op.scratch.data + kPart * omp_get_thread_num());
+  const auto row = [&](int n, int worker) {
+    A* to = reinterpret_cast<A*>(op.scratch.data + kPart * worker);
     decode_row<A>(op.w, n, 0, op.w.cols, to);
     return to;
   };
@@ -213,9 +214,12 @@ bool dot_decoded_rows(const QuantizedMatmul& op, const Matmul<float>& matmul) {
 template <Isa>
 void QuantizeBlocks::cpu() const {
   with_storage_type(dtype, [&](auto type) {
-    int bad = 0;
-#pragma omp parallel for schedule(static) reduction(+ : bad)
-    for (int64_t b = 0; b < blocks(); b++) quantize_block<decltype(type)>(*this, b, bad);
+    std::atomic<int> bad = 0;
+    parallel_ranges(blocks(), 16 * block, [&](int64_t begin, int64_t end) {
+      int own = 0;
+      for (int64_t b = begin; b < end; b++) quantize_block<decltype(type)>(*this, b, own);
+      bad += own;
+    });
     *not_finite += bad;
   });
 }
@@ -231,8 +235,8 @@ void QuantizeScales::cpu() const {
     for (int i = 0; i < half; i++) sums[i] += sums[i + half];
   const float offset = static_cast<float>(sums[0] / static_cast<double>(blocks));
   *nested_offset = offset;
-#pragma omp parallel for schedule(static)
-  for (int64_t first = 0; first < blocks; first += kNestedBlock) {
+  parallel_for((blocks + kNestedBlock - 1) / kNestedBlock, 16 * kNestedBlock, [&](int64_t outer) {
+    const int64_t first = outer * kNestedBlock;
     const int n = static_cast<int>(std::min<int64_t>(kNestedBlock, blocks - first));
     float largest = 0;
     for (int i = 0; i < n; i++) largest = std::max(largest, std::abs(scales[first + i] - offset));
@@ -240,16 +244,16 @@ void QuantizeScales::cpu() const {
     const float inverse = 1.0f / largest;
     for (int i = 0; i < n; i++)
       codes[first + i] = static_cast<uint8_t>(largest == 0 ? 0 : nearest_code(map, (scales[first + i] - offset) * inverse));
-  }
+  });
 }
 
 template <Isa>
 void Dequantize::cpu() const {
   with_storage_type(out.dtype, [&](auto type) {
     using Out = decltype(type);
-#pragma omp parallel for schedule(static)
-    for (int r = 0; r < out.row_count; r++)
-      decode_row<Out>(w, first_row + r, first_col, out.col_count, static_cast<Out*>(out.data) + r * out.stride);
+    parallel_for(out.row_count, 2 * out.col_count, [&](int64_t r) {
+      decode_row<Out>(w, first_row + static_cast<int>(r), first_col, out.col_count, static_cast<Out*>(out.data) + r * out.stride);
+    });
   });
 }
 

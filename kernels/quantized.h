@@ -139,6 +139,7 @@ struct QuantizedMatmul {
   const void* addend = nullptr;
   void* piece = nullptr;   // piece_bytes() of memory, or fewer; null where they are 0
   int64_t piece_size = 0;  // bytes
+  const char* role = kName;  // as of Matmul
   // A piece has a multiple of kPieceLines rows or columns, if it does not have them all: whole tiles of a GEMM.
   static constexpr int64_t kPieceLines = 128, kCudaPiece = 16 << 20, kCpuPiece = 8 << 20;
   // Bytes of the piece for a model whose largest joint matrix has so many rows and columns, with a of type `type`.

@@ -1,13 +1,14 @@
 #include "kernels/reduce.h"
 
+#include "src/base/parallel.h"
+
 namespace tll {
 
 template <class Float>
 static void sum_blocks(const SumOfSquares& op, int64_t count) {
   constexpr int64_t kBlock = SumOfSquares::kBlock;
   const Float* x = static_cast<const Float*>(op.x);
-#pragma omp parallel for schedule(static)
-  for (int64_t b = 0; b < count; b++) {
+  parallel_for(count, kBlock, [&](int64_t b) {
     const int64_t end = (b + 1) * kBlock < op.n ? (b + 1) * kBlock : op.n;
     double sum = 0;
 #pragma omp simd reduction(+ : sum)
@@ -16,7 +17,7 @@ static void sum_blocks(const SumOfSquares& op, int64_t count) {
       sum += value * value;
     }
     op.partial[b] = sum;
-  }
+  });
 }
 
 template <Isa>

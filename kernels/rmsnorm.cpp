@@ -1,13 +1,14 @@
 #include "kernels/rmsnorm.h"
 
+#include "src/base/parallel.h"
+
 namespace tll {
 
 template <class Float>
 template <Isa>
 void RmsnormForward<Float>::cpu() const {
   using Acc = acc_t<Float>;
-#pragma omp parallel for schedule(static)
-  for (int n = 0; n < N; n++) {
+  parallel_for(N, 4 * C, [&](int64_t n) {
     const Float* row = x + static_cast<size_t>(n) * C;
     Float* y = out + static_cast<size_t>(n) * C;
     Acc sum{};
@@ -20,15 +21,14 @@ void RmsnormForward<Float>::cpu() const {
     const Acc r = Acc(1) / std::sqrt(sum / Acc(C) + Acc(eps));
     rstd[n] = r;
     for (int c = 0; c < C; c++) y[c] = from_acc<Float>(to_acc(w[c]) * to_acc(from_acc<Float>(to_acc(row[c]) * r)));
-  }
+  });
 }
 
 template <class Float>
 template <Isa>
 void RmsnormBackward<Float>::cpu() const {
   using Acc = acc_t<Float>;
-#pragma omp parallel for schedule(static)
-  for (int n = 0; n < N; n++) {
+  parallel_for(N, 6 * C, [&](int64_t n) {
     const Float* row = x + static_cast<size_t>(n) * C;
     const Float* dy = dout + static_cast<size_t>(n) * C;
     Float* d = dx + static_cast<size_t>(n) * C;
@@ -42,19 +42,18 @@ void RmsnormBackward<Float>::cpu() const {
     }
     const Acc k = r * r * r * dot / Acc(C);
     for (int c = 0; c < C; c++) d[c] = from_acc<Float>(to_acc(d[c]) + r * to_acc(dy[c]) * to_acc(w[c]) - k * to_acc(row[c]));
-  }
+  });
   if (!dw) return;
   // Threads split the columns, so each sum over rows has the same order for any number of threads.
   constexpr int kColumns = 64;
-#pragma omp parallel for schedule(static)
-  for (int c0 = 0; c0 < C; c0 += kColumns) {
-    const int c1 = c0 + kColumns < C ? c0 + kColumns : C;
+  parallel_for((C + kColumns - 1) / kColumns, 2 * kColumns * N, [&](int64_t task) {
+    const int c0 = static_cast<int>(task) * kColumns, c1 = c0 + kColumns < C ? c0 + kColumns : C;
     for (int n = 0; n < N; n++) {
       const Float* row = x + static_cast<size_t>(n) * C;
       const Float* dy = dout + static_cast<size_t>(n) * C;
       for (int c = c0; c < c1; c++) dw[c] += to_acc(dy[c]) * to_acc(row[c]) * rstd[n];
     }
-  }
+  });
 }
 
 TLL_INSTANTIATE(RmsnormForward)

@@ -1,13 +1,14 @@
 #include "kernels/rope.h"
 
+#include "src/base/parallel.h"
+
 namespace tll {
 
 template <class Float>
 template <Isa>
 void RopeTable<Float>::cpu() const {
   const int half = R / 2;
-#pragma omp parallel for schedule(static)
-  for (int p = 0; p < P; p++) {
+  parallel_for(P, 32 * half, [&](int64_t p) {
     for (int i = 0; i < half; i++) {
       const float angle = static_cast<float>(p) * inv_freq[i];  // rounded to float, as in the reference implementation
       cos[static_cast<size_t>(p) * half + i] =
@@ -15,7 +16,7 @@ void RopeTable<Float>::cpu() const {
       sin[static_cast<size_t>(p) * half + i] =
           static_cast<acc_t<Float>>(std::sin(static_cast<double>(angle))) * acc_t<Float>(scale);
     }
-  }
+  });
 }
 
 template <class Float>
@@ -24,8 +25,7 @@ void Rope<Float>::cpu() const {
   using Acc = acc_t<Float>;
   const int half = R / 2;
   const Acc sign = backward ? Acc(-1) : Acc(1);
-#pragma omp parallel for schedule(static)
-  for (int n = 0; n < N; n++) {
+  parallel_for(N, 4 * heads * half, [&](int64_t n) {
     const Acc* c = cos + static_cast<size_t>(positions[n]) * half;
     const Acc* s = sin + static_cast<size_t>(positions[n]) * half;
     for (int h = 0; h < heads; h++) {
@@ -38,7 +38,7 @@ void Rope<Float>::cpu() const {
         hi[i] = from_acc<Float>(b * c[i] + a * si);
       }
     }
-  }
+  });
 }
 
 TLL_INSTANTIATE(RopeTable)

@@ -6,12 +6,11 @@
 // packed is an argument, so that a quantised B is decoded there. All memory is the caller's.
 #pragma once
 
-#include <omp.h>
-
 #include <algorithm>
 #include <cstring>
 
 #include "kernels/matmul.h"
+#include "src/base/parallel.h"
 
 namespace tll {
 namespace {
@@ -22,7 +21,6 @@ constexpr int kVector = 16, kPanelRows = 12;
 constexpr int kVector = 8, kPanelRows = 6;
 #endif
 constexpr int kPanelColumns = 2 * kVector;
-constexpr int kInnerOnce = 4096;  // a bf16 result has one block of inner, at most this long
 typedef float Vector __attribute__((vector_size(kVector * sizeof(float)), aligned(sizeof(float)), may_alias));
 
 // out tile (kPanelRows, kPanelColumns) = or += A panel (inner, kPanelRows) · B panel (inner, kPanelColumns).
@@ -74,7 +72,7 @@ inline __attribute__((always_inline)) void transpose_eight(Eight r[8]) {
 
 // Packs lines of `inner` elements into panels of kPanel lines: panel[k][line], missing lines as zeros. Lines are rows of A or
 // columns of B. `along`: a line's elements are neighbours in memory (A as stored, B stored transposed). Then blocks of 8 x 8 are
-// transposed in registers, and a panel may spill up to seven floats behind its end, which the next one overwrites.
+// transposed in registers. What a store writes behind a step of k, the next step overwrites; the last one writes its lines alone.
 template <int kPanel, class In>
 void pack(float* out, const In* in, int64_t stride, bool along, int first_line, int lines, int first, int inner, float alpha) {
   constexpr int kGroups = (kPanel + 7) / 8;
@@ -93,8 +91,15 @@ void pack(float* out, const In* in, int64_t stride, bool along, int first_line, 
           }
           transpose_eight(turned[g]);
         }
-        for (int e = 0; e < 8; e++)
-          for (int g = 0; g < kGroups; g++) *reinterpret_cast<Eight*>(out + (k + e) * kPanel + g * 8) = turned[g][e];
+        for (int e = 0; e < 8; e++) {
+          float* step = out + (k + e) * kPanel;
+          for (int g = 0; g < kGroups; g++) {
+            if (kPanel % 8 == 0 || k + e + 1 < inner)
+              *reinterpret_cast<Eight*>(step + g * 8) = turned[g][e];
+            else
+              std::memcpy(step + g * 8, &turned[g][e], sizeof(float) * static_cast<size_t>(std::min(8, kPanel - g * 8)));
+          }
+        }
       }
       for (; k < inner; k++)
         for (int line = 0; line < kPanel; line++)
@@ -122,93 +127,117 @@ void pack_any(float* out, const ConstMatrix& m, int first_line, int lines, int f
   });
 }
 
-// out = or += a finished tile, in fp32 or bf16.
-void store_tile(const Matmul<float>& op, const float* tile, int row, int col, int rows, int cols, bool accumulate) {
-  for (int i = 0; i < rows; i++) {
-    const float* from = tile + i * kPanelColumns;
-    const int64_t at = static_cast<int64_t>(row + i) * op.out.stride + col;
-    if (op.out.dtype == DType::f32) {
-      float* to = static_cast<float*>(op.out.data) + at;
-      for (int j = 0; j < cols; j++) to[j] = accumulate ? to[j] + from[j] : from[j];
-    } else {
-      bf16* to = static_cast<bf16*>(op.out.data) + at;
-      for (int j = 0; j < cols; j++) to[j] = from_acc<bf16>(accumulate ? to_acc(to[j]) + from[j] : from[j]);
-    }
-  }
-}
+int round_up(int n, int multiple) { return (n + multiple - 1) / multiple * multiple; }
 
-// One packed block of rows times one packed block of columns.
-void block_gemm(const Matmul<float>& op, const float* a, const float* b, int row, int rows, int col, int cols, int inner,
+// How a GEMM is cut. A block of A is packed once, by all threads, to memory that they share. Then a piece is a group of columns of
+// B times some rows of the block. Its thread packs kInner rows of B for it at a time and multiplies kCacheRows rows of A with
+// them: both lie in its second level of cache, and a panel of B in the first. Nothing but this sharing out depends on the threads.
+constexpr int kInner = 256, kCacheRows = 144, kMostRows = 516, kGroupColumns = 128;
+static_assert(kCacheRows % kPanelRows == 0 && kMostRows % kPanelRows == 0 && kGroupColumns % kPanelColumns == 0);
+
+struct Blocking {
+  int threads, rows, inner;   // a block of A; threads that have memory of their own
+  int col_groups, row_parts;  // of which a piece is one each
+
+  // of_sums: results are summed in fp32 over all of inner before they are rounded once to bf16.
+  Blocking(const Matmul<float>& op, bool of_sums) {
+    constexpr int64_t kOwn = Matmul<float>::kPackedA;
+    threads = static_cast<int>(std::clamp<int64_t>((op.scratch.size - Matmul<float>::kPackedB) / kOwn, 1, cpu_threads()));
+    const int64_t shared = op.scratch.size - threads * kOwn;
+    const int panel_rows = (op.rows() + kPanelRows - 1) / kPanelRows, panels = (op.cols() + kPanelColumns - 1) / kPanelColumns;
+    int most = kMostRows / kPanelRows;
+    if (of_sums) most = static_cast<int>(std::clamp<int64_t>(shared / op.inner() / kPanelRows, 1, most));
+    const int blocks = (panel_rows + most - 1) / most;
+    rows = (panel_rows + blocks - 1) / blocks * kPanelRows;
+    const int inner_most = of_sums ? op.inner() : static_cast<int>(shared / rows) / kInner * kInner;
+    const int inner_blocks = (op.inner() + inner_most - 1) / inner_most;
+    inner = inner_blocks == 1 ? op.inner() : round_up((op.inner() + inner_blocks - 1) / inner_blocks, kInner);
+    // As many pieces for each thread, two at least; many rows, since each piece packs its part of B.
+    const int most_panels = (of_sums ? kGroupColumns / 2 : kGroupColumns) / kPanelColumns;
+    col_groups = std::min(panels, round_up(std::max((panels + most_panels - 1) / most_panels, 2 * threads), threads));
+    row_parts = std::clamp(2 * threads / col_groups, 1, rows / kPanelRows);
+    TLL_CHECK(shared >= static_cast<int64_t>(rows) * inner, "{} floats of scratch for blocks of {} x {}", op.scratch.size, rows, inner);
+  }
+};
+static_assert(kInner * kGroupColumns <= Matmul<float>::kPackedA);
+static_assert(kInner * kGroupColumns / 2 + kMostRows * kGroupColumns / 2 <= Matmul<float>::kPackedA);
+
+// Panels of a packed block of A, each a_inner long, times panels of B, each `inner` long. out, in fp32, is of this part.
+void block_gemm(const float* a, int a_inner, const float* b, int rows, int cols, int inner, float* out, int64_t stride,
                 bool accumulate) {
   alignas(64) float tile[kPanelRows * kPanelColumns];
   for (int j = 0; j < cols; j += kPanelColumns) {
     for (int i = 0; i < rows; i += kPanelRows) {
-      const float *a_panel = a + static_cast<int64_t>(i) * inner, *b_panel = b + static_cast<int64_t>(j) * inner;
-      if (op.out.dtype == DType::f32 && i + kPanelRows <= rows && j + kPanelColumns <= cols) {
-        float* out = static_cast<float*>(op.out.data) + static_cast<int64_t>(row + i) * op.out.stride + col + j;
-        micro_kernel(inner, a_panel, b_panel, out, op.out.stride, accumulate);
-      } else {
-        micro_kernel(inner, a_panel, b_panel, tile, kPanelColumns, false);
-        store_tile(op, tile, row + i, col + j, std::min(kPanelRows, rows - i), std::min(kPanelColumns, cols - j), accumulate);
+      const float *a_panel = a + static_cast<int64_t>(i) * a_inner, *b_panel = b + static_cast<int64_t>(j) * inner;
+      float* to = out + i * stride + j;
+      if (i + kPanelRows <= rows && j + kPanelColumns <= cols) {
+        micro_kernel(inner, a_panel, b_panel, to, stride, accumulate);
+        continue;
       }
+      micro_kernel(inner, a_panel, b_panel, tile, kPanelColumns, false);
+      for (int r = 0; r < std::min(kPanelRows, rows - i); r++)
+        for (int c = 0; c < std::min(kPanelColumns, cols - j); c++)
+          to[r * stride + c] = tile[r * kPanelColumns + c] + (accumulate ? to[r * stride + c] : 0.0f);
     }
   }
 }
 
-int round_up(int n, int multiple) { return (n + multiple - 1) / multiple * multiple; }
+// out = or += sums of as many rows, in bf16.
+void round_sums(const Matrix& out, const float* sums, int64_t stride, bool accumulate) {
+  for (int r = 0; r < out.row_count; r++) {
+    bf16* to = static_cast<bf16*>(out.data) + r * out.stride;
+    const float* from = sums + r * stride;
+    for (int c = 0; c < out.col_count; c++) to[c] = round_to_bf16(accumulate ? to_acc(to[c]) + from[c] : from[c]);
+  }
+}
 
-// Needs kPackedB + kPackedA floats of scratch. A bf16 result is not summed over blocks of `inner`, so that it is rounded once:
-// there inner must be at most kInnerOnce. pack_b(to, first column, columns, first of inner, inner) packs one panel of B.
+// pack_b(to, first column, columns, first of inner, inner) packs one panel of B.
 template <class PackB>
 void packed_gemm(const Matmul<float>& op, const PackB& pack_b) {
-  const int threads = std::max(1, std::min(omp_get_max_threads(), static_cast<int>((op.scratch.size - Matmul<float>::kPackedB) /
-                                                                                   Matmul<float>::kPackedA)));
-  const int inner_block = std::max(1, op.out.dtype == DType::f32 ? std::min(op.inner(), 512) : op.inner());
-  TLL_CHECK(op.scratch.size >= Matmul<float>::kPackedB + Matmul<float>::kPackedA && inner_block <= kInnerOnce,
-            "{} floats of scratch, inner {}", op.scratch.size, op.inner());
-  const int col_block =
-      std::max(kPanelColumns, std::min(round_up(op.cols(), kPanelColumns),
-                                       static_cast<int>(Matmul<float>::kPackedB / inner_block) / kPanelColumns * kPanelColumns));
-  // Blocks of rows that fit the second level of cache, of equal size, a multiple of the threads if there are enough.
-  const int most_rows = std::max(
-      kPanelRows, std::min(static_cast<int>((Matmul<float>::kPackedA - 8) / inner_block), 144) / kPanelRows * kPanelRows);
-  int row_blocks = (op.rows() + most_rows - 1) / most_rows;
-  if (op.rows() >= threads * 4 * kPanelRows) row_blocks = round_up(row_blocks, threads);
-  const int row_block = round_up((op.rows() + row_blocks - 1) / row_blocks, kPanelRows);
-  row_blocks = (op.rows() + row_block - 1) / row_block;
-
-#pragma omp parallel num_threads(threads)
-  {
-    float* a = op.scratch.data + Matmul<float>::kPackedB + Matmul<float>::kPackedA * omp_get_thread_num();
-    float* b = op.scratch.data;
-    for (int c0 = 0; c0 < op.cols(); c0 += col_block) {
-      const int cols = std::min(col_block, op.cols() - c0), panels = (cols + kPanelColumns - 1) / kPanelColumns;
-      // With few blocks of rows the columns are shared out as well.
-      const int col_tasks = row_blocks >= threads ? 1 : std::min(panels, (2 * threads + row_blocks - 1) / row_blocks);
-      for (int k0 = 0; k0 == 0 || k0 < op.inner(); k0 += inner_block) {  // once even for an empty sum, which is 0
-        const int inner = std::min(inner_block, op.inner() - k0);
-#pragma omp for schedule(static)
-        for (int p = 0; p < panels; p++)
-          pack_b(b + static_cast<int64_t>(p) * kPanelColumns * inner, c0 + p * kPanelColumns,
-                 std::min(kPanelColumns, cols - p * kPanelColumns), k0, inner);
-#pragma omp for schedule(static)
-        for (int task = 0; task < row_blocks * col_tasks; task++) {
-          const int r0 = task / col_tasks * row_block, rows = std::min(row_block, op.rows() - r0), part = task % col_tasks;
-          const int p0 = panels * part / col_tasks, p1 = panels * (part + 1) / col_tasks;
-          pack_any<kPanelRows>(a, op.a, r0, rows, k0, inner, static_cast<float>(op.alpha));
-          block_gemm(op, a, b + static_cast<int64_t>(p0) * kPanelColumns * inner, r0, rows, c0 + p0 * kPanelColumns,
-                     std::min(cols, p1 * kPanelColumns) - p0 * kPanelColumns, inner, op.accumulate || k0 > 0);
+  const bool of_sums = op.out.dtype != DType::f32;
+  const Blocking cut(op, of_sums);
+  float *const own = op.scratch.data, *const a = own + cut.threads * Matmul<float>::kPackedA;
+  const int panels = (op.cols() + kPanelColumns - 1) / kPanelColumns;
+  for (int r0 = 0; r0 < op.rows(); r0 += cut.rows) {
+    const int rows = std::min(cut.rows, op.rows() - r0), row_panels = (rows + kPanelRows - 1) / kPanelRows;
+    for (int k0 = 0; k0 < op.inner(); k0 += cut.inner) {
+      const int inner = std::min(cut.inner, op.inner() - k0);
+      parallel_ranges(row_panels, 2 * kPanelRows * inner, [&](int64_t begin, int64_t end) {
+        const int first = static_cast<int>(begin) * kPanelRows;
+        pack_any<kPanelRows>(a + static_cast<int64_t>(first) * inner, op.a, r0 + first,
+                             std::min(rows, static_cast<int>(end) * kPanelRows) - first, k0, inner, static_cast<float>(op.alpha));
+      });
+      parallel_pieces(cut.col_groups * cut.row_parts, cut.threads, [&](int64_t piece, int worker) {
+        const int group = static_cast<int>(piece) / cut.row_parts, part = static_cast<int>(piece) % cut.row_parts;
+        const int col = panels * group / cut.col_groups * kPanelColumns;
+        const int cols = std::min(op.cols(), panels * (group + 1) / cut.col_groups * kPanelColumns) - col;
+        const int row = row_panels * part / cut.row_parts * kPanelRows;
+        const int end = std::min(rows, row_panels * (part + 1) / cut.row_parts * kPanelRows);
+        float *b = own + worker * Matmul<float>::kPackedA, *sums = b + kInner * kGroupColumns / 2;
+        const Matrix out = op.out.rows(r0 + row, end - row).cols(col, cols);
+        const int64_t stride = of_sums ? round_up(cols, kPanelColumns) : out.stride;
+        float* to = of_sums ? sums : static_cast<float*>(out.data);
+        for (int k = 0; k < inner; k += kInner) {
+          const int length = std::min(kInner, inner - k);
+          for (int c = 0; c < cols; c += kPanelColumns)
+            pack_b(b + static_cast<int64_t>(c) * length, col + c, std::min(kPanelColumns, cols - c), k0 + k, length);
+          for (int r = row; r < end; r += kCacheRows)
+            block_gemm(a + static_cast<int64_t>(r) * inner + k * kPanelRows, inner, b, std::min(kCacheRows, end - r), cols, length,
+                       to + (r - row) * stride, stride, (op.accumulate && !of_sums) || k0 + k > 0);
         }
-      }
+        if (of_sums) round_sums(out, sums, stride, op.accumulate);
+      });
     }
   }
 }
 
-// The GEMM of any result. bf16 results of a long sum, which must be rounded once, are summed some rows at a time in float first.
+// The GEMM of any result. bf16 results of a long sum are summed some rows at a time in float first: more rows then share what is
+// packed of B.
 template <class PackB>
 void packed_matmul(const Matmul<float>& op, const PackB& pack_b) {
+  constexpr int kLongInner = 4096;
   TLL_CHECK(op.scratch.data && op.scratch.size >= Matmul<float>::scratch_floats(1), "{} floats of scratch", op.scratch.size);
-  if (op.out.dtype == DType::f32 || op.inner() <= kInnerOnce) return packed_gemm(op, pack_b);
+  if (op.out.dtype == DType::f32 || op.inner() <= kLongInner) return packed_gemm(op, pack_b);
   Matmul<float> part = op;
   part.accumulate = false, part.scratch.size -= Matmul<float>::kSums;
   float* sums = op.scratch.data + part.scratch.size;
@@ -219,27 +248,23 @@ void packed_matmul(const Matmul<float>& op, const PackB& pack_b) {
     part.out = matrix(sums, rows, op.cols());
     part.a = op.a.rows(static_cast<int>(r0), rows);
     packed_gemm(part, pack_b);
-    bf16* out = static_cast<bf16*>(op.out.data) + r0 * op.out.stride;
-#pragma omp parallel for schedule(static)
-    for (int r = 0; r < rows; r++) {
-      for (int c = 0; c < op.cols(); c++) {
-        bf16& to = out[r * op.out.stride + c];
-        const float sum = sums[static_cast<int64_t>(r) * op.cols() + c];
-        to = round_to_bf16(op.accumulate ? to_acc(to) + sum : sum);
-      }
-    }
+    parallel_ranges(rows, 3 * op.cols(), [&](int64_t begin, int64_t end) {
+      const int first = static_cast<int>(begin);
+      round_sums(op.out.rows(static_cast<int>(r0) + first, static_cast<int>(end) - first), sums + begin * op.cols(), op.cols(),
+                 op.accumulate);
+    });
   }
 }
 
-// A few rows: each weight is read once. row(n) is where row n of Bᵀ lies.
+// A few rows: each weight is read once. row(n, worker) is where row n of Bᵀ lies.
 constexpr int kFewRows = 8;
 template <class A, class B, class Out, class Row>
 void dot_rows(const Matmul<float>& op, int threads, const Row& row) {
   const A* a = static_cast<const A*>(op.a.data);
   Out* out = static_cast<Out*>(op.out.data);
-#pragma omp parallel for schedule(static) num_threads(threads)
-  for (int n = 0; n < op.cols(); n++) {
-    const B* w = row(n);
+  const int64_t columns = std::max<int64_t>(1, kPieceCost / std::max(1, op.inner())), pieces = (op.cols() + columns - 1) / columns;
+  const auto column = [&](int n, int worker) {
+    const B* w = row(n, worker);
     for (int m = 0; m < op.rows(); m++) {
       const A* x = a + m * op.a.stride;
       float sum = 0;
@@ -248,7 +273,10 @@ void dot_rows(const Matmul<float>& op, int threads, const Row& row) {
       Out& y = out[m * op.out.stride + n];
       y = from_acc<Out>(static_cast<float>(op.alpha) * sum + (op.accumulate ? to_acc(y) : 0.0f));
     }
-  }
+  };
+  parallel_pieces(pieces, threads, [&](int64_t piece, int worker) {
+    for (int64_t n = op.cols() * piece / pieces; n < op.cols() * (piece + 1) / pieces; n++) column(static_cast<int>(n), worker);
+  });
 }
 
 // to = from, row by row; from null: zeros.

@@ -1,13 +1,14 @@
 #include "kernels/swiglu.h"
 
+#include "src/base/parallel.h"
+
 namespace tll {
 
 template <class Float>
 template <Isa>
 void SwigluForward<Float>::cpu() const {
   using Acc = acc_t<Float>;
-#pragma omp parallel for schedule(static)
-  for (int n = 0; n < N; n++) {
+  parallel_for(N, 8 * F, [&](int64_t n) {
     const Float *gate = gate_up + static_cast<size_t>(n) * 2 * F, *up = gate + F;
     Float* out = act + static_cast<size_t>(n) * F;
 #pragma omp simd
@@ -15,15 +16,14 @@ void SwigluForward<Float>::cpu() const {
       const Acc a = to_acc(gate[f]);
       out[f] = from_acc<Float>(a / (Acc(1) + exp_acc(-a)) * to_acc(up[f]));
     }
-  }
+  });
 }
 
 template <class Float>
 template <Isa>
 void SwigluBackward<Float>::cpu() const {
   using Acc = acc_t<Float>;
-#pragma omp parallel for schedule(static)
-  for (int n = 0; n < N; n++) {
+  parallel_for(N, 16 * F, [&](int64_t n) {
     Float *gate = gate_up + static_cast<size_t>(n) * 2 * F, *up = gate + F;
     Float* out = act + static_cast<size_t>(n) * F;
     const Float* d = dact + static_cast<size_t>(n) * F;
@@ -36,7 +36,7 @@ void SwigluBackward<Float>::cpu() const {
       gate[f] = from_acc<Float>(dh * b * sigma * (Acc(1) + a * (Acc(1) - sigma)));
       up[f] = from_acc<Float>(dh * silu);
     }
-  }
+  });
 }
 
 TLL_INSTANTIATE(SwigluForward)

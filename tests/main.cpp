@@ -3,10 +3,8 @@
 
 #include <cstdio>
 
-#include "src/base/process.h"
 
 int main(int argc, char** argv) {
-  tll::bound_spinning(argv);
   testing::InitGoogleTest(&argc, argv);
   const int result = RUN_ALL_TESTS();
   const testing::UnitTest& tests = *testing::UnitTest::GetInstance();

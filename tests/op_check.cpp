@@ -1,8 +1,7 @@
-#include <omp.h>
-
 #include <algorithm>
 #include <optional>
 
+#include "src/base/parallel.h"
 #include "tests/op_tensor.h"
 
 namespace tll::test {
@@ -49,7 +48,7 @@ class Run : public Tensors {
     std::map<std::string, std::vector<std::byte>> before;
     for (const TensorSpec& spec : op.tensors)
       if (spec.role == Role::input || spec.role == Role::constant) before[spec.name] = tensor(spec.name).contents();
-    omp_set_num_threads(device.threads);
+    set_cpu_threads(device.threads);
     for (auto& [name, tensor] : tensors_) tensor.upload();
     try {
       op.forward(*this);

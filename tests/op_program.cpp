@@ -3,13 +3,12 @@
 #include <algorithm>
 #include <cstdio>
 
-#include "src/base/process.h"
+#include "src/base/check.h"
 
 namespace tll::test {
 
 int run_program(int argc, char** argv, const char* help, const std::string& known, std::vector<ProgramOption> options,
                 const std::function<int()>& body) {
-  bound_spinning(argv);
   try {
     bool help_wanted = false;
     options.push_back({"--help", [&](const std::string&) { help_wanted = true; }, true});

@@ -80,31 +80,6 @@ TEST_F(Program, SpecialTokensOfATextAreParsedWhenAsked) {
   EXPECT_EQ(std::count(parsed.begin(), parsed.end(), kEos), 2);
 }
 
-// OMP_DISPLAY_ENV makes libgomp print its settings each time that it is loaded.
-TEST_F(Program, BoundsHowLongItsThreadsSpin) {
-  const std::string clean = "env -u OMP_WAIT_POLICY -u GOMP_SPINCOUNT -u KMP_BLOCKTIME -u KMP_LIBRARY OMP_DISPLAY_ENV=verbose ";
-  const auto settings = [this](const std::string& command) {
-    EXPECT_EQ(shell(command + " > $d/printed 2> $d/notes"), 0) << command;
-    std::istringstream lines(text("notes"));
-    std::vector<std::string> found;
-    for (std::string line; std::getline(lines, line);)
-      if (line.find("GOMP_SPINCOUNT") != std::string::npos) found.push_back(line);
-    return found;
-  };
-  const std::string encode = "echo '\"a  cat\"' | ", encoder = "$p tokenize --model data/demo --json";
-  const std::vector<std::string> ours = settings(encode + clean + encoder);
-  const std::string printed = text("printed");
-  ASSERT_EQ(ours.size(), 2u) << "the program is started once more, and only once";
-  EXPECT_NE(ours[0], ours[1]);
-  const std::vector<std::string> users = settings(encode + clean + "GOMP_SPINCOUNT=77 " + encoder);
-  ASSERT_EQ(users.size(), 1u);
-  EXPECT_NE(users[0].find("'77'"), std::string::npos) << users[0];
-  EXPECT_EQ(text("printed"), printed) << "standard input and the arguments are the same in both";
-  EXPECT_EQ(settings(clean + "OMP_WAIT_POLICY=active $p help").size(), 1u);
-  const std::string loader = "$(ls /lib64/ld-linux-x86-64.so.2 /lib/ld-linux-aarch64.so.1 2> /dev/null | head -1)";
-  EXPECT_EQ(settings(clean + loader + " $p help").size(), 1u) << "the dynamic loader's command line stays as it is";
-}
-
 TEST_F(Program, AClosedStreamIsNoFile) {
   ASSERT_EQ(shell(kTrain + "--max-steps 3 >&- 2>&- <&-"), 0);
   const std::vector<Json> lines = json_lines(directory_ / "out/metrics.jsonl");

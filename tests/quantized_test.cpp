@@ -3,12 +3,12 @@
 #include "kernels/quantized.h"
 
 #include <gtest/gtest.h>
-#include <omp.h>
 
 #include <cstring>
 #include <random>
 
 #include "kernels/cuda_device.h"
+#include "src/base/parallel.h"
 #include "tests/op_case.h"
 #include "tests/sha256.h"
 
@@ -363,7 +363,7 @@ void expect_same_product(const Device& device, const QuantizedMatrix& w, int N, 
                            .scratch = {scratch.data(), floats},
                            .piece = piece_size ? piece.data() : nullptr,
                            .piece_size = piece_size};
-  omp_set_num_threads(device.threads);
+  set_cpu_threads(device.threads);
   run(device, op);
   run(device, Dequantize{.out = matrix(dense.data(), w.rows, w.cols), .w = w});
   ConstMatrix b = matrix(dense.data(), w.rows, w.cols);

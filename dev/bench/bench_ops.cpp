@@ -230,7 +230,8 @@ Device chosen_device(const std::string& name) {
          !cuda_backend() ? "this program was built without CUDA"
          : cuda          ? "this program's is " + std::string(cuda_backend())
                          : "no GPU, or no driver");
-  return {.threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()))};
+  set_cpu_threads(static_cast<int>(std::max(1u, std::thread::hardware_concurrency())));
+  return {.threads = cpu_threads()};
 }
 
 int bench(Options options) {

@@ -3,10 +3,13 @@
 #include <bit>
 #include <climits>
 #include <cmath>
+#include <mutex>
 #include <random>
+#include <thread>
 
 #include "dev/gpu/probe.h"
 #include "kernels/numeric.h"
+#include "src/base/parallel.h"
 
 namespace tll::probe {
 namespace {
@@ -51,24 +54,24 @@ std::vector<Line> check_conversions(bool quick) {
   Converter converter(chunk);
   Differences differences[3];
   uint64_t floats = 0;
+  set_cpu_threads(static_cast<int>(std::thread::hardware_concurrency()));
   for (uint64_t begin = 0; begin + chunk <= uint64_t{1} << 32; begin += step, floats += chunk) {
     const uint32_t first = static_cast<uint32_t>(begin);
     const Conversion* found = converter.run(first);
-#pragma omp parallel
-    {
+    std::mutex adding;
+    parallel_ranges(chunk, 8, [&](int64_t begin_piece, int64_t end_piece) {
       Differences mine[3];
-#pragma omp for
-      for (int64_t i = 0; i < chunk; i++) {
+      for (int64_t i = begin_piece; i < end_piece; i++) {
         const uint32_t bits = first + static_cast<uint32_t>(i);
         const float x = std::bit_cast<float>(bits);
         if (found[i].to_bf16 != bf16_of(x)) mine[0].add(bits);
         if (found[i].to_half != half_of(x)) mine[1].add(bits);
         if (found[i].to_int != int_of(x)) mine[2].add(bits);
       }
-#pragma omp critical
+      const std::lock_guard lock(adding);
       for (int k = 0; k < 3; k++)
         differences[k].count += mine[k].count, differences[k].first = std::min(differences[k].first, mine[k].first);
-    }
+    });
   }
   std::vector<Line> lines;
   const char* names[] = {"bf16", "half", "int32"};

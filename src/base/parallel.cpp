@@ -1,5 +1,9 @@
 #include "src/base/parallel.h"
 
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <atomic>
 #include <memory>
 #include <mutex>
@@ -34,30 +38,34 @@ class Bed {
       pause_core();
       if (i % 16 != 15 || Clock::now() - start < kSpin) continue;
       asleep_.store(1);
-      while (!woken() && asleep_.load() == 1) asleep_.wait(1);
+      while (!woken() && asleep_.load() == 1) futex(FUTEX_WAIT_PRIVATE, 1);
       asleep_.store(0);
     }
   }
   // The store before and this load are ordered, as are sleep_until()'s store and its last look: one of the two sees the other.
   void wake() {
-    if (asleep_.load() == 1 && asleep_.exchange(0) == 1) asleep_.notify_one();
+    if (asleep_.load() == 1 && asleep_.exchange(0) == 1) futex(FUTEX_WAKE_PRIVATE, 1);
   }
 
  private:
+  // Not std::atomic's wait(): in libstdc++ 12 it may miss a notify_one() where two of them share a bucket of its table.
+  void futex(int operation, uint32_t value) { syscall(SYS_futex, &asleep_, operation, value, nullptr, nullptr, 0); }
+
   std::atomic<uint32_t> asleep_{0};
+  static_assert(sizeof(asleep_) == sizeof(uint32_t) && std::atomic<uint32_t>::is_always_lock_free);
 };
 
 constexpr int kPieceBits = 24;
 static_assert(kMostPieces == (int64_t{1} << kPieceBits) - 1);
 
-// The pieces of one thread: the number of the loop, and the next piece that nobody has begun. A line of cache each.
+// The pieces of one thread: the number of the loop, and how many of its pieces nobody has begun. A line of cache each.
 struct alignas(64) Lane {
-  std::atomic<uint64_t> next{0};
+  std::atomic<uint64_t> left{0};
   Bed bed;
 };
 
 // A loop is described by atomics, since a late thread may read them while the next loop is being set up. What it read is used only
-// if its compare-and-exchange then succeeds: the loop had a piece left at that moment, so its description was still in place.
+// if its compare-and-exchange of a lane that had a piece left succeeds: then the loop was not done, and its description in place.
 class Pool {
  public:
   int threads() const { return threads_; }
@@ -88,7 +96,8 @@ class Pool {
     done_.store(0, std::memory_order_relaxed);
     loop_number_++;
     for (int lane = 0; lane < lanes; lane++)
-      lanes_[lane].next.store(loop_number_ << kPieceBits | static_cast<uint64_t>(first_of(lane, lanes, pieces)));
+      lanes_[lane].left.store(loop_number_ << kPieceBits |
+                              static_cast<uint64_t>(first_of(lane + 1, lanes, pieces) - first_of(lane, lanes, pieces)));
     for (int lane = 1; lane < lanes; lane++) lanes_[lane].bed.wake();
     take_pieces(0, loop_number_);
     caller_.sleep_until([&] { return done_.load() == pieces; });
@@ -104,14 +113,14 @@ class Pool {
       for (;;) {
         lanes = lanes_count_.load(std::memory_order_relaxed);
         const int lane = (worker + offset) % lanes;
-        uint64_t next = lanes_[lane].next.load(std::memory_order_acquire);
-        if (next >> kPieceBits != loop) break;
-        const int64_t pieces = pieces_.load(std::memory_order_relaxed), piece = static_cast<int64_t>(next) & kMostPieces;
+        uint64_t state = lanes_[lane].left.load(std::memory_order_acquire);
+        const int64_t left = static_cast<int64_t>(state) & kMostPieces;
+        if (state >> kPieceBits != loop || left == 0) break;
+        const int64_t pieces = pieces_.load(std::memory_order_relaxed);
         const PieceFunction function = function_.load(std::memory_order_relaxed);
         const void* body = body_.load(std::memory_order_relaxed);
-        if (piece >= first_of(lane + 1, lanes, pieces)) break;
-        if (!lanes_[lane].next.compare_exchange_strong(next, next + 1)) continue;
-        function(body, piece, worker);
+        if (!lanes_[lane].left.compare_exchange_strong(state, state - 1)) continue;
+        function(body, first_of(lane + 1, lanes, pieces) - left, worker);
         if (done_.fetch_add(1) + 1 == pieces) caller_.wake();
       }
     }
@@ -121,9 +130,9 @@ class Pool {
   void serve(int worker) {
     inside_ = true;
     for (uint64_t seen = 0;;) {
-      const auto& next = lanes_[worker].next;
-      lanes_[worker].bed.sleep_until([&] { return next.load() >> kPieceBits != seen; });
-      seen = next.load() >> kPieceBits;
+      const std::atomic<uint64_t>& left = lanes_[worker].left;
+      lanes_[worker].bed.sleep_until([&] { return left.load() >> kPieceBits != seen; });
+      seen = left.load() >> kPieceBits;
       take_pieces(worker, seen);
     }
   }

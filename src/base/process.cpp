@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <signal.h>
-#include <sys/auxv.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -23,13 +22,6 @@ std::atomic<const char*> activity{nullptr};
 static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<const char*>::is_always_lock_free &&
                   std::atomic<int64_t>::is_always_lock_free,
               "a signal handler may only touch lock-free atomics");
-
-// Rounds of libgomp's waiting loop: 10 to 50 µs. On arm64 a round has no pause instruction and is shorter.
-#if defined(__x86_64__)
-constexpr char kSpins[] = "1000";
-#else
-constexpr char kSpins[] = "20000";
-#endif
 
 std::atomic<bool> saving{false};
 std::atomic<int64_t> stopped_at{0};  // milliseconds of the first signal, from any beginning
@@ -104,16 +96,6 @@ void fill_closed_streams() {
   for (int number : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
     while (fcntl(number, F_GETFD) < 0 && errno == EBADF)
       if (open("/dev/null", O_RDWR) < 0) return;
-}
-
-void bound_spinning(char** argv) {
-  for (const char* setting : {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY"})
-    if (std::getenv(setting)) return;
-  // Without an interpreter's address the program was started through the dynamic loader, which another start would leave out.
-  if (getauxval(AT_SECURE) || !getauxval(AT_BASE) || !getauxval(AT_EXECFN)) return;
-  // libgomp counts rounds, libomp (clang) milliseconds, of which its default is 200.
-  if (setenv("GOMP_SPINCOUNT", kSpins, 1) == 0 && setenv("KMP_BLOCKTIME", "1", 1) == 0)
-    execv(reinterpret_cast<const char*>(getauxval(AT_EXECFN)), argv);
 }
 
 void flush_output() {

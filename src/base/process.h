@@ -38,12 +38,6 @@ const char* set_activity(const char* activity);
 // descriptor, and the program would print into that file.
 void fill_closed_streams();
 
-// OpenMP's threads wait for each other by spinning, by default for milliseconds. If other work holds a core, the waiting threads
-// burn what is left of the processor. The runtimes read how long to spin when they are loaded, so this sets it in the environment
-// and starts the program again in the same process. It does nothing if the user has set it, and returns if the system does not
-// run the program again. Called first in main, with its arguments. dev/notes/SPEED.md has the measurements.
-void bound_spinning(char** argv);
-
 // Flushes standard output. Error (kExitFault) if it cannot be written, since the result is then lost.
 void flush_output();
 

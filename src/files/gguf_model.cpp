@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <charconv>
 #include <cmath>
 #include <cstring>
@@ -10,6 +11,7 @@
 #include "src/base/check.h"
 #include "src/base/file_kind.h"
 #include "src/base/json.h"
+#include "src/base/parallel.h"
 #include "src/files/gguf_blocks.h"
 #include "src/files/safetensors.h"
 
@@ -211,19 +213,18 @@ void GgufWeights::load(const std::string& name, void* out, DType to, int64_t fir
   constexpr int64_t kAtOnce = int64_t(1) << 22;  // elements, before their pages are released
   for (int64_t begin = first; begin < first + n;) {
     const int64_t end = std::min(first + n, begin + kAtOnce);
-    int overflow = 0;
+    std::atomic<bool> overflow = false;
     // A long row is shared, too: each share is a part of one row.
     const int64_t share = std::min(p.cols, int64_t(1) << 16), in_row = (p.cols + share - 1) / share;
     const int64_t first_share = begin / p.cols * in_row + begin % p.cols / share;
     const int64_t last_share = (end - 1) / p.cols * in_row + (end - 1) % p.cols / share;
-#pragma omp parallel for schedule(static) reduction(| : overflow) if (end - begin > 65536)
-    for (int64_t s = first_share; s <= last_share; s++) {
-      const int64_t row = s / in_row, from = s % in_row * share;
+    parallel_for(last_share - first_share + 1, 8 * share, [&](int64_t i) {
+      const int64_t s = first_share + i, row = s / in_row, from = s % in_row * share;
       const int64_t low = std::max(begin, row * p.cols + from);
       const int64_t high = std::min({end, row * p.cols + from + share, (row + 1) * p.cols});
       const int64_t at = p.paired ? gguf_paired_row(row, head_dim_) : row;
-      overflow |= load_row(type, data + at * row_bytes, low - row * p.cols, high - low, out, to, low - first);
-    }
+      if (load_row(type, data + at * row_bytes, low - row * p.cols, high - low, out, to, low - first)) overflow = true;
+    });
     if (overflow)
       bad_file("{}: tensor {}: a value is too large for fp16: hold the weights in bf16 or fp32", p.at.file->path().string(),
                in_quotes(p.at.tensor->name));

@@ -1,11 +1,13 @@
 #include "src/files/gguf_quantize.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstring>
 
 #include "kernels/numeric.h"
 #include "src/base/check.h"
+#include "src/base/parallel.h"
 
 // A product and a sum must be rounded one after the other: no fused multiply-add, which compilers use by default where the
 // processor has it (arm64).
@@ -85,10 +87,9 @@ void gguf_quantize(GgufType type, const float* values, int64_t count, std::byte*
   if (bad > 0) return;
   // Blocks are independent: threads take ranges of them.
   constexpr int64_t kRange = 1 << 14;
-  int64_t too_large = 0;
-#pragma omp parallel for schedule(static) reduction(+ : too_large)
-  for (int64_t first = 0; first < count; first += kRange) {
-    const int64_t n = std::min(kRange, count - first);
+  std::atomic<int64_t> too_large = 0;
+  parallel_for((count + kRange - 1) / kRange, 16 * kRange, [&](int64_t range) {
+    const int64_t first = range * kRange, n = std::min(kRange, count - first);
     const float* x = values + first;
     std::byte* to = out + gguf_bytes(type, first);
     GgufFit own;
@@ -112,7 +113,7 @@ void gguf_quantize(GgufType type, const float* values, int64_t count, std::byte*
         TLL_CHECK(false, "{} is not written", gguf_type_row(type).name);
     }
     too_large += own.too_large;
-  }
+  });
   fit.too_large += too_large;
 }
 

@@ -1,12 +1,14 @@
 #include "src/files/model_files.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <set>
 
 #include "src/base/check.h"
 #include "src/base/json.h"
+#include "src/base/parallel.h"
 #include "src/files/gguf_model.h"
 
 namespace tll {
@@ -63,14 +65,17 @@ bool convert(const std::byte* from, To* to, size_t count) {
     std::memcpy(to, from, count * sizeof(To));
     return false;
   } else {
-    int overflow = 0;
-#pragma omp parallel for schedule(static) reduction(| : overflow) if (count > 65536)
-    for (size_t i = 0; i < count; i++) {
-      const float value = element<From>(from, i);
-      to[i] = from_acc<To>(value);
-      if constexpr (std::is_same_v<To, half>) overflow |= std::isfinite(value) && (to[i].bits & 0x7fff) == 0x7c00;
-    }
-    return overflow != 0;
+    std::atomic<bool> overflow = false;
+    parallel_ranges(static_cast<int64_t>(count), 4, [&](int64_t begin, int64_t end) {
+      bool own = false;
+      for (int64_t i = begin; i < end; i++) {
+        const float value = element<From>(from, static_cast<size_t>(i));
+        to[i] = from_acc<To>(value);
+        if constexpr (std::is_same_v<To, half>) own |= std::isfinite(value) && (to[i].bits & 0x7fff) == 0x7c00;
+      }
+      if (own) overflow = true;
+    });
+    return overflow;
   }
 }
 

@@ -1,5 +1,7 @@
 #include "src/model/host_embedding.h"
 
+#include "src/base/parallel.h"
+
 namespace tll {
 
 template <class Float>
@@ -21,10 +23,10 @@ void HostEmbedding<Float>::send(const Device& device, Float* out, const int32_t*
   const int64_t C = table_->cols;
   with_storage_type(table_->dtype, [&](auto type) {
     const auto* table = static_cast<const decltype(type)*>(table_->data);
-#pragma omp parallel for schedule(static)
-    for (int n = 0; n < N; n++)
+    parallel_for(N, 2 * C, [&](int64_t n) {
       for (int64_t c = 0; c < C; c++)
         rows_[n * C + c] = from_acc<Float>(static_cast<acc_t<Float>>(to_acc(table[tokens[n] * C + c])));
+    });
   });
   upload(device, out, rows_, static_cast<size_t>(N * C) * sizeof(Float));
   cuda_record_event(device, sent_);

@@ -8,6 +8,7 @@
 
 #include "kernels/elementwise.h"
 #include "src/base/check.h"
+#include "src/base/parallel.h"
 #include "src/base/phase.h"
 
 namespace tll {
@@ -107,12 +108,11 @@ void initialize_weights(const Device& device, WeightStream& stream, const std::v
   load_parts("drawing random weights", weights, [&](const Weight& weight, const WeightPart& part) {
     const uint64_t key = key_of(part.name, seed);
     const auto draw = [&](void* to, DType as, int64_t first, int64_t n) {
-#pragma omp parallel for schedule(static)
-      for (int64_t i = 0; i < n; i++) {
+      parallel_for(n, 64, [&](int64_t i) {
         const double value = weight.is_vector() ? (weight.is_bias ? 0 : 1) : 0.02 * normal(key, static_cast<uint64_t>(first + i));
         with_storage_type(
             as, [&](auto type) { static_cast<decltype(type)*>(to)[i] = from_acc<decltype(type)>(static_cast<float>(value)); });
-      }
+      });
     };
     weight.load(device, stream, part, {.dtype = DType::f32, .read = draw});
   });

@@ -16,7 +16,8 @@ void Linear<Float>::multiply(const Pass& p, const Matrix& out, const ConstMatrix
                                            .scratch = p.matmul,
                                            .addend = addend,
                                            .piece = p.piece.data,
-                                           .piece_size = p.piece.size});
+                                           .piece_size = p.piece.size,
+                                           .role = transposed ? "matmul x Wt" : "matmul dy W"});
   }
   const ConstMatrix w = weight->matrix();
   run(p.device, Matmul<Acc>{.out = out,
@@ -24,7 +25,8 @@ void Linear<Float>::multiply(const Pass& p, const Matrix& out, const ConstMatrix
                             .b = transposed ? w.t() : w,
                             .accumulate = addend != nullptr,
                             .scratch = p.matmul,
-                            .addend = addend});
+                            .addend = addend,
+                            .role = transposed ? "matmul x Wt" : "matmul dy W"});
 }
 
 template <class Float>
@@ -39,14 +41,15 @@ void Linear<Float>::forward(const Pass& p, Float* y, Float* u, const Float* x, c
                               .b = r.b.t(),
                               .alpha = r.scale,
                               .accumulate = true,
-                              .scratch = p.matmul});
+                              .scratch = p.matmul,
+                              .role = "lora u Bt"});
 }
 
 template <class Float>
 void Linear<Float>::low_rank(const Pass& p, Float* u, const Float* x) const {
   if (rank == 0) return;
   run(p.device,
-      Matmul<Acc>{.out = matrix(u, p.N, rank), .a = matrix(adapter_input(p, x), p.N, in()), .b = a.t(), .scratch = p.matmul});
+      Matmul<Acc>{.out = matrix(u, p.N, rank), .a = matrix(adapter_input(p, x), p.N, in()), .b = a.t(), .scratch = p.matmul, .role = "lora x At"});
 }
 
 template <class Float>
@@ -58,13 +61,15 @@ void Linear<Float>::backward_input(const Pass& p, Float* dx, const Float* dy, co
                               .a = dy_i,
                               .b = r.b,
                               .alpha = r.scale,
-                              .scratch = p.matmul});
+                              .scratch = p.matmul,
+                              .role = "lora dy B"});
     run(p.device, Matmul<Acc>{.out = r.db,
                               .a = dy_i.t(),
                               .b = matrix(u, p.N, rank).cols(r.first_rank, r.rank),
                               .alpha = r.scale,
                               .accumulate = true,
-                              .scratch = p.matmul});
+                              .scratch = p.matmul,
+                              .role = "lora dB"});
   }
   if (!dx) return;
   multiply(p, matrix(dx, p.N, in()), dout, false, nullptr);
@@ -79,7 +84,8 @@ void Linear<Float>::add_adapter_dx(const Pass& p, Float* dx) const {
                             .a = matrix(p.z, p.N, rank),
                             .b = a,
                             .accumulate = !dropout,
-                            .scratch = p.matmul});
+                            .scratch = p.matmul,
+                            .role = "lora z A"});
   if (dropout) drop(p, dx, p.dropped, true);
 }
 
@@ -91,11 +97,12 @@ void Linear<Float>::backward_weight(const Pass& p, const Float* dy, const Float*
                               .a = matrix(p.z, p.N, rank).t(),
                               .b = matrix(adapter_input(p, x), p.N, in()),
                               .accumulate = true,
-                              .scratch = p.matmul});
+                              .scratch = p.matmul,
+                              .role = "lora dA"});
   if (dw)
     run(p.device,
         Matmul<Acc>{
-            .out = matrix(dw, out(), in()), .a = dout.t(), .b = matrix(x, p.N, in()), .accumulate = true, .scratch = p.matmul});
+            .out = matrix(dw, out(), in()), .a = dout.t(), .b = matrix(x, p.N, in()), .accumulate = true, .scratch = p.matmul, .role = "matmul dW"});
   if (dbias) run(p.device, BiasBackward<Float>{.dbias = dbias, .dout = dy, .N = p.N, .C = out()});
 }
 

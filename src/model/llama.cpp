@@ -92,7 +92,8 @@ const acc_t<Float>* Llama<Float>::head(const Device& device, const Float* normal
   run(device, Matmul<Acc>{.out = matrix(a.logits, count, V),
                           .a = matrix(normalised, count, C),
                           .b = parameters_.head->matrix().t(),
-                          .scratch = activations_.matmul});
+                          .scratch = activations_.matmul,
+                          .role = "head logits"});
   return a.logits;
 }
 
@@ -140,14 +141,15 @@ void Llama<Float>::head_backward(const Device& device, int first, int rows) {
   const int C = config_.hidden, V = config_.vocab_size;
   const ConstMatrix dlogits =
       matrix(reinterpret_cast<const Float*>(a.logits), rows, V, static_cast<int64_t>(V) * kLogitsPerGradient<Float>);
-  run(device, Matmul<Acc>{.out = matrix(a.dhead_in, rows, C), .a = dlogits, .b = parameters_.head->matrix(), .scratch = scratch});
+  run(device, Matmul<Acc>{.out = matrix(a.dhead_in, rows, C), .a = dlogits, .b = parameters_.head->matrix(), .scratch = scratch, .role = "head dx"});
   run(device, ScatterRows<Float>{.out = activations_.dln, .x = a.dhead_in, .rows = a.rows + first, .R = rows, .C = C});
   if (parameters_.dhead)
     run(device, Matmul<Acc>{.out = matrix(parameters_.dhead, V, C),
                             .a = dlogits.t(),
                             .b = matrix(a.head_in, rows, C),
                             .accumulate = true,
-                            .scratch = scratch});
+                            .scratch = scratch,
+                            .role = "head dW"});
 }
 
 template <class Float>

@@ -1,10 +1,10 @@
 #include "src/options/resolve.h"
 
 #include <fmt/ranges.h>
-#include <omp.h>
 
 #include "kernels/cuda_device.h"
 #include "kernels/matmul.h"
+#include "src/base/parallel.h"
 #include "src/options/nearest.h"
 #include "src/options/option_table.h"
 #include "src/report/known_gpus.h"
@@ -136,8 +136,7 @@ void resolve_options(Options& options) {
     options.given_names.erase("weights");  // "auto" asks for nothing that the model's files could have otherwise
   }
   if (options.threads == 0) options.threads = processor().threads;
-  omp_set_dynamic(0);
-  omp_set_num_threads(static_cast<int>(options.threads));
+  set_cpu_threads(static_cast<int>(std::min<int64_t>(options.threads, kMostCpuThreads)));
 }
 
 }  // namespace tll
