@@ -27,9 +27,7 @@ WARN     := -Wall -Wextra $(if $(WERROR),-Werror) $(if $(CLANG),-Wno-pass-failed
 # No fast-math anywhere: what is reordered is reordered in the source.
 # On arm64 a char is unsigned unless the flag says otherwise.
 CXXFLAGS = -std=c++20 $(OPT) -fopenmp-simd $(if $(filter aarch64,$(ARCH)),-fsigned-char) $(WARN) -I. -MMD -MP $(EXTRA)
-# ONEDNN= leaves oneDNN out; bf16 matmuls are then our own.
-ONEDNN   ?= 1
-LIBS     := $(if $(ONEDNN),-ldnnl) -lfmt -lxxhash -lpcre2-8 -lz -lzstd -lpthread
+LIBS     := -lfmt -lxxhash -lpcre2-8 -lz -lzstd -lpthread
 COMMA    := ,
 # ARROW=DIR: Apache Arrow's library, whose headers are in DIR/include and which is in DIR or DIR/lib, reads Parquet files.
 ARROW    ?=
@@ -44,8 +42,10 @@ MARCH_base   := $(if $(filter x86_64,$(ARCH)),-march=x86-64) -ffp-contract=off -
 MARCH_avx2   := -march=x86-64-v3 -ffp-contract=fast
 MARCH_avx512 := -march=x86-64-v4 -ffp-contract=fast -mprefer-vector-width=512
 MARCH_neon   := -ffp-contract=fast
+# The bf16 GEMM is compiled once, for all processors that multiply bf16. g++ 12 warns wrongly about the masks of its own intrinsics.
+MARCH_bf16   := -march=x86-64-v4 -mavx512bf16 -mamx-tile -mamx-bf16 $(if $(CLANG),,-Wno-maybe-uninitialized -Wno-uninitialized)
 ISAS         := base $(if $(filter aarch64,$(ARCH)),neon,avx2 avx512)
-ONCE         := kernels/device.cpp kernels/matmul_bf16$(if $(ONEDNN),,_none).cpp kernels/cuda_none.cpp
+ONCE         := kernels/device.cpp kernels/matmul_bf16$(if $(filter x86_64,$(ARCH)),,_none).cpp kernels/cuda_none.cpp
 KERNELS      := $(filter-out $(ONCE) kernels/matmul_bf16%,$(wildcard kernels/*.cpp))
 KERNEL_OBJ   := $(ONCE:%.cpp=$(BUILD)/%.o) $(foreach isa,$(ISAS),$(patsubst %.cpp,$(BUILD)/%.$(isa).o,$(KERNELS)))
 CASES        := $(filter-out %_test.cpp,$(wildcard tests/op_*.cpp))
@@ -107,6 +107,7 @@ $(BUILD)/%.$(1).o: %.cpp
 	@$$(CXX) $$(CXXFLAGS) $(KERNEL_MATH) $(MARCH_$(1)) -DTLL_ISA=$(1) -c $$< -o $$@
 endef
 $(foreach isa,$(ISAS),$(eval $(call kernel_rule,$(isa))))
+$(BUILD)/kernels/matmul_bf16.o: OPT += $(KERNEL_MATH) $(MARCH_bf16)
 # Outside kernels, tokenizer and data no code is hot: there -O1 and a precompiled header save compile time.
 COLD := $(call objects,src/*) $(call objects,tests)
 $(COLD) $(BUILD)/precompiled.h.gch: OPT := $(subst -O3,-O1,$(OPT))
@@ -198,13 +199,13 @@ bench: train_llama_lora
 	./train_llama_lora train --init random --config dev/bench/smollm2-135m.json --data dev/bench/tokens.jsonl --valid-split 0 \
 	  --seq-len 512 --max-steps 5 --output $(BUILD)/bench --profile
 
-# One program for other machines. Libraries that not every Linux has are linked into it, except for oneDNN, which is 7 times as large
-# as the program. Where the linker looks first there are only static libraries.
-DIST_STATIC = gomp $(patsubst -l%,%,$(filter-out -ldnnl -lfmt -lpthread,$(LIBS)))
+# One program for other machines. Libraries that not every Linux has are linked into it. Where the linker looks first there are only
+# static libraries.
+DIST_STATIC = $(patsubst -l%,%,$(filter-out -lfmt -lpthread,$(LIBS)))
 dist: setup
 	@rm -rf build-dist/static; mkdir -p build-dist/static
 	@for lib in $(DIST_STATIC); do ln -sf $$($(CXX) -print-file-name=lib$$lib.a) build-dist/static; done
-	@$(MAKE) --no-print-directory -j$$(nproc) BUILD=build-dist ONEDNN= EXTRA="-DFMT_HEADER_ONLY -Lbuild-dist/static $(EXTRA)" \
+	@$(MAKE) --no-print-directory -j$$(nproc) BUILD=build-dist EXTRA="-DFMT_HEADER_ONLY -Lbuild-dist/static $(EXTRA)" \
 	  LIBS="$(DIST_STATIC:%=-l%) -static-libstdc++ -static-libgcc -Wl,--as-needed -lpthread" build-dist/dist/train_llama_lora
 	dev/dist.sh build-dist
 

@@ -29,7 +29,7 @@ Runs on Linux ($(uname -m)) with glibc $glibc or later; no package needs to be i
 
     ./train_llama_lora --data data/demo/squad.json
 
-bf16 on the CPU is faster in a program that was built with oneDNN, from source. licences/ is of what is linked into the program.
+licences/ is of what is linked into the program.
 TEXT
 tar -C "$1/dist" --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$(git log -1 --format=%ct 2>/dev/null || echo 0)" -czf "$name.tar.gz" "$name"
 echo "$name.tar.gz: $(stat -c %s "$name.tar.gz") bytes; the program has $(stat -c %s "$program") and needs glibc $glibc"

@@ -39,7 +39,7 @@ for s in ${stages//,/ }; do
 done
 
 # ---- the bundle: Debian's packages, copied from where they are installed, and wheels -------------------------------------------
-packages="libfmt-dev libfmt9 nlohmann-json3-dev libxxhash-dev libxxhash0 libpcre2-dev libpcre2-8-0 zlib1g-dev zlib1g libzstd-dev libzstd1 libgtest-dev libdnnl-dev libdnnl2 ocl-icd-libopencl1 libboost-context1.74-dev"
+packages="libfmt-dev libfmt9 nlohmann-json3-dev libxxhash-dev libxxhash0 libpcre2-dev libpcre2-8-0 zlib1g-dev zlib1g libzstd-dev libzstd1 libgtest-dev ocl-icd-libopencl1 libboost-context1.74-dev"
 wheels="peft accelerate psutil"
 gather_bundle() {
   local p f size

@@ -10,7 +10,6 @@ if [[ $cxx == *clang* ]]; then
 fi
 # What a file includes, and the packages that have it. Only the tests need the last two.
 packages="$compiler
-dnnl.hpp                          libdnnl-dev           onednn-devel        onednn         onednn
 fmt/format.h                      libfmt-dev            fmt-devel           fmt            fmt
 nlohmann/json.hpp                 nlohmann-json3-dev    json-devel          nlohmann-json  nlohmann_json
 xxhash.h                          libxxhash-dev         xxhash-devel        xxhash         xxhash

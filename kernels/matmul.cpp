@@ -1,5 +1,5 @@
-// On a CPU: oneDNN's bf16 matmul where the processor has one; else the packed fp32 GEMM of sgemm.h. A few rows (generation) are
-// dot products, bound by reading the weights.
+// On a CPU: the bf16 matmul where the processor multiplies bf16; else the packed fp32 GEMM of sgemm.h, or that of narrow_gemm.h.
+// A few rows (generation) are dot products, bound by reading the weights.
 #include "kernels/matmul.h"
 
 #include "kernels/matmul_bf16.h"

@@ -68,6 +68,6 @@ struct Matmul {
   void cuda(const Device&) const;
 };
 
-bool cpu_has_bf16_matmul();  // oneDNN has a bf16 matmul for this processor
+bool cpu_has_bf16_matmul();  // this processor multiplies bf16 (kernels/matmul_bf16.h)
 
 }  // namespace tll

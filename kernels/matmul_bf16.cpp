@@ -1,155 +1,352 @@
+// A panel of B has 32 columns: for each pair of rows of B, a 32-bit number for each column, which holds the pair. Rows of A are read
+// where they lie, 32 elements at a time. What is left of them behind the last 32, and an A that is stored transposed, is packed.
+//
+// A piece is some panels of B times some rows. Its thread packs the panels and walks over blocks of 32 rows; AMX holds such a block
+// of 32 x 32 sums in four tiles, AVX-512 12 of its rows in 24 registers.
 #include "kernels/matmul_bf16.h"
 
+#include <cpuid.h>
+#include <immintrin.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <algorithm>
-#include <cstring>
-#include <dnnl.hpp>
-#include <map>
+
+#include "src/base/parallel.h"
 
 namespace tll {
 namespace {
 
-using dnnl::memory;
+constexpr int kBlock = 32;                      // rows and columns of a block of sums, and the elements of A at a time
+constexpr int kStep = kBlock / 2 * kBlock;      // 32-bit numbers of a panel for 32 elements of inner
+constexpr int kLongInner = 1024, kOnce = 2048;  // longer than kOnce: kLongInner of inner at a time, with sums in memory
+constexpr int kMostPanels = 4;
+constexpr int64_t kOwn = Matmul<float>::kPackedA, kBlockSums = kBlock * kBlock;
+constexpr int kMostRows = 1024;  // of a piece
+static_assert(kOnce * kBlock / 2 + kBlockSums <= kOwn);
+static_assert(kLongInner * kBlock / 2 + kMostRows * kBlock <= kOwn);
 
-dnnl::engine& engine() {
-  static dnnl::engine e(dnnl::engine::kind::cpu, 0);
-  return e;
-}
-dnnl::stream& stream() {
-  static dnnl::stream s(engine());
-  return s;
-}
+int divide_up(int a, int b) { return (a + b - 1) / b; }
 
-constexpr int64_t kLine = 64;  // bytes of a cache line, to which oneDNN wants its scratchpad aligned
+// ---- packing --------------------------------------------------------------------------------------------------------------------
 
-// All that a primitive is made for.
-struct Key {
-  int64_t rows, cols, inner, stride_a, stride_b, stride_out;
-  double alpha;
-  bool transposed_a, transposed_b, out_float, accumulate;
-  int64_t scratch;  // bytes
-  auto operator<=>(const Key&) const = default;
-};
-
-struct MadeMatmul {
-  dnnl::matmul primitive;  // empty: oneDNN has no optimised implementation for this shape on this processor
-  memory a, b, out, scratchpad;
-  int64_t rows = 0;  // of the result that it computes: those of the key, or as many as the scratch is enough for
-  uint64_t last_use = 0;
-};
-
-// The rows of the head change with the targets of a step, so shapes would pile up. Making one again takes 0.1 ms.
-constexpr size_t kMostMade = 256;
-
-memory::desc layout(int64_t rows, int64_t cols, memory::data_type type, int64_t stride, bool transposed) {
-  return transposed ? memory::desc({rows, cols}, type, memory::dims{1, stride})
-                    : memory::desc({rows, cols}, type, memory::dims{stride, 1});
-}
-
-dnnl::primitive_attr attributes(const Key& k) {
-  dnnl::primitive_attr attr;
-  attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-  dnnl::post_ops post;
-#if DNNL_VERSION_MAJOR < 3
-  if (k.alpha != 1) attr.set_output_scales(0, {static_cast<float>(k.alpha)});
-#else
-  if (k.alpha != 1) post.append_eltwise(dnnl::algorithm::eltwise_linear, static_cast<float>(k.alpha), 0.0f);
-#endif
-  if (k.accumulate) post.append_sum(1.0f);
-  attr.set_post_ops(post);
-  return attr;
-}
-
-// Adding to a bf16 result, or from an A, whose rows are not neighbours takes float sums of the whole result: fewer rows are
-// taken, until the scratchpad fits into the scratch.
-MadeMatmul make_matmul(Key k) {
-  const auto bf = memory::data_type::bf16;
-  for (;; k.rows = (k.rows / 2 + 15) / 16 * 16) {
-    const memory::desc a = layout(k.rows, k.inner, bf, k.stride_a, k.transposed_a);
-    const memory::desc b = layout(k.inner, k.cols, bf, k.stride_b, k.transposed_b);
-    const memory::desc out = layout(k.rows, k.cols, k.out_float ? memory::data_type::f32 : bf, k.stride_out, false);
-    try {
-#if DNNL_VERSION_MAJOR < 3
-      const dnnl::matmul::primitive_desc pd({a, b, out}, attributes(k), engine());
-#else
-      const dnnl::matmul::primitive_desc pd(engine(), a, b, out, attributes(k));
-#endif
-      if (std::strstr(pd.impl_info_str(), "ref")) return {};
-      if (pd.scratchpad_desc().get_size() <= static_cast<size_t>(k.scratch))
-        return {dnnl::matmul(pd),
-                memory(a, engine(), nullptr),
-                memory(b, engine(), nullptr),
-                memory(out, engine(), nullptr),
-                memory(pd.scratchpad_desc(), engine(), nullptr),
-                k.rows};
-    } catch (const dnnl::error&) {
-      return {};
+// 16 rows of 16 numbers become 16 columns.
+inline __attribute__((always_inline)) void transpose(__m512i r[16]) {
+  __m512i t[16];
+  for (int i = 0; i < 16; i += 2) t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]), t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+  for (int i = 0; i < 16; i += 4) {
+    r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]), r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+    r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]), r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+  }
+  for (int i = 0; i < 16; i += 8) {
+    for (int j = 0; j < 4; j++) {
+      t[i + j] = _mm512_shuffle_i32x4(r[i + j], r[i + j + 4], 0x88);
+      t[i + j + 4] = _mm512_shuffle_i32x4(r[i + j], r[i + j + 4], 0xdd);
     }
-    if (k.rows <= 16) return {};
+  }
+  for (int j = 0; j < 8; j++) {
+    r[j] = _mm512_shuffle_i32x4(t[j], t[j + 8], 0x88);
+    r[j + 8] = _mm512_shuffle_i32x4(t[j], t[j + 8], 0xdd);
   }
 }
 
-MadeMatmul& find_matmul(const Key& k) {
-  static std::map<Key, MadeMatmul> made;
-  static uint64_t uses = 0;
-  auto found = made.find(k);
-  if (found == made.end()) {
-    if (made.size() == kMostMade)
-      made.erase(std::min_element(made.begin(), made.end(),
-                                  [](const auto& x, const auto& y) { return x.second.last_use < y.second.last_use; }));
-    found = made.emplace(k, make_matmul(k)).first;
-  }
-  found->second.last_use = ++uses;
-  return found->second;
+__mmask32 first_words(int n) { return n >= 32 ? ~__mmask32{0} : n <= 0 ? 0 : (__mmask32{1} << n) - 1; }
+__m512i load_words(const bf16* from, int n) { return _mm512_maskz_loadu_epi16(first_words(n), from); }
+
+// Two rows of up to 32 elements become pairs: of the first 16 columns and of the others.
+inline __attribute__((always_inline)) void interleave(const bf16* row, const bf16* next, int n, __m512i& low, __m512i& high) {
+  const __m512i a = row ? load_words(row, n) : _mm512_setzero_si512(), b = next ? load_words(next, n) : _mm512_setzero_si512();
+  alignas(64) static constexpr uint16_t kLow[32] = {0, 32, 1, 33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39,
+                                                    8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
+  const __m512i at = _mm512_load_si512(kLow);
+  low = _mm512_permutex2var_epi16(a, at, b);
+  high = _mm512_permutex2var_epi16(a, _mm512_add_epi16(at, _mm512_set1_epi16(16)), b);
 }
 
-// A vector whose elements are not neighbours. oneDNN 3 takes it for one whose elements are, and writes outside of it.
-template <class AnyMatrix>
-bool is_strided_vector(const AnyMatrix& m) {
-  return (m.row_count == 1 && m.col_step() != 1) || (m.col_count == 1 && m.row_step() != 1);
+// The panel of `cols` columns of B from column `col` on, rows k … k+inner-1, padded with zeros to a multiple of 32 rows.
+void pack_panel(uint32_t* to, const ConstMatrix& b, int col, int cols, int k, int inner) {
+  const bf16* data = static_cast<const bf16*>(b.data);
+  for (int first = 0; first < inner; first += kBlock, to += kStep) {
+    const int left = std::min(kBlock, inner - first);
+    if (!b.transposed) {
+      for (int pair = 0; pair < kBlock / 2; pair++) {
+        const bf16* row = data + (k + first + 2 * pair) * b.stride + col;
+        __m512i low, high;
+        interleave(2 * pair < left ? row : nullptr, 2 * pair + 1 < left ? row + b.stride : nullptr, cols, low, high);
+        _mm512_storeu_si512(to + pair * kBlock, low);
+        _mm512_storeu_si512(to + pair * kBlock + 16, high);
+      }
+      continue;
+    }
+    for (int half = 0; half < kBlock; half += 16) {
+      __m512i rows[16];
+      for (int c = 0; c < 16; c++)
+        rows[c] = half + c < cols ? load_words(data + (col + half + c) * b.stride + k + first, left) : _mm512_setzero_si512();
+      transpose(rows);
+      for (int pair = 0; pair < 16; pair++) _mm512_storeu_si512(to + pair * kBlock + half, rows[pair]);
+    }
+  }
+}
+
+// 16 rows of A from column k on, `left` of them in A, to rows of 32 elements, `step` from one to the next.
+void pack_rows(bf16* to, int64_t step, const ConstMatrix& a, int row, int k, int left) {
+  const bf16* data = static_cast<const bf16*>(a.data);
+  const int height = std::min(16, a.row_count - row);
+  if (!a.transposed) {
+    for (int r = 0; r < height; r++) _mm512_storeu_si512(to + r * step, load_words(data + (row + r) * a.stride + k, left));
+    return;
+  }
+  __m512i pairs[16], unused;
+  for (int p = 0; p < 16; p++) {
+    const bf16* from = data + (k + 2 * p) * a.stride + row;
+    interleave(2 * p < left ? from : nullptr, 2 * p + 1 < left ? from + a.stride : nullptr, height, pairs[p], unused);
+  }
+  transpose(pairs);
+  for (int r = 0; r < height; r++) _mm512_storeu_si512(to + r * step, pairs[r]);
+}
+
+// ---- a block of sums ------------------------------------------------------------------------------------------------------------
+
+// Rows of A: `whole` times 32 elements where they lie, and then, unless tail is null, 32 packed ones.
+struct Rows {
+  const bf16* data;
+  int64_t stride;
+  int whole;
+  const bf16* tail;
+  int steps() const { return whole + (tail != nullptr); }
+  Rows from(int row) const { return {data + row * stride, stride, whole, tail ? tail + row * kBlock : nullptr}; }
+};
+
+template <int kRows>
+inline __attribute__((always_inline)) void avx512_rows(const Rows& a, const uint32_t* b, float* sums, bool add) {
+  __m512 sum[kRows][2];
+#pragma GCC unroll 12
+  for (int i = 0; i < kRows; i++)
+    for (int j = 0; j < 2; j++) sum[i][j] = add ? _mm512_loadu_ps(sums + i * kBlock + j * 16) : _mm512_setzero_ps();
+  for (int s = 0; s < a.steps(); s++) {
+    const bf16* rows = s < a.whole ? a.data + s * kBlock : a.tail;
+    const int64_t stride = s < a.whole ? a.stride : kBlock;
+    for (int pair = 0; pair < kBlock / 2; pair++, b += kBlock) {
+      const auto b0 = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b)), b1 = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b + 16));
+#pragma GCC unroll 12
+      for (int i = 0; i < kRows; i++) {
+        int both;
+        __builtin_memcpy(&both, rows + i * stride + 2 * pair, sizeof(both));
+        const auto x = reinterpret_cast<__m512bh>(_mm512_set1_epi32(both));
+        sum[i][0] = _mm512_dpbf16_ps(sum[i][0], x, b0);
+        sum[i][1] = _mm512_dpbf16_ps(sum[i][1], x, b1);
+      }
+    }
+  }
+#pragma GCC unroll 12
+  for (int i = 0; i < kRows; i++)
+    for (int j = 0; j < 2; j++) _mm512_storeu_ps(sums + i * kBlock + j * 16, sum[i][j]);
+}
+void avx512_block(const Rows& a, const uint32_t* b, int rows, float* sums, bool add) {
+  int r = 0;
+  for (; r + 12 <= rows; r += 12) avx512_rows<12>(a.from(r), b, sums + r * kBlock, add);
+  for (; r + 4 <= rows; r += 4) avx512_rows<4>(a.from(r), b, sums + r * kBlock, add);
+  for (; r < rows; r++) avx512_rows<1>(a.from(r), b, sums + r * kBlock, add);
+}
+
+// Tiles 0 to 3 are sums, 4 and 5 rows of A, 6 and 7 pairs of B.
+struct alignas(64) TileConfig {
+  uint8_t palette = 1, start_row = 0, reserved[14] = {};
+  uint16_t bytes[16] = {};
+  uint8_t rows[16] = {};
+};
+// g++'s intrinsics do not say that they read memory.
+inline void finish_stores() { asm volatile("" ::: "memory"); }
+void configure_tiles(int rows_of_a) {
+  TileConfig config;
+  for (int t = 0; t < 8; t++) config.bytes[t] = 64, config.rows[t] = static_cast<uint8_t>(t < 6 ? rows_of_a : 16);
+  finish_stores();
+  _tile_loadconfig(&config);
+}
+void amx_whole_block(const Rows& a, const uint32_t* b, float* sums, bool add) {
+  constexpr int kSumBytes = kBlock * 4, kPairBytes = kBlock * 4;
+  if (add) {
+    _tile_loadd(0, sums, kSumBytes);
+    _tile_loadd(1, sums + 16, kSumBytes);
+    _tile_loadd(2, sums + 16 * kBlock, kSumBytes);
+    _tile_loadd(3, sums + 16 * kBlock + 16, kSumBytes);
+  } else {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+  }
+  for (int s = 0; s < a.steps(); s++, b += kStep) {
+    const bf16* rows = s < a.whole ? a.data + s * kBlock : a.tail;
+    const int64_t stride = s < a.whole ? a.stride : kBlock;
+    _tile_loadd(6, b, kPairBytes);
+    _tile_loadd(4, rows, stride * 2);
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_loadd(7, b + 16, kPairBytes);
+    _tile_dpbf16ps(1, 4, 7);
+    _tile_loadd(5, rows + 16 * stride, stride * 2);
+    _tile_dpbf16ps(2, 5, 6);
+    _tile_dpbf16ps(3, 5, 7);
+  }
+  _tile_stored(0, sums, kSumBytes);
+  _tile_stored(1, sums + 16, kSumBytes);
+  _tile_stored(2, sums + 16 * kBlock, kSumBytes);
+  _tile_stored(3, sums + 16 * kBlock + 16, kSumBytes);
+}
+// 1 to 16 rows, for which the tiles are configured.
+void amx_few_rows(const Rows& a, const uint32_t* b, float* sums, bool add) {
+  constexpr int kSumBytes = kBlock * 4, kPairBytes = kBlock * 4;
+  if (add) {
+    _tile_loadd(0, sums, kSumBytes);
+    _tile_loadd(1, sums + 16, kSumBytes);
+  } else {
+    _tile_zero(0);
+    _tile_zero(1);
+  }
+  for (int s = 0; s < a.steps(); s++, b += kStep) {
+    const bf16* rows = s < a.whole ? a.data + s * kBlock : a.tail;
+    _tile_loadd(6, b, kPairBytes);
+    _tile_loadd(7, b + 16, kPairBytes);
+    _tile_loadd(4, rows, (s < a.whole ? a.stride : kBlock) * 2);
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(1, 4, 7);
+  }
+  _tile_stored(0, sums, kSumBytes);
+  _tile_stored(1, sums + 16, kSumBytes);
+}
+// `configured`: the rows of A that the tiles are configured for.
+void amx_block(const Rows& a, const uint32_t* b, int rows, float* sums, bool add, int& configured) {
+  const auto configure = [&](int wanted) {
+    if (configured != wanted) configure_tiles(configured = wanted);
+  };
+  if (rows == kBlock) {
+    configure(16);
+    finish_stores();
+    return amx_whole_block(a, b, sums, add);
+  }
+  for (int r = 0; r < rows; r += 16) {
+    configure(std::min(16, rows - r));
+    finish_stores();
+    amx_few_rows(a.from(r), b, sums + r * kBlock, add);
+  }
+}
+
+// out = or += alpha · sums
+void store_block(const Matrix& out, const float* sums, float alpha, bool accumulate) {
+  for (int r = 0; r < out.row_count; r++) {
+    const float* from = sums + r * kBlock;
+    if (out.dtype == DType::f32) {
+      float* to = static_cast<float*>(out.data) + r * out.stride;
+      for (int c = 0; c < out.col_count; c++) to[c] = accumulate ? to[c] + alpha * from[c] : alpha * from[c];
+    } else {
+      bf16* to = static_cast<bf16*>(out.data) + r * out.stride;
+      for (int c = 0; c < out.col_count; c++) to[c] = round_to_bf16(accumulate ? to_acc(to[c]) + alpha * from[c] : alpha * from[c]);
+    }
+  }
+}
+
+// ---- the product ----------------------------------------------------------------------------------------------------------------
+
+void multiply(const Matmul<float>& op, Bf16Instructions with) {
+  const int threads =
+      static_cast<int>(std::clamp<int64_t>((op.scratch.size - Matmul<float>::kPackedB) / kOwn, 1, cpu_threads()));
+  const int inner = op.inner(), all_steps = divide_up(inner, kBlock), whole = op.a.transposed ? 0 : inner / kBlock;
+  const int packed_steps = all_steps - whole;  // of A
+  const int64_t packed_stride = int64_t{packed_steps} * kBlock;
+  const auto line = [](float* at) { return reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(at) + 63) / 64 * 64); };
+  constexpr int kLine = 16;  // floats
+  bf16* const packed = reinterpret_cast<bf16*>(line(op.scratch.data + threads * kOwn));
+  const int64_t room = 2 * (op.scratch.size - threads * kOwn - kLine);
+
+  // Blocks of rows for which A fits, if it is packed; a piece that adds up parts of inner has room for kMostRows.
+  const int part = inner <= kOnce ? all_steps : kLongInner / kBlock;
+  const bool once = part == all_steps;
+  int64_t most_rows = once ? op.rows() : kMostRows;
+  if (packed_steps > 0) most_rows = std::min(most_rows, std::max<int64_t>(16, room / (packed_steps * kBlock) / 16 * 16));
+  TLL_CHECK(packed_steps == 0 || room >= most_rows * packed_steps * kBlock, "{} floats of scratch", op.scratch.size);
+  const int panels = divide_up(op.cols(), kBlock);
+  const int most_panels =
+      once ? static_cast<int>(std::clamp<int64_t>((kOwn - kBlockSums - kLine) / (int64_t{part} * kStep), 1, kMostPanels)) : 1;
+  for (int r0 = 0; r0 < op.rows(); r0 += static_cast<int>(most_rows)) {
+    const int rows = static_cast<int>(std::min<int64_t>(most_rows, op.rows() - r0)), row_blocks = divide_up(rows, kBlock);
+    if (packed_steps > 0)
+      parallel_for(divide_up(rows, 16), 32 * kBlock * packed_steps, [&](int64_t sixteen) {
+        const int row = static_cast<int>(sixteen) * 16;
+        for (int s = 0; s < packed_steps; s++) {
+          const int k = (whole + s) * kBlock;
+          pack_rows(packed + row * packed_stride + s * kBlock, packed_stride, op.a.rows(r0, rows), row, k, std::min(kBlock, inner - k));
+        }
+      });
+    const int groups = std::min(panels, std::max(divide_up(panels, most_panels), 2 * threads));
+    const int parts = std::clamp(2 * threads / groups, 1, row_blocks);
+    parallel_pieces(groups * parts, threads, [&](int64_t piece, int worker) {
+      const int group = static_cast<int>(piece) / parts, row_part = static_cast<int>(piece) % parts;
+      const int first_panel = panels * group / groups, last_panel = panels * (group + 1) / groups;
+      const int first_block = row_blocks * row_part / parts, last_block = row_blocks * (row_part + 1) / parts;
+      float* const own = line(op.scratch.data + worker * kOwn);
+      // The sums come first; of several blocks only where parts of inner are added up.
+      float* const sums = own;
+      uint32_t* const pairs = reinterpret_cast<uint32_t*>(own + (once ? 1 : last_block - first_block) * kBlockSums);
+      int configured = 0;
+      for (int step = 0; step < all_steps; step += part) {
+        const int steps = std::min(part, all_steps - step), k = step * kBlock;
+        for (int p = first_panel; p < last_panel; p++)
+          pack_panel(pairs + (p - first_panel) * steps * kStep, op.b, p * kBlock, std::min(kBlock, op.cols() - p * kBlock), k,
+                     std::min(inner - k, steps * kBlock));
+        for (int block = first_block; block < last_block; block++) {
+          const int row = block * kBlock, height = std::min(kBlock, rows - row);
+          for (int p = first_panel; p < last_panel; p++) {
+            float* const to = sums + (once ? 0 : block - first_block) * kBlockSums;
+            const uint32_t* b = pairs + (p - first_panel) * steps * kStep;
+            const int in_place = std::clamp(whole - step, 0, steps);
+            const bf16* data = static_cast<const bf16*>(op.a.data) + (r0 + row) * op.a.stride + k;
+            const bf16* packed_rows = packed + row * packed_stride;
+            const Rows a = op.a.transposed ? Rows{packed_rows + k, packed_stride, steps, nullptr}
+                                           : Rows{data, op.a.stride, in_place, in_place < steps ? packed_rows : nullptr};
+            if (with == Bf16Instructions::amx)
+              amx_block(a, b, height, to, step > 0, configured);
+            else
+              avx512_block(a, b, height, to, step > 0);
+            if (step + steps == all_steps)
+              store_block(op.out.rows(r0 + row, height).cols(p * kBlock, std::min(kBlock, op.cols() - p * kBlock)), to,
+                          static_cast<float>(op.alpha), op.accumulate);
+          }
+        }
+      }
+      if (configured != 0) _tile_release();
+    });
+  }
+}
+
+bool has_amx() {
+  constexpr int kTileData = 18, kRequest = 0x1023;  // ARCH_REQ_XCOMP_PERM: Linux lets a process use tiles that asks for them
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d >> 22 & 1) || !(d >> 24 & 1)) return false;
+  return syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
+}
+bool has_avx512_bf16() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return best_isa() == Isa::avx512 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 5 & 1);
 }
 
 }  // namespace
 
-std::string onednn_version() {
-  const dnnl_version_t& version = *dnnl_version();
-  return fmt::format("{}.{}.{}", version.major, version.minor, version.patch);
+Bf16Instructions bf16_instructions() {
+  static const Bf16Instructions found = !has_avx512_bf16() ? Bf16Instructions::none
+                                        : has_amx()        ? Bf16Instructions::amx
+                                                           : Bf16Instructions::avx512;
+  return found;
 }
-
-bool cpu_has_bf16_matmul() {
-  static const bool has = [] {
-    dnnl::set_primitive_cache_capacity(0);  // oneDNN would keep what is dropped here
-    return bool(make_matmul(Key{64, 64, 64, 64, 64, 64, 1.0, false, true, false, false, 1 << 20}).primitive);
-  }();
-  return has;
+const char* bf16_instructions_name(Bf16Instructions with) {
+  return with == Bf16Instructions::amx ? "AMX" : with == Bf16Instructions::avx512 ? "AVX-512 BF16" : "none";
 }
+bool cpu_has_bf16_matmul() { return bf16_instructions() != Bf16Instructions::none; }
 
-bool matmul_bf16(const Matmul<float>& op) {
-  if (op.a.dtype != DType::bf16 || op.b.dtype != DType::bf16 || !cpu_has_bf16_matmul()) return false;
-  if (is_strided_vector(op.a) || is_strided_vector(op.b) || is_strided_vector(op.out)) return false;
-  const uintptr_t scratch = (reinterpret_cast<uintptr_t>(op.scratch.data) + kLine - 1) / kLine * kLine;
-  const int64_t bytes = op.scratch.size * static_cast<int64_t>(sizeof(float)) - kLine;
-  if (bytes < 0) return false;
-  Key key{op.rows(),     op.cols(), op.inner(),      op.a.stride,     op.b.stride,
-          op.out.stride, op.alpha,  op.a.transposed, op.b.transposed, op.out.dtype == DType::f32,
-          op.accumulate, bytes};
-  MadeMatmul& most = find_matmul(key);
-  if (!most.primitive) return false;
-  key.rows = op.rows() % most.rows;
-  MadeMatmul& rest = key.rows == 0 ? most : find_matmul(key);
-  if (key.rows != 0 && (!rest.primitive || rest.rows != key.rows || is_strided_vector(op.a.rows(0, rest.rows)))) return false;
-  for (int64_t row = 0; row < op.rows(); row += most.rows) {
-    MadeMatmul& p = row + most.rows <= op.rows() ? most : rest;
-    p.a.set_data_handle(const_cast<void*>(op.a.rows(row, p.rows).data));
-    p.b.set_data_handle(const_cast<void*>(op.b.data));
-    p.out.set_data_handle(op.out.rows(row, p.rows).data);
-    p.scratchpad.set_data_handle(reinterpret_cast<void*>(scratch));
-    const dnnl_exec_arg_t args[] = {{DNNL_ARG_SRC, p.a.get()},
-                                    {DNNL_ARG_WEIGHTS, p.b.get()},
-                                    {DNNL_ARG_DST, p.out.get()},
-                                    {DNNL_ARG_SCRATCHPAD, p.scratchpad.get()}};
-    const dnnl_status_t status = dnnl_primitive_execute(p.primitive.get(), stream().get(), 4, args);
-    TLL_CHECK(status == dnnl_success, "bf16 matmul {} {} {}: {}", op.rows(), op.cols(), op.inner(), static_cast<int>(status));
-  }
+bool matmul_bf16(const Matmul<float>& op, Bf16Instructions with) {
+  if (op.a.dtype != DType::bf16 || op.b.dtype != DType::bf16 || with == Bf16Instructions::none) return false;
+  TLL_CHECK(with <= bf16_instructions(), "this processor has no {}", bf16_instructions_name(with));
+  if (!op.scratch.data || op.scratch.size < Matmul<float>::scratch_floats(1)) return false;
+  multiply(op, with);
   return true;
 }
 

@@ -1,17 +1,19 @@
-// oneDNN's bf16 matmul, for processors that have one (AVX-512 and later).
+// The bf16 matmul of processors that multiply bf16: by AMX tiles or by AVX-512's dot products of pairs.
+//
+// Both add the products of a pair of bf16 to fp32 sums, take subnormal numbers for zeros, and round to nearest even (Intel,
+// "Intel Architecture Instruction Set Extensions Programming Reference": TDPBF16PS, VDPBF16PS).
 #pragma once
-
-#include <string>
 
 #include "kernels/matmul.h"
 
 namespace tll {
 
-// Runs the matmul and returns true if both operands are bf16 and oneDNN has an optimised implementation for this processor; else
-// does nothing and returns false. Its scratchpad is the op's scratch; a result that needs more is computed a part of its rows at
-// a time. A primitive is made at the first use of a shape and kept while it is in use: most shapes repeat every step.
-bool matmul_bf16(const Matmul<float>& op);
+enum class Bf16Instructions : uint8_t { none, avx512, amx };
+Bf16Instructions bf16_instructions();  // the fastest that this processor and its system have
+const char* bf16_instructions_name(Bf16Instructions);
 
-std::string onednn_version();  // of the library that is loaded, or "none": the program was built without it
+// Runs the matmul and returns true if both operands are bf16 and the processor has such instructions; else does nothing and returns
+// false. `with`: no more than bf16_instructions(). The memory that it needs is the op's scratch. A result is rounded once.
+bool matmul_bf16(const Matmul<float>& op, Bf16Instructions with = bf16_instructions());
 
 }  // namespace tll

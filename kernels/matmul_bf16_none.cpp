@@ -1,10 +1,11 @@
-// In place of matmul_bf16.cpp in a build without oneDNN.
+// In place of matmul_bf16.cpp on other processors than x86-64.
 #include "kernels/matmul_bf16.h"
 
 namespace tll {
 
-std::string onednn_version() { return "none"; }
+Bf16Instructions bf16_instructions() { return Bf16Instructions::none; }
+const char* bf16_instructions_name(Bf16Instructions) { return "none"; }
 bool cpu_has_bf16_matmul() { return false; }
-bool matmul_bf16(const Matmul<float>&) { return false; }
+bool matmul_bf16(const Matmul<float>&, Bf16Instructions) { return false; }
 
 }  // namespace tll

@@ -1,4 +1,4 @@
-// The fp32 GEMM of a CPU, which runs where oneDNN has no bf16 matmul for the processor.
+// The fp32 GEMM of a CPU. bf16 runs here where the processor does not multiply bf16.
 //
 // The loops are those of Goto & van de Geijn 2008 (BLIS: Van Zee & van de Geijn 2015): a block of B is packed into column panels,
 // a block of A into row panels, and a micro-kernel that holds a tile of the result in registers runs over both. Packing reads
@@ -300,7 +300,7 @@ bool is_empty(const Matmul<float>& op) {
   TLL_CHECK(op.out.dtype != DType::f16, "matmul to {} runs on CUDA only", dtype_name(op.out.dtype));
   if (op.rows() == 0 || op.cols() == 0) return true;
   if (op.inner() > 0) return false;
-  if (!op.accumulate) set_rows(op.out, nullptr);  // oneDNN refuses an empty sum
+  if (!op.accumulate) set_rows(op.out, nullptr);
   return true;
 }
 

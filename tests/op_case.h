@@ -103,7 +103,6 @@ struct OpCase {
   std::string dtype_label = {};                           // where tensors have types of their own
   bool cpu = true;                                        // has types that the CPU has
   bool oracle = true;                                     // exists in double and complex
-  bool same_bits_any_threads = true;                      // else only the same bits with the same threads
   size_t alignment = 0;       // bytes: on CUDA the bits are the same wherever all tensors are aligned to so many; 0: to elements
   bool tensor_cores = false;  // on CUDA, 16-bit types run on tensor cores or not at all
   bool each_misaligned = false;  // CUDA: also with one tensor misaligned alone, each in turn

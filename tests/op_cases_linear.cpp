@@ -17,7 +17,6 @@ OpCase matmul(const MatmulShape& p) {
   c.dtypes = {DType::f32};
   c.cpu = p.cpu, c.alignment = p.alignment;
   c.each_misaligned = p.integers != nullptr;  // others have other bits where cuBLASLt does not serve them
-  c.same_bits_any_threads = false;            // oneDNN may cut the inner dimension
   const int64_t a_rows = p.ta ? inner : rows, a_cols = p.ta ? rows : inner, b_rows = p.tb ? cols : inner,
                 b_cols = p.tb ? inner : cols;
   const int64_t scratch = p.scratch ? p.scratch : Matmul<float>::scratch_floats(p.small_scratch ? 1 : 2);
@@ -106,7 +105,7 @@ OpCase matmul(const MatmulShape& p) {
           mb[p.tb ? j * sdb + k : k * sdb + j] += std::abs(p.alpha * a * dy);
         }
       }
-    // A sum of `inner` products in any order, alpha, and +=; oneDNN's bf16 instructions add pairs, which is no worse.
+    // A sum of `inner` products in any order, alpha, and +=; instructions that multiply bf16 add pairs, which is no worse.
     r.tolerance["y"] = {inner + 3.0, 1};
     r.tolerance["da"] = {cols + 3.0, 1};
     r.tolerance["db"] = {rows + 3.0, 1};

@@ -241,7 +241,6 @@ OpCase quantized_matmul(Random& random, const QuantizedMatmulShape& p) {
   if (p.piece >= 0) c.shape += fmt::format(" piece {}", p.piece);
   c.dtype_label = fmt::format("{}={}", name(p.type), name(p.out));
   c.dtypes = {DType::f32};
-  c.same_bits_any_threads = false;  // oneDNN may cut the inner dimension
   const int64_t scratch = p.scratch ? p.scratch : Matmul<float>::scratch_floats(2), gap = p.gap;
   const DType type = dtype_for(p.type, DType::f32);
   const auto piece_bytes = [=](DeviceKind kind) {

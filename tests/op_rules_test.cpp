@@ -57,9 +57,8 @@ TEST_P(OnEachIsa, MatmulOfIntegersIsExact) {
     }
 }
 
-// To add to a bf16 result whose rows are not neighbours, as that of a part of a joint matrix, oneDNN wants float sums of all of
-// it, here 12 MB, where the scratch has 3.6. Small integers are exact in bf16. 1040 rows, halved to multiples of 16, leave a
-// rest.
+// Adding to a bf16 result whose rows are not neighbours, as that of a part of a joint matrix: the float sums of all of it would be 6
+// MB, where the scratch has 3.6. Small integers are exact in bf16.
 TEST_P(OnEachIsa, MatmulAddsToMoreThanItsScratchHolds) {
   const int rows = 1040, cols = 1536, inner = 16, stride = 2 * cols;
   std::vector<bf16> a(rows * inner), b(cols * inner), out(rows * stride, round_to_bf16(3));

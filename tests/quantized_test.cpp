@@ -367,7 +367,7 @@ void expect_same_product(const Device& device, const QuantizedMatrix& w, int N, 
   run(device, op);
   run(device, Dequantize{.out = matrix(dense.data(), w.rows, w.cols), .w = w});
   ConstMatrix b = matrix(dense.data(), w.rows, w.cols);
-  std::vector<float> wide;  // without a piece sums are those of float operands, whatever oneDNN has
+  std::vector<float> wide;  // without a piece sums are those of float operands, whatever the processor has
   if (device.kind == DeviceKind::cpu && !piece_size && N > 8) {
     for (T v : dense.read()) wide.push_back(to_acc(v));
     b.data = wide.data(), b.dtype = DType::f32;

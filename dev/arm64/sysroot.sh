@@ -4,7 +4,7 @@
 #   dev/arm64/sysroot.sh DIRECTORY
 set -euo pipefail
 root=$(realpath -m "$1")
-libraries=(libc6-dev libdnnl-dev libfmt-dev libxxhash-dev libpcre2-dev zlib1g-dev libzstd-dev nlohmann-json3-dev libgtest-dev libboost-context-dev)
+libraries=(libc6-dev libfmt-dev libxxhash-dev libpcre2-dev zlib1g-dev libzstd-dev nlohmann-json3-dev libgtest-dev libboost-context-dev)
 command -v aarch64-linux-gnu-g++ qemu-aarch64 >/dev/null 2>&1 || {
   apt-get update -q
   DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends g++-aarch64-linux-gnu qemu-user

@@ -4,7 +4,7 @@
 
 Needs fitcheck-llm (PyPI). Each row trains a few steps on random token ids on the CPU and prints, in MiB: the plan; how much the process
 grew from before that memory was taken to the largest at any time before the checkpoint; the growth by what holds it, from
-/proc/PID/smaps at the largest sample (the plan's memory; the heap and other anonymous memory, mostly oneDNN's kernels; code and
+/proc/PID/smaps at the largest sample (the plan's memory; the heap and other anonymous memory, code and
 other pages of files); and the errors, prediction / growth - 1.
 
 fitcheck-llm predicts transformers + peft + bitsandbytes on a GPU. A CPU has no context, so what is compared is its sum of tensors

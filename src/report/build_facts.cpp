@@ -20,15 +20,15 @@ constexpr const char* kVersion = "0.1.0";
 std::string instruction_sets() {
   std::string names;
   for (Isa isa : kIsas) names += fmt::format("{} ", isa_name(isa));
-  return names + fmt::format("(used here: {})", isa_name(best_isa()));
+  return names + fmt::format("(used here: {}; for bf16: {})", isa_name(best_isa()), bf16_instructions_name(bf16_instructions()));
 }
 
 std::string libraries() {
   const auto three = [](unsigned packed) {  // 10203 is 1.2.3
     return fmt::format("{}.{}.{}", packed / 10000, packed / 100 % 100, packed % 100);
   };
-  return fmt::format("oneDNN {}, fmt {}, nlohmann-json {}.{}.{}, xxHash {}, PCRE2 {}.{}, glibc {}", onednn_version(),
-                     three(FMT_VERSION), NLOHMANN_JSON_VERSION_MAJOR, NLOHMANN_JSON_VERSION_MINOR, NLOHMANN_JSON_VERSION_PATCH,
+  return fmt::format("fmt {}, nlohmann-json {}.{}.{}, xxHash {}, PCRE2 {}.{}, glibc {}", three(FMT_VERSION),
+                     NLOHMANN_JSON_VERSION_MAJOR, NLOHMANN_JSON_VERSION_MINOR, NLOHMANN_JSON_VERSION_PATCH,
                      three(XXH_versionNumber()), PCRE2_MAJOR, PCRE2_MINOR, gnu_get_libc_version());
 }
 
