@@ -88,9 +88,8 @@ void AdamW8bit::cpu() const {
   if (factors->apply == 0) return;
   const MomentConstants constants = moment_constants(*this);
   with_storage_type(dtype, [&](auto type) {
-    parallel_for(blocks, 64 * kBlock, [&](int64_t b) {
-      update_block<decltype(type)>(*this, constants, first + b, span_of(*this, first + b));
-    });
+    parallel_for(blocks, 64 * kBlock,
+                 [&](int64_t b) { update_block<decltype(type)>(*this, constants, first + b, span_of(*this, first + b)); });
   });
 }
 

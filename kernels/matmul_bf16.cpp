@@ -1,8 +1,9 @@
-// A panel of B has 32 columns: for each pair of rows of B, a 32-bit number for each column, which holds the pair. Rows of A are read
-// where they lie, 32 elements at a time. What is left of them behind the last 32, and an A that is stored transposed, is packed.
+// A panel of B has 32 columns: for each pair of rows of B, a 32-bit number for each column, which holds the pair. Rows of A are
+// read where they lie, 32 elements at a time. What is left of them behind the last 32, and an A that is stored transposed, is
+// packed.
 //
-// A piece is some panels of B times some rows. Its thread packs the panels and walks over blocks of 32 rows; AMX holds such a block
-// of 32 x 32 sums in four tiles, AVX-512 12 of its rows in 24 registers.
+// A piece is some panels of B times some rows. Its thread packs the panels and walks over blocks of 32 rows; AMX holds such a
+// block of 32 x 32 sums in four tiles, AVX-512 12 of its rows in 24 registers.
 #include "kernels/matmul_bf16.h"
 
 #include <cpuid.h>
@@ -28,7 +29,8 @@ static_assert(kLongInner * kBlock / 2 + kMostRows * kBlock <= kOwn);
 
 int divide_up(int a, int b) { return (a + b - 1) / b; }
 
-// ---- packing --------------------------------------------------------------------------------------------------------------------
+// ---- packing
+// --------------------------------------------------------------------------------------------------------------------
 
 // 16 rows of 16 numbers become 16 columns.
 inline __attribute__((always_inline)) void transpose(__m512i r[16]) {
@@ -105,7 +107,8 @@ void pack_rows(bf16* to, int64_t step, const ConstMatrix& a, int row, int k, int
   for (int r = 0; r < height; r++) _mm512_storeu_si512(to + r * step, pairs[r]);
 }
 
-// ---- a block of sums ------------------------------------------------------------------------------------------------------------
+// ---- a block of sums
+// ------------------------------------------------------------------------------------------------------------
 
 // Rows of A: `whole` times 32 elements where they lie, and then, unless tail is null, 32 packed ones.
 struct Rows {
@@ -127,7 +130,8 @@ inline __attribute__((always_inline)) void avx512_rows(const Rows& a, const uint
     const bf16* rows = s < a.whole ? a.data + s * kBlock : a.tail;
     const int64_t stride = s < a.whole ? a.stride : kBlock;
     for (int pair = 0; pair < kBlock / 2; pair++, b += kBlock) {
-      const auto b0 = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b)), b1 = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b + 16));
+      const auto b0 = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b)),
+                 b1 = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b + 16));
 #pragma GCC unroll 12
       for (int i = 0; i < kRows; i++) {
         int both;
@@ -240,16 +244,17 @@ void store_block(const Matrix& out, const float* sums, float alpha, bool accumul
       for (int c = 0; c < out.col_count; c++) to[c] = accumulate ? to[c] + alpha * from[c] : alpha * from[c];
     } else {
       bf16* to = static_cast<bf16*>(out.data) + r * out.stride;
-      for (int c = 0; c < out.col_count; c++) to[c] = round_to_bf16(accumulate ? to_acc(to[c]) + alpha * from[c] : alpha * from[c]);
+      for (int c = 0; c < out.col_count; c++)
+        to[c] = round_to_bf16(accumulate ? to_acc(to[c]) + alpha * from[c] : alpha * from[c]);
     }
   }
 }
 
-// ---- the product ----------------------------------------------------------------------------------------------------------------
+// ---- the product
+// ----------------------------------------------------------------------------------------------------------------
 
 void multiply(const Matmul<float>& op, Bf16Instructions with) {
-  const int threads =
-      static_cast<int>(std::clamp<int64_t>((op.scratch.size - Matmul<float>::kPackedB) / kOwn, 1, cpu_threads()));
+  const int threads = static_cast<int>(std::clamp<int64_t>((op.scratch.size - Matmul<float>::kPackedB) / kOwn, 1, cpu_threads()));
   const int inner = op.inner(), all_steps = divide_up(inner, kBlock), whole = op.a.transposed ? 0 : inner / kBlock;
   const int packed_steps = all_steps - whole;  // of A
   const int64_t packed_stride = int64_t{packed_steps} * kBlock;
@@ -274,7 +279,8 @@ void multiply(const Matmul<float>& op, Bf16Instructions with) {
         const int row = static_cast<int>(sixteen) * 16;
         for (int s = 0; s < packed_steps; s++) {
           const int k = (whole + s) * kBlock;
-          pack_rows(packed + row * packed_stride + s * kBlock, packed_stride, op.a.rows(r0, rows), row, k, std::min(kBlock, inner - k));
+          pack_rows(packed + row * packed_stride + s * kBlock, packed_stride, op.a.rows(r0, rows), row, k,
+                    std::min(kBlock, inner - k));
         }
       });
     const int groups = std::min(panels, std::max(divide_up(panels, most_panels), 2 * threads));

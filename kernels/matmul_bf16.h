@@ -12,8 +12,9 @@ enum class Bf16Instructions : uint8_t { none, avx512, amx };
 Bf16Instructions bf16_instructions();  // the fastest that this processor and its system have
 const char* bf16_instructions_name(Bf16Instructions);
 
-// Runs the matmul and returns true if both operands are bf16 and the processor has such instructions; else does nothing and returns
-// false. `with`: no more than bf16_instructions(). The memory that it needs is the op's scratch. A result is rounded once.
+// Runs the matmul and returns true if both operands are bf16 and the processor has such instructions; else does nothing and
+// returns false. `with`: no more than bf16_instructions(). The memory that it needs is the op's scratch. A result is rounded
+// once.
 bool matmul_bf16(const Matmul<float>& op, Bf16Instructions with = bf16_instructions());
 
 }  // namespace tll

@@ -1,5 +1,5 @@
-// On a CPU. Where the processor multiplies bf16, pieces of W are dequantised for it; else the codes are decoded into the panels of the
-// packed fp32 GEMM of sgemm.h. A few rows (generation) are dot products with one decoded row of W at a time.
+// On a CPU. Where the processor multiplies bf16, pieces of W are dequantised for it; else the codes are decoded into the panels
+// of the packed fp32 GEMM of sgemm.h. A few rows (generation) are dot products with one decoded row of W at a time.
 #include "kernels/quantized.h"
 
 #include <atomic>

@@ -137,8 +137,8 @@ struct QuantizedMatmul {
   bool accumulate = false;
   Scratch scratch = {};  // as of Matmul
   const void* addend = nullptr;
-  void* piece = nullptr;   // piece_bytes() of memory, or fewer; null where they are 0
-  int64_t piece_size = 0;  // bytes
+  void* piece = nullptr;     // piece_bytes() of memory, or fewer; null where they are 0
+  int64_t piece_size = 0;    // bytes
   const char* role = kName;  // as of Matmul
   // A piece has a multiple of kPieceLines rows or columns, if it does not have them all: whole tiles of a GEMM.
   static constexpr int64_t kPieceLines = 128, kCudaPiece = 16 << 20, kCpuPiece = 8 << 20;

@@ -129,9 +129,10 @@ void pack_any(float* out, const ConstMatrix& m, int first_line, int lines, int f
 
 int round_up(int n, int multiple) { return (n + multiple - 1) / multiple * multiple; }
 
-// How a GEMM is cut. A block of A is packed once, by all threads, to memory that they share. Then a piece is a group of columns of
-// B times some rows of the block. Its thread packs kInner rows of B for it at a time and multiplies kCacheRows rows of A with
-// them: both lie in its second level of cache, and a panel of B in the first. Nothing but this sharing out depends on the threads.
+// How a GEMM is cut. A block of A is packed once, by all threads, to memory that they share. Then a piece is a group of columns
+// of B times some rows of the block. Its thread packs kInner rows of B for it at a time and multiplies kCacheRows rows of A with
+// them: both lie in its second level of cache, and a panel of B in the first. Nothing but this sharing out depends on the
+// threads.
 constexpr int kInner = 256, kCacheRows = 144, kMostRows = 516, kGroupColumns = 128;
 static_assert(kCacheRows % kPanelRows == 0 && kMostRows % kPanelRows == 0 && kGroupColumns % kPanelColumns == 0);
 
@@ -156,7 +157,8 @@ struct Blocking {
     const int most_panels = (of_sums ? kGroupColumns / 2 : kGroupColumns) / kPanelColumns;
     col_groups = std::min(panels, round_up(std::max((panels + most_panels - 1) / most_panels, 2 * threads), threads));
     row_parts = std::clamp(2 * threads / col_groups, 1, rows / kPanelRows);
-    TLL_CHECK(shared >= static_cast<int64_t>(rows) * inner, "{} floats of scratch for blocks of {} x {}", op.scratch.size, rows, inner);
+    TLL_CHECK(shared >= static_cast<int64_t>(rows) * inner, "{} floats of scratch for blocks of {} x {}", op.scratch.size, rows,
+              inner);
   }
 };
 static_assert(kInner * kGroupColumns <= Matmul<float>::kPackedA);
@@ -222,8 +224,8 @@ void packed_gemm(const Matmul<float>& op, const PackB& pack_b) {
           for (int c = 0; c < cols; c += kPanelColumns)
             pack_b(b + static_cast<int64_t>(c) * length, col + c, std::min(kPanelColumns, cols - c), k0 + k, length);
           for (int r = row; r < end; r += kCacheRows)
-            block_gemm(a + static_cast<int64_t>(r) * inner + k * kPanelRows, inner, b, std::min(kCacheRows, end - r), cols, length,
-                       to + (r - row) * stride, stride, (op.accumulate && !of_sums) || k0 + k > 0);
+            block_gemm(a + static_cast<int64_t>(r) * inner + k * kPanelRows, inner, b, std::min(kCacheRows, end - r), cols,
+                       length, to + (r - row) * stride, stride, (op.accumulate && !of_sums) || k0 + k > 0);
         }
         if (of_sums) round_sums(out, sums, stride, op.accumulate);
       });
@@ -262,7 +264,8 @@ template <class A, class B, class Out, class Row>
 void dot_rows(const Matmul<float>& op, int threads, const Row& row) {
   const A* a = static_cast<const A*>(op.a.data);
   Out* out = static_cast<Out*>(op.out.data);
-  const int64_t columns = std::max<int64_t>(1, kPieceCost / std::max(1, op.inner())), pieces = (op.cols() + columns - 1) / columns;
+  const int64_t columns = std::max<int64_t>(1, kPieceCost / std::max(1, op.inner())),
+                pieces = (op.cols() + columns - 1) / columns;
   const auto column = [&](int n, int worker) {
     const B* w = row(n, worker);
     for (int m = 0; m < op.rows(); m++) {

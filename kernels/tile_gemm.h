@@ -59,6 +59,7 @@ inline void tile_column(int M, int K, const float* a, ptrdiff_t a_row, ptrdiff_t
   int i = 0;
   for (; i + kTileRows <= M; i += kTileRows)
     tile_block<kTileRows, kVectors>(K, a + i * a_row, a_row, a_col, b, b_row, c + i * c_row, c_row, accumulate);
+  for (; i + 4 <= M; i += 4) tile_block<4, kVectors>(K, a + i * a_row, a_row, a_col, b, b_row, c + i * c_row, c_row, accumulate);
   for (; i + 2 <= M; i += 2) tile_block<2, kVectors>(K, a + i * a_row, a_row, a_col, b, b_row, c + i * c_row, c_row, accumulate);
   if (i < M) tile_block<1, kVectors>(K, a + i * a_row, a_row, a_col, b, b_row, c + i * c_row, c_row, accumulate);
 }

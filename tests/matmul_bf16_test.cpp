@@ -51,17 +51,17 @@ struct Product {
   void run(Bf16Instructions with, int threads) {
     set_cpu_threads(threads);
     std::vector<float> scratch(static_cast<size_t>(Matmul<float>::scratch_floats(threads)) + 1024, -1);
-    const ConstMatrix a_stored = matrix(std::as_const(a).data(), s.transposed_a ? s.inner : s.rows,
-                                        s.transposed_a ? s.rows : s.inner, stride_a);
-    const ConstMatrix b_stored = matrix(std::as_const(b).data(), s.transposed_b ? s.cols : s.inner,
-                                        s.transposed_b ? s.inner : s.cols, stride_b);
-    const Matmul<float> op{
-        .out = s.out_float ? matrix(out_float.data(), s.rows, s.cols, stride_out) : matrix(out.data(), s.rows, s.cols, stride_out),
-        .a = s.transposed_a ? a_stored.t() : a_stored,
-        .b = s.transposed_b ? b_stored.t() : b_stored,
-        .alpha = s.alpha,
-        .accumulate = s.accumulate,
-        .scratch = {scratch.data(), static_cast<int64_t>(scratch.size()) - 1024}};
+    const ConstMatrix a_stored =
+        matrix(std::as_const(a).data(), s.transposed_a ? s.inner : s.rows, s.transposed_a ? s.rows : s.inner, stride_a);
+    const ConstMatrix b_stored =
+        matrix(std::as_const(b).data(), s.transposed_b ? s.cols : s.inner, s.transposed_b ? s.inner : s.cols, stride_b);
+    const Matmul<float> op{.out = s.out_float ? matrix(out_float.data(), s.rows, s.cols, stride_out)
+                                              : matrix(out.data(), s.rows, s.cols, stride_out),
+                           .a = s.transposed_a ? a_stored.t() : a_stored,
+                           .b = s.transposed_b ? b_stored.t() : b_stored,
+                           .alpha = s.alpha,
+                           .accumulate = s.accumulate,
+                           .scratch = {scratch.data(), static_cast<int64_t>(scratch.size()) - 1024}};
     op.check();
     ASSERT_TRUE(matmul_bf16(op, with));
     for (size_t i = scratch.size() - 1024; i < scratch.size(); i++) ASSERT_EQ(scratch[i], -1) << "behind the scratch";
@@ -79,7 +79,10 @@ std::vector<Shape> shapes(std::mt19937& random) {
   std::vector<Shape> found;
   const auto any = [&](int most) { return 1 + static_cast<int>(random() % static_cast<unsigned>(most)); };
   for (int i = 0; i < 200; i++) {
-    const int rows = any(i % 5 == 0 ? 1100 : 70), cols = any(i % 7 == 0 ? 300 : 70), inner = any(i % 11 == 0 ? 5000 : i % 3 ? 100 : 700);
+    const int rows = any(i % 5 == 0 ? 1100 : 70), cols = any(i % 7 == 0 ? 300 : 70),
+              inner = any(i % 11 == 0 ? 5000
+                          : i % 3     ? 100
+                                      : 700);
     if (int64_t{rows} * cols * inner > 100'000'000) continue;
     found.push_back({rows, cols, inner, random() % 2 == 0, random() % 2 == 0, random() % 2 == 0, random() % 2 == 0,
                      random() % 2 ? 1.0 : -0.75});
@@ -139,8 +142,10 @@ TEST_P(MatmulBf16, NotFiniteStaysInItsRowOrColumn) {
     for (const bool transposed_b : {false, true}) {
       Product product({45, 39, 77, transposed_a, transposed_b, false, false, 1.0}, random);
       constexpr int kRow = 44, kColumn = 3;
-      product.a[static_cast<size_t>(transposed_a ? 76 * product.stride_a + kRow : kRow * product.stride_a + 76)] = round_to_bf16(INFINITY);
-      product.b[static_cast<size_t>(transposed_b ? kColumn * product.stride_b + 5 : 5 * product.stride_b + kColumn)] = round_to_bf16(NAN);
+      product.a[static_cast<size_t>(transposed_a ? 76 * product.stride_a + kRow : kRow * product.stride_a + 76)] =
+          round_to_bf16(INFINITY);
+      product.b[static_cast<size_t>(transposed_b ? kColumn * product.stride_b + 5 : 5 * product.stride_b + kColumn)] =
+          round_to_bf16(NAN);
       product.run(GetParam(), 2);
       for (int i = 0; i < 45; i++) {
         for (int j = 0; j < 39; j++) {

@@ -17,7 +17,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Between two ops of a step the caller needs a few microseconds. A futex costs a few on both sides, and more on a virtual machine.
+// Between two ops of a step the caller needs a few microseconds. A futex costs a few on both sides, and more on a virtual
+// machine.
 constexpr auto kSpin = std::chrono::microseconds(50);
 
 inline void pause_core() {
@@ -64,8 +65,9 @@ struct alignas(64) Lane {
   Bed bed;
 };
 
-// A loop is described by atomics, since a late thread may read them while the next loop is being set up. What it read is used only
-// if its compare-and-exchange of a lane that had a piece left succeeds: then the loop was not done, and its description in place.
+// A loop is described by atomics, since a late thread may read them while the next loop is being set up. What it read is used
+// only if its compare-and-exchange of a lane that had a piece left succeeds: then the loop was not done, and its description in
+// place.
 class Pool {
  public:
   int threads() const { return threads_; }
@@ -76,7 +78,8 @@ class Pool {
     try {
       for (; started_ < threads; started_++) std::thread([this, worker = started_] { serve(worker); }).detach();
     } catch (const std::system_error& error) {
-      fail(kExitFault, "thread {} of {} could not be started: {}; give fewer with --threads", started_ + 1, threads, error.what());
+      fail(kExitFault, "thread {} of {} could not be started: {}; give fewer with --threads", started_ + 1, threads,
+           error.what());
     }
     threads_ = threads;
   }

@@ -1,8 +1,8 @@
 // The threads that run the loops of CPU ops, and how a loop is shared out among them.
 //
-// A loop is cut into pieces. Each thread has a part of the pieces of its own, and takes pieces of the others' parts when it is done
-// with it. A caller waits only for pieces that another thread has begun. So a thread that the machine runs late, or not at all,
-// holds nobody up. Who runs a piece must not matter to the result: then it has the same bits with any number of threads.
+// A loop is cut into pieces. Each thread has a part of the pieces of its own, and takes pieces of the others' parts when it is
+// done with it. A caller waits only for pieces that another thread has begun. So a thread that the machine runs late, or not at
+// all, holds nobody up. Who runs a piece must not matter to the result: then it has the same bits with any number of threads.
 //
 // A thread that finds nothing to do spins for kSpin and then sleeps, which gives its core to whoever else needs it.
 #pragma once
@@ -18,16 +18,18 @@ constexpr int kMostCpuThreads = 512;
 void set_cpu_threads(int threads);
 int cpu_threads();
 
-// Calls body(piece, worker) once for each piece 0 … pieces-1; returns when all are done. 0 ≤ worker < workers ≤ cpu_threads() is the
-// number of the thread, for memory of its own; the caller's is 0. A loop inside a piece, and one that begins while another thread's
-// runs, is run by its caller alone as worker 0. Nothing is allocated. A piece may not throw.
+// Calls body(piece, worker) once for each piece 0 … pieces-1; returns when all are done. 0 ≤ worker < workers ≤ cpu_threads() is
+// the number of the thread, for memory of its own; the caller's is 0. A loop inside a piece, and one that begins while another
+// thread's runs, is run by its caller alone as worker 0. Nothing is allocated. A piece may not throw.
 using PieceFunction = void (*)(const void* body, int64_t piece, int worker);
 constexpr int64_t kMostPieces = (int64_t{1} << 24) - 1;
 void run_pieces(int64_t pieces, int workers, PieceFunction function, const void* body);
 
 template <class Body>
 static inline void parallel_pieces(int64_t pieces, int workers, const Body& body) {
-  const PieceFunction function = [](const void* it, int64_t piece, int worker) { (*static_cast<const Body*>(it))(piece, worker); };
+  const PieceFunction function = [](const void* it, int64_t piece, int worker) {
+    (*static_cast<const Body*>(it))(piece, worker);
+  };
   run_pieces(pieces, workers, function, &body);
 }
 

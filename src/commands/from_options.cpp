@@ -1,9 +1,11 @@
 #include "src/commands/from_options.h"
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "src/base/check.h"
+#include "src/files/model_files.h"
 #include "src/model/rope_frequencies.h"
 
 namespace tll {
@@ -51,6 +53,22 @@ void take_quantization(Options& options, const LlamaConfig& config) {
     fmt::print(stderr, "note: the weights are quantised in another way than --weights says, and are used as they are\n");
   options.weights = held;
   if (format.is_4bit()) options.double_quant = format.nested;
+}
+
+void take_16_bits(Options& options, const LlamaConfig& config, const std::filesystem::path& directory) {
+  if (options.given("weights") || options.weights != DtypeOption::kFp32 || options.dtype != DtypeOption::kFp32) return;
+  if (options.device == DeviceOption::kCuda || options.train == TrainMode::kFull || options.train_embeddings) return;
+  if (config.quantization || draws_weights(options)) return;
+  std::set<DType> types;
+  if (has_weights(directory)) {
+    const ModelFiles files(directory, config);
+    for (const Module& module : modules(config))
+      if (module.cols > 0) types.insert(files.dtype(module.name + ".weight"));
+  } else {
+    types.insert(config.dtype == "bfloat16" ? DType::bf16 : config.dtype == "float16" ? DType::f16 : DType::f32);
+  }
+  if (types == std::set{DType::bf16}) options.weights = DtypeOption::kBf16;
+  if (types == std::set{DType::f16}) options.weights = DtypeOption::kFp16;
 }
 
 ModelOptions model_options(const Options& options, const LlamaConfig& config, std::vector<LoraTarget> lora,

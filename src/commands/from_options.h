@@ -27,6 +27,10 @@ SessionNeeds training_needs(const Options& options);
 // Weights that come quantised are held so, unless others were asked for: from then on --weights and --double-quant say how (fp4,
 // which is no value of --weights, as nf4).
 void take_quantization(Options& options, const LlamaConfig& config);
+// On the CPU with activations in fp32, frozen weights that lie in 16 bits in the files are held so, unless others were asked for: a
+// product widens them to the same values, and they take half the memory. `directory`: of the weights; without any, config.json says
+// in what type they lie.
+void take_16_bits(Options& options, const LlamaConfig& config, const std::filesystem::path& directory);
 
 inline constexpr int64_t kMostTokens = (int64_t{1} << 31) - 2;  // of a batch: its offsets are 32-bit
 

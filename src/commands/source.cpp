@@ -113,6 +113,7 @@ ModelSource open_model(Options& options, TokenizerNeed need, const std::filesyst
     const KnownModel known = published(options.model.string());
     source.name = known.name, source.config = known.config;
     take_targets(options, source.config);
+    take_16_bits(options, source.config, {});
     return source;
   }
   const bool bare = options.model.empty() && !options.config.empty();
@@ -133,7 +134,10 @@ ModelSource open_model(Options& options, TokenizerNeed need, const std::filesyst
   if (find_row("targets")->taken_by(options.command)) take_targets(options, source.config);
   const std::filesystem::path& named = options.adapter.empty() ? options.init_adapter : options.adapter;
   const std::filesystem::path& with = adapter.empty() ? named : adapter;
-  grow_vocabulary(source, adapter_vocabulary(with), with.string());
+  const int64_t adapter_rows = adapter_vocabulary(with);
+  grow_vocabulary(source, adapter_rows, with.string());
+  // An adapter's own embedding is in fp32, and may not be rounded.
+  if (find_row("weights")->taken_by(options.command) && adapter_rows == 0) take_16_bits(options, source.config, source.directory);
   source.eos = bare ? source.config.eos : load_generation_eos(source.directory, source.config);
   print_notes(source.config.warnings);
   const bool has_tokenizer = !bare && has_tokenizer_file(source.directory);

@@ -48,8 +48,11 @@ void Linear<Float>::forward(const Pass& p, Float* y, Float* u, const Float* x, c
 template <class Float>
 void Linear<Float>::low_rank(const Pass& p, Float* u, const Float* x) const {
   if (rank == 0) return;
-  run(p.device,
-      Matmul<Acc>{.out = matrix(u, p.N, rank), .a = matrix(adapter_input(p, x), p.N, in()), .b = a.t(), .scratch = p.matmul, .role = "lora x At"});
+  run(p.device, Matmul<Acc>{.out = matrix(u, p.N, rank),
+                            .a = matrix(adapter_input(p, x), p.N, in()),
+                            .b = a.t(),
+                            .scratch = p.matmul,
+                            .role = "lora x At"});
 }
 
 template <class Float>
@@ -100,9 +103,12 @@ void Linear<Float>::backward_weight(const Pass& p, const Float* dy, const Float*
                               .scratch = p.matmul,
                               .role = "lora dA"});
   if (dw)
-    run(p.device,
-        Matmul<Acc>{
-            .out = matrix(dw, out(), in()), .a = dout.t(), .b = matrix(x, p.N, in()), .accumulate = true, .scratch = p.matmul, .role = "matmul dW"});
+    run(p.device, Matmul<Acc>{.out = matrix(dw, out(), in()),
+                              .a = dout.t(),
+                              .b = matrix(x, p.N, in()),
+                              .accumulate = true,
+                              .scratch = p.matmul,
+                              .role = "matmul dW"});
   if (dbias) run(p.device, BiasBackward<Float>{.dbias = dbias, .dout = dy, .N = p.N, .C = out()});
 }
 

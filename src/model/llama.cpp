@@ -141,7 +141,11 @@ void Llama<Float>::head_backward(const Device& device, int first, int rows) {
   const int C = config_.hidden, V = config_.vocab_size;
   const ConstMatrix dlogits =
       matrix(reinterpret_cast<const Float*>(a.logits), rows, V, static_cast<int64_t>(V) * kLogitsPerGradient<Float>);
-  run(device, Matmul<Acc>{.out = matrix(a.dhead_in, rows, C), .a = dlogits, .b = parameters_.head->matrix(), .scratch = scratch, .role = "head dx"});
+  run(device, Matmul<Acc>{.out = matrix(a.dhead_in, rows, C),
+                          .a = dlogits,
+                          .b = parameters_.head->matrix(),
+                          .scratch = scratch,
+                          .role = "head dx"});
   run(device, ScatterRows<Float>{.out = activations_.dln, .x = a.dhead_in, .rows = a.rows + first, .R = rows, .C = C});
   if (parameters_.dhead)
     run(device, Matmul<Acc>{.out = matrix(parameters_.dhead, V, C),

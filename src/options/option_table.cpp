@@ -158,13 +158,14 @@ const std::vector<OptionRow>& option_rows() {
        .choices = {"auto", "cpu", "cuda"}, .synonyms = {{"gpu", "cuda"}, {"cuda:0", "cuda"}},
        .shorthands = {{"use-cpu", "cpu"}, {"no-cuda", "cpu"}}},
       {.name = "dtype", .section = kMachine, .commands = kComputing, .member = choice<&Options::dtype>(),
-       .help = "type of activations and matmuls; auto takes bf16 where the processor or GPU multiplies it, else fp32, "
-               "or on a GPU fp16, with dynamic loss scaling",
+       .help = "type of activations and matmuls; auto takes bf16 where a GPU multiplies it, or the processor multiplies it "
+               "faster, else fp32, or on a GPU fp16, with dynamic loss scaling",
        .aliases = {"torch-dtype", "bnb-4bit-compute-dtype"}, .choices = kDtypes, .synonyms = kDtypeSpellings,
        .shorthands = {{"bf16", "bf16"}, {"fp16", "fp16"}, {"fp32", "fp32"}, {"bfloat16", "bf16"}, {"float16", "fp16"},
        {"float32", "fp32"}}, .fixed_on_resume = true},
       {.name = "weights", .section = kMachine, .commands = kWeighing, .member = choice<&Options::weights>(),
-       .help = "type of the frozen weights in memory; auto means as --dtype, or as the model's files are quantised. int8 and "
+       .help = "type of the frozen weights in memory; auto means as --dtype, or as the model's files are quantised, or on the "
+               "CPU with --dtype fp32 the 16 bits that the files have, which are the same values. int8 and "
                "nf4 are of the layers that may have an adapter, in blocks of 64; embedding and head stay in 16 bits",
        .aliases = {"quantization-bit"}, .choices = kWeightTypes,
        .synonyms = weight_type_spellings(), .shorthands = {{"load-in-8bit", "int8"}, {"load-in-4bit", "nf4"}},

@@ -9,6 +9,7 @@
 #include "src/options/option_table.h"
 #include "src/report/known_gpus.h"
 #include "src/report/memory_probe.h"
+#include "src/report/profile.h"
 
 namespace tll {
 
@@ -40,11 +41,13 @@ void resolve_gpu(Options& options) {
   if (options.memory == 0) options.memory = gpu->available();
 }
 
-// Whether the device multiplies bf16.
+// Whether the device multiplies bf16, and a CPU does it faster than fp32.
 bool has_bf16(const Options& options) {
   constexpr int kFirstArch = 800;
   const int arch = arch_of(options);
-  return options.device == DeviceOption::kCuda ? arch == 0 || arch >= kFirstArch : cpu_has_bf16_matmul();
+  if (options.device == DeviceOption::kCuda) return arch == 0 || arch >= kFirstArch;
+  static const bool faster = bf16_is_faster({.threads = cpu_threads()});
+  return faster;
 }
 
 // A plan for a GPU needs none; whatever else wants one and has none runs on the CPU and says so.
@@ -116,7 +119,10 @@ void resolve_options(Options& options) {
   if (options.lora_states == LoraStatesOption::kBf16 && options.train == TrainMode::kFull)
     fail(kExitUsage, "--lora-states bf16 is about adapters, and --train full has none; leave it out");
   if (options.train_embeddings) refuse_beside_embeddings(options);
-  const bool cuda = options.device == DeviceOption::kCuda, bf16 = has_bf16(options);
+  if (options.threads == 0) options.threads = processor().threads;
+  set_cpu_threads(static_cast<int>(std::min<int64_t>(options.threads, kMostCpuThreads)));
+  const bool cuda = options.device == DeviceOption::kCuda,
+             bf16 = (cuda || options.dtype == DtypeOption::kAuto) && has_bf16(options);
   if (options.dtype == DtypeOption::kAuto) {
     // As in transformers: whoever says --bf16 false, and nothing of fp16, gets fp32.
     const bool no_bf16 = options.declined.contains("bf16"), no_fp16 = no_bf16 || options.declined.contains("fp16");
@@ -135,8 +141,6 @@ void resolve_options(Options& options) {
     options.weights = options.dtype;
     options.given_names.erase("weights");  // "auto" asks for nothing that the model's files could have otherwise
   }
-  if (options.threads == 0) options.threads = processor().threads;
-  set_cpu_threads(static_cast<int>(std::min<int64_t>(options.threads, kMostCpuThreads)));
 }
 
 }  // namespace tll

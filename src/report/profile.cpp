@@ -35,15 +35,16 @@ double best_rate(const Device& device, const Op& op, double work, int runs, int 
   return best;
 }
 
+// Flops a second of a product of size³.
 template <class Float>
-double cpu_flops(const Device& device) {
-  constexpr int kSize = 768;
-  const std::vector<Float> a(kSize * kSize, from_acc<Float>(0.5f)), b = a;
-  std::vector<Float> out(kSize * kSize);
+double cpu_flops(const Device& device, int size, int runs) {
+  const size_t count = static_cast<size_t>(size) * static_cast<size_t>(size);
+  const std::vector<Float> a(count, from_acc<Float>(0.5f)), b = a;
+  std::vector<Float> out(count);
   std::vector<float> scratch(static_cast<size_t>(Matmul<float>::scratch_floats(device.threads)));
   const Matmul<float> matmul =
-      square_matmul<Float>(out.data(), a.data(), b.data(), kSize, {scratch.data(), static_cast<int64_t>(scratch.size())});
-  return best_rate(device, matmul, matmul.cost().flops, 40, 1, std::chrono::milliseconds(150));
+      square_matmul<Float>(out.data(), a.data(), b.data(), size, {scratch.data(), static_cast<int64_t>(scratch.size())});
+  return best_rate(device, matmul, matmul.cost().flops, runs, 1, std::chrono::milliseconds(150));
 }
 
 template <class Float>
@@ -85,10 +86,22 @@ Ceilings measure_ceilings(const Device& device, bool copies, void* memory, int64
     if (cuda_emulated()) return found;
     found.flops = cuda_flops<Float>(device, memory, bytes);
   } else if constexpr (has_cpu<Float>) {
-    found.flops = cpu_flops<Float>(device);
+    found.flops = cpu_flops<Float>(device, 768, 40);
   }
   if (copies) found.bytes = copied_bytes(device, memory, bytes);
   return found;
+}
+
+bool bf16_is_faster(const Device& device) {
+  if (!cpu_has_bf16_matmul()) return false;
+  constexpr int kSize = 256, kRuns = 2;
+  constexpr double kClearly = 1.2;
+  double fp32 = 0, bfloat = 0;
+  for (int turn = 0; turn < 3; turn++) {
+    fp32 = std::max(fp32, cpu_flops<float>(device, kSize, kRuns));
+    bfloat = std::max(bfloat, cpu_flops<bf16>(device, kSize, kRuns));
+  }
+  return bfloat * kClearly >= fp32;
 }
 
 template Ceilings measure_ceilings<float>(const Device&, bool, void*, int64_t);
@@ -101,19 +114,17 @@ void print_profile(const Device& device, const Ceilings& ceilings) {
   double total = 0;
   for (const ProfileLine& l : device.profile->lines)
     if (l.op) lines.push_back(l), total += l.seconds;
-  // The least time that the ceilings allow, divided by the time taken.
-  const auto share = [&](const ProfileLine& l) {
-    const double arithmetic = ceilings.flops > 0 ? l.cost.flops / ceilings.flops : 0,
-                 memory = ceilings.bytes > 0 ? l.cost.bytes / ceilings.bytes : 0;
-    return std::max(arithmetic, memory) / l.seconds;
-  };
+  // The roofline (Williams et al. 2009): the seconds that each ceiling allows at least. The larger one binds.
+  const auto arithmetic = [&](const ProfileLine& l) { return ceilings.flops > 0 ? l.cost.flops / ceilings.flops : 0; };
+  const auto memory = [&](const ProfileLine& l) { return ceilings.bytes > 0 ? l.cost.bytes / ceilings.bytes : 0; };
   std::sort(lines.begin(), lines.end(), [](const ProfileLine& a, const ProfileLine& b) { return a.seconds > b.seconds; });
-  fmt::print(stderr, "{:<20} {:>9} {:>9} {:>7} {:>8} {:>9} {:>8}\n", "op", "calls", "seconds", "share", "GB/s", "GFLOP/s",
-             "of peak");
+  fmt::print(stderr, "{:<20} {:>9} {:>9} {:>7} {:>8} {:>9} {:>8}  {}\n", "op", "calls", "seconds", "share", "GB/s", "GFLOP/s",
+             "of peak", "bound by");
   for (const ProfileLine& l : lines) {
     const double rate = l.cost.flops / l.seconds;
-    fmt::print(stderr, "{:<20} {:>9} {:>9.3f} {:>6.1f}% {:>8.1f} {:>9.1f} {:>7.1f}%\n", l.op, l.calls, l.seconds,
-               100 * l.seconds / total, l.cost.bytes / l.seconds / 1e9, rate / 1e9, 100 * share(l));
+    fmt::print(stderr, "{:<20} {:>9} {:>9.3f} {:>6.1f}% {:>8.1f} {:>9.1f} {:>7.1f}%  {}\n", l.op, l.calls, l.seconds,
+               100 * l.seconds / total, l.cost.bytes / l.seconds / 1e9, rate / 1e9,
+               100 * std::max(arithmetic(l), memory(l)) / l.seconds, arithmetic(l) >= memory(l) ? "arithmetic" : "memory");
   }
   fmt::print(stderr, "{:<20} {:>9} {:>9.3f}   ceilings: a matmul of this type at {:.1f} GFLOP/s, a copy at {:.1f} GB/s\n",
              "all ops", "", total, ceilings.flops / 1e9, ceilings.bytes / 1e9);

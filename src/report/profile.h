@@ -18,8 +18,13 @@ struct Ceilings {
 template <class Float>
 Ceilings measure_ceilings(const Device& device, bool copies, void* memory, int64_t bytes);
 
-// Prints a table to standard error: calls, seconds, share of the time, GB/s, GFLOP/s and share of the measured ceiling. Prints
-// nothing if the device has no profile.
+// Whether the CPU multiplies bf16 faster than fp32, which is then what --dtype auto takes: of a product of 256³ in each type, in turn,
+// the best of a few runs, a millisecond or two in all. fp32 has to be a fifth faster, so that machines where the two are close do
+// not choose now this and now that. False for a processor without such instructions.
+bool bf16_is_faster(const Device& device);
+
+// Prints a table to standard error: calls, seconds, share of the time, GB/s, GFLOP/s, share of the measured ceiling and
+// which ceiling that is. Prints nothing if the device has no profile.
 void print_profile(const Device& device, const Ceilings& ceilings);
 
 }  // namespace tll
