@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <random>
@@ -110,10 +111,15 @@ TEST_P(MatmulBf16, AsSumsInDouble) {
         const double start = s.accumulate ? static_cast<double>(before.result(i, static_cast<int>(j))) : 0;
         const double expected = s.alpha * sum + start;
         // Each of `inner` additions, alpha and += round by 2^-24 of what is no more than the sum of absolute values; the products
-        // of two bf16 are exact. Rounding to bf16 adds 2^-9 of the result (and 2^-8 of that error).
+        // of two bf16 are exact. What is written is the rounding of a number so near, and rounding keeps the order of numbers.
         const double error = (s.inner + 2) * 0x1p-24 * (std::abs(s.alpha) * absolute + std::abs(start));
-        const double tolerance = error + (s.out_float ? 0 : 0x1p-9 * std::abs(expected) + 0x1p-8 * error);
-        ASSERT_NEAR(product.result(i, static_cast<int>(j)), expected, tolerance)
+        const auto written = [&](double x) {
+          const auto single = static_cast<float>(x);
+          return s.out_float ? single : to_acc(round_to_bf16(single));
+        };
+        const float result = product.result(i, static_cast<int>(j));
+        ASSERT_TRUE(result >= written(expected - error) && result <= written(expected + error))
+            << result << ", not " << expected << " ± " << error << ": "
             << s.rows << " x " << s.cols << " x " << s.inner << " at " << i << ", " << j;
       }
     }
@@ -133,6 +139,22 @@ TEST_P(MatmulBf16, TheSameBitsForAnyNumberOfThreads) {
       ASSERT_EQ(std::memcmp(other.out_float.data(), one.out_float.data(), one.out_float.size() * sizeof(float)), 0) << threads;
     }
   }
+}
+
+// A product of two bf16 is exact in fp32, so of inner 1 the results are known to the bit, ties among them.
+TEST_P(MatmulBf16, RoundsTiesToEven) {
+  std::mt19937 random(10);
+  Product product({130, 120, 1, false, true, false, false, 1.0}, random);
+  product.run(GetParam(), 2);
+  int ties = 0;
+  for (int i = 0; i < 130; i++) {
+    for (int j = 0; j < 120; j++) {
+      const float exact = product.a_at(i, 0) * product.b_at(0, j);
+      ties += (std::bit_cast<uint32_t>(exact) & 0xffffu) == 0x8000u;
+      ASSERT_EQ(product.result(i, j), to_acc(round_to_bf16(exact))) << exact << " at " << i << ", " << j;
+    }
+  }
+  EXPECT_GT(ties, 10);
 }
 
 // What is padded may not meet what is not finite.
