@@ -29,8 +29,7 @@ static_assert(kLongInner * kBlock / 2 + kMostRows * kBlock <= kOwn);
 
 int divide_up(int a, int b) { return (a + b - 1) / b; }
 
-// ---- packing
-// --------------------------------------------------------------------------------------------------------------------
+// ---- packing ------------------------------------------------------------------------------------------------------------------
 
 // 16 rows of 16 numbers become 16 columns.
 inline __attribute__((always_inline)) void transpose(__m512i r[16]) {
@@ -107,8 +106,7 @@ void pack_rows(bf16* to, int64_t step, const ConstMatrix& a, int row, int k, int
   for (int r = 0; r < height; r++) _mm512_storeu_si512(to + r * step, pairs[r]);
 }
 
-// ---- a block of sums
-// ------------------------------------------------------------------------------------------------------------
+// ---- a block of sums ----------------------------------------------------------------------------------------------------------
 
 // Rows of A: `whole` times 32 elements where they lie, and then, unless tail is null, 32 packed ones.
 struct Rows {
@@ -235,23 +233,50 @@ void amx_block(const Rows& a, const uint32_t* b, int rows, float* sums, bool add
   }
 }
 
+// round_to_bf16() of 16 numbers.
+inline __attribute__((always_inline)) __m256i round_16(__m512 x) {
+  const __m512i u = _mm512_castps_si512(x), upper = _mm512_srli_epi32(u, 16);
+  const __m512i half = _mm512_add_epi32(_mm512_set1_epi32(0x7fff), _mm512_and_si512(upper, _mm512_set1_epi32(1)));
+  const __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(u, half), 16);
+  const __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+  return _mm512_cvtepi32_epi16(_mm512_mask_or_epi32(rounded, nan, upper, _mm512_set1_epi32(0x40)));
+}
+
 // out = or += alpha · sums
-void store_block(const Matrix& out, const float* sums, float alpha, bool accumulate) {
-  for (int r = 0; r < out.row_count; r++) {
-    const float* from = sums + r * kBlock;
-    if (out.dtype == DType::f32) {
-      float* to = static_cast<float*>(out.data) + r * out.stride;
-      for (int c = 0; c < out.col_count; c++) to[c] = accumulate ? to[c] + alpha * from[c] : alpha * from[c];
-    } else {
-      bf16* to = static_cast<bf16*>(out.data) + r * out.stride;
-      for (int c = 0; c < out.col_count; c++)
-        to[c] = round_to_bf16(accumulate ? to_acc(to[c]) + alpha * from[c] : alpha * from[c]);
+template <bool kFloat, bool kAdd>
+void store_block_as(const Matrix& out, const float* sums, float alpha) {
+  const __m512 scale = _mm512_set1_ps(alpha);
+  for (int first = 0; first < out.col_count; first += 16) {
+    const auto mask = static_cast<__mmask16>(first_words(std::min(16, out.col_count - first)));
+    for (int r = 0; r < out.row_count; r++) {
+      const int64_t at = r * out.stride + first;
+      const __m512 sum = _mm512_loadu_ps(sums + r * kBlock + first);
+      if constexpr (kFloat) {
+        float* to = static_cast<float*>(out.data) + at;
+        const __m512 y = kAdd ? _mm512_fmadd_ps(sum, scale, _mm512_maskz_loadu_ps(mask, to)) : _mm512_mul_ps(sum, scale);
+        _mm512_mask_storeu_ps(to, mask, y);
+      } else {
+        bf16* to = static_cast<bf16*>(out.data) + at;
+        __m512 y;
+        if constexpr (kAdd) {
+          const __m512i before = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, to));
+          y = _mm512_fmadd_ps(sum, scale, _mm512_castsi512_ps(_mm512_slli_epi32(before, 16)));
+        } else {
+          y = _mm512_mul_ps(sum, scale);
+        }
+        _mm256_mask_storeu_epi16(to, mask, round_16(y));
+      }
     }
   }
 }
+void store_block(const Matrix& out, const float* sums, float alpha, bool accumulate) {
+  if (out.dtype == DType::f32)
+    accumulate ? store_block_as<true, true>(out, sums, alpha) : store_block_as<true, false>(out, sums, alpha);
+  else
+    accumulate ? store_block_as<false, true>(out, sums, alpha) : store_block_as<false, false>(out, sums, alpha);
+}
 
-// ---- the product
-// ----------------------------------------------------------------------------------------------------------------
+// ---- the product --------------------------------------------------------------------------------------------------------------
 
 void multiply(const Matmul<float>& op, Bf16Instructions with) {
   const int threads = static_cast<int>(std::clamp<int64_t>((op.scratch.size - Matmul<float>::kPackedB) / kOwn, 1, cpu_threads()));
