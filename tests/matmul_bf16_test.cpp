@@ -119,8 +119,8 @@ TEST_P(MatmulBf16, AsSumsInDouble) {
         };
         const float result = product.result(i, static_cast<int>(j));
         ASSERT_TRUE(result >= written(expected - error) && result <= written(expected + error))
-            << result << ", not " << expected << " ± " << error << ": "
-            << s.rows << " x " << s.cols << " x " << s.inner << " at " << i << ", " << j;
+            << result << ", not " << expected << " ± " << error << ": " << s.rows << " x " << s.cols << " x " << s.inner << " at "
+            << i << ", " << j;
       }
     }
   }
