@@ -165,18 +165,20 @@ void configure_tiles(int rows_of_a) {
   finish_stores();
   _tile_loadconfig(&config);
 }
+// kWide: all 32 columns; else the first 16.
+template <bool kWide>
 void amx_whole_block(const Rows& a, const uint32_t* b, float* sums, bool add) {
   constexpr int kSumBytes = kBlock * 4, kPairBytes = kBlock * 4;
   if (add) {
     _tile_loadd(0, sums, kSumBytes);
-    _tile_loadd(1, sums + 16, kSumBytes);
+    if constexpr (kWide) _tile_loadd(1, sums + 16, kSumBytes);
     _tile_loadd(2, sums + 16 * kBlock, kSumBytes);
-    _tile_loadd(3, sums + 16 * kBlock + 16, kSumBytes);
+    if constexpr (kWide) _tile_loadd(3, sums + 16 * kBlock + 16, kSumBytes);
   } else {
     _tile_zero(0);
-    _tile_zero(1);
+    if constexpr (kWide) _tile_zero(1);
     _tile_zero(2);
-    _tile_zero(3);
+    if constexpr (kWide) _tile_zero(3);
   }
   for (int s = 0; s < a.steps(); s++, b += kStep) {
     const bf16* rows = s < a.whole ? a.data + s * kBlock : a.tail;
@@ -184,52 +186,56 @@ void amx_whole_block(const Rows& a, const uint32_t* b, float* sums, bool add) {
     _tile_loadd(6, b, kPairBytes);
     _tile_loadd(4, rows, stride * 2);
     _tile_dpbf16ps(0, 4, 6);
-    _tile_loadd(7, b + 16, kPairBytes);
-    _tile_dpbf16ps(1, 4, 7);
+    if constexpr (kWide) _tile_loadd(7, b + 16, kPairBytes);
+    if constexpr (kWide) _tile_dpbf16ps(1, 4, 7);
     _tile_loadd(5, rows + 16 * stride, stride * 2);
     _tile_dpbf16ps(2, 5, 6);
-    _tile_dpbf16ps(3, 5, 7);
+    if constexpr (kWide) _tile_dpbf16ps(3, 5, 7);
   }
   _tile_stored(0, sums, kSumBytes);
-  _tile_stored(1, sums + 16, kSumBytes);
+  if constexpr (kWide) _tile_stored(1, sums + 16, kSumBytes);
   _tile_stored(2, sums + 16 * kBlock, kSumBytes);
-  _tile_stored(3, sums + 16 * kBlock + 16, kSumBytes);
+  if constexpr (kWide) _tile_stored(3, sums + 16 * kBlock + 16, kSumBytes);
 }
 // 1 to 16 rows, for which the tiles are configured.
+template <bool kWide>
 void amx_few_rows(const Rows& a, const uint32_t* b, float* sums, bool add) {
   constexpr int kSumBytes = kBlock * 4, kPairBytes = kBlock * 4;
   if (add) {
     _tile_loadd(0, sums, kSumBytes);
-    _tile_loadd(1, sums + 16, kSumBytes);
+    if constexpr (kWide) _tile_loadd(1, sums + 16, kSumBytes);
   } else {
     _tile_zero(0);
-    _tile_zero(1);
+    if constexpr (kWide) _tile_zero(1);
   }
   for (int s = 0; s < a.steps(); s++, b += kStep) {
     const bf16* rows = s < a.whole ? a.data + s * kBlock : a.tail;
     _tile_loadd(6, b, kPairBytes);
-    _tile_loadd(7, b + 16, kPairBytes);
+    if constexpr (kWide) _tile_loadd(7, b + 16, kPairBytes);
     _tile_loadd(4, rows, (s < a.whole ? a.stride : kBlock) * 2);
     _tile_dpbf16ps(0, 4, 6);
-    _tile_dpbf16ps(1, 4, 7);
+    if constexpr (kWide) _tile_dpbf16ps(1, 4, 7);
   }
   _tile_stored(0, sums, kSumBytes);
-  _tile_stored(1, sums + 16, kSumBytes);
+  if constexpr (kWide) _tile_stored(1, sums + 16, kSumBytes);
 }
 // `configured`: the rows of A that the tiles are configured for.
-void amx_block(const Rows& a, const uint32_t* b, int rows, float* sums, bool add, int& configured) {
+void amx_block(const Rows& a, const uint32_t* b, int rows, int cols, float* sums, bool add, int& configured) {
   const auto configure = [&](int wanted) {
     if (configured != wanted) configure_tiles(configured = wanted);
   };
   if (rows == kBlock) {
     configure(16);
     finish_stores();
-    return amx_whole_block(a, b, sums, add);
+    return cols > 16 ? amx_whole_block<true>(a, b, sums, add) : amx_whole_block<false>(a, b, sums, add);
   }
   for (int r = 0; r < rows; r += 16) {
     configure(std::min(16, rows - r));
     finish_stores();
-    amx_few_rows(a.from(r), b, sums + r * kBlock, add);
+    if (cols > 16)
+      amx_few_rows<true>(a.from(r), b, sums + r * kBlock, add);
+    else
+      amx_few_rows<false>(a.from(r), b, sums + r * kBlock, add);
   }
 }
 
@@ -335,7 +341,7 @@ void multiply(const Matmul<float>& op, Bf16Instructions with) {
             const Rows a = op.a.transposed ? Rows{packed_rows + k, packed_stride, steps, nullptr}
                                            : Rows{data, op.a.stride, in_place, in_place < steps ? packed_rows : nullptr};
             if (with == Bf16Instructions::amx)
-              amx_block(a, b, height, to, step > 0, configured);
+              amx_block(a, b, height, op.cols() - p * kBlock, to, step > 0, configured);
             else
               avx512_block(a, b, height, to, step > 0);
             if (step + steps == all_steps)
