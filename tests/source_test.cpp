@@ -42,7 +42,7 @@ class Source : public Run {
   template <class Use>
   void with_session(const fs::path& adapter_directory, bool training, const Use& use) const {
     Options options = parse("unused");
-    const ModelSource source = open_model(options, TokenizerNeed::none);
+    const ModelSource source = open_model(options, TokenizerNeed::none, adapter_directory);
     const AdapterSource adapter = open_adapter(options, source.config, adapter_directory);
     Session<float> session(options, source.config, adapter.targets,
                            [=](const Options&) { return SessionNeeds{.training = training, .tokens = 32, .positions = 32}; });

@@ -4,6 +4,7 @@
 #include <malloc.h>
 
 #include "src/commands/commands.h"
+#include "src/commands/source.h"
 #include "tests/allocations.h"
 #include "tests/json_lines.h"
 #include "tests/refusal.h"
@@ -65,8 +66,26 @@ TEST_F(Run, ResumeRefusesTheOtherKindOfTraining) {
 }
 
 TEST_F(Run, ResumeRefusesAnotherBaseOfTheSameShape) {
-  train(parse("run", "--init random"), 2);
-  EXPECT_TRUE(says(refusal_of([&] { train(parse("run", "--resume")); }), "base_weights"));
+  train(parse("run", "--weights fp32 --init random"), 2);
+  EXPECT_TRUE(says(refusal_of([&] { train(parse("run", "--weights fp32 --resume")); }), "base_weights"));
+}
+
+// The model's files are in bf16. Held so, the weights are the same values in every product.
+TEST_F(Run, WeightsStayInTheTypeOfTheFiles) {
+  const auto held = [](Options options) {
+    open_model(options, TokenizerNeed::none);
+    return options.weights;
+  };
+  EXPECT_EQ(held(parse("any", "")), DtypeOption::kBf16);
+  EXPECT_EQ(held(parse("any", "--weights fp32")), DtypeOption::kFp32);
+  EXPECT_EQ(held(parse("any", "--train full")), DtypeOption::kFp32);
+  EXPECT_EQ(held(parse("any", "--init random")), DtypeOption::kFp32);
+  EXPECT_EQ(held(parse("any", "--model tests/goldens/mha_biases")), DtypeOption::kFp32) << "a model in fp32";
+  train(parse("wide", "--max-steps 3 --weights fp32"));
+  train(parse("narrow", "--max-steps 3"));
+  EXPECT_EQ(bytes("narrow", "adapter_model.safetensors"), bytes("wide", "adapter_model.safetensors"));
+  EXPECT_EQ(json_lines(directory_ / "narrow/metrics.jsonl").back().at("eval_loss"),
+            json_lines(directory_ / "wide/metrics.jsonl").back().at("eval_loss"));
 }
 
 TEST_F(Run, TwoRunsDoNotShareAnOutput) {
