@@ -1,7 +1,9 @@
 // What headers promise beyond formulae: which elements an op leaves alone, the statistics of dropout, the profile.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <set>
+#include <utility>
 
 #include "kernels/adamw.h"
 #include "kernels/attention.h"
@@ -36,6 +38,28 @@ TEST_P(OnEachIsa, ScatterLeavesOtherRowsAlone) {
   EXPECT_EQ(out, (std::vector<float>{3, 4, 8, 8, 7, 7, 1, 2, 5, 5}));
 }
 
+// Weights in bf16 are the same values in fp32, and so are their products with any number of rows.
+TEST_P(OnEachIsa, MatmulWithWeightsIn16BitsHasTheBitsOfFp32) {
+  const int cols = 45, inner = 301;
+  std::vector<bf16> narrow(cols * inner);
+  std::vector<float> wide(narrow.size()), scratch(static_cast<size_t>(Matmul<float>::scratch_floats(2)));
+  for (size_t i = 0; i < narrow.size(); i++)
+    narrow[i] = round_to_bf16(std::sin(static_cast<float>(i))), wide[i] = to_acc(narrow[i]);
+  for (const int rows : {1, 3, 8, 9, 200}) {
+    std::vector<float> a(static_cast<size_t>(rows * inner)), of_narrow(static_cast<size_t>(rows * cols)), of_wide = of_narrow;
+    for (size_t i = 0; i < a.size(); i++) a[i] = std::cos(static_cast<float>(3 * i));
+    const auto multiply = [&](std::vector<float>& out, ConstMatrix b) {
+      run(device, Matmul<float>{.out = matrix(out.data(), rows, cols),
+                                .a = matrix(std::as_const(a).data(), rows, inner),
+                                .b = b.t(),
+                                .scratch = {scratch.data(), static_cast<int64_t>(scratch.size())}});
+    };
+    multiply(of_narrow, matrix(std::as_const(narrow).data(), cols, inner));
+    multiply(of_wide, matrix(std::as_const(wide).data(), cols, inner));
+    EXPECT_EQ(of_narrow, of_wide) << rows << " rows";
+  }
+}
+
 // Integers are exact in every type, so a sum of them in any order is the integer itself.
 TEST_P(OnEachIsa, MatmulOfIntegersIsExact) {
   const int rows = 33, cols = 29, inner = 61;
@@ -57,8 +81,8 @@ TEST_P(OnEachIsa, MatmulOfIntegersIsExact) {
     }
 }
 
-// Adding to a bf16 result whose rows are not neighbours, as that of a part of a joint matrix: the float sums of all of it would be 6
-// MB, where the scratch has 3.6. Small integers are exact in bf16.
+// Adding to a bf16 result whose rows are not neighbours, as that of a part of a joint matrix: the float sums of all of it would
+// be 6 MB, where the scratch has 3.6. Small integers are exact in bf16.
 TEST_P(OnEachIsa, MatmulAddsToMoreThanItsScratchHolds) {
   const int rows = 1040, cols = 1536, inner = 16, stride = 2 * cols;
   std::vector<bf16> a(rows * inner), b(cols * inner), out(rows * stride, round_to_bf16(3));

@@ -81,6 +81,8 @@ void take_run_options(const RunOptions& run, const std::set<std::string, std::le
     }
     const bool of_one_run = std::find(kOfOneRun.begin(), kOfOneRun.end(), row->name) != kOfOneRun.end();
     const bool result = row->name == "output" && !trains(into.command);
+    // How a model's weights were held that nobody asked for: another model's may lie in another type.
+    if (row->name == "weights" && run.given && !run.given->contains("weights")) continue;
     if (of_one_run || result || typed.contains(row->name) || value.is_null() || value == Json::array()) continue;
     const std::optional<std::string> text = typed_value(*row, value);
     const std::string where = fmt::format("{}: \"{}\"", run.file.string(), key);
