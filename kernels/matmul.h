@@ -41,13 +41,13 @@ struct Matmul {
   TLL_HOST_DEVICE int cols() const { return out.col_count; }
   TLL_HOST_DEVICE int inner() const { return a.col_count; }
 
-  // On a CPU: the packed block of B, which all threads share, that of A, one a thread, and float sums of a bf16 result. The sizes
-  // do not depend on those of the operands: larger matrices are cut into blocks that fit.
-  static constexpr int64_t kPackedB = 1 << 19, kPackedA = 1 << 16, kSums = 1 << 18;
+  // On a CPU: the packed block of A, which all threads share, a part of B for each thread, and float sums of a bf16 result. The
+  // sizes do not depend on those of the operands: larger matrices are cut into blocks that fit.
+  static constexpr int64_t kShared = 1 << 19, kOwn = 1 << 16, kSums = 1 << 18;
   // On CUDA: the partial sums of split-K, and the workspace of cuBLASLt: 32 MiB, what its manual recommends for the largest GPUs,
   // and what aligning it to 256 bytes may cost.
   static constexpr int64_t kCudaScratch = (32 << 20) / sizeof(float) + 64;
-  static int64_t scratch_floats(int threads) { return is_oracle<Acc> ? 0 : kPackedB + kSums + kPackedA * threads; }
+  static int64_t scratch_floats(int threads) { return is_oracle<Acc> ? 0 : kShared + kSums + kOwn * threads; }
   void check() const {
     TLL_CHECK(out.data && a.data && b.data && rows() >= 0 && cols() >= 0 && inner() >= 0 && !out.transposed &&
                   a.row_count == rows() && b.row_count == inner() && b.col_count == cols() && out.stride >= cols() &&

@@ -22,7 +22,7 @@ constexpr int kBlock = 32;                      // rows and columns of a block o
 constexpr int kStep = kBlock / 2 * kBlock;      // 32-bit numbers of a panel for 32 elements of inner
 constexpr int kLongInner = 1024, kOnce = 2048;  // longer than kOnce: kLongInner of inner at a time, with sums in memory
 constexpr int kMostPanels = 4;
-constexpr int64_t kOwn = Matmul<float>::kPackedA, kBlockSums = kBlock * kBlock;
+constexpr int64_t kOwn = Matmul<float>::kOwn, kBlockSums = kBlock * kBlock;
 constexpr int kMostRows = 1024;  // of a piece
 static_assert(kOnce * kBlock / 2 + kBlockSums <= kOwn);
 static_assert(kLongInner * kBlock / 2 + kMostRows * kBlock <= kOwn);
@@ -285,7 +285,7 @@ void store_block(const Matrix& out, const float* sums, float alpha, bool accumul
 // ---- the product --------------------------------------------------------------------------------------------------------------
 
 void multiply(const Matmul<float>& op, Bf16Instructions with) {
-  const int threads = static_cast<int>(std::clamp<int64_t>((op.scratch.size - Matmul<float>::kPackedB) / kOwn, 1, cpu_threads()));
+  const int threads = static_cast<int>(std::clamp<int64_t>((op.scratch.size - Matmul<float>::kShared) / kOwn, 1, cpu_threads()));
   const int inner = op.inner(), all_steps = divide_up(inner, kBlock), whole = op.a.transposed ? 0 : inner / kBlock;
   const int packed_steps = all_steps - whole;  // of A
   const int64_t packed_stride = int64_t{packed_steps} * kBlock;

@@ -110,7 +110,7 @@ bool narrow_matmul(const Matmul<float>& op) {
     return true;
   }
   const int64_t width = round_up(op.cols(), kVector);
-  if (op.a.dtype != DType::f32 || op.out.dtype != DType::f32 || width * op.inner() > Matmul<float>::kPackedB) return false;
+  if (op.a.dtype != DType::f32 || op.out.dtype != DType::f32 || width * op.inner() > Matmul<float>::kShared) return false;
   narrow_rows(op, width);
   return true;
 }

@@ -194,7 +194,7 @@ void pack_codes(const QuantizedMatmul& op, float* to, int line, int lines, int f
 // A thread decodes one row of W at a time to its part of the scratch.
 template <class A>
 bool dot_decoded_rows(const QuantizedMatmul& op, const Matmul<float>& matmul) {
-  constexpr int64_t kPart = Matmul<float>::kPackedA;
+  constexpr int64_t kPart = Matmul<float>::kOwn;
   const int threads = static_cast<int>(std::min<int64_t>(cpu_threads(), op.scratch.size / kPart));
   if (op.w.cols * static_cast<int64_t>(sizeof(A)) > kPart * static_cast<int64_t>(sizeof(float)) || threads == 0) return false;
   const auto row = [&](int n, int worker) {

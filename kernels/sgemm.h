@@ -142,8 +142,8 @@ struct Blocking {
 
   // of_sums: results are summed in fp32 over all of inner before they are rounded once to bf16.
   Blocking(const Matmul<float>& op, bool of_sums) {
-    constexpr int64_t kOwn = Matmul<float>::kPackedA;
-    threads = static_cast<int>(std::clamp<int64_t>((op.scratch.size - Matmul<float>::kPackedB) / kOwn, 1, cpu_threads()));
+    constexpr int64_t kOwn = Matmul<float>::kOwn;
+    threads = static_cast<int>(std::clamp<int64_t>((op.scratch.size - Matmul<float>::kShared) / kOwn, 1, cpu_threads()));
     const int64_t shared = op.scratch.size - threads * kOwn;
     const int panel_rows = (op.rows() + kPanelRows - 1) / kPanelRows, panels = (op.cols() + kPanelColumns - 1) / kPanelColumns;
     int most = kMostRows / kPanelRows;
@@ -161,8 +161,8 @@ struct Blocking {
               inner);
   }
 };
-static_assert(kInner * kGroupColumns <= Matmul<float>::kPackedA);
-static_assert(kInner * kGroupColumns / 2 + kMostRows * kGroupColumns / 2 <= Matmul<float>::kPackedA);
+static_assert(kInner * kGroupColumns <= Matmul<float>::kOwn);
+static_assert(kInner * kGroupColumns / 2 + kMostRows * kGroupColumns / 2 <= Matmul<float>::kOwn);
 
 // Panels of a packed block of A, each a_inner long, times panels of B, each `inner` long. out, in fp32, is of this part.
 void block_gemm(const float* a, int a_inner, const float* b, int rows, int cols, int inner, float* out, int64_t stride,
@@ -198,7 +198,7 @@ template <class PackB>
 void packed_gemm(const Matmul<float>& op, const PackB& pack_b) {
   const bool of_sums = op.out.dtype != DType::f32;
   const Blocking cut(op, of_sums);
-  float *const own = op.scratch.data, *const a = own + cut.threads * Matmul<float>::kPackedA;
+  float *const own = op.scratch.data, *const a = own + cut.threads * Matmul<float>::kOwn;
   const int panels = (op.cols() + kPanelColumns - 1) / kPanelColumns;
   for (int r0 = 0; r0 < op.rows(); r0 += cut.rows) {
     const int rows = std::min(cut.rows, op.rows() - r0), row_panels = (rows + kPanelRows - 1) / kPanelRows;
@@ -215,7 +215,7 @@ void packed_gemm(const Matmul<float>& op, const PackB& pack_b) {
         const int cols = std::min(op.cols(), panels * (group + 1) / cut.col_groups * kPanelColumns) - col;
         const int row = row_panels * part / cut.row_parts * kPanelRows;
         const int end = std::min(rows, row_panels * (part + 1) / cut.row_parts * kPanelRows);
-        float *b = own + worker * Matmul<float>::kPackedA, *sums = b + kInner * kGroupColumns / 2;
+        float *b = own + worker * Matmul<float>::kOwn, *sums = b + kInner * kGroupColumns / 2;
         const Matrix out = op.out.rows(r0 + row, end - row).cols(col, cols);
         const int64_t stride = of_sums ? round_up(cols, kPanelColumns) : out.stride;
         float* to = of_sums ? sums : static_cast<float*>(out.data);
