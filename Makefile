@@ -45,9 +45,9 @@ MARCH_neon   := -ffp-contract=fast
 # The bf16 GEMM is compiled once, for all processors that multiply bf16. g++ 12 warns wrongly about the masks of its own intrinsics.
 MARCH_bf16   := -march=x86-64-v4 -mavx512bf16 -mamx-tile -mamx-bf16 $(if $(CLANG),,-Wno-maybe-uninitialized -Wno-uninitialized)
 ISAS         := base $(if $(filter aarch64,$(ARCH)),neon,avx2 avx512)
-MATMUL_BF16  := kernels/matmul_bf16$(if $(filter x86_64,$(ARCH)),,_none).cpp
-ONCE         := kernels/device.cpp kernels/cuda_none.cpp
-KERNELS      := $(filter-out $(ONCE) kernels/matmul_bf16%,$(wildcard kernels/*.cpp))
+MATMUL_BF16  := $(if $(filter x86_64,$(ARCH)),kernels/matmul_bf16.cpp)
+ONCE         := kernels/device.cpp kernels/bf16_instructions.cpp kernels/cuda_none.cpp
+KERNELS      := $(filter-out $(ONCE) kernels/matmul_bf16.cpp,$(wildcard kernels/*.cpp))
 KERNEL_OBJ   := $(ONCE:%.cpp=$(BUILD)/%.o) $(foreach isa,$(ISAS),$(patsubst %.cpp,$(BUILD)/%.$(isa).o,$(KERNELS))) \
                 $(MATMUL_BF16:%.cpp=$(BUILD)/%.o)
 CASES        := $(filter-out %_test.cpp,$(wildcard tests/op_*.cpp))

@@ -17,4 +17,9 @@ const char* bf16_instructions_name(Bf16Instructions);
 // once.
 bool matmul_bf16(const Matmul<float>& op, Bf16Instructions with = bf16_instructions());
 
+#if defined(__x86_64__)
+// The matmul itself: of bf16 operands, with scratch, on a processor that has these instructions.
+void multiply_bf16(const Matmul<float>& op, Bf16Instructions with);
+#endif
+
 }  // namespace tll

@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "dev/bench/bench_case.h"
+#include "src/base/parallel.h"
 #include "tests/op_program.h"
 #include "tests/op_tensor.h"
 
