@@ -162,20 +162,21 @@ void configure_tiles(int rows_of_a) {
   finish_stores();
   _tile_loadconfig(&config);
 }
-// kWide: all 32 columns; else the first 16.
-template <bool kWide>
-void amx_whole_block(const Rows& a, const uint32_t* b, float* sums, bool add) {
+// kTall: 32 rows; else those of one tile, for which the tiles are configured. kWide: all 32 columns; else the first 16.
+template <bool kTall, bool kWide>
+void amx_tiles(const Rows& a, const uint32_t* b, float* sums, bool add) {
   constexpr int kSumBytes = kBlock * 4, kPairBytes = kBlock * 4;
+  float* const below = sums + 16 * kBlock;
   if (add) {
     _tile_loadd(0, sums, kSumBytes);
     if constexpr (kWide) _tile_loadd(1, sums + 16, kSumBytes);
-    _tile_loadd(2, sums + 16 * kBlock, kSumBytes);
-    if constexpr (kWide) _tile_loadd(3, sums + 16 * kBlock + 16, kSumBytes);
+    if constexpr (kTall) _tile_loadd(2, below, kSumBytes);
+    if constexpr (kTall && kWide) _tile_loadd(3, below + 16, kSumBytes);
   } else {
     _tile_zero(0);
     if constexpr (kWide) _tile_zero(1);
-    _tile_zero(2);
-    if constexpr (kWide) _tile_zero(3);
+    if constexpr (kTall) _tile_zero(2);
+    if constexpr (kTall && kWide) _tile_zero(3);
   }
   for (int s = 0; s < a.steps(); s++, b += kStep) {
     const bf16* rows = s < a.whole ? a.data + s * kBlock : a.tail;
@@ -185,36 +186,14 @@ void amx_whole_block(const Rows& a, const uint32_t* b, float* sums, bool add) {
     _tile_dpbf16ps(0, 4, 6);
     if constexpr (kWide) _tile_loadd(7, b + 16, kPairBytes);
     if constexpr (kWide) _tile_dpbf16ps(1, 4, 7);
-    _tile_loadd(5, rows + 16 * stride, stride * 2);
-    _tile_dpbf16ps(2, 5, 6);
-    if constexpr (kWide) _tile_dpbf16ps(3, 5, 7);
+    if constexpr (kTall) _tile_loadd(5, rows + 16 * stride, stride * 2);
+    if constexpr (kTall) _tile_dpbf16ps(2, 5, 6);
+    if constexpr (kTall && kWide) _tile_dpbf16ps(3, 5, 7);
   }
   _tile_stored(0, sums, kSumBytes);
   if constexpr (kWide) _tile_stored(1, sums + 16, kSumBytes);
-  _tile_stored(2, sums + 16 * kBlock, kSumBytes);
-  if constexpr (kWide) _tile_stored(3, sums + 16 * kBlock + 16, kSumBytes);
-}
-// 1 to 16 rows, for which the tiles are configured.
-template <bool kWide>
-void amx_few_rows(const Rows& a, const uint32_t* b, float* sums, bool add) {
-  constexpr int kSumBytes = kBlock * 4, kPairBytes = kBlock * 4;
-  if (add) {
-    _tile_loadd(0, sums, kSumBytes);
-    if constexpr (kWide) _tile_loadd(1, sums + 16, kSumBytes);
-  } else {
-    _tile_zero(0);
-    if constexpr (kWide) _tile_zero(1);
-  }
-  for (int s = 0; s < a.steps(); s++, b += kStep) {
-    const bf16* rows = s < a.whole ? a.data + s * kBlock : a.tail;
-    _tile_loadd(6, b, kPairBytes);
-    if constexpr (kWide) _tile_loadd(7, b + 16, kPairBytes);
-    _tile_loadd(4, rows, (s < a.whole ? a.stride : kBlock) * 2);
-    _tile_dpbf16ps(0, 4, 6);
-    if constexpr (kWide) _tile_dpbf16ps(1, 4, 7);
-  }
-  _tile_stored(0, sums, kSumBytes);
-  if constexpr (kWide) _tile_stored(1, sums + 16, kSumBytes);
+  if constexpr (kTall) _tile_stored(2, below, kSumBytes);
+  if constexpr (kTall && kWide) _tile_stored(3, below + 16, kSumBytes);
 }
 // `configured`: the rows of A that the tiles are configured for.
 void amx_block(const Rows& a, const uint32_t* b, int rows, int cols, float* sums, bool add, int& configured) {
@@ -224,15 +203,15 @@ void amx_block(const Rows& a, const uint32_t* b, int rows, int cols, float* sums
   if (rows == kBlock) {
     configure(16);
     finish_stores();
-    return cols > 16 ? amx_whole_block<true>(a, b, sums, add) : amx_whole_block<false>(a, b, sums, add);
+    return cols > 16 ? amx_tiles<true, true>(a, b, sums, add) : amx_tiles<true, false>(a, b, sums, add);
   }
   for (int r = 0; r < rows; r += 16) {
     configure(std::min(16, rows - r));
     finish_stores();
     if (cols > 16)
-      amx_few_rows<true>(a.from(r), b, sums + r * kBlock, add);
+      amx_tiles<false, true>(a.from(r), b, sums + r * kBlock, add);
     else
-      amx_few_rows<false>(a.from(r), b, sums + r * kBlock, add);
+      amx_tiles<false, false>(a.from(r), b, sums + r * kBlock, add);
   }
 }
 
@@ -281,7 +260,9 @@ void store_block(const Matrix& out, const float* sums, float alpha, bool accumul
 
 // ---- the product --------------------------------------------------------------------------------------------------------------
 
-void multiply(const Matmul<float>& op, Bf16Instructions with) {
+}  // namespace
+
+void multiply_bf16(const Matmul<float>& op, Bf16Instructions with) {
   const int threads = static_cast<int>(std::clamp<int64_t>((op.scratch.size - Matmul<float>::kShared) / kOwn, 1, cpu_threads()));
   const int inner = op.inner(), all_steps = divide_up(inner, kBlock), whole = op.a.transposed ? 0 : inner / kBlock;
   const int packed_steps = all_steps - whole;  // of A
@@ -351,9 +332,5 @@ void multiply(const Matmul<float>& op, Bf16Instructions with) {
     });
   }
 }
-
-}  // namespace
-
-void multiply_bf16(const Matmul<float>& op, Bf16Instructions with) { multiply(op, with); }
 
 }  // namespace tll

@@ -43,8 +43,7 @@ void narrow_rows(const Matmul<float>& op, int64_t width) {
   float *out = static_cast<float*>(op.out.data), *b = op.scratch.data;
   const int inner = op.inner(), panels = static_cast<int>(width / kVector);
   // Panels of one vector, each (inner, kVector); two of them side by side are one of two vectors.
-  const auto pair_begin = [](int p) { return p / 2 * 2; };
-  const auto is_paired = [&](int p) { return pair_begin(p) + 1 < panels; };
+  const auto is_paired = [&](int p) { return p + 1 < panels; };
   const ConstMatrix bt = op.b.t();
   for (int p = 0; p < panels; p += is_paired(p) ? 2 : 1) {
     const int cols = std::min(is_paired(p) ? kPanelColumns : kVector, op.cols() - p * kVector);
