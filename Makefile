@@ -42,14 +42,14 @@ MARCH_base   := $(if $(filter x86_64,$(ARCH)),-march=x86-64) -ffp-contract=off -
 MARCH_avx2   := -march=x86-64-v3 -ffp-contract=fast
 MARCH_avx512 := -march=x86-64-v4 -ffp-contract=fast -mprefer-vector-width=512
 MARCH_neon   := -ffp-contract=fast
-# The bf16 GEMM is compiled once, for all processors that multiply bf16. g++ 12 warns wrongly about the masks of its own intrinsics.
+# What multiplies bf16 is compiled once, for all processors that do. g++ 12 warns wrongly about the masks of its own intrinsics.
 MARCH_bf16   := -march=x86-64-v4 -mavx512bf16 -mamx-tile -mamx-bf16 $(if $(CLANG),,-Wno-maybe-uninitialized -Wno-uninitialized)
 ISAS         := base $(if $(filter aarch64,$(ARCH)),neon,avx2 avx512)
-MATMUL_BF16  := $(if $(filter x86_64,$(ARCH)),kernels/matmul_bf16.cpp)
+ONLY_BF16    := kernels/matmul_bf16.cpp kernels/attention_bf16.cpp
 ONCE         := kernels/device.cpp kernels/bf16_instructions.cpp kernels/cuda_none.cpp
-KERNELS      := $(filter-out $(ONCE) kernels/matmul_bf16.cpp,$(wildcard kernels/*.cpp))
+KERNELS      := $(filter-out $(ONCE) $(ONLY_BF16),$(wildcard kernels/*.cpp))
 KERNEL_OBJ   := $(ONCE:%.cpp=$(BUILD)/%.o) $(foreach isa,$(ISAS),$(patsubst %.cpp,$(BUILD)/%.$(isa).o,$(KERNELS))) \
-                $(MATMUL_BF16:%.cpp=$(BUILD)/%.o)
+                $(if $(filter x86_64,$(ARCH)),$(ONLY_BF16:%.cpp=$(BUILD)/%.o))
 CASES        := $(filter-out %_test.cpp,$(wildcard tests/op_*.cpp))
 TESTS        := $(wildcard tests/*_test.cpp)
 objects       = $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard $(1)/*.cpp))
@@ -109,7 +109,7 @@ $(BUILD)/%.$(1).o: %.cpp
 	@$$(CXX) $$(CXXFLAGS) $(KERNEL_MATH) $(MARCH_$(1)) -DTLL_ISA=$(1) -c $$< -o $$@
 endef
 $(foreach isa,$(ISAS),$(eval $(call kernel_rule,$(isa))))
-$(BUILD)/kernels/matmul_bf16.o: OPT += $(KERNEL_MATH) $(MARCH_bf16)
+$(ONLY_BF16:%.cpp=$(BUILD)/%.o): OPT += $(KERNEL_MATH) $(MARCH_bf16)
 # Outside kernels, tokenizer and data no code is hot: there -O1 and a precompiled header save compile time.
 COLD := $(call objects,src/*) $(call objects,tests)
 $(COLD) $(BUILD)/precompiled.h.gch: OPT := $(subst -O3,-O1,$(OPT))

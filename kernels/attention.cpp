@@ -2,6 +2,7 @@
 // key: then neither K nor V is ever transposed, and the online softmax over keys runs on whole vectors of queries.
 #include "kernels/attention.h"
 
+#include "kernels/attention_bf16.h"
 #include "kernels/tile_gemm.h"
 #include "src/base/parallel.h"
 
@@ -262,6 +263,8 @@ void AttentionForward<Float>::cpu() const {
     const int32_t* const cu_seqlens = sizes.cu_seqlens;
     const int docs = sizes.docs, N = sizes.N, H = sizes.H, D = sizes.D;
     TLL_CHECK(cu_seqlens[docs] == N, "documents of {} rows, {} rows", cu_seqlens[docs], N);
+    if constexpr (dtype_of<Float> == DType::bf16 && kIsa == kIsaWithBf16)
+      if (attention_bf16(*this)) return;
     int tiles = 0;
     for (int d = 0; d < docs; d++) tiles += (cu_seqlens[d + 1] - cu_seqlens[d] + kQueries - 1) / kQueries;
     const int64_t tasks = static_cast<int64_t>(tiles) * H;
@@ -288,6 +291,8 @@ void AttentionBackward<Float>::cpu() const {
     const int32_t* const cu_seqlens = sizes.cu_seqlens;
     const int docs = sizes.docs, N = sizes.N, H = sizes.H, G = sizes.G, D = sizes.D, stride = sizes.stride;
     TLL_CHECK(cu_seqlens[docs] == N, "documents of {} rows, {} rows", cu_seqlens[docs], N);
+    if constexpr (dtype_of<Float> == DType::bf16 && kIsa == kIsaWithBf16)
+      if (attention_bf16(*this)) return;
     const int width = pad(D), group = H / G;
     float* dk_all = scratch;  // (N, H, width), one gradient for each query head: no two tasks add to one place
     float* dv_all = dk_all + static_cast<size_t>(N) * H * width;

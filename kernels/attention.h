@@ -13,6 +13,8 @@
 // Cost: 4·D flops a visible (query, key) pair and head forward, 10·D backward. Bound by arithmetic.
 #pragma once
 
+#include <algorithm>
+
 #include "kernels/device.h"
 
 namespace tll {
@@ -26,6 +28,28 @@ constexpr int64_t attention_forward_tiles(int D) {
 constexpr int64_t attention_backward_tiles(int D) {
   return static_cast<int64_t>(attention_pad(D)) * (5 * kQueryTile + 2 * kKeyTile) + 2 * kKeyTile * kQueryTile + 2 * kQueryTile;
 }
+
+// Where the processor multiplies bf16, a tile has kBf16Queries x kBf16Keys scores, and keys and values are packed beforehand, in
+// panels of 32 that begin with each document. There is room for panels of as many documents as usual; more are done in turn.
+inline constexpr int kBf16Queries = 64, kBf16Keys = 64, kBf16Panel = 32;
+constexpr int64_t attention_bf16_panels(int64_t N) { return (N + kBf16Panel - 1) / kBf16Panel + (N + 127) / 128; }
+constexpr int attention_bf16_pad(int d) { return (d + kBf16Panel - 1) / kBf16Panel * kBf16Panel; }
+// Floats of one thread. Forward: scores, p, q, o, top, 16 partial sums. Backward: scores and dp, pairs of p and ds, ds, q and
+// dout and their transposes, dq, lse, delta.
+constexpr int64_t attention_bf16_forward_tiles(int D) {
+  return kBf16Queries * (kBf16Keys * 3 / 2 + attention_bf16_pad(D) * 3 / 2 + 1 + 16);
+}
+constexpr int64_t attention_bf16_backward_tiles(int D) {
+  return kBf16Queries * (kBf16Keys * 7 / 2 + attention_bf16_pad(D) * 3 + 2);
+}
+// The packed keys and values, and for each head the gradients of both.
+constexpr int64_t attention_bf16_packed(int64_t N, int G, int D, int matrices) {
+  return matrices * G * attention_bf16_panels(N) * attention_bf16_pad(D) * kBf16Panel / 2;
+}
+constexpr int64_t attention_bf16_gradients(int64_t N, int H, int D) {
+  return 2 * H * attention_bf16_panels(N) * attention_bf16_pad(D) * kBf16Panel;
+}
+inline constexpr int kBf16Line = 16;  // floats, to begin at a line of cache
 
 // The visible (query, key) pairs of one head, which the arithmetic is proportional to.
 inline double visible_pairs(const int32_t* cu_seqlens, int docs, int window) {
@@ -61,9 +85,14 @@ struct AttentionForward {
   acc_t<Float>* lse;   // (H, N)
   const Float *q, *k;  // (N, qk_stride)  rows of H·D and of G·D
   const Float* v;      // (N, stride)     rows of G·D
-  float* scratch;      // (scratch_floats(D, threads))  unused by the oracle types
+  float* scratch;      // (scratch_floats(N, G, D, threads))  unused by the oracle types
   AttentionSizes sizes;
-  static int64_t scratch_floats(int D, int threads) { return is_oracle<Float> ? 0 : attention_forward_tiles(D) * threads; }
+  static int64_t scratch_floats(int64_t N, int G, int D, int threads) {
+    if (is_oracle<Float>) return 0;
+    const int64_t any = attention_forward_tiles(D) * threads;
+    if (dtype_of<Float> != DType::bf16) return any;
+    return std::max(any, attention_bf16_packed(N, G, D, 2) + attention_bf16_forward_tiles(D) * threads + kBf16Line);
+  }
   void check() const {
     sizes.check();
     TLL_CHECK(q && k && v && out && lse, "null tensor");
@@ -86,11 +115,15 @@ struct AttentionBackward {
   const acc_t<Float>* lse;  // (H, N)
   const Float *q, *k;       // (N, qk_stride)
   const Float* v;           // (N, stride)
-  float* scratch;           // (scratch_floats(N, H, D, threads)), on CUDA (cuda_scratch_floats(N, H))
+  float* scratch;           // (scratch_floats(N, H, G, D, threads)), on CUDA (cuda_scratch_floats(N, H))
   AttentionSizes sizes;
   static int64_t cuda_scratch_floats(int64_t N, int H) { return N * H; }  // delta
-  static int64_t scratch_floats(int64_t N, int H, int D, int threads) {
-    return is_oracle<Float> ? 0 : 2 * N * H * attention_pad(D) + attention_backward_tiles(D) * threads;
+  static int64_t scratch_floats(int64_t N, int H, int G, int D, int threads) {
+    if (is_oracle<Float>) return 0;
+    const int64_t any = 2 * N * H * attention_pad(D) + attention_backward_tiles(D) * threads;
+    if (dtype_of<Float> != DType::bf16) return any;
+    return std::max(any, attention_bf16_packed(N, G, D, 3) + attention_bf16_gradients(N, H, D) +
+                             attention_bf16_backward_tiles(D) * threads + kBf16Line);
   }
   void check() const {
     sizes.check();

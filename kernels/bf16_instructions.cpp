@@ -1,4 +1,7 @@
 // Which instructions for bf16 this processor has. Compiled for every processor, unlike what uses them.
+#include "kernels/bf16_instructions.h"
+
+#include "kernels/attention_bf16.h"
 #include "kernels/matmul_bf16.h"
 
 #if defined(__x86_64__)
@@ -19,12 +22,13 @@ bool has_amx() {
 }
 bool has_avx512_bf16() {
   unsigned a = 0, b = 0, c = 0, d = 0;
-  return best_isa() == Isa::avx512 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 5 & 1);
+  return best_isa() == kIsaWithBf16 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 5 & 1);
 }
 #else
 bool has_amx() { return false; }
 bool has_avx512_bf16() { return false; }
 void multiply_bf16(const Matmul<float>&, Bf16Instructions) {}
+void attend_bf16(const auto&, Bf16Instructions) {}
 #endif
 
 }  // namespace
@@ -40,12 +44,29 @@ const char* bf16_instructions_name(Bf16Instructions with) {
 }
 bool cpu_has_bf16_matmul() { return bf16_instructions() != Bf16Instructions::none; }
 
+namespace {
+void check_is_there(Bf16Instructions with) {
+  TLL_CHECK(with <= bf16_instructions(), "this processor has no {}", bf16_instructions_name(with));
+}
+}  // namespace
+
 bool matmul_bf16(const Matmul<float>& op, Bf16Instructions with) {
   if (op.a.dtype != DType::bf16 || op.b.dtype != DType::bf16 || with == Bf16Instructions::none) return false;
-  TLL_CHECK(with <= bf16_instructions(), "this processor has no {}", bf16_instructions_name(with));
+  check_is_there(with);
   if (!op.scratch.data || op.scratch.size < Matmul<float>::scratch_floats(1)) return false;
   multiply_bf16(op, with);
   return true;
+}
+
+bool attention_bf16(const AttentionForward<bf16>& op, Bf16Instructions with) {
+  check_is_there(with);
+  if (with != Bf16Instructions::none) attend_bf16(op, with);
+  return with != Bf16Instructions::none;
+}
+bool attention_bf16(const AttentionBackward<bf16>& op, Bf16Instructions with) {
+  check_is_there(with);
+  if (with != Bf16Instructions::none) attend_bf16(op, with);
+  return with != Bf16Instructions::none;
 }
 
 }  // namespace tll

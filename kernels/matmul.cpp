@@ -22,7 +22,7 @@ void dot_rows_any(const Matmul<float>& op) {
 void matmul_float(const Matmul<float>& op) {
   if (is_empty(op)) return;
   if (op.rows() <= kFewRows && !op.a.transposed && op.b.transposed && op.a.dtype != DType::f16) return dot_rows_any(op);
-  if (matmul_bf16(op) || narrow_matmul(op)) return;
+  if ((kIsa == kIsaWithBf16 && matmul_bf16(op)) || narrow_matmul(op)) return;
   packed_matmul(op, [&](float* to, int col, int cols, int first, int inner) {
     pack_any<kPanelColumns>(to, op.b.t(), col, cols, first, inner, 1.0f);
   });

@@ -82,8 +82,8 @@ struct Tensors {
 using Pass = std::function<void(Tensors&)>;
 
 // How far a result may lie from the exact one, as a multiple of its magnitude: `acc` roundings of the accumulation type, and
-// `storage` roundings of the tensor's own type where that is narrower; tensor_core: as many more on CUDA, where intermediate
-// values are rounded before tensor cores multiply them. First order in the unit roundoff.
+// `storage` roundings of the tensor's own type where that is narrower; tensor_core: as many more on CUDA, and on processors
+// that multiply bf16, where intermediate values are rounded before they are multiplied. First order in the unit roundoff.
 struct Tolerance {
   double acc = 0, storage = 0, tensor_core = 0;
 };

@@ -33,6 +33,7 @@ struct AttentionShape {
   bool cuda = false;           // scratch for CUDA alone
   int threads = kMostThreads;  // scratch for so many on a CPU, which is enough for CUDA as well
   bool apart = false;          // q and k lie in a buffer of their own
+  bool avx512 = false;         // bf16 by AVX-512's instructions, where the processor has faster ones too
 };
 OpCase attention(const AttentionShape&);
 OpCase attention_decode(const std::vector<int>& lengths, int H, int G, int D, int capacity, int window, int gap);

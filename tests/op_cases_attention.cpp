@@ -1,5 +1,5 @@
 // Cases of attention: grouped heads, packed documents, windows, and lengths around the tiles' edges.
-#include "kernels/attention.h"
+#include "kernels/attention_bf16.h"
 #include "kernels/elementwise.h"
 #include "tests/op_cases.h"
 
@@ -10,7 +10,18 @@ std::string name_of(const AttentionShape& s) {
   std::string docs;
   for (int n : s.lengths) docs += fmt::format("{}{}", docs.empty() ? "" : "+", n);
   return fmt::format("T {} H {} G {} D {}{}", docs, s.H, s.G, s.D, s.window ? fmt::format(" W {}", s.window) : "") +
-         (s.apart ? " q|k apart" : "");
+         (s.apart ? " q|k apart" : "") + (s.avx512 ? " avx512" : "");
+}
+
+template <class Op>
+void run(const AttentionShape& s, Tensors& t, const Op& op) {
+  t.launch({Op::kName, op.cost(), [op, avx512 = s.avx512](const Device& on) {
+              if constexpr (std::is_same_v<typename Op::Scalar, bf16>)
+                if (avx512 && on.kind == DeviceKind::cpu && on.isa == kIsaWithBf16 &&
+                    attention_bf16(op, Bf16Instructions::avx512))
+                  return;
+              tll::run(on, op);
+            }});
 }
 
 // The definition: all scores of a row, one softmax, in double.
@@ -91,8 +102,8 @@ OpCase attention(const AttentionShape& s) {
   for (int n : s.lengths) bounds.push_back(bounds.back() + n);
   const int N = bounds.back();
   const double scale = 1 / std::sqrt(D), pairs = visible_pairs(bounds.data(), docs, s.window);
-  using Forward = AttentionForward<float>;
-  using Backward = AttentionBackward<float>;
+  using Forward = AttentionForward<bf16>;  // bf16 may need more scratch than float, never less
+  using Backward = AttentionBackward<bf16>;
   c.tensors = {
       {.name = "qkv", .role = Role::input, .rows = N, .width = (H + 2 * G) * D, .gap = s.gap},
       {.name = "bounds", .role = Role::constant, .kind = Kind::i32, .width = docs + 1, .values = {bounds.begin(), bounds.end()}},
@@ -103,11 +114,11 @@ OpCase attention(const AttentionShape& s) {
       {.name = "forward_scratch",
        .role = Role::scratch,
        .kind = Kind::always_f32,
-       .width = s.cuda ? 0 : Forward::scratch_floats(D, s.threads)},
+       .width = s.cuda ? 0 : Forward::scratch_floats(N, G, D, s.threads)},
       {.name = "backward_scratch",
        .role = Role::scratch,
        .kind = Kind::always_f32,
-       .width = s.cuda ? Backward::cuda_scratch_floats(N, H) : Backward::scratch_floats(N, H, D, s.threads)}};
+       .width = s.cuda ? Backward::cuda_scratch_floats(N, H) : Backward::scratch_floats(N, H, G, D, s.threads)}};
   const int qk_width = (H + G) * D, qk_stride = s.apart ? qk_width + s.gap : stride;
   if (s.apart) c.tensors.push_back({.name = "qk", .role = Role::scratch, .rows = N, .width = qk_width, .gap = s.gap});
   const auto sizes_of = [=](Tensors& t) {
@@ -122,28 +133,30 @@ OpCase attention(const AttentionShape& s) {
   };
   c.forward = typed([=]<class F>(F, Tensors& t) {
     const F *q = queries(F(), t), *qkv = t["qkv"];
-    t.run(AttentionForward<F>{.out = t["out"],
-                              .lse = t["lse"],
-                              .q = q,
-                              .k = q + H * D,
-                              .v = qkv + (H + G) * D,
-                              .scratch = t["forward_scratch"],
-                              .sizes = sizes_of(t)});
+    run(s, t,
+        AttentionForward<F>{.out = t["out"],
+                            .lse = t["lse"],
+                            .q = q,
+                            .k = q + H * D,
+                            .v = qkv + (H + G) * D,
+                            .scratch = t["forward_scratch"],
+                            .sizes = sizes_of(t)});
   });
   c.backward = typed([=]<class F>(F, Tensors& t) {
     const F *q = queries(F(), t), *qkv = t["qkv"];
     F* dq = t["dqkv"];
-    t.run(AttentionBackward<F>{.dq = dq,
-                               .dk = dq + H * D,
-                               .dv = dq + (H + G) * D,
-                               .dout = t["dout"],
-                               .out = t["out"],
-                               .lse = t["lse"],
-                               .q = q,
-                               .k = q + H * D,
-                               .v = qkv + (H + G) * D,
-                               .scratch = t["backward_scratch"],
-                               .sizes = sizes_of(t)});
+    run(s, t,
+        AttentionBackward<F>{.dq = dq,
+                             .dk = dq + H * D,
+                             .dv = dq + (H + G) * D,
+                             .dout = t["dout"],
+                             .out = t["out"],
+                             .lse = t["lse"],
+                             .q = q,
+                             .k = q + H * D,
+                             .v = qkv + (H + G) * D,
+                             .scratch = t["backward_scratch"],
+                             .sizes = sizes_of(t)});
   });
   c.reference = [=](const Values& in, Reference& r) { attention_reference(s, scale, in, r); };
   return c;
@@ -300,6 +313,22 @@ void add_attention_cases(std::vector<OpCase>& cases, Random& random) {
   for (int window : {1, 36, 37, 38}) add(attention_decode({37, 12}, 4, 4, 12, 40, window, 0));
   add(attention_decode({between(random, 1, 90), between(random, 1, 90)}, 7, 1, pick(random, sizes), 90, 0,
                        between(random, 0, 9)));
+  // More short documents than there are panels for at once.
+  const auto many = [&](bool avx512) {
+    AttentionShape shape{.lengths = {}, .H = 2, .G = 1, .D = 12, .window = 0, .gap = 1};
+    for (int i = 0; i < 40; i++) shape.lengths.push_back(i % 7);
+    shape.avx512 = avx512;
+    return attention(shape);
+  };
+  add(many(false));
+  if (bf16_instructions() > Bf16Instructions::avx512) {
+    add(many(true));
+    for (int D : {4, 32, 80, 128}) {
+      AttentionShape shape{.lengths = {33, 1, 20, 65}, .H = 6, .G = 2, .D = D, .window = D == 80 ? 40 : 0, .gap = 3};
+      shape.avx512 = true;
+      add(attention(shape));
+    }
+  }
 }
 
 }  // namespace tll::test

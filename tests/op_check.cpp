@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "kernels/bf16_instructions.h"
 #include "src/base/parallel.h"
 #include "tests/op_tensor.h"
 
@@ -92,10 +93,11 @@ double unit_roundoff(DType type) {
 
 // The reference is itself computed in double: twice the roundings when double is compared with it.
 // Tensor cores cut their sums instead of rounding them: at most 1.4 · 2^-24 a product (Fasi et al. 2021; Xie et al. 2025).
-double tolerance_of(const Tolerance& tolerance, DType type, DType tensor_type, DeviceKind device) {
-  const bool cuda = device == DeviceKind::cuda;
+double tolerance_of(const Tolerance& tolerance, DType type, DType tensor_type, const Device& device) {
+  const bool cuda = device.kind == DeviceKind::cuda;
+  const bool rounds = cuda || (device.isa == kIsaWithBf16 && bf16_instructions() != Bf16Instructions::none);
   if (type == DType::f64) return 2 * (tolerance.acc + tolerance.storage + 1) * 0x1p-53;
-  const double acc = tolerance.acc * (cuda ? 1.4 : 1), storage = tolerance.storage + (cuda ? tolerance.tensor_core : 0);
+  const double acc = tolerance.acc * (cuda ? 1.4 : 1), storage = tolerance.storage + (rounds ? tolerance.tensor_core : 0);
   return acc * 0x1p-24 + (tensor_type != DType::f32 ? storage * unit_roundoff(tensor_type) : 0);
 }
 
@@ -138,7 +140,7 @@ void compare(const OpCase& op, Run& t, const Reference& reference, Run* exact, R
     const auto& expected = defined ? reference.value.at(spec.name) : contents_as_double(spec, exact->tensor(spec.name));
     const auto& magnitude = reference.magnitude.contains(spec.name) ? reference.magnitude.at(spec.name) : expected;
     const Tensor& tensor = t.tensor(spec.name);
-    const double tolerance = tolerance_of(reference.tolerance.at(spec.name), t.type, tensor.dtype(), t.device.kind);
+    const double tolerance = tolerance_of(reference.tolerance.at(spec.name), t.type, tensor.dtype(), t.device);
     const double error = relative_error(spec, tensor, expected, magnitude);
     if (!(error <= tolerance) && row.problem.empty())
       row.problem = fmt::format("{} differs by {:.2g} of its magnitude, more than {:.2g}", spec.name, error, tolerance);

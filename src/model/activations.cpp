@@ -243,12 +243,12 @@ void Activations<Float>::place_scratch(Placing& p) {
   if (rows > 0) piece.size = QuantizedMatmul::piece_bytes(options_.device, dtype_of<Float>, rows, cols);
   if (piece.size > 0)
     piece.data = static_cast<std::byte*>(p.arena.place_bytes("dequantized_piece", {piece.size}, DType::u8, Category::scratch));
-  const int H = config_.heads, head_dim = config_.head_dim, N = options_.max_tokens;
-  if (const int64_t n = cuda ? 0 : AttentionForward<Float>::scratch_floats(head_dim, options_.threads); n > 0)
+  const int H = config_.heads, G = config_.kv_heads, head_dim = config_.head_dim, N = options_.max_tokens;
+  if (const int64_t n = cuda ? 0 : AttentionForward<Float>::scratch_floats(N, G, head_dim, options_.threads); n > 0)
     scratch(attention_forward, "attention", {n});
   if (!options_.gradients) return;
   if (const int64_t n = cuda ? AttentionBackward<Float>::cuda_scratch_floats(N, H)
-                             : AttentionBackward<Float>::scratch_floats(N, H, head_dim, options_.threads);
+                             : AttentionBackward<Float>::scratch_floats(N, H, G, head_dim, options_.threads);
       n > 0)
     scratch(attention_backward, "attention_backward", {n}, during(backward_attention));
   int rank = 0;
