@@ -330,17 +330,29 @@ void AttentionDecode<Float>::cpu() const {
     Acc* score = scores + static_cast<size_t>(task) * capacity;
     auto top = real_part(Acc(-INFINITY));
     for (int j = first; j < length; j++) {
+      const Float* key = k + base + j * step;
       Acc s{};
-      for (int d = 0; d < D; d++) s += to_acc(query[d]) * to_acc(k[base + j * step + d]);
+      if constexpr (is_oracle<Float>) {
+        for (int d = 0; d < D; d++) s += to_acc(query[d]) * to_acc(key[d]);
+      } else {
+        const int dims = D;
+#pragma omp simd reduction(+ : s)
+        for (int d = 0; d < dims; d++) s += to_acc(query[d]) * to_acc(key[d]);
+      }
       score[j] = s * Acc(scale);
       top = real_part(score[j]) > top ? real_part(score[j]) : top;
     }
     Acc sum{};
     for (int j = first; j < length; j++) sum += score[j] = exp_acc(score[j] - top);
-    for (int d = 0; d < D; d++) {
-      Acc o{};
-      for (int j = first; j < length; j++) o += score[j] * to_acc(v[base + j * step + d]);
-      out[static_cast<size_t>(b) * H * D + h * D + d] = from_acc<Float>(o / sum);
+    constexpr int kColumns = 64;
+    for (int d0 = 0; d0 < D; d0 += kColumns) {
+      const int columns = std::min(kColumns, D - d0);
+      Acc o[kColumns] = {};
+      for (int j = first; j < length; j++) {
+        const Float* value = v + base + j * step + d0;
+        for (int d = 0; d < columns; d++) o[d] += score[j] * to_acc(value[d]);
+      }
+      for (int d = 0; d < columns; d++) out[static_cast<size_t>(b) * H * D + h * D + d0 + d] = from_acc<Float>(o[d] / sum);
     }
   });
 }

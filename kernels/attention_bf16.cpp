@@ -147,13 +147,19 @@ void multiply(Bf16Blocks& blocks, const Rows& rows, int queries, const uint32_t*
       blocks.multiply(rows.from(i), panels + p * panel_step, kBlock, kBlock, out + i * stride + p * kBlock, stride, add);
 }
 
-// The keys j0 … j0+keys-1 that query i sees.
+// The keys j0 … j0+keys-1 that query i sees, of which those behind the first `whole` vectors of 32 are hidden.
 struct Visible {
-  int first, end;
-  Visible(int i, int j0, int keys, int window)
-      : first(window > 0 ? std::max(0, i - window + 1 - j0) : 0), end(std::min(keys, i + 1 - j0)) {}
+  __m512i first, end;
+  int whole;
+  Visible(int i, int j0, int keys, int window) {
+    const int behind = std::clamp(i + 1 - j0, 0, keys);
+    first = _mm512_set1_epi32(window > 0 ? i - window + 1 - j0 : 0), end = _mm512_set1_epi32(behind);
+    whole = divide_up(behind, kBlock) * kBlock;
+  }
   __mmask16 mask(int column) const {
-    return static_cast<__mmask16>(first_words(std::clamp(end - column, 0, 16)) & ~first_words(std::clamp(first - column, 0, 16)));
+    const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i at = _mm512_add_epi32(lanes, _mm512_set1_epi32(column));
+    return _mm512_mask_cmple_epi32_mask(_mm512_cmplt_epi32_mask(at, end), first, at);
   }
 };
 int first_key(int i0, int window) { return window > 0 ? std::max(0, i0 - window + 1) / kBlock * kBlock : 0; }
@@ -185,7 +191,7 @@ void forward_tile(const AttentionForward<bf16>& op, Bf16Instructions with, const
       float* const row = scores + i * kKeys;
       bf16* const p_row = p + i * kKeys;
       __m512 s[kKeys / 16], most = _mm512_set1_ps(top[i]);
-      for (int c = 0; c < wide; c += 16) {
+      for (int c = 0; c < visible.whole; c += 16) {
         s[c / 16] = _mm512_mask_loadu_ps(_mm512_set1_ps(-std::numeric_limits<float>::infinity()), visible.mask(c), row + c);
         most = _mm512_max_ps(most, s[c / 16]);
       }
@@ -200,7 +206,8 @@ void forward_tile(const AttentionForward<bf16>& op, Bf16Instructions with, const
           _mm512_storeu_ps(o + i * width + d, _mm512_mul_ps(_mm512_loadu_ps(o + i * width + d), factor));
         top[i] = now;
       }
-      for (int c = 0; c < wide; c += kBlock) {
+      for (int c = visible.whole; c < wide; c += kBlock) _mm512_storeu_si512(p_row + c, _mm512_setzero_si512());
+      for (int c = 0; c < visible.whole; c += kBlock) {
         const __m512 a = exp2_16(_mm512_fmsub_ps(s[c / 16], _mm512_set1_ps(scale2), _mm512_set1_ps(base)));
         const __m512 b = exp2_16(_mm512_fmsub_ps(s[c / 16 + 1], _mm512_set1_ps(scale2), _mm512_set1_ps(base)));
         sum = _mm512_add_ps(sum, _mm512_add_ps(a, b));
@@ -276,7 +283,15 @@ void backward_head(const AttentionBackward<bf16>& op, Bf16Instructions with, con
       for (int i = 0; i < padded; i += 2) {
         const Visible visible[2] = {{i0 + i, j0, i < queries ? keys : 0, op.sizes.window},
                                     {i0 + i + 1, j0, i + 1 < queries ? keys : 0, op.sizes.window}};
-        for (int c = 0; c < wide; c += 16) {
+        // What both rows do not see is 0.
+        const int whole = std::max(visible[0].whole, visible[1].whole);
+        for (int c = whole; c < wide; c += kBlock) {
+          for (uint32_t* pairs : {p_pairs, ds_pairs})
+            for (int half = 0; half < kBlock; half += 16)
+              _mm512_storeu_si512(pairs + (c / kBlock * (kQueries / 2) + i / 2) * kBlock + half, _mm512_setzero_si512());
+          for (int r = 0; r < 2; r++) _mm512_storeu_si512(ds + (i + r) * kKeys + c, _mm512_setzero_si512());
+        }
+        for (int c = 0; c < whole; c += 16) {
           __m512 p_row[2], ds_row[2];
           for (int r = 0; r < 2; r++) {
             const int64_t at = (i + r) * kKeys + c;

@@ -31,17 +31,18 @@ void RmsnormBackward<Float>::cpu() const {
   parallel_for(N, 6 * C, [&](int64_t n) {
     const Float* row = x + static_cast<size_t>(n) * C;
     const Float* dy = dout + static_cast<size_t>(n) * C;
+    const Float* weight = w;  // a local pointer: a loop that reads a member's elements is not vectorised
     Float* d = dx + static_cast<size_t>(n) * C;
     const Acc r = rstd[n];
     Acc dot{};
     if constexpr (is_oracle<Float>) {
-      for (int c = 0; c < C; c++) dot += to_acc(dy[c]) * to_acc(w[c]) * to_acc(row[c]);
+      for (int c = 0; c < C; c++) dot += to_acc(dy[c]) * to_acc(weight[c]) * to_acc(row[c]);
     } else {
 #pragma omp simd reduction(+ : dot)
-      for (int c = 0; c < C; c++) dot += to_acc(dy[c]) * to_acc(w[c]) * to_acc(row[c]);
+      for (int c = 0; c < C; c++) dot += to_acc(dy[c]) * to_acc(weight[c]) * to_acc(row[c]);
     }
     const Acc k = r * r * r * dot / Acc(C);
-    for (int c = 0; c < C; c++) d[c] = from_acc<Float>(to_acc(d[c]) + r * to_acc(dy[c]) * to_acc(w[c]) - k * to_acc(row[c]));
+    for (int c = 0; c < C; c++) d[c] = from_acc<Float>(to_acc(d[c]) + r * to_acc(dy[c]) * to_acc(weight[c]) - k * to_acc(row[c]));
   });
   if (!dw) return;
   // Threads split the columns, so each sum over rows has the same order for any number of threads.
