@@ -50,15 +50,17 @@ KeyRange visible_keys(int i0, int i1, int window) {
   const int first = window > 0 && i0 - window + 1 > 0 ? i0 - window + 1 : 0;
   return {first / kKeys * kKeys, i1};
 }
-// The causal mask and the window: overwrites the hidden scores of tile (i0, j0).
-void mask_scores(float* scores, int i0, int queries, int j0, int keys, int window, float value) {
-  if (j0 + keys - 1 <= i0 && (window == 0 || i0 + queries - 1 - window < j0)) return;
-  for (int j = 0; j < keys; j++) {
-    for (int i = 0; i < queries; i++) {
-      const bool visible = j0 + j <= i0 + i && (window == 0 || i0 + i - window < j0 + j);
-      if (!visible) scores[j * kQueries + i] = value;
-    }
-  }
+// Of the queries i0 … i0+queries-1 those that see key j; none: {n, n}.
+struct QueryRange {
+  int begin, end;
+};
+QueryRange visible_queries(int i0, int queries, int j, int window) {
+  const int begin = std::clamp(j - i0, 0, queries);
+  return {begin, window > 0 ? std::clamp(j + window - i0, begin, queries) : queries};
+}
+void fill_hidden(float* row, const QueryRange& visible, float value) {
+  std::fill(row, row + visible.begin, value);
+  std::fill(row + visible.end, row + kQueries, value);
 }
 
 template <class Float>
@@ -83,8 +85,9 @@ void forward_tile(const AttentionForward<Float>& op, int begin, int length, int 
     const auto row = [&](const Float* x, int step) { return x + static_cast<size_t>(begin + j0) * step + g * D; };
     const Rows k = rows_as_float(row(op.k, qk_stride), qk_stride, keys, D, k_tile);
     const Rows v = rows_as_float(row(op.v, stride), stride, keys, D, v_tile);
-    tile_gemm(keys, kQueries, D, k.data, k.stride, 1, qt, kQueries, scores, kQueries, false);
-    mask_scores(scores, i0, queries, j0, keys, window, -INFINITY);
+    tile_gemm(keys, kQueries, D, k.data, k.stride, 1, qt, kQueries, scores, kQueries, false, CausalResult(i0 - j0));
+    for (int j = 0; j < keys; j++)
+      fill_hidden(scores + j * kQueries, visible_queries(i0, kQueries, j0 + j, window), -INFINITY);
     for (int i = 0; i < kQueries; i++) factor[i] = top[i];
     for (int j = 0; j < keys; j++)
       for (int i = 0; i < kQueries; i++) top[i] = scores[j * kQueries + i] > top[i] ? scores[j * kQueries + i] : top[i];
@@ -104,7 +107,7 @@ void forward_tile(const AttentionForward<Float>& op, int begin, int length, int 
     for (int i = 0; i < queries; i++)
       if (factor[i] != 1.0f)
         for (int d = 0; d < width; d++) o[i * width + d] *= factor[i];
-    tile_gemm(queries, width, keys, scores, 1, kQueries, v.data, v.stride, o, width, true);
+    tile_gemm(queries, width, keys, scores, 1, kQueries, v.data, v.stride, o, width, true, CausalColumns(i0 - j0));
   }
   for (int i = 0; i < queries; i++) {
     const float inverse = 1.0f / sum[i];
@@ -160,22 +163,23 @@ void backward_head(const AttentionBackward<Float>& op, int begin, int length, in
       const auto row = [&](const Float* x, int step) { return x + static_cast<size_t>(begin + j0) * step + g * D; };
       const Rows k = rows_as_float(row(op.k, qk_stride), qk_stride, keys, D, k_tile);
       const Rows v = rows_as_float(row(op.v, stride), stride, keys, D, v_tile);
-      tile_gemm(keys, kQueries, D, k.data, k.stride, 1, qt, kQueries, p, kQueries, false);
-      tile_gemm(keys, kQueries, D, v.data, v.stride, 1, dot, kQueries, ds, kQueries, false);
+      const int shift = i0 - j0;
+      tile_gemm(keys, kQueries, D, k.data, k.stride, 1, qt, kQueries, p, kQueries, false, CausalResult(shift));
+      tile_gemm(keys, kQueries, D, v.data, v.stride, 1, dot, kQueries, ds, kQueries, false, CausalResult(shift));
       for (int j = 0; j < keys; j++) {
-        float* pj = p + j * kQueries;
-#pragma omp simd
-        for (int i = 0; i < kQueries; i++) pj[i] = fast_exp(pj[i] * scale - lse[i]);
-      }
-      mask_scores(p, i0, queries, j0, keys, window, 0.0f);
-      for (int j = 0; j < keys; j++) {
+        const QueryRange visible = visible_queries(i0, queries, j0 + j, window);
         float *pj = p + j * kQueries, *dj = ds + j * kQueries;
 #pragma omp simd
-        for (int i = 0; i < kQueries; i++) dj[i] = pj[i] * (dj[i] - delta[i]);
+        for (int i = visible.begin; i < visible.end; i++) {
+          pj[i] = fast_exp(pj[i] * scale - lse[i]);
+          dj[i] = pj[i] * (dj[i] - delta[i]);
+        }
+        fill_hidden(pj, visible, 0.0f);
+        fill_hidden(dj, visible, 0.0f);
       }
-      tile_gemm(keys, width, queries, p, kQueries, 1, dout.data, dout.stride, dv_head + j0 * wide, wide, true);
-      tile_gemm(keys, width, queries, ds, kQueries, 1, q.data, q.stride, dk_head + j0 * wide, wide, true);
-      tile_gemm(queries, width, keys, ds, 1, kQueries, k.data, k.stride, dq, width, j0 != range.begin);
+      tile_gemm(keys, width, queries, p, kQueries, 1, dout.data, dout.stride, dv_head + j0 * wide, wide, true, CausalRows(shift));
+      tile_gemm(keys, width, queries, ds, kQueries, 1, q.data, q.stride, dk_head + j0 * wide, wide, true, CausalRows(shift));
+      tile_gemm(queries, width, keys, ds, 1, kQueries, k.data, k.stride, dq, width, j0 != range.begin, CausalColumns(shift));
     }
     for (int i = 0; i < queries; i++) {
       Float* out = op.dq + static_cast<size_t>(begin + i0 + i) * stride + h * D;
