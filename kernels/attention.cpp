@@ -86,8 +86,7 @@ void forward_tile(const AttentionForward<Float>& op, int begin, int length, int 
     const Rows k = rows_as_float(row(op.k, qk_stride), qk_stride, keys, D, k_tile);
     const Rows v = rows_as_float(row(op.v, stride), stride, keys, D, v_tile);
     tile_gemm(keys, kQueries, D, k.data, k.stride, 1, qt, kQueries, scores, kQueries, false, CausalResult(i0 - j0));
-    for (int j = 0; j < keys; j++)
-      fill_hidden(scores + j * kQueries, visible_queries(i0, kQueries, j0 + j, window), -INFINITY);
+    for (int j = 0; j < keys; j++) fill_hidden(scores + j * kQueries, visible_queries(i0, kQueries, j0 + j, window), -INFINITY);
     for (int i = 0; i < kQueries; i++) factor[i] = top[i];
     for (int j = 0; j < keys; j++)
       for (int i = 0; i < kQueries; i++) top[i] = scores[j * kQueries + i] > top[i] ? scores[j * kQueries + i] : top[i];

@@ -13,7 +13,7 @@ namespace tll {
 namespace {
 
 constexpr int kQueries = kBf16Queries, kKeys = kBf16Keys;
-constexpr float kLog2e = 1.44269504088896341f;
+constexpr float kLog2e = 1.44269504088896341f, kInfinity = std::numeric_limits<float>::infinity();
 static_assert(kBlock == kBf16Panel && kLine == kBf16Line && kQueries % kBlock == 0 && kKeys % kBlock == 0);
 
 // 2^x, for -∞ and what is below float's range 0. Taylor's series on [-½, ½]: its first term left out is 1.2e-7.
@@ -162,6 +162,11 @@ struct Visible {
     return _mm512_mask_cmple_epi32_mask(_mm512_cmplt_epi32_mask(at, end), first, at);
   }
 };
+// Whether each of the queries i0 … end-1 sees all keys of a whole tile. Then what is computed for rows behind the queries is
+// finite, and not used.
+bool all_visible(int i0, int end, int j0, int keys, int window) {
+  return keys == kKeys && j0 + kKeys - 1 <= i0 && (window == 0 || end - window <= j0);
+}
 int first_key(int i0, int window) { return window > 0 ? std::max(0, i0 - window + 1) / kBlock * kBlock : 0; }
 
 // ---- forward ------------------------------------------------------------------------------------------------------------------
@@ -179,42 +184,46 @@ void forward_tile(const AttentionForward<bf16>& op, Bf16Instructions with, const
   const Rows q = rows_of_queries(head_of(op.q, op.sizes.qk_stride, doc, h, D), i0, queries, q_tile);
   std::fill_n(o, padded * width, 0.0f);
   std::fill_n(sums, padded * 16, 0.0f);
-  std::fill_n(top, padded, -std::numeric_limits<float>::infinity());
+  std::fill_n(top, padded, -kInfinity);
 
   Bf16Blocks blocks(with);
   const int end = i0 + queries;
   for (int j0 = first_key(i0, op.sizes.window); j0 < end; j0 += kKeys) {
     const int keys = std::min(kKeys, end - j0), wide = divide_up(keys, kBlock) * kBlock, panel = doc.panel + j0 / kBlock;
     multiply(blocks, q, padded, keys_of.transposed(g, panel), int64_t{keys_of.steps} * kStep, wide, scores, kKeys, false);
-    for (int i = 0; i < padded; i++) {
-      const Visible visible(i0 + i, j0, i < queries ? keys : 0, op.sizes.window);
-      float* const row = scores + i * kKeys;
-      bf16* const p_row = p + i * kKeys;
-      __m512 s[kKeys / 16], most = _mm512_set1_ps(top[i]);
-      for (int c = 0; c < visible.whole; c += 16) {
-        s[c / 16] = _mm512_mask_loadu_ps(_mm512_set1_ps(-std::numeric_limits<float>::infinity()), visible.mask(c), row + c);
-        most = _mm512_max_ps(most, s[c / 16]);
+    const auto softmax = [&]<bool kAll>(std::bool_constant<kAll>) {
+      for (int i = 0; i < padded; i++) {
+        const Visible visible(i0 + i, j0, i < queries ? keys : 0, op.sizes.window);
+        const int seen = kAll ? kKeys : visible.whole;
+        const float* const row = scores + i * kKeys;
+        bf16* const p_row = p + i * kKeys;
+        __m512 s[kKeys / 16], most = _mm512_set1_ps(top[i]);
+        for (int c = 0; c < seen; c += 16) {
+          s[c / 16] =
+              kAll ? _mm512_loadu_ps(row + c) : _mm512_mask_loadu_ps(_mm512_set1_ps(-kInfinity), visible.mask(c), row + c);
+          most = _mm512_max_ps(most, s[c / 16]);
+        }
+        const float now = _mm512_reduce_max_ps(most), before = top[i];
+        const float base = now == -kInfinity ? 0.0f : now * scale2;  // a row that has seen no key yet has -∞
+        __m512 sum = _mm512_loadu_ps(sums + i * 16);
+        if (now != before) {
+          const __m512 factor = exp2_16(_mm512_set1_ps(before * scale2 - base));
+          sum = _mm512_mul_ps(sum, factor);
+          for (int d = 0; d < width; d += 16)
+            _mm512_storeu_ps(o + i * width + d, _mm512_mul_ps(_mm512_loadu_ps(o + i * width + d), factor));
+          top[i] = now;
+        }
+        for (int c = seen; c < wide; c += kBlock) _mm512_storeu_si512(p_row + c, _mm512_setzero_si512());
+        for (int c = 0; c < seen; c += kBlock) {
+          const __m512 a = exp2_16(_mm512_fmsub_ps(s[c / 16], _mm512_set1_ps(scale2), _mm512_set1_ps(base)));
+          const __m512 b = exp2_16(_mm512_fmsub_ps(s[c / 16 + 1], _mm512_set1_ps(scale2), _mm512_set1_ps(base)));
+          sum = _mm512_add_ps(sum, _mm512_add_ps(a, b));
+          _mm512_storeu_si512(p_row + c, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(b, a)));
+        }
+        _mm512_storeu_ps(sums + i * 16, sum);
       }
-      const float now = _mm512_reduce_max_ps(most), before = top[i];
-      // A row that has seen no key yet has -∞.
-      const float base = now == -std::numeric_limits<float>::infinity() ? 0.0f : now * scale2;
-      __m512 sum = _mm512_loadu_ps(sums + i * 16);
-      if (now != before) {
-        const __m512 factor = exp2_16(_mm512_set1_ps(before * scale2 - base));
-        sum = _mm512_mul_ps(sum, factor);
-        for (int d = 0; d < width; d += 16)
-          _mm512_storeu_ps(o + i * width + d, _mm512_mul_ps(_mm512_loadu_ps(o + i * width + d), factor));
-        top[i] = now;
-      }
-      for (int c = visible.whole; c < wide; c += kBlock) _mm512_storeu_si512(p_row + c, _mm512_setzero_si512());
-      for (int c = 0; c < visible.whole; c += kBlock) {
-        const __m512 a = exp2_16(_mm512_fmsub_ps(s[c / 16], _mm512_set1_ps(scale2), _mm512_set1_ps(base)));
-        const __m512 b = exp2_16(_mm512_fmsub_ps(s[c / 16 + 1], _mm512_set1_ps(scale2), _mm512_set1_ps(base)));
-        sum = _mm512_add_ps(sum, _mm512_add_ps(a, b));
-        _mm512_storeu_si512(p_row + c, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(b, a)));
-      }
-      _mm512_storeu_ps(sums + i * 16, sum);
-    }
+    };
+    all_visible(i0, end, j0, keys, op.sizes.window) ? softmax(std::true_type()) : softmax(std::false_type());
     multiply(blocks, {p, kKeys, wide / kBlock, nullptr}, padded, values_of.plain(g, 0, panel), values_of.panels * kStep, width, o,
              width, true);
   }
@@ -280,36 +289,38 @@ void backward_head(const AttentionBackward<bf16>& op, Bf16Instructions with, con
       const int64_t panel_step = int64_t{keys_of.steps} * kStep;
       multiply(blocks, q, padded, keys_of.transposed(g, panel), panel_step, wide, scores, kKeys, false);
       multiply(blocks, dout, padded, values_of.transposed(g, panel), panel_step, wide, dp, kKeys, false);
-      for (int i = 0; i < padded; i += 2) {
-        const Visible visible[2] = {{i0 + i, j0, i < queries ? keys : 0, op.sizes.window},
-                                    {i0 + i + 1, j0, i + 1 < queries ? keys : 0, op.sizes.window}};
-        // What both rows do not see is 0.
-        const int whole = std::max(visible[0].whole, visible[1].whole);
-        for (int c = whole; c < wide; c += kBlock) {
-          for (uint32_t* pairs : {p_pairs, ds_pairs})
-            for (int half = 0; half < kBlock; half += 16)
-              _mm512_storeu_si512(pairs + (c / kBlock * (kQueries / 2) + i / 2) * kBlock + half, _mm512_setzero_si512());
-          for (int r = 0; r < 2; r++) _mm512_storeu_si512(ds + (i + r) * kKeys + c, _mm512_setzero_si512());
-        }
-        for (int c = 0; c < whole; c += 16) {
-          __m512 p_row[2], ds_row[2];
-          for (int r = 0; r < 2; r++) {
-            const int64_t at = (i + r) * kKeys + c;
-            const __mmask16 mask = visible[r].mask(c);
-            const __m512 x = _mm512_fmsub_ps(_mm512_loadu_ps(scores + at), _mm512_set1_ps(scale2), _mm512_set1_ps(lse[i + r]));
-            p_row[r] = _mm512_maskz_mov_ps(mask, exp2_16(x));
-            const __m512 y = _mm512_sub_ps(_mm512_loadu_ps(dp + at), _mm512_set1_ps(delta[i + r]));
-            ds_row[r] = _mm512_maskz_mul_ps(mask, p_row[r], y);
-          }
-          const Rounded p_rounded = round_rows(p_row[0], p_row[1]), ds_rounded = round_rows(ds_row[0], ds_row[1]);
+      const auto probabilities = [&]<bool kAll>(std::bool_constant<kAll>) {
+        for (int i = 0; i < padded; i += 2) {
+          const Visible visible[2] = {{i0 + i, j0, i < queries ? keys : 0, op.sizes.window},
+                                      {i0 + i + 1, j0, i + 1 < queries ? keys : 0, op.sizes.window}};
+          const int seen = kAll ? kKeys : std::max(visible[0].whole, visible[1].whole);
           // Panels of kBlock keys with kQueries / 2 pairs each.
-          const int64_t pair = (c / kBlock * (kQueries / 2) + i / 2) * kBlock + c % kBlock;
-          _mm512_storeu_si512(p_pairs + pair, p_rounded.pairs);
-          _mm512_storeu_si512(ds_pairs + pair, ds_rounded.pairs);
-          _mm256_storeu_si256(reinterpret_cast<__m256i*>(ds + i * kKeys + c), ds_rounded.row);
-          _mm256_storeu_si256(reinterpret_cast<__m256i*>(ds + (i + 1) * kKeys + c), ds_rounded.next);
+          const auto pair = [&](int c) { return (c / kBlock * (kQueries / 2) + i / 2) * kBlock + c % kBlock; };
+          for (int c = 0; c < seen; c += 16) {
+            __m512 p_row[2], ds_row[2];
+            for (int r = 0; r < 2; r++) {
+              const int64_t at = (i + r) * kKeys + c;
+              const __mmask16 mask = kAll ? 0xffff : visible[r].mask(c);
+              const __m512 x = _mm512_fmsub_ps(_mm512_loadu_ps(scores + at), _mm512_set1_ps(scale2), _mm512_set1_ps(lse[i + r]));
+              p_row[r] = _mm512_maskz_mov_ps(mask, exp2_16(x));
+              const __m512 y = _mm512_sub_ps(_mm512_loadu_ps(dp + at), _mm512_set1_ps(delta[i + r]));
+              ds_row[r] = _mm512_maskz_mul_ps(mask, p_row[r], y);
+            }
+            const Rounded p_rounded = round_rows(p_row[0], p_row[1]), ds_rounded = round_rows(ds_row[0], ds_row[1]);
+            _mm512_storeu_si512(p_pairs + pair(c), p_rounded.pairs);
+            _mm512_storeu_si512(ds_pairs + pair(c), ds_rounded.pairs);
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(ds + i * kKeys + c), ds_rounded.row);
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(ds + (i + 1) * kKeys + c), ds_rounded.next);
+          }
+          for (int c = seen; c < wide; c += 16) {  // what neither row sees
+            _mm512_storeu_si512(p_pairs + pair(c), _mm512_setzero_si512());
+            _mm512_storeu_si512(ds_pairs + pair(c), _mm512_setzero_si512());
+            for (int r = 0; r < 2; r++)
+              _mm256_storeu_si256(reinterpret_cast<__m256i*>(ds + (i + r) * kKeys + c), _mm256_setzero_si256());
+          }
         }
-      }
+      };
+      all_visible(i0, end, j0, keys, op.sizes.window) ? probabilities(std::true_type()) : probabilities(std::false_type());
       const int query_steps = padded / kBlock;
       for (int c = 0; c < wide; c += kBlock) {
         const int64_t pairs = c / kBlock * (kQueries / 2) * kBlock, to = gradients.at(h, panel + c / kBlock);

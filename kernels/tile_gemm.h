@@ -56,8 +56,8 @@ inline __attribute__((always_inline)) void tile_block(int K, const float* a, ptr
     for (int j = 0; j < kVectors; j++) *reinterpret_cast<Lanes*>(c + i * c_row + j * kLanes) = sum[i][j];
 }
 
-// Which part of a product is wanted. Rows above and columns left of the diagonal of a matrix may be hidden: its element (row, col)
-// is seen if row < col + shift + 1.
+// Which part of a product is wanted. Rows above and columns left of the diagonal of a matrix may be hidden: its element (row,
+// col) is seen if row < col + shift + 1.
 struct WholeTile {
   int first(int, int) const { return 0; }
   int end(int, int, int K) const { return K; }
@@ -90,8 +90,8 @@ inline void tile_column(int M, int K, const float* a, ptrdiff_t a_row, ptrdiff_t
   const auto blocks = [&]<int kRows>(std::integral_constant<int, kRows>) {
     for (; i + kRows <= M; i += kRows) {
       const int end = part.end(i, kRows, K), first = std::min(part.first(i, kRows), end);
-      tile_block<kRows, kVectors>(end - first, a + i * a_row + first * a_col, a_row, a_col, b + first * b_row, b_row, c + i * c_row,
-                                  c_row, accumulate);
+      tile_block<kRows, kVectors>(end - first, a + i * a_row + first * a_col, a_row, a_col, b + first * b_row, b_row,
+                                  c + i * c_row, c_row, accumulate);
     }
   };
   blocks(std::integral_constant<int, kTileRows>());
