@@ -14,8 +14,11 @@ void dot_rows_any(const Matmul<float>& op) {
     const auto row = [&](int n, int) { return static_cast<const B*>(op.b.data) + n * op.b.stride; };
     const bool a_float = op.a.dtype == DType::f32, out_float = op.out.dtype == DType::f32;
     const int threads = cpu_threads();
-    if (a_float) return out_float ? dot_rows<float, B, float>(op, threads, row) : dot_rows<float, B, bf16>(op, threads, row);
-    out_float ? dot_rows<bf16, B, float>(op, threads, row) : dot_rows<bf16, B, bf16>(op, threads, row);
+    constexpr int kAtOnce = kVector == 16 ? 4 : 2;  // for whose sums there are registers
+    if (a_float)
+      return out_float ? dot_rows<kAtOnce, float, B, float>(op, threads, row)
+                       : dot_rows<kAtOnce, float, B, bf16>(op, threads, row);
+    out_float ? dot_rows<kAtOnce, bf16, B, float>(op, threads, row) : dot_rows<kAtOnce, bf16, B, bf16>(op, threads, row);
   });
 }
 

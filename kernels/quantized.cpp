@@ -203,9 +203,9 @@ bool dot_decoded_rows(const QuantizedMatmul& op, const Matmul<float>& matmul) {
     return to;
   };
   if (op.out.dtype == DType::f32)
-    dot_rows<A, A, float>(matmul, threads, row);
+    dot_rows<1, A, A, float>(matmul, threads, row);
   else
-    dot_rows<A, A, bf16>(matmul, threads, row);
+    dot_rows<1, A, A, bf16>(matmul, threads, row);
   return true;
 }
 

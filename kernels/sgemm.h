@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 
 #include "kernels/matmul.h"
 #include "src/base/parallel.h"
@@ -258,40 +259,95 @@ void packed_matmul(const Matmul<float>& op, const PackB& pack_b) {
   }
 }
 
-// Σ x[k] · w[k] in kSumLanes partial sums, which are added pairwise: one order for every type of weights, which are then the same
-// values in 16 bits and in 32.
-template <class A, class B>
-float dot(const A* x, const B* w, int inner) {
-  constexpr int kSumLanes = 4 * kVector;
-  float sums[kSumLanes] = {};
-  int k = 0;
-  for (; k + kSumLanes <= inner; k += kSumLanes)
-    for (int lane = 0; lane < kSumLanes; lane++) sums[lane] += to_acc(x[k + lane]) * to_acc(w[k + lane]);
-  for (int lane = 0; k + lane < inner; lane++) sums[lane] += to_acc(x[k + lane]) * to_acc(w[k + lane]);
-  for (int half = kSumLanes / 2; half > 0; half /= 2)
-    for (int lane = 0; lane < half; lane++) sums[lane] += sums[lane + half];
-  return sums[0];
+// kVector elements as float. By reference: the base instruction set returns no such vector.
+template <class T>
+inline __attribute__((always_inline)) void load_vector(Vector& to, const T* from) {
+  if constexpr (dtype_of<T> == DType::f32) {
+    to = *reinterpret_cast<const Vector*>(from);
+  } else if constexpr (dtype_of<T> == DType::bf16) {
+    typedef uint16_t Words __attribute__((vector_size(kVector * sizeof(uint16_t)), aligned(sizeof(uint16_t)), may_alias));
+    typedef uint32_t Wide __attribute__((vector_size(kVector * sizeof(uint32_t))));
+    to = reinterpret_cast<Vector>(__builtin_convertvector(*reinterpret_cast<const Words*>(from), Wide) << 16);
+  } else {
+    for (int e = 0; e < kVector; e++) to[e] = to_acc(from[e]);
+  }
 }
 
-// A few rows: each weight is read once. row(n, worker) is where row n of Bᵀ lies.
+// The sum of the lanes: halves are added until one is left.
+inline __attribute__((always_inline)) float add_lanes(const Vector& v) {
+  Eight s;
+  if constexpr (kVector == 16) {
+    Eight halves[2];
+    std::memcpy(halves, &v, sizeof(halves));
+    s = halves[0] + halves[1];
+  } else {
+    std::memcpy(&s, &v, sizeof(s));
+  }
+  s += __builtin_shufflevector(s, s, 4, 5, 6, 7, 0, 1, 2, 3);
+  s += __builtin_shufflevector(s, s, 2, 3, 0, 1, 6, 7, 4, 5);
+  return s[0] + s[1];
+}
+
+// to[i] = Σ x[k] · w[i][k], each in kSumLanes partial sums, which are added pairwise: one order for every type of weights, which
+// are then the same values in 16 bits and in 32.
+template <int kRows, class A, class B>
+void dots(const A* x, const B* const* w, int inner, float* to) {
+  constexpr int kSumVectors = 4, kSumLanes = kSumVectors * kVector;
+  Vector sum[kRows][kSumVectors] = {};
+  int k = 0;
+  for (; k + kSumLanes <= inner; k += kSumLanes) {
+    // The processor itself looks too little ahead to read memory at its full rate. Rows follow each other.
+    constexpr size_t kLine = 64, kAhead = 4096 * kRows;
+    for (int i = 0; i < kRows && kRows > 1; i++)
+      for (size_t line = 0; line < kSumLanes * sizeof(B); line += kLine)
+        __builtin_prefetch(reinterpret_cast<const char*>(w[i] + k) + kAhead + line);
+#pragma GCC unroll 4
+    for (int v = 0; v < kSumVectors; v++) {
+      Vector xv, wv;
+      load_vector(xv, x + k + v * kVector);
+#pragma GCC unroll 4
+      for (int i = 0; i < kRows; i++) {
+        load_vector(wv, w[i] + k + v * kVector);
+        sum[i][v] += xv * wv;
+      }
+    }
+  }
+  for (int i = 0; i < kRows; i++) {
+    if (k < inner) {
+      float lanes[kSumLanes];
+      std::memcpy(lanes, sum[i], sizeof(lanes));
+      for (int lane = 0; k + lane < inner; lane++) lanes[lane] += to_acc(x[k + lane]) * to_acc(w[i][k + lane]);
+      std::memcpy(sum[i], lanes, sizeof(lanes));
+    }
+    to[i] = add_lanes((sum[i][0] + sum[i][2]) + (sum[i][1] + sum[i][3]));
+  }
+}
+
+// A few rows: each weight is read once. row(n, worker) is where row n of Bᵀ lies; kAtOnce: so many of them lie there together.
 constexpr int kFewRows = 8;
-template <class A, class B, class Out, class Row>
+template <int kAtOnce, class A, class B, class Out, class Row>
 void dot_rows(const Matmul<float>& op, int threads, const Row& row) {
   const A* a = static_cast<const A*>(op.a.data);
   Out* out = static_cast<Out*>(op.out.data);
   const int64_t columns = std::max<int64_t>(1, kPieceCost / std::max(1, op.inner())),
                 pieces = (op.cols() + columns - 1) / columns;
-  const auto column = [&](int n, int worker) {
-    const B* w = row(n, worker);
+  const auto dots_of = [&]<int kRows>(std::integral_constant<int, kRows>, int n, int worker) {
+    const B* w[kRows];
+    for (int i = 0; i < kRows; i++) w[i] = row(n + i, worker);
     for (int m = 0; m < op.rows(); m++) {
-      const A* x = a + m * op.a.stride;
-      const float sum = dot(x, w, op.inner());
-      Out& y = out[m * op.out.stride + n];
-      y = from_acc<Out>(static_cast<float>(op.alpha) * sum + (op.accumulate ? to_acc(y) : 0.0f));
+      float sums[kRows];
+      dots<kRows>(a + m * op.a.stride, w, op.inner(), sums);
+      for (int i = 0; i < kRows; i++) {
+        Out& y = out[m * op.out.stride + n + i];
+        y = from_acc<Out>(static_cast<float>(op.alpha) * sums[i] + (op.accumulate ? to_acc(y) : 0.0f));
+      }
     }
   };
   parallel_pieces(pieces, threads, [&](int64_t piece, int worker) {
-    for (int64_t n = op.cols() * piece / pieces; n < op.cols() * (piece + 1) / pieces; n++) column(static_cast<int>(n), worker);
+    int n = static_cast<int>(op.cols() * piece / pieces);
+    const int end = static_cast<int>(op.cols() * (piece + 1) / pieces);
+    for (; n + kAtOnce <= end; n += kAtOnce) dots_of(std::integral_constant<int, kAtOnce>(), n, worker);
+    for (; n < end; n++) dots_of(std::integral_constant<int, 1>(), n, worker);
   });
 }
 
