@@ -176,7 +176,7 @@ $(BUILD)/template_lines: $(BUILD)/dev/template_compare/template_lines.o $(ENGINE
 # One test file alone: make build/one/NAME_test && build/one/NAME_test
 $(BUILD)/one/%: $(BUILD)/tests/%.o $(BUILD)/tests/main.o $(BUILD)/libcases.a $(ENGINE) $(emulated) ; $(call link,emulated) -lgtest
 
-include dev/emulator/emulator.mk dev/ladder/ladder.mk dev/arm64/arm64.mk dev/fuzz/fuzz.mk
+include dev/emulator/emulator.mk dev/ptx_sim/ptx_sim.mk dev/ladder/ladder.mk dev/arm64/arm64.mk dev/fuzz/fuzz.mk
 
 # Compiles every .cu with nvcc, for one architecture: sources that only the tests run must be valid CUDA too.
 nvcc_check: ; for f in $(CU) $(EMULATED) $(LADDER); do $(NVCC) $(NVCCFLAGS) -Xcompiler -Wall,-Wextra -arch=sm_80 -c $$f -o /dev/null || exit 1; done
@@ -187,10 +187,11 @@ train: setup
 squad.bin: train_llama_lora data/demo/squad.json ; ./train_llama_lora prepare --data data/demo/squad.json --output $@
 
 test: setup
-	@$(MAKE) --no-print-directory -j$$(nproc) $(BUILD)/run_tests $(BUILD)/emulator_tests $(BUILD)/ladder_tests $(BUILD)/probe_emulated \
+	@$(MAKE) --no-print-directory -j$$(nproc) $(BUILD)/run_tests $(BUILD)/emulator_tests $(BUILD)/ptx_sim_tests $(BUILD)/ladder_tests $(BUILD)/probe_emulated \
 	  $(BUILD)/bench_ops_emulated test_gradients train_llama_lora
 	dev/check_includes.sh
 	$(BUILD)/emulator_tests --gtest_brief=1
+	$(BUILD)/ptx_sim_tests --gtest_brief=1
 	$(BUILD)/ladder_tests
 	$(BUILD)/probe_emulated --quick
 	$(BUILD)/bench_ops_emulated >/dev/null
