@@ -169,6 +169,21 @@ void add_linear_cases(std::vector<OpCase>& cases, Random& random) {
     add({.size = {16, 160, 1056}, .types = {k, k, b16}, .ta = true, .tb = false, .accumulate = true, .backward = false});
   for (int rows : {3, 40}) cases.push_back(misaligned_in_turn(matmul({.size = {rows, 48, 64}, .types = {b16, b16}})));
   add({.size = {1000, 1032, 40}, .types = {b16, b16, b16}, .backward = false});
+  // The large tiling for every transposition and type: the fewest tiles that choose it, full ones and edges, two steps along
+  // inner.
+  for (Kind k : {b16, h16})
+    for (bool ta : {false, true})
+      for (bool tb : {false, true})
+        if (k == h16 || ta || !tb)
+          add({.size = {130, 31 * 128 + 2, 33},
+               .types = {k, k},
+               .ta = ta,
+               .tb = tb,
+               .cpu = false,
+               .backward = false,
+               .pitch = 8,
+               .alignment = 16});
+  add({.size = {31, 130, 33}, .types = {h16, h16}, .cpu = false, .backward = false});  // flat
   for (int rows : {1, 8, 9})  // the dot products of generation, and the first size beyond them
     for (Kind b : {f32, b16, h16}) add({.size = {rows, 37, 129}, .types = {b == f32 ? f32 : b16, b}, .gap = 5});
 
