@@ -59,7 +59,7 @@ struct Warp {
 
 struct Block {
   Kernel& kernel;
-  Extent grid, block, index;
+  Extent index;  // of the block
   const std::vector<uint8_t>& arguments;
   SharedMemory shared;
   std::vector<uint64_t>& executed;

@@ -214,7 +214,10 @@ class Decoder {
       i.flow = Flow::leave;
       return add(i, all);
     }
-    if (m.op == "call") return call(arguments);
+    if (m.op == "call") {
+      if (i.guarded) throw Fault(kernel_.name + ": a condition on a call");
+      return call(arguments);
+    }
     if ((m.op == "ld" || m.op == "st") && std::count(m.rest.begin(), m.rest.end(), "param") &&
         call_variable(arguments.at(m.op == "ld" ? 1 : 0)))
       return move_call_variable(i, m, arguments, all);

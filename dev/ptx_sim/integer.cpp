@@ -152,7 +152,6 @@ void shift(Block& b, const Instruction& i, Lanes mask) {
 uint64_t low_bits(uint32_t count) { return count >= 64 ? ~uint64_t{0} : (uint64_t{1} << count) - 1; }
 
 // bfi: `length` bits of the first value go into the second one, from bit `from` on.
-template <class T>
 void insert_bits(Block& b, const Instruction& i, Lanes mask) {
   for_lanes(mask, [&](int l) {
     const uint32_t from = b.get(i.s[2], l) & 0xff, length = b.get(i.s[3], l) & 0xff;
@@ -161,7 +160,6 @@ void insert_bits(Block& b, const Instruction& i, Lanes mask) {
     b.put(i.d[0], l, (b.get(i.s[1], l) & ~field) | (bits & field));
   });
 }
-template <class T>
 void count_ones(Block& b, const Instruction& i, Lanes mask) {
   for_lanes(mask, [&](int l) { b.put(i.d[0], l, static_cast<uint64_t>(std::popcount(b.get(i.s[0], l)))); });
 }
@@ -227,8 +225,8 @@ Handler handler(Mnemonic& m) {
   if (m.op == "neg") return unary<T, Negate>;
   if (m.op == "shl") return shift<T, true>;
   if (m.op == "shr") return shift<T, false>;
-  if (m.op == "bfi") return insert_bits<T>;
-  if (m.op == "popc") return count_ones<T>;
+  if (m.op == "bfi") return insert_bits;
+  if (m.op == "popc") return count_ones;
   if (m.op == "clz") return leading_zeros<T>;
   if (m.op == "brev") return reverse_bits<T>;
   if (m.op == "bfind" && !std::is_signed_v<T> && m.take("shiftamt")) return shift_to_top<T>;

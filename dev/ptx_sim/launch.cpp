@@ -100,8 +100,6 @@ void work(Launch& launch) {
                          static_cast<unsigned>(row / launch.grid.y)};
       for (unsigned i = 0; i < warps.size(); i++) start(warps[i], i, launch, index);
       Block block{.kernel = k,
-                  .grid = launch.grid,
-                  .block = launch.block,
                   .index = index,
                   .arguments = launch.arguments,
                   .shared = SharedMemory(k.dynamic_at + launch.dynamic_shared, k.least_shared_access),

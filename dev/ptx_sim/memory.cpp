@@ -1,5 +1,6 @@
 // Instructions that access memory: ld, st, atom, cp.async.
 #include <atomic>
+#include <cstdio>
 #include <cstring>
 
 #include "dev/ptx_sim/handlers.h"

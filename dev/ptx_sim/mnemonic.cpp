@@ -58,10 +58,10 @@ bool Mnemonic::take(const std::string& modifier) {
   rest.erase(found);
   return true;
 }
-std::string Mnemonic::take_one(const std::vector<std::string>& modifiers, const std::string& without) {
+std::string Mnemonic::take_one(const std::vector<std::string>& modifiers) {
   for (const std::string& modifier : modifiers)
     if (take(modifier)) return modifier;
-  return without;
+  return {};
 }
 
 }  // namespace ptx

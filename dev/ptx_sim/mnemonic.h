@@ -16,8 +16,7 @@ struct Mnemonic {
   std::vector<std::string> rest;  // modifiers that nobody took yet
   explicit Mnemonic(const std::string& word);
   bool take(const std::string& modifier);
-  // The one of these that is there, else `without`.
-  std::string take_one(const std::vector<std::string>& modifiers, const std::string& without = "");
+  std::string take_one(const std::vector<std::string>& modifiers);  // the one of these that is there; empty: none
 };
 
 // What runs an instruction, or null if it belongs to another of these. They take the modifiers that they know.

@@ -22,7 +22,9 @@ $(BUILD)/ptx$(PTX_ARCH)/%.o: %.cu
 $(BUILD)/libptx$(PTX_ARCH).a: $(CU:%.cu=$(BUILD)/ptx$(PTX_ARCH)/%.o) ; @rm -f $@; ar rcs $@ $^
 $(BUILD)/test_gradients_ptx$(PTX_ARCH): $(BUILD)/tests/test_gradients.o $(PTX_RUNTIME) $(BUILD)/libcases.a $(BUILD)/libsrc.a \
   $(BUILD)/libptx$(PTX_ARCH).a $(BUILD)/libptx_sim.a $(BUILD)/libkernels.a ; $(call link,ptx) -ldl
+# What nothing launches on an architecture: attention in bf16 is refused on sm_75, where its other kernels are traps.
+PTX_UNREACHED_75 := delta_kernel<tll::bf16>
 ptx_test: $(BUILD)/test_gradients_ptx$(PTX_ARCH)
 	TLL_PTX_SIM="report=$(BUILD)/ptx$(PTX_ARCH).txt" $< --device cuda
 	@head -n 1 $(BUILD)/ptx$(PTX_ARCH).txt
-	@! grep '^0 launches' $(BUILD)/ptx$(PTX_ARCH).txt || { echo "error: no case of test_gradients launches these kernels"; exit 1; }
+	@! grep '^0 launches' $(BUILD)/ptx$(PTX_ARCH).txt $(PTX_UNREACHED_$(PTX_ARCH):%=| grep -vF '%') || { echo "error: no case of test_gradients launches these kernels"; exit 1; }

@@ -147,6 +147,7 @@ TEST(PtxFaults, TextsThatCannotBeRead) {
   const std::pair<const char*, const char*> bad[] = {{"bra $nowhere;", "no label $nowhere"},
                                                      {"mov.u32 %r3, unknown;", "the operand 'unknown'"},
                                                      {"mov.u32 %r3, %clock;", "the register %clock"},
+                                                     {"@%p1 call.uni (), f, ();", "a condition on a call"},
                                                      {"ld.param.u32 %r3;", "cannot read 'ld.param.u32 %r3'"}};
   for (const auto& [body, report] : bad) {
     const std::string reports = run_body(body).reports;
