@@ -147,7 +147,7 @@ void multiply(Bf16Blocks& blocks, const Rows& rows, int queries, const uint32_t*
       blocks.multiply(rows.from(i), panels + p * panel_step, kBlock, kBlock, out + i * stride + p * kBlock, stride, add);
 }
 
-// The keys j0 … j0+keys-1 that query i sees, of which those behind the first `whole` vectors of 32 are hidden.
+// Which of the keys j0 … j0+keys-1 query i sees: none from `whole` on, a multiple of kBlock.
 struct Visible {
   __m512i first, end;
   int whole;

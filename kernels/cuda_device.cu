@@ -68,18 +68,59 @@ void cuda_end_tensor(const Device&, const void*, size_t) {}
 std::string cuda_faults(const Device&) { return {}; }
 #endif
 
-int cuda_device_count() {
-  int count = 0;  // unchanged if there is no driver
-  return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
+namespace {
+
+std::string version_text(int v) { return fmt::format("{}.{}", v / 1000, v % 1000 / 10); }
+std::string capability_text(int arch) { return fmt::format("{}.{}", arch / 100, arch / 10 % 10); }
+
+// Whether the first GPU can be used. `seen`: there is one, or a driver, in any case.
+struct FirstGpu {
+  int count = 0;
+  bool seen = false;
+  std::string problem;
+};
+FirstGpu first_gpu() {
+#ifdef __CUDA_ARCH_LIST__
+  constexpr int kCompiledFor[] = {__CUDA_ARCH_LIST__};
+#else
+  constexpr int kCompiledFor[] = {750, 800, 860, 890, 900, 1000, 1200};
+#endif
+  FirstGpu found;
+  int driver = 0, runtime = 0;
+  const cudaError_t counted = cudaGetDeviceCount(&found.count);
+  if (counted != cudaSuccess) found.count = 0;
+  ignore(cudaDriverGetVersion(&driver));
+  ignore(cudaRuntimeGetVersion(&runtime));
+  found.seen = found.count > 0 || (counted == cudaErrorInsufficientDriver && driver > 0);
+  if (counted == cudaErrorInsufficientDriver && driver > 0)
+    found.problem =
+        fmt::format("the NVIDIA driver serves CUDA {} and older, and this program was built with CUDA {}: update the driver",
+                    version_text(driver), version_text(runtime));
+  else if (counted == cudaErrorInsufficientDriver)
+    found.problem = "there is no NVIDIA driver";
+  else if (counted != cudaSuccess && counted != cudaErrorNoDevice)
+    found.problem = cudaGetErrorString(counted);
+  else if (found.count == 0)
+    found.problem = "the driver sees no GPU";
+  if (!found.problem.empty()) return found;
+  cudaFuncAttributes attributes;
+  if (!listed_kernels().empty() &&
+      cudaFuncGetAttributes(&attributes, listed_kernels().front()) == cudaErrorNoKernelImageForDevice) {
+    std::string archs;
+    for (int arch : kCompiledFor) archs += (archs.empty() ? "" : ", ") + capability_text(arch);
+    found.problem = fmt::format("this program has no code for the GPU, whose compute capability is {}: it was compiled for {}",
+                                capability_text(arch_of(0)), archs);
+    found.count = 0;
+  }
+  ignore(cudaSuccess);
+  return found;
 }
 
-std::string cuda_missing() {
-  int count = 0;
-  const cudaError_t error = cudaGetDeviceCount(&count);
-  if (error == cudaErrorInsufficientDriver) return "there is no NVIDIA driver, or one that is too old for this program";
-  if (error == cudaSuccess || error == cudaErrorNoDevice) return "the driver sees no GPU";
-  return cudaGetErrorString(error);
-}
+}  // namespace
+
+int cuda_device_count() { return first_gpu().count; }
+bool cuda_seen() { return first_gpu().seen; }
+std::string cuda_missing() { return first_gpu().problem; }
 
 std::string cuda_name() {
   cudaDeviceProp properties;
@@ -129,10 +170,9 @@ CudaProperties cuda_properties(const Device& device) {
   check_cuda(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties");
   check_cuda(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
   check_cuda(cudaRuntimeGetVersion(&runtime), "cudaRuntimeGetVersion");
-  const auto version = [](int v) { return fmt::format("{}.{}", v / 1000, v % 1000 / 10); };
   CudaProperties p;
   p.name = properties.name;
-  p.libraries = fmt::format("CUDA {}, driver for {}, {}", version(runtime), version(driver),
+  p.libraries = fmt::format("CUDA {}, driver for {}, {}", version_text(runtime), version_text(driver),
                             device.blas ? cublas_version(device.blas) : "own products: " + taken.no_blas);
   p.multiprocessors = properties.multiProcessorCount;
   p.memory = static_cast<int64_t>(properties.totalGlobalMem);

@@ -16,9 +16,9 @@ namespace tll {
 
 const char* cuda_backend();  // "cuda", "cuda-emulated", or null: built without CUDA
 inline bool cuda_emulated() { return cuda_backend() && std::string_view(cuda_backend()) == "cuda-emulated"; }
-int cuda_device_count();  // 0 without a GPU or a driver
-
-std::string cuda_missing();  // why there is no GPU, as a message to the user
+int cuda_device_count();  // GPUs; 0 if this program cannot use them: no driver, one that is too old, or no code for the first GPU
+bool cuda_seen();         // there is a GPU, or a driver that is too old, whether or not this program can use it
+std::string cuda_missing();  // why it can use none, as a message to the user; empty: it can
 std::string cuda_name();     // of the first GPU, as the driver calls it; empty without one
 int cuda_arch();             // compute capability of the first GPU, 750 … 1200; 0 without one
 

@@ -24,6 +24,7 @@ namespace {
 
 const char* cuda_backend() { return nullptr; }
 int cuda_device_count() { return 0; }
+bool cuda_seen() { return false; }
 std::string cuda_name() { return ""; }
 int cuda_arch() { return 0; }
 std::string cuda_missing() { return "this program was built without CUDA"; }

@@ -162,10 +162,13 @@ Options initial_options() {
       o.mma = value == "exact" ? MmaSum::exact : MmaSum::hardware;
     } else if (name == "mib" && number >= 1) {
       o.device_bytes = number << 20;
+    } else if (name == "driver") {
+      o.driver = static_cast<int>(number);
     } else if (name == "registers") {
       registers = value;
     } else {
-      std::fprintf(stderr, "emulator: TLL_EMULATOR: %s: expected arch, seed, workers, print, mma, mib or registers = a value\n",
+      std::fprintf(stderr,
+                   "emulator: TLL_EMULATOR: %s: expected arch, seed, workers, print, mma, mib, driver or registers = a value\n",
                    word.c_str());
       std::exit(2);
     }

@@ -24,6 +24,8 @@ constexpr ErrorName kErrors[] = {
     {cudaErrorInvalidValue, "cudaErrorInvalidValue", "invalid argument"},
     {cudaErrorMemoryAllocation, "cudaErrorMemoryAllocation", "out of memory"},
     {cudaErrorInvalidConfiguration, "cudaErrorInvalidConfiguration", "invalid configuration argument"},
+    {cudaErrorNoKernelImageForDevice, "cudaErrorNoKernelImageForDevice",
+     "no kernel image is available for execution on the device"},
     {cudaErrorInsufficientDriver, "cudaErrorInsufficientDriver", "CUDA driver version is insufficient for CUDA runtime version"},
     {cudaErrorInvalidDeviceFunction, "cudaErrorInvalidDeviceFunction", "invalid device function"},
     {cudaErrorNoDevice, "cudaErrorNoDevice", "no CUDA-capable device is detected"},
@@ -66,6 +68,9 @@ const char* cudaGetErrorName(cudaError_t error) { return error_name(error).name;
 const char* cudaGetErrorString(cudaError_t error) { return error_name(error).text; }
 
 cudaError_t cudaGetDeviceCount(int* count) {
+  int runtime = 0;
+  static_cast<void>(cudaRuntimeGetVersion(&runtime));
+  if (emulator::options().driver < runtime) return cudaErrorInsufficientDriver;
   *count = 1;
   return cudaSuccess;
 }
@@ -78,11 +83,15 @@ cudaError_t cudaRuntimeGetVersion(int* version) {
   *version = 13000;
   return cudaSuccess;
 }
-cudaError_t cudaDriverGetVersion(int* version) { return cudaRuntimeGetVersion(version); }
+cudaError_t cudaDriverGetVersion(int* version) {
+  *version = emulator::options().driver;
+  return cudaSuccess;
+}
 
 // What only nvcc knows has plausible values here.
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* kernel) {
   if (!attributes || !kernel) return cudaErrorInvalidDeviceFunction;
+  if (arch() < 750) return cudaErrorNoKernelImageForDevice;
   attributes->numRegs = emulator::registers_of(kernel) ? emulator::registers_of(kernel) : 32;
   attributes->sharedSizeBytes = emulator::static_shared_bytes(kernel);
   return cudaSuccess;

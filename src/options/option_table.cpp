@@ -154,7 +154,7 @@ const std::vector<OptionRow>& option_rows() {
 
       // Machine and precision
       {.name = "device", .section = kMachine, .commands = kComputing, .member = choice<&Options::device>(),
-       .help = "where to compute; auto takes the GPU if this build and machine have one. plan needs no GPU for cuda",
+       .help = "where to compute; auto takes the GPU if this build and machine have one; cuda fails without. plan needs no GPU for cuda",
        .choices = {"auto", "cpu", "cuda"}, .synonyms = {{"gpu", "cuda"}, {"cuda:0", "cuda"}},
        .shorthands = {{"use-cpu", "cpu"}, {"no-cuda", "cpu"}}},
       {.name = "dtype", .section = kMachine, .commands = kComputing, .member = choice<&Options::dtype>(),

@@ -50,23 +50,23 @@ bool has_bf16(const Options& options) {
   return faster;
 }
 
-// A plan for a GPU needs none; whatever else wants one and has none runs on the CPU and says so.
+// A plan for a GPU needs none. Whoever asks for a GPU does not get a CPU; --device auto takes it, and says so if there is a GPU.
 void resolve_device(Options& options) {
   if (options.device == DeviceOption::kCpu) return;
+  const bool asked = options.device == DeviceOption::kCuda;
+  const std::string missing = cuda_missing();
   // The emulator is never chosen by itself: it is for tests.
-  const bool found = cuda_device_count() > 0 && !(cuda_emulated() && options.device == DeviceOption::kAuto);
-  if (options.device == DeviceOption::kCuda && !found) {
-    if (options.command == Command::kPlan) {
-      if (options.memory == 0 && !options.quiet)
-        fmt::print(
-            stderr,
-            "note: {}; whether the plan fits is told of this machine's own memory, or with --gpu NAME or --memory SIZE of a "
-            "GPU's\n",
-            cuda_missing());
-      return;
-    }
-    fmt::print(stderr, "note: {}; running on the CPU\n", cuda_missing());
+  const bool found = missing.empty() && (asked || !cuda_emulated());
+  if (asked && !found) {
+    if (options.command != Command::kPlan) fail(kExitUsage, "--device cuda: {}; --device cpu runs without a GPU", missing);
+    if (options.memory == 0 && !options.quiet)
+      fmt::print(stderr,
+                 "note: {}; whether the plan fits is told of this machine's own memory, or with --gpu NAME or --memory SIZE of a "
+                 "GPU's\n",
+                 missing);
+    return;
   }
+  if (!found && cuda_seen() && !missing.empty() && !options.quiet) fmt::print(stderr, "note: {}; running on the CPU\n", missing);
   options.device = found ? DeviceOption::kCuda : DeviceOption::kCpu;
 }
 

@@ -19,11 +19,13 @@ namespace emulator {
 enum class MmaSum { exact, hardware };
 
 struct Options {
-  int arch = 800;     // 750, 800, 860, 890, 900, 1000 or 1200: decides limits and which instructions exist
+  // 750, 800, 860, 890, 900, 1000 or 1200: decides limits and which instructions exist. For one before 750 there is no code.
+  int arch = 800;
   uint64_t seed = 1;  // for the order of threads, blocks and streams
   int workers = 2;    // OS threads that run the blocks of a launch
   MmaSum mma = MmaSum::exact;
   size_t device_bytes = size_t{1} << 30;  // size of device memory, as cudaMemGetInfo reports it
+  int driver = 13000;                     // the CUDA version that the driver serves, as CUDA writes it; 0: there is no driver
   bool races = true;  // look for data races; without, memory use falls from 10 times the tensors' size to 2 times
   bool print = true;  // print faults to standard error when they are found
   // Registers per thread of a kernel, by its name as in reports; read_registers fills it. A launch whose blocks need more
@@ -31,7 +33,7 @@ struct Options {
   std::map<std::string, int> registers{};
 };
 // Do not change options while something is enqueued. The environment variable TLL_EMULATOR sets any of them at start: "arch=750
-// seed=3 workers=1 print=0 mma=hardware mib=4096 registers=FILE".
+// seed=3 workers=1 print=0 mma=hardware mib=4096 driver=12020 registers=FILE".
 Options& options();
 
 // Reads the registers of kernels for Options::arch from what dev/check_spills.sh printed, or nvcc with -Xptxas -v piped through
