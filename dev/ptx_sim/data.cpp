@@ -42,9 +42,9 @@ void select(Block& b, const Instruction& i, Lanes mask) {
   for_lanes(mask, [&](int l) { b.put(i.d[0], l, b.get(i.s[first >> l & 1 ? 0 : 1], l)); });
 }
 
-// ---- setp
-// ----------------------------------------------------------------------------------------------------------------------- A
-// comparison with a NaN is false; those that end with u are true then.
+// ---- setp --------------------------------------------------------------------------------------------------------
+
+// A comparison with a NaN is false; those that end with u are true then.
 template <bool kUnordered, class F>
 struct Compare {
   template <class T>

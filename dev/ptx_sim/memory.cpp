@@ -125,8 +125,8 @@ Handler by_stored(Type type, const F& f) {
   }
 }
 
-// ---- cp.async
-// -------------------------------------------------------------------------------------------------------------------
+// ---- cp.async ----------------------------------------------------------------------------------------------------
+
 void copy_async(Block& b, const Instruction& i, Lanes mask) {
   for_lanes(mask, [&](int l) {
     Copy copy{b.address(i.address[0], l), b.address(i.address[1], l), i.number, i.number, b.warp->group[static_cast<size_t>(l)]};

@@ -40,19 +40,11 @@ void SharedMemory::mark_written(Cell& c, const Accessor& who, State state) {
   c.writing_warp = static_cast<uint8_t>(who.warp), c.writing_lane = static_cast<uint8_t>(who.lane);
 }
 
-const char* SharedMemory::write(const Accessor& who, uint64_t address, size_t bytes) {
+const char* SharedMemory::write_as(State state, const Accessor& who, uint64_t address, size_t bytes) {
   const char* problem = nullptr;
   for_cells(address, bytes, [&](Cell& c) {
     if (const char* wrong = write_cell(c, who)) problem = wrong;
-    mark_written(c, who, State::written);
-  });
-  return problem;
-}
-const char* SharedMemory::copy_begins(const Accessor& who, uint64_t address, size_t bytes) {
-  const char* problem = nullptr;
-  for_cells(address, bytes, [&](Cell& c) {
-    if (const char* wrong = write_cell(c, who)) problem = wrong;
-    mark_written(c, who, State::copying);
+    mark_written(c, who, state);
   });
   return problem;
 }

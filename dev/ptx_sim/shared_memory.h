@@ -23,9 +23,11 @@ class SharedMemory {
 
   // What is wrong with an access; null: nothing.
   const char* read(const Accessor& who, uint64_t address, size_t bytes);
-  const char* write(const Accessor& who, uint64_t address, size_t bytes);
+  const char* write(const Accessor& who, uint64_t address, size_t bytes) { return write_as(State::written, who, address, bytes); }
   // An asynchronous copy writes at some time between the two.
-  const char* copy_begins(const Accessor& who, uint64_t address, size_t bytes);
+  const char* copy_begins(const Accessor& who, uint64_t address, size_t bytes) {
+    return write_as(State::copying, who, address, bytes);
+  }
   void copy_ends(const Accessor& who, uint64_t address, size_t bytes);
 
  private:
@@ -38,6 +40,7 @@ class SharedMemory {
     uint8_t writing_warp = 0, writing_lane = 0, reading_warp = 0;
     State state = State::unwritten;
   };
+  const char* write_as(State state, const Accessor& who, uint64_t address, size_t bytes);
   const char* write_cell(Cell& cell, const Accessor& who) const;
   static void mark_written(Cell& cell, const Accessor& who, State state);
   template <class F>
