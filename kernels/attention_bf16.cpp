@@ -25,13 +25,6 @@ inline __attribute__((always_inline)) __m512 exp2_16(__m512 x) {
   return _mm512_scalef_ps(p, n);
 }
 
-__m512 load_bf16(const bf16* from, int n) {
-  const __m256i words = _mm256_maskz_loadu_epi16(static_cast<__mmask16>(first_words(std::min(16, n))), from);
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(words), 16));
-}
-void store_bf16(bf16* to, int n, __m512 x) {
-  _mm256_mask_storeu_epi16(to, static_cast<__mmask16>(first_words(std::min(16, n))), round_16(x));
-}
 // Rounded pairs (row, next) of 16 columns, and the 16 of each row.
 struct Rounded {
   __m512i pairs;
@@ -88,6 +81,17 @@ struct Documents {
     }
   }
 };
+
+// f(document, panel, g) for each of the documents' panels, `panel` among its document's own, and each key/value head.
+template <class F>
+void for_each_panel(const Documents& documents, int64_t cost, const F& f) {
+  const int G = documents.sizes.G;
+  parallel_for(int64_t{documents.panels} * G, cost, [&](int64_t task) {
+    int panel = static_cast<int>(task / G);
+    const Document doc = documents.find(panel, kBlock);
+    f(doc, panel, static_cast<int>(task % G));
+  });
+}
 
 // One of the packed matrices of all key/value heads. By keys: for each panel of keys the transpose of its rows, for products over
 // D. Else: for each panel of D the rows, for products over keys.
@@ -368,10 +372,7 @@ void attend_bf16(const AttentionForward<bf16>& op, Bf16Instructions with) {
   for (int d = 0; d < s.docs;) {
     const Documents documents(s, d);
     d = documents.last;
-    parallel_for(int64_t{documents.panels} * s.G, 2 * kBlock * s.D, [&](int64_t task) {
-      const int g = static_cast<int>(task % s.G);
-      int panel = static_cast<int>(task / s.G);
-      const Document doc = documents.find(panel, kBlock);
+    for_each_panel(documents, 2 * kBlock * s.D, [&](const Document& doc, int panel, int g) {
       pack_transposed(keys, head_of(op.k, s.qk_stride, doc, g, s.D), g, doc, panel);
       pack_plain(values, head_of(op.v, s.stride, doc, g, s.D), g, doc, panel);
     });
@@ -397,10 +398,7 @@ void attend_bf16(const AttentionBackward<bf16>& op, Bf16Instructions with) {
   for (int d = 0; d < s.docs;) {
     const Documents documents(s, d);
     d = documents.last;
-    parallel_for(int64_t{documents.panels} * s.G, 3 * kBlock * s.D, [&](int64_t task) {
-      const int g = static_cast<int>(task % s.G);
-      int panel = static_cast<int>(task / s.G);
-      const Document doc = documents.find(panel, kBlock);
+    for_each_panel(documents, 3 * kBlock * s.D, [&](const Document& doc, int panel, int g) {
       const ConstMatrix k = head_of(op.k, s.qk_stride, doc, g, s.D);
       pack_transposed(keys, k, g, doc, panel);
       pack_transposed(values, head_of(op.v, s.stride, doc, g, s.D), g, doc, panel);
@@ -411,10 +409,7 @@ void attend_bf16(const AttentionBackward<bf16>& op, Bf16Instructions with) {
       backward_head(op, with, keys, values, plain_keys, gradients, doc, static_cast<int>(task % s.H),
                     {memory.at + attention_bf16_backward_tiles(s.D) * worker});
     });
-    parallel_for(int64_t{documents.panels} * s.G, 2 * kBlock * s.D * (group + 1), [&](int64_t task) {
-      const int g = static_cast<int>(task % s.G);
-      int panel = static_cast<int>(task / s.G);
-      const Document doc = documents.find(panel, kBlock);
+    for_each_panel(documents, 2 * kBlock * s.D * (group + 1), [&](const Document& doc, int panel, int g) {
       const int64_t row = doc.begin + panel * kBlock, head_step = gradients.at(1, 0);
       const int64_t from = gradients.at(g * group, doc.panel + panel);
       const int rows = std::min(kBlock, doc.length - panel * kBlock);

@@ -194,6 +194,7 @@ void amx_tiles(const Rows& a, const uint32_t* b, float* sums, int64_t stride, bo
   if constexpr (kTall) _tile_stored(2, below, sum_bytes);
   if constexpr (kTall && kWide) _tile_stored(3, below + 16, sum_bytes);
 }
+
 // One thread's blocks, by the instructions that it was made for.
 class Bf16Blocks {
  public:
@@ -229,7 +230,8 @@ class Bf16Blocks {
   int configured_ = 0;  // the rows of A that the tiles are for; 0: none
 };
 
-// ---- rounding -----------------------------------------------------------------------------------------------------------------
+// ---- up to 16 elements
+// ----------------------------------------------------------------------------------------------------------
 
 // round_to_bf16() of 16 numbers.
 inline __attribute__((always_inline)) __m256i round_16(__m512 x) {
@@ -239,6 +241,13 @@ inline __attribute__((always_inline)) __m256i round_16(__m512 x) {
   const __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
   return _mm512_cvtepi32_epi16(_mm512_mask_or_epi32(rounded, nan, upper, _mm512_set1_epi32(0x40)));
 }
+
+// The first n of 16 elements, as float, and back; n may be more.
+inline __mmask16 first_16(int n) { return static_cast<__mmask16>(first_words(std::min(16, n))); }
+inline __m512 load_bf16(const bf16* from, int n) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(first_16(n), from)), 16));
+}
+inline void store_bf16(bf16* to, int n, __m512 x) { _mm256_mask_storeu_epi16(to, first_16(n), round_16(x)); }
 
 }  // namespace
 }  // namespace tll

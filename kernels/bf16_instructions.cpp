@@ -45,9 +45,18 @@ const char* bf16_instructions_name(Bf16Instructions with) {
 bool cpu_has_bf16_matmul() { return bf16_instructions() != Bf16Instructions::none; }
 
 namespace {
+
 void check_is_there(Bf16Instructions with) {
   TLL_CHECK(with <= bf16_instructions(), "this processor has no {}", bf16_instructions_name(with));
 }
+template <class Op>
+bool attend_if_there(const Op& op, Bf16Instructions with) {
+  check_is_there(with);
+  if (with == Bf16Instructions::none) return false;
+  attend_bf16(op, with);
+  return true;
+}
+
 }  // namespace
 
 bool matmul_bf16(const Matmul<float>& op, Bf16Instructions with) {
@@ -58,15 +67,7 @@ bool matmul_bf16(const Matmul<float>& op, Bf16Instructions with) {
   return true;
 }
 
-bool attention_bf16(const AttentionForward<bf16>& op, Bf16Instructions with) {
-  check_is_there(with);
-  if (with != Bf16Instructions::none) attend_bf16(op, with);
-  return with != Bf16Instructions::none;
-}
-bool attention_bf16(const AttentionBackward<bf16>& op, Bf16Instructions with) {
-  check_is_there(with);
-  if (with != Bf16Instructions::none) attend_bf16(op, with);
-  return with != Bf16Instructions::none;
-}
+bool attention_bf16(const AttentionForward<bf16>& op, Bf16Instructions with) { return attend_if_there(op, with); }
+bool attention_bf16(const AttentionBackward<bf16>& op, Bf16Instructions with) { return attend_if_there(op, with); }
 
 }  // namespace tll

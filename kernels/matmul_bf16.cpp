@@ -20,24 +20,18 @@ template <bool kFloat, bool kAdd>
 void store_block_as(const Matrix& out, const float* sums, float alpha) {
   const __m512 scale = _mm512_set1_ps(alpha);
   for (int first = 0; first < out.col_count; first += 16) {
-    const auto mask = static_cast<__mmask16>(first_words(std::min(16, out.col_count - first)));
+    const int left = out.col_count - first;
     for (int r = 0; r < out.row_count; r++) {
       const int64_t at = r * out.stride + first;
       const __m512 sum = _mm512_loadu_ps(sums + r * kBlock + first);
       if constexpr (kFloat) {
         float* to = static_cast<float*>(out.data) + at;
-        const __m512 y = kAdd ? _mm512_fmadd_ps(sum, scale, _mm512_maskz_loadu_ps(mask, to)) : _mm512_mul_ps(sum, scale);
-        _mm512_mask_storeu_ps(to, mask, y);
+        const __m512 y =
+            kAdd ? _mm512_fmadd_ps(sum, scale, _mm512_maskz_loadu_ps(first_16(left), to)) : _mm512_mul_ps(sum, scale);
+        _mm512_mask_storeu_ps(to, first_16(left), y);
       } else {
         bf16* to = static_cast<bf16*>(out.data) + at;
-        __m512 y;
-        if constexpr (kAdd) {
-          const __m512i before = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, to));
-          y = _mm512_fmadd_ps(sum, scale, _mm512_castsi512_ps(_mm512_slli_epi32(before, 16)));
-        } else {
-          y = _mm512_mul_ps(sum, scale);
-        }
-        _mm256_mask_storeu_epi16(to, mask, round_16(y));
+        store_bf16(to, left, kAdd ? _mm512_fmadd_ps(sum, scale, load_bf16(to, left)) : _mm512_mul_ps(sum, scale));
       }
     }
   }

@@ -67,20 +67,19 @@ struct WholeTile {
 struct CausalResult : WholeTile {
   int shift;
   explicit CausalResult(int s) : shift(s) {}
-  int rows(int col_end, int M) const { return clamp(col_end + shift, M); }
-  static int clamp(int n, int most) { return n < 0 ? 0 : n < most ? n : most; }
+  int rows(int col_end, int M) const { return std::clamp(col_end + shift, 0, M); }
 };
 // A is the matrix: the columns that are seen in one of the rows row … row+n-1.
 struct CausalRows : WholeTile {
   int shift;
   explicit CausalRows(int s) : shift(s) {}
-  int first(int row, int) const { return row - shift > 0 ? row - shift : 0; }
+  int first(int row, int) const { return std::max(row - shift, 0); }
 };
 // A is its transpose.
 struct CausalColumns : WholeTile {
   int shift;
   explicit CausalColumns(int s) : shift(s) {}
-  int end(int row, int n, int K) const { return CausalResult::clamp(row + n + shift, K); }
+  int end(int row, int n, int K) const { return std::clamp(row + n + shift, 0, K); }
 };
 
 template <int kVectors, class Part>
