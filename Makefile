@@ -23,7 +23,7 @@ endif
 # Warnings of g++ that are wrong: of 12 in std::string's operator+ (GCC bug 105651) and in {fmt} 9's buffers, and of 13 and later about
 # references that a JsonNode, which is a view, has given.
 # clang warns about each loop over an oracle type that it does not vectorise. WERROR=1, as in CI: warnings are errors.
-WARN     := -Wall -Wextra $(if $(WERROR),-Werror) $(if $(CLANG),-Wno-pass-failed,-Wno-restrict -Wno-stringop-overflow -Wno-dangling-reference)
+WARN     := -Wall -Wextra $(if $(WERROR),-Werror) $(if $(CLANG),-Wno-pass-failed,-Wno-restrict -Wno-array-bounds -Wno-stringop-overflow -Wno-dangling-reference)
 # No fast-math anywhere: what is reordered is reordered in the source.
 # On arm64 a char is unsigned unless the flag says otherwise.
 CXXFLAGS = -std=c++20 $(OPT) -fopenmp-simd $(if $(filter aarch64,$(ARCH)),-fsigned-char) $(WARN) -I. -MMD -MP $(EXTRA)

@@ -50,10 +50,10 @@ TEST_F(DeviceChoice, AGpuThatCanBeUsed) {
 
 TEST_F(DeviceChoice, NoCodeForTheGpu) {
   emulator::options().arch = 700;
-  const char* reason = "this program has no code for the GPU, whose compute capability is 7.0: it was compiled for 7.5, 8.0, ";
+  const std::string reason = "this program has no code for the GPU, whose compute capability is 7.0: it was compiled for 7.5, 8.0, ";
   EXPECT_EQ(cuda_device_count(), 0);
   EXPECT_TRUE(says(refusal_of_cuda(), reason));
-  EXPECT_TRUE(says(note_of_auto(), std::string("note: ") + reason));
+  EXPECT_TRUE(says(note_of_auto(), "note: " + reason));
   EXPECT_EQ(note_of_auto(" --quiet"), "");
 }
 
