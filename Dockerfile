@@ -5,7 +5,7 @@
 #   docker build -t train_llama_lora:cuda --build-arg BUILD_IMAGE=nvidia/cuda:12.6.3-devel-ubuntu24.04 \
 #     --build-arg RUN_IMAGE=nvidia/cuda:12.6.3-base-ubuntu24.04 .
 #   docker run --rm --gpus all -v "$PWD:/data" train_llama_lora:cuda --data …
-# Both images must be of one distribution. --build-arg CUDA_ARCH=90 compiles for one GPU alone, in less time.
+# Both images must be of one distribution. --build-arg CUDA_ARCH=90 compiles for an H100 alone, in less time.
 ARG BUILD_IMAGE=debian:12
 ARG RUN_IMAGE=debian:12-slim
 
@@ -18,8 +18,8 @@ COPY Makefile ./
 COPY dev dev
 RUN make setup
 COPY . .
-ARG CUDA_ARCH
-RUN make -j"$(nproc)" program ${CUDA_ARCH:+CUDA_ARCH="$CUDA_ARCH"} && strip train_llama_lora
+ARG CUDA_ARCH=all
+RUN command -v nvcc >/dev/null || unset CUDA_ARCH; make -j"$(nproc)" program && strip train_llama_lora
 # The packages that have the libraries which the program is linked with, but not those that every image has.
 RUN ldd train_llama_lora | sed -n 's/.*=> \(\/[^ ]*\).*/\1/p' | while read -r file; do \
       dpkg -S "$(realpath "$file")" 2>/dev/null || dpkg -S "$file" 2>/dev/null || true; done | cut -d: -f1 | sort -u >packages

@@ -55,22 +55,29 @@ TESTS        := $(wildcard tests/*_test.cpp)
 objects       = $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard $(1)/*.cpp))
 
 # The .cu files of the ops are compiled twice: by nvcc for a GPU, and by the host compiler for the emulator, which the tests use.
-NVCC         := $(shell command -v nvcc)
-CUDA_ARCH    ?= 75;80;86;89;90;100;120
-ARCHS        := $(subst ;, ,$(CUDA_ARCH))
+NVCC         := $(or $(shell command -v nvcc),$(wildcard /usr/local/cuda/bin/nvcc))
 CUDA_HOME    := $(if $(NVCC),$(abspath $(dir $(realpath $(NVCC)))/..))
+# CUDA_ARCH: for which GPUs nvcc compiles; dev/cuda_archs.sh says what may stand there, and decides where nothing does. The makes that
+# this one calls are told.
+ifndef CUDA_FACTS
+export CUDA_FACTS := $(shell dev/cuda_archs.sh "$(NVCC)" "$(CUDA_ARCH)")
+endif
+cuda_fact     = $(subst ~, ,$(patsubst $(1):~%,%,$(filter $(1):%,$(CUDA_FACTS))))
+ARCHS        := $(filter-out note:% error:%,$(CUDA_FACTS))
+$(if $(call cuda_fact,error),$(error $(call cuda_fact,error)))
 # fmt 9 checks its formats with consteval, which nvcc does not compile.
 NVCCFLAGS    := -std=c++20 -I. -DFMT_USE_CONSTEXPR=1
-# Later GPUs run the PTX of the last architecture.
-GPU_FLAGS    := -O3 -lineinfo $(if $(WERROR),-Werror all-warnings) -MMD -MP --threads 0 \
-                $(if $(filter native,$(ARCHS)),-arch=native,$(foreach a,$(ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
-                -gencode arch=compute_$(lastword $(ARCHS)),code=compute_$(lastword $(ARCHS)))
+# What ptxas says of registers and spills stays in a .log beside the object, for dev/check_spills.sh.
+# Later GPUs run the PTX of the last architecture; those between 90 and it, such as 110, the PTX of 90.
+GPU_FLAGS    := -O3 -lineinfo -Xptxas -v $(if $(WERROR),-Werror all-warnings) -MMD -MP --threads 0 \
+                $(foreach a,$(ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
+                $(foreach a,$(sort $(filter 90,$(ARCHS)) $(lastword $(ARCHS))),-gencode arch=compute_$(a),code=compute_$(a))
 CU           := $(wildcard kernels/*.cu)
 CUDA_OBJ     := $(CU:%.cu=$(BUILD)/cuda/%.o)
 EMULATED_OBJ := $(CU:%.cu=$(BUILD)/emulated/%.o)
 
 .DEFAULT_GOAL := program
-.PHONY: program setup train test emulated emulator_test ptx_test nvcc_check bench dist debug sanitize arm64-test format help clean check-optional
+.PHONY: program kernels_for_a_gpu setup train test emulated emulator_test ptx_test nvcc_check bench dist debug sanitize arm64-test format help clean check-optional
 program: train_llama_lora
 
 help:
@@ -91,7 +98,7 @@ help:
 	@echo "make arm64-test  cross-compiles for arm64 and runs the tests of the ops under qemu (dev/arm64)"
 	@echo "make setup       installs the packages that are missing, where apt-get can; elsewhere lists them"
 	@echo "make format      clang-format over all sources"
-	@echo "                 CUDA_ARCH=\"$(CUDA_ARCH)\" or native: the GPUs that nvcc, where it is found, compiles for"
+	@echo "                 CUDA_ARCH=\"80;90\", native or all: the GPUs that nvcc compiles for; else, where a GPU is seen, native"
 	@echo "make clean       removes what was built;  CXX=clang++ and BUILD=dir choose another compiler and folder,"
 	@echo "                 WERROR=1 makes warnings errors,  make -n TARGET prints the commands"
 
@@ -120,7 +127,7 @@ $(BUILD)/precompiled.h.gch: src/base/precompiled.h
 	$(call say,c++ $<)
 	@cp $< $(BUILD)/precompiled.h; $(CXX) $(CXXFLAGS) -x c++-header $< -o $@
 # What --version says: this object alone is compiled again after a commit.
-$(BUILD)/build_facts: FORCE ; @mkdir -p $(@D); dev/build_facts.sh $@ $(if $(NVCC),$(NVCC) "$(ARCHS)")
+$(BUILD)/build_facts: FORCE ; @mkdir -p $(@D); dev/build_facts.sh $@ $(if $(ARCHS),$(NVCC) "$(ARCHS)")
 FORCE:
 $(BUILD)/src/report/build_facts.o: FIRST += @$(BUILD)/build_facts
 $(BUILD)/src/report/build_facts.o: $(BUILD)/build_facts
@@ -131,9 +138,12 @@ $(BUILD)/train_llama_lora.o: train_llama_lora.cu
 	$(call say,c++ $<)
 	@$(CXX) -x c++ $(CXXFLAGS) -c $< -o $@
 
-$(BUILD)/cuda/%.o: %.cu
+# Another CUDA_ARCH compiles the kernels again.
+$(BUILD)/cuda_archs: FORCE ; @mkdir -p $(@D); echo "$(ARCHS)" | cmp -s - $@ || echo "$(ARCHS)" >$@
+$(BUILD)/cuda/%.o: %.cu $(BUILD)/cuda_archs | kernels_for_a_gpu
 	$(call say,nvcc $<)
-	@$(NVCC) $(NVCCFLAGS) $(GPU_FLAGS) -c $< -o $@
+	@$(NVCC) $(NVCCFLAGS) $(GPU_FLAGS) -c $< -o $@ 2>$(@:.o=.log); status=$$?; \
+	  grep -v '^ptxas info\|^    [0-9]* bytes stack frame' $(@:.o=.log) >&2; exit $$status
 $(BUILD)/libcuda.a: $(CUDA_OBJ) ; @rm -f $@; ar rcs $@ $^
 
 # The base objects come first: if several objects hold a function, the linker takes the first.
@@ -148,16 +158,18 @@ $(BUILD)/libcases.a: $(CASES:%.cpp=$(BUILD)/%.o) ; @rm -f $@; ar rcs $@ $^
 # What runs the CUDA ops is chosen here: the linker takes a function from the first archive that has it. cuda: nvcc's kernels for a
 # GPU. emulated: the same sources on the emulator. Without either, kernels/cuda_none.cpp in libkernels.a, which comes last.
 ENGINE        := $(addprefix $(BUILD)/lib,src.a data.a tokenizer.a)
-cuda          := $(if $(NVCC),$(BUILD)/libcuda.a) $(BUILD)/libkernels.a
+cuda          := $(if $(ARCHS),$(BUILD)/libcuda.a) $(BUILD)/libkernels.a
 emulated      := $(addprefix $(BUILD)/lib,emulated.a emulator.a kernels.a)
-cuda_LIBS     := $(if $(NVCC),-L$(CUDA_HOME)/lib64 -lcudart_static -ldl -lrt)
+cuda_LIBS     := $(if $(ARCHS),$(addprefix -L,$(wildcard $(addprefix $(CUDA_HOME)/,lib64 lib targets/*-linux/lib))) -lcudart_static -ldl -lrt)
 emulated_LIBS := -lboost_context
 define link
 $(call say,link $@)
 @$(CXX) $(CXXFLAGS) $(filter %.o %libcases.a,$^) -o $@ -Wl,--start-group $(filter-out %libcases.a,$(filter %.a,$^)) -Wl,--end-group $(LIBS) $($(1)_LIBS)
 endef
 
-train_llama_lora $(BUILD)/dist/train_llama_lora: $(BUILD)/train_llama_lora.o $(ENGINE) $(cuda) ; $(call link,cuda)
+train_llama_lora $(BUILD)/dist/train_llama_lora: $(BUILD)/train_llama_lora.o $(ENGINE) $(cuda)
+	$(call link,cuda)
+	@$(if $(call cuda_fact,note),echo 'note: $(call cuda_fact,note)')
 train_llama_lora_emulated: $(BUILD)/train_llama_lora.o $(ENGINE) $(emulated) ; $(call link,emulated)
 emulated: train_llama_lora_emulated
 test_gradients: $(BUILD)/tests/test_gradients.o $(BUILD)/libcases.a $(BUILD)/libsrc.a $(emulated) ; $(call link,emulated)
@@ -174,6 +186,9 @@ $(BUILD)/probe: $(PROBE_OBJ) $(BUILD)/cuda/dev/gpu/probe_kernels.o ; $(call link
 $(BUILD)/probe_emulated: $(PROBE_OBJ) $(BUILD)/emulated/dev/gpu/probe_kernels.o $(BUILD)/libemulator.a ; $(call link,emulated)
 $(BUILD)/encode_lines: $(BUILD)/dev/tokenizer_compare/encode_lines.o $(ENGINE) $(BUILD)/libkernels.a ; $(call link,none)
 $(BUILD)/template_lines: $(BUILD)/dev/template_compare/template_lines.o $(ENGINE) $(BUILD)/libkernels.a ; $(call link,none)
+# What measures or tests a GPU is of no use without its kernels.
+test_gradients_cuda $(BUILD)/run_tests_cuda $(BUILD)/bench_ops $(BUILD)/probe: | kernels_for_a_gpu
+kernels_for_a_gpu: ; $(if $(ARCHS),@:,@echo 'error: no kernels for a GPU: $(or $(call cuda_fact,note),nvcc was not found)'; exit 1)
 # One test file alone: make build/one/NAME_test && build/one/NAME_test
 $(BUILD)/one/%: $(BUILD)/tests/%.o $(BUILD)/tests/main.o $(BUILD)/libcases.a $(ENGINE) $(emulated) ; $(call link,emulated) -lgtest
 
@@ -203,13 +218,13 @@ bench: train_llama_lora
 	./train_llama_lora train --init random --config dev/bench/smollm2-135m.json --data dev/bench/tokens.jsonl --valid-split 0 \
 	  --seq-len 512 --max-steps 5 --output $(BUILD)/bench --profile
 
-# One program for other machines. Libraries that not every Linux has are linked into it. Where the linker looks first there are only
+# One program for other machines, and for all GPUs where nvcc is found. Libraries that not every Linux has are linked into it. Where the linker looks first there are only
 # static libraries.
 DIST_STATIC = $(patsubst -l%,%,$(filter-out -lfmt -lpthread,$(LIBS)))
 dist: setup
 	@rm -rf build-dist/static; mkdir -p build-dist/static
 	@for lib in $(DIST_STATIC); do ln -sf $$($(CXX) -print-file-name=lib$$lib.a) build-dist/static; done
-	@$(MAKE) --no-print-directory -j$$(nproc) BUILD=build-dist EXTRA="-DFMT_HEADER_ONLY -Lbuild-dist/static $(EXTRA)" \
+	@$(MAKE) --no-print-directory -j$$(nproc) CUDA_FACTS="$$(dev/cuda_archs.sh "$(NVCC)" "$(if $(NVCC),$(or $(CUDA_ARCH),all))")" BUILD=build-dist EXTRA="-DFMT_HEADER_ONLY -Lbuild-dist/static $(EXTRA)" \
 	  LIBS="$(DIST_STATIC:%=-l%) -static-libstdc++ -static-libgcc -Wl,--as-needed -lpthread" build-dist/dist/train_llama_lora
 	dev/dist.sh build-dist
 

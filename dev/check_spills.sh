@@ -2,29 +2,39 @@
 # What nvcc makes of the kernels: registers, spills, stack, shared memory, and how many blocks an SM then holds, at the head sizes
 # of Llama-3.2-1B (64) and 8B (128). Fails if a kernel spills or a block does not fit an SM.
 #
-#   dev/check_spills.sh [--output FILE] [--sass] [sm...]          default: 75 80 90
+#   dev/check_spills.sh [--output FILE] [--sass] [--built] [sm...]          default: 75 80 90
 #
 #   --output FILE  a line "kernel sm registers" for each kernel as well
 #   --sass         also counts instructions (needs cuobjdump), and fails where a hot kernel lacks tensor cores, asynchronous copies,
 #                  ldmatrix or 128-bit accesses (sm_80 and later), or touches local memory
+#   --built        of the objects that make left in build/cuda, for the architectures that they are for, and compiles nothing
 set -euo pipefail
 cd "$(dirname "$0")/.."
-output= sass= archs=()
+output= sass= built= archs=()
 while [ $# -gt 0 ]; do
   case $1 in
     --output) output=${2:?--output needs a file}; shift ;;
     --sass) sass=1 ;;
+    --built) built=1 ;;
     [0-9]*) archs+=("$1") ;;
-    *) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2 ;;
+    *) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0"; exit 2 ;;
   esac
   shift
 done
 [ ${#archs[@]} -gt 0 ] || archs=(75 80 90)
-command -v nvcc >/dev/null || { echo "error: nvcc was not found; it belongs to the CUDA Toolkit"; exit 2; }
+[ -n "$built" ] || command -v nvcc >/dev/null || { echo "error: nvcc was not found; it belongs to the CUDA Toolkit"; exit 2; }
 [ -z "$sass" ] || command -v cuobjdump >/dev/null || { echo "error: cuobjdump was not found; it belongs to the CUDA Toolkit"; exit 2; }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
+if [ -n "$built" ]; then
+  archs=()
+  for object in build/cuda/kernels/*.o; do
+    [ -e "$object" ] || { echo "error: build/cuda has no kernels; CUDA_ARCH=… before make compiles them"; exit 2; }
+    cat "${object%.o}.log" >>"$work/report"
+    [ -z "$sass" ] || cuobjdump -sass "$object" | sed 's/^\tcode for //' >>"$work/sass"
+  done
+fi
 for sm in "${archs[@]}"; do
   for source in kernels/*.cu; do
     file=$(basename "$source" .cu)

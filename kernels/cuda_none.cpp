@@ -1,5 +1,10 @@
 // Linked where there is no CUDA. The functions that take a Device, and those of the ops, only satisfy the linker: they are never
 // called, because no CUDA device can be opened.
+#include <unistd.h>
+
+#include <algorithm>
+#include <iterator>
+
 #include "kernels/adamw8bit.h"
 #include "kernels/attention.h"
 #include "kernels/cross_entropy.h"
@@ -24,10 +29,14 @@ namespace {
 
 const char* cuda_backend() { return nullptr; }
 int cuda_device_count() { return 0; }
-bool cuda_seen() { return false; }
+bool cuda_seen() {
+  // What the driver makes, under Linux and in WSL.
+  constexpr const char* kFiles[] = {"/dev/nvidiactl", "/usr/lib/wsl/lib/libcuda.so.1"};
+  return std::any_of(std::begin(kFiles), std::end(kFiles), [](const char* file) { return access(file, F_OK) == 0; });
+}
 std::string cuda_name() { return ""; }
 int cuda_arch() { return 0; }
-std::string cuda_missing() { return "this program was built without CUDA"; }
+std::string cuda_missing() { return "this program was built without CUDA: build it again where nvcc is (CUDA Toolkit 12.0 or later)"; }
 Device open_cuda_device(int) { fail(kExitFault, "{}", cuda_missing()); }
 void close_cuda_device(Device&) noexcept { no_cuda(); }
 CudaProperties cuda_properties(const Device&) { no_cuda(); }

@@ -177,6 +177,44 @@ TEST_F(Program, TheCommitOfASourceArchive) {
       << "the same facts are not written again";
 }
 
+// With a stand-in for nvcc, which knows some architectures, and one for nvidia-smi, which sees a GPU.
+TEST_F(Program, TheArchitecturesThatNvccCompilesFor) {
+  const auto archs = [&](const std::string& release, const std::string& gpu, const std::string& wanted) {
+    std::string known;
+    for (const char* arch : {"50", "70", "75", "80", "86", "89", "90"}) known += std::string("compute_") + arch + "\\n";
+    const std::string nvcc = release.empty() ? "" : "$d/nvcc";
+    EXPECT_EQ(shell("mkdir -p $d/bin && export PATH=$d/bin:$PATH && "
+                    "printf '#!/bin/sh\ncase $1 in --version) echo \"tools, release " +
+                    release + ", V1\" ;; *) printf \"" + known + "\" ;; esac\n' > $d/nvcc && printf '#!/bin/sh\nprintf \"" + gpu +
+                    "\"\n' > $d/bin/nvidia-smi && "
+                    "chmod +x $d/nvcc $d/bin/nvidia-smi && dev/cuda_archs.sh \"" +
+                    nvcc + "\" '" + wanted + "' > $d/printed"),
+              0);
+    std::string line = text("printed");
+    std::replace(line.begin(), line.end(), '~', ' ');
+    return line;
+  };
+  EXPECT_EQ(archs("12.2", "8.9\\n", ""), "89\n");
+  EXPECT_EQ(archs("12.2", "9.0\\n8.0\\n9.0\\n", ""), "80 90\n") << "each kind of GPU once";
+  EXPECT_EQ(archs("12.2", "8.9\\n", "75;80"), "75 80\n") << "what is asked for, whatever is here";
+  EXPECT_EQ(archs("12.2", "8.9\\n", "90, 75"), "75 90\n");
+  EXPECT_TRUE(says(archs("12.2", "", ""), "note: no GPU is seen here: built without CUDA"));
+  EXPECT_TRUE(says(archs("12.2", "", "native"), "error: CUDA_ARCH=native, but no GPU is seen here"));
+  EXPECT_TRUE(says(archs("12.2", "", "80;100"), "80 note: nvcc 12.2 does not know 100, its newest is 90"));
+  EXPECT_TRUE(says(archs("12.2", "", "all"), "75 80 86 89 90 note: nvcc 12.2 does not know 100, 120"));
+  EXPECT_TRUE(says(archs("12.2", "", "100"), "error: CUDA_ARCH=\"100\": nvcc 12.2 does not know 100"));
+  EXPECT_TRUE(says(archs("12.2", "12.0\\n", ""),
+                   "90 note: nvcc 12.2 does not know 120, its newest is 90, whose PTX the driver compiles"));
+  EXPECT_TRUE(
+      says(archs("12.2", "7.0\\n", ""), "note: the kernels need an architecture of 75 or later, not 70: built without CUDA"));
+  EXPECT_TRUE(says(archs("11.8", "8.9\\n", ""), "nvcc is 11.8, which does not compile C++20: built without CUDA"));
+  EXPECT_TRUE(says(archs("11.8", "8.9\\n", "80"), "error: CUDA_ARCH=\"80\""));
+  EXPECT_EQ(archs("", "", ""), "\n");
+  EXPECT_TRUE(says(archs("", "8.9\\n", ""), "note: there is a GPU, but no nvcc"));
+  EXPECT_TRUE(says(archs("", "8.9\\n", "80"), "error: CUDA_ARCH=\"80\" needs nvcc"));
+  EXPECT_TRUE(says(archs("12.2", "", "sm_80"), "error: CUDA_ARCH='sm_80' is no list of numbers"));
+}
+
 TEST_F(Program, TrainingGoesOnWhenNobodyReads) {
   EXPECT_EQ(shell(kTrain + "--max-steps 50 | true; exit ${PIPESTATUS[0]}"), 0);
   EXPECT_TRUE(fs::exists(directory_ / "out/adapter_model.safetensors"));
