@@ -1,9 +1,15 @@
 #include "kernels/device.h"
 
+#include <chrono>
 #include <cstring>
 #include <iterator>
 
 namespace tll {
+namespace {
+
+double steady_seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+}  // namespace
 
 Isa best_isa() {
 #if defined(__x86_64__)
@@ -30,6 +36,18 @@ ProfileLine& Profile::line(const char* op) {
     if (l.op == op || std::strcmp(l.op, op) == 0) return l;
   }
   check_failed("profile has a line for every op", __FILE__, __LINE__, op);
+}
+
+ProfileScope::ProfileScope(Profile* profile, const char* op, Cost cost) {
+  if (!profile) return;
+  line = &profile->line(op);
+  line->calls++;
+  line->cost.bytes += cost.bytes;
+  line->cost.flops += cost.flops;
+  start = steady_seconds();
+}
+ProfileScope::~ProfileScope() {
+  if (line) line->seconds += steady_seconds() - start;
 }
 
 }  // namespace tll

@@ -7,7 +7,6 @@
 #pragma once
 
 #include <algorithm>
-#include <chrono>
 #include <cstdint>
 
 #include "kernels/isa.h"
@@ -76,22 +75,14 @@ inline void pass_time(const Device& device, Cost cost) {
   pass_time(device, std::max(cost.bytes / device.dry->speed.bytes, cost.flops / device.dry->speed.flops));
 }
 
+// Adds a call of `op`, its cost and the time until the scope ends to the profile, if there is one.
 struct ProfileScope {
-  ProfileScope(Profile* profile, const char* op, Cost cost) {
-    if (!profile) return;
-    line = &profile->line(op);
-    line->calls++;
-    line->cost.bytes += cost.bytes;
-    line->cost.flops += cost.flops;
-    start = std::chrono::steady_clock::now();
-  }
-  ~ProfileScope() {
-    if (line) line->seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  }
+  ProfileScope(Profile* profile, const char* op, Cost cost);
+  ~ProfileScope();
   ProfileScope(const ProfileScope&) = delete;
   ProfileScope& operator=(const ProfileScope&) = delete;
   ProfileLine* line = nullptr;
-  std::chrono::steady_clock::time_point start;
+  double start = 0;  // seconds of a clock that never goes back
 };
 
 // f(float{}), f(bf16{}) or f(half{}): the type of an operand that is known at run time.

@@ -206,7 +206,7 @@ __global__ void __launch_bounds__(kThreads, 3) dot_codes_kernel(const __grid_con
   float sum[kFewRows] = {};
   const auto add_up = [&](auto whole) {  // whole: all eights are, so that loads need no branches and can run ahead
     constexpr bool kWhole = decltype(whole)::value;
-#pragma unroll 4
+#pragma unroll kWhole ? 4 : 1
     for (int k = lane * 8; k < inner; k += kWarp * 8) {
       float w[8], xv[8];
       decode<kCode>(w, op.source, n * inner + k, kWhole ? 8 : inner - k, kWhole, tables);

@@ -5,7 +5,7 @@
 // malformed; 5 training cannot go on; 130 interrupted, after a checkpoint was written.
 #pragma once
 
-#include <fmt/format.h>
+#include <fmt/core.h>  // and not format.h, which takes nvcc a second a file
 
 #include <cstdio>
 #include <cstdlib>
