@@ -4,8 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <random>
 
+#include "src/model/flops.h"
 #include "src/train/optimizer.h"
 #include "tests/tiny_model.h"
 
@@ -124,6 +126,36 @@ void expect_gradient(const LlamaConfig& config, const ModelOptions& options, uin
     EXPECT_NEAR(result.imag() / h, expected, 1e-12 * size);
     EXPECT_GT(size, 1e-3);
   }
+}
+
+// The formula counts what the products of a step count themselves.
+TEST(Llama, FlopsOfAStepAreThoseOfItsProducts) {
+  LlamaConfig windowed = tiny_config();
+  windowed.windows = {0, 5, 5};
+  for (const LlamaConfig& config : {tiny_config(), windowed})
+    for (const Recompute recompute : {Recompute::none, Recompute::selective, Recompute::full})
+      for (const int trained : {0, 1, 2}) {  // adapters; adapters and embeddings; all
+        ModelOptions options = tiny_options(config);
+        options.recompute = recompute;
+        options.train_embeddings = trained == 1, options.train_all = trained == 2;
+        if (options.train_all) options.lora.clear();
+        Tiny<float> tiny(config, options);
+        const Documents docs;
+        Batch batch = docs.batch();
+        batch.target_rows = docs.target_count;
+        batch.pairs = visible_pairs(batch.cu_seqlens, batch.docs, 0);
+        batch.window_pairs = visible_pairs(batch.cu_seqlens, batch.docs, config.any_window());
+        Profile profile;
+        tiny.device.profile = &profile;
+        tiny.loss(batch, 1, true);
+        double products = 0;
+        for (const ProfileLine& line : profile.lines)
+          for (const char* kind : {"matmul", "lora", "head", "attention"})
+            if (line.op && std::strncmp(line.op, kind, std::strlen(kind)) == 0) products += line.cost.flops;
+        const StepFlops flops = step_flops(config, options);
+        const double expected = flops.of(batch.N, docs.target_count) + flops.of_attention(batch.pairs, batch.window_pairs);
+        EXPECT_NEAR(products, expected, 1e-9 * expected) << trained << static_cast<int>(recompute);
+      }
 }
 
 TEST(Llama, AdapterGradientsEqualTheComplexStep) { expect_gradient(tiny_config(), tiny_options()); }

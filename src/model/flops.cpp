@@ -3,15 +3,28 @@
 namespace tll {
 
 StepFlops step_flops(const LlamaConfig& config, const ModelOptions& options) {
-  // Per element of a matrix: 2 flops forward, 2 for the gradient of the input, and 2 for its own gradient if it is trained.
-  const double frozen = 4, trained = 6, recomputed = options.recompute == Recompute::full ? 2 : 0;
-  const double passes = options.train_all ? trained : frozen;
-  double matrices = 0, adapters = 0;
-  for (const Module& m : modules(config))
-    if (m.layer >= 0) matrices += static_cast<double>(m.rows * m.cols);
-  for (const LoraTarget& t : options.lora) adapters += static_cast<double>(t.rank * (t.module.rows + t.module.cols));
-  const double head = options.train_embeddings ? trained : passes;
-  return {(passes + recomputed) * matrices + trained * adapters, head * config.hidden * config.vocab_size};
+  constexpr double kProduct = 2;  // flops of one product, per element of a matrix
+  const bool again = options.recompute == Recompute::full;
+  const double matrix = (options.train_all ? 3 : 2) * kProduct, low_rank = 3 * kProduct, recomputed = again ? kProduct : 0;
+  StepFlops flops;
+  for (const Module& m : modules(config)) {
+    if (m.layer < 0) continue;
+    const double size = static_cast<double>(m.rows * m.cols);
+    const bool input_is_frozen = m.layer == 0 && m.joint == Joint::qkv && !options.train_all && !options.train_embeddings;
+    flops.per_token += size * (matrix - (input_is_frozen ? kProduct : 0) + (m.joint == Joint::down ? 0 : recomputed));
+  }
+  for (const LoraTarget& t : options.lora) {
+    const Module& m = t.module;
+    const bool input_is_frozen = m.layer == 0 && m.joint == Joint::qkv && !options.train_embeddings;
+    flops.per_token += t.rank * (low_rank * static_cast<double>(m.rows + m.cols) -
+                                 (input_is_frozen ? kProduct * static_cast<double>(m.cols) : 0) +
+                                 recomputed * static_cast<double>(m.cols + (m.joint == Joint::down ? 0 : m.rows)));
+  }
+  flops.per_target = (options.train_all || options.train_embeddings ? 3 : 2) * kProduct * config.hidden * config.vocab_size;
+  for (int l = 0; l < config.layers; l++)
+    (config.window(l) > 0 ? flops.per_window_pair : flops.per_pair) +=
+        (again ? 9 : 7) * kProduct * config.heads * config.head_dim;
+  return flops;
 }
 
 }  // namespace tll

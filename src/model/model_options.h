@@ -61,7 +61,7 @@ struct Batch {
   const int32_t* positions = nullptr;   // (N)  rows of the table of RoPE (RopeRows): the position inside the document
   const int32_t* cu_seqlens = nullptr;  // (docs + 1)
   int target_rows = -1;                 // at least the number of targets; -1: add_loss() counts them, on the host
-  // visible_pairs() without a window, and with that of the layers that have one; only a profile needs them.
+  // visible_pairs() without a window, and with that of the layers that have one; for the flops.
   double pairs = 0, window_pairs = 0;
   const uint64_t* dropout_key = nullptr;  // (1)  of this step and micro-batch; null: no dropout
 };

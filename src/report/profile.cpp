@@ -35,11 +35,24 @@ double best_rate(const Device& device, const Op& op, double work, int runs, int 
   return best;
 }
 
+// Numbers from -1 to 1. Equal ones would change fewer bits from one operation to the next, draw less power, and so run faster
+// than those of a model.
+template <class Float>
+std::vector<Float> random_values(size_t count) {
+  std::vector<Float> values(count);
+  uint64_t state = 1;
+  for (Float& v : values) {
+    state = state * 6364136223846793005u + 1442695040888963407u;  // Knuth's generator, of which the upper bits are good
+    v = from_acc<Float>(static_cast<float>(static_cast<int32_t>(state >> 32)) * 0x1p-31f);
+  }
+  return values;
+}
+
 // Flops a second of a product of size³.
 template <class Float>
 double cpu_flops(const Device& device, int size, int runs) {
   const size_t count = static_cast<size_t>(size) * static_cast<size_t>(size);
-  const std::vector<Float> a(count, from_acc<Float>(0.5f)), b = a;
+  const std::vector<Float> a = random_values<Float>(count), b(a.rbegin(), a.rend());
   std::vector<Float> out(count);
   std::vector<float> scratch(static_cast<size_t>(Matmul<float>::scratch_floats(device.threads)));
   const Matmul<float> matmul =
@@ -49,8 +62,7 @@ double cpu_flops(const Device& device, int size, int runs) {
 
 template <class Float>
 double cuda_flops(const Device& device, void* memory, int64_t bytes) {
-  // Matrices as large as the memory allows, but no larger than it takes to keep a GPU busy. They are not zeros, which would draw
-  // less power: bytes of 0x3c are numbers from about 0.01 to 1.05 in all three types.
+  // Matrices as large as the memory allows, but no larger than it takes to keep a GPU busy.
   constexpr int64_t kLargest = 8192, kSmallest = 512;
   constexpr int kAtOnce = 8;
   int64_t size = kLargest;
@@ -59,7 +71,14 @@ double cuda_flops(const Device& device, void* memory, int64_t bytes) {
   if (size < kSmallest) return 0;
   const int64_t count = size * size;
   auto* at = static_cast<Float*>(memory);
-  cuda_fill(device, at, 0x3c, static_cast<size_t>(3 * count) * sizeof(Float));
+  // Random values are made on the host, as many as are different enough, and repeated on the GPU. Rows begin at different ones.
+  const int64_t period = std::min<int64_t>((1 << 20) - 3, 2 * count);
+  const std::vector<Float> values = random_values<Float>(static_cast<size_t>(period));
+  copy_to_cuda(device, at + count, values.data(), static_cast<size_t>(period) * sizeof(Float));
+  for (int64_t done = period; done < 2 * count; done *= 2)
+    copy_within_cuda(device, at + count + done, at + count,
+                     static_cast<size_t>(std::min(done, 2 * count - done)) * sizeof(Float));
+  cuda_synchronize(device);
   const Matmul<float> matmul = square_matmul<Float>(at, at + count, at + 2 * count, static_cast<int>(size),
                                                     {reinterpret_cast<float*>(at + 3 * count), Matmul<float>::kCudaScratch});
   return best_rate(device, matmul, matmul.cost().flops, 6, kAtOnce);

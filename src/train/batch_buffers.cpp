@@ -44,10 +44,8 @@ Batch BatchBuffers::upload(const Device& device, int64_t capacity, uint64_t drop
   for (int d = 0; d < view.documents; d++)
     if (const int first = rope_.first_row(view.cu_seqlens[d + 1] - view.cu_seqlens[d]); first > 0)
       for (int i = view.cu_seqlens[d]; i < view.cu_seqlens[d + 1]; i++) view.positions[i] += first;
-  if (device.profile) {
-    batch.pairs = visible_pairs(view.cu_seqlens, batch.docs, 0);
-    batch.window_pairs = visible_pairs(view.cu_seqlens, batch.docs, window_);
-  }
+  batch.pairs = visible_pairs(view.cu_seqlens, batch.docs, 0);
+  batch.window_pairs = visible_pairs(view.cu_seqlens, batch.docs, window_);
   *host_key_ = dropout_key;
   if (dropout_key != 0) batch.dropout_key = key_;
   batch.target_rows = view.target_count;
