@@ -236,12 +236,20 @@ void* cuda_capture(const Device& device, const std::function<void()>& body) {
     body();
   } catch (...) {
     cudaStreamEndCapture(stream_of(device), &graph);
+    if (graph) cudaGraphDestroy(graph);
+    ignore(cudaSuccess);
     throw;
   }
-  check_cuda(cudaStreamEndCapture(stream_of(device), &graph), "cudaStreamEndCapture");
+  cudaError_t error = cudaStreamEndCapture(stream_of(device), &graph);
+  const char* call = "cudaStreamEndCapture";
   cudaGraphExec_t executable = nullptr;
-  check_cuda(cudaGraphInstantiate(&executable, graph, 0), "cudaGraphInstantiate");
-  check_cuda(cudaGraphDestroy(graph), "cudaGraphDestroy");
+  if (error == cudaSuccess) error = cudaGraphInstantiate(&executable, graph, 0), call = "cudaGraphInstantiate";
+  // The graph's memory is taken now, and not by its first launch.
+  if (error == cudaSuccess) error = cudaGraphUpload(executable, stream_of(device)), call = "cudaGraphUpload";
+  if (error != cudaSuccess && executable) cudaGraphExecDestroy(executable);
+  if (graph) cudaGraphDestroy(graph);
+  ignore(cudaSuccess);
+  check_cuda(error, call);
   return executable;
 }
 void cuda_launch_graph(const Device& device, void* graph) {

@@ -1,12 +1,68 @@
 // The trainer on a CUDA device, which in `make test` is the emulator: beside the CPU, and beside itself.
 #include "kernels/cuda_device.h"
+#include "tests/emulated_gpu.h"
 #include "tests/json_lines.h"
+#include "tests/refusal.h"
 #include "tests/tiny_run.h"
 
 namespace tll {
 namespace {
 
 using CudaRun = Run;
+
+// The emulator as a GPU that fails.
+using FailingGpu = EmulatedGpu<Run>;
+
+// Whatever is closed on the way out finds a GPU that refuses everything; what is reported is the fault, once.
+TEST_F(FailingGpu, AFaultEndsTheRunWithItsMessage) {
+  const std::string settings = "--device cuda --max-steps 3 --eval-samples 0 --offload optimizer,activations --recompute full ";
+  for (const int launch : {1, 300, 600}) {  // while weights are loaded, in the first steps, in a graph
+    emulator::options().failing_launch = launch;
+    const std::string text = refusal_of([&] { train(parse("faulty", settings)); }, kExitFault);
+    EXPECT_TRUE(says(text, "the GPU failed")) << launch;
+    EXPECT_TRUE(says(text, "an illegal memory access was encountered")) << launch;
+    EXPECT_EQ(emulator::options().failing_launch, 0) << "there are not so many launches";
+    emulator::repair_device();
+  }
+  train(parse("faulty", settings));  // the same process can go on
+}
+
+// A step that cannot be captured runs kernel by kernel, with the same bytes.
+TEST_F(FailingGpu, StepsThatCannotBeCapturedRunAllTheSame) {
+  struct Way {
+    std::string name, settings;
+    int limit;  // operations after which a capture fails
+  };
+  for (const Way& way : {Way{"parts", "--grad-accum 2", 0},
+                         Way{"offloaded", "--grad-accum 1 --offload optimizer,activations --recompute full", 30}}) {
+    const auto run = [&](const std::string& output, int limit) {
+      emulator::options().capture_limit = limit;
+      testing::internal::CaptureStderr();
+      train(parse(way.name + output, "--device cuda --max-steps 4 --eval-samples 0 " + way.settings));
+      return testing::internal::GetCapturedStderr();
+    };
+    EXPECT_EQ(run("graphs", -1), "");
+    EXPECT_TRUE(
+        says(run("eager", way.limit), "tokens run kernel by kernel, which is slower: they cannot be captured as a graph"));
+    for (const char* file : {"adapter_model.safetensors", "checkpoint-4/optimizer.safetensors"})
+      EXPECT_EQ(bytes(way.name + "graphs", file), bytes(way.name + "eager", file)) << way.name << file;
+  }
+}
+
+// Graphs take memory beside the plan: so much and no more.
+TEST_F(FailingGpu, GraphsStopAtTheMemoryThatIsSetAsideForThem) {
+  const auto count_graphs = [&](size_t node_bytes) {
+    emulator::options().graph_node_bytes = node_bytes;
+    TrainingRun<float> run(parse("graphs", "--device cuda --max-steps 3 --grad-accum 2 --eval-samples 0"));
+    run.start();
+    while (!run.finished()) run.step();
+    const StepGraphs& graphs = run.session().trainer.graphs();
+    EXPECT_EQ(graphs.bytes() > 0, node_bytes > 0);
+    return graphs.count();
+  };
+  EXPECT_EQ(count_graphs(0), 2) << "of a batch, and of an update";
+  EXPECT_EQ(count_graphs(StepGraphs::kMostBytes), 1) << "the first one takes too much already";
+}
 
 // On a CUDA device: the same as on the CPU, from data to adapter.
 TEST_F(CudaRun, ResumesWithTheSameBytesAndTrainsAsTheCpuDoes) {

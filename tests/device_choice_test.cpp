@@ -1,15 +1,11 @@
 // Which device --device means on machines whose GPU cannot be used.
 #include <gtest/gtest.h>
 
-#include "emulator/emulator.h"
 #include "kernels/cuda_device.h"
 #include "src/options/resolve.h"
+#include "tests/emulated_gpu.h"
 #include "tests/refusal.h"
 #include "tests/words.h"
-
-namespace emulator {
-[[gnu::weak]] Options& options();  // null: linked with a GPU's device, or none
-}
 
 namespace tll {
 namespace {
@@ -17,14 +13,7 @@ namespace {
 Options parse(const std::string& line) { return parse_options(words(line)); }
 
 // The emulator as another machine.
-struct DeviceChoice : testing::Test {
-  void SetUp() override {
-    if (!emulator::options) GTEST_SKIP() << "not linked with the emulator";
-    before_ = emulator::options();
-  }
-  void TearDown() override {
-    if (emulator::options) emulator::options() = before_;
-  }
+struct DeviceChoice : EmulatedGpu<testing::Test> {
   // What --device auto says on standard error; it takes the CPU.
   static std::string note_of_auto(const std::string& more = "") {
     Options options = parse("train --data x" + more);
@@ -37,7 +26,6 @@ struct DeviceChoice : testing::Test {
     Options options = parse("train --data x --device cuda");
     return refusal_of([&] { resolve_options(options); }, kExitUsage);
   }
-  emulator::Options before_;
 };
 
 TEST_F(DeviceChoice, AGpuThatCanBeUsed) {
@@ -50,7 +38,8 @@ TEST_F(DeviceChoice, AGpuThatCanBeUsed) {
 
 TEST_F(DeviceChoice, NoCodeForTheGpu) {
   emulator::options().arch = 700;
-  const std::string reason = "this program has no code for the GPU, whose compute capability is 7.0: it was compiled for 7.5, 8.0, ";
+  const std::string reason =
+      "this program has no code for the GPU, whose compute capability is 7.0: it was compiled for 7.5, 8.0, ";
   EXPECT_EQ(cuda_device_count(), 0);
   EXPECT_TRUE(says(refusal_of_cuda(), reason));
   EXPECT_TRUE(says(note_of_auto(), "note: " + reason));
@@ -59,7 +48,8 @@ TEST_F(DeviceChoice, NoCodeForTheGpu) {
 
 TEST_F(DeviceChoice, ADriverThatIsTooOld) {
   emulator::options().driver = 12020;
-  const char* reason = "the NVIDIA driver serves CUDA 12.2 and older, and this program was built with CUDA 13.0: update the driver";
+  const char* reason =
+      "the NVIDIA driver serves CUDA 12.2 and older, and this program was built with CUDA 13.0: update the driver";
   EXPECT_TRUE(says(refusal_of_cuda(), reason));
   EXPECT_TRUE(says(note_of_auto(), reason));
 }

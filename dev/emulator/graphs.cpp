@@ -39,7 +39,7 @@ using emulator::misuse;
 
 // ---- capture ------------------------------------------------------------------------------------------------------------------
 cudaError_t cudaStreamBeginCapture(cudaStream_t handle, cudaStreamCaptureMode mode) {
-  EMULATOR_LOCKED;
+  EMULATOR_CALL;
   CUstream_st* stream = r.find(handle);
   if (!stream) return r.remember(cudaErrorInvalidResourceHandle);
   if (stream == &r.default_stream) {
@@ -114,7 +114,7 @@ cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t* nodes, size_t*
   return cudaSuccess;
 }
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long flags) {
-  EMULATOR_LOCKED;
+  EMULATOR_CALL;
   if (!executable || !graph || (flags & ~1ull)) return r.remember(cudaErrorInvalidValue);  // 1: auto-free on launch
   auto* e = new CUgraphExec_st{*graph};
   std::vector<size_t> last;  // of each chain
@@ -131,18 +131,19 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
     e->chain.push_back(chain);
     e->number.push_back(++e->lengths[chain]);
   }
+  r.graph_bytes += graph->nodes.size() * emulator::options().graph_node_bytes;
   *executable = e;
   return cudaSuccess;
 }
 cudaError_t cudaGraphUpload(cudaGraphExec_t executable, cudaStream_t stream) {
-  EMULATOR_LOCKED;
+  EMULATOR_CALL;
   if (!executable) return r.remember(cudaErrorInvalidValue);
   const CUstream_st* s = r.find(stream);
   if (s && s->capture) return r.invalidate(*s->capture, cudaErrorStreamCaptureUnsupported, "cudaGraphUpload");
   return r.enqueue(stream, {});
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t handle) {
-  EMULATOR_LOCKED;
+  EMULATOR_CALL;
   if (!executable) return r.remember(cudaErrorInvalidValue);
   std::vector<emulator::OperationPtr> after;
   if (executable->last && !executable->last->done) after.push_back(executable->last);
@@ -169,6 +170,7 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
   EMULATOR_LOCKED;
   if (!executable) return cudaErrorInvalidValue;
   r.free_slots.insert(r.free_slots.end(), executable->slots.begin(), executable->slots.end());
+  r.graph_bytes -= std::min(r.graph_bytes, executable->graph.nodes.size() * emulator::options().graph_node_bytes);
   delete executable;
   return cudaSuccess;
 }

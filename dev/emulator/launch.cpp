@@ -164,11 +164,14 @@ Options initial_options() {
       o.device_bytes = number << 20;
     } else if (name == "driver") {
       o.driver = static_cast<int>(number);
+    } else if (name == "failing_launch") {
+      o.failing_launch = static_cast<int>(number);
     } else if (name == "registers") {
       registers = value;
     } else {
       std::fprintf(stderr,
-                   "emulator: TLL_EMULATOR: %s: expected arch, seed, workers, print, mma, mib, driver or registers = a value\n",
+                   "emulator: TLL_EMULATOR: %s: expected arch, seed, workers, print, mma, mib, driver, failing_launch or "
+                   "registers = a value\n",
                    word.c_str());
       std::exit(2);
     }

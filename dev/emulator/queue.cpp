@@ -22,6 +22,11 @@ void misuse(const std::string& text, const void* site) {
   add_report({.fault = Fault::host, .message = fmt::format("runtime call: {}{}", line, text), .place = at});
 }
 
+void repair_device() {
+  EMULATOR_LOCKED;
+  r.dead = r.sticky = r.last = cudaSuccess;
+}
+
 size_t Runtime::pick(size_t n) {
   random = random * 6364136223846793005ull + 1442695040888963407ull + options().seed;
   return (random >> 33) % n;
@@ -42,6 +47,7 @@ size_t Runtime::new_slot() {
 }
 
 cudaError_t Runtime::enqueue(cudaStream_t handle, Task task, std::vector<OperationPtr> after, CUgraphExec_st* graph) {
+  if (dead) return remember(dead);
   CUstream_st* stream = find(handle);
   if (!stream) {
     misuse("a stream that was destroyed, or never created", task.site);
@@ -50,6 +56,10 @@ cudaError_t Runtime::enqueue(cudaStream_t handle, Task task, std::vector<Operati
   if (stream->capture) {
     if (stream->capture->invalid) return remember(cudaErrorStreamCaptureInvalidated);
     CUgraph_st& captured = *stream->capture->graph;
+    if (options().capture_limit >= 0 && captured.nodes.size() >= static_cast<size_t>(options().capture_limit)) {
+      stream->capture->invalid = true;
+      return remember(cudaErrorStreamCaptureUnsupported);
+    }
     captured.nodes.push_back(std::make_shared<CUgraphNode_st>(CUgraphNode_st{std::move(task), stream->tail}));
     stream->tail = {captured.nodes.size() - 1};
     return cudaSuccess;
@@ -204,6 +214,8 @@ cudaError_t enqueue_launch(const cudaLaunchConfig_t& config, const void* kernel,
   return r.enqueue(config.stream, {[=, arguments = std::move(arguments), smem = config.dynamicSmemBytes](
                                        uint64_t number, const Position& position) {
                      Runtime& self = runtime();
+                     if (options().failing_launch > 0 && --options().failing_launch == 0)
+                       return self.dead = cudaErrorIllegalAddress;
                      Launch launch;
                      launch.kernel = kernel;
                      launch.run = run;

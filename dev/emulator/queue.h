@@ -97,6 +97,8 @@ struct Runtime {
   CUstream_st default_stream;
   std::vector<CUstream_st*> streams{&default_stream};
   cudaError_t sticky = cudaSuccess, last = cudaSuccess;
+  cudaError_t dead = cudaSuccess;  // after a fault of Options::failing_launch: what every call returns
+  size_t graph_bytes = 0;          // device memory that graphs take
   uint64_t started = 0, random = 1;
   std::map<const void*, size_t> opt_ins;
 
@@ -127,7 +129,7 @@ struct Runtime {
   cudaError_t implicit(const char* call);
   cudaError_t invalidate(Capture& capture, cudaError_t error, const std::string& text);
 
-  cudaError_t take() { return remember(std::exchange(sticky, cudaSuccess)); }  // what a waiting call returns
+  cudaError_t take() { return remember(dead ? dead : std::exchange(sticky, cudaSuccess)); }  // what a waiting call returns
   cudaError_t remember(cudaError_t error) {
     if (error != cudaSuccess) last = error;
     return error;
@@ -138,6 +140,10 @@ Runtime& runtime();
 #define EMULATOR_LOCKED                         \
   emulator::Runtime& r = ::emulator::runtime(); \
   const std::lock_guard lock(r.mutex)
+// What a call that makes or enqueues something begins with.
+#define EMULATOR_CALL \
+  EMULATOR_LOCKED;    \
+  if (r.dead) return r.remember(r.dead)
 
 void misuse(const std::string& text, const void* site = nullptr);
 

@@ -8,7 +8,7 @@ using emulator::misuse;
 
 // ---- streams ------------------------------------------------------------------------------------------------------------------
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
-  EMULATOR_LOCKED;
+  EMULATOR_CALL;
   *stream = new CUstream_st;
   (*stream)->blocking = !(flags & cudaStreamNonBlocking);
   (*stream)->slot = r.new_slot();
@@ -79,7 +79,7 @@ cudaError_t cudaDeviceSynchronize() {
   return r.take();
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t event, unsigned) {
-  EMULATOR_LOCKED;
+  EMULATOR_CALL;
   CUstream_st* stream = r.find(handle);
   if (!stream || !event) return r.remember(cudaErrorInvalidResourceHandle);
   if (!event->capture) {
@@ -120,7 +120,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
   return cudaSuccess;
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t handle) {
-  EMULATOR_LOCKED;
+  EMULATOR_CALL;
   CUstream_st* stream = r.find(handle);
   if (!stream || !event) return r.remember(cudaErrorInvalidResourceHandle);
   if (stream->capture) {

@@ -46,7 +46,7 @@ cudaError_t fill(void* p, int value, size_t bytes, const void* site) {
 
 // ---- allocation ---------------------------------------------------------------------------------------------------------------
 cudaError_t cudaMalloc(void** p, size_t bytes) {
-  EMULATOR_LOCKED;
+  EMULATOR_CALL;
   if (const cudaError_t error = r.unsafe("cudaMalloc")) return error;
   *p = nullptr;
   if (bytes == 0) return cudaSuccess;
@@ -72,7 +72,7 @@ std::set<void*>& pinned() {
 }  // namespace
 
 cudaError_t cudaHostAlloc(void** p, size_t bytes, unsigned) {
-  EMULATOR_LOCKED;
+  EMULATOR_CALL;
   if (const cudaError_t error = r.unsafe("an allocation of pinned memory")) return error;
   *p = nullptr;
   if (bytes == 0) return cudaSuccess;
@@ -93,8 +93,9 @@ cudaError_t cudaFreeHost(void* p) {
   return r.take();
 }
 cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
+  const size_t used = emulator::device_bytes_used() + emulator::runtime().graph_bytes;
   *total_bytes = emulator::options().device_bytes;
-  *free_bytes = *total_bytes - emulator::device_bytes_used();
+  *free_bytes = *total_bytes - std::min(*total_bytes, used);
   return cudaSuccess;
 }
 

@@ -102,15 +102,15 @@ void RunReport::before(const Score& score) {
   say("before   validation loss {:.4f}{}", *score.loss, score.answered(1));
 }
 
-void RunReport::step(const StepResult& r, double seconds) {
+void RunReport::step(const StepResult& r, double seconds, int graphs) {
   const SessionBase& s = session_;
   const int64_t step = state_.step;
   files_.step({step, r.loss, r.grad_norm, r.lr, r.tokens, r.target_tokens, seconds});
   if (r.skipped && r.target_tokens > 0) progress_line_->note("this step was not finite and was skipped");
-  const double flops = flops_.of(r.tokens, r.target_tokens);
+  const double flops = flops_.of(r.tokens, r.target_tokens) + flops_.of_attention(r.pairs, r.window_pairs);
   progress_line_->show({step, r.loss, r.grad_norm, r.lr, r.tokens, seconds,
                         s.ceilings.flops > 0 ? flops / seconds / s.ceilings.flops : 0, s.arena.total()});
-  seconds_ += seconds, tokens_ += r.tokens;
+  seconds_ += seconds, tokens_ += r.tokens, graphs_ = graphs;
   if (r.target_tokens == 0) return;
   if (step == 1) first_loss_ = r.loss;
   last_loss_ = r.loss;
@@ -234,9 +234,18 @@ void RunReport::say_memory() const {
     say("memory   {} planned; the process grew by {} at most, from the {} that it had before; of the arena {} were touched",
         Bytes{s.arena.total()}, Bytes{grown}, Bytes{s.resident_before}, Bytes{s.arena.resident()});
   else
-    say("memory   {} planned; the GPU has {} less free than before (the plan and the graphs of steps); on the host {} planned, "
-        "and the process grew by {} at most",
-        Bytes{s.arena.total()}, Bytes{s.gpu_free_before - cuda_free_memory(s.device)}, Bytes{s.staging.total()}, Bytes{grown});
+    say("memory   {} planned; besides them kernels that were loaded later and {} of steps took {} of the GPU, for which {} were "
+        "set "
+        "aside; on the host {} planned, and the process grew by {} at most",
+        Bytes{s.arena.total()}, Counted{graphs_, "graph"}, Bytes{gpu_bytes_later()}, Bytes{kSetAside}, Bytes{s.staging.total()},
+        Bytes{grown});
+  if (!on_host(s.device) && gpu_bytes_later() > kSetAside)
+    fmt::print(stderr, "note: that is more than was set aside; --memory {} leaves room for it\n",
+               Bytes{s.gpu_free_before - gpu_bytes_later()});
+}
+
+int64_t RunReport::gpu_bytes_later() const {
+  return std::max<int64_t>(0, session_.gpu_free_before - cuda_free_memory(session_.device) - session_.arena.total());
 }
 
 void RunReport::say_learned() const {
@@ -309,6 +318,7 @@ Json RunReport::measured_json() const {
     const int64_t taken = s.gpu_free_before - cuda_free_memory(s.device);
     measured["gpu_bytes_taken"] = taken;
     memory["gpu"] = both(s.arena.total(), taken);
+    memory["gpu_later"] = both(kSetAside, gpu_bytes_later());
   }
   memory["host"] = both(on_host(s.device) ? s.arena.total() : s.staging.total(), grown);
   measured["memory"] = memory;

@@ -50,7 +50,7 @@ class RunReport {
   // Whether metrics.jsonl has an evaluation of the present step already: a resumed run repeats none.
   bool evaluated_here() const { return files_.earlier().evaluated_at == state_.step; }
   void before(const Score& score);
-  void step(const StepResult& result, double seconds);
+  void step(const StepResult& result, double seconds, int graphs);      // graphs: CUDA graphs of steps there are
   void gradients(const GradientReport& report, int64_t target_tokens);  // of the run's first update
   void validated(double loss);                                          // between steps
   void compared(const BestEvaluation& best);                            // where evaluations are compared, after each
@@ -77,6 +77,7 @@ class RunReport {
   void say_curves() const;
   void say_steps() const;
   void say_memory() const;
+  int64_t gpu_bytes_later() const;  // that a CUDA device has less than before the arena was allocated, without the arena
   void say_learned() const;
   void say_next() const;
   double tokens_per_second() const { return seconds_ > 0 ? static_cast<double>(tokens_) / seconds_ : 0; }
@@ -102,6 +103,7 @@ class RunReport {
   RunStart start_;
   int64_t trained_ = 0;  // parameters
   // Of the steps of this process.
+  int graphs_ = 0;
   int64_t first_step_ = 0, tokens_ = 0;
   double seconds_ = 0;
   int64_t peak_resident_ = 0;  // bytes

@@ -21,10 +21,8 @@ bool has_gpu(const Options& options) { return options.device == DeviceOption::kC
 }  // namespace
 
 int64_t memory_limit(const Options& options) {
-  // What the driver calls free is no promise: other programs take memory as well.
-  constexpr int64_t kMargin = 256 << 20;
   if (options.memory > 0) return options.memory;
-  if (has_gpu(options)) return std::max<int64_t>(0, cuda_free_memory({.kind = DeviceKind::cuda}) - kMargin);
+  if (has_gpu(options)) return std::max<int64_t>(0, cuda_free_memory({.kind = DeviceKind::cuda}) - kSetAside);
   return machine_memory().available;
 }
 

@@ -17,7 +17,11 @@
 
 namespace tll {
 
-// What --memory says, or else what the machine, or the GPU if the run is on one that is here, has available.
+// Of a GPU's free memory a plan leaves so much: for kernels of cuBLASLt, which are loaded when they are first used, for the
+// graphs of steps (StepGraphs::kMostBytes at most), and for what other programs take meanwhile.
+inline constexpr int64_t kSetAside = 256 << 20;
+
+// What --memory says, or else what the machine has available, or the GPU if the run is on one that is here, but for kSetAside.
 int64_t memory_limit(const Options& options);
 
 // What does not depend on the type of activations.

@@ -419,7 +419,7 @@ void TrainingRun<Float>::step() {
   const StepResult r = session_.trainer.step(session_.device, loader_);
   const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
   const TrainerState& state = session_.trainer.state;
-  report_.step(r, seconds);
+  report_.step(r, seconds, session_.trainer.graphs().count());
   if (untrained) report_first_gradients(r, loss_scale);
   // A base model or data that are not finite show themselves at once; later steps may be odd ones out.
   if (state.skipped_in_a_row >= (state.updates == 0 ? 1 : kHopelessSteps))

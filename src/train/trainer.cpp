@@ -91,17 +91,23 @@ StepResult Trainer<Float>::step(const Device& device, Loader& loader) {
     if (buffers_.view.target_count == 0) continue;
     const uint64_t key = dropout_key(options_.seed, step, static_cast<uint64_t>(m), 0, 0) | 1;  // 0 would mean no dropout
     const Batch batch = buffers_.upload(device, model_.options().max_tokens, key);
+    result.pairs += batch.pairs, result.window_pairs += batch.window_pairs;
     const StepPart part = whole ? StepPart::whole : StepPart::micro_batch;
     model_.enter(device, StepPhase::batch);
     model_.send_embedding(device, buffers_.view.tokens, batch.N);
     graphs_.run(device, {part, batch.N, batch.docs, batch.target_rows}, [&] {
+      model_.passed(StepPhase::batch);
       if (whole) model_.trained().clear_gradients(device);
       micro_batch(device, batch);
       if (whole) update(device);
     });
     model_.passed(whole ? StepPhase::update : StepPhase::backward_qkv);
   }
-  if (!whole) graphs_.run(device, {StepPart::update}, [&] { update(device); });
+  if (!whole)
+    graphs_.run(device, {StepPart::update}, [&] {
+      model_.passed(StepPhase::backward_qkv);
+      update(device);
+    });
   model_.passed(StepPhase::update);
   download(device, &s, step_, sizeof(s));
   synchronize(device);

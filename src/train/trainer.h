@@ -32,7 +32,8 @@ struct StepResult {
   double loss = 0;  // mean over the step's targets, before the update; NaN where there are none
   double grad_norm = 0, lr = 0;
   int64_t tokens = 0, target_tokens = 0;
-  bool skipped = false;  // not finite, or no targets: the weights did not change
+  double pairs = 0, window_pairs = 0;  // Batch's, of the whole step
+  bool skipped = false;                // not finite, or no targets: the weights did not change
 };
 
 // What an evaluation computes the loss of, batch after batch.
@@ -90,6 +91,7 @@ class Trainer {
 
   TrainerState state;
   BatchBuffers& buffers() { return buffers_; }
+  const StepGraphs& graphs() const { return graphs_; }
 
  private:
   void micro_batch(const Device& device, const Batch& batch);

@@ -26,6 +26,10 @@ struct Options {
   MmaSum mma = MmaSum::exact;
   size_t device_bytes = size_t{1} << 30;  // size of device memory, as cudaMemGetInfo reports it
   int driver = 13000;                     // the CUDA version that the driver serves, as CUDA writes it; 0: there is no driver
+  // As a GPU that fails. The launch of this number from now on faults, and every call after it fails; 0: none. A capture takes so
+  // many operations, and the next one invalidates it; -1: all. A graph takes so much device memory for each operation.
+  int failing_launch = 0, capture_limit = -1;
+  size_t graph_node_bytes = 0;
   bool races = true;  // look for data races; without, memory use falls from 10 times the tensors' size to 2 times
   bool print = true;  // print faults to standard error when they are found
   // Registers per thread of a kernel, by its name as in reports; read_registers fills it. A launch whose blocks need more
@@ -54,6 +58,9 @@ struct Report {
   std::string tensor{};    // or the shared array
   Place place{}, other{};  // other: the earlier access of a race, the other barrier
 };
+
+// Ends a fault of Options::failing_launch, after which a real GPU would be of no more use to the process.
+void repair_device();
 
 // The faults found since the last call. A launch stops at its first fault, and the next wait for its stream returns an error.
 // After that the emulator can be used again.
