@@ -35,9 +35,9 @@ __global__ void __launch_bounds__(kAttentionThreads, kForwardBlocks<kD>)
   Float* k_tile = q_tile + T::kOwn * T::kPitch;
   Float* v_tile = k_tile + kKeys * T::kPitch;
   const Documents documents{op.sizes.cu_seqlens, op.sizes.docs, op.sizes.window};
-  const int N = op.sizes.N, D = op.sizes.D, h = blockIdx.y, g = h / (op.sizes.H / op.sizes.G);
+  const int N = op.sizes.N, D = op.sizes.D, h = blockIdx.x, g = h / (op.sizes.H / op.sizes.G);
   const int64_t stride = op.sizes.stride, qk_stride = op.sizes.qk_stride;
-  const int i0 = static_cast<int>(gridDim.x - 1 - blockIdx.x) * T::kOwn;  // the tiles with the most keys come first
+  const int i0 = static_cast<int>(gridDim.y - 1 - blockIdx.y) * T::kOwn;  // the last tile has the most keys
   const int rows = N - i0 < T::kOwn ? N - i0 : T::kOwn;
   const Float* __restrict__ k = op.k + g * D;
   const Float* __restrict__ v = op.v + g * D;
@@ -192,11 +192,11 @@ void AttentionForward<Float>::cuda(const Device& device) const {
   const int N = sizes.N, H = sizes.H, D = sizes.D, stride = sizes.stride, qk_stride = sizes.qk_stride;
   with_head_size(D, [&](auto d) {
     using T = ForwardTile<Float, decltype(d)::value>;
-    const dim3 grid(static_cast<unsigned>((N + T::kOwn - 1) / T::kOwn), static_cast<unsigned>(H));
     const bool vector = vector_heads(q, qk_stride, D) && vector_heads(k, qk_stride, D) && vector_heads(v, stride, D) &&
                         vector_heads(out, int64_t{H} * D, D);
-    launch<attention_forward_kernel<Float, T::kD>>(grid, kAttentionThreads, (T::kOwn + 2 * T::kKeys) * T::kPitch * sizeof(Float),
-                                                   stream_of(device), *this, static_cast<float>(sizes.scale), vector);
+    launch<attention_forward_kernel<Float, T::kD>>(attention_grid(H, N, T::kOwn), kAttentionThreads,
+                                                   (T::kOwn + 2 * T::kKeys) * T::kPitch * sizeof(Float), stream_of(device), *this,
+                                                   static_cast<float>(sizes.scale), vector);
   });
 }
 

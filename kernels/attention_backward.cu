@@ -73,8 +73,8 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
   constexpr int kStream = T::kStream, kScores = T::template kScores<kStream>, kStage = Block::kStage;
   Float *k_tile = Block::own(0), *v_tile = Block::own(1), *q_tiles = Block::stream(0), *dout_tiles = Block::stream(1);
   __shared__ float lse_tiles[2][kStream], delta_tiles[2][kStream];
-  const Block block(op, blockIdx.x, vector);
-  const int N = block.N, group = block.group, g = blockIdx.y, j0 = block.row0, rows = block.rows;
+  const Block block(op, blockIdx.y, vector);  // the first tile has the most queries
+  const int N = block.N, group = block.group, g = blockIdx.x, j0 = block.row0, rows = block.rows;
   const float* __restrict__ lse = op.lse;
   const float* __restrict__ delta = op.scratch;
 
@@ -135,8 +135,8 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
   using T = typename Block::T;
   constexpr int kStream = T::kStream, kScores = T::template kScores<kStream>, kStage = Block::kStage;
   Float *q_tile = Block::own(0), *dout_tile = Block::own(1), *k_tiles = Block::stream(0), *v_tiles = Block::stream(1);
-  const Block block(op, gridDim.x - 1 - blockIdx.x, vector);  // the tiles with the most keys come first
-  const int N = block.N, h = blockIdx.y, g = h / block.group, i0 = block.row0, rows = block.rows;
+  const Block block(op, gridDim.y - 1 - blockIdx.y, vector);  // the last tile has the most keys
+  const int N = block.N, h = blockIdx.x, g = h / block.group, i0 = block.row0, rows = block.rows;
 
   int first[T::kMine], last[T::kMine];  // keys that a row sees
   float lse[T::kMine], delta[T::kMine];
@@ -188,16 +188,13 @@ void AttentionBackward<Float>::cuda(const Device& device) const {
   launch<delta_kernel<Float>>(blocks_for(int64_t{N} * H, kDeltaThreads / kWarp), kDeltaThreads, 0, stream_used, *this);
   with_head_size(D, [&](auto d) {
     using T = Tile<Float, decltype(d)::value>;
-    const unsigned tiles = static_cast<unsigned>((N + T::kOwn - 1) / T::kOwn);
     const size_t shared = BackwardBlock<Float, T::kD>::kShared;
     const bool vector = vector_heads(q, qk_stride, D) && vector_heads(k, qk_stride, D) && vector_heads(v, stride, D) &&
                         vector_heads(dout, int64_t{H} * D, D) && vector_heads(dq, stride, D) && vector_heads(dk, stride, D) &&
                         vector_heads(dv, stride, D);
     const float s = static_cast<float>(sizes.scale);
-    launch<keys_kernel<Float, T::kD>>(dim3(tiles, static_cast<unsigned>(G)), kAttentionThreads, shared, stream_used, *this, s,
-                                      vector);
-    launch<queries_kernel<Float, T::kD>>(dim3(tiles, static_cast<unsigned>(H)), kAttentionThreads, shared, stream_used, *this, s,
-                                         vector);
+    launch<keys_kernel<Float, T::kD>>(attention_grid(G, N, T::kOwn), kAttentionThreads, shared, stream_used, *this, s, vector);
+    launch<queries_kernel<Float, T::kD>>(attention_grid(H, N, T::kOwn), kAttentionThreads, shared, stream_used, *this, s, vector);
   });
 }
 

@@ -273,6 +273,16 @@ void check_tensor_cores(const Device& device, const char* op) {
             device.arch / 10);
 }
 
+// One block for each head and tile of `own` rows. GPUs start blocks by their index, x first: here every head's block of one tile,
+// then those of the next. Under a causal mask tiles differ in work, so kernels take y = 0 for the tile with the most: the last
+// blocks of a launch, which some SMs run while the others have none left, are then short.
+inline dim3 attention_grid(int heads, int N, int own) {
+  constexpr int kMostTiles = 65535;  // of a grid's y
+  const int tiles = (N - 1) / own + 1;
+  TLL_CHECK(tiles <= kMostTiles, "attention on CUDA has up to {} rows, not {}", int64_t{kMostTiles} * own, N);
+  return dim3(static_cast<unsigned>(heads), static_cast<unsigned>(tiles));
+}
+
 // Calls f(integral_constant<kD>) with the least kD that D fits.
 template <class F>
 void with_head_size(int D, const F& f) {
