@@ -55,13 +55,14 @@ __global__ void __launch_bounds__(kAttentionThreads, kForwardBlocks<kD>)
   load_keys(begin);
   cp_async_commit();
   const float factor = scale * kLog2e;  // e^(scale·x) = 2^(factor·x)
+  const typename T::template Own<false> queries(q_tile);
   for (int j0 = begin; j0 < end; j0 += kKeys) {
     T::template load<kKeys>(v_tile, v + j0 * stride, stride, end - j0, D, vector);
     cp_async_commit();
     cp_async_wait_group<1>();
     __syncthreads();  // the keys are there
     float s[kScores];
-    T::template matmul_nt<kKeys>(s, q_tile, k_tile);
+    T::template matmul_nt<kKeys>(s, queries, k_tile);
     __syncthreads();  // nobody reads the keys any more
     if (j0 + kKeys < end) load_keys(j0 + kKeys);
     cp_async_commit();

@@ -117,7 +117,7 @@ struct AttentionBackward {
   const Float* v;           // (N, stride)
   float* scratch;           // (scratch_floats(N, H, G, D, threads)), on CUDA (cuda_scratch_floats(N, H))
   AttentionSizes sizes;
-  static int64_t cuda_scratch_floats(int64_t N, int H) { return N * H; }  // delta
+  static int64_t cuda_scratch_floats(int64_t N, int H) { return 2 * N * H; }
   static int64_t scratch_floats(int64_t N, int H, int G, int D, int threads) {
     if (is_oracle<Float>) return 0;
     const int64_t any = 2 * N * H * attention_pad(D) + attention_backward_tiles(D) * threads;

@@ -1,5 +1,5 @@
 // Three launches. No two blocks write to one place:
-//   delta_kernel    a warp owns one row of one head: dout·out
+//   delta_kernel    a warp owns one row of one head: delta = dout·out, to scratch with the row's lse
 //   keys_kernel     a block owns a tile of keys of one key/value head and streams the queries of all heads of the group: dk, dv
 //   queries_kernel  a block owns a tile of queries of one head and streams its keys: dq
 // The last two recompute the scores. Tiles that stream are double-buffered; attention_tiles.cuh says which thread owns what.
@@ -11,6 +11,7 @@ namespace {
 
 constexpr int kDeltaThreads = 256;
 
+// scratch (H, N, 2): lse·log2(e) and delta of each row.
 template <class Float>
 __global__ void __launch_bounds__(kDeltaThreads) delta_kernel(const __grid_constant__ AttentionBackward<Float> op) {
   const int64_t task = int64_t{blockIdx.x} * (kDeltaThreads / kWarp) + warp_id();  // n·H + h: rows of out as they lie
@@ -20,8 +21,24 @@ __global__ void __launch_bounds__(kDeltaThreads) delta_kernel(const __grid_const
   float sum = 0;
   for (int d = static_cast<int>(lane_id()); d < op.sizes.D; d += kWarp) sum = fmaf(to_float(dout[d]), to_float(out[d]), sum);
   sum = warp_sum(sum);
-  if (lane_id() == 0) op.scratch[task % op.sizes.H * op.sizes.N + task / op.sizes.H] = sum;  // (H, N), as lse
+  if (lane_id() == 0) {
+    const int64_t at = task % op.sizes.H * op.sizes.N + task / op.sizes.H;
+    op.scratch[2 * at] = op.lse[at] * kLog2e;
+    op.scratch[2 * at + 1] = sum;
+  }
 }
+
+// Whether the block's own rows stay in registers (Tile::Own). That saves between a fifth (keys_kernel, kStream 32) and two fifths
+// (queries_kernel, kStream 16) of the loops' ldmatrix, which they wait for. On sm_75 the keys and values of head size 128 spill.
+template <class Float>
+constexpr bool kHoldQueries = !std::is_same_v<Float, float>;
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+template <class Float, int kD>
+constexpr bool kHoldKeys = kHoldQueries<Float> && (kD <= 96);
+#else
+template <class Float, int kD>
+constexpr bool kHoldKeys = kHoldQueries<Float>;
+#endif
 
 // What keys_kernel and queries_kernel have in common. A block owns rows row0 … row0+rows-1 of one side: the two tiles own(0) and
 // own(1). The rows of the other side stream by in the tiles stream(0) and stream(1), each with two stages.
@@ -72,55 +89,57 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
   using T = typename Block::T;
   constexpr int kStream = T::kStream, kScores = T::template kScores<kStream>, kStage = Block::kStage;
   Float *k_tile = Block::own(0), *v_tile = Block::own(1), *q_tiles = Block::stream(0), *dout_tiles = Block::stream(1);
-  __shared__ float lse_tiles[2][kStream], delta_tiles[2][kStream];
-  const Block block(op, blockIdx.y, vector);  // the first tile has the most queries
+  __shared__ __align__(16) float row_tiles[2][2 * kStream];  // of the queries, as in scratch
+  const Block block(op, blockIdx.y, vector);                 // the first tile has the most queries
   const int N = block.N, group = block.group, g = blockIdx.x, j0 = block.row0, rows = block.rows;
-  const float* __restrict__ lse = op.lse;
-  const float* __restrict__ delta = op.scratch;
-
-  int first[T::kMine], end[T::kMine];  // queries that see a row
+  int end[T::kMine];  // queries j … end-1 see row j
 #pragma unroll
-  for (int r = 0; r < T::kMine; r++) {
-    const bool there = T::row(r) < rows;
-    first[r] = j0 + T::row(r);
-    end[r] = there ? block.documents.query_end(first[r]) : 0;
-  }
-  const int queries_end = block.documents.query_end(j0 + rows - 1);
-  const int tiles = ceil_div(queries_end - j0, kStream), steps = tiles * group;
-  const auto load = [&](int step, int stage) {
-    const int h = g * group + step / tiles, i0 = j0 + step % tiles * kStream;
+  for (int r = 0; r < T::kMine; r++) end[r] = T::row(r) < rows ? block.documents.query_end(j0 + T::row(r)) : 0;
+  const int end_of_first = block.documents.query_end(j0), queries_end = block.documents.query_end(j0 + rows - 1);
+  const auto load = [&](int h, int i0, int stage) {
     block.template load_queries<kStream>(q_tiles + stage * kStage, dout_tiles + stage * kStage, h, i0, queries_end - i0);
     const int i = static_cast<int>(threadIdx.x);
-    if (i < kStream) {
-      const int64_t at = static_cast<int64_t>(h) * N + i0 + i;
-      lse_tiles[stage][i] = i0 + i < queries_end ? lse[at] * kLog2e : 0.0f;
-      delta_tiles[stage][i] = i0 + i < queries_end ? delta[at] : 0.0f;
-    }
+    if (i < 2 * kStream)
+      cp_async_4(row_tiles[stage] + i, op.scratch + 2 * (static_cast<int64_t>(h) * N + i0) + i, i0 + i / 2 < queries_end ? 4 : 0);
   };
+  int h = g * group, i0 = j0;
+  const int heads_end = h + group;
   block.template load_keys<T::kOwn>(k_tile, v_tile, g, j0, rows);
-  load(0, 0);
   cp_async_commit();
+  load(h, i0, 0);
+  cp_async_commit();
+  cp_async_wait_group<1>();
+  __syncthreads();  // the keys and values are there
+  const typename T::template Own<kHoldKeys<Float, kD>> keys(k_tile), values(v_tile);
   float dk[T::kSums] = {}, dv[T::kSums] = {};
   const float factor = scale * kLog2e;
-  for (int step = 0; step < steps; step++) {
-    const int stage = step % 2, i0 = j0 + step % tiles * kStream;
+  for (int stage = 0; h < heads_end; stage ^= 1) {
+    const bool last_of_head = i0 + kStream >= queries_end;
+    const int next_h = h + last_of_head, next_i0 = last_of_head ? j0 : i0 + kStream;
     cp_async_wait_group<0>();
     __syncthreads();  // this stage has arrived, and nobody reads the other one any more
-    if (step + 1 < steps) load(step + 1, stage ^ 1);
+    if (next_h < heads_end) load(next_h, next_i0, stage ^ 1);
     cp_async_commit();
     const Float *q_tile = q_tiles + stage * kStage, *dout_tile = dout_tiles + stage * kStage;
     float p[kScores], ds[kScores];
-    T::template matmul_nt<kStream>(p, k_tile, q_tile);
-    T::template matmul_nt<kStream>(ds, v_tile, dout_tile);
+    T::template matmul_nt<kStream>(p, keys, q_tile);
+    T::template matmul_nt<kStream>(ds, values, dout_tile);
+    if (i0 < j0 + T::kOwn - 1 || i0 + kStream > end_of_first) {
+#pragma unroll
+      for (int e = 0; e < kScores; e++) {
+        const int i = i0 + T::template score_column<kStream>(e), r = T::template score_row<kStream>(e);
+        p[e] = i < j0 + T::row(r) || i >= end[r] ? -INFINITY : p[e];
+      }
+    }
 #pragma unroll
     for (int e = 0; e < kScores; e++) {
-      const int column = T::template score_column<kStream>(e), i = i0 + column, r = T::template score_row<kStream>(e);
-      const bool visible = i >= first[r] && i < end[r];
-      p[e] = visible ? exp2_approx(p[e] * factor - lse_tiles[stage][column]) : 0.0f;
-      ds[e] = visible ? p[e] * (ds[e] - delta_tiles[stage][column]) : 0.0f;
+      const Vec<float, 2> row = load_vec<2>(row_tiles[stage] + 2 * T::template score_column<kStream>(e));
+      p[e] = exp2_approx(fmaf(p[e], factor, -row[0]));
+      ds[e] = p[e] * (ds[e] - row[1]);
     }
     T::template accumulate<kStream>(dv, p, dout_tile);
     T::template accumulate<kStream>(dk, ds, q_tile);
+    h = next_h, i0 = next_i0;
   }
   const int64_t stride = block.stride, at = j0 * stride + g * block.D;
   T::store(op.dk + at, stride, rows, block.D, dk, k_tile, vector, [&](int) { return scale; });
@@ -128,7 +147,7 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
 }
 
 template <class Float, int kD>
-__global__ void __launch_bounds__(kAttentionThreads, 2)
+__global__ void __launch_bounds__(kAttentionThreads, kD <= 64 ? 3 : 2)
     queries_kernel(const __grid_constant__ AttentionBackward<Float> op, float scale, bool vector) {
   TLL_NEEDS_TENSOR_CORES(Float)
   using Block = BackwardBlock<Float, kD>;
@@ -138,24 +157,27 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
   const Block block(op, gridDim.y - 1 - blockIdx.y, vector);  // the last tile has the most keys
   const int N = block.N, h = blockIdx.x, g = h / block.group, i0 = block.row0, rows = block.rows;
 
-  int first[T::kMine], last[T::kMine];  // keys that a row sees
+  int first[T::kMine];  // row i sees the keys first … i
   float lse[T::kMine], delta[T::kMine];
 #pragma unroll
   for (int r = 0; r < T::kMine; r++) {
     const bool there = T::row(r) < rows;
-    const int64_t at = static_cast<int64_t>(h) * N + i0 + T::row(r);
-    last[r] = there ? i0 + T::row(r) : -1;
-    first[r] = there ? block.documents.first_key(last[r]) : 0;
-    lse[r] = there ? op.lse[at] * kLog2e : 0.0f;
-    delta[r] = there ? op.scratch[at] : 0.0f;
+    const float* row = op.scratch + 2 * (static_cast<int64_t>(h) * N + i0 + T::row(r));
+    first[r] = there ? block.documents.first_key(i0 + T::row(r)) : 0;
+    lse[r] = there ? row[0] : 0.0f;
+    delta[r] = there ? row[1] : 0.0f;
   }
-  const int begin = block.documents.first_key(i0), end = i0 + rows;
+  const int begin = block.documents.first_key(i0), end = i0 + rows, first_of_last = block.documents.first_key(end - 1);
   const auto load = [&](int j0, int stage) {
     block.template load_keys<kStream>(k_tiles + stage * kStage, v_tiles + stage * kStage, g, j0, end - j0);
   };
   block.template load_queries<T::kOwn>(q_tile, dout_tile, h, i0, rows);
+  cp_async_commit();
   load(begin, 0);
   cp_async_commit();
+  cp_async_wait_group<1>();
+  __syncthreads();  // the queries and their dout are there
+  const typename T::template Own<kHoldQueries<Float>> queries(q_tile), douts(dout_tile);
   float dq[T::kSums] = {};
   const float factor = scale * kLog2e;
   for (int j0 = begin, stage = 0; j0 < end; j0 += kStream, stage ^= 1) {
@@ -164,13 +186,19 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
     if (j0 + kStream < end) load(j0 + kStream, stage ^ 1);
     cp_async_commit();
     float p[kScores], ds[kScores];
-    T::template matmul_nt<kStream>(p, q_tile, k_tiles + stage * kStage);
-    T::template matmul_nt<kStream>(ds, dout_tile, v_tiles + stage * kStage);
+    T::template matmul_nt<kStream>(p, queries, k_tiles + stage * kStage);
+    T::template matmul_nt<kStream>(ds, douts, v_tiles + stage * kStage);
+    if (j0 + kStream - 1 > i0 || j0 < first_of_last) {
+#pragma unroll
+      for (int e = 0; e < kScores; e++) {
+        const int j = j0 + T::template score_column<kStream>(e), r = T::template score_row<kStream>(e);
+        p[e] = j > i0 + T::row(r) || j < first[r] ? -INFINITY : p[e];
+      }
+    }
 #pragma unroll
     for (int e = 0; e < kScores; e++) {
-      const int j = j0 + T::template score_column<kStream>(e), r = T::template score_row<kStream>(e);
-      const bool visible = j >= first[r] && j <= last[r];
-      ds[e] = visible ? exp2_approx(p[e] * factor - lse[r]) * (ds[e] - delta[r]) : 0.0f;
+      const int r = T::template score_row<kStream>(e);
+      ds[e] = exp2_approx(fmaf(p[e], factor, -lse[r])) * (ds[e] - delta[r]);
     }
     T::template accumulate<kStream>(dq, ds, k_tiles + stage * kStage);
   }

@@ -2,7 +2,8 @@
 //
 // A block of four warps owns a tile of rows X. Tiles Y of the other side stream by. Tile<Float, kD> serves head sizes up to kD:
 //   load(tile, …)          rows from global to shared memory by cp.async; missing rows and columns become 0
-//   matmul_nt(s, X, Y)     s = X·Yᵀ
+//   Own<kHeld>(X)          X as the left operand; kHeld: read once and kept in registers, else read again in every matmul
+//   matmul_nt(s, own, Y)   s = X·Yᵀ
 //   accumulate(a, s, Y)    a += s·Y
 // s and a lie in registers, spread over the lanes as accumulators of mma are: the four lanes of a quad hold a row, so warp_sum<4>
 // and warp_max<4> reduce it. score_row(e) and score_column(e) locate element e of a thread's s. Rows are numbered within the
@@ -73,17 +74,41 @@ struct Tile : TileRows<Float, kD_> {
     return e % (kY / 2) / 4 * 8 + static_cast<int>(lane_id() % 4) * 2 + e % 2;
   }
 
-  template <int kY>
-  TLL_DEVICE static void matmul_nt(float (&s)[kSlabs * kY / 2], const Float* x, const Float* y) {
+  // Registers of a thread if held: kSlabs·kD/4.
+  template <bool kHeld>
+  struct Own {
+    const Float* a_row;
+    uint32_t held[kHeld ? kD / 16 : 1][kSlabs][4];
+    TLL_DEVICE explicit Own(const Float* x) {
+      const int lane = static_cast<int>(lane_id());
+      a_row = x + (static_cast<int>(warp_id()) * 16 * kSlabs + (lane & 15)) * kPitch + 8 * (lane >> 4);
+      if constexpr (kHeld) {
+#pragma unroll
+        for (int k = 0; k < kD; k += 16)
+#pragma unroll
+          for (int slab = 0; slab < kSlabs; slab++) ldmatrix(held[k / 16][slab], a_row + slab * 16 * kPitch + k);
+      }
+    }
+    TLL_DEVICE void operand(uint32_t (&a)[4], int slab, int k) const {  // of the columns k … k+15
+      if constexpr (kHeld) {
+#pragma unroll
+        for (int r = 0; r < 4; r++) a[r] = held[k / 16][slab][r];
+      } else {
+        ldmatrix(a, a_row + slab * 16 * kPitch + k);
+      }
+    }
+  };
+
+  template <int kY, bool kHeld>
+  TLL_DEVICE static void matmul_nt(float (&s)[kSlabs * kY / 2], const Own<kHeld>& own, const Float* y) {
     const int lane = static_cast<int>(lane_id());
-    const Float* a_row = x + (static_cast<int>(warp_id()) * 16 * kSlabs + (lane & 15)) * kPitch + 8 * (lane >> 4);
     const Float* b_row = y + ((lane & 7) + 8 * (lane >> 4)) * kPitch + 8 * ((lane >> 3) & 1);
     float c[kSlabs][kY / 8][4] = {};
 #pragma unroll
     for (int k = 0; k < kD; k += 16) {
       uint32_t a[kSlabs][4], b[4];
 #pragma unroll
-      for (int slab = 0; slab < kSlabs; slab++) ldmatrix(a[slab], a_row + slab * 16 * kPitch + k);
+      for (int slab = 0; slab < kSlabs; slab++) own.operand(a[slab], slab, k);
 #pragma unroll
       for (int n = 0; n < kY; n += 16) {
         ldmatrix(b, b_row + n * kPitch + k);
@@ -182,15 +207,20 @@ struct Tile<float, kD_, 1> : TileRows<float, kD_> {
     return e * 4 + static_cast<int>(lane_id() % 4);
   }
 
-  template <int kY>
-  TLL_DEVICE static void matmul_nt(float (&s)[kY / 4], const float* x, const float* y) {
-    const float* mine = x + row(0) * kPitch;
+  template <bool>
+  struct Own {  // never held
+    const float* mine;
+    TLL_DEVICE explicit Own(const float* x) : mine(x + row(0) * kPitch) {}
+  };
+
+  template <int kY, bool kHeld>
+  TLL_DEVICE static void matmul_nt(float (&s)[kY / 4], const Own<kHeld>& own, const float* y) {
     const float* other = y + static_cast<int>(lane_id() % 4) * kPitch;
 #pragma unroll
     for (int e = 0; e < kY / 4; e++) s[e] = 0;
 #pragma unroll 4
     for (int d = 0; d < kD; d += 4) {
-      const Vec<float, 4> xv = load_vec<4>(mine + d);
+      const Vec<float, 4> xv = load_vec<4>(own.mine + d);
 #pragma unroll
       for (int e = 0; e < kY / 4; e++) {
         const Vec<float, 4> yv = load_vec<4>(other + e * 4 * kPitch + d);
