@@ -3,14 +3,15 @@
 //
 //   dot_rows_kernel     up to 8 rows (generation). A warp owns one column of the result, which is one row of the weight. It reads
 //                       that row once, 8 elements a lane at a time.
-//   matmul_mma_kernel   both operands bf16, or both fp16: tensor cores. A block owns a tile of the result, a warp 64 x 32 or
-//                       32 x 32 of it, in the accumulators of m16n8k16. Tiles of 32 along inner are double-buffered by cp.async.
-//   matmul_fma_kernel   all other types, and bf16 before sm_80. A block owns 64 x 64, a thread 4 x 4. Operands become float in
-//                       shared memory.
+//   matmul_mma_kernel   both operands bf16, or both fp16, and not both transposed: tensor cores. A block owns a tile of the
+//                       result, a warp 64 x 64 or 32 x 32 of it, in the accumulators of m16n8k16. Tiles of 32 or 64 along inner
+//                       pass through shared memory, to which cp.async copies them two steps ahead.
+//   matmul_fma_kernel   all others, and bf16 before sm_80. A block owns 64 x 64, a thread 4 x 4. Operands become float in shared
+//                       memory.
 //   add_splits_kernel   the reduction of split-K, which is used where tiles are few and inner is long. A thread adds the parts
 //                       of four results, in order.
 //
-// A tile lies in shared memory as it lies in global memory; ldmatrix transposes it.
+// The lines of a tile in shared memory are those of global memory; ldmatrix transposes them.
 #include <algorithm>
 
 #include "kernels/any_type.cuh"
@@ -19,48 +20,64 @@
 namespace tll {
 namespace {
 
-constexpr int kInnerTile = 32;
-
 // A launch with split-K: blocks of blockIdx.z sum that part of inner, to `partial` (splits, rows, cols) if there are several.
 struct Part {
   Matmul<float> op;
   int splits, inner_split;  // elements of inner in a part
   float* partial;
   bool vector_out, vector_partial;  // rows are aligned for 128-bit accesses
+  TLL_DEVICE bool vector() const { return splits == 1 ? vector_out : vector_partial; }
 };
 
-// Epilogue: out[row, col …] = or += alpha · sums, rounded once. Columns beyond the last are left out.
-template <class Out, int kCount>
-TLL_DEVICE void store_as(const Matmul<float>& op, int64_t row, int64_t col, const float (&sums)[kCount], bool vector) {
-  const int64_t place = row * op.out.stride + col;
+// Epilogue: out[row, col …] = or += alpha · sums, rounded once, for kBatch rows kStep apart. Columns from `valid` on are left
+// out. All of the batch is read before any of it is written, so that the reads are in flight together.
+template <class Out, int kStep, int kBatch, int kCount>
+TLL_DEVICE void store_as(const Matmul<float>& op, int64_t row, int64_t col, int64_t valid, const float (&sums)[kBatch][kCount],
+                         bool vector) {
+  const int64_t place = row * op.out.stride + col, step = kStep * op.out.stride;
   Out* at = static_cast<Out*>(op.out.data) + place;
+  const Out* from = static_cast<const Out*>(op.addend ? op.addend : op.out.data) + place;
   const float alpha = static_cast<float>(op.alpha);
-  float values[kCount] = {};
-  if (op.accumulate)
-    load_floats(values, static_cast<const Out*>(op.addend ? op.addend : op.out.data) + place, op.cols() - col, vector);
+  float values[kBatch][kCount] = {};
+  if (op.accumulate) {
 #pragma unroll
-  for (int i = 0; i < kCount; i++) values[i] = alpha * sums[i] + values[i];
-  store_floats(at, values, op.cols() - col, vector);
-}
-template <int kCount>
-TLL_DEVICE void store_results(const Matmul<float>& op, int64_t row, int64_t col, const float (&sums)[kCount], bool vector) {
-  switch (op.out.dtype) {
-    case DType::f32:
-      return store_as<float>(op, row, col, sums, vector);
-    case DType::bf16:
-      return store_as<bf16>(op, row, col, sums, vector);
-    default:
-      return store_as<half>(op, row, col, sums, vector);
+    for (int j = 0; j < kBatch; j++) load_floats(values[j], from + j * step, valid, vector);
+  }
+#pragma unroll
+  for (int j = 0; j < kBatch; j++) {
+#pragma unroll
+    for (int i = 0; i < kCount; i++) values[j][i] = alpha * sums[j][i] + values[j][i];
+    store_floats(at + j * step, values[j], valid, vector);
   }
 }
+template <int kStep, int kBatch, int kCount>
+TLL_DEVICE void store_results(const Matmul<float>& op, int64_t row, int64_t col, int64_t valid,
+                              const float (&sums)[kBatch][kCount], bool vector) {
+  switch (op.out.dtype) {
+    case DType::f32:
+      return store_as<float, kStep>(op, row, col, valid, sums, vector);
+    case DType::bf16:
+      return store_as<bf16, kStep>(op, row, col, valid, sums, vector);
+    default:
+      return store_as<half, kStep>(op, row, col, valid, sums, vector);
+  }
+}
+template <int kStep, int kBatch, int kCount>
+TLL_DEVICE void store_sums(const Part& part, int64_t row, int64_t col, int64_t valid, const float (&sums)[kBatch][kCount],
+                           bool vector) {
+  if (part.splits == 1) return store_results<kStep>(part.op, row, col, valid, sums, vector);
+  float* at = part.partial + (static_cast<int64_t>(blockIdx.z) * part.op.rows() + row) * part.op.cols() + col;
+#pragma unroll
+  for (int j = 0; j < kBatch; j++) store_floats(at + j * kStep * part.op.cols(), sums[j], valid, vector);
+}
+// One row, of which nothing may be inside.
 template <int kCount>
 TLL_DEVICE void store_part(const Part& part, int64_t row, int64_t col, const float (&sums)[kCount]) {
   if (row >= part.op.rows() || col >= part.op.cols()) return;
-  if (part.splits == 1)
-    store_results(part.op, row, col, sums, part.vector_out);
-  else
-    store_floats(part.partial + (static_cast<int64_t>(blockIdx.z) * part.op.rows() + row) * part.op.cols() + col, sums,
-                 part.op.cols() - col, part.vector_partial);
+  float batch[1][kCount];
+#pragma unroll
+  for (int i = 0; i < kCount; i++) batch[0][i] = sums[i];
+  store_sums<1>(part, row, col, part.op.cols() - col, batch, part.vector());
 }
 
 constexpr int kAddThreads = 256, kAddOwn = 4;
@@ -72,13 +89,13 @@ __global__ void __launch_bounds__(kAddThreads) add_splits_kernel(const __grid_co
   if (i >= rows * chunks) return;
   const int64_t row = i / chunks, col = i % chunks * kAddOwn;
   const float* __restrict__ partial = part.partial + row * cols + col;
-  float sums[kAddOwn] = {}, more[kAddOwn];
+  float sums[1][kAddOwn] = {}, more[kAddOwn];
   for (int s = 0; s < part.splits; s++) {
     load_floats(more, partial + s * rows * cols, cols - col, part.vector_partial);
 #pragma unroll
-    for (int j = 0; j < kAddOwn; j++) sums[j] += more[j];
+    for (int j = 0; j < kAddOwn; j++) sums[0][j] += more[j];
   }
-  store_results(part.op, row, col, sums, part.vector_out);
+  store_results<1>(part.op, row, col, cols - col, sums, part.vector_out);
 }
 
 // ---- a few rows -----------------------------------------------------------------------------------------------------------
@@ -107,107 +124,204 @@ __global__ void __launch_bounds__(kDotWarps * 32) dot_rows_kernel(const __grid_c
 #pragma unroll
   for (int m = 0; m < kFewRows; m++) {
     if (m >= op.rows()) break;
-    const float total[1] = {warp_sum(sum[m])};
-    if (lane == 0) store_results(op, m, n, total, true);
+    const float total[1][1] = {{warp_sum(sum[m])}};
+    if (lane == 0) store_results<1>(op, m, n, 1, total, true);
   }
 }
 
 // ---- tensor cores -----------------------------------------------------------------------------------------------------------
 
-// A block's tile and how its warps share it: kWarpsM x kWarpsN warps, each kRows/kWarpsM x kCols/kWarpsN.
-template <int kRows_, int kCols_, int kWarpsM_, int kWarpsN_>
+// A block's tile and how its warps share it: kWarpsM x kWarpsN warps, each kRows/kWarpsM x kCols/kWarpsN. Tiles of kInner along
+// inner pass through a ring of kStages in shared memory.
+template <int kRows_, int kCols_, int kWarpsM_, int kWarpsN_, int kInner_>
 struct Tiling {
-  static constexpr int kRows = kRows_, kCols = kCols_, kWarpsM = kWarpsM_, kWarpsN = kWarpsN_;
+  static constexpr int kRows = kRows_, kCols = kCols_, kWarpsM = kWarpsM_, kWarpsN = kWarpsN_, kInner = kInner_;
   static constexpr int kThreads = 32 * kWarpsM * kWarpsN;
   static constexpr int kWarpRows = kRows / kWarpsM, kWarpCols = kCols / kWarpsN;
-};
-using Large = Tiling<128, 128, 2, 4>;
-using Small = Tiling<64, 64, 2, 2>;
-using Narrow = Tiling<128, 32, 4, 1>;  // LoRA: x·Aᵀ, dy·B, dB
-using Flat = Tiling<32, 128, 1, 4>;    // LoRA: dA
-
-// An operand's tile in shared memory: kLines stored rows of kWidth elements, padded against bank conflicts of ldmatrix.
-template <int kSize, bool kAlongInner>
-struct OperandTile {
-  static constexpr int kLines = kAlongInner ? kSize : kInnerTile, kWidth = kAlongInner ? kInnerTile : kSize;
-  static constexpr int kPitch = kWidth + 8;
-};
-
-// Elements (first … first+kSize-1) x (k … k+31) of an operand to shared memory. What lies outside of (size, inner) becomes 0.
-template <class Float, int kSize, bool kAlongInner, int kThreads>
-TLL_DEVICE void load_tile(Float* tile, const Float* __restrict__ data, int64_t stride, int first, int size, int k, int inner,
-                          bool vector) {
-  using Tile = OperandTile<kSize, kAlongInner>;
-  constexpr int kChunks = Tile::kWidth / 8;
-  const int line0 = kAlongInner ? first : k, lines = kAlongInner ? size : inner;
-  const int col0 = kAlongInner ? k : first, cols = kAlongInner ? inner : size;
-#pragma unroll
-  for (int c = threadIdx.x; c < Tile::kLines * kChunks; c += kThreads) {
-    const int line = c / kChunks, col = c % kChunks * 8;
-    int valid = line0 + line < lines ? cols - col0 - col : 0;
-    valid = valid < 0 ? 0 : (valid > 8 ? 8 : valid);
-    const Float* from = valid > 0 ? data + (line0 + line) * stride + col0 + col : data;
-    copy_vec_async(tile + line * Tile::kPitch + col, from, valid, vector);
+  static constexpr int kStages = 3;
+  // sm_75 has no asynchronous copies, which a third stage would be for.
+  TLL_HOST_DEVICE static constexpr int stages(int arch) { return arch < 800 ? 2 : kStages; }
+  TLL_HOST_DEVICE static constexpr size_t shared_bytes(int arch) {
+    return size_t{2} * static_cast<size_t>(stages(arch) * (kRows + kCols) * kInner);
   }
-}
+};
+// At most 48 KiB, so that sm_86 holds two blocks; Narrow and Flat 60 KiB, for more bytes in flight.
+using Large = Tiling<128, 128, 2, 2, 32>;
+using Small = Tiling<64, 64, 2, 2, 64>;
+using Narrow = Tiling<128, 32, 4, 1, 64>;  // LoRA: x·Aᵀ, dy·B, dB
+using Flat = Tiling<32, 128, 1, 4, 64>;    // LoRA: dA
 
-// The epilogue stages 16 rows of a warp's results in shared memory, as floats.
-constexpr int kStoreCols = 32, kStorePitch = kStoreCols + 8;
+// An operand's tile in shared memory: kLines stored rows of kWidth elements, in chunks of eight. The chunks of a line are
+// permuted so that eight lanes that copy, or eight rows that ldmatrix reads, are in different banks.
+template <int kSize, int kInner, bool kAlongInner>
+struct OperandTile {
+  static constexpr int kLines = kAlongInner ? kSize : kInner, kWidth = kAlongInner ? kInner : kSize;
+  TLL_DEVICE static int place(int line, int chunk) {
+    return line * kWidth + 8 * (chunk ^ (kWidth == 32 ? line >> 1 & 3 : line & 7));
+  }
+};
+
+// A thread's part in the copies of an operand's tiles: kCopies chunks in the same columns, kStep lines apart. Elements outside of
+// (size, inner) become 0.
+template <class Float, class Shape, int kSize, bool kAlongInner>
+struct TileCopies {
+  using Tile = OperandTile<kSize, Shape::kInner, kAlongInner>;
+  static constexpr int kChunks = Tile::kWidth / 8, kStep = Shape::kThreads / kChunks, kCopies = Tile::kLines / kStep;
+  static_assert(kStep % 8 == 0 && kCopies * kStep == Tile::kLines, "all copies of a thread lie alike in their lines");
+
+  const Float* from;  // of the first copy, in the next tile
+  int64_t stride;     // elements between lines
+  int line, col;      // of the first copy, within a tile
+  int size;           // rows of A (columns of B) from the tile's first on
+  bool vector;        // chunks are aligned, and inside as a whole or not at all
+  Vec<Float, 8> held[kCopies];
+
+  TLL_DEVICE TileCopies(const ConstMatrix& m, int first, int m_size, int begin, bool m_vector)
+      : stride(m.stride),
+        line(static_cast<int>(threadIdx.x) / kChunks),
+        col(static_cast<int>(threadIdx.x) % kChunks * 8),
+        size(m_size - first),
+        vector(m_vector) {
+    from =
+        static_cast<const Float*>(m.data) + (line + (kAlongInner ? first : begin)) * stride + col + (kAlongInner ? begin : first);
+  }
+  // Begins to copy the next tile, of which `left` elements along inner are inside.
+  TLL_DEVICE void load(Float* tile, int left) {
+    const int lines = (kAlongInner ? size : left) - line, cols = (kAlongInner ? left : size) - col;
+    Float* to = tile + Tile::place(line, col / 8);
+    if (vector) [[likely]] {
+      const int inside = cols > 0 ? lines : 0;
+      if (TLL_ARCH >= 800) {
+#pragma unroll
+        for (int i = 0; i < kCopies; i++)
+          cp_async_16(to + i * kStep * Tile::kWidth, from + i * kStep * stride, i * kStep < inside ? 16 : 0);
+      } else {
+#pragma unroll
+        for (int i = 0; i < kCopies; i++) held[i] = i * kStep < inside ? load_vec<8>(from + i * kStep * stride) : Vec<Float, 8>{};
+      }
+    } else {
+      const int valid = cols < 0 ? 0 : (cols > 8 ? 8 : cols);
+      const Float* at = from;
+#pragma unroll 1
+      for (int i = 0; i < kCopies; i++, to += kStep * Tile::kWidth, at += kStep * stride)
+        copy_vec_async(to, at, i * kStep < lines ? valid : 0, false);
+    }
+    from += kAlongInner ? Shape::kInner : Shape::kInner * stride;
+  }
+  // What sm_75 has loaded to registers goes to shared memory. The rest is there after a wait.
+  TLL_DEVICE void settle(Float* tile) const {
+    if (TLL_ARCH >= 800 || !vector) return;
+    Float* to = tile + Tile::place(line, col / 8);
+#pragma unroll
+    for (int i = 0; i < kCopies; i++) store_vec(to + i * kStep * Tile::kWidth, held[i]);
+  }
+};
+
+// Epilogue: results of a warp, which lie in shared memory as floats, to rows from `row` on and columns from `col` on. A lane
+// writes eight neighbours in each of kBatch rows.
+template <int kCols>
+struct Staging {
+  static constexpr int kBatch = 4, kChunks = kCols / 8, kStep = 32 / kChunks, kRows = kBatch * kStep;
+  static constexpr int kPitch = kCols + 8;  // no bank conflicts of the accumulators' layout
+  TLL_DEVICE static void store(const Part& part, int64_t row, int64_t col, const float* staged) {
+    const bool whole = part.vector() && row + kRows <= part.op.rows() && col + kCols <= part.op.cols();
+    const int lane = threadIdx.x % 32;
+    row += lane / kChunks, col += lane % kChunks * 8, staged += lane / kChunks * kPitch + lane % kChunks * 8;
+    if (whole) {
+      float sums[kBatch][8];
+#pragma unroll
+      for (int i = 0; i < kBatch; i++) load_floats(sums[i], staged + i * kStep * kPitch, 8, true);
+      store_sums<kStep>(part, row, col, 8, sums, true);
+    } else {
+#pragma unroll 1
+      for (int i = 0; i < kRows; i += kStep) {
+        float sums[8];
+        load_floats(sums, staged + i * kPitch, 8, true);
+        store_part(part, row + i, col, sums);
+      }
+    }
+  }
+};
 
 template <class Float, class Shape, bool kTransA, bool kTransB>
 __global__ void __launch_bounds__(Shape::kThreads)
     matmul_mma_kernel(const __grid_constant__ Part part, bool vector_a, bool vector_b) {
   TLL_NEEDS_TENSOR_CORES(Float)
-  using TileA = OperandTile<Shape::kRows, !kTransA>;
-  using TileB = OperandTile<Shape::kCols, kTransB>;
-  constexpr int kM = Shape::kWarpRows / 16, kN = Shape::kWarpCols / 8;
-  constexpr int kA = TileA::kLines * TileA::kPitch, kB = TileB::kLines * TileB::kPitch, kWarps = Shape::kThreads / 32;
-  static_assert(2 * (kA + kB) * sizeof(Float) >= kWarps * 16 * kStorePitch * sizeof(float) && Shape::kWarpCols == kStoreCols,
-                "results leave through the same memory");
-  __shared__ __align__(16) Float tiles[2 * (kA + kB)];
+  using CopiesA = TileCopies<Float, Shape, Shape::kRows, !kTransA>;
+  using CopiesB = TileCopies<Float, Shape, Shape::kCols, kTransB>;
+  using TileA = typename CopiesA::Tile;
+  using TileB = typename CopiesB::Tile;
+  constexpr int kInner = Shape::kInner, kM = Shape::kWarpRows / 16, kN = Shape::kWarpCols / 8, kSteps = kInner / 16;
+  constexpr int kA = Shape::kRows * kInner, kStage = kA + Shape::kCols * kInner;
+  Float* tiles = dynamic_shared<Float>();
   const Matmul<float>& op = part.op;
-  const Float* __restrict__ a = static_cast<const Float*>(op.a.data);
-  const Float* __restrict__ b = static_cast<const Float*>(op.b.data);
-  const int64_t a_stride = op.a.stride, b_stride = op.b.stride;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const int row0 = blockIdx.x * Shape::kRows, col0 = blockIdx.y * Shape::kCols;
   const int warp_row = warp / Shape::kWarpsN * Shape::kWarpRows, warp_col = warp % Shape::kWarpsN * Shape::kWarpCols;
   const int begin = blockIdx.z * part.inner_split;
   const int end = begin + part.inner_split < op.inner() ? begin + part.inner_split : op.inner();
 
-  const auto load = [&](int stage, int k) {
-    load_tile<Float, Shape::kRows, !kTransA, Shape::kThreads>(tiles + stage * kA, a, a_stride, row0, op.rows(), k, end, vector_a);
-    load_tile<Float, Shape::kCols, kTransB, Shape::kThreads>(tiles + 2 * kA + stage * kB, b, b_stride, col0, op.cols(), k, end,
-                                                             vector_b);
-  };
-  float sum[kM][kN][4] = {};
-  if (begin < end) load(0, begin);
-  cp_async_commit();
-  for (int k = begin, stage = 0; k < end; k += kInnerTile, stage ^= 1) {
-    cp_async_wait_group<0>();
-    __syncthreads();  // this stage has arrived, and nobody reads the other one any more
-    if (k + kInnerTile < end) load(stage ^ 1, k + kInnerTile);
-    cp_async_commit();
-    const Float *a_tile = tiles + stage * kA, *b_tile = tiles + 2 * kA + stage * kB;
+  // The rows that this lane names to ldmatrix: one for each step of 16 along inner or, where ldmatrix transposes, for each 16
+  // rows or columns of the result.
+  constexpr int kRowsA = kTransA ? kM : kSteps, kRowsB = kTransB ? kSteps : kN / 2;
+  const Float *rows_a[kRowsA], *rows_b[kRowsB];
 #pragma unroll
-    for (int kk = 0; kk < kInnerTile; kk += 16) {
+  for (int i = 0; i < kRowsA; i++)
+    rows_a[i] = tiles + (kTransA ? TileA::place((lane & 7) + 8 * (lane >> 4), warp_row / 8 + 2 * i + ((lane >> 3) & 1))
+                                 : TileA::place(warp_row + (lane & 15), 2 * i + (lane >> 4)));
+#pragma unroll
+  for (int i = 0; i < kRowsB; i++)
+    rows_b[i] = tiles + kA +
+                (kTransB ? TileB::place(warp_col + (lane & 7) + 8 * (lane >> 4), 2 * i + ((lane >> 3) & 1))
+                         : TileB::place(lane & 15, warp_col / 8 + 2 * i + (lane >> 4)));
+
+  CopiesA copies_a(op.a, row0, op.rows(), begin, vector_a);
+  CopiesB copies_b(op.b, col0, op.cols(), begin, vector_b);
+  int loaded = begin;  // of inner
+  const auto load = [&](int stage) {
+    if (loaded < end) {
+      copies_a.load(tiles + stage * kStage, end - loaded);
+      copies_b.load(tiles + stage * kStage + kA, end - loaded);
+    }
+    cp_async_commit();
+  };
+  const auto settle = [&](int stage) {
+    if (loaded < end) {
+      copies_a.settle(tiles + stage * kStage);
+      copies_b.settle(tiles + stage * kStage + kA);
+    }
+    loaded += kInner;
+  };
+  const int stages = Shape::stages(TLL_ARCH);
+  float sum[kM][kN][4] = {};
+  for (int ahead = 0; ahead < stages - 1; ahead++) {
+    load(ahead);
+    settle(ahead);
+  }
+  int stage = 0;
+#pragma unroll 1
+  for (int k = begin; k < end; k += kInner) {
+    cp_async_wait_group<Shape::kStages - 2>();
+    __syncthreads();  // this stage has arrived, and nobody reads the one before any more
+    const int before = stage == 0 ? stages - 1 : stage - 1;
+#pragma unroll
+    for (int s = 0; s < kSteps; s++) {
       uint32_t fa[kM][4], fb[kN / 2][4];
 #pragma unroll
       for (int i = 0; i < kM; i++) {
-        const int m = warp_row + 16 * i;
         if constexpr (kTransA)
-          ldmatrix_trans(fa[i], &a_tile[(kk + (lane & 7) + 8 * (lane >> 4)) * TileA::kPitch + m + 8 * ((lane >> 3) & 1)]);
+          ldmatrix_trans(fa[i], rows_a[i] + 16 * s * TileA::kWidth);
         else
-          ldmatrix(fa[i], &a_tile[(m + (lane & 15)) * TileA::kPitch + kk + 8 * (lane >> 4)]);
+          ldmatrix(fa[i], rows_a[s] + 16 * i * TileA::kWidth);
       }
 #pragma unroll
       for (int j = 0; j < kN / 2; j++) {
-        const int n = warp_col + 16 * j;
         if constexpr (kTransB)
-          ldmatrix(fb[j], &b_tile[(n + (lane & 7) + 8 * (lane >> 4)) * TileB::kPitch + kk + 8 * ((lane >> 3) & 1)]);
+          ldmatrix(fb[j], rows_b[s] + 16 * j * TileB::kWidth);
         else
-          ldmatrix_trans(fb[j], &b_tile[(kk + (lane & 15)) * TileB::kPitch + n + 8 * (lane >> 4)]);
+          ldmatrix_trans(fb[j], rows_b[j] + 16 * s * TileB::kWidth);
       }
+      if (s == 0) load(before);  // while ldmatrix is under way
 #pragma unroll
       for (int i = 0; i < kM; i++)
 #pragma unroll
@@ -216,25 +330,36 @@ __global__ void __launch_bounds__(Shape::kThreads)
           mma_m16n8k16<Float>(sum[i][j], fa[i], b_pair);
         }
     }
+    settle(before);
+    const bool last = stage + 1 == stages;
+    const int step = last ? -stage * kStage : kStage;
+    stage = last ? 0 : stage + 1;
+#pragma unroll
+    for (int i = 0; i < kRowsA; i++) rows_a[i] += step;
+#pragma unroll
+    for (int i = 0; i < kRowsB; i++) rows_b[i] += step;
   }
   __syncthreads();  // nobody reads the tiles any more; from here on each warp has its own part of them
-  float* mine = reinterpret_cast<float*>(tiles) + warp * 16 * kStorePitch;
-#pragma unroll
-  for (int i = 0; i < kM; i++) {
-#pragma unroll
-    for (int j = 0; j < kN; j++)
-#pragma unroll
-      for (int e = 0; e < 4; e += 2)
-        store_vec(mine + (lane / 4 + 4 * e) * kStorePitch + 8 * j + 2 * (lane % 4),
-                  Vec<float, 2>{{sum[i][j][e], sum[i][j][e + 1]}});
-    __syncwarp();
+
+  using Results = Staging<Shape::kWarpCols>;
+  static_assert(Shape::kThreads / 32 * Results::kRows * Results::kPitch * sizeof(float) <= Shape::shared_bytes(750) &&
+                    Shape::kWarpRows % Results::kRows == 0,
+                "results leave through the same memory");
+  float* mine = reinterpret_cast<float*>(tiles) + warp * Results::kRows * Results::kPitch;
 #pragma unroll 1
-    for (int c = lane; c < 16 * kStoreCols / 8; c += 32) {  // a lane writes eight neighbours
-      const int row = c / (kStoreCols / 8), col = c % (kStoreCols / 8) * 8;
-      float sums[8];
-      load_floats(sums, mine + row * kStorePitch + col, 8, true);
-      store_part(part, row0 + warp_row + 16 * i + row, col0 + warp_col + col, sums);
-    }
+  for (int row = 0; row < Shape::kWarpRows; row += Results::kRows) {
+#pragma unroll
+    for (int i = 0; i < kM; i++)
+      if (16 * i / Results::kRows * Results::kRows == row) {
+#pragma unroll
+        for (int j = 0; j < kN; j++)
+#pragma unroll
+          for (int e = 0; e < 4; e += 2)
+            store_vec(mine + (16 * i % Results::kRows + lane / 4 + 4 * e) * Results::kPitch + 8 * j + 2 * (lane % 4),
+                      Vec<float, 2>{{sum[i][j][e], sum[i][j][e + 1]}});
+      }
+    __syncwarp();
+    Results::store(part, row0 + warp_row + row, col0 + warp_col, mine);
     __syncwarp();
   }
 }
@@ -290,6 +415,11 @@ template <class Float>
 bool vector_rows(const ConstMatrix& m) {
   return vec_aligned<kVec<Float>>(static_cast<const Float*>(m.data), m.stride);
 }
+// Chunks of eight along a stored row are aligned, and inside of the matrix as a whole or not at all.
+template <class Float>
+bool vector_chunks(const ConstMatrix& m) {
+  return vector_rows<Float>(m) && m.stored_cols() % kVec<Float> == 0;
+}
 int tiles(int size, int tile) { return (size + tile - 1) / tile; }
 
 bool vector_results(const Matmul<float>& op) {
@@ -299,14 +429,15 @@ bool vector_results(const Matmul<float>& op) {
 }
 
 // Split-K where a launch would have fewer than kEnoughBlocks blocks. The number does not follow the GPU, since the bits would.
-constexpr int kEnoughBlocks = 128, kLeastInner = 256;
+// A part is a multiple of every tiling's kInner.
+constexpr int kEnoughBlocks = 128, kLeastInner = 256, kPartUnit = 64;
 Part split_inner(const Matmul<float>& op, int blocks) {
   int splits = 1;
   const int64_t results = static_cast<int64_t>(op.rows()) * op.cols();
   if (blocks < kEnoughBlocks && op.inner() >= 2 * kLeastInner && op.scratch.data)
     splits = static_cast<int>(std::min<int64_t>(
         {tiles(kEnoughBlocks, blocks), op.inner() / kLeastInner, std::max<int64_t>(1, op.scratch.size / results)}));
-  const int inner = tiles(tiles(op.inner(), splits), kInnerTile) * kInnerTile;
+  const int inner = tiles(tiles(op.inner(), splits), kPartUnit) * kPartUnit;
   return {op,
           std::max(1, tiles(op.inner(), std::max(inner, 1))),
           inner,
@@ -325,21 +456,22 @@ void launch_mma(const Device& device, const Matmul<float>& op) {
   const int m = tiles(op.rows(), Shape::kRows), n = tiles(op.cols(), Shape::kCols);
   const Part part = split_inner(op, m * n);
   const dim3 grid(static_cast<unsigned>(m), static_cast<unsigned>(n), static_cast<unsigned>(part.splits));
-  launch<matmul_mma_kernel<Float, Shape, kTransA, kTransB>>(grid, Shape::kThreads, 0, stream_of(device), part,
-                                                            vector_rows<Float>(op.a), vector_rows<Float>(op.b));
+  launch<matmul_mma_kernel<Float, Shape, kTransA, kTransB>>(grid, Shape::kThreads, Shape::shared_bytes(device.arch),
+                                                            stream_of(device), part, vector_chunks<Float>(op.a),
+                                                            vector_chunks<Float>(op.b));
   finish(device, part);
 }
 template <class Float, class Shape>
 void launch_transposed(const Device& device, const Matmul<float>& op) {
-  if (op.a.transposed)
-    return op.b.transposed ? launch_mma<Float, Shape, true, true>(device, op) : launch_mma<Float, Shape, true, false>(device, op);
+  if (op.a.transposed) return launch_mma<Float, Shape, true, false>(device, op);
   op.b.transposed ? launch_mma<Float, Shape, false, true>(device, op) : launch_mma<Float, Shape, false, false>(device, op);
 }
 template <class Float>
 void tensor_core_matmul(const Device& device, const Matmul<float>& op) {
   if (op.cols() <= Narrow::kCols) return launch_transposed<Float, Narrow>(device, op);
-  if (op.rows() <= Flat::kRows) return launch_transposed<Float, Flat>(device, op);
-  if (tiles(op.rows(), Large::kRows) * tiles(op.cols(), Large::kCols) >= kEnoughBlocks / 2)
+  if (op.rows() <= Flat::kRows && op.a.transposed) return launch_mma<Float, Flat, true, false>(device, op);
+  if (op.cols() > Small::kCols && op.rows() > Small::kRows &&
+      tiles(op.rows(), Large::kRows) * tiles(op.cols(), Large::kCols) >= kEnoughBlocks / 2)
     return launch_transposed<Float, Large>(device, op);
   launch_transposed<Float, Small>(device, op);
 }
@@ -362,8 +494,10 @@ void Matmul<Acc>::cuda(const Device& device) const {
     return dot_rows<half>(device, *this);
   }
   if (device.blas && cublas_matmul(device, *this)) return;
-  if (same && a.dtype == DType::bf16 && tensor_cores_multiply<bf16>(device.arch)) return tensor_core_matmul<bf16>(device, *this);
-  if (same && a.dtype == DType::f16) return tensor_core_matmul<half>(device, *this);
+  if (same && !(a.transposed && b.transposed)) {
+    if (a.dtype == DType::bf16 && tensor_cores_multiply<bf16>(device.arch)) return tensor_core_matmul<bf16>(device, *this);
+    if (a.dtype == DType::f16) return tensor_core_matmul<half>(device, *this);
+  }
   const int m = tiles(rows(), kFmaTile), n = tiles(cols(), kFmaTile);
   const Part part = split_inner(*this, m * n);
   const dim3 grid(static_cast<unsigned>(m), static_cast<unsigned>(n), static_cast<unsigned>(part.splits));

@@ -169,21 +169,35 @@ void add_linear_cases(std::vector<OpCase>& cases, Random& random) {
     add({.size = {16, 160, 1056}, .types = {k, k, b16}, .ta = true, .tb = false, .accumulate = true, .backward = false});
   for (int rows : {3, 40}) cases.push_back(misaligned_in_turn(matmul({.size = {rows, 48, 64}, .types = {b16, b16}})));
   add({.size = {1000, 1032, 40}, .types = {b16, b16, b16}, .backward = false});
-  // The large tiling for every transposition and type: the fewest tiles that choose it, full ones and edges, two steps along
-  // inner.
+  // The large tiling for every transposition and type: the fewest tiles that choose it, full ones and edges. Chunks of eight are
+  // inside as a whole, four steps along inner, or cut, two steps.
+  const std::pair<bool, bool> layouts[] = {{false, false}, {false, true}, {true, false}};
   for (Kind k : {b16, h16})
-    for (bool ta : {false, true})
-      for (bool tb : {false, true})
-        if (k == h16 || ta || !tb)
-          add({.size = {130, 31 * 128 + 2, 33},
-               .types = {k, k},
-               .ta = ta,
-               .tb = tb,
-               .cpu = false,
-               .backward = false,
-               .pitch = 8,
-               .alignment = 16});
-  add({.size = {31, 130, 33}, .types = {h16, h16}, .cpu = false, .backward = false});  // flat
+    for (const auto& [ta, tb] : layouts) {
+      MatmulShape large{.size = {136, 31 * 128 + 8, 104},
+                        .types = {k, k},
+                        .ta = ta,
+                        .tb = tb,
+                        .cpu = false,
+                        .backward = false,
+                        .pitch = 8,
+                        .alignment = 16};
+      add(large);
+      large.size = {130, 31 * 128 + 2, 33};
+      if (k == h16 || !tb) add(large);
+    }
+  // A narrow result, six steps along inner.
+  for (const auto& [ta, tb] : layouts)
+    add({.size = {200, 24, 328},
+         .types = {b16, b16, b16},
+         .ta = ta,
+         .tb = tb,
+         .accumulate = true,
+         .cpu = false,
+         .backward = false,
+         .pitch = 8,
+         .alignment = 16});
+  add({.size = {31, 130, 33}, .types = {h16, h16}, .ta = true, .tb = false, .cpu = false, .backward = false});  // flat
   for (int rows : {1, 8, 9})  // the dot products of generation, and the first size beyond them
     for (Kind b : {f32, b16, h16}) add({.size = {rows, 37, 129}, .types = {b == f32 ? f32 : b16, b}, .gap = 5});
 
