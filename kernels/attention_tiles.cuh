@@ -294,8 +294,6 @@ struct Documents {
 
 // ---- launching -------------------------------------------------------------------------------------------------------------
 
-inline constexpr float kLog2e = 1.4426950408889634f;
-
 template <class Float>
 void check_tensor_cores(const Device& device, const char* op) {
   TLL_CHECK((std::is_same_v<Float, float> || tensor_cores_multiply<Float>(device.arch)),

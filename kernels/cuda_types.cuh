@@ -76,6 +76,20 @@ TLL_DEVICE float exp2_approx(float x) {
 #endif
 }
 
+inline constexpr float kLog2e = 1.4426950408889634f;  // e^x = 2^(x·kLog2e)
+
+// 1/x within 1 ulp, in one instruction. 0 where that is below 2^-126, so for x above 2^126; of subnormal x infinity.
+TLL_DEVICE float reciprocal_approx(float x) {
+#ifdef TLL_EMULATED
+  const float y = 1.0f / (fabsf(x) < 0x1p-126f ? copysignf(0.0f, x) : x);
+  return fabsf(y) < 0x1p-126f ? copysignf(0.0f, y) : y;
+#else
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+#endif
+}
+
 // Packs two 16-bit values into a register, the first in the low half, as in tensor-core operands.
 template <class Float>
 TLL_DEVICE uint32_t pack2(float low, float high) {

@@ -299,8 +299,10 @@ OpCase swiglu(int N, int F, double sigma, bool in_place) {
       }
     r.value["act_again"] = act, r.magnitude["act_again"] = ma;
     // The exponential is good to 2 ulp, 4 roundings; sum, quotient, products: 12 at most, 8 more where σ is used twice.
-    r.tolerance["act"] = r.tolerance["act_again"] = {12, 1};
-    r.tolerance["dgate_up"] = {20, 1};
+    // In 16 bits CUDA's exponential is off by |gate|·2^-24 more, and another 0.23 of that from log2 e: 2^-17.2 at gate -88, below
+    // which e^-gate is infinite. That is 1.4 % of fp16's roundoff, and twice as much where σ is used twice.
+    r.tolerance["act"] = r.tolerance["act_again"] = {12, 1.02};
+    r.tolerance["dgate_up"] = {20, 1.03};
   };
   return c;
 }

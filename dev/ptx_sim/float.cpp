@@ -89,6 +89,9 @@ float flush(float x) { return std::fpclassify(x) == FP_SUBNORMAL ? std::copysign
 struct PowerOfTwo {  // .approx.ftz; a GPU's is off by up to 2 ulp
   float operator()(float a) const { return flush(static_cast<float>(std::exp2(static_cast<double>(flush(a))))); }
 };
+struct FlushedReciprocal {  // .approx.ftz.f32; a GPU's is off by up to 1 ulp
+  float operator()(float a) const { return flush(1.0f / flush(a)); }
+};
 struct RoughReciprocal {  // .approx.ftz.f64: of the upper half of the bits
   double operator()(double a) const {
     constexpr uint64_t kUpper = ~uint64_t{0xffffffff};
@@ -103,6 +106,7 @@ Handler handler(Mnemonic& m) {
   if (m.take("approx")) {
     if (!m.take("ftz")) return nullptr;
     if (m.op == "ex2" && sizeof(T) == 4) return unary<float, PowerOfTwo>;
+    if (m.op == "rcp" && sizeof(T) == 4) return unary<float, FlushedReciprocal>;
     if (m.op == "rcp" && sizeof(T) == 8) return unary<double, RoughReciprocal>;
     return nullptr;
   }

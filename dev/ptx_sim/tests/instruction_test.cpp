@@ -78,6 +78,7 @@ TEST(PtxInstructions, Floats) {
   of("div.rn.f32 %f3, %f1, %f2;", [](float a, float b) { return a / b; });
   of("ex2.approx.ftz.f32 %f3, %f2;",
      [](float, float b) { return std::exp2(b) < 0x1p-126f ? 0 : static_cast<float>(std::exp2(double{b})); });
+  of("rcp.approx.ftz.f32 %f3, %f2;", [&](float, float b) { return b == 1e-38f ? inf : 1 / b; });  // 1e-38 is subnormal
   of("cvt.rni.f32.f32 %f3, %f1;", [](float a, float) { return std::nearbyint(a); });
   of("cvt.sat.f32.f32 %f3, %f1;", [](float a, float) { return std::min(std::max(a, 0.0f), 1.0f); });
   of("cvt.f64.f32 %fd1, %f1;\n add.f64 %fd2, %fd1, 0d3FF0000000000000;\n cvt.rn.f32.f64 %f3, %fd2;",
