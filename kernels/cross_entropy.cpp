@@ -9,7 +9,7 @@ template <Isa>
 void CrossEntropy<Float>::cpu() const {
   using Acc = acc_t<Float>;
   parallel_for(rows, 8 * V, [&](int64_t r) {
-    const Acc* z = logits + static_cast<size_t>(r) * V;
+    const Acc* z = logits + r * logits_stride;
     if (targets[r] < 0) {
       losses[r] = Acc{};
       for (int v = 0; dlogits && v < V; v++) dlogits[r * dlogits_stride + v] = Float{};

@@ -37,6 +37,7 @@ struct CrossEntropy {
   using Scalar = Float;
   static constexpr const char* kName = "cross_entropy";
   const acc_t<Float>* logits;     // (rows, V)
+  int64_t logits_stride;          // elements from one row of logits to the next
   acc_t<Float>* losses;           // (rows)
   const int32_t* targets;         // (rows)  in [0, V); negative: no target, loss and gradient are 0
   Float* dlogits = nullptr;       // (rows, V)  null: only the losses
@@ -44,8 +45,9 @@ struct CrossEntropy {
   const double* scale = nullptr;  // (1)  device memory, because it changes every step; required with dlogits
   int rows, V;
   void check() const {
-    TLL_CHECK(logits && losses && targets && rows >= 0 && V > 0 && (!dlogits || (scale && dlogits_stride >= V)),
-              "rows {} V {} stride {}", rows, V, dlogits_stride);
+    TLL_CHECK(
+        logits && losses && targets && rows >= 0 && V > 0 && logits_stride >= V && (!dlogits || (scale && dlogits_stride >= V)),
+        "rows {} V {} strides {} {}", rows, V, logits_stride, dlogits_stride);
   }
   Cost cost() const {
     const double z = sizeof(acc_t<Float>);

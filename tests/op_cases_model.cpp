@@ -312,13 +312,13 @@ OpCase cross_entropy(Random& random, int rows, int V, double sigma, int gap, boo
   const double scale = 0.25;  // exact in every type
   std::vector<double> targets = random_integers(random, rows, 0, V - 1);
   for (size_t r = 2; r < targets.size(); r += 3) targets[r] = -1;
-  c.tensors = {{.name = "logits", .role = Role::input, .kind = Kind::acc, .rows = rows, .width = V, .sigma = sigma},
+  c.tensors = {{.name = "logits", .role = Role::input, .kind = Kind::acc, .rows = rows, .width = V, .gap = gap, .sigma = sigma},
                {.name = "targets", .role = Role::constant, .kind = Kind::i32, .width = rows, .values = targets},
                {.name = "scale", .role = Role::constant, .kind = Kind::always_f64, .values = {scale}},
                {.name = "losses", .role = Role::output, .kind = Kind::acc, .width = rows},
                {.name = "dlosses", .role = Role::constant, .kind = Kind::acc, .width = rows, .values = {scale}},
                {.name = "losses_again", .role = Role::saved, .kind = Kind::acc, .width = rows},
-               {.name = "work", .role = Role::scratch, .kind = Kind::acc, .rows = rows, .width = V},
+               {.name = "work", .role = Role::scratch, .kind = Kind::acc, .rows = rows, .width = V, .gap = gap},
                {.name = "dlogits", .role = Role::gradient, .rows = rows, .width = V, .gap = gap}};
   const auto with = [=](const char* losses, bool gradient) {
     return typed([=]<class F>(F, Tensors& t) {
@@ -328,8 +328,9 @@ OpCase cross_entropy(Random& random, int rows, int V, double sigma, int gap, boo
       const Place logits = t[aliased ? "work" : "logits"];
       F* dlogits = nullptr;
       if (gradient) dlogits = aliased ? static_cast<F*>(logits.data) : t["dlogits"];
-      const int64_t stride = aliased ? V * kStretch : V + gap;
+      const int64_t stride = (V + gap) * (aliased ? kStretch : 1);
       t.run(CrossEntropy<F>{.logits = logits,
+                            .logits_stride = V + gap,
                             .losses = t[losses],
                             .targets = t["targets"],
                             .dlogits = dlogits,
@@ -348,7 +349,7 @@ OpCase cross_entropy(Random& random, int rows, int V, double sigma, int gap, boo
     mz.assign(static_cast<size_t>(rows) * static_cast<size_t>(V + gap), 0.0);
     if (rows > 0) mz.resize(mz.size() - static_cast<size_t>(gap));
     for (size_t n = 0; n < static_cast<size_t>(rows); n++) {
-      const double* z = &in.at("logits")[n * static_cast<size_t>(V)];
+      const double* z = &in.at("logits")[n * static_cast<size_t>(V + gap)];
       const int target = static_cast<int>(in.at("targets")[n]);
       if (target < 0) {
         loss.push_back(0), ml.push_back(0);
@@ -439,7 +440,8 @@ void add_model_cases(std::vector<OpCase>& cases, Random& random) {
               cross_entropy(random, 2, 5003, 5)});
   add(cases, {cross_entropy(random, 7, 259, 40)});  // one logit has nearly all the probability
   for (int i = 0; i < 3; i++) add(cases, {cross_entropy(random, odd(), odd(), 3, i * 4)});
-  for (int V : {7, 2051, 4100}) add(cases, {cross_entropy(random, 3, V, 3, 0, true)});
+  for (int V : {7, 2051, 16384 + 4100}) add(cases, {cross_entropy(random, 3, V, 3, 0, true)});  // a tile of CUDA's is 16,384
+  add(cases, {cross_entropy(random, 3, 2 * 16384 + 5, 3, 3), cross_entropy(random, 3, 259, 3, 5, true)});
   add(cases, {list_targets(random, 0, 1, 3), list_targets(random, 1, 1, 0), list_targets(random, 1024, 1, 0),
               list_targets(random, 2600, 0.3, 70), list_targets(random, 1100, 0, 5)});
   add(cases, {embedding(random, 29, 6, 5, Kind::f32, 2)});

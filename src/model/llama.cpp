@@ -121,6 +121,7 @@ void Llama<Float>::add_loss(const Device& device, const Batch& batch, loss_t<Flo
     Acc* const losses = a.losses + (a.every_loss ? first : 0);
     logits(device, a.rows + first, rows, kind);
     run(device, CrossEntropy<Float>{.logits = a.logits,
+                                    .logits_stride = V,
                                     .losses = losses,
                                     .targets = a.row_targets + first,
                                     .dlogits = scale ? reinterpret_cast<Float*>(a.logits) : nullptr,
