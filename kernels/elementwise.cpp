@@ -62,15 +62,21 @@ template <class Float>
 template <Isa>
 void Dropout<Float>::cpu() const {
   using Acc = acc_t<Float>;
-  const Acc keep_scale = Acc(1.0 / (1.0 - p));
-  const uint64_t threshold = static_cast<uint64_t>(p * 0x1p32), base = step_key ? mix64(*step_key + key) : key,
-                 before = static_cast<uint64_t>(first_row) * C;
+  constexpr int kColumns = kDropoutColumns;
+  const DropoutRule rule = dropout_rule(p);
+  const Acc keep_scale = Acc(rule.keep_scale);
+  const uint64_t base = step_key ? mix64(*step_key + key) : key;
   parallel_for(N, 8 * C, [&](int64_t n) {
-    const size_t row = static_cast<size_t>(n) * C;
-    for (int c = 0; c < C; c++) {
-      const bool keep = (mix64(base + before + row + c) >> 32) >= threshold;
-      const Acc value = keep ? to_acc(x[row + c]) * keep_scale : Acc(0);
-      out[row + c] = from_acc<Float>(accumulate ? to_acc(out[row + c]) + value : value);
+    const Float* from = x + n * C;
+    Float* to = out + n * C;
+    const int64_t before = (first_row + n) * dropout_words(C);
+    for (int first = 0; first < C; first += kColumns) {
+      const uint64_t word = dropout_word(base, before + first / kColumns);
+      for (int i = 0; i < kColumns && first + i < C; i++) {
+        const int c = first + i;
+        const Acc value = dropout_keeps(word, i, rule.threshold) ? to_acc(from[c]) * keep_scale : Acc(0);
+        to[c] = from_acc<Float>(accumulate ? to_acc(to[c]) + value : value);
+      }
     }
   });
 }

@@ -1,12 +1,12 @@
-// Memory-bound. A thread handles eight consecutive elements, of the flat array or, where the column matters, of one row. Gather
-// and scatter use one block per row; the bias gradient uses one block per 32 columns (column_sum.cuh).
+// Memory-bound. A thread handles eight (dropout: 16) consecutive elements, of the flat array or, where the column matters, of one
+// row. Gather and scatter use one block per row; the bias gradient uses one block per 32 columns (column_sum.cuh).
 #include "kernels/column_sum.cuh"
 #include "kernels/elementwise.h"
 
 namespace tll {
 namespace {
 
-constexpr int kThreads = 256, kOwn = 8;
+constexpr int kThreads = 256, kOwn = 8, kDropoutOwn = 16;
 
 template <class Float>
 __global__ void __launch_bounds__(kThreads) cast_kernel(const __grid_constant__ CastFromMaster<Float> op, bool vector) {
@@ -64,22 +64,38 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// The same mask as on the CPU: it depends only on key and position.
+// The same mask as on the CPU. Where C is a multiple of a mask word's columns, as in every model, a thread handles whole words.
+// Elsewhere its elements may begin within a word or go on in the next row, so each looks up its own.
 template <class Float>
 __global__ void __launch_bounds__(kThreads)
-    dropout_kernel(const __grid_constant__ Dropout<Float> op, float keep_scale, uint64_t threshold, bool vector) {
+    dropout_kernel(const __grid_constant__ Dropout<Float> op, float keep_scale, uint32_t threshold, bool vector) {
+  constexpr int kColumns = kDropoutColumns;
+  static_assert(kDropoutOwn % kColumns == 0, "whole words");
   Float* out = op.out;
   const Float* __restrict__ x = op.x;
-  const int64_t count = static_cast<int64_t>(op.N) * op.C, i = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * kOwn;
+  const int64_t count = static_cast<int64_t>(op.N) * op.C, i = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * kDropoutOwn;
   if (i >= count) return;
-  float v[kOwn], before[kOwn] = {};
-  const uint64_t key = (op.step_key ? mix64(*op.step_key + op.key) : op.key) + static_cast<uint64_t>(op.first_row) * op.C;
+  const uint64_t key = op.step_key ? mix64(*op.step_key + op.key) : op.key;
+  const int64_t words = dropout_words(op.C), before = op.first_row * words;
+  const auto dropped = [&](float value, float old, bool keep) { return old + (keep ? value * keep_scale : 0.0f); };
+  if (op.C % kColumns != 0) {
+    for (int64_t at = i; at < count && at < i + kDropoutOwn; at++) {
+      const int64_t row = at / op.C;
+      const int column = static_cast<int>(at - row * op.C);
+      const uint64_t word = dropout_word(key, before + row * words + column / kColumns);
+      out[at] = from_float<Float>(
+          dropped(to_float(x[at]), op.accumulate ? to_float(out[at]) : 0.0f, dropout_keeps(word, column % kColumns, threshold)));
+    }
+    return;
+  }
+  float v[kDropoutOwn], old[kDropoutOwn] = {};
   load_floats(v, x + i, count - i, vector);
-  if (op.accumulate) load_floats(before, out + i, count - i, vector);
+  if (op.accumulate) load_floats(old, out + i, count - i, vector);
 #pragma unroll
-  for (int j = 0; j < kOwn; j++) {
-    const bool keep = (mix64(key + static_cast<uint64_t>(i + j)) >> 32) >= threshold;
-    v[j] = before[j] + (keep ? v[j] * keep_scale : 0.0f);
+  for (int j = 0; j < kDropoutOwn; j += kColumns) {
+    const uint64_t word = dropout_word(key, before + (i + j) / kColumns);
+#pragma unroll
+    for (int c = 0; c < kColumns; c++) v[j + c] = dropped(v[j + c], old[j + c], dropout_keeps(word, c, threshold));
   }
   store_floats(out + i, v, count - i, vector);
 }
@@ -132,8 +148,9 @@ void ScatterRows<Float>::cuda(const Device& device) const {
 template <class Float>
 void Dropout<Float>::cuda(const Device& device) const {
   if (N == 0) return;
-  launch<dropout_kernel<Float>>(blocks_for(static_cast<int64_t>(N) * C, kThreads * kOwn), kThreads, 0, stream_of(device), *this,
-                                static_cast<float>(1.0 / (1.0 - p)), static_cast<uint64_t>(p * 0x1p32),
+  const DropoutRule rule = dropout_rule(p);
+  launch<dropout_kernel<Float>>(blocks_for(static_cast<int64_t>(N) * C, kThreads * kDropoutOwn), kThreads, 0, stream_of(device),
+                                *this, static_cast<float>(rule.keep_scale), rule.threshold,
                                 vec_aligned<kVec<Float>>(out, 0) && vec_aligned<kVec<Float>>(x, 0));
 }
 

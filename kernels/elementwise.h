@@ -94,7 +94,9 @@ struct ScatterRows {
 };
 
 // Inverted dropout (Srivastava et al. 2014): out = x ⊙ mask / (1-p), mask[n,c] = [u(key, n, c) ≥ p] with u uniform in [0,1). The
-// mask depends only on (key, row, column), so backward and recomputation regenerate it and nothing is saved.
+// mask depends only on (key, row, column), so backward and recomputation regenerate it and nothing is saved. u has 16 bits, so p
+// is rounded to a multiple of 2^-16, everywhere in the formula: see dropout_rule().
+//
 // Backward: dx += dout ⊙ mask / (1-p), the same op with `accumulate`.
 template <class Float>
 struct Dropout {
@@ -116,17 +118,42 @@ struct Dropout {
   void cuda(const Device&) const;
 };
 
-// The finaliser of SplitMix64 (Steele et al. 2014): a bijection on 64-bit words that maps consecutive counters far apart.
+// SplitMix64 (Steele et al. 2014): word i of the stream of a seed is mix64(seed + i·kSplitMixStep). mix64 is a bijection on
+// 64-bit words that maps near counters far apart.
+inline constexpr uint64_t kSplitMixStep = 0x9e3779b97f4a7c15ull;
 TLL_HOST_DEVICE TLL_INLINE uint64_t mix64(uint64_t x) {
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
   x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
   return x ^ (x >> 31);
 }
 TLL_INLINE uint64_t dropout_key(uint64_t seed, uint64_t step, uint64_t micro, uint64_t layer, uint64_t input) {
-  constexpr uint64_t kGolden = 0x9e3779b97f4a7c15ull;
-  uint64_t key = mix64(seed + kGolden);
-  for (uint64_t part : {step, micro, layer, input}) key = mix64(key + (part + 1) * kGolden);
+  uint64_t key = mix64(seed + kSplitMixStep);
+  for (uint64_t part : {step, micro, layer, input}) key = mix64(key + (part + 1) * kSplitMixStep);
   return key;
+}
+
+// Which elements dropout keeps. kDropoutColumns neighbouring columns of a row, the first a multiple of kDropoutColumns, share a
+// word of the key's stream, 16 bits each; the words are numbered row by row. So the mask does not depend on which rows an op is
+// given.
+inline constexpr int kDropoutColumns = 4;
+struct DropoutRule {
+  uint32_t threshold;  // p in the upper 16 bits
+  double keep_scale;   // 1/(1-p) of the rounded p
+};
+TLL_INLINE DropoutRule dropout_rule(double p) {
+  const uint32_t rounded = static_cast<uint32_t>(p * 0x1p16 + 0.5), most = 0xffff;  // p < 1 must stay below 1
+  const uint32_t threshold = (rounded < most ? rounded : most) << 16;
+  return {threshold, 1.0 / (1.0 - threshold * 0x1p-32)};
+}
+TLL_HOST_DEVICE TLL_INLINE int64_t dropout_words(int C) { return (C + kDropoutColumns - 1) / kDropoutColumns; }
+// number: row · dropout_words(C) + column / kDropoutColumns.
+TLL_HOST_DEVICE TLL_INLINE uint64_t dropout_word(uint64_t key, int64_t number) {
+  return mix64(key + static_cast<uint64_t>(number) * kSplitMixStep);
+}
+// i: column % kDropoutColumns.
+TLL_HOST_DEVICE TLL_INLINE bool dropout_keeps(uint64_t word, int i, uint32_t threshold) {
+  const uint32_t two = static_cast<uint32_t>(i < 2 ? word : word >> 32);
+  return (i % 2 == 0 ? two << 16 : two) >= threshold;  // below the upper 16 bits anything may stand: those of threshold are 0
 }
 
 }  // namespace tll

@@ -80,8 +80,9 @@ OpCase dropout(int N, int C, double p, bool accumulate, uint64_t key, bool with_
     std::vector<double> ones(static_cast<size_t>(first_row + N) * C, 1.0), mask = ones;
     run(Device{.isa = Isa::base}, Dropout<double>{mask.data(), ones.data(), first_row + N, C, p, mask_key, false});
     mask.erase(mask.begin(), mask.begin() + static_cast<ptrdiff_t>(first_row) * C);
+    const double rounded = std::min(std::round(p * 65536), 65535.0) / 65536;
     for (size_t i = 0; i < mask.size(); i++) {
-      const double kept = mask[i] == 0 ? 0 : 1 / (1 - p), before = accumulate ? in.at("y")[i] : 0;
+      const double kept = mask[i] == 0 ? 0 : 1 / (1 - rounded), before = accumulate ? in.at("y")[i] : 0;
       r.value["y"].push_back(before + in.at("x")[i] * kept);
       r.magnitude["y"].push_back(std::abs(before) + std::abs(in.at("x")[i]) * kept);
       r.magnitude["dx"].push_back(std::abs(in.at("dx")[i]) + std::abs(in.at("dy")[i]) * kept);
@@ -288,8 +289,9 @@ void add_elementwise_cases(std::vector<OpCase>& cases, Random& random) {
   // More than one block of a grid, and more rows than the grid has.
   add(cases, {bias(3, 2051), bias(2050, 2), gather_scatter(random, 5, 2061, 3), cast(4099), adamw(2501, 3, 0.1, 0.37),
               dropout(33, 131, 0.3, true, random())});
-  // The random word of element 3 is exactly the threshold of p = 1/2.
-  add(cases, {dropout(2, 5, 0.5, false, 0x34558b58ac07971full)});
+  // Words that begin within a thread's elements and end in those of the next, and rows that a thread has parts of.
+  for (const int C : {1, 3, 18, 23}) add(cases, {dropout(41, C, 0.3, true, random(), true, 7)});
+  add(cases, {dropout(11, 12, 0.3, true, random(), true, 3), dropout(3, 516, 0.3, false, random(), true, 5)});
   for (const OpCase& c :
        {bias(3, 64), gather_scatter(random, 5, 64, 3), cast(64), dropout(2, 64, 0.5, true, random()), adamw(64, 3, 0.1, 0.37)})
     add(cases, {misaligned_in_turn(c)});

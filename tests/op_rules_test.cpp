@@ -110,8 +110,9 @@ std::vector<bool> dropped(const Device& device, int N, int C, double p, uint64_t
   std::vector<float> out(ones.size());
   run(device, Dropout<float>{out.data(), ones.data(), N, C, p, key, false});
   std::vector<bool> mask;
+  const double rounded = std::round(p * 65536) / 65536;
   for (float y : out) {
-    EXPECT_TRUE(y == 0 || y == static_cast<float>(1 / (1 - p))) << y;
+    EXPECT_TRUE(y == 0 || y == static_cast<float>(1 / (1 - rounded))) << y;
     mask.push_back(y == 0);
   }
   return mask;
@@ -128,12 +129,21 @@ TEST_P(OnEachIsa, DropoutDropsIndependentlyWithItsProbability) {
   for (double p : {0.05, 0.1, 0.5, 0.9}) {
     const auto mask = dropped(device, N, C, p, dropout_key(1, 2, 3, 4, 5));
     expect_binomial(std::count(mask.begin(), mask.end(), true), n, p, "dropped");
-    int64_t neighbours = 0, columns = 0;
-    for (size_t i = 0; i + 1 < mask.size(); i += 2) neighbours += mask[i] && mask[i + 1];
+    int64_t columns = 0;
     for (int r = 0; r < N; r += 2)
       for (int c = 0; c < C; c++) columns += mask[static_cast<size_t>(r) * C + c] && mask[static_cast<size_t>(r + 1) * C + c];
-    expect_binomial(neighbours, n / 2, p * p, "pairs in a row");
     expect_binomial(columns, n / 2, p * p, "pairs in a column");
+    // Four columns share a random word: each of its quarters, pairs of them, and pairs of neighbouring words.
+    for (size_t quarter = 0; quarter < 4; quarter++) {
+      int64_t count = 0;
+      for (size_t i = quarter; i < mask.size(); i += 4) count += mask[i];
+      expect_binomial(count, n / 4, p, "of a quarter");
+      for (const size_t distance : {1, 2, 3, 4}) {
+        int64_t pairs = 0, tried = 0;
+        for (size_t i = quarter; i + distance < mask.size(); i += 8, tried++) pairs += mask[i] && mask[i + distance];
+        expect_binomial(pairs, static_cast<double>(tried), p * p, "pairs in a row");
+      }
+    }
     for (const uint64_t key : {dropout_key(2, 2, 3, 4, 5), dropout_key(1, 3, 3, 4, 5), dropout_key(1, 2, 4, 4, 5),
                                dropout_key(1, 2, 3, 5, 5), dropout_key(1, 2, 3, 4, 6), dropout_key(1, 2, 3, 5, 4)}) {
       const auto other = dropped(device, N, C, p, key);
@@ -142,6 +152,50 @@ TEST_P(OnEachIsa, DropoutDropsIndependentlyWithItsProbability) {
       expect_binomial(both, n, p * p, "pairs with another key");
     }
   }
+}
+
+// Rows alone have the masks that they have among others, whether or not a row is a whole number of random words.
+TEST_P(OnEachIsa, DropoutOfSomeRowsIsThatOfAll) {
+  for (const int C : {1, 3, 8, 37}) {
+    const int N = 40;
+    const std::vector<float> ones(static_cast<size_t>(N) * C, 1.0f);
+    std::vector<float> whole(ones.size()), parts(ones.size());
+    run(device, Dropout<float>{whole.data(), ones.data(), N, C, 0.5, 9, false});
+    for (int first = 0; first < N;) {
+      const int rows = std::min(first % 5 + 1, N - first);
+      const size_t at = static_cast<size_t>(first) * C;
+      run(device, Dropout<float>{parts.data() + at, ones.data() + at, rows, C, 0.5, 9, false, nullptr, first});
+      first += rows;
+    }
+    EXPECT_EQ(whole, parts) << C;
+    EXPECT_GT(std::count(whole.begin(), whole.end(), 0.0f), N * C / 4);
+  }
+}
+
+TEST(DropoutRule, KeepsWhatIsAtLeastTheThreshold) {
+  const uint64_t word = 0x80007fffffff0000ull;
+  const uint32_t half = dropout_rule(0.5).threshold;
+  for (const auto& [i, keep] : {std::pair{0, false}, {1, true}, {2, false}, {3, true}})
+    EXPECT_EQ(dropout_keeps(word, i, half), keep) << i;
+  for (int i = 0; i < 4; i++) EXPECT_TRUE(dropout_keeps(word, i, 0)) << i;
+}
+
+// The first words of SplitMix64 from seed 1234567, as published with its implementations.
+TEST(DropoutRule, TakesItsWordsFromSplitMix64) {
+  EXPECT_EQ(dropout_word(1234567, 1), 6457827717110365317ull);
+  EXPECT_EQ(dropout_word(1234567, 2), 3203168211198807973ull);
+  EXPECT_EQ(dropout_word(1234567, 3), 9817491932198370423ull);
+}
+
+TEST(DropoutRule, RoundsProbabilitiesToMultiplesOf16Bits) {
+  EXPECT_EQ(dropout_rule(0).threshold, 0u);
+  EXPECT_EQ(dropout_rule(0).keep_scale, 1);
+  EXPECT_EQ(dropout_rule(0.5).threshold, 0x80000000u);
+  EXPECT_EQ(dropout_rule(0.5).keep_scale, 2);
+  EXPECT_EQ(dropout_rule(0.1).threshold, 6554u << 16);
+  EXPECT_EQ(dropout_rule(0.1).keep_scale, 1 / (1 - 6554.0 / 65536));
+  EXPECT_EQ(dropout_rule(0.999999).threshold, 0xffff0000u);  // not all
+  EXPECT_EQ(dropout_rule(0.999999).keep_scale, 65536);
 }
 
 TEST_P(OnEachIsa, DropoutOfZeroIsTheIdentity) {
