@@ -173,7 +173,8 @@ CudaProperties cuda_properties(const Device& device) {
   CudaProperties p;
   p.name = properties.name;
   p.libraries = fmt::format("CUDA {}, driver for {}, {}", version_text(runtime), version_text(driver),
-                            device.blas ? cublas_version(device.blas) : "own products: " + taken.no_blas);
+                            device.blas ? cublas_version(device.blas) : "without cuBLASLt");
+  p.no_blas = taken.no_blas;
   p.multiprocessors = properties.multiProcessorCount;
   p.memory = static_cast<int64_t>(properties.totalGlobalMem);
   p.in_use = taken.in_use, p.loaded = taken.loaded;

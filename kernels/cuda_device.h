@@ -30,6 +30,7 @@ void close_cuda_device(Device&) noexcept;
 struct CudaProperties {
   std::string name;       // as the driver calls it
   std::string libraries;  // versions of the runtime, the driver and cuBLASLt
+  std::string no_blas;    // why cuBLASLt is not used; empty: it is
   int multiprocessors = 0;
   int64_t memory = 0;  // bytes in total
   int64_t in_use = 0;  // bytes in use when the device was opened: this program's context and other programs
