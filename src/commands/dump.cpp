@@ -61,9 +61,10 @@ Dump run_documents(Session<Float>& session, const Dataset& data, int64_t longest
     std::vector<float>& logits = dump.logits.emplace_back();
     for (int first = 0; first < d.length; first += model.logit_rows()) {
       const int count = std::min(model.logit_rows(), d.length - first);
-      const int64_t values = int64_t{count} * model.config().vocab_size;
-      const HostCopy rows(session.device, model.logits_from(session.device, first, count), values);
-      logits.insert(logits.end(), rows.data(), rows.data() + values);
+      const size_t before = logits.size();
+      logits.resize(before + static_cast<size_t>(count) * static_cast<size_t>(model.config().vocab_size));
+      model.download_logits(session.device, logits.data() + before, model.logits_from(session.device, first, count), count);
+      synchronize(session.device);
     }
     sum += model.loss(session.device, batch, scale * loss_scale, true);
     model.backward(session.device, batch);

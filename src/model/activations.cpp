@@ -46,23 +46,28 @@ Activations<Float>::Activations(const LlamaConfig& c, const ModelOptions& o)
   training_.head = StepPhase::head;
 
   // Rows of logits at once, with the head's input and its gradient: enough for an efficient GEMM, which reads or packs the whole
-  // head for each chunk. Where blocks keep nothing, no more than fit in the bytes that a block takes in its backward pass beside
-  // what the head has as well.
+  // head for each chunk. On CUDA these are kRows rows, or those of kLeast bytes where that is more. Where blocks keep nothing, no
+  // more than fit in the bytes that a block takes in its backward pass beside what the head has as well. Where they do, more than
+  // kLeast bytes only where the buffers that the blocks' backward passes share take as much.
   const bool cuda = o.device == DeviceKind::cuda;
   const int64_t N = o.max_tokens, V = c.vocab_size, C = c.hidden, att = int64_t{c.heads} * c.head_dim;
   const int64_t qkv = att + int64_t{2} * c.kv_heads * c.head_dim, size = sizeof(Float);
-  const int64_t block =
-      std::max(mlp_rows * (3 * int64_t{c.intermediate} + C) + N * (qkv + att), N * (2 * (qkv + att) + normalised_columns(c) - C));
-  const int64_t cap = cuda ? 256 << 20 : 64 << 20;
+  logit_stride = (V + kLogitMultiple - 1) / kLogitMultiple * kLogitMultiple;
+  const int64_t input = 2 * C * size, row = logit_stride * static_cast<int64_t>(sizeof(Acc)) + input;
   const bool lean = o.gradients && o.recompute == Recompute::full;
-  const int64_t room = lean ? std::min(block * size, cap) : cap;
-  const int64_t input = 2 * C * size, row = V * static_cast<int64_t>(sizeof(Acc)) + input;
+  const int64_t block = lean ? std::max(mlp_rows * (3 * int64_t{c.intermediate} + C) + N * (qkv + att),
+                                        N * (2 * (qkv + att) + normalised_columns(c) - C))
+                             : N * (std::max(int64_t{c.intermediate}, qkv + att) - C);
+  constexpr int64_t kLeast = 256 << 20, kLeastOnCpu = 64 << 20, kRows = 1024;
+  const int64_t cap = cuda ? std::max(kLeast, kRows * row) : kLeastOnCpu;
+  const int64_t room =
+      lean ? std::min(block * size, cap) : std::clamp(o.gradients ? block * size : 0, std::min(kLeast, cap), cap);
   const int64_t least = std::min<int64_t>(N, cuda ? 64 : lean ? 128 : 32), most = std::min<int64_t>(N, cuda ? 4096 : 1024);
   head_rows_ = static_cast<int>(std::clamp(room / row, least, most));
   // What is left of the room is a part of the logits' memory, so that the plan does not shrink where V grows.
   logit_count_ = (std::clamp(room, least * row, most * row) - head_rows_ * input) / static_cast<int64_t>(sizeof(Acc));
-  chunk = head_rows_;
-  if (cuda && chunk < N) chunk = static_cast<int>(chunk / least * least);
+  chunks = {head_rows_, cuda ? static_cast<int>(least) : 1};
+  if (head_rows_ < N) chunks.most = head_rows_ / chunks.unit * chunks.unit;
 }
 
 // ---- the list of tensors ------------------------------------------------------------------------------------------------------

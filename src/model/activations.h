@@ -8,8 +8,13 @@
 #include "kernels/reduce.h"
 #include "src/model/parameters.h"
 #include "src/model/residual_stream.h"
+#include "src/model/row_chunks.h"
 
 namespace tll {
+
+// Rows of logits are whole multiples of so many elements apart. So each row of logits, and of its gradient in 16 bits, is aligned
+// to 16 bytes, whatever the vocabulary: for accesses of 128 bits, and for cuBLASLt (cublas_serves()).
+inline constexpr int64_t kLogitMultiple = 8;
 
 // What one block writes. The MLP runs over M rows at a time, M = N without mlp_chunk.
 template <class Float>
@@ -43,7 +48,7 @@ struct PassActivations {
   Acc* rstd_final = nullptr;  // (N)
   // The head processes the rows that have a target, a chunk at a time.
   Float *head_in = nullptr, *dhead_in = nullptr;    // (chunk, C)
-  Acc *logits = nullptr, *losses = nullptr;         // (chunk, V), (chunk), or (N) with every_loss
+  Acc *logits = nullptr, *losses = nullptr;         // (chunk, logit_stride), (chunk), or (N) with every_loss
   bool every_loss = false;                          // losses stay until the next pass; else until the next chunk
   int32_t *rows = nullptr, *row_targets = nullptr;  // (N)
 };
@@ -70,8 +75,9 @@ class Activations {
   void enter(const Device& device, StepPhase phase) const { arena_->enter(device, phase); }
   void passed(StepPhase phase) const { arena_->passed(phase); }
 
-  int chunk = 0;     // rows of logits at once
-  int mlp_rows = 0;  // M
+  RowChunks chunks;          // of the head's rows; the most rows of logits at once
+  int64_t logit_stride = 0;  // elements from one row of logits to the next: V, and what aligns the rows
+  int mlp_rows = 0;          // M
   // Gradients, shared by all blocks; null without gradients: (N, C), (N, C), (N, (H+2G)·D), (N, H·D).
   Float *dresid = nullptr, *dln = nullptr, *dqkv = nullptr, *datt = nullptr;
   // Of the block in the backward pass; null: each block keeps its own, or the architecture has none.
@@ -100,8 +106,8 @@ class Activations {
 
   LlamaConfig config_;
   ModelOptions options_;
-  int head_rows_ = 0;        // chunk, before it is rounded down
-  int64_t logit_count_ = 0;  // at least chunk · V
+  int head_rows_ = 0;        // chunks.most, before it is rounded down
+  int64_t logit_count_ = 0;  // at least chunks.most · logit_stride
   Arena* arena_ = nullptr;
   PassActivations<Float> training_, inference_;
   std::array<Float*, 2> eval_resid_{};  // two are enough: a block reads one and writes the other

@@ -253,13 +253,14 @@ void Generator<Float>::choose(const Device& device, Run& run, size_t first, size
   const size_t vocabulary = static_cast<size_t>(model_.config().vocab_size);
   const size_t known = run.sampling.vocab_size > 0 ? static_cast<size_t>(run.sampling.vocab_size) : vocabulary;
   const size_t most = static_cast<size_t>(model_.logit_rows());
+  const size_t stride = on_host(device) ? static_cast<size_t>(model_.logit_stride()) : vocabulary;  // of the host's logits
   const Acc* logits = nullptr;
   for (size_t i = 0; i < count; i++) {
     if (i % most == 0) {
-      const size_t rows = std::min(most, count - i);
-      logits = model_.logits(device, on_device_.rows + i, static_cast<int>(rows), kPass);
+      const int rows = static_cast<int>(std::min(most, count - i));
+      logits = model_.logits(device, on_device_.rows + i, rows, kPass);
       if (!on_host(device)) {
-        download(device, logits_, logits, rows * vocabulary * sizeof(Acc));
+        model_.download_logits(device, logits_, logits, rows);
         synchronize(device);
         logits = logits_;
       }
@@ -273,7 +274,7 @@ void Generator<Float>::choose(const Device& device, Run& run, size_t first, size
       text.assign(prompt.begin(), prompt.end());
       text.insert(text.end(), result.begin(), result.end());
     }
-    const std::span<const Acc> row(logits + i % most * vocabulary, std::min(known, vocabulary));
+    const std::span<const Acc> row(logits + i % most * stride, std::min(known, vocabulary));
     slot.next = sample_token(row, run.sampling, uniform, text);
   }
   // Removes the sequences that ended, from the last slot down. So a sequence that moves into a free slot was already checked.

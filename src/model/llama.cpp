@@ -89,7 +89,7 @@ const acc_t<Float>* Llama<Float>::head(const Device& device, const Float* normal
   const PassActivations<Float>& a = activations_.pass(kind);
   TLL_CHECK(count <= logit_rows(), "{} rows of logits, planned for {}", count, logit_rows());
   const int C = config_.hidden, V = config_.vocab_size;
-  run(device, Matmul<Acc>{.out = matrix(a.logits, count, V),
+  run(device, Matmul<Acc>{.out = matrix(a.logits, count, V, logit_stride()),
                           .a = matrix(normalised, count, C),
                           .b = parameters_.head->matrix().t(),
                           .scratch = activations_.matmul,
@@ -97,17 +97,27 @@ const acc_t<Float>* Llama<Float>::head(const Device& device, const Float* normal
   return a.logits;
 }
 
+template <class Float>
+void Llama<Float>::download_logits(const Device& device, Acc* to, const Acc* logits, int count) const {
+  const int64_t V = config_.vocab_size, stride = logit_stride();
+  const int64_t rows = stride == V ? count : 1;  // at once; what lies between others was never written
+  for (int64_t r = 0; r < count; r += rows)
+    download(device, to + r * V, logits + r * stride, static_cast<size_t>(rows * V) * sizeof(Acc));
+}
+
 // ---- the loss, and the backward pass of the head ------------------------------------------------------------------------------
 
-// The gradient of the logits overwrites them, in type Float. Each of its rows starts where the row of logits starts: its stride
-// in elements is that of the logits times this factor.
+// The gradient of the logits overwrites them, in type Float. Each of its rows starts where the row of logits starts, so its
+// stride in elements is larger where its type is smaller.
 template <class Float>
-constexpr int kLogitsPerGradient = sizeof(acc_t<Float>) / sizeof(Float);
+int64_t gradient_stride(int64_t logit_stride) {
+  return logit_stride * static_cast<int64_t>(sizeof(acc_t<Float>) / sizeof(Float));
+}
 
 template <class Float>
 void Llama<Float>::add_loss(const Device& device, const Batch& batch, loss_t<Float>* sum, const double* scale, PassKind kind) {
   const PassActivations<Float>& a = activations_.pass(kind);
-  const int chunk = logit_rows();
+  const RowChunks& chunks = activations_.chunks;
   const int C = config_.hidden, V = config_.vocab_size;
   const int count =
       batch.target_rows >= 0
@@ -116,16 +126,16 @@ void Llama<Float>::add_loss(const Device& device, const Batch& batch, loss_t<Flo
   run(device, ListTargets<Float>{
                   .rows = a.rows, .row_targets = a.row_targets, .targets = batch.targets, .N = batch.N, .capacity = count});
   if (scale) set_zero(device, activations_.dln, static_cast<size_t>(batch.N) * static_cast<size_t>(C) * sizeof(Float));
-  for (int first = 0; first < count; first += chunk) {
-    const int rows = std::min(chunk, count - first);
+  for (int i = 0; i < chunks.number(count); i++) {
+    const int first = chunks.begin(count, i), rows = chunks.begin(count, i + 1) - first;
     Acc* const losses = a.losses + (a.every_loss ? first : 0);
     logits(device, a.rows + first, rows, kind);
     run(device, CrossEntropy<Float>{.logits = a.logits,
-                                    .logits_stride = V,
+                                    .logits_stride = logit_stride(),
                                     .losses = losses,
                                     .targets = a.row_targets + first,
                                     .dlogits = scale ? reinterpret_cast<Float*>(a.logits) : nullptr,
-                                    .dlogits_stride = static_cast<int64_t>(V) * kLogitsPerGradient<Float>,
+                                    .dlogits_stride = gradient_stride<Float>(logit_stride()),
                                     .scale = scale,
                                     .rows = rows,
                                     .V = V});
@@ -140,8 +150,7 @@ void Llama<Float>::head_backward(const Device& device, int first, int rows) {
   const PassActivations<Float>& a = activations_.pass(PassKind::training);
   const Scratch& scratch = activations_.matmul;
   const int C = config_.hidden, V = config_.vocab_size;
-  const ConstMatrix dlogits =
-      matrix(reinterpret_cast<const Float*>(a.logits), rows, V, static_cast<int64_t>(V) * kLogitsPerGradient<Float>);
+  const ConstMatrix dlogits = matrix(reinterpret_cast<const Float*>(a.logits), rows, V, gradient_stride<Float>(logit_stride()));
   run(device, Matmul<Acc>{.out = matrix(a.dhead_in, rows, C),
                           .a = dlogits,
                           .b = parameters_.head->matrix(),

@@ -46,11 +46,15 @@ class Llama {
   // add_loss() with a sum of its own, which is returned: waits for the device.
   loss_t<Float> loss(const Device&, const Batch&, double scale, bool gradient);
 
-  // After forward(): logits (count, V) of `count` rows, at most logit_rows(). Row numbers and logits are in the device's memory.
+  // After forward(): logits (count, V) of `count` rows, at most logit_rows(), each logit_stride() elements after the one before.
+  // Row numbers and logits are in the device's memory.
   const Acc* logits(const Device&, const int32_t* rows, int count, PassKind = PassKind::training);
   // The same of rows first … first + count - 1.
   const Acc* logits_from(const Device&, int first, int count, PassKind = PassKind::training);
-  int logit_rows() const { return activations_.chunk; }
+  // Copies the first V elements of each of `count` rows of logits to the host: (count, V) without gaps. Enqueued.
+  void download_logits(const Device&, Acc* to, const Acc* logits, int count) const;
+  int logit_rows() const { return activations_.chunks.most; }
+  int64_t logit_stride() const { return activations_.logit_stride; }
 
   // forward() in parts, for generation: embed() writes resid(0), block() is one layer, final_norm() normalises resid(L), which
   // logits() reads.
