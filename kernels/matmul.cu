@@ -170,25 +170,23 @@ struct TileCopies {
   static_assert(kStep % 8 == 0 && kCopies * kStep == Tile::kLines, "all copies of a thread lie alike in their lines");
 
   const Float* from;  // of the first copy, in the next tile
-  int64_t stride;     // elements between lines
-  int line, col;      // of the first copy, within a tile
-  int size;           // rows of A (columns of B) from the tile's first on
-  bool vector;        // chunks are aligned, and inside as a whole or not at all
+  Float* to;
+  int64_t stride;   // elements between lines of `from`
+  int lines, cols;  // from the first copy's line and column on are inside
+  bool vector;      // chunks are aligned, and inside as a whole or not at all
   Vec<Float, 8> held[kCopies];
 
-  TLL_DEVICE TileCopies(const ConstMatrix& m, int first, int m_size, int begin, bool m_vector)
-      : stride(m.stride),
-        line(static_cast<int>(threadIdx.x) / kChunks),
-        col(static_cast<int>(threadIdx.x) % kChunks * 8),
-        size(m_size - first),
-        vector(m_vector) {
+  // For tiles from row (of B column) `first` and element `begin` of inner on, of which `size` and `inner` are inside.
+  TLL_DEVICE TileCopies(Float* tile, const ConstMatrix& m, int first, int size, int begin, int inner, bool m_vector)
+      : stride(m.stride), vector(m_vector) {
+    const int line = static_cast<int>(threadIdx.x) / kChunks, col = static_cast<int>(threadIdx.x) % kChunks * 8;
     from =
-        static_cast<const Float*>(m.data) + (line + (kAlongInner ? first : begin)) * stride + col + (kAlongInner ? begin : first);
+        static_cast<const Float*>(m.data) + ((kAlongInner ? first : begin) + line) * stride + (kAlongInner ? begin : first) + col;
+    to = tile + Tile::place(line, col / 8);
+    lines = (kAlongInner ? size : inner) - line, cols = (kAlongInner ? inner : size) - col;
   }
-  // Begins to copy the next tile, of which `left` elements along inner are inside.
-  TLL_DEVICE void load(Float* tile, int left) {
-    const int lines = (kAlongInner ? size : left) - line, cols = (kAlongInner ? left : size) - col;
-    Float* to = tile + Tile::place(line, col / 8);
+  // Begins to copy the next tile.
+  TLL_DEVICE void load() {
     if (vector) [[likely]] {
       const int inside = cols > 0 ? lines : 0;
       if (TLL_ARCH >= 800) {
@@ -203,17 +201,18 @@ struct TileCopies {
       const int valid = cols < 0 ? 0 : (cols > 8 ? 8 : cols);
       const Float* at = from;
 #pragma unroll 1
-      for (int i = 0; i < kCopies; i++, to += kStep * Tile::kWidth, at += kStep * stride)
-        copy_vec_async(to, at, i * kStep < lines ? valid : 0, false);
+      for (int i = 0; i < kCopies; i++, at += kStep * stride)
+        copy_vec_async(to + i * kStep * Tile::kWidth, at, i * kStep < lines ? valid : 0, false);
     }
     from += kAlongInner ? Shape::kInner : Shape::kInner * stride;
+    (kAlongInner ? cols : lines) -= Shape::kInner;
   }
   // What sm_75 has loaded to registers goes to shared memory. The rest is there after a wait.
-  TLL_DEVICE void settle(Float* tile) const {
-    if (TLL_ARCH >= 800 || !vector) return;
-    Float* to = tile + Tile::place(line, col / 8);
+  TLL_DEVICE void settle() const {
+    if (TLL_ARCH < 800 && vector) {
 #pragma unroll
-    for (int i = 0; i < kCopies; i++) store_vec(to + i * kStep * Tile::kWidth, held[i]);
+      for (int i = 0; i < kCopies; i++) store_vec(to + i * kStep * Tile::kWidth, held[i]);
+    }
   }
 };
 
@@ -275,35 +274,35 @@ __global__ void __launch_bounds__(Shape::kThreads)
                 (kTransB ? TileB::place(warp_col + (lane & 7) + 8 * (lane >> 4), 2 * i + ((lane >> 3) & 1))
                          : TileB::place(lane & 15, warp_col / 8 + 2 * i + (lane >> 4)));
 
-  CopiesA copies_a(op.a, row0, op.rows(), begin, vector_a);
-  CopiesB copies_b(op.b, col0, op.cols(), begin, vector_b);
-  int loaded = begin;  // of inner
-  const auto load = [&](int stage) {
-    if (loaded < end) {
-      copies_a.load(tiles + stage * kStage, end - loaded);
-      copies_b.load(tiles + stage * kStage + kA, end - loaded);
+  int left = end - begin;  // of inner, to copy
+  CopiesA copies_a(tiles, op.a, row0, op.rows() - row0, begin, left, vector_a);
+  CopiesB copies_b(tiles + kA, op.b, col0, op.cols() - col0, begin, left, vector_b);
+  const auto load = [&] {
+    if (left > 0) {
+      copies_a.load();
+      copies_b.load();
     }
     cp_async_commit();
   };
-  const auto settle = [&](int stage) {
-    if (loaded < end) {
-      copies_a.settle(tiles + stage * kStage);
-      copies_b.settle(tiles + stage * kStage + kA);
+  const auto settle = [&](int step) {  // elements to the next stage
+    if (left > 0) {
+      copies_a.settle();
+      copies_b.settle();
     }
-    loaded += kInner;
+    left -= kInner;
+    copies_a.to += step, copies_b.to += step;
   };
-  const int stages = Shape::stages(TLL_ARCH);
+  const int stages = Shape::stages(TLL_ARCH), rewind = (1 - stages) * kStage;
   float sum[kM][kN][4] = {};
   for (int ahead = 0; ahead < stages - 1; ahead++) {
-    load(ahead);
-    settle(ahead);
+    load();
+    settle(kStage);
   }
   int stage = 0;
 #pragma unroll 1
-  for (int k = begin; k < end; k += kInner) {
+  for (int tile = ceil_div(end - begin, kInner); tile > 0; tile--) {
     cp_async_wait_group<Shape::kStages - 2>();
     __syncthreads();  // this stage has arrived, and nobody reads the one before any more
-    const int before = stage == 0 ? stages - 1 : stage - 1;
 #pragma unroll
     for (int s = 0; s < kSteps; s++) {
       uint32_t fa[kM][4], fb[kN / 2][4];
@@ -321,7 +320,7 @@ __global__ void __launch_bounds__(Shape::kThreads)
         else
           ldmatrix_trans(fb[j], rows_b[j] + 16 * s * TileB::kWidth);
       }
-      if (s == 0) load(before);  // while ldmatrix is under way
+      if (s == 0) load();  // to the stage before, while ldmatrix is under way
 #pragma unroll
       for (int i = 0; i < kM; i++)
 #pragma unroll
@@ -330,10 +329,9 @@ __global__ void __launch_bounds__(Shape::kThreads)
           mma_m16n8k16<Float>(sum[i][j], fa[i], b_pair);
         }
     }
-    settle(before);
-    const bool last = stage + 1 == stages;
-    const int step = last ? -stage * kStage : kStage;
-    stage = last ? 0 : stage + 1;
+    settle(stage == 0 ? rewind : kStage);
+    const int step = stage == stages - 1 ? rewind : kStage;
+    stage = stage == stages - 1 ? 0 : stage + 1;
 #pragma unroll
     for (int i = 0; i < kRowsA; i++) rows_a[i] += step;
 #pragma unroll
