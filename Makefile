@@ -46,7 +46,7 @@ MARCH_neon   := -ffp-contract=fast
 MARCH_bf16   := -march=x86-64-v4 -mavx512bf16 -mamx-tile -mamx-bf16 $(if $(CLANG),,-Wno-maybe-uninitialized -Wno-uninitialized)
 ISAS         := base $(if $(filter aarch64,$(ARCH)),neon,avx2 avx512)
 ONLY_BF16    := kernels/matmul_bf16.cpp kernels/attention_bf16.cpp
-ONCE         := kernels/device.cpp kernels/bf16_instructions.cpp kernels/cuda_none.cpp
+ONCE         := kernels/device.cpp kernels/gpu_time.cpp kernels/bf16_instructions.cpp kernels/cuda_none.cpp
 KERNELS      := $(filter-out $(ONCE) $(ONLY_BF16),$(wildcard kernels/*.cpp))
 KERNEL_OBJ   := $(ONCE:%.cpp=$(BUILD)/%.o) $(foreach isa,$(ISAS),$(patsubst %.cpp,$(BUILD)/%.$(isa).o,$(KERNELS))) \
                 $(if $(filter x86_64,$(ARCH)),$(ONLY_BF16:%.cpp=$(BUILD)/%.o))
@@ -184,6 +184,8 @@ $(BUILD)/bench_ops: $(BENCH_OBJ) $(BUILD)/libcases.a $(BUILD)/libsrc.a $(cuda) ;
 $(BUILD)/bench_ops_emulated: $(BENCH_OBJ) $(BUILD)/libcases.a $(BUILD)/libsrc.a $(emulated) ; $(call link,emulated)
 $(BUILD)/probe: $(PROBE_OBJ) $(BUILD)/cuda/dev/gpu/probe_kernels.o ; $(call link,cuda)
 $(BUILD)/probe_emulated: $(PROBE_OBJ) $(BUILD)/emulated/dev/gpu/probe_kernels.o $(BUILD)/libemulator.a ; $(call link,emulated)
+# What a step would take on a GPU: dev/cost.
+$(BUILD)/cost: $(BUILD)/dev/cost/cost.o $(ENGINE) $(BUILD)/libkernels.a ; $(call link,none)
 $(BUILD)/encode_lines: $(BUILD)/dev/tokenizer_compare/encode_lines.o $(ENGINE) $(BUILD)/libkernels.a ; $(call link,none)
 $(BUILD)/template_lines: $(BUILD)/dev/template_compare/template_lines.o $(ENGINE) $(BUILD)/libkernels.a ; $(call link,none)
 # What measures or tests a GPU is of no use without its kernels.

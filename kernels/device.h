@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <vector>
 
 #include "kernels/isa.h"
 #include "kernels/numeric.h"
@@ -41,11 +42,28 @@ struct Speed {
   double launch = 0;  // seconds that an op takes besides
 };
 
+struct Gpu;  // what the model of an op's time on a GPU knows of it; gpu_time.h
+
+// What limits an op: bytes of memory, flops of a GEMM, instructions of a kernel of our own, or the link to the host.
+enum class Bound : uint8_t { memory, arithmetic, instructions, link };
+
+// The time that an op would take.
+struct OpTime {
+  const char* op = nullptr;  // its name, or what it is for
+  Cost cost = {};
+  double seconds = 0, gaps = 0;  // in all; of that between its launches
+  int launches = 1;
+  Bound bound = Bound::memory;
+  double stretch = 1;  // by blocks that do not fill all SMs to the end
+};
+
 // The time that work would take, in seconds by a clock for each stream, to which Device::stream and copy_stream then point. With
 // it, run() and the functions of src/model/device_memory.h count what they are asked for and do nothing.
 struct DryRun {
   Speed speed;
-  double seconds = 0, copied = 0;  // of the stream that computes, and of the copy stream
+  const Gpu* gpu = nullptr;            // null: an op takes what the roofline of `speed` says
+  double seconds = 0, copied = 0;      // of the stream that computes, and of the copy stream
+  std::vector<OpTime>* ops = nullptr;  // where each op is listed; null: nowhere
 };
 
 enum class DeviceKind : uint8_t { cpu, cuda };
@@ -68,12 +86,33 @@ void cuda_begin_range(const char* name);
 void cuda_end_range();
 
 // Of a dry run: the device's stream is busy for so long.
-inline void pass_time(const Device& device, double seconds) {
-  *static_cast<double*>(device.stream) += device.dry->speed.launch + seconds;
+inline void pass_time(const Device& device, const OpTime& time) {
+  *static_cast<double*>(device.stream) += time.seconds;
+  if (device.dry->ops) device.dry->ops->push_back(time);
 }
-inline void pass_time(const Device& device, Cost cost) {
-  pass_time(device, std::max(cost.bytes / device.dry->speed.bytes, cost.flops / device.dry->speed.flops));
+inline void pass_link_time(const Device& device, const char* name, double bytes) {
+  const Speed& speed = device.dry->speed;
+  pass_time(device, {.op = name,
+                     .cost = {.bytes = bytes},
+                     .seconds = speed.launch + bytes / (speed.link > 0 ? speed.link : speed.bytes),
+                     .gaps = speed.launch,
+                     .bound = Bound::link});
 }
+// What needs no more than bytes and flops.
+OpTime gpu_time(const Gpu& gpu, const char* name, Cost cost);
+inline void pass_time(const Device& device, const char* name, Cost cost) {
+  const DryRun& dry = *device.dry;
+  if (dry.gpu) return pass_time(device, gpu_time(*dry.gpu, name, cost));
+  const double memory = cost.bytes / dry.speed.bytes, arithmetic = cost.flops / dry.speed.flops;
+  pass_time(device, {.op = name,
+                     .cost = cost,
+                     .seconds = dry.speed.launch + std::max(memory, arithmetic),
+                     .gaps = dry.speed.launch,
+                     .bound = memory >= arithmetic ? Bound::memory : Bound::arithmetic});
+}
+// Of an op by its launches; gpu_time.cpp says of which ops.
+template <class Op>
+OpTime gpu_time(const Gpu& gpu, const Op& op);
 
 // Adds a call of `op`, its cost and the time until the scope ends to the profile, if there is one.
 struct ProfileScope {
@@ -106,7 +145,11 @@ const char* op_name(const Op& op) {
 template <class Op>
 void run(const Device& device, const Op& op) {
   op.check();
-  if (device.dry) return pass_time(device, op.cost());
+  if (device.dry) {
+    if constexpr (!is_oracle<typename Op::Scalar>)
+      if (device.dry->gpu) return pass_time(device, gpu_time(*device.dry->gpu, op));
+    return pass_time(device, op_name(op), op.cost());
+  }
   const ProfileScope scope(device.profile, op_name(op), device.profile ? op.cost() : Cost{});
   if constexpr (!is_oracle<typename Op::Scalar>) {
     if (device.kind == DeviceKind::cuda) {

@@ -27,8 +27,8 @@ int64_t Planner::host_bytes(const Options& options) const {
   return with_session(options, [](const auto& session) { return session.staging.total(); });
 }
 
-double Planner::seconds(const Options& options) const {
-  return with_session(options, [](auto&& session) { return session.step_seconds(); });
+double Planner::seconds(const Options& options, std::vector<OpTime>* ops) const {
+  return with_session(options, [&](auto&& session) { return session.step_seconds(ops); });
 }
 
 int64_t planning_room(const Options& options) {

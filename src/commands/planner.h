@@ -29,8 +29,8 @@ class Planner {
   int64_t bytes(const Options& options) const;
   int64_t host_bytes(const Options& options) const;  // beside a GPU
   int64_t longest_row() const { return config_.rope.longest > 0 ? config_.rope.longest : kMostTokens; }
-  // What a step takes at the device's best (Session::step_seconds).
-  double seconds(const Options& options) const;
+  // What a step takes, and its ops (Session::step_seconds).
+  double seconds(const Options& options, std::vector<OpTime>* ops = nullptr) const;
 
  private:
   std::vector<LoraTarget> targets(const Options& options) const;

@@ -100,14 +100,17 @@ void Session<Float>::require_fit() const {
 }
 
 template <class Float>
-double Session<Float>::step_seconds() {
+double Session<Float>::step_seconds(std::vector<OpTime>* ops) {
   arena.reserve();
   if (device.kind == DeviceKind::cuda) staging.reserve();
   place();
   arena.seal();
   if (device.kind == DeviceKind::cuda) staging.seal();
   const bool fp32 = std::is_same_v<Float, float>;
-  DryRun dry{.speed = nominal_speed(device.kind, options.gpu, device.threads, fp32)};
+  const Gpu nominal = nominal_gpu(options.gpu);
+  DryRun dry{.speed = nominal_speed(device.kind, options.gpu, device.threads, fp32),
+             .gpu = device.kind == DeviceKind::cuda ? &nominal : nullptr,
+             .ops = ops};
   Device counting = device;
   counting.dry = &dry, counting.stream = &dry.seconds, counting.copy_stream = &dry.copied;
   return trainer.step_seconds(counting, static_cast<int>(options.batch_size), static_cast<int>(options.seq_len));

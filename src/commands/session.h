@@ -59,9 +59,9 @@ class Session : public SessionBase {
   // plan is larger than what --memory, or the machine, has.
   void start(const ModelSource& source, const AdapterSource& adapter);
   void require_fit() const;  // that error, which says what would fit
-  // What a training step on full rows takes at the best that its device does (nominal_speed), by a walk through the code of a
-  // step that computes nothing. The session cannot be started afterwards.
-  double step_seconds();
+  // What a training step on full rows takes on its device (on a GPU kernels/gpu_time.h, else nominal_speed), by a walk through
+  // the code of a step that computes nothing. Its ops are added to `ops`. The session cannot be started afterwards.
+  double step_seconds(std::vector<OpTime>* ops = nullptr);
 
   Llama<Float> model;
   Optimizer optimizer;

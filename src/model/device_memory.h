@@ -11,30 +11,25 @@ namespace tll {
 
 inline bool on_host(const Device& device) { return device.kind == DeviceKind::cpu; }
 
-inline void pass_link_time(const Device& device, size_t bytes) {
-  const Speed& speed = device.dry->speed;
-  pass_time(device, static_cast<double>(bytes) / (speed.link > 0 ? speed.link : speed.bytes));
-}
-
 // Enqueued: `from` must stay unchanged until synchronize().
 inline void upload(const Device& device, void* to, const void* from, size_t bytes) {
-  if (device.dry) return pass_link_time(device, bytes);
+  if (device.dry) return pass_link_time(device, "upload", static_cast<double>(bytes));
   if (!on_host(device)) return copy_to_cuda(device, to, from, bytes);
   if (to != from) std::memcpy(to, from, bytes);
 }
 // Enqueued: `to` is valid after synchronize().
 inline void download(const Device& device, void* to, const void* from, size_t bytes) {
-  if (device.dry) return pass_link_time(device, bytes);
+  if (device.dry) return pass_link_time(device, "download", static_cast<double>(bytes));
   if (!on_host(device)) return copy_from_cuda(device, to, from, bytes);
   if (to != from) std::memcpy(to, from, bytes);
 }
 inline void copy_within(const Device& device, void* to, const void* from, size_t bytes) {
-  if (device.dry) return pass_time(device, {.bytes = 2 * static_cast<double>(bytes)});
+  if (device.dry) return pass_time(device, "copy", {.bytes = 2 * static_cast<double>(bytes)});
   if (!on_host(device)) return copy_within_cuda(device, to, from, bytes);
   std::memcpy(to, from, bytes);
 }
 inline void set_zero(const Device& device, void* memory, size_t bytes) {
-  if (device.dry) return pass_time(device, {.bytes = static_cast<double>(bytes)});
+  if (device.dry) return pass_time(device, "set_zero", {.bytes = static_cast<double>(bytes)});
   if (!on_host(device)) return cuda_fill(device, memory, 0, bytes);
   std::memset(memory, 0, bytes);
 }

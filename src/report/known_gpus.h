@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "kernels/device.h"
+#include "kernels/gpu_time.h"
 
 namespace tll {
 
@@ -21,6 +21,9 @@ struct KnownGpu {
   double fp32_flops;        // a second, of fp32
   double bandwidth;         // bytes a second, of its memory
   double link;              // bytes a second, to and from the host, each way
+  int sms;                  // multiprocessors
+  double clock;             // a second: boost
+  int64_t l2;               // bytes
 
   int64_t available() const { return usable - context; }
 };
@@ -36,5 +39,7 @@ std::vector<std::string_view> known_gpu_names();
 // Of the GPU of this name (empty: of the one that is here), of the commonest data-centre GPU where it is not known, or of a usual
 // processor: fixed numbers, so that what is chosen by them does not change from run to run.
 Speed nominal_speed(DeviceKind device, std::string_view gpu, int threads, bool fp32);
+// The same GPU, for the model of the time that its ops take.
+Gpu nominal_gpu(std::string_view gpu);
 
 }  // namespace tll
