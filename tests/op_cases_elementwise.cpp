@@ -288,7 +288,7 @@ void add_elementwise_cases(std::vector<OpCase>& cases, Random& random) {
   for (int64_t n : {int64_t{0}, int64_t{1}, kBlock, 3 * kBlock + 5, 256 * kBlock + 1}) add(cases, {sum_of_squares(n)});
   // More than one block of a grid, and more rows than the grid has.
   add(cases, {bias(3, 2051), bias(2050, 2), gather_scatter(random, 5, 2061, 3), cast(4099), adamw(2501, 3, 0.1, 0.37),
-              dropout(33, 131, 0.3, true, random())});
+              dropout(33, 131, 0.3, true, random()), dropout(33, 132, 0.3, true, random())});
   // Words that begin within a thread's elements and end in those of the next, and rows that a thread has parts of.
   for (const int C : {1, 3, 18, 23}) add(cases, {dropout(41, C, 0.3, true, random(), true, 7)});
   add(cases, {dropout(11, 12, 0.3, true, random(), true, 3), dropout(3, 516, 0.3, false, random(), true, 5)});
