@@ -71,7 +71,7 @@ function threads_of(name,   tiling) {
     for (part in tiling) if (tiling[part] == "Tiling") break
     return 32 * tiling[part + 3] * tiling[part + 4]
   }
-  if (name ~ /^cross_entropy/) return 512
+  if (name ~ /^(cross_entropy|list_targets)/) return 1024
   return name ~ /^(attention|keys|queries|dot_rows|rope|swiglu|embedding)/ ? 128 : 256
 }
 function dynamic_of(name, sm,   types, tiling, part, bytes, wide, d) {
