@@ -24,8 +24,9 @@ LlamaConfig config() {
 template <class Float>
 struct Head {
   OpenDevice device;
-  Arena arena;
+  Arena arena, staging;
   std::optional<Llama<Float>> model;
+  std::optional<Generator<Float>> generator;
   int32_t *tokens = nullptr, *targets = nullptr, *positions = nullptr, *cu_seqlens = nullptr;
 
   explicit Head(bool train_head) {
@@ -33,12 +34,14 @@ struct Head {
     ModelOptions o;
     o.device = DeviceKind::cuda, o.max_tokens = o.max_positions = kRows;
     o.lora.push_back({adaptable_modules(config())[0], 4, 1.0});
-    o.train_embeddings = train_head;
+    o.train_embeddings = train_head, o.evaluates = true;
     model.emplace(config(), o);
+    generator.emplace(*model, 3, 8);
     place();
     arena.allocate(device);
+    staging.allocate(device, true);
     place();
-    arena.seal();
+    arena.seal(), staging.seal();
     model->initialize(device);
     std::mt19937 random(5);
     std::normal_distribution<float> normal;
@@ -66,6 +69,7 @@ struct Head {
   }
   void place() {
     model->place(arena);
+    generator->place(arena, &staging);
     for (int32_t** p : {&tokens, &targets, &positions}) arena.place(*p, "batch", {kRows}, Category::activations);
     arena.place(cu_seqlens, "bounds", {2}, Category::activations);
   }
@@ -131,6 +135,22 @@ void expect_cublas(bool train_head) {
 // gradient, in fp32, shows it.
 TEST(Head, CublasLtServesAnyVocabularyInFp32) { expect_cublas<float>(false); }
 TEST(Head, CublasLtServesAnyVocabularyInBf16) { expect_cublas<bf16>(true); }
+
+// Three sequences at once, whose rows of logits lie apart, and each alone.
+TEST(Head, GeneratesFromAnyVocabulary) {
+  if (cuda_device_count() == 0) GTEST_SKIP() << "no CUDA device";
+  Head<float> head(false);
+  const std::vector<int32_t> prompts[] = {{3, 250, 11}, {258}, {90, 91}};
+  std::vector<GenerateRequest> requests;
+  for (const auto& prompt : prompts) requests.push_back({prompt, 3});
+  head.model->enter(head.device, StepPhase::evaluation);
+  const auto together = head.generator->generate(head.device, requests, {});
+  for (size_t i = 0; i < 3; i++)
+    EXPECT_EQ(together[i], head.generator->generate(head.device, std::span(requests).subspan(i, 1), {})[0]) << i;
+  EXPECT_EQ(together[0].size(), 3u);
+  EXPECT_NE(together[0], together[1]);
+  EXPECT_NE(together[1], together[2]);
+}
 
 }  // namespace
 }  // namespace tll
