@@ -1,7 +1,7 @@
 #include "kernels/gpu_time.h"
 
 #include <algorithm>
-#include <array>
+#include <cmath>
 #include <map>
 #include <queue>
 #include <string_view>
@@ -355,13 +355,14 @@ double schedule(int sms, const BlockClocks& clocks, const std::vector<int>& turn
   struct Sm {
     std::vector<Block> blocks;
     double now = 0;
-    int64_t version = 0;
   };
+  // A block of an SM ends, or the SM has a place for another one. At equal times ends come first, and then the emptiest SM.
   struct Event {
     double at;
+    bool offer;
+    size_t held;
     int sm;
-    int64_t version;
-    bool operator>(const Event& other) const { return std::tie(at, sm) > std::tie(other.at, other.sm); }
+    bool operator>(const Event& o) const { return std::tie(at, offer, held, sm) > std::tie(o.at, o.offer, o.held, o.sm); }
   };
   constexpr int64_t kFollowed = 8;  // blocks for each place of an SM
   const size_t most = clocks.turn.size();
@@ -379,13 +380,11 @@ double schedule(int sms, const BlockClocks& clocks, const std::vector<int>& turn
   const auto rate = [&](const Sm& sm, const Block& b) { return 1 / block_time(clocks, sm.blocks.size(), b.turns); };
   const auto announce = [&](int i) {
     Sm& sm = all[static_cast<size_t>(i)];
+    if (sm.blocks.size() < most && next < turns.size()) return events.push({sm.now, true, sm.blocks.size(), i});
     if (sm.blocks.empty()) return;
-    double soonest = 0;
-    for (const Block& b : sm.blocks) {
-      const double end = sm.now + b.left / rate(sm, b);
-      if (soonest == 0 || end < soonest) soonest = end;
-    }
-    events.push({soonest, i, ++sm.version});
+    double soonest = INFINITY;
+    for (const Block& b : sm.blocks) soonest = std::min(soonest, sm.now + b.left / rate(sm, b));
+    events.push({soonest, false, sm.blocks.size(), i});
   };
   for (Sm& sm : all) sm.now = begin;
   for (int i = 0; i < sms; i++) announce(i);
@@ -401,9 +400,8 @@ double schedule(int sms, const BlockClocks& clocks, const std::vector<int>& turn
     sm.now = end = event.at;
     constexpr double kNothing = 1e-9;
     const auto gone = std::remove_if(sm.blocks.begin(), sm.blocks.end(), [](const Block& b) { return b.left < kNothing; });
-    const auto ended = sm.blocks.end() - gone;
     sm.blocks.erase(gone, sm.blocks.end());
-    for (int64_t i = 0; i < ended && next < turns.size(); i++) sm.blocks.push_back({1.0 * turns[next++]});
+    if (event.offer && sm.blocks.size() < most && next < turns.size()) sm.blocks.push_back({1.0 * turns[next++]});
     announce(event.sm);
   }
   return end;

@@ -211,6 +211,10 @@ cudaError_t enqueue_launch(const cudaLaunchConfig_t& config, const void* kernel,
                     fmt::format("{} registers for each of {} threads take {} of a block's 65536", registers, threads, all));
   }
   if (argument_bytes > 32764) return refuse(cudaErrorInvalidValue, fmt::format("{} bytes of arguments", argument_bytes));
+  if (const auto& tell = options().instead_of_running) {
+    tell({launch_name(kernel), {grid.x, grid.y, grid.z}, static_cast<unsigned>(threads), config.dynamicSmemBytes});
+    return cudaSuccess;
+  }
   return r.enqueue(config.stream, {[=, arguments = std::move(arguments), smem = config.dynamicSmemBytes](
                                        uint64_t number, const Position& position) {
                      Runtime& self = runtime();

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -17,6 +18,13 @@ namespace emulator {
 // How mma accumulates. exact: in double, rounded once. hardware: as measured on GPUs, products truncated to a common exponent in
 // blocks of k (8 products and 24 bits before sm_90, 16 and 25 bits from there on); see mma_model.h.
 enum class MmaSum { exact, hardware };
+
+// A launch as the program asked for it.
+struct LaunchShape {
+  std::string kernel;  // its name as in reports
+  unsigned grid[3], threads;
+  size_t dynamic_shared;  // bytes
+};
 
 struct Options {
   // 750, 800, 860, 890, 900, 1000 or 1200: decides limits and which instructions exist. For one before 750 there is no code.
@@ -35,6 +43,8 @@ struct Options {
   // Registers per thread of a kernel, by its name as in reports; read_registers fills it. A launch whose blocks need more
   // registers than the architecture has is refused.
   std::map<std::string, int> registers{};
+  // Where it is set, a launch that is in order is told to it and does not run.
+  std::function<void(const LaunchShape&)> instead_of_running{};
 };
 // Do not change options while something is enqueued. The environment variable TLL_EMULATOR sets any of them at start: "arch=750
 // seed=3 workers=1 print=0 mma=hardware mib=4096 driver=12020 registers=FILE".
