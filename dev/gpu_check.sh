@@ -118,7 +118,7 @@ ops="attention matmul rmsnorm,qk_norm,cross_entropy,bias,sum_of_squares,attentio
 hf=(--device cuda --dtype "$dtype" --steps 5 --warmup-steps 3)
 if [ -n "$dry" ]; then
   programs=(build/probe_emulated test_gradients build/bench_ops_emulated train_llama_lora_emulated) tests=build/run_tests flags=()
-  probe=(build/probe_emulated --quick --json) bench=(build/bench_ops_emulated --quick --json) train=./train_llama_lora_emulated
+  probe=(build/probe_emulated --quick --json) bench=(build/bench_ops_emulated --quick --json --gpu A100-80GB) train=./train_llama_lora_emulated
   gradients=(./test_gradients --device cuda-emulated --op cast) device=cuda
   ops="cast copy,swiglu"
   models=tiny lengths="32 16" tokens=64 steps=3

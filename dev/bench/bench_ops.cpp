@@ -12,6 +12,7 @@
 
 #include "dev/bench/bench_case.h"
 #include "src/base/parallel.h"
+#include "src/report/known_gpus.h"
 #include "tests/op_program.h"
 #include "tests/op_tensor.h"
 
@@ -19,18 +20,20 @@ namespace tll::bench {
 namespace {
 
 constexpr const char* kHelp =
-    R"(usage: bench_ops [--device NAME] [--dtype NAME] [--model NAME] [--op NAME] [--rows N] [--quick] [--json]
+    R"(usage: bench_ops [--device NAME] [--dtype NAME] [--model NAME] [--op NAME] [--rows N] [--gpu NAME] [--quick] [--json]
 
 Times every op at the shapes of Llama-3.2-1B, 3B and Llama-3.1-8B. The ceilings are measured first: the bandwidth of Copy over a
 big buffer (bytes read and bytes written), and the rate of the largest matrix product, of each type. "of roof" is the least
 time that the op's bytes and flops could take at these ceilings, divided by the time that it took. What is bound by memory
 should reach 70 % of it; attention forward 250 TFLOP/s on an H100 or H200 at head size 128, S 4096 (causal: half the square).
+"predicted" is what the model of kernels/gpu_time.h says of this GPU, where it is a known one.
 
   --device NAME  cuda, cuda-emulated (tiny shapes: a test of this program) or cpu (default: what is found, in this order)
   --dtype NAME   bf16, fp16 or fp32; may be repeated (default: bf16)
   --model NAME   135M (SmolLM2), 1B, 3B or 8B; may be repeated (default: all but the first)
   --op NAME      only this op; may be repeated (default: all)
   --rows N       tokens of a step (default: 4096; on a CPU 256)
+  --gpu NAME     predict for this GPU, as plan --gpu calls it, instead of the one that is here
   --quick        shorter measurements, models 1B and 8B
   --json         one JSON object instead of the table
   --help         this text
@@ -43,7 +46,7 @@ using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 struct Options {
-  std::string device;
+  std::string device, gpu;
   std::set<std::string> models, ops;
   std::vector<DType> dtypes;
   int rows = 0;
@@ -64,6 +67,7 @@ std::vector<test::ProgramOption> program_options(Options& o) {
           {"--model", model},
           {"--op", [&](auto& text) { o.ops.insert(text); }},
           {"--rows", [&](auto& text) { o.rows = test::whole_number(text, 5, 2, "--rows is a whole number from 2 to 99999"); }},
+          {"--gpu", [&](auto& text) { o.gpu = text; }},
           {"--quick", [&](auto&) { o.quick = true; }, true},
           {"--json", [&](auto&) { o.json = true; }, true}};
 }
@@ -129,6 +133,21 @@ class DeviceTensor {
 
 // ---- time ---------------------------------------------------------------------------------------------------------------------
 
+// What the model of a GPU says of the same op. It runs nothing.
+double predicted_seconds(const Gpu& gpu, const BenchCase& c) {
+  DryRun dry{.speed = {}, .gpu = &gpu};
+  Device device{.kind = DeviceKind::cuda};
+  device.dry = &dry, device.stream = &dry.seconds, device.copy_stream = &dry.copied;
+  Recorder recorder(c.dtype, device);
+  constexpr size_t kMost = 32;
+  alignas(256) static std::byte somewhere[kMost][256];  // an address for each tensor; none is read
+  TLL_CHECK(c.tensors.size() <= kMost, "{} tensors", c.tensors.size());
+  for (size_t i = 0; i < c.tensors.size(); i++) recorder.place(c.tensors[i], somewhere[i]);
+  c.pass(recorder);
+  recorder.launches.front().run(device);
+  return dry.seconds;
+}
+
 struct Effort {
   double seconds;     // of one of the measurements
   size_t set_bytes;   // sets of tensors together are larger than this, so that caches hold none of them
@@ -185,6 +204,7 @@ struct Ceilings {
 struct Result {
   BenchCase op;
   double seconds;
+  double predicted = 0;  // 0: the GPU is not known
   double roof_share(const Ceilings& c) const {
     return std::max(op.cost.bytes / c.copy, op.cost.flops / c.matmul.at(op.dtype)) / seconds;
   }
@@ -203,22 +223,25 @@ std::string verdict(const Result& r, const Ceilings& c, const Device& device) {
 }
 
 void print(const Result& r, const Ceilings& c, const Device& device) {
-  fmt::print("{:<19} {:<46} {:<5} {:>10.1f} {:>9.1f} {:>9.3f} {:>7.2f}  {}\n", r.op.op, r.op.shape, dtype_name(r.op.dtype),
-             r.seconds * 1e6, r.op.cost.bytes / r.seconds / 1e9, r.tflops(), r.roof_share(c), verdict(r, c, device));
+  fmt::print("{:<19} {:<46} {:<5} {:>10.1f} {:>10} {:>9.1f} {:>9.3f} {:>7.2f}  {}\n", r.op.op, r.op.shape, dtype_name(r.op.dtype),
+             r.seconds * 1e6, r.predicted > 0 ? fmt::format("{:.1f}", r.predicted * 1e6) : "-", r.op.cost.bytes / r.seconds / 1e9,
+             r.tflops(), r.roof_share(c), verdict(r, c, device));
   std::fflush(stdout);
 }
 nlohmann::ordered_json to_json(const Result& r, const Ceilings& c, const Device& device) {
-  return {{"op", r.op.op},
-          {"shape", r.op.shape},
-          {"dtype", dtype_name(r.op.dtype)},
-          {"microseconds", r.seconds * 1e6},
-          {"bytes", r.op.cost.bytes},
-          {"flops", r.op.cost.flops},
-          {"gb_per_second", r.op.cost.bytes / r.seconds / 1e9},
-          {"tflops", r.tflops()},
-          {"bound", r.memory_bound(c) ? "memory" : "arithmetic"},
-          {"share_of_roof", r.roof_share(c)},
-          {"verdict", verdict(r, c, device)}};
+  nlohmann::ordered_json json = {{"op", r.op.op},
+                                 {"shape", r.op.shape},
+                                 {"dtype", dtype_name(r.op.dtype)},
+                                 {"microseconds", r.seconds * 1e6},
+                                 {"bytes", r.op.cost.bytes},
+                                 {"flops", r.op.cost.flops},
+                                 {"gb_per_second", r.op.cost.bytes / r.seconds / 1e9},
+                                 {"tflops", r.tflops()},
+                                 {"bound", r.memory_bound(c) ? "memory" : "arithmetic"},
+                                 {"share_of_roof", r.roof_share(c)},
+                                 {"verdict", verdict(r, c, device)}};
+  if (r.predicted > 0) json["predicted_microseconds"] = r.predicted * 1e6;
+  return json;
 }
 
 Device chosen_device(const std::string& name) {
@@ -274,6 +297,9 @@ int bench(Options options) {
   // What is bound by memory needs no rate of matmuls; this keeps the roof of float ops defined where only bf16 was measured.
   for (const BenchCase& c : cases) ceilings.matmul.try_emplace(c.dtype, ceilings.matmul.begin()->second);
 
+  const KnownGpu* known = !options.gpu.empty() ? known_gpu(options.gpu) : gpu ? gpu_of_driver_name(cuda_name()) : nullptr;
+  if (!options.gpu.empty() && !known) fail(kExitUsage, "no GPU is known as '{}'", options.gpu);
+  const Gpu model = known ? nominal_gpu(known->name) : Gpu{};
   nlohmann::ordered_json json{
       {"device", name}, {"arch", device.arch}, {"rows", sizes.N}, {"copy_gb_per_second", ceilings.copy / 1e9}};
   for (DType dtype : options.dtypes) json["matmul_tflops"][dtype_name(dtype)] = ceilings.matmul[dtype] / 1e12;
@@ -281,11 +307,11 @@ int bench(Options options) {
     fmt::print("{}: copy {:.0f} GB/s", name, ceilings.copy / 1e9);
     for (DType dtype : options.dtypes)
       fmt::print(", product {} {:.2f} TFLOP/s", dtype_name(dtype), ceilings.matmul[dtype] / 1e12);
-    fmt::print("\n{:<19} {:<46} {:<5} {:>10} {:>9} {:>9} {:>7}  {}\n", "op", "shape", "dtype", "us", "GB/s", "TFLOP/s", "of roof",
-               "target");
+    fmt::print("\n{:<19} {:<46} {:<5} {:>10} {:>10} {:>9} {:>9} {:>7}  {}\n", "op", "shape", "dtype", "us", "predicted", "GB/s",
+               "TFLOP/s", "of roof", "target");
   }
   for (const BenchCase& c : cases) {
-    const Result result{c, median_seconds(device, c, effort)};
+    const Result result{c, median_seconds(device, c, effort), known ? predicted_seconds(model, c) : 0};
     if (options.json)
       json["ops"].push_back(to_json(result, ceilings, device));
     else

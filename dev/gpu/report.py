@@ -1,6 +1,7 @@
 """Makes gpu_check.json and the table that dev/gpu_check.sh prints last, from the files of its stages: report.py WORK OUTPUT"""
 
 import json
+import math
 import pathlib
 import statistics
 import sys
@@ -67,6 +68,22 @@ def number(value, form: str) -> str:
     return format(value, form) if value is not None else "-"
 
 
+def print_predictions(ops: list) -> None:
+    """Measured and predicted microseconds of each op, the worst prediction first, and by kind of op how far off they are."""
+    known = [op for op in ops if op.get("predicted_microseconds")]
+    if not known:
+        print("predicted times: none; this GPU is not in src/report/known_gpus.cpp")
+        return
+    ratio = lambda op: op["microseconds"] / op["predicted_microseconds"]
+    print(f"measured beside predicted (kernels/gpu_time.h), {len(known)} ops; a ratio above 1: slower than predicted")
+    names = sorted({op["op"] for op in known})
+    for name in names:
+        ratios = sorted(ratio(op) for op in known if op["op"] == name)
+        print(f"  {name:<20} {len(ratios):>3} shapes, ratio {ratios[0]:.2f} to {ratios[-1]:.2f}, median {statistics.median(ratios):.2f}")
+    for op in sorted(known, key=lambda op: -abs(math.log(ratio(op)))):
+        print(f"  {ratio(op):>6.2f}  {op['microseconds']:>10.1f} us, predicted {op['predicted_microseconds']:>10.1f}  {op['op']} {op['shape']}")
+
+
 def main() -> int:
     work, output = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
     stages_file = work / "stages.tsv"
@@ -102,6 +119,7 @@ def main() -> int:
         print(f"memory-bound ops: {len(memory) - len(slow)} of {len(memory)} reach {MEMORY_TARGET} of copy")
         for op in sorted(slow, key=lambda op: op["share_of_roof"])[:12]:
             print(f"  {op['share_of_roof']:.2f}  {op['op']} {op['shape']}  {op['microseconds']:.1f} us")
+        print_predictions(bench["ops"])
         for op in bench["ops"]:
             if op["op"].startswith("attention_") and "S 4096" in op["shape"] and "D 128" in op["shape"]:
                 target = f" (target {ATTENTION_TARGET})" if op["op"] == "attention_forward" else ""
