@@ -231,9 +231,10 @@ OpTime attention_time(const Gpu& gpu, const char* name, Cost cost, const Attenti
                           .bound = Bound::arithmetic});
   }
   // A step has the same sizes in every layer, and to follow its blocks takes as long as all else.
-  using Key = std::tuple<int, int, double, double, int64_t, int, int, int, int, int, int, bool>;
+  using Key = std::tuple<int, int, double, double, double, double, int, int, int, int, int, int, bool>;
   thread_local std::map<Key, OpTime> seen;
-  const Key key{gpu.arch, gpu.sms, gpu.clock, gpu.bandwidth, gpu.l2, s.N, s.docs, s.H, s.G, s.D, s.window, backward};
+  const Key key{gpu.arch, gpu.sms, gpu.clock, gpu.tensor_flops, gpu.bandwidth, gpu.launch, s.N, s.docs,
+                s.H,      s.G,     s.D,       s.window,         backward};
   if (seen.size() > 1000) seen.clear();
   const auto [at, fresh] = seen.try_emplace(key);
   if (fresh) {
@@ -246,9 +247,6 @@ OpTime attention_time(const Gpu& gpu, const char* name, Cost cost, const Attenti
   t.op = name, t.cost = cost;
   return t;
 }
-
-template <class Op>
-constexpr double kBytes = sizeof(typename Op::Scalar);
 
 // ---- an op's kernel; ops without one are bound by memory
 // -----------------------------------------------------------------------------
