@@ -32,7 +32,7 @@ constexpr int kLeastSplit = 1024;                                          // of
 struct AttentionGrid {
   bool heads_in_x, last_first;
 };
-constexpr AttentionGrid kForwardGrid{false, true}, kKeysGrid{false, false}, kQueriesGrid{false, true};
+constexpr AttentionGrid kForwardGrid{true, true}, kKeysGrid{true, false}, kQueriesGrid{true, true};
 
 // ---- what a kernel executes
 // -------------------------------------------------------------------------------------------------------
@@ -181,14 +181,16 @@ bool on_tensor_cores(DType type, int arch) { return type == DType::f16 || (type 
 
 // matmul.cu: the tiles that a product of ours takes, and into how many parts its inner size is split.
 struct OwnGemm {
-  int rows, cols, warps_m, warps_n;
+  int rows, cols, warps_m, warps_n, inner;
 };
-constexpr OwnGemm kLarge{128, 128, 2, 4}, kSmall{64, 64, 2, 2}, kNarrow{128, 32, 4, 1}, kFlat{32, 128, 1, 4};
-constexpr int kInnerTile = 32, kFewRows = 8, kEnoughBlocks = 128, kLeastInner = 256;
+constexpr OwnGemm kLarge{128, 128, 2, 2, 32}, kSmall{64, 64, 2, 2, 64}, kNarrow{128, 32, 4, 1, 64}, kFlat{32, 128, 1, 4, 64};
+constexpr int kPartUnit = 64, kFewRows = 8, kEnoughBlocks = 128, kLeastInner = 256;
 OwnGemm own_gemm(const Matmul<float>& op) {
   if (op.cols() <= kNarrow.cols) return kNarrow;
-  if (op.rows() <= kFlat.rows) return kFlat;
-  return parts(op.rows(), kLarge.rows) * parts(op.cols(), kLarge.cols) >= kEnoughBlocks / 2 ? kLarge : kSmall;
+  if (op.rows() <= kFlat.rows && op.a.transposed) return kFlat;
+  const bool large = op.rows() > kSmall.rows && op.cols() > kSmall.cols &&
+                     parts(op.rows(), kLarge.rows) * parts(op.cols(), kLarge.cols) >= kEnoughBlocks / 2;
+  return large ? kLarge : kSmall;
 }
 
 OpTime matmul_time(const Gpu& gpu, const Matmul<float>& op) {
@@ -197,8 +199,9 @@ OpTime matmul_time(const Gpu& gpu, const Matmul<float>& op) {
   if (op.rows() == 0 || op.cols() == 0) return none(op.role, cost);
   if (op.rows() <= kFewRows && same && !op.a.transposed && op.b.transposed)
     return gpu_time(gpu, op.role, cost);  // dot_rows_kernel
-  if (cublas_serves(op) || !tensor_cores) return gemm_time(gpu, op, tensor_cores ? gpu.tensor_flops : gpu.fp32_flops);
-  const GpuLaunch launch = gpu_launch(op);
+  if (cublas_serves(op)) return gemm_time(gpu, op, tensor_cores ? gpu.tensor_flops : gpu.fp32_flops);
+  if (!tensor_cores || (op.a.transposed && op.b.transposed)) return gemm_time(gpu, op, gpu.fp32_flops);
+  const GpuLaunch launch = gpu_launch(op, gpu.arch);
   // Each column of tiles reads all of A, from memory where L2 does not hold it.
   const double a = 1.0 * op.rows() * op.inner() * static_cast<double>(dtype_bytes(op.a.dtype));
   const double again = a > static_cast<double>(gpu.l2) ? static_cast<double>(launch.grid[1] - 1) * a : 0;
@@ -440,20 +443,21 @@ std::vector<GpuLaunch> gpu_launches(const AttentionSizes& s, bool backward) {
                  [&](int begin, int end) { return parts(end - first_key(begin), t.stream); })};
 }
 
-GpuLaunch gpu_launch(const Matmul<float>& op) {
+GpuLaunch gpu_launch(const Matmul<float>& op, int arch) {
   const OwnGemm tile = own_gemm(op);
   const int64_t m = parts(op.rows(), tile.rows), n = parts(op.cols(), tile.cols), results = int64_t{op.rows()} * op.cols();
   int64_t splits = 1;
   if (m * n < kEnoughBlocks && op.inner() >= 2 * kLeastInner && op.scratch.size > 0)
     splits = std::min<int64_t>(
         {parts(kEnoughBlocks, m * n), op.inner() / kLeastInner, std::max<int64_t>(1, op.scratch.size / results)});
-  const int64_t inner = std::max<int64_t>(round_up(parts(op.inner(), splits), kInnerTile), 1);
+  const int64_t inner = std::max<int64_t>(round_up(parts(op.inner(), splits), kPartUnit), 1);
   const auto word = [](bool b) { return b ? "true" : "false"; };
-  return {fmt::format("matmul_mma_kernel<Tiling<{},{},{},{}>,{},{}>", tile.rows, tile.cols, tile.warps_m, tile.warps_n,
-                      word(op.a.transposed), word(op.b.transposed)),
+  const int stages = arch < 800 ? 2 : 3;
+  return {fmt::format("matmul_mma_kernel<Tiling<{},{},{},{},{}>,{},{}>", tile.rows, tile.cols, tile.warps_m, tile.warps_n,
+                      tile.inner, word(op.a.transposed), word(op.b.transposed)),
           {m, n, std::max<int64_t>(1, parts(op.inner(), inner))},
-          0,
-          {static_cast<int>(inner / kInnerTile)}};
+          int64_t{2} * stages * (tile.rows + tile.cols) * tile.inner,
+          {static_cast<int>(inner / tile.inner)}};
 }
 
 OpTime gpu_time(const Gpu& gpu, const char* name, Cost cost) {
