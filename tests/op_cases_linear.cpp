@@ -169,23 +169,20 @@ void add_linear_cases(std::vector<OpCase>& cases, Random& random) {
     add({.size = {16, 160, 1056}, .types = {k, k, b16}, .ta = true, .tb = false, .accumulate = true, .backward = false});
   for (int rows : {3, 40}) cases.push_back(misaligned_in_turn(matmul({.size = {rows, 48, 64}, .types = {b16, b16}})));
   add({.size = {1000, 1032, 40}, .types = {b16, b16, b16}, .backward = false});
-  // The large tiling for every transposition and type: the fewest tiles that choose it, full ones and edges. Chunks of eight are
-  // inside as a whole, four steps along inner, or cut, two steps.
+  // The large tiling for every layout and type: the fewest tiles that choose it, full ones and edges. In bf16 chunks of eight are
+  // inside as a whole, four steps along inner; in fp16 some are cut, two steps.
+  using Size = decltype(MatmulShape::size);
   const std::pair<bool, bool> layouts[] = {{false, false}, {false, true}, {true, false}};
   for (Kind k : {b16, h16})
-    for (const auto& [ta, tb] : layouts) {
-      MatmulShape large{.size = {136, 31 * 128 + 8, 104},
-                        .types = {k, k},
-                        .ta = ta,
-                        .tb = tb,
-                        .cpu = false,
-                        .backward = false,
-                        .pitch = 8,
-                        .alignment = 16};
-      add(large);
-      large.size = {130, 31 * 128 + 2, 33};
-      if (k == h16 || !tb) add(large);
-    }
+    for (const auto& [ta, tb] : layouts)
+      add({.size = k == b16 ? Size{136, 31 * 128 + 8, 104} : Size{130, 31 * 128 + 2, 33},
+           .types = {k, k},
+           .ta = ta,
+           .tb = tb,
+           .cpu = false,
+           .backward = false,
+           .pitch = 8,
+           .alignment = 16});
   // A narrow result, six steps along inner.
   for (const auto& [ta, tb] : layouts)
     add({.size = {200, 24, 328},
