@@ -234,7 +234,7 @@ void RunReport::say_memory() const {
     say("memory   {} planned; the process grew by {} at most, from the {} that it had before; of the arena {} were touched",
         Bytes{s.arena.total()}, Bytes{grown}, Bytes{s.resident_before}, Bytes{s.arena.resident()});
   else
-    say("memory   {} planned; besides them kernels that were loaded later and {} of steps took {} of the GPU, for which {} were "
+    say("memory   {} planned; beside that, kernels that were loaded later and {} of steps took {} of the GPU, for which {} were "
         "set "
         "aside; on the host {} planned, and the process grew by {} at most",
         Bytes{s.arena.total()}, Counted{graphs_, "graph"}, Bytes{gpu_bytes_later()}, Bytes{kSetAside}, Bytes{s.staging.total()},
