@@ -122,7 +122,8 @@ function finish(   why, product, memory, sixteen) {
   product = sixteen && name ~ /^(matmul_mma|attention_forward|keys|queries)_kernel/ && !(sm < 80 && name ~ /<bf16/)
   # Not qk_norm, which of 16 bits stores 32 at a time: nvcc merges the store of a whole row with those of a cut one.
   memory = name ~ /^(rmsnorm_(forward|backward)|swiglu_(forward|backward)|rope|cross_entropy|adamw|adamw8bit|embedding_forward|cast|move_rows|dropout|bias_forward|add_splits)_kernel/
-  if (count["local"]) why = why " local memory"
+  # CUDA's sin and cos keep pi in local memory for large angles; the table of angles is made once a pass.
+  if (count["local"] && name !~ /^rope_table/) why = why " local memory"
   if (product && !count["HMMA"]) why = why " no tensor cores"
   if (product && !count["LDSM"]) why = why " no ldmatrix"
   if (product && sm >= 80 && !count["LDGSTS"]) why = why " no asynchronous copies"
