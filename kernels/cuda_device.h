@@ -70,8 +70,8 @@ inline Device on_copy_stream(const Device& device) {
 void cuda_come_after(const Device&, void* event);
 
 // Captures what `body` enqueues as a CUDA graph. A launch of the graph runs the same kernels on the same addresses, without the
-// cost of single launches. `body` must not wait for the device, and nothing runs during capture. Error (kExitFault) if something in
-// `body` cannot be captured, or there is no memory for the graph; then the device is as before.
+// cost of single launches. `body` must not wait for the device, and nothing runs during capture. Error (kExitFault) if something
+// in `body` cannot be captured, or there is no memory for the graph; then the device is as before.
 void* cuda_capture(const Device&, const std::function<void()>& body);
 void cuda_launch_graph(const Device&, void* graph);
 void cuda_close_graph(const Device&, void* graph) noexcept;

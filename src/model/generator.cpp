@@ -178,8 +178,8 @@ void Generator<Float>::forward_documents(const Device& device, Run& run, int N, 
   const Indices& h = host_;
   const int max_tokens = model_.options().max_tokens;
   const size_t chosen = static_cast<size_t>(docs);
-  // Padded to a multiple of 64, so that the shapes of GEMMs repeat, for which algorithms are chosen once. The padding is a document
-  // of its own.
+  // Padded to a multiple of 64, so that the shapes of GEMMs repeat, for which algorithms are chosen once. The padding is a
+  // document of its own.
   constexpr int kMultiple = 64;
   const int padded = std::min(max_tokens, (N + kMultiple - 1) / kMultiple * kMultiple);
   for (int i = N; i < padded; i++) h.tokens[i] = 0, h.positions[i] = 0, h.places[i] = 0, h.slots[i] = -1;
