@@ -34,8 +34,7 @@ struct AttentionGrid {
 };
 constexpr AttentionGrid kForwardGrid{true, true}, kKeysGrid{true, false}, kQueriesGrid{true, true};
 
-// ---- what a kernel executes
-// -------------------------------------------------------------------------------------------------------
+// ---- what a kernel executes ------------------------------------------------------------------------------------------------
 
 // Of a warp; `shared` are clocks of an SM's shared memory, `bytes` those that a lane moves by vector accesses of global memory.
 struct Counts {
@@ -106,8 +105,7 @@ BlockClocks block_clocks(const KernelCounts& k, const Gpu& gpu, int64_t dynamic_
 // Clocks of a block, on an SM that holds n.
 double block_time(const BlockClocks& clocks, size_t n, double turns) { return clocks.once[n - 1] + turns * clocks.turn[n - 1]; }
 
-// ---- ops
-// ----------------------------------------------------------------------------------------------------------------------------
+// ---- ops -------------------------------------------------------------------------------------------------------------------
 
 double memory_seconds(const Gpu& gpu, double bytes) { return bytes / (gpu.bandwidth * kMemoryShare); }
 
@@ -251,8 +249,7 @@ OpTime attention_time(const Gpu& gpu, const char* name, Cost cost, const Attenti
   return t;
 }
 
-// ---- an op's kernel; ops without one are bound by memory
-// -----------------------------------------------------------------------------
+// ---- an op's kernel; ops without one are bound by memory -------------------------------------------------------------------
 
 template <class Op>
 OpTime time_of(const Gpu& gpu, const Op& op) {
@@ -331,8 +328,7 @@ OpTime time_of(const Gpu& gpu, const Dropout<Float>& op) {
 
 }  // namespace
 
-// ---- the SMs
-// ------------------------------------------------------------------------------------------------------------------------
+// ---- the SMs ---------------------------------------------------------------------------------------------------------------
 
 SmLimits sm_limits(int arch) {
   const auto kib = [](int64_t n) { return n << 10; };
@@ -408,8 +404,7 @@ double schedule(int sms, const BlockClocks& clocks, const std::vector<int>& turn
   return end;
 }
 
-// ---- launches
-// -----------------------------------------------------------------------------------------------------------------------
+// ---- launches --------------------------------------------------------------------------------------------------------------
 
 std::vector<GpuLaunch> gpu_launches(const AttentionSizes& s, bool backward) {
   const HeadTiles t = head_tiles(s.D);

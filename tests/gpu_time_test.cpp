@@ -8,17 +8,13 @@
 #include <map>
 #include <numeric>
 
-#include "emulator/emulator.h"
 #include "kernels/cuda_device.h"
 #include "kernels/elementwise.h"
 #include "kernels/swiglu.h"
 #include "src/commands/planner.h"
 #include "src/report/known_gpus.h"
+#include "tests/emulated_gpu.h"
 #include "tests/words.h"
-
-namespace emulator {
-[[gnu::weak]] Options& options();  // missing in a program that is linked with a GPU's kernels
-}
 
 namespace tll::test {
 namespace {
@@ -209,21 +205,22 @@ TEST(GpuTime, MoreWorkIsSlowerAndABetterGpuIsNot) {
 // ---- launches -----------------------------------------------------------------------------------------------------------------
 
 // The model and the .cu files each say how many blocks there are and which kernel they run. Here the .cu files say it.
-class Launches : public testing::Test {
+class Launches : public EmulatedGpu<testing::Test> {
  protected:
   void SetUp() override {
-    if (!emulator::options) GTEST_SKIP() << "not linked with the emulator";
-    before_ = emulator::options();
+    EmulatedGpu::SetUp();
+    if (IsSkipped()) return;
     emulator::options().arch = 900;
     emulator::options().instead_of_running = [this](const emulator::LaunchShape& shape) { launched_.push_back(shape); };
     device_ = open_cuda_device();
     close_cublas_ = device_.blas, device_.blas = nullptr;
   }
   void TearDown() override {
-    if (!emulator::options) return;
-    device_.blas = close_cublas_;
-    close_cuda_device(device_);
-    emulator::options() = before_;
+    if (!IsSkipped()) {
+      device_.blas = close_cublas_;
+      close_cuda_device(device_);
+    }
+    EmulatedGpu::TearDown();
   }
   template <class Op>
   std::vector<emulator::LaunchShape> launched_by(const Op& op) {
@@ -248,7 +245,6 @@ class Launches : public testing::Test {
   }
 
  private:
-  emulator::Options before_;
   Device device_;
   void* close_cublas_ = nullptr;
   std::vector<emulator::LaunchShape> launched_;

@@ -235,8 +235,7 @@ void RunReport::say_memory() const {
         Bytes{s.arena.total()}, Bytes{grown}, Bytes{s.resident_before}, Bytes{s.arena.resident()});
   else
     say("memory   {} planned; beside that, kernels that were loaded later and {} of steps took {} of the GPU, for which {} were "
-        "set "
-        "aside; on the host {} planned, and the process grew by {} at most",
+        "set aside; on the host {} planned, and the process grew by {} at most",
         Bytes{s.arena.total()}, Counted{graphs_, "graph"}, Bytes{gpu_bytes_later()}, Bytes{kSetAside}, Bytes{s.staging.total()},
         Bytes{grown});
   if (!on_host(s.device) && gpu_bytes_later() > kSetAside)
