@@ -110,7 +110,7 @@ void forward_tile(const AttentionForward<Float>& op, int begin, int length, int 
   }
   for (int i = 0; i < queries; i++) {
     const float inverse = 1.0f / sum[i];
-    Float* out = op.out + static_cast<size_t>(begin + i0 + i) * H * D + h * D;
+    Float* out = op.out + (begin + i0 + i) * op.sizes.out_row() + h * D;
     for (int d = 0; d < D; d++) out[d] = from_acc<Float>(o[i * width + d] * inverse);
     op.lse[static_cast<size_t>(h) * N + begin + i0 + i] = top[i] * scale + std::log(sum[i]);
   }
@@ -121,7 +121,7 @@ void backward_head(const AttentionBackward<Float>& op, int begin, int length, in
   const int N = op.sizes.N, H = op.sizes.H, D = op.sizes.D, window = op.sizes.window;
   const int stride = op.sizes.stride, qk_stride = op.sizes.qk_stride;
   const int width = pad(D), g = h / (H / op.sizes.G);
-  const ptrdiff_t wide = static_cast<ptrdiff_t>(H) * width;
+  const ptrdiff_t wide = static_cast<ptrdiff_t>(H) * width, out_row = op.sizes.out_row();
   float* qt = tiles;
   float* dot = qt + width * kQueries;
   float* q_tile = dot + width * kQueries;
@@ -142,7 +142,7 @@ void backward_head(const AttentionBackward<Float>& op, int begin, int length, in
     const int queries = length - i0 < kQueries ? length - i0 : kQueries;
     const Float* q_rows = op.q + static_cast<size_t>(begin + i0) * qk_stride + h * D;
     const Float* dout_rows = op.dout + static_cast<size_t>(begin + i0) * H * D + h * D;
-    const Float* out_rows = op.out + static_cast<size_t>(begin + i0) * H * D + h * D;
+    const Float* out_rows = op.out + (begin + i0) * out_row + h * D;
     transposed_as_float(q_rows, qk_stride, queries, D, qt);
     transposed_as_float(dout_rows, static_cast<ptrdiff_t>(H) * D, queries, D, dot);
     const Rows q = rows_as_float(q_rows, qk_stride, queries, D, q_tile);
@@ -153,7 +153,7 @@ void backward_head(const AttentionBackward<Float>& op, int begin, int length, in
       float sum = 0;
 #pragma omp simd reduction(+ : sum)
       for (int d = 0; d < D; d++)
-        sum += to_acc(dout_rows[static_cast<ptrdiff_t>(i) * H * D + d]) * to_acc(out_rows[static_cast<ptrdiff_t>(i) * H * D + d]);
+        sum += to_acc(dout_rows[static_cast<ptrdiff_t>(i) * H * D + d]) * to_acc(out_rows[i * out_row + d]);
       delta[i] = sum;
     }
     const KeyRange range = visible_keys(i0, i0 + queries, window);
@@ -202,7 +202,7 @@ void for_each_query(const AttentionSizes& s, const F& f) {
 
 template <class Float>
 void forward_plain(const AttentionForward<Float>& op) {
-  const int N = op.sizes.N, H = op.sizes.H, D = op.sizes.D, stride = op.sizes.stride, qk_stride = op.sizes.qk_stride;
+  const int N = op.sizes.N, D = op.sizes.D, stride = op.sizes.stride, qk_stride = op.sizes.qk_stride;
   const Float scale = Float(op.sizes.scale);
   for_each_query(op.sizes, [&](int h, int g, int i, int first) {
     const auto score = [&](int j) {
@@ -213,7 +213,7 @@ void forward_plain(const AttentionForward<Float>& op) {
     };
     double top = -INFINITY;
     for (int j = first; j <= i; j++) top = real_part(score(j)) > top ? real_part(score(j)) : top;
-    Float* out = op.out + static_cast<size_t>(i) * H * D + h * D;
+    Float* out = op.out + i * op.sizes.out_row() + h * D;
     for (int d = 0; d < D; d++) out[d] = Float(0);
     Float sum{};
     for (int j = first; j <= i; j++) {
@@ -239,8 +239,9 @@ void backward_plain(const AttentionBackward<Float>& op) {
   for_each_query(op.sizes, [&](int h, int g, int i, int first) {
     const size_t qi = static_cast<size_t>(i) * qk_stride + h * D, dqi = static_cast<size_t>(i) * stride + h * D;
     const size_t oi = static_cast<size_t>(i) * H * D + h * D;
+    const Float* out = op.out + i * op.sizes.out_row() + h * D;
     Float delta{};
-    for (int d = 0; d < D; d++) delta += op.dout[oi + d] * op.out[oi + d];
+    for (int d = 0; d < D; d++) delta += op.dout[oi + d] * out[d];
     for (int j = first; j <= i; j++) {
       const size_t kj = static_cast<size_t>(j) * qk_stride + g * D, vj = static_cast<size_t>(j) * stride + g * D;
       Float s{}, dp{};
@@ -355,7 +356,7 @@ void AttentionDecode<Float>::cpu() const {
         const Float* value = v + base + j * step + d0;
         for (int d = 0; d < columns; d++) o[d] += score[j] * to_acc(value[d]);
       }
-      for (int d = 0; d < columns; d++) out[static_cast<size_t>(b) * H * D + h * D + d0 + d] = from_acc<Float>(o[d] / sum);
+      for (int d = 0; d < columns; d++) out[b * out_row() + h * D + d0 + d] = from_acc<Float>(o[d] / sum);
     }
   });
 }

@@ -116,7 +116,7 @@ __global__ void __launch_bounds__(kAttentionThreads, kForwardBlocks<kD>)
     if (T::row(r) < rows && lane_id() % 4 == 0)
       op.lse[static_cast<int64_t>(h) * N + i0 + T::row(r)] = top[r] * scale + logf(total);
   }
-  const int64_t out_stride = static_cast<int64_t>(op.sizes.H) * D;
+  const int64_t out_stride = op.sizes.out_row();
   T::store(op.out + i0 * out_stride + h * D, out_stride, rows, D, out, q_tile, vector, [&](int r) { return inverse[r]; });
 }
 
@@ -178,7 +178,7 @@ __global__ void __launch_bounds__(kDecodeThreads)
       float total = 0;
 #pragma unroll
       for (int w = 0; w < kDecodeWarps; w++) total += parts[w][threadIdx.x];
-      op.out[(static_cast<int64_t>(b) * op.H + h) * D + d] = from_float<Float>(total / sum);
+      op.out[b * op.out_row() + h * D + d] = from_float<Float>(total / sum);
     }
     __syncthreads();
   }
@@ -194,7 +194,7 @@ void AttentionForward<Float>::cuda(const Device& device) const {
   with_head_size(D, [&](auto d) {
     using T = ForwardTile<Float, decltype(d)::value>;
     const bool vector = vector_heads(q, qk_stride, D) && vector_heads(k, qk_stride, D) && vector_heads(v, stride, D) &&
-                        vector_heads(out, int64_t{H} * D, D);
+                        vector_heads(out, sizes.out_row(), D);
     launch<attention_forward_kernel<Float, T::kD>>(attention_grid(H, N, T::kOwn), kAttentionThreads,
                                                    (T::kOwn + 2 * T::kKeys) * T::kPitch * sizeof(Float), stream_of(device), *this,
                                                    static_cast<float>(sizes.scale), vector);

@@ -16,6 +16,7 @@
 #include <algorithm>
 
 #include "kernels/device.h"
+#include "kernels/row_stride.h"
 
 namespace tll {
 
@@ -65,15 +66,18 @@ inline double visible_pairs(const int32_t* cu_seqlens, int docs, int window) {
 struct AttentionSizes {
   const int32_t* cu_seqlens = nullptr;  // (docs + 1)  ascending from 0 to N
   int docs = 0, N = 0, H = 0, G = 0, D = 0;
-  int stride = 0;     // of rows of v, dq, dk and dv: of a joint q|k|v buffer, in elements
-  int qk_stride = 0;  // of rows of q and k: the same, or that of a q|k buffer of their own
+  int stride = 0;      // of rows of v, dq, dk and dv: of a joint q|k|v buffer, in elements
+  int qk_stride = 0;   // of rows of q and k: the same, or that of a q|k buffer of their own
+  int out_stride = 0;  // of rows of out; 0: H·D
   int window = 0;
   int threads = 1;  // CPU
   double scale = 1;
   double pairs = 0;  // visible_pairs, which only cost() needs
+  TLL_HOST_DEVICE int64_t out_row() const { return row_stride(out_stride, int64_t{H} * D); }
   void check() const {
-    TLL_CHECK(cu_seqlens && G > 0 && H % G == 0 && D > 0 && docs >= 0 && window >= 0 && stride >= G * D && qk_stride >= H * D,
-              "N {} H {} G {} D {} docs {} strides {} {}", N, H, G, D, docs, stride, qk_stride);
+    TLL_CHECK(cu_seqlens && G > 0 && H % G == 0 && D > 0 && docs >= 0 && window >= 0 && stride >= G * D && qk_stride >= H * D &&
+                  out_row() >= int64_t{H} * D,
+              "N {} H {} G {} D {} docs {} strides {} {} {}", N, H, G, D, docs, stride, qk_stride, out_stride);
   }
 };
 
@@ -81,7 +85,7 @@ template <class Float>
 struct AttentionForward {
   using Scalar = Float;
   static constexpr const char* kName = "attention_forward";
-  Float* out;          // (N, H·D)
+  Float* out;          // (N, out_stride)  rows of H·D
   acc_t<Float>* lse;   // (H, N)
   const Float *q, *k;  // (N, qk_stride)  rows of H·D and of G·D
   const Float* v;      // (N, stride)     rows of G·D
@@ -111,7 +115,7 @@ struct AttentionBackward {
   static constexpr const char* kName = "attention_backward";
   Float *dq, *dk, *dv;      // (N, stride)  written, not accumulated
   const Float* dout;        // (N, H·D)
-  const Float* out;         // (N, H·D)
+  const Float* out;         // (N, out_stride)
   const acc_t<Float>* lse;  // (H, N)
   const Float *q, *k;       // (N, qk_stride)
   const Float* v;           // (N, stride)
@@ -163,16 +167,19 @@ template <class Float>
 struct AttentionDecode {
   using Scalar = Float;
   static constexpr const char* kName = "attention_decode";
-  Float* out;              // (B, H·D)
+  Float* out;              // (B, H·D), rows out_stride apart
   const Float* q;          // (B, stride)
   const Float *k, *v;      // (B, capacity, G·D)  rows 0 … lengths[b]-1 are valid, the new token's included
   acc_t<Float>* scores;    // (B, H, capacity)  scratch
   const int32_t* lengths;  // (B)  in [1, capacity]
   int B, H, G, D, stride, capacity, window;
   double scale;
+  int out_stride = 0;  // 0: H·D
+  TLL_HOST_DEVICE int64_t out_row() const { return row_stride(out_stride, int64_t{H} * D); }
   void check() const {
-    TLL_CHECK(out && q && k && v && scores && lengths && B > 0 && G > 0 && H % G == 0 && capacity > 0,
-              "B {} H {} G {} capacity {}", B, H, G, capacity);
+    TLL_CHECK(
+        out && q && k && v && scores && lengths && B > 0 && G > 0 && H % G == 0 && capacity > 0 && out_row() >= int64_t{H} * D,
+        "B {} H {} G {} capacity {} stride {}", B, H, G, capacity, out_stride);
   }
   Cost cost() const {
     const double keys = window > 0 && window < capacity ? window : capacity;

@@ -14,15 +14,16 @@ constexpr int kDeltaThreads = 256;
 // scratch (H, N, 2): lse·log2(e) and delta of each row.
 template <class Float>
 __global__ void __launch_bounds__(kDeltaThreads) delta_kernel(const __grid_constant__ AttentionBackward<Float> op) {
-  const int64_t task = int64_t{blockIdx.x} * (kDeltaThreads / kWarp) + warp_id();  // n·H + h: rows of out as they lie
+  const int64_t task = int64_t{blockIdx.x} * (kDeltaThreads / kWarp) + warp_id();  // n·H + h: rows of dout as they lie
   if (task >= static_cast<int64_t>(op.sizes.N) * op.sizes.H) return;               // the whole warp
-  const Float* __restrict__ out = op.out + task * op.sizes.D;
+  const int64_t n = task / op.sizes.H, h = task % op.sizes.H;
+  const Float* __restrict__ out = op.out + n * op.sizes.out_row() + h * op.sizes.D;
   const Float* __restrict__ dout = op.dout + task * op.sizes.D;
   float sum = 0;
   for (int d = static_cast<int>(lane_id()); d < op.sizes.D; d += kWarp) sum = fmaf(to_float(dout[d]), to_float(out[d]), sum);
   sum = warp_sum(sum);
   if (lane_id() == 0) {
-    const int64_t at = task % op.sizes.H * op.sizes.N + task / op.sizes.H;
+    const int64_t at = h * op.sizes.N + n;
     op.scratch[2 * at] = op.lse[at] * kLog2e;
     op.scratch[2 * at + 1] = sum;
   }
@@ -50,7 +51,7 @@ struct BackwardBlock {
   const AttentionBackward<Float>& op;
   const bool vector;
   const int N, D, group, row0, rows;
-  const int64_t stride, qk_stride, out_stride;
+  const int64_t stride, qk_stride, dout_stride;
   const Documents documents;
 
   TLL_DEVICE BackwardBlock(const AttentionBackward<Float>& op_, unsigned tile, bool vector_)
@@ -63,7 +64,7 @@ struct BackwardBlock {
         rows(N - row0 < T::kOwn ? N - row0 : T::kOwn),
         stride(op.sizes.stride),
         qk_stride(op.sizes.qk_stride),
-        out_stride(static_cast<int64_t>(op.sizes.H) * D),
+        dout_stride(static_cast<int64_t>(op.sizes.H) * D),
         documents{op.sizes.cu_seqlens, op.sizes.docs, op.sizes.window} {}
   TLL_DEVICE static Float* own(int i) { return dynamic_shared<Float>() + i * kOwn; }
   TLL_DEVICE static Float* stream(int i) { return dynamic_shared<Float>() + 2 * kOwn + i * 2 * kStage; }
@@ -72,7 +73,7 @@ struct BackwardBlock {
   template <int kRows>
   TLL_DEVICE void load_queries(Float* q_tile, Float* dout_tile, int h, int i0, int count) const {
     T::template load<kRows>(q_tile, op.q + i0 * qk_stride + h * D, qk_stride, count, D, vector);
-    T::template load<kRows>(dout_tile, op.dout + i0 * out_stride + h * D, out_stride, count, D, vector);
+    T::template load<kRows>(dout_tile, op.dout + i0 * dout_stride + h * D, dout_stride, count, D, vector);
   }
   template <int kRows>
   TLL_DEVICE void load_keys(Float* k_tile, Float* v_tile, int g, int j0, int count) const {

@@ -233,7 +233,7 @@ void forward_tile(const AttentionForward<bf16>& op, Bf16Instructions with, const
   }
   for (int i = 0; i < queries; i++) {
     const float sum = _mm512_reduce_add_ps(_mm512_loadu_ps(sums + i * 16));
-    bf16* const out = op.out + (static_cast<int64_t>(doc.begin + i0 + i) * H + h) * D;
+    bf16* const out = op.out + (doc.begin + i0 + i) * op.sizes.out_row() + int64_t{h} * D;
     for (int d = 0; d < D; d += 16)
       store_bf16(out + d, D - d, _mm512_mul_ps(_mm512_loadu_ps(o + i * width + d), _mm512_set1_ps(1.0f / sum)));
     op.lse[static_cast<int64_t>(h) * op.sizes.N + doc.begin + i0 + i] = top[i] * scale + std::log(sum);
@@ -267,7 +267,7 @@ void backward_head(const AttentionBackward<bf16>& op, Bf16Instructions with, con
   float *const lse = own.take(kQueries), *const delta = own.take(kQueries);
   const float scale = static_cast<float>(op.sizes.scale), scale2 = scale * kLog2e;
   const ConstMatrix q_all = head_of(op.q, op.sizes.qk_stride, doc, h, D), dout_all = head_of(op.dout, int64_t{H} * D, doc, h, D),
-                    out_all = head_of(op.out, int64_t{H} * D, doc, h, D);
+                    out_all = head_of(op.out, op.sizes.out_row(), doc, h, D);
   std::fill_n(gradients.dk + gradients.at(h, doc.panel), int64_t{doc.panels} * width * kBlock, 0.0f);
   std::fill_n(gradients.dv + gradients.at(h, doc.panel), int64_t{doc.panels} * width * kBlock, 0.0f);
 

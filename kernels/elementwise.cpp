@@ -24,9 +24,17 @@ void Copy<Float>::cpu() const {
 
 template <class Float>
 template <Isa>
+void CopyRows<Float>::cpu() const {
+  parallel_for(N, 2 * C, [&](int64_t n) {
+    for (int c = 0; c < C; c++) out[n * out_row() + c] = x[n * x_row() + c];
+  });
+}
+
+template <class Float>
+template <Isa>
 void BiasForward<Float>::cpu() const {
   parallel_for(N, 2 * C, [&](int64_t n) {
-    Float* row = out + n * C;
+    Float* row = out + n * out_row();
     for (int c = 0; c < C; c++) row[c] = from_acc<Float>(to_acc(row[c]) + to_acc(bias[c]));
   });
 }
@@ -67,8 +75,8 @@ void Dropout<Float>::cpu() const {
   const Acc keep_scale = Acc(rule.keep_scale);
   const uint64_t base = step_key ? mix64(*step_key + key) : key;
   parallel_for(N, 8 * C, [&](int64_t n) {
-    const Float* from = x + n * C;
-    Float* to = out + n * C;
+    const Float* from = x + n * x_row();
+    Float* to = out + n * out_row();
     const int64_t before = (first_row + n) * dropout_words(C);
     for (int first = 0; first < C; first += kColumns) {
       const uint64_t word = dropout_word(base, before + first / kColumns);
@@ -83,6 +91,7 @@ void Dropout<Float>::cpu() const {
 
 TLL_INSTANTIATE(CastFromMaster)
 TLL_INSTANTIATE(Copy)
+TLL_INSTANTIATE(CopyRows)
 TLL_INSTANTIATE(BiasForward)
 TLL_INSTANTIATE(BiasBackward)
 TLL_INSTANTIATE(GatherRows)

@@ -29,7 +29,7 @@ __global__ void __launch_bounds__(kThreads) bias_forward_kernel(const __grid_con
   float b[kOwn], v[kOwn];
   load_floats(b, bias + c, valid, vector);
   for (int n = blockIdx.y; n < op.N; n += gridDim.y) {
-    Float* row = out + static_cast<int64_t>(n) * op.C + c;
+    Float* row = out + n * op.out_row() + c;
     load_floats(v, row, valid, vector);
 #pragma unroll
     for (int i = 0; i < kOwn; i++) v[i] += b[i];
@@ -42,6 +42,22 @@ __global__ void __launch_bounds__(kColumnThreads) bias_backward_kernel(const __g
   const Float* __restrict__ dout = op.dout;
   const int C = op.C;
   add_column_sums(op.dbias, op.N, C, [=](int64_t n, int c) { return to_float(dout[n * C + c]); });
+}
+
+// A thread copies kVec elements; items are numbered row by row.
+template <class Float>
+__global__ void __launch_bounds__(kThreads) copy_rows_kernel(const __grid_constant__ CopyRows<Float> op, bool vector) {
+  const unsigned vectors = ceil_div(static_cast<unsigned>(op.C), static_cast<unsigned>(kVec<Float>));
+  const unsigned item = blockIdx.x * kThreads + threadIdx.x, n = item / vectors;
+  if (n >= static_cast<unsigned>(op.N)) return;
+  const int c = static_cast<int>(item % vectors) * kVec<Float>;
+  Float* to = op.out + n * op.out_row() + c;
+  const Float* from = op.x + n * op.x_row() + c;
+  if (vector) {  // C is a multiple of kVec
+    store_vec(to, load_vec<kVec<Float>>(from));
+  } else {
+    for (int i = 0; i < kVec<Float> && c + i < op.C; i++) to[i] = from[i];
+  }
 }
 
 // One block per row: row blockIdx.x of the packed matrix (R rows) and row rows[blockIdx.x] of the other.
@@ -64,8 +80,7 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// The same mask as on the CPU. Where C is a multiple of a mask word's columns, as in every model, a thread handles whole words.
-// Elsewhere its elements may begin within a word or go on in the next row, so each looks up its own.
+// Columns in x; a grid-stride loop over rows in y. The same mask as on the CPU. Two threads never share a word of it.
 template <class Float>
 __global__ void __launch_bounds__(kThreads)
     dropout_kernel(const __grid_constant__ Dropout<Float> op, float keep_scale, uint32_t threshold, bool vector) {
@@ -73,31 +88,31 @@ __global__ void __launch_bounds__(kThreads)
   static_assert(kDropoutOwn % kColumns == 0, "whole words");
   Float* out = op.out;
   const Float* __restrict__ x = op.x;
-  const int64_t count = static_cast<int64_t>(op.N) * op.C, i = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * kDropoutOwn;
-  if (i >= count) return;
+  const int c = (blockIdx.x * kThreads + threadIdx.x) * kDropoutOwn, valid = op.C - c;
+  if (valid <= 0) return;
   const uint64_t key = op.step_key ? mix64(*op.step_key + op.key) : op.key;
-  const int64_t words = dropout_words(op.C), before = op.first_row * words;
-  const auto dropped = [&](float value, float old, bool keep) { return old + (keep ? value * keep_scale : 0.0f); };
-  if (op.C % kColumns != 0) {
-    for (int64_t at = i; at < count && at < i + kDropoutOwn; at++) {
-      const int64_t row = at / op.C;
-      const int column = static_cast<int>(at - row * op.C);
-      const uint64_t word = dropout_word(key, before + row * words + column / kColumns);
-      out[at] = from_float<Float>(
-          dropped(to_float(x[at]), op.accumulate ? to_float(out[at]) : 0.0f, dropout_keeps(word, column % kColumns, threshold)));
+  const int64_t words = dropout_words(op.C), out_row = op.out_row(), x_row = op.x_row();
+  for (int64_t n = blockIdx.y; n < op.N; n += gridDim.y) {
+    const int64_t first_word = (op.first_row + n) * words + c / kColumns;
+    float v[kDropoutOwn], old[kDropoutOwn] = {};
+    load_floats(v, x + n * x_row + c, valid, vector);
+    if (op.accumulate) load_floats(old, out + n * out_row + c, valid, vector);
+#pragma unroll
+    for (int j = 0; j < kDropoutOwn; j += kColumns) {
+      const uint64_t word = dropout_word(key, first_word + j / kColumns);
+#pragma unroll
+      for (int i = 0; i < kColumns; i++)
+        v[j + i] = old[j + i] + (dropout_keeps(word, i, threshold) ? v[j + i] * keep_scale : 0.0f);
     }
-    return;
+    store_floats(out + n * out_row + c, v, valid, vector);
   }
-  float v[kDropoutOwn], old[kDropoutOwn] = {};
-  load_floats(v, x + i, count - i, vector);
-  if (op.accumulate) load_floats(old, out + i, count - i, vector);
-#pragma unroll
-  for (int j = 0; j < kDropoutOwn; j += kColumns) {
-    const uint64_t word = dropout_word(key, before + (i + j) / kColumns);
-#pragma unroll
-    for (int c = 0; c < kColumns; c++) v[j + c] = dropped(v[j + c], old[j + c], dropout_keeps(word, c, threshold));
-  }
-  store_floats(out + i, v, count - i, vector);
+}
+
+// Columns in x, `own` a thread; rows in y.
+dim3 grid_of(int N, int C, int own) {
+  dim3 grid = blocks_for(C, kThreads * own);
+  grid.y = static_cast<unsigned>(N < 2048 ? N : 2048);
+  return grid;
 }
 
 template <class Float, bool kGather>
@@ -123,12 +138,18 @@ void Copy<Float>::cuda(const Device& device) const {
 }
 
 template <class Float>
+void CopyRows<Float>::cuda(const Device& device) const {
+  if (N == 0) return;
+  constexpr int kWidth = kVec<Float>;
+  launch<copy_rows_kernel<Float>>(blocks_for(int64_t{N} * ceil_div(C, kWidth), kThreads), kThreads, 0, stream_of(device), *this,
+                                  C % kWidth == 0 && vec_aligned<kWidth>(out, out_row()) && vec_aligned<kWidth>(x, x_row()));
+}
+
+template <class Float>
 void BiasForward<Float>::cuda(const Device& device) const {
   if (N == 0) return;
-  dim3 grid = blocks_for(C, kThreads * kOwn);
-  grid.y = static_cast<unsigned>(N < 2048 ? N : 2048);
-  launch<bias_forward_kernel<Float>>(grid, kThreads, 0, stream_of(device), *this,
-                                     vec_aligned<kVec<Float>>(out, C) && vec_aligned<kVec<Float>>(bias, C));
+  launch<bias_forward_kernel<Float>>(grid_of(N, C, kOwn), kThreads, 0, stream_of(device), *this,
+                                     vec_aligned<kVec<Float>>(out, out_row()) && vec_aligned<kVec<Float>>(bias, 0));
 }
 
 template <class Float>
@@ -149,13 +170,14 @@ template <class Float>
 void Dropout<Float>::cuda(const Device& device) const {
   if (N == 0) return;
   const DropoutRule rule = dropout_rule(p);
-  launch<dropout_kernel<Float>>(blocks_for(static_cast<int64_t>(N) * C, kThreads * kDropoutOwn), kThreads, 0, stream_of(device),
-                                *this, static_cast<float>(rule.keep_scale), rule.threshold,
-                                vec_aligned<kVec<Float>>(out, 0) && vec_aligned<kVec<Float>>(x, 0));
+  launch<dropout_kernel<Float>>(grid_of(N, C, kDropoutOwn), kThreads, 0, stream_of(device), *this,
+                                static_cast<float>(rule.keep_scale), rule.threshold,
+                                vec_aligned<kVec<Float>>(out, out_row()) && vec_aligned<kVec<Float>>(x, x_row()));
 }
 
 TLL_INSTANTIATE_CUDA(CastFromMaster)
 TLL_INSTANTIATE_CUDA(Copy)
+TLL_INSTANTIATE_CUDA(CopyRows)
 TLL_INSTANTIATE_CUDA(BiasForward)
 TLL_INSTANTIATE_CUDA(BiasBackward)
 TLL_INSTANTIATE_CUDA(GatherRows)

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/device.h"
+#include "kernels/row_stride.h"
 
 namespace tll {
 
@@ -34,15 +35,38 @@ struct Copy {
   void cuda(const Device&) const;
 };
 
+// The same of rows that lie apart.
+template <class Float>
+struct CopyRows {
+  using Scalar = Float;
+  static constexpr const char* kName = "copy_rows";
+  Float* out;      // (N, C), rows out_stride apart
+  const Float* x;  // (N, C), rows x_stride apart
+  int N, C;
+  int64_t out_stride = 0, x_stride = 0;  // 0: C
+  TLL_HOST_DEVICE int64_t out_row() const { return row_stride(out_stride, C); }
+  TLL_HOST_DEVICE int64_t x_row() const { return row_stride(x_stride, C); }
+  void check() const {
+    TLL_CHECK(out && x && N >= 0 && C > 0 && out_row() >= C && x_row() >= C, "N {} C {} strides {} {}", N, C, out_stride,
+              x_stride);
+  }
+  Cost cost() const { return {2.0 * N * C * sizeof(Float), 0}; }
+  template <Isa>
+  void cpu() const;
+  void cuda(const Device&) const;
+};
+
 // out[n,c] += bias[c]. Backward: dbias[c] += Σ_n dout[n,c].
 template <class Float>
 struct BiasForward {
   using Scalar = Float;
   static constexpr const char* kName = "bias_forward";
-  Float* out;         // (N, C)  +=
+  Float* out;         // (N, C), rows out_stride apart  +=
   const Float* bias;  // (C)
   int N, C;
-  void check() const { TLL_CHECK(out && bias && N >= 0 && C > 0, "N {} C {}", N, C); }
+  int64_t out_stride = 0;  // 0: C
+  TLL_HOST_DEVICE int64_t out_row() const { return row_stride(out_stride, C); }
+  void check() const { TLL_CHECK(out && bias && N >= 0 && C > 0 && out_row() >= C, "N {} C {} stride {}", N, C, out_stride); }
   Cost cost() const { return {2.0 * N * C * sizeof(Float), 1.0 * N * C}; }
   template <Isa>
   void cpu() const;
@@ -102,16 +126,22 @@ template <class Float>
 struct Dropout {
   using Scalar = Float;
   static constexpr const char* kName = "dropout";
-  Float* out;      // (N, C)  = or += (accumulate)
-  const Float* x;  // (N, C)
+  Float* out;      // (N, C), rows out_stride apart  = or += (accumulate)
+  const Float* x;  // (N, C), rows x_stride apart
   int N, C;
   double p;      // in [0, 1)
   uint64_t key;  // the layer's id
   bool accumulate;
   // (1)  device memory, or null. dropout_key() of the step and micro-batch: the mask's key is then mix64(*step_key + key).
   const uint64_t* step_key = nullptr;
-  int64_t first_row = 0;  // of the batch, where out and x are some of its rows
-  void check() const { TLL_CHECK(out && x && N >= 0 && C > 0 && p >= 0 && p < 1, "N {} C {} p {}", N, C, p); }
+  int64_t first_row = 0;                 // of the batch, where out and x are some of its rows
+  int64_t out_stride = 0, x_stride = 0;  // 0: C
+  TLL_HOST_DEVICE int64_t out_row() const { return row_stride(out_stride, C); }
+  TLL_HOST_DEVICE int64_t x_row() const { return row_stride(x_stride, C); }
+  void check() const {
+    TLL_CHECK(out && x && N >= 0 && C > 0 && p >= 0 && p < 1 && out_row() >= C && x_row() >= C, "N {} C {} p {} strides {} {}", N,
+              C, p, out_stride, x_stride);
+  }
   Cost cost() const { return {(accumulate ? 3.0 : 2.0) * N * C * sizeof(Float), 2.0 * N * C}; }
   template <Isa>
   void cpu() const;

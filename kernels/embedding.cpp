@@ -36,7 +36,7 @@ void EmbeddingBackward<Float>::cpu() const {
     for (int n = 0; n < N; n++) {
       if (ids[n] == padding_id) continue;
       acc_t<Float>* row = dtable + static_cast<size_t>(ids[n]) * C;
-      for (int c = c0; c < c1; c++) row[c] += to_acc(dout[static_cast<size_t>(n) * C + c]);
+      for (int c = c0; c < c1; c++) row[c] += to_acc(dout[n * dout_row() + c]);
     }
   });
 }

@@ -42,7 +42,7 @@ __global__ void __launch_bounds__(kThreads)
       unsigned found = __ballot_sync(kFullWarp, base + lane < N && ids[base + lane] == id);
       for (; found; found &= found - 1) {
         if (valid <= 0) continue;
-        load_floats(v, dout + static_cast<int64_t>(base + __ffs(static_cast<int>(found)) - 1) * C + c, valid, vector);
+        load_floats(v, dout + (base + __ffs(static_cast<int>(found)) - 1) * op.dout_row() + c, valid, vector);
 #pragma unroll
         for (int i = 0; i < 4; i++) sum[i] += v[i];
       }
@@ -70,7 +70,7 @@ template <class Float>
 void EmbeddingBackward<Float>::cuda(const Device& device) const {
   if (N == 0) return;
   launch<embedding_backward_kernel<Float>>(dim3(static_cast<unsigned>(N)), kThreads, 0, stream_of(device), *this,
-                                           vec_aligned<4>(dtable, C) && vec_aligned<4>(dout, C));
+                                           vec_aligned<4>(dtable, C) && vec_aligned<4>(dout, dout_row()));
 }
 
 TLL_INSTANTIATE_CUDA(EmbeddingForward)

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "kernels/device.h"
+#include "kernels/row_stride.h"
 
 namespace tll {
 
@@ -30,11 +31,16 @@ struct EmbeddingBackward {
   using Scalar = Float;
   static constexpr const char* kName = "embedding_backward";
   acc_t<Float>* dtable;  // (V, C)  +=
-  const Float* dout;     // (N, C)
+  const Float* dout;     // (N, C), rows dout_stride apart
   const int32_t* ids;    // (N)
   int N, C, V;
-  int padding_id;  // -1: none
-  void check() const { TLL_CHECK(dtable && dout && ids && N >= 0 && C > 0 && V > 0, "N {} C {} V {}", N, C, V); }
+  int padding_id;           // -1: none
+  int64_t dout_stride = 0;  // 0: C
+  TLL_HOST_DEVICE int64_t dout_row() const { return row_stride(dout_stride, C); }
+  void check() const {
+    TLL_CHECK(dtable && dout && ids && N >= 0 && C > 0 && V > 0 && dout_row() >= C, "N {} C {} V {} stride {}", N, C, V,
+              dout_stride);
+  }
   Cost cost() const { return {static_cast<double>(N) * C * (sizeof(Float) + 2 * sizeof(acc_t<Float>)), 1.0 * N * C}; }
   template <Isa>
   void cpu() const;

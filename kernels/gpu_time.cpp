@@ -12,6 +12,7 @@
 #include "kernels/cublas_lt.h"
 #include "kernels/elementwise.h"
 #include "kernels/embedding.h"
+#include "kernels/join_adapters.h"
 #include "kernels/qk_norm.h"
 #include "kernels/quantized_rules.h"
 #include "kernels/reduce.h"
@@ -273,11 +274,13 @@ OpTime time_of(const Gpu& gpu, const Dequantize& op) {
 }
 OpTime time_of(const Gpu& gpu, const QuantizedMatmul& op) {
   const Matmul<float> whole = dense_matmul(op);
-  if (whole.rows() <= kFewRows && op.transposed && !op.a.transposed)
+  if (whole.rows() <= kFewRows && op.transposed && !op.a.transposed && !op.extra.data)
     return gpu_time(gpu, op.role, op.cost());  // dot_codes_kernel
   OpTime t = none(op.role, op.cost());
-  for_each_piece(op, whole, [&](const Dequantize& decoded, const Matmul<float>& part) {
-    t += time_of(gpu, decoded);
+  for_each_piece(op, whole, [&](const FilledPiece& filled, const Matmul<float>& part) {
+    t += time_of(gpu, filled.decoded);
+    if (const Matrix& to = filled.extra_to; filled.extra_from.data)
+      t += gpu_time(gpu, op.role, {.bytes = 2.0 * to.row_count * to.col_count * static_cast<double>(dtype_bytes(to.dtype))});
     t += matmul_time(gpu, part);
   });
   return t;
@@ -476,6 +479,7 @@ TLL_GPU_TIME(BiasForward)
 TLL_GPU_TIME(CacheWrite)
 TLL_GPU_TIME(CastFromMaster)
 TLL_GPU_TIME(Copy)
+TLL_GPU_TIME(CopyRows)
 TLL_GPU_TIME(CrossEntropy)
 TLL_GPU_TIME(Dropout)
 TLL_GPU_TIME(EmbeddingBackward)
@@ -496,6 +500,7 @@ template OpTime gpu_time<Matmul<float>>(const Gpu&, const Matmul<float>&);
 template OpTime gpu_time<AdamW>(const Gpu&, const AdamW&);
 template OpTime gpu_time<AdamW8bit>(const Gpu&, const AdamW8bit&);
 template OpTime gpu_time<Dequantize>(const Gpu&, const Dequantize&);
+template OpTime gpu_time<JoinAdapters>(const Gpu&, const JoinAdapters&);
 template OpTime gpu_time<QuantizeBlocks>(const Gpu&, const QuantizeBlocks&);
 template OpTime gpu_time<QuantizeScales>(const Gpu&, const QuantizeScales&);
 template OpTime gpu_time<QuantizedMatmul>(const Gpu&, const QuantizedMatmul&);

@@ -259,6 +259,7 @@ void Dequantize::cpu() const {
 
 template <Isa isa>
 void QuantizedMatmul::cpu() const {
+  TLL_CHECK(!extra.data, "further rows or columns on a CPU");
   Matmul<float> matmul = dense_matmul(*this);
   copy_addend(matmul);
   matmul.addend = nullptr;
@@ -266,8 +267,8 @@ void QuantizedMatmul::cpu() const {
   if (matmul.rows() <= kFewRows && !a.transposed && transposed && a.dtype != DType::f16)
     if (a.dtype == DType::f32 ? dot_decoded_rows<float>(*this, matmul) : dot_decoded_rows<bf16>(*this, matmul)) return;
   if (piece) {
-    for_each_piece(*this, matmul, [](const Dequantize& decoded, const Matmul<float>& part) {
-      decoded.cpu<isa>();
+    for_each_piece(*this, matmul, [](const FilledPiece& filled, const Matmul<float>& part) {
+      filled.decoded.cpu<isa>();
       part.cpu<isa>();
     });
     return;
@@ -367,7 +368,10 @@ int64_t QuantizedMatmul::piece_bytes(DeviceKind kind, DType type, int64_t rows, 
 }
 void QuantizedMatmul::check() const {
   w.check();
-  const int cols = transposed ? w.rows : w.cols, inner = transposed ? w.cols : w.rows;
+  const int cols = transposed ? w.rows : w.cols, inner = (transposed ? w.cols : w.rows) + extra_size();
+  TLL_CHECK(!extra.data || (extra.dtype == a.dtype && !extra.transposed &&
+                            (transposed ? extra.row_count : extra.col_count) == cols && extra.stride >= extra.col_count),
+            "further rows or columns ({}, {}), stride {}", extra.row_count, extra.col_count, extra.stride);
   TLL_CHECK(out.data && a.data && !out.transposed && out.col_count == cols && a.col_count == inner &&
                 a.row_count == out.row_count && out.stride >= cols && a.stride >= a.stored_cols(),
             "out ({}, {}), a ({}, {}), w ({}, {}), strides {} {}", out.row_count, out.col_count, a.row_count, a.col_count, w.rows,
@@ -375,7 +379,7 @@ void QuantizedMatmul::check() const {
 }
 Cost QuantizedMatmul::cost() const {
   const double m = out.row_count, n = out.col_count, k = a.col_count;
-  return {m * k * static_cast<double>(dtype_bytes(a.dtype)) + w.bytes() +
+  return {(m * k + extra_size() * n) * static_cast<double>(dtype_bytes(a.dtype)) + w.bytes() +
               (accumulate ? 2 : 1) * m * n * static_cast<double>(dtype_bytes(out.dtype)),
           2 * m * n * k};
 }

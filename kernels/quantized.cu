@@ -9,6 +9,7 @@
 //
 // More rows: W is dequantised a piece at a time, and Matmul multiplies it.
 #include "kernels/any_type.cuh"
+#include "kernels/elementwise.h"
 #include "kernels/quantized_rules.h"
 
 namespace tll {
@@ -264,6 +265,15 @@ void dot_codes(const Device& device, const QuantizedMatmul& op) {
   }
 }
 
+void copy_matrix(const Device& device, const Matrix& to, const ConstMatrix& from) {
+  with_storage_type(to.dtype, [&](auto type) {
+    using Float = decltype(type);
+    CopyRows<Float>{
+        static_cast<Float*>(to.data), static_cast<const Float*>(from.data), to.row_count, to.col_count, to.stride, from.stride}
+        .cuda(device);
+  });
+}
+
 }  // namespace
 
 void QuantizeBlocks::cuda(const Device& device) const {
@@ -303,9 +313,10 @@ void QuantizedMatmul::cuda(const Device& device) const {
   const Matmul<float> matmul = dense_matmul(*this);
   if (matmul.rows() == 0 || matmul.cols() == 0) return;
   if (matmul.inner() == 0) return matmul.cuda(device);
-  if (matmul.rows() <= kFewRows && transposed && !a.transposed) return dot_codes(device, *this);
-  for_each_piece(*this, matmul, [&](const Dequantize& decoded, const Matmul<float>& part) {
-    decoded.cuda(device);
+  if (matmul.rows() <= kFewRows && transposed && !a.transposed && !extra.data) return dot_codes(device, *this);
+  for_each_piece(*this, matmul, [&](const FilledPiece& filled, const Matmul<float>& part) {
+    filled.decoded.cuda(device);
+    if (filled.extra_from.data) copy_matrix(device, filled.extra_to, filled.extra_from);
     part.cuda(device);
   });
 }

@@ -134,6 +134,9 @@ struct QuantizedMatmul {
   ConstMatrix a;
   QuantizedMatrix w;
   bool transposed = true;  // B = Wᵀ
+  // On CUDA. Dense columns (w.rows, R) behind W's own where B = Wᵀ, rows (R, w.cols) below them where B = W: so `a` has R more
+  // columns, and their products belong to the same sum. Of a's type; null: none. See src/model/linear.h.
+  ConstMatrix extra = {};
   bool accumulate = false;
   Scratch scratch = {};  // as of Matmul
   const void* addend = nullptr;
@@ -141,8 +144,10 @@ struct QuantizedMatmul {
   int64_t piece_size = 0;    // bytes
   const char* role = kName;  // as of Matmul
   // A piece has a multiple of kPieceLines rows or columns, if it does not have them all: whole tiles of a GEMM.
+  int extra_size() const { return !extra.data ? 0 : transposed ? extra.col_count : extra.row_count; }  // R
   static constexpr int64_t kPieceLines = 128, kCudaPiece = 16 << 20, kCpuPiece = 8 << 20;
-  // Bytes of the piece for a model whose largest joint matrix has so many rows and columns, with a of type `type`.
+  // Bytes of the piece for a model whose largest joint matrix has so many rows and columns, those of `extra` and its alignment
+  // counted, with a of type `type`.
   static int64_t piece_bytes(DeviceKind, DType type, int64_t rows, int64_t cols);
   void check() const;
   Cost cost() const;

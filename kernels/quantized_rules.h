@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "kernels/quantized.h"
+#include "kernels/row_stride.h"
 
 namespace tll {
 namespace {
@@ -35,7 +36,8 @@ TLL_HOST_DEVICE inline int nearest_code(const float* map, float x) {
 
 // The Matmul of the dequantised matrix. Its operand B has a shape, and no memory yet.
 inline Matmul<float> dense_matmul(const QuantizedMatmul& op) {
-  const ConstMatrix w{nullptr, op.a.dtype, op.w.rows, op.w.cols, op.w.cols, false};
+  const int R = op.extra_size(), rows = op.w.rows + (op.transposed ? 0 : R), cols = op.w.cols + (op.transposed ? R : 0);
+  const ConstMatrix w{nullptr, op.a.dtype, rows, cols, cols, false};
   return {.out = op.out,
           .a = op.a,
           .b = op.transposed ? w.t() : w,
@@ -44,11 +46,21 @@ inline Matmul<float> dense_matmul(const QuantizedMatmul& op) {
           .addend = op.addend};
 }
 
-// f(Dequantize, Matmul) for one piece of the result's columns after the other.
+// What a piece is filled with before it is multiplied.
+struct FilledPiece {
+  Dequantize decoded;
+  Matrix extra_to;         // its further columns or rows
+  ConstMatrix extra_from;  // null: none
+};
+
+// f(FilledPiece, Matmul) for one piece of the result's columns after the other.
 template <class F>
 void for_each_piece(const QuantizedMatmul& op, const Matmul<float>& whole, const F& f) {
   constexpr int64_t kLines = QuantizedMatmul::kPieceLines;
-  const int64_t cols = whole.cols(), line = whole.inner() * static_cast<int64_t>(dtype_bytes(op.a.dtype));
+  const int64_t size = static_cast<int64_t>(dtype_bytes(op.a.dtype)), cols = whole.cols();
+  // A forward piece with columns of `extra` has aligned rows, as W has where it is dense.
+  const int64_t inner = op.transposed && op.extra.data ? aligned_row(whole.inner(), op.a.dtype) : whole.inner();
+  const int64_t line = inner * size;
   int64_t most = op.piece_size / std::max<int64_t>(line, 1);
   TLL_CHECK(op.piece && most > 0, "a piece of {} bytes, {} in a line", op.piece_size, line);
   if (most < cols) {  // pieces of much the same size
@@ -58,14 +70,20 @@ void for_each_piece(const QuantizedMatmul& op, const Matmul<float>& whole, const
   }
   for (int64_t c = 0; c < cols; c += most) {
     const int first = static_cast<int>(c), count = static_cast<int>(std::min(most, cols - c));
-    Matrix decoded{op.piece, op.a.dtype, op.transposed ? count : op.w.rows, op.transposed ? op.w.cols : count};
-    decoded.stride = decoded.col_count;
+    const Matrix piece{op.piece, op.a.dtype, op.transposed ? count : whole.inner(), op.transposed ? whole.inner() : count,
+                       op.transposed ? inner : count};
     Matmul<float> part = whole;
     part.out = whole.out.cols(first, count);
-    part.b = op.transposed ? decoded.t() : decoded;
+    part.b = op.transposed ? piece.t() : piece;
     if (part.addend)
       part.addend = static_cast<const std::byte*>(whole.addend) + c * static_cast<int64_t>(dtype_bytes(op.out.dtype));
-    f(Dequantize{decoded, op.w, op.transposed ? first : 0, op.transposed ? 0 : first}, part);
+    FilledPiece filled{{piece, op.w, op.transposed ? first : 0, op.transposed ? 0 : first}, {}, {}};
+    if (const int R = op.extra_size(); R > 0) {
+      filled.decoded.out = op.transposed ? piece.cols(0, op.w.cols) : piece.rows(0, op.w.rows);
+      filled.extra_to = op.transposed ? piece.cols(op.w.cols, R) : piece.rows(op.w.rows, R);
+      filled.extra_from = op.transposed ? op.extra.rows(first, count) : op.extra.cols(first, count);
+    }
+    f(filled, part);
   }
 }
 

@@ -10,7 +10,7 @@ void RmsnormForward<Float>::cpu() const {
   using Acc = acc_t<Float>;
   parallel_for(N, 4 * C, [&](int64_t n) {
     const Float* row = x + static_cast<size_t>(n) * C;
-    Float* y = out + static_cast<size_t>(n) * C;
+    Float* y = out + n * row_stride(out_stride, C);
     Acc sum{};
     if constexpr (is_oracle<Float>) {
       for (int c = 0; c < C; c++) sum += to_acc(row[c]) * to_acc(row[c]);
@@ -32,7 +32,7 @@ void RmsnormBackward<Float>::cpu() const {
     const Float* row = x + static_cast<size_t>(n) * C;
     const Float* dy = dout + static_cast<size_t>(n) * C;
     const Float* weight = w;  // a local pointer: a loop that reads a member's elements is not vectorised
-    Float* d = dx + static_cast<size_t>(n) * C;
+    Float* d = dx + n * row_stride(dx_stride, C);
     const Acc r = rstd[n];
     Acc dot{};
     if constexpr (is_oracle<Float>) {

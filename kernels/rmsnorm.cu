@@ -15,7 +15,7 @@ __global__ void __launch_bounds__(kThreads)
   const int C = op.C, mine = static_cast<int>(threadIdx.x) * kOwn;
   const Float* __restrict__ x = op.x + static_cast<int64_t>(blockIdx.x) * C;
   const Float* __restrict__ w = op.w;
-  Float* __restrict__ out = op.out + static_cast<int64_t>(blockIdx.x) * C;
+  Float* __restrict__ out = op.out + blockIdx.x * row_stride(op.out_stride, C);
   float kept[kPasses ? kPasses : 1][kOwn], sum = 0;
   const auto square = [&](float(&v)[kOwn], int c) {
     load_floats(v, x + c, C - c, vector);
@@ -58,7 +58,7 @@ __global__ void __launch_bounds__(kThreads)
   const Float* __restrict__ x = op.x + row;
   const Float* __restrict__ dout = op.dout + row;
   const Float* __restrict__ w = op.w;
-  Float* dx = op.dx + row;
+  Float* dx = op.dx + blockIdx.x * row_stride(op.dx_stride, C);
   float kept_x[kPasses ? kPasses : 1][kOwn], kept_u[kPasses ? kPasses : 1][kOwn], dot = 0;
   const auto load = [&](float(&xv)[kOwn], float(&u)[kOwn], int c) {
     float weight[kOwn];
@@ -110,7 +110,8 @@ __global__ void __launch_bounds__(kColumnThreads) rmsnorm_weight_kernel(const __
 template <class Float>
 void RmsnormForward<Float>::cuda(const Device& device) const {
   if (N == 0) return;
-  const bool vector = vec_aligned<kVec<Float>>(x, C) && vec_aligned<kVec<Float>>(out, C) && vec_aligned<kVec<Float>>(w, C);
+  const bool vector = vec_aligned<kVec<Float>>(x, C) && vec_aligned<kVec<Float>>(out, row_stride(out_stride, C)) &&
+                      vec_aligned<kVec<Float>>(w, C);
   const auto with_rows = [&](auto rows) {  // passes kept in registers; 0: the row is read twice
     launch<rmsnorm_forward_kernel<Float, decltype(rows)::value>>(dim3(static_cast<unsigned>(N)), kThreads, 0, stream_of(device),
                                                                  *this, static_cast<float>(eps), vector);
@@ -126,8 +127,8 @@ void RmsnormForward<Float>::cuda(const Device& device) const {
 template <class Float>
 void RmsnormBackward<Float>::cuda(const Device& device) const {
   if (N == 0) return;
-  const bool vector = vec_aligned<kVec<Float>>(x, C) && vec_aligned<kVec<Float>>(dx, C) && vec_aligned<kVec<Float>>(dout, C) &&
-                      vec_aligned<kVec<Float>>(w, C);
+  const bool vector = vec_aligned<kVec<Float>>(x, C) && vec_aligned<kVec<Float>>(dx, row_stride(dx_stride, C)) &&
+                      vec_aligned<kVec<Float>>(dout, C) && vec_aligned<kVec<Float>>(w, C);
   const auto with_rows = [&](auto rows) {  // passes kept in registers; 0: the row is read twice
     launch<rmsnorm_backward_kernel<Float, decltype(rows)::value>>(dim3(static_cast<unsigned>(N)), kThreads, 0, stream_of(device),
                                                                   *this, vector);

@@ -11,6 +11,7 @@
 #pragma once
 
 #include "kernels/device.h"
+#include "kernels/row_stride.h"
 
 namespace tll {
 
@@ -18,13 +19,17 @@ template <class Float>
 struct RmsnormForward {
   using Scalar = Float;
   static constexpr const char* kName = "rmsnorm_forward";
-  Float* out;          // (N, C)
+  Float* out;          // (N, C), rows out_stride apart
   acc_t<Float>* rstd;  // (N)     saved for backward
   const Float* x;      // (N, C)
   const Float* w;      // (C)
   int N, C;
   double eps;
-  void check() const { TLL_CHECK(out && rstd && x && w && N >= 0 && C > 0 && eps >= 0, "N {} C {} eps {}", N, C, eps); }
+  int64_t out_stride = 0;  // 0: C
+  void check() const {
+    TLL_CHECK(out && rstd && x && w && N >= 0 && C > 0 && eps >= 0 && row_stride(out_stride, C) >= C,
+              "N {} C {} eps {} stride {}", N, C, eps, out_stride);
+  }
   Cost cost() const { return {(2.0 * N * C + C) * sizeof(Float) + N * sizeof(acc_t<Float>), 4.0 * N * C}; }
   template <Isa>
   void cpu() const;
@@ -35,14 +40,18 @@ template <class Float>
 struct RmsnormBackward {
   using Scalar = Float;
   static constexpr const char* kName = "rmsnorm_backward";
-  Float* dx;                 // (N, C)  +=  already holds the gradient of the residual connection
+  Float* dx;                 // (N, C), rows dx_stride apart  +=  already holds the gradient of the residual connection
   acc_t<Float>* dw;          // (C)     +=  null: the weight is frozen
   const Float* dout;         // (N, C)
   const Float* x;            // (N, C)
   const Float* w;            // (C)
   const acc_t<Float>* rstd;  // (N)
   int N, C;
-  void check() const { TLL_CHECK(dx && dout && x && w && rstd && N >= 0 && C > 0, "N {} C {}", N, C); }
+  int64_t dx_stride = 0;  // 0: C
+  void check() const {
+    TLL_CHECK(dx && dout && x && w && rstd && N >= 0 && C > 0 && row_stride(dx_stride, C) >= C, "N {} C {} stride {}", N, C,
+              dx_stride);
+  }
   Cost cost() const { return {(4.0 * N * C + C) * sizeof(Float), 8.0 * N * C}; }
   template <Isa>
   void cpu() const;

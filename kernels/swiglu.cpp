@@ -9,8 +9,8 @@ template <Isa>
 void SwigluForward<Float>::cpu() const {
   using Acc = acc_t<Float>;
   parallel_for(N, 8 * F, [&](int64_t n) {
-    const Float *gate = gate_up + static_cast<size_t>(n) * 2 * F, *up = gate + F;
-    Float* out = act + static_cast<size_t>(n) * F;
+    const Float *gate = gate_up + n * gate_up_row(), *up = gate + F;
+    Float* out = act + n * act_row();
 #pragma omp simd
     for (int f = 0; f < F; f++) {
       const Acc a = to_acc(gate[f]);
@@ -24,9 +24,9 @@ template <Isa>
 void SwigluBackward<Float>::cpu() const {
   using Acc = acc_t<Float>;
   parallel_for(N, 16 * F, [&](int64_t n) {
-    Float *gate = gate_up + static_cast<size_t>(n) * 2 * F, *up = gate + F;
-    Float* out = act + static_cast<size_t>(n) * F;
-    const Float* d = dact + static_cast<size_t>(n) * F;
+    Float *gate = gate_up + n * gate_up_row(), *up = gate + F;
+    Float* out = act + n * act_row();
+    const Float* d = dact + n * act_row();
 #pragma omp simd
     for (int f = 0; f < F; f++) {
       const Acc a = to_acc(gate[f]), b = to_acc(up[f]), dh = to_acc(d[f]);

@@ -22,13 +22,14 @@ __global__ void __launch_bounds__(kThreads) swiglu_forward_kernel(const __grid_c
   const Float* __restrict__ gate_up = op.gate_up;
   const int F = op.F, f = (blockIdx.x * kThreads + threadIdx.x) * kOwn, valid = F - f;
   if (valid <= 0) return;
+  const int64_t act_row = op.act_row(), gate_up_row = op.gate_up_row();
   for (int64_t n = blockIdx.y; n < op.N; n += gridDim.y) {
     float a[kOwn], b[kOwn];
-    load_floats(a, gate_up + n * 2 * F + f, valid, vector);
-    load_floats(b, gate_up + n * 2 * F + F + f, valid, vector);
+    load_floats(a, gate_up + n * gate_up_row + f, valid, vector);
+    load_floats(b, gate_up + n * gate_up_row + F + f, valid, vector);
 #pragma unroll
     for (int i = 0; i < kOwn; i++) a[i] = a[i] * sigmoid<Float>(a[i]) * b[i];
-    store_floats(act + n * F + f, a, valid, vector);
+    store_floats(act + n * act_row + f, a, valid, vector);
   }
 }
 
@@ -39,12 +40,13 @@ __global__ void __launch_bounds__(kThreads)
   const Float* dact = op.dact;
   const int F = op.F, f = (blockIdx.x * kThreads + threadIdx.x) * kOwn, valid = F - f;
   if (valid <= 0) return;
+  const int64_t act_row = op.act_row(), gate_up_row = op.gate_up_row();
   for (int64_t n = blockIdx.y; n < op.N; n += gridDim.y) {
-    Float *gate = gate_up + n * 2 * F + f, *up = gate + F;
+    Float *gate = gate_up + n * gate_up_row + f, *up = gate + F;
     float a[kOwn], b[kOwn], d[kOwn];
     load_floats(a, gate, valid, vector);
     load_floats(b, up, valid, vector);
-    load_floats(d, dact + n * F + f, valid, vector);
+    load_floats(d, dact + n * act_row + f, valid, vector);
 #pragma unroll
     for (int i = 0; i < kOwn; i++) {
       const float sigma = sigmoid<Float>(a[i]), silu = a[i] * sigma, dh = d[i];
@@ -52,7 +54,7 @@ __global__ void __launch_bounds__(kThreads)
       a[i] = dh * b[i] * sigma * (1.0f + a[i] * (1.0f - sigma));
       b[i] = dh * silu;
     }
-    store_floats(act + n * F + f, d, valid, vector);
+    store_floats(act + n * act_row + f, d, valid, vector);
     store_floats(gate, a, valid, vector);
     store_floats(up, b, valid, vector);
   }
@@ -64,20 +66,26 @@ dim3 grid_of(int N, int F) {
   return grid;
 }
 
+// 128-bit accesses to act, gate and up.
+template <class Op>
+bool vectors_fit(const Op& op) {
+  constexpr int kWidth = kVec<typename Op::Scalar>;
+  return vec_aligned<kWidth>(op.act, op.act_row()) && vec_aligned<kWidth>(op.gate_up, op.gate_up_row()) &&
+         vec_aligned<kWidth>(op.gate_up, op.F);
+}
+
 }  // namespace
 
 template <class Float>
 void SwigluForward<Float>::cuda(const Device& device) const {
   if (N == 0) return;
-  launch<swiglu_forward_kernel<Float>>(grid_of(N, F), kThreads, 0, stream_of(device), *this,
-                                       vec_aligned<kVec<Float>>(act, F) && vec_aligned<kVec<Float>>(gate_up, F));
+  launch<swiglu_forward_kernel<Float>>(grid_of(N, F), kThreads, 0, stream_of(device), *this, vectors_fit(*this));
 }
 template <class Float>
 void SwigluBackward<Float>::cuda(const Device& device) const {
   if (N == 0) return;
-  launch<swiglu_backward_kernel<Float>>(
-      grid_of(N, F), kThreads, 0, stream_of(device), *this,
-      vec_aligned<kVec<Float>>(act, F) && vec_aligned<kVec<Float>>(gate_up, F) && vec_aligned<kVec<Float>>(dact, F));
+  launch<swiglu_backward_kernel<Float>>(grid_of(N, F), kThreads, 0, stream_of(device), *this,
+                                        vectors_fit(*this) && vec_aligned<kVec<Float>>(dact, act_row()));
 }
 
 TLL_INSTANTIATE_CUDA(SwigluForward)

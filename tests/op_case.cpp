@@ -39,6 +39,36 @@ OpCase with_sigma(OpCase c, const std::string& tensor, double sigma) {
   c.shape += fmt::format(" x{}", sigma);
   return c;
 }
+// The definition is of rows without gaps.
+OpCase with_gaps(OpCase c, const std::map<std::string, int64_t>& gaps) {
+  std::vector<TensorSpec> gapped;
+  for (const auto& [name, gap] : gaps) {
+    TensorSpec& spec = spec_of(c, name);
+    TLL_CHECK(spec.gap == 0 && (spec.values.empty() || spec.written()), "{} of {}", name, c.op);
+    spec.gap = gap;
+    gapped.push_back(spec);
+    c.shape += fmt::format(" {}+{}", name, gap);
+  }
+  c.reference = [gapped, whole = std::move(c.reference)](const Values& in, Reference& r) {
+    const auto each_row = [](const TensorSpec& spec, const std::vector<double>& from, size_t from_stride, size_t to_stride) {
+      const size_t width = static_cast<size_t>(spec.width);
+      std::vector<double> to(spec.rows == 0 ? 0 : static_cast<size_t>(spec.rows - 1) * to_stride + width);
+      for (size_t row = 0; row < static_cast<size_t>(spec.rows); row++)
+        for (size_t i = 0; i < width; i++) to[row * to_stride + i] = from[row * from_stride + i];
+      return to;
+    };
+    Values without = in;
+    for (const TensorSpec& s : gapped)
+      if (const auto found = without.find(s.name); found != without.end())
+        found->second = each_row(s, found->second, static_cast<size_t>(s.stride()), static_cast<size_t>(s.width));
+    whole(without, r);
+    for (const TensorSpec& s : gapped)
+      for (Values* results : {&r.value, &r.magnitude})
+        if (const auto found = results->find(s.name); found != results->end() && !found->second.empty())
+          found->second = each_row(s, found->second, static_cast<size_t>(s.width), static_cast<size_t>(s.stride()));
+  };
+  return c;
+}
 OpCase with_mean(OpCase c, const std::string& tensor, double mean, Random& random) {
   std::normal_distribution<double> normal(mean, 1);
   std::vector<double> values(static_cast<size_t>(spec_of(c, tensor).count()));

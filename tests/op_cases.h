@@ -79,6 +79,7 @@ struct QuantizedMatmulShape {
   int gap = 0;
   int64_t scratch = 0;  // floats; 0: enough for tests
   int64_t piece = -1;   // bytes, other than an op gets; 0: none on a CPU
+  int extra = 0;        // as many rows below, and columns behind, those of w: CUDA only
 };
 OpCase quantized_matmul(Random&, const QuantizedMatmulShape&);
 
@@ -89,6 +90,7 @@ OpCase gather_scatter(Random&, int N, int C, int R, bool missing = false);
 OpCase dropout(int N, int C, double p, bool accumulate, uint64_t key, bool with_step = false, int first_row = 0);
 OpCase cast(int64_t n);
 OpCase copy(int64_t n);
+OpCase copy_rows(int N, int C);
 TensorSpec factors_spec(const AdamWFactors&);
 OpCase adamw(int64_t n, int64_t t, double weight_decay, double grad_scale, double grad_size = 0.1,
              Kind type = Kind::f32);  // t 0: a skipped step

@@ -16,7 +16,7 @@ OpCase bias(int N, int C) {
                {.name = "out", .role = Role::output, .rows = N, .width = C, .accumulates = true},
                {.name = "dout", .role = Role::constant, .rows = N, .width = C},
                {.name = "dbias", .role = Role::gradient, .kind = Kind::acc, .width = C, .accumulates = true}};
-  c.forward = typed([=]<class F>(F, Tensors& t) { t.run(BiasForward<F>{t["out"], t["bias"], N, C}); });
+  c.forward = typed([=]<class F>(F, Tensors& t) { t.run(BiasForward<F>{t["out"], t["bias"], N, C, t["out"].stride}); });
   c.backward = typed([=]<class F>(F, Tensors& t) { t.run(BiasBackward<F>{t["dbias"], t["dout"], N, C}); });
   c.reference = [=](const Values& in, Reference& r) {
     auto& m = r.magnitude["dbias"] = absolute(in.at("dbias"));
@@ -70,7 +70,7 @@ OpCase dropout(int N, int C, double p, bool accumulate, uint64_t key, bool with_
   const auto drop = [=](const char* out, const char* in, bool add) {
     return typed([=]<class F>(F, Tensors& t) {
       const uint64_t* step_key = with_step ? static_cast<const uint64_t*>(t["step"].data) : nullptr;
-      t.run(Dropout<F>{t[out], t[in], N, C, p, key, add, step_key, first_row});
+      t.run(Dropout<F>{t[out], t[in], N, C, p, key, add, step_key, first_row, t[out].stride, t[in].stride});
     });
   };
   c.forward = drop("y", "x", accumulate);
@@ -110,6 +110,18 @@ OpCase copy(int64_t n) {
   c.forward = typed([=]<class F>(F, Tensors& t) { t.run(Copy<F>{t["out"], t["in"], n}); });
   c.reference = [](const Values& in, Reference& r) {
     r.value["out"] = in.at("in");
+    r.tolerance["out"] = {0, 0};
+  };
+  return c;
+}
+
+OpCase copy_rows(int N, int C) {
+  OpCase c{.op = "copy_rows", .shape = fmt::format("N {} C {}", N, C)};
+  c.tensors = {{.name = "x", .role = Role::constant, .rows = N, .width = C},
+               {.name = "out", .role = Role::output, .rows = N, .width = C}};
+  c.forward = typed([=]<class F>(F, Tensors& t) { t.run(CopyRows<F>{t["out"], t["x"], N, C, t["out"].stride, t["x"].stride}); });
+  c.reference = [](const Values& in, Reference& r) {
+    r.value["out"] = in.at("x");
     r.tolerance["out"] = {0, 0};
   };
   return c;
@@ -289,7 +301,14 @@ void add_elementwise_cases(std::vector<OpCase>& cases, Random& random) {
   // More than one block of a grid, and more rows than the grid has.
   add(cases, {bias(3, 2051), bias(2050, 2), gather_scatter(random, 5, 2061, 3), cast(4099), adamw(2501, 3, 0.1, 0.37),
               dropout(33, 131, 0.3, true, random()), dropout(33, 132, 0.3, true, random())});
-  // Words that begin within a thread's elements and end in those of the next, and rows that a thread has parts of.
+  add(cases, {copy_rows(0, 3), copy_rows(37, 16), copy_rows(41, 13), with_gaps(copy_rows(300, 48), {{"out", 8}, {"x", 16}}),
+              with_gaps(copy_rows(7, 16), {{"x", 3}}), misaligned_in_turn(with_gaps(copy_rows(5, 64), {{"out", 16}, {"x", 8}}))});
+  add(cases, {with_gaps(bias(5, 136), {{"out", 24}}), with_gaps(bias(7, 64), {{"out", 3}}),
+              with_gaps(dropout(9, 40, 0.3, true, 5, true, 11), {{"x", 8}, {"y", 16}, {"dy", 24}, {"dx", 32}}),
+              with_gaps(dropout(9, 37, 0.3, false, 5, true), {{"x", 1}, {"y", 2}, {"dy", 3}, {"dx", 4}})});
+  // More columns than a block has, and more rows than the grid has.
+  add(cases, {dropout(3, 4100, 0.3, true, random()), dropout(2050, 5, 0.3, false, random())});
+  // Rows whose last word has fewer elements than columns.
   for (const int C : {1, 3, 18, 23}) add(cases, {dropout(41, C, 0.3, true, random(), true, 7)});
   add(cases, {dropout(11, 12, 0.3, true, random(), true, 3), dropout(3, 516, 0.3, false, random(), true, 5)});
   for (const OpCase& c :

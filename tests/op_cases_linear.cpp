@@ -1,4 +1,5 @@
 // Cases of matmul: all transposes and types, with its input and weight gradients formed as a linear layer forms them.
+#include "kernels/join_adapters.h"
 #include "kernels/matmul.h"
 #include "tests/op_cases.h"
 
@@ -113,6 +114,50 @@ OpCase matmul(const MatmulShape& p) {
   return c;
 }
 
+// Ranges of 5 rows and rank 2, 8 rows and rank 3, …, with as many rows between them that have no adapter.
+static OpCase join_adapters(int in, int ranges, int gap, Kind value, Kind out) {
+  struct Range {
+    int first_row, rows, first_rank, rank;
+  };
+  std::vector<Range> list;
+  int rows = 1, rank = 0;
+  for (int i = 0; i < ranges; i++) {
+    list.push_back({rows, 5 + 3 * i, rank, 2 + i});
+    rows += list.back().rows + 2, rank += list.back().rank;
+  }
+  OpCase c{.op = "join_adapters", .shape = fmt::format("in {} ranges {} gap {}", in, ranges, gap)};
+  c.dtypes = {DType::f32}, c.oracle = false, c.cpu = out != Kind::f16;
+  const auto name = [](Kind k) { return k == Kind::f32 ? "fp32" : k == Kind::bf16 ? "bf16" : "fp16"; };
+  c.dtype_label = fmt::format("{}={}", name(value), name(out));
+  c.tensors = {{.name = "a_value", .role = Role::constant, .kind = value, .rows = rank, .width = in},
+               {.name = "a", .role = Role::output, .kind = out, .rows = rank, .width = in, .gap = gap},
+               {.name = "b", .role = Role::output, .kind = out, .rows = rows, .width = rank, .gap = 2 * gap}};
+  for (int i = 0; i < ranges; i++)
+    c.tensors.push_back(
+        {.name = fmt::format("b{}", i), .role = Role::constant, .kind = value, .rows = list[i].rows, .width = list[i].rank});
+  const float scales[] = {2, 0.3f, 1};
+  c.forward = [=](Tensors& t) {
+    JoinAdapters op{.a = t["a"], .b = t["b"], .a_value = t["a_value"], .range_count = ranges};
+    for (int i = 0; i < ranges; i++) op.ranges[i] = {t[fmt::format("b{}", i)], list[i].first_row, list[i].first_rank, scales[i]};
+    t.run(op);
+  };
+  c.reference = [=](const Values& in_values, Reference& r) {
+    auto &a = r.value["a"], &b = r.value["b"];
+    a.resize(static_cast<size_t>((rank - 1) * (in + gap) + in)),
+        b.resize(static_cast<size_t>((rows - 1) * (rank + 2 * gap) + rank));
+    for (int i = 0; i < rank; i++)
+      for (int k = 0; k < in; k++) a[i * (in + gap) + k] = in_values.at("a_value")[i * in + k];
+    for (int i = 0; i < ranges; i++)
+      for (int n = 0; n < list[i].rows; n++)
+        for (int k = 0; k < list[i].rank; k++)
+          b[(list[i].first_row + n) * (rank + 2 * gap) + list[i].first_rank + k] =
+              double{scales[i]} * in_values.at(fmt::format("b{}", i))[n * list[i].rank + k];
+    r.tolerance["a"] = {0, 1};
+    r.tolerance["b"] = {1, 1};  // the product, and its type
+  };
+  return c;
+}
+
 void add_linear_cases(std::vector<OpCase>& cases, Random& random) {
   const auto add = [&](const MatmulShape& p) { cases.push_back(matmul(p)); };
   const Kind f32 = Kind::f32, b16 = Kind::bf16, h16 = Kind::f16;
@@ -223,6 +268,9 @@ void add_linear_cases(std::vector<OpCase>& cases, Random& random) {
   add({.size = {128, 136, 130}, .types = {b16, b16, b16}, .backward = false, .pitch = 8, .integers = &random, .residual = true});
   add({.size = {130, 131, 129}, .types = {b16, b16}, .backward = false, .gap = 1});
   add({.size = {127, 128, 128}, .types = {b16, b16}, .backward = false, .pitch = 8});
+  for (const auto& [value, out] :
+       {std::pair(Kind::f32, Kind::bf16), {Kind::bf16, Kind::bf16}, {Kind::f32, Kind::f32}, {Kind::f32, Kind::f16}})
+    for (int ranges : {1, 2, 3}) cases.push_back(join_adapters(ranges == 2 ? 300 : 17, ranges, ranges - 1, value, out));
 }
 
 }  // namespace tll::test

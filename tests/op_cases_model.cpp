@@ -27,7 +27,7 @@ OpCase embedding(Random& random, int N, int C, int V, Kind table, int padding) {
     t.run(EmbeddingForward<F>{t["out"], t["table"], t["table"].dtype, t["ids"], N, C, V});
   });
   c.backward = typed([=]<class F>(F, Tensors& t) {
-    t.run(EmbeddingBackward<F>{t["dtable"], t["dout"], t["ids"], N, C, V, padding});
+    t.run(EmbeddingBackward<F>{t["dtable"], t["dout"], t["ids"], N, C, V, padding, t["dout"].stride});
   });
   c.reference = [=](const Values& in, Reference& r) {
     auto& out = r.value["out"];
@@ -63,13 +63,21 @@ OpCase rmsnorm(int N, int C, bool trained_weight, double sigma) {
   else
     c.shape += " frozen";
   c.forward = typed([=]<class F>(F, Tensors& t) {
-    t.run(RmsnormForward<F>{.out = t["out"], .rstd = t["rstd"], .x = t["x"], .w = t["w"], .N = N, .C = C, .eps = eps});
+    t.run(RmsnormForward<F>{
+        .out = t["out"], .rstd = t["rstd"], .x = t["x"], .w = t["w"], .N = N, .C = C, .eps = eps, .out_stride = t["out"].stride});
   });
   c.backward = typed([=]<class F>(F, Tensors& t) {
     acc_t<F>* dw = nullptr;
     if (trained_weight) dw = t["dw"];
-    t.run(RmsnormBackward<F>{
-        .dx = t["dx"], .dw = dw, .dout = t["dout"], .x = t["x"], .w = t["w"], .rstd = t["rstd"], .N = N, .C = C});
+    t.run(RmsnormBackward<F>{.dx = t["dx"],
+                             .dw = dw,
+                             .dout = t["dout"],
+                             .x = t["x"],
+                             .w = t["w"],
+                             .rstd = t["rstd"],
+                             .N = N,
+                             .C = C,
+                             .dx_stride = t["dx"].stride});
   });
   c.reference = [=](const Values& in, Reference& r) {
     const auto &x = in.at("x"), &w = in.at("w"), &dy = in.at("dout");
@@ -277,11 +285,14 @@ OpCase swiglu(int N, int F, double sigma, bool in_place) {
                {.name = "dact", .role = Role::constant, .rows = N, .width = F},
                {.name = "act_again", .role = Role::saved, .rows = N, .width = F},
                {.name = "dgate_up", .role = Role::gradient, .rows = N, .width = 2 * F}};
-  c.forward = typed([=]<class Float>(Float, Tensors& t) { t.run(SwigluForward<Float>{t["act"], t["gate_up"], N, F}); });
+  c.forward = typed([=]<class Float>(Float, Tensors& t) {
+    t.run(SwigluForward<Float>{t["act"], t["gate_up"], N, F, t["act"].stride, t["gate_up"].stride});
+  });
   c.backward = typed([=]<class Float>(Float, Tensors& t) {
     t.copy("dgate_up", "gate_up");
     if (in_place) t.copy("act_again", "dact");
-    t.run(SwigluBackward<Float>{t["act_again"], t["dgate_up"], t[in_place ? "act_again" : "dact"], N, F});
+    t.run(SwigluBackward<Float>{t["act_again"], t["dgate_up"], t[in_place ? "act_again" : "dact"], N, F, t["act_again"].stride,
+                                t["dgate_up"].stride});
   });
   c.reference = [=](const Values& in, Reference& r) {
     constexpr double kTiny = 1e-29;  // float's exponential stops at e^±88: what is smaller is noise, of 1e-36 after tolerance
@@ -458,6 +469,16 @@ void add_model_cases(std::vector<OpCase>& cases, Random& random) {
     if (spec.name == "logits") spec.values[70] = NAN;
   broken.shape += " NaN", broken.oracle = false;
   add(cases, {broken});
+  // Rows with room behind their columns, aligned and not.
+  for (const int gap : {16, 3}) {
+    add(cases,
+        {with_gaps(embedding(random, 29, 40, 5, Kind::f32), {{"dout", gap}}), with_gaps(rmsnorm(5, 64, true, 1), {{"out", gap}}),
+         with_gaps(rmsnorm(5, 2056, false, 1), {{"out", gap}, {"dx", gap + 8}}),
+         with_gaps(rmsnorm(3, 4104, false, 1), {{"out", gap}, {"dx", gap + 8}})});
+    for (const bool in_place : {false, true})
+      add(cases, {with_gaps(swiglu(5, 72, 1, in_place),
+                            {{"act", gap}, {"dact", gap}, {"act_again", gap}, {"gate_up", 8}, {"dgate_up", 8}})});
+  }
   for (const OpCase& c :
        {embedding(random, 5, 64, 3, Kind::f32), rmsnorm(2, 64, true, 1), qk_norm({.N = 2, .H = 2, .G = 1, .D = 64}),
         rope(random, 2, 2, 64, 0), swiglu(2, 64, 1), cross_entropy(random, 2, 64, 1, 8)})

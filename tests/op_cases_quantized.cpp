@@ -1,4 +1,5 @@
 // Cases of the ops on quantised matrices. Codes and decoded values are exact; products are matmul's.
+#include "kernels/row_stride.h"
 #include "tests/op_cases.h"
 #include "tests/op_tensor.h"
 
@@ -233,26 +234,35 @@ OpCase dequantize(Random& random, const QuantizedShape& w, const WindowShape& wi
 
 OpCase quantized_matmul(Random& random, const QuantizedMatmulShape& p) {
   const QuantizedShape& w = p.w;
-  const int N = p.N, rows = rows_of(w), cols = w.cols;
-  OpCase c{.op = "quantized_matmul", .shape = fmt::format("{} x {} x {}:", N, rows, cols), .cpu = p.cpu, .oracle = false};
+  const int N = p.N, rows = rows_of(w), cols = w.cols, R = p.extra;
+  OpCase c{
+      .op = "quantized_matmul", .shape = fmt::format("{} x {} x {}:", N, rows, cols), .cpu = p.cpu && R == 0, .oracle = false};
   add_matrix(c, random, w);
   if (p.accumulate) c.shape += " +=";
   if (p.residual) c.shape += " + addend";
+  if (R > 0) c.shape += fmt::format(" extra {}", R);
   if (p.piece >= 0) c.shape += fmt::format(" piece {}", p.piece);
   c.dtype_label = fmt::format("{}={}", name(p.type), name(p.out));
   c.dtypes = {DType::f32};
   const int64_t scratch = p.scratch ? p.scratch : Matmul<float>::scratch_floats(2), gap = p.gap;
   const DType type = dtype_for(p.type, DType::f32);
   const auto piece_bytes = [=](DeviceKind kind) {
-    const int64_t usual = QuantizedMatmul::piece_bytes(kind, type, rows, cols);
+    const int64_t usual = QuantizedMatmul::piece_bytes(kind, type, rows + R, aligned_row(cols + R, type));
     if (p.piece == 0 && kind == DeviceKind::cuda) return usual;
     return p.piece >= 0 && usual > 0 ? p.piece : usual;
   };
   const auto more = [&](TensorSpec spec) { c.tensors.push_back(std::move(spec)); };
-  more({.name = "x", .role = Role::input, .kind = p.type, .rows = N, .width = cols, .gap = gap});
+  more({.name = "x", .role = Role::input, .kind = p.type, .rows = N, .width = cols + R, .gap = gap});
   more({.name = "y", .role = Role::output, .kind = p.out, .rows = N, .width = rows, .gap = 2 * gap, .accumulates = p.accumulate});
-  more({.name = "dy", .role = Role::constant, .kind = p.type, .rows = N, .width = rows, .gap = gap});
-  more({.name = "dx", .role = Role::gradient, .kind = p.out, .rows = N, .width = cols, .accumulates = p.accumulate});
+  more({.name = "dy", .role = Role::constant, .kind = p.type, .rows = N, .width = rows + R, .gap = gap});
+  // Of x's columns that belong to W. What a gradient is called would be compared with that of all of x.
+  const char* dx_name = R > 0 ? "to_x" : "dx";
+  const Role dx_role = R > 0 ? Role::saved : Role::gradient;
+  more({.name = dx_name, .role = dx_role, .kind = p.out, .rows = N, .width = cols, .accumulates = p.accumulate});
+  if (R > 0) {
+    more({.name = "columns", .role = Role::constant, .kind = p.type, .rows = rows, .width = R, .gap = gap});
+    more({.name = "rows", .role = Role::constant, .kind = p.type, .rows = R, .width = cols, .gap = gap});
+  }
   more({.name = "scratch", .role = Role::scratch, .kind = Kind::always_f32, .width = scratch});
   more({.name = "piece",
         .role = Role::scratch,
@@ -267,6 +277,7 @@ OpCase quantized_matmul(Random& random, const QuantizedMatmulShape& p) {
                        .accumulate = p.accumulate || addend,
                        .scratch = {t["scratch"], scratch},
                        .addend = addend};
+    if (R > 0) op.extra = t[transposed ? "columns" : "rows"];
     op.piece_size = piece_bytes(t.device.kind);
     if (op.piece_size > 0) op.piece = static_cast<Matrix>(t["piece"]).data;
     t.run(op);
@@ -276,15 +287,15 @@ OpCase quantized_matmul(Random& random, const QuantizedMatmulShape& p) {
     if (p.residual) addend = static_cast<Matrix>(t["addend"]).data;
     multiply(t, "y", "x", true, addend);
   };
-  c.backward = [=](Tensors& t) { multiply(t, "dx", "dy", false, nullptr); };
+  c.backward = [=](Tensors& t) { multiply(t, dx_name, "dy", false, nullptr); };
   c.reference = [=](const Values& in, Reference& r) {
     const std::vector<double> all = decoded(in, w, type), &x = in.at("x"), &dy = in.at("dy");
-    const int64_t sx = cols + gap, sy = rows + 2 * gap, sdy = rows + gap;
-    auto &y = r.value["y"], &my = r.magnitude["y"], &dx = r.value["dx"], &mdx = r.magnitude["dx"];
+    const int64_t sx = cols + R + gap, sy = rows + 2 * gap, sdy = rows + R + gap;
+    auto &y = r.value["y"], &my = r.magnitude["y"], &dx = r.value[dx_name], &mdx = r.magnitude[dx_name];
     const auto before = [&](const char* name, int64_t count) {
       return in.contains(name) ? in.at(name) : std::vector<double>(static_cast<size_t>(std::max<int64_t>(count, 0)), 0.0);
     };
-    y = before(p.residual ? "addend" : "y", (N - 1) * sy + rows), dx = before("dx", static_cast<int64_t>(N) * cols);
+    y = before(p.residual ? "addend" : "y", (N - 1) * sy + rows), dx = before(dx_name, static_cast<int64_t>(N) * cols);
     my = absolute(y), mdx = absolute(dx);
     for (int64_t n = 0; n < N; n++)
       for (int64_t i = 0; i < rows; i++)
@@ -293,9 +304,20 @@ OpCase quantized_matmul(Random& random, const QuantizedMatmulShape& p) {
           y[n * sy + i] += forward, my[n * sy + i] += std::abs(forward);
           dx[n * cols + k] += back, mdx[n * cols + k] += std::abs(back);
         }
+    for (int64_t n = 0; n < N; n++)
+      for (int64_t e = 0; e < R; e++) {
+        for (int64_t i = 0; i < rows; i++) {
+          const double forward = x[n * sx + cols + e] * in.at("columns")[i * (R + gap) + e];
+          y[n * sy + i] += forward, my[n * sy + i] += std::abs(forward);
+        }
+        for (int64_t k = 0; k < cols; k++) {
+          const double back = dy[n * sdy + rows + e] * in.at("rows")[e * (cols + gap) + k];
+          dx[n * cols + k] += back, mdx[n * cols + k] += std::abs(back);
+        }
+      }
     // As of matmul.
-    r.tolerance["y"] = {cols + 3.0, 1};
-    r.tolerance["dx"] = {rows + 3.0, 1};
+    r.tolerance["y"] = {cols + R + 3.0, 1};
+    r.tolerance[dx_name] = {rows + R + 3.0, 1};
   };
   return c;
 }
@@ -362,6 +384,12 @@ void add_quantized_cases(std::vector<OpCase>& cases, Random& random) {
         add({.N = N, .w = aligned, .residual = true, .gap = 8});
       }
       add({.N = 20, .w = uneven});
+      if (out == type) {
+        add({.N = 3, .w = qkv, .extra = 8});
+        add({.N = 33, .w = aligned, .residual = true, .gap = 8, .extra = 16});
+        add({.N = 12, .w = halves, .piece = 150000, .extra = 24});
+        add({.N = 9, .w = uneven, .gap = 1, .extra = 5});
+      }
       add({.N = 4, .w = uneven});
       add({.N = 0, .w = qkv});
       add({.N = 12, .w = halves});
