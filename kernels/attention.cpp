@@ -181,7 +181,7 @@ void backward_head(const AttentionBackward<Float>& op, int begin, int length, in
       tile_gemm(queries, width, keys, ds, 1, kQueries, k.data, k.stride, dq, width, j0 != range.begin, CausalColumns(shift));
     }
     for (int i = 0; i < queries; i++) {
-      Float* out = op.dq + static_cast<size_t>(begin + i0 + i) * stride + h * D;
+      Float* out = op.dq + (begin + i0 + i) * op.sizes.d_row() + h * D;
       for (int d = 0; d < D; d++) out[d] = from_acc<Float>(dq[i * width + d] * scale);
     }
   }
@@ -230,26 +230,27 @@ template <class Float>
 void backward_plain(const AttentionBackward<Float>& op) {
   const int N = op.sizes.N, H = op.sizes.H, G = op.sizes.G, D = op.sizes.D;
   const int stride = op.sizes.stride, qk_stride = op.sizes.qk_stride;
+  const int64_t d_row = op.sizes.d_row();
   const Float scale = Float(op.sizes.scale);
   for (int n = 0; n < N; n++) {
-    for (int c = 0; c < H * D; c++) op.dq[static_cast<size_t>(n) * stride + c] = Float(0);
-    for (int c = 0; c < G * D; c++)
-      op.dk[static_cast<size_t>(n) * stride + c] = op.dv[static_cast<size_t>(n) * stride + c] = Float(0);
+    for (int c = 0; c < H * D; c++) op.dq[n * d_row + c] = Float(0);
+    for (int c = 0; c < G * D; c++) op.dk[n * d_row + c] = op.dv[n * d_row + c] = Float(0);
   }
   for_each_query(op.sizes, [&](int h, int g, int i, int first) {
-    const size_t qi = static_cast<size_t>(i) * qk_stride + h * D, dqi = static_cast<size_t>(i) * stride + h * D;
+    const size_t qi = static_cast<size_t>(i) * qk_stride + h * D, dqi = static_cast<size_t>(i * d_row) + h * D;
     const size_t oi = static_cast<size_t>(i) * H * D + h * D;
     const Float* out = op.out + i * op.sizes.out_row() + h * D;
     Float delta{};
     for (int d = 0; d < D; d++) delta += op.dout[oi + d] * out[d];
     for (int j = first; j <= i; j++) {
       const size_t kj = static_cast<size_t>(j) * qk_stride + g * D, vj = static_cast<size_t>(j) * stride + g * D;
+      const size_t dj = static_cast<size_t>(j * d_row) + g * D;
       Float s{}, dp{};
       for (int d = 0; d < D; d++) s += op.q[qi + d] * op.k[kj + d], dp += op.dout[oi + d] * op.v[vj + d];
       const Float p = exp_acc(s * scale - op.lse[static_cast<size_t>(h) * N + i]), ds = p * (dp - delta) * scale;
       for (int d = 0; d < D; d++) {
-        op.dv[vj + d] += p * op.dout[oi + d];
-        op.dk[vj + d] += ds * op.q[qi + d];
+        op.dv[dj + d] += p * op.dout[oi + d];
+        op.dk[dj + d] += ds * op.q[qi + d];
         op.dq[dqi + d] += ds * op.k[kj + d];
       }
     }
@@ -293,7 +294,7 @@ void AttentionBackward<Float>::cpu() const {
     backward_plain(*this);
   } else {
     const int32_t* const cu_seqlens = sizes.cu_seqlens;
-    const int docs = sizes.docs, N = sizes.N, H = sizes.H, G = sizes.G, D = sizes.D, stride = sizes.stride;
+    const int docs = sizes.docs, N = sizes.N, H = sizes.H, G = sizes.G, D = sizes.D;
     TLL_CHECK(cu_seqlens[docs] == N, "documents of {} rows, {} rows", cu_seqlens[docs], N);
     if constexpr (dtype_of<Float> == DType::bf16 && kIsa == kIsaWithBf16)
       if (attention_bf16(*this)) return;
@@ -314,8 +315,8 @@ void AttentionBackward<Float>::cpu() const {
         for (int d = 0; d < D; d++) {
           float sum_k = 0, sum_v = 0;
           for (int h = 0; h < group; h++) sum_k += dk_row[h * width + d], sum_v += dv_row[h * width + d];
-          dk[static_cast<size_t>(n) * stride + g * D + d] = from_acc<Float>(sum_k * s);
-          dv[static_cast<size_t>(n) * stride + g * D + d] = from_acc<Float>(sum_v);
+          dk[n * sizes.d_row() + g * D + d] = from_acc<Float>(sum_k * s);
+          dv[n * sizes.d_row() + g * D + d] = from_acc<Float>(sum_v);
         }
       }
     });

@@ -66,18 +66,20 @@ inline double visible_pairs(const int32_t* cu_seqlens, int docs, int window) {
 struct AttentionSizes {
   const int32_t* cu_seqlens = nullptr;  // (docs + 1)  ascending from 0 to N
   int docs = 0, N = 0, H = 0, G = 0, D = 0;
-  int stride = 0;      // of rows of v, dq, dk and dv: of a joint q|k|v buffer, in elements
+  int stride = 0;      // of rows of v: of a joint q|k|v buffer, in elements
   int qk_stride = 0;   // of rows of q and k: the same, or that of a q|k buffer of their own
   int out_stride = 0;  // of rows of out; 0: H·D
+  int d_stride = 0;    // of rows of dq, dk and dv; 0: stride
   int window = 0;
   int threads = 1;  // CPU
   double scale = 1;
   double pairs = 0;  // visible_pairs, which only cost() needs
   TLL_HOST_DEVICE int64_t out_row() const { return row_stride(out_stride, int64_t{H} * D); }
+  TLL_HOST_DEVICE int64_t d_row() const { return row_stride(d_stride, stride); }
   void check() const {
     TLL_CHECK(cu_seqlens && G > 0 && H % G == 0 && D > 0 && docs >= 0 && window >= 0 && stride >= G * D && qk_stride >= H * D &&
-                  out_row() >= int64_t{H} * D,
-              "N {} H {} G {} D {} docs {} strides {} {} {}", N, H, G, D, docs, stride, qk_stride, out_stride);
+                  out_row() >= int64_t{H} * D && d_row() >= H * D,
+              "N {} H {} G {} D {} docs {} strides {} {} {} {}", N, H, G, D, docs, stride, qk_stride, out_stride, d_stride);
   }
 };
 
@@ -113,7 +115,7 @@ template <class Float>
 struct AttentionBackward {
   using Scalar = Float;
   static constexpr const char* kName = "attention_backward";
-  Float *dq, *dk, *dv;      // (N, stride)  written, not accumulated
+  Float *dq, *dk, *dv;      // (N, d_stride)  written, not accumulated
   const Float* dout;        // (N, H·D)
   const Float* out;         // (N, out_stride)
   const acc_t<Float>* lse;  // (H, N)

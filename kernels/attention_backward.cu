@@ -142,7 +142,7 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
     T::template accumulate<kStream>(dk, ds, q_tile);
     h = next_h, i0 = next_i0;
   }
-  const int64_t stride = block.stride, at = j0 * stride + g * block.D;
+  const int64_t stride = op.sizes.d_row(), at = j0 * stride + g * block.D;
   T::store(op.dk + at, stride, rows, block.D, dk, k_tile, vector, [&](int) { return scale; });
   T::store(op.dv + at, stride, rows, block.D, dv, v_tile, vector, [](int) { return 1.0f; });
 }
@@ -203,7 +203,8 @@ __global__ void __launch_bounds__(kAttentionThreads, kD <= 64 ? 3 : 2)
     }
     T::template accumulate<kStream>(dq, ds, k_tiles + stage * kStage);
   }
-  T::store(op.dq + i0 * block.stride + h * block.D, block.stride, rows, block.D, dq, q_tile, vector, [&](int) { return scale; });
+  const int64_t stride = op.sizes.d_row();
+  T::store(op.dq + i0 * stride + h * block.D, stride, rows, block.D, dq, q_tile, vector, [&](int) { return scale; });
 }
 
 }  // namespace
@@ -219,8 +220,8 @@ void AttentionBackward<Float>::cuda(const Device& device) const {
     using T = Tile<Float, decltype(d)::value>;
     const size_t shared = BackwardBlock<Float, T::kD>::kShared;
     const bool vector = vector_heads(q, qk_stride, D) && vector_heads(k, qk_stride, D) && vector_heads(v, stride, D) &&
-                        vector_heads(dout, int64_t{H} * D, D) && vector_heads(dq, stride, D) && vector_heads(dk, stride, D) &&
-                        vector_heads(dv, stride, D);
+                        vector_heads(dout, int64_t{H} * D, D) && vector_heads(dq, sizes.d_row(), D) &&
+                        vector_heads(dk, sizes.d_row(), D) && vector_heads(dv, sizes.d_row(), D);
     const float s = static_cast<float>(sizes.scale);
     launch<keys_kernel<Float, T::kD>>(attention_grid(G, N, T::kOwn), kAttentionThreads, shared, stream_used, *this, s, vector);
     launch<queries_kernel<Float, T::kD>>(attention_grid(H, N, T::kOwn), kAttentionThreads, shared, stream_used, *this, s, vector);

@@ -338,7 +338,7 @@ void backward_head(const AttentionBackward<bf16>& op, Bf16Instructions with, con
     }
     for (int i = 0; i < queries; i++)
       for (int d = 0; d < D; d += 16)
-        store_bf16(op.dq + static_cast<int64_t>(doc.begin + i0 + i) * op.sizes.stride + h * D + d, D - d,
+        store_bf16(op.dq + (doc.begin + i0 + i) * op.sizes.d_row() + h * D + d, D - d,
                    _mm512_mul_ps(_mm512_loadu_ps(dq + i * width + d), _mm512_set1_ps(scale)));
   }
 }
@@ -413,9 +413,9 @@ void attend_bf16(const AttentionBackward<bf16>& op, Bf16Instructions with) {
       const int64_t row = doc.begin + panel * kBlock, head_step = gradients.at(1, 0);
       const int64_t from = gradients.at(g * group, doc.panel + panel);
       const int rows = std::min(kBlock, doc.length - panel * kBlock);
-      store_group(op.dk + row * s.stride + g * s.D, s.stride, rows, s.D, gradients.dk + from, head_step, group,
+      store_group(op.dk + row * s.d_row() + g * s.D, s.d_row(), rows, s.D, gradients.dk + from, head_step, group,
                   static_cast<float>(s.scale));
-      store_group(op.dv + row * s.stride + g * s.D, s.stride, rows, s.D, gradients.dv + from, head_step, group, 1.0f);
+      store_group(op.dv + row * s.d_row() + g * s.D, s.d_row(), rows, s.D, gradients.dv + from, head_step, group, 1.0f);
     });
   }
 }

@@ -274,7 +274,7 @@ OpTime time_of(const Gpu& gpu, const Dequantize& op) {
 }
 OpTime time_of(const Gpu& gpu, const QuantizedMatmul& op) {
   const Matmul<float> whole = dense_matmul(op);
-  if (whole.rows() <= kFewRows && op.transposed && !op.a.transposed && !op.extra.data)
+  if (whole.rows() <= QuantizedMatmul::kFewRows && op.transposed && !op.a.transposed && !op.extra.data)
     return gpu_time(gpu, op.role, op.cost());  // dot_codes_kernel
   OpTime t = none(op.role, op.cost());
   for_each_piece(op, whole, [&](const FilledPiece& filled, const Matmul<float>& part) {

@@ -15,8 +15,8 @@ __global__ void __launch_bounds__(kThreads) join_adapters_kernel(const __grid_co
     store_any(op.a.data, op.a.dtype, r * op.a.stride + c, load_any(op.a_value.data, op.a_value.dtype, r * op.a_value.stride + c));
   } else if (item - of_a < of_b) {
     const unsigned n = (item - of_a) / R, r = (item - of_a) % R;
-    const float x = op.scaled(static_cast<int>(n), static_cast<int>(r),
-                              [](const ConstMatrix& m, int64_t i) { return load_any(m.data, m.dtype, i); });
+    const float x = op.scaled<float>(static_cast<int>(n), static_cast<int>(r),
+                                     [](const ConstMatrix& m, int64_t i) { return load_any(m.data, m.dtype, i); });
     store_any(op.b.data, op.b.dtype, n * op.b.stride + r, x);
   }
 }

@@ -4,7 +4,7 @@
 //   a[r, c] = A[r, c]                                                                        (R, in)
 //   b[n, r] = s_i · B_i[n - first_row, r - first_rank]   in the rows and columns of range i; 0 elsewhere       (out, R)
 //
-// The product is rounded to fp32, then to the type of b. Memory-bound.
+// The scale and the product are rounded to fp32, then to the type of b. Memory-bound. On a CPU also in the oracle types.
 #pragma once
 
 #include "kernels/device.h"
@@ -19,7 +19,7 @@ struct JoinAdapters {
   struct Range {
     ConstMatrix b;              // (rows, rank)
     int first_row, first_rank;  // in the result
-    float scale;
+    double scale;
   };
   Matrix a, b;          // not transposed, of one type
   ConstMatrix a_value;  // (R, in)
@@ -27,15 +27,15 @@ struct JoinAdapters {
   int range_count = 0;
 
   // Element (n, r) of b.
-  template <class Load>
-  TLL_HOST_DEVICE float scaled(int n, int r, const Load& load) const {
+  template <class Acc, class Load>
+  TLL_HOST_DEVICE Acc scaled(int n, int r, const Load& load) const {
     for (int i = 0; i < range_count; i++) {
       const Range& range = ranges[i];
       const int row = n - range.first_row, rank = r - range.first_rank;
       if (row >= 0 && row < range.b.row_count && rank >= 0 && rank < range.b.col_count)
-        return range.scale * load(range.b, row * range.b.stride + rank);
+        return Acc(range.scale) * load(range.b, row * range.b.stride + rank);
     }
-    return 0;
+    return Acc(0);
   }
   void check() const {
     TLL_CHECK(a.data && b.data && a_value.data && a.dtype == b.dtype && !a.transposed && !b.transposed &&

@@ -186,7 +186,7 @@ __global__ void __launch_bounds__(kThreads) dequantize_kernel(const __grid_const
 
 // ---- a few rows ---------------------------------------------------------------------------------------------------------------
 
-constexpr int kFewRows = 8;
+constexpr int kFewRows = QuantizedMatmul::kFewRows;
 
 struct FewRows {
   Source source;

@@ -145,6 +145,7 @@ struct QuantizedMatmul {
   const char* role = kName;  // as of Matmul
   // A piece has a multiple of kPieceLines rows or columns, if it does not have them all: whole tiles of a GEMM.
   int extra_size() const { return !extra.data ? 0 : transposed ? extra.col_count : extra.row_count; }  // R
+  static constexpr int kFewRows = 8;  // so many rows at most are multiplied straight from the codes
   static constexpr int64_t kPieceLines = 128, kCudaPiece = 16 << 20, kCpuPiece = 8 << 20;
   // Bytes of the piece for a model whose largest joint matrix has so many rows and columns, those of `extra` and its alignment
   // counted, with a of type `type`.

@@ -53,7 +53,7 @@ struct Head {
     };
     for (const Weight& w : model->weights()) send(w.stored, w.stored_dtype, w.count(), w.is_vector() ? 1.0f : 0.0f, 0.2f);
     send(model->trained().values, model->trained().dtype, model->trained().count, 0, 0.2f);
-    model->trained().refresh_compute_copy(device);
+    model->refresh_compute_copies(device);
     std::vector<int32_t> ids(kRows), next(kRows), at(kRows);
     for (size_t i = 0; i < kRows; i++) {
       ids[i] = static_cast<int32_t>(random() % kVocabulary), next[i] = static_cast<int32_t>(random() % kVocabulary);

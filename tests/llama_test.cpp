@@ -81,13 +81,14 @@ struct Tiny {
       const bool norm = w.is_vector() && !w.is_bias;
       for (int64_t i = 0; i < w.count(); i++) {
         const double x = norm ? 1 + 0.1 * normal(random) : 0.3 * normal(random);
-        set_element(w.stored, w.stored_dtype, i, static_cast<float>(x));
+        const int64_t at = w.is_vector() ? i : i / w.cols * w.stride() + i % w.cols;
+        set_element(w.stored, w.stored_dtype, at, static_cast<float>(x));
       }
     }
     if (!model.options().train_all)
       for (int64_t i = 0; i < model.trained().count; i++)
         model.trained().acc_values()[i] = static_cast<float>(0.2 * normal(random));
-    model.trained().refresh_compute_copy(device);
+    model.refresh_compute_copies(device);
   }
   // The mean over the targets.
   loss_t<Float> loss(const Documents& docs, bool gradient = true, uint64_t dropout_key = 0) {
@@ -104,7 +105,7 @@ struct Tiny {
 
 // d/dh of loss(values + i·h·direction) is the imaginary part over h, without cancellation: exact to rounding. The gradient,
 // dotted with the direction, must equal it. Errors are sums of some 10^4 roundings of 1e-16.
-void expect_gradient(const LlamaConfig& config, const ModelOptions& options, uint64_t dropout_key = 0) {
+void expect_gradient_as_is(const LlamaConfig& config, const ModelOptions& options, uint64_t dropout_key) {
   const Documents docs;
   Tiny<double> real(config, options);
   Tiny<complex> shifted(config, options);
@@ -120,12 +121,20 @@ void expect_gradient(const LlamaConfig& config, const ModelOptions& options, uin
       expected += real.model.trained().acc_gradients()[i] * d;
       size += std::abs(real.model.trained().acc_gradients()[i] * d);
     }
-    shifted.model.trained().refresh_compute_copy(shifted.device);
+    shifted.model.refresh_compute_copies(shifted.device);
     const complex result = shifted.loss(docs, false, dropout_key);
     EXPECT_NEAR(result.real(), loss, 1e-12 * loss);
     EXPECT_NEAR(result.imag() / h, expected, 1e-12 * size);
     EXPECT_GT(size, 1e-3);
   }
+}
+// With adapters apart, and joined to the weights' GEMMs.
+void expect_gradient(const LlamaConfig& config, ModelOptions options, uint64_t dropout_key = 0) {
+  expect_gradient_as_is(config, options, dropout_key);
+  if (options.lora.empty()) return;
+  options.join_adapters = true;
+  SCOPED_TRACE("joined");
+  expect_gradient_as_is(config, options, dropout_key);
 }
 
 // The formula counts what the products of a step count themselves.
@@ -285,6 +294,60 @@ TEST(Llama, NormsOfQAndKInThePlan) {
   EXPECT_EQ(floats(Recompute::full, ".rstd_qk"), rstd);
 }
 
+// The same numbers in another order of summation: 1e-12 is some thousand roundings.
+TEST(Llama, JoinedAdaptersEqualSeparateOnes) {
+  const Documents docs;
+  LlamaConfig biased = tiny_config();
+  biased.attention_bias = biased.mlp_bias = true;
+  for (const LlamaConfig& c : {tiny_config(), biased, normalised_config()})
+    for (const Recompute recompute : {Recompute::none, Recompute::selective, Recompute::full})
+      for (const int which : {0, 1, 2, 3}) {  // of the options below
+        ModelOptions o = tiny_options(c);
+        o.recompute = recompute;
+        if (which == 1) o.dropout = 0.25;
+        if (which == 2) o.mlp_chunk = 7, o.lora.erase(o.lora.begin() + 2, o.lora.begin() + 9);  // v of block 0 to q of block 1
+        if (which == 3) o.train_embeddings = true;
+        Tiny<double> separate(c, o);
+        o.join_adapters = true;
+        Tiny<double> joined(c, o);
+        const double loss = separate.loss(docs, true, 99);
+        EXPECT_NEAR(joined.loss(docs, true, 99), loss, 1e-12 * loss);
+        const double *of_joined = joined.model.trained().acc_gradients(), *expected = separate.model.trained().acc_gradients();
+        double largest = 0, worst = 0;
+        for (int64_t i = 0; i < joined.model.trained().count; i++) {
+          largest = std::max(largest, std::abs(expected[i]));
+          worst = std::max(worst, std::abs(of_joined[i] - expected[i]));
+        }
+        EXPECT_LT(worst, 1e-12 * largest) << static_cast<int>(recompute) << " " << which;
+      }
+}
+
+// What a joined adapter needs: room behind the tensors, and no u or z of its own where the input is kept.
+TEST(Llama, JoinedAdaptersInThePlan) {
+  const LlamaConfig c = tiny_config();
+  ModelOptions o = tiny_options();
+  const auto columns = [&](const std::string& name) -> int64_t {
+    Arena arena;
+    Llama<float>(c, o).place(arena);
+    for (const TensorRecord& t : arena.tensors())
+      if (t.name == name) return t.shape.back();
+    return 0;
+  };
+  EXPECT_EQ(columns("z"), 10);  // q, k and v have ranks 3, 4 and 3
+  EXPECT_EQ(columns("layers.1.u_qkv"), 10);
+  EXPECT_EQ(columns("layers.1.ln1"), 24);
+  o.join_adapters = true;
+  EXPECT_EQ(columns("z"), 0);
+  EXPECT_EQ(columns("layers.1.u_qkv"), 0);
+  EXPECT_EQ(columns("layers.1.ln1"), 40);  // 24 + 10, whole 32 bytes
+  EXPECT_EQ(columns("layers.1.qkv"), 40);
+  EXPECT_EQ(columns("dresid"), 32);          // down's 3 or o's 4
+  EXPECT_EQ(columns("layers.1.u_down"), 3);  // act is not kept
+  o.recompute = Recompute::selective;
+  EXPECT_EQ(columns("layers.1.u_qkv"), 10);
+  EXPECT_EQ(columns("layers.1.u_o"), 0);
+}
+
 // Float against double: 3 layers of sums of at most 40 terms, each rounded to 2^-24; a few hundred roundings in a row.
 TEST(Llama, FloatEqualsDouble) {
   const Documents docs;
@@ -292,7 +355,7 @@ TEST(Llama, FloatEqualsDouble) {
   const double expected = exact.loss(docs);
   for (const Recompute recompute : {Recompute::none, Recompute::selective, Recompute::full}) {
     ModelOptions o = tiny_options();
-    o.recompute = recompute;
+    o.recompute = recompute, o.join_adapters = recompute != Recompute::selective;
     Tiny<float> single(tiny_config(), o);
     EXPECT_NEAR(single.loss(docs), expected, 300 * 6e-8 * expected);
     double worst = 0, largest = 0;
@@ -310,7 +373,7 @@ TEST(Llama, RecomputationGivesTheSameBits) {
   for (const LlamaConfig& c : {tiny_config(), normalised_config()})
     for (const auto& [dropout, all] : {std::pair{0.0, false}, {0.25, false}, {0.0, true}}) {
       ModelOptions o = tiny_options(c);
-      o.dropout = dropout, o.train_all = all;
+      o.dropout = dropout, o.train_all = all, o.join_adapters = c.head_dim == 10;
       if (all) o.lora.clear();
       Tiny<float> kept(c, o);
       const double loss = kept.loss(docs, true, 99);

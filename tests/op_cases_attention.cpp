@@ -122,8 +122,9 @@ OpCase attention(const AttentionShape& s) {
   const int qk_width = (H + G) * D, qk_stride = s.apart ? qk_width + s.gap : stride;
   if (s.apart) c.tensors.push_back({.name = "qk", .role = Role::scratch, .rows = N, .width = qk_width, .gap = s.gap});
   const auto sizes_of = [=](Tensors& t) {
-    const int out_stride = static_cast<int>(t["out"].stride);
-    return AttentionSizes{t["bounds"], docs, N, H, G, D, stride, qk_stride, out_stride, s.window, t.device.threads, scale, pairs};
+    const int out_stride = static_cast<int>(t["out"].stride), d_stride = static_cast<int>(t["dqkv"].stride);
+    return AttentionSizes{t["bounds"],      docs,  N,    H, G, D, stride, qk_stride, out_stride, d_stride, s.window,
+                          t.device.threads, scale, pairs};
   };
   const auto queries = [=]<class F>(F, Tensors& t) -> const F* {
     const F* qkv = t["qkv"];
@@ -307,7 +308,7 @@ void add_attention_cases(std::vector<OpCase>& cases, Random& random) {
   add(with_sigma(attention({{70, 9}, 2, 1, 12, 0, 1}), "qkv", 12));  // e^score overflows
   add(misaligned_in_turn(attention({{9}, 2, 1, 32, 0, 0})));
   for (const int gap : {8, 5}) {  // room behind the columns of out
-    add(with_gaps(attention({{70, 9}, 4, 2, 32, 0, 8}), {{"out", gap}}));
+    add(with_gaps(attention({{70, 9}, 4, 2, 32, 0, 0}), {{"out", gap}, {"dqkv", 2 * gap}}));
     add(with_gaps(attention_decode({9, 5}, 4, 2, 32, 16, 0, 0), {{"out", gap}}));
   }
   add(attention_decode({1}, 1, 1, 4, 1, 0, 0));

@@ -29,8 +29,8 @@ class QuantizedRun : public Run {
     for (const Weight& w : session.model.weights())
       for (const WeightPart& part : w.parts)
         for (const auto& range : w.stored_bytes(part)) {
-          const HostCopy copy(session.device, range.data(), static_cast<int64_t>(range.size()));
-          all.emplace_back(reinterpret_cast<const char*>(copy.data()), range.size());
+          const std::vector<std::byte> copy = range.read(session.device, range.size());
+          all.emplace_back(reinterpret_cast<const char*>(copy.data()), copy.size());
         }
     return all;
   }

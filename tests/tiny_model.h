@@ -59,7 +59,7 @@ struct TinyGenerator {
     });
     for (int64_t i = 0; i < model.trained().count; i++)
       model.trained().acc_values()[i] = static_cast<float>(0.2 * normal(random));
-    model.trained().refresh_compute_copy(device);
+    model.refresh_compute_copies(device);
   }
 
   // value(name, row, column) of every base weight; a vector is one row.

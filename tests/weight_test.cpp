@@ -144,8 +144,10 @@ void expect_quantized(const LlamaConfig& c, DType source, WeightCode code, bool 
                                    .code = code});
       const auto stored = w.stored_bytes(part);
       ASSERT_EQ(stored.size(), nf4 && nested ? 3u : 2u);
-      EXPECT_TRUE(std::ranges::equal(stored[0], std::as_bytes(std::span(codes)))) << part.name;
-      EXPECT_TRUE(stored.size() == 3 || std::ranges::equal(stored[1], std::as_bytes(std::span(scales)))) << part.name;
+      EXPECT_TRUE(std::ranges::equal(stored[0].read({}, stored[0].size()), std::as_bytes(std::span(codes)))) << part.name;
+      EXPECT_TRUE(stored.size() == 3 ||
+                  std::ranges::equal(stored[1].read({}, stored[1].size()), std::as_bytes(std::span(scales))))
+          << part.name;
       // The matrix that a GEMM gets has these values: half the widest gap of the book, or half a step, and nested scales
       // 1/127 or so of their largest deviation from the mean.
       std::vector<float> out(static_cast<size_t>(count));

@@ -167,7 +167,7 @@ void Session<Float>::start(const ModelSource& source, const AdapterSource& adapt
     else
       initialize_adapter(device, trained.tensors, trained.values, trained.dtype, seed);
   }
-  trained.refresh_compute_copy(device);
+  model.refresh_compute_copies(device);
 }
 
 template class Session<float>;

@@ -278,7 +278,7 @@ void TrainingRun<Float>::resume() {
   if (s.model.options().train_all)
     load_weights(s.device, s.weight_stream, ModelFiles(*resume_->checkpoint, source_.config), s.model.weights());
   read_optimizer(*resume_->checkpoint, s.device, s.optimizer.tensors());
-  s.model.trained().refresh_compute_copy(s.device);
+  s.model.refresh_compute_copies(s.device);
   s.trainer.state = position.trainer;
   loader_.restore(position.loader);
   run_ = position.run;
@@ -392,7 +392,7 @@ void TrainingRun<Float>::load_best() {
   else
     load_adapter(s.device, read_adapter(best_values_.directory(), source_.config), trained.tensors, trained.values,
                  trained.dtype);
-  trained.refresh_compute_copy(s.device);
+  s.model.refresh_compute_copies(s.device);
 }
 
 template <class Float>

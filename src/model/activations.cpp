@@ -4,6 +4,7 @@
 
 #include "kernels/attention.h"
 #include "kernels/rope.h"
+#include "kernels/row_stride.h"
 #include "src/base/check.h"
 #include "src/model/rope_frequencies.h"
 
@@ -84,21 +85,44 @@ struct Activations<Float>::Placing {
               Category category = Category::activations) {
     arena.place(pointer, name, shape, category, life);
   }
-  // u of a linear layer. A set that all blocks share is as wide as their largest rank (layer -1).
-  void u(Float*& pointer, const std::string& name, int64_t rows, Linear<Float> BlockParameters<Float>::*linear, int layer,
-         Life life) {
-    int rank = 0;
+  using Layer = Linear<Float> BlockParameters<Float>::*;
+  // The largest rank of a linear layer's adapter, in this block or, with -1, in all: for a tensor that all blocks share.
+  int rank(Layer linear, int layer, bool joined) const {
+    int most = 0;
     for (size_t l = 0; l < parameters.blocks.size(); l++)
-      if (layer < 0 || layer == static_cast<int>(l)) rank = std::max(rank, (parameters.blocks[l].*linear).rank);
-    if (rank > 0) tensor(pointer, name, {rows, rank}, life);
+      if (const Linear<Float>& each = parameters.blocks[l].*linear; each.joined == joined)
+        if (layer < 0 || layer == static_cast<int>(l)) most = std::max(most, each.rank);
+    return most;
   }
-  void attention(Set& s, const std::string& at, int layer, Life life) {
+  // With room for what joined adapters of these layers put behind the columns.
+  void joinable(Rows<Float>& tensor_rows, const std::string& name, int64_t rows, int64_t columns,
+                std::initializer_list<Layer> linears, int layer, Life life) {
+    int room = 0;
+    for (const Layer linear : linears) room = std::max(room, rank(linear, layer, true));
+    tensor_rows.stride = static_cast<int>(room > 0 ? aligned_row(columns + room, dtype_of<Float>) : columns);
+    tensor(tensor_rows.data, name, {rows, tensor_rows.stride}, life);
+  }
+  // u of a linear layer; not if it is joined and its input lives as long.
+  void u(Float*& pointer, const std::string& name, int64_t rows, Layer linear, int layer, bool input_kept, Life life) {
+    const int most = std::max(rank(linear, layer, false), input_kept ? 0 : rank(linear, layer, true));
+    if (most > 0) tensor(pointer, name, {rows, most}, life);
+  }
+  void ln1(Rows<Float>& rows, const std::string& at, int layer, Life life) {
+    joinable(rows, at + "ln1", N, C, {&BlockParameters<Float>::qkv}, layer, life);
+  }
+  void ln2(Rows<Float>& rows, const std::string& at, int layer, Life life) {
+    joinable(rows, at + "ln2", M, C, {&BlockParameters<Float>::gate_up}, layer, life);
+  }
+  void act(Rows<Float>& rows, const std::string& at, Life life) {
+    joinable(rows, at + "act", M, F, {&BlockParameters<Float>::down}, -1, life);
+  }
+  void attention(Set& s, const std::string& at, int layer, bool ln1_kept, Life life) {
     tensor(s.rstd1, at + "rstd1", {N}, life);
     tensor(s.qkv, at + "qkv", {N, qkv}, life);
-    tensor(s.att, at + "att", {N, att}, life);
+    joinable(s.att, at + "att", N, att, {&BlockParameters<Float>::o}, layer, life);
     tensor(s.lse, at + "lse", {H, N}, life);
-    u(s.u_qkv, at + "u_qkv", N, &BlockParameters<Float>::qkv, layer, life);
-    u(s.u_o, at + "u_o", N, &BlockParameters<Float>::o, layer, life);
+    u(s.u_qkv, at + "u_qkv", N, &BlockParameters<Float>::qkv, layer, ln1_kept, life);
+    u(s.u_o, at + "u_o", N, &BlockParameters<Float>::o, layer, true, life);
   }
   // q and k for attention, where they are not in qkv.
   void normalised(Float*& qk, const std::string& at, Life life) {
@@ -107,21 +131,21 @@ struct Activations<Float>::Placing {
   void rstd_normalised(Acc*& rstd, const std::string& at, Life life) {
     if (normalised_columns(config) > 0) tensor(rstd, at + "rstd_qk", {N, int64_t{config.heads} + config.kv_heads}, life);
   }
-  void mlp(Set& s, const std::string& at, int layer, Life life) {
+  void mlp(Set& s, const std::string& at, int layer, bool ln2_kept, bool act_kept, Life life) {
     tensor(s.rstd2, at + "rstd2", {M}, life);
-    tensor(s.gate_up, at + "gate_up", {M, 2 * F}, life);
-    u(s.u_gate_up, at + "u_gate_up", M, &BlockParameters<Float>::gate_up, layer, life);
-    u(s.u_down, at + "u_down", M, &BlockParameters<Float>::down, layer, life);
+    joinable(s.gate_up, at + "gate_up", M, 2 * F, {&BlockParameters<Float>::gate_up}, layer, life);
+    u(s.u_gate_up, at + "u_gate_up", M, &BlockParameters<Float>::gate_up, layer, ln2_kept, life);
+    u(s.u_down, at + "u_down", M, &BlockParameters<Float>::down, layer, act_kept, life);
   }
   // All of a block, where nothing is kept.
   void whole(BlockSets<Float>& sets, const std::string& at) {
     Set& s = sets.block[0];
-    tensor(s.ln1, at + "ln1", {N, C}, during(sets.attention));
-    attention(s, at, -1, during(sets.attention));
+    ln1(s.ln1, at, -1, during(sets.attention));
+    attention(s, at, -1, true, during(sets.attention));
     tensor(s.mid, at + "mid", {N, C}, {sets.attention, sets.mlp});
-    tensor(s.ln2, at + "ln2", {M, C}, during(sets.mlp));
-    mlp(s, at, -1, during(sets.mlp));
-    tensor(s.act, at + "act", {M, F}, during(sets.mlp));
+    ln2(s.ln2, at, -1, during(sets.mlp));
+    mlp(s, at, -1, true, true, during(sets.mlp));
+    act(s.act, at, during(sets.mlp));
   }
   int64_t widest_input() const { return std::max(N * std::max(C, att), M * F); }
   void head(PassActivations<Float>& pass, const std::string& at, int64_t head_rows, int64_t logits, bool gradients) {
@@ -169,9 +193,10 @@ void Activations<Float>::place_training(Placing& p, Arena* staging) {
   residuals.place(p.arena, staging);
   options_.recompute == Recompute::full ? place_recomputed(p) : place_kept(p);
   p.head(training_, "", head_rows_, logit_count_, true);
-  p.tensor(dresid, "dresid", {p.N, p.C}, {StepPhase::head, backward_qkv});
+  using Parameter = BlockParameters<Float>;
+  p.joinable(dresid, "dresid", p.N, p.C, {&Parameter::o, &Parameter::down}, -1, {StepPhase::head, backward_qkv});
   p.tensor(dln, "dln", {p.N, p.C}, {StepPhase::head, backward_qkv});
-  p.tensor(dqkv, "dqkv", {p.N, p.qkv}, {backward_attention, backward_qkv});
+  p.joinable(dqkv, "dqkv", p.N, p.qkv, {&Parameter::qkv}, -1, {backward_attention, backward_qkv});
   p.tensor(datt, "datt", {p.N, p.att}, during(backward_attention));
 }
 
@@ -182,23 +207,24 @@ void Activations<Float>::place_kept(Placing& p) {
   constexpr Life kept{forward_attention, backward_qkv};
   Set forward, backward;
   if (!norms) {
-    p.tensor(forward.ln1, "forward.ln1", {p.N, p.C}, during(forward_attention));
-    p.tensor(forward.ln2, "forward.ln2", {p.N, p.C}, during(forward_mlp));
+    p.ln1(forward.ln1, "forward.", -1, during(forward_attention));
+    p.ln2(forward.ln2, "forward.", -1, during(forward_mlp));
     p.normalised(forward.qk, "forward.", during(forward_attention));
     place_backward_norms(p);
-    p.tensor(backward.ln2, "backward.ln2", {p.N, p.C}, during(backward_mlp));
+    p.ln2(backward.ln2, "backward.", -1, during(backward_mlp));
   }
-  p.tensor(forward.act, "forward.act", {p.N, p.F}, during(forward_mlp));
-  p.tensor(backward.act, "backward.act", {p.N, p.F}, during(backward_mlp));
+  p.act(forward.act, "forward.", during(forward_mlp));
+  p.act(backward.act, "backward.", during(backward_mlp));
   for (size_t l = 0; l < training_.forward.block.size(); l++) {
     Set& s = training_.forward.block[l] = forward;
     const std::string at = "layers." + std::to_string(l) + ".";
-    if (norms) p.tensor(s.ln1, at + "ln1", {p.N, p.C}, kept);
-    p.attention(s, at, static_cast<int>(l), kept);
+    const int layer = static_cast<int>(l);
+    if (norms) p.ln1(s.ln1, at, layer, kept);
+    p.attention(s, at, layer, norms, kept);
     if (norms) p.normalised(s.qk, at, kept), p.rstd_normalised(s.rstd_qk, at, kept);
     p.tensor(s.mid, at + "mid", {p.N, p.C}, kept);
-    if (norms) p.tensor(s.ln2, at + "ln2", {p.N, p.C}, kept);
-    p.mlp(s, at, static_cast<int>(l), kept);
+    if (norms) p.ln2(s.ln2, at, layer, kept);
+    p.mlp(s, at, layer, norms, false, kept);
     Set& b = training_.backward.block[l] = s;
     b.act = backward.act;
     if (!norms) b.ln2 = backward.ln2;
@@ -211,12 +237,12 @@ void Activations<Float>::place_recomputed(Placing& p) {
   p.whole(training_.forward, "forward.block.");
   Set& s = training_.backward.block[0];
   const std::string at = "backward.block.";
-  p.tensor(s.ln1, at + "ln1", {p.N, p.C}, during(recompute_attention));
-  p.attention(s, at, -1, {recompute_attention, backward_qkv});
+  p.ln1(s.ln1, at, -1, during(recompute_attention));
+  p.attention(s, at, -1, false, {recompute_attention, backward_qkv});
   p.tensor(s.mid, at + "mid", {p.N, p.C}, {recompute_attention, backward_mlp});
-  p.tensor(s.ln2, at + "ln2", {p.M, p.C}, during(backward_mlp));
-  p.mlp(s, at, -1, during(backward_mlp));
-  p.tensor(s.act, at + "act", {p.M, p.F}, during(backward_mlp));
+  p.ln2(s.ln2, at, -1, during(backward_mlp));
+  p.mlp(s, at, -1, true, true, during(backward_mlp));
+  p.act(s.act, at, during(backward_mlp));
   p.normalised(s.qk, at, during(recompute_attention));
   place_backward_norms(p);
 }
@@ -224,7 +250,7 @@ void Activations<Float>::place_recomputed(Placing& p) {
 // Norms of the block in the backward pass, where it keeps none.
 template <class Float>
 void Activations<Float>::place_backward_norms(Placing& p) {
-  p.tensor(ln1, "backward.ln1", {p.N, p.C}, during(backward_qkv));
+  p.ln1(ln1, "backward.", -1, during(backward_qkv));
   p.normalised(qk, "backward.", during(backward_attention));
   p.rstd_normalised(rstd_qk, "backward.", {backward_attention, backward_qkv});
 }
@@ -258,7 +284,8 @@ void Activations<Float>::place_scratch(Placing& p) {
     scratch(attention_backward, "attention_backward", {n}, during(backward_attention));
   int rank = 0;
   for (const BlockParameters<Float>& block : p.parameters.blocks)
-    for (const Linear<Float>* linear : block.linears()) rank = std::max(rank, linear->rank);
+    for (const Linear<Float>* linear : block.linears())
+      if (!linear->joined) rank = std::max(rank, linear->rank);
   constexpr Life backward{recompute_attention, backward_qkv};
   if (rank > 0) scratch(z, "z", {p.N, rank}, backward);
   if (options_.dropout > 0) {

@@ -19,10 +19,12 @@ inline constexpr int64_t kLogitMultiple = 8;
 // What one block writes. The MLP runs over M rows at a time, M = N without mlp_chunk.
 template <class Float>
 struct BlockActivations {
-  Float *ln1 = nullptr, *qkv = nullptr, *att = nullptr, *mid = nullptr;             // (N, ·)
-  Float *ln2 = nullptr, *gate_up = nullptr, *act = nullptr;                         // (M, ·)
-  acc_t<Float>*rstd1 = nullptr, *lse = nullptr, *rstd2 = nullptr;                   // (N), (H, N), (M)
-  Float *u_qkv = nullptr, *u_o = nullptr, *u_gate_up = nullptr, *u_down = nullptr;  // (N or M, R) of each linear layer
+  // Inputs of linear layers, and gate_up, whose gradient takes its place, have room for what a joined adapter puts behind them.
+  Rows<Float> ln1, att, ln2, act, gate_up;                         // (N or M, ·)
+  Float *qkv = nullptr, *mid = nullptr;                            // (N, ·)
+  acc_t<Float>*rstd1 = nullptr, *lse = nullptr, *rstd2 = nullptr;  // (N), (H, N), (M)
+  // (N or M, R) of each linear layer; null: behind its input (Linear::forward)
+  Float *u_qkv = nullptr, *u_o = nullptr, *u_gate_up = nullptr, *u_down = nullptr;
   // Where the architecture normalises q and k: what attention reads, while qkv keeps them as they were before. Null: q and k are
   // normalised and rotated in qkv.
   Float* qk = nullptr;              // (N, (H+G)·D)
@@ -59,7 +61,8 @@ class Activations {
   using Acc = acc_t<Float>;
   Activations(const LlamaConfig& config, const ModelOptions& options);
 
-  // The widths of u and z are the ranks of the adapters in `parameters`. `staging`: as ResidualStream's.
+  // The widths of u and z, and of the room for them, are the ranks of the adapters in `parameters`. `staging`: as
+  // ResidualStream's.
   void place(Arena& arena, Arena* staging, const Parameters<Float>& parameters);
   // After the second place(): fills the RoPE tables.
   void initialize(const Device& device);
@@ -78,14 +81,16 @@ class Activations {
   RowChunks chunks;          // of the head's rows; the most rows of logits at once
   int64_t logit_stride = 0;  // elements from one row of logits to the next: V, and what aligns the rows
   int mlp_rows = 0;          // M
-  // Gradients, shared by all blocks; null without gradients: (N, C), (N, C), (N, (H+2G)·D), (N, H·D).
-  Float *dresid = nullptr, *dln = nullptr, *dqkv = nullptr, *datt = nullptr;
+  // Gradients, shared by all blocks; null without gradients: (N, C), (N, (H+2G)·D), with room for z; (N, C), (N, H·D).
+  Rows<Float> dresid, dqkv;
+  Float *dln = nullptr, *datt = nullptr;
   // Of the block in the backward pass; null: each block keeps its own, or the architecture has none.
-  Float *ln1 = nullptr, *qk = nullptr;  // (N, C), (N, (H+G)·D)
-  Acc* rstd_qk = nullptr;               // (N, H+G)
-  Float* z = nullptr;                   // (N, widest R): see LinearPass
-  loss_t<Float>* loss = nullptr;        // (1)  Llama::loss()'s own sum and scale
-  double* loss_scale = nullptr;         // (1)
+  Rows<Float> ln1;                // (N, C)
+  Float* qk = nullptr;            // (N, (H+G)·D)
+  Acc* rstd_qk = nullptr;         // (N, H+G)
+  Float* z = nullptr;             // (N, widest R): see LinearPass
+  loss_t<Float>* loss = nullptr;  // (1)  Llama::loss()'s own sum and scale
+  double* loss_scale = nullptr;   // (1)
   // Scratch.
   Acc *cos = nullptr, *sin = nullptr;  // (RopeRows::all, R/2)
   float* inv_freq = nullptr;           // (R/2)  of short documents; then (R/2) of long ones

@@ -38,14 +38,16 @@ Block<Float>::Block(const Device& device, const LlamaConfig& config, const Model
                  .D = config.head_dim,
                  .stride = parameters.qkv.out(),
                  .qk_stride = parameters.qkv.out(),
+                 .out_stride = kept_.att.stride,
+                 .d_stride = shared.dqkv.stride,
                  .window = config.window(layer),
                  .threads = options.threads,
                  .scale = 1.0 / std::sqrt(static_cast<double>(config.head_dim)),
                  .pairs = config.window(layer) > 0 ? batch.window_pairs : batch.pairs} {}
 
-// Rows of the residual stream, and the linear layers' pass over them.
+// A chunk of the rows, and the linear layers' pass over it.
 template <class Float>
-struct Block<Float>::Rows {
+struct Block<Float>::Chunk {
   LinearPass<Float> linear;
   int64_t at;  // of the first element in a tensor (N, C)
   int N() const { return linear.N; }
@@ -55,9 +57,9 @@ template <class Float>
 template <class Body>
 void Block<Float>::each_chunk(const Body& body) const {
   for (int first = 0; first < batch_.N; first += shared_.mlp_rows) {
-    Rows rows{linear_, static_cast<int64_t>(first) * config_.hidden};
-    rows.linear.first_row = first, rows.linear.N = std::min(shared_.mlp_rows, batch_.N - first);
-    body(rows);
+    Chunk chunk{linear_, static_cast<int64_t>(first) * config_.hidden};
+    chunk.linear.first_row = first, chunk.linear.N = std::min(shared_.mlp_rows, batch_.N - first);
+    body(chunk);
   }
 }
 
@@ -75,7 +77,7 @@ void Block<Float>::project_qkv(const Float* x) const {
   const BlockActivations<Float>& a = kept_;
   shared_.enter(device_, sets_.attention);
   w_.norm1.forward(device_, a.ln1, a.rstd1, x, batch_.N);
-  w_.qkv.forward(linear_, a.qkv, a.u_qkv, a.ln1);
+  w_.qkv.forward(linear_, {a.qkv, w_.qkv.out()}, a.u_qkv, a.ln1);
   finish_qk(a.qk, a.rstd_qk);
 }
 
@@ -84,7 +86,7 @@ void Block<Float>::attend() const {
   const int H = config_.heads, G = config_.kv_heads, D = config_.head_dim;
   const BlockActivations<Float>& a = kept_;
   const Float* q = a.qk ? a.qk : a.qkv;
-  run(device_, AttentionForward<Float>{.out = a.att,
+  run(device_, AttentionForward<Float>{.out = a.att.data,
                                        .lse = a.lse,
                                        .q = q,
                                        .k = q + H * D,
@@ -97,24 +99,29 @@ template <class Float>
 void Block<Float>::finish(const Float* x, Float* out) const {
   project_out(x);
   shared_.enter(device_, sets_.mlp);
-  each_chunk([&](const Rows& rows) {
-    mlp(rows);
-    w_.down.forward(rows.linear, out + rows.at, kept_.u_down, kept_.act, kept_.mid + rows.at);
+  each_chunk([&](const Chunk& chunk) {
+    mlp(chunk);
+    w_.down.forward(chunk.linear, {out + chunk.at, config_.hidden}, kept_.u_down, kept_.act, kept_.mid + chunk.at);
   });
 }
 
 template <class Float>
 void Block<Float>::project_out(const Float* x) const {
-  w_.o.forward(linear_, kept_.mid, kept_.u_o, kept_.att, x);
+  w_.o.forward(linear_, {kept_.mid, config_.hidden}, kept_.u_o, kept_.att, x);
 }
 
 // Up to act.
 template <class Float>
-void Block<Float>::mlp(const Rows& rows) const {
+void Block<Float>::mlp(const Chunk& chunk) const {
   const BlockActivations<Float>& a = kept_;
-  w_.norm2.forward(device_, a.ln2, a.rstd2, a.mid + rows.at, rows.N());
-  w_.gate_up.forward(rows.linear, a.gate_up, a.u_gate_up, a.ln2);
-  run(device_, SwigluForward<Float>{.act = a.act, .gate_up = a.gate_up, .N = rows.N(), .F = config_.intermediate});
+  w_.norm2.forward(device_, a.ln2, a.rstd2, a.mid + chunk.at, chunk.N());
+  w_.gate_up.forward(chunk.linear, a.gate_up, a.u_gate_up, a.ln2);
+  run(device_, SwigluForward<Float>{.act = a.act.data,
+                                    .gate_up = a.gate_up.data,
+                                    .N = chunk.N(),
+                                    .F = config_.intermediate,
+                                    .act_stride = a.act.stride,
+                                    .gate_up_stride = a.gate_up.stride});
 }
 
 // ---- backward, from the end of finish() to the start of project_qkv() ---------------------------------------------------------
@@ -130,14 +137,14 @@ void Block<Float>::backward(const Float* x, bool need_dx) const {
     project_out(x);
   }
   shared_.enter(device_, sets_.mlp);
-  each_chunk([&](const Rows& rows) {
+  each_chunk([&](const Chunk& chunk) {
     if (recompute == Recompute::full) {
-      mlp(rows);
-      w_.down.low_rank(rows.linear, kept_.u_down, kept_.act);
+      mlp(chunk);
+      w_.down.low_rank(chunk.linear, kept_.u_down, kept_.act);
     } else if (recompute == Recompute::selective) {
-      w_.norm2.forward(device_, kept_.ln2, kept_.rstd2, kept_.mid, rows.N());
+      w_.norm2.forward(device_, kept_.ln2, kept_.rstd2, kept_.mid, chunk.N());
     }
-    mlp_backward(rows, need_dmid);
+    mlp_backward(chunk, need_dmid);
   });
   shared_.enter(device_, StepPhase::backward_attention);
   if (need_dmid) attention_backward(x, need_datt, need_dx);
@@ -146,17 +153,23 @@ void Block<Float>::backward(const Float* x, bool need_dx) const {
 // dresid: the gradient of out before the call, of mid after it. act holds its gradient until SwigluBackward recomputes it;
 // gate_up becomes its gradient.
 template <class Float>
-void Block<Float>::mlp_backward(const Rows& rows, bool need_dmid) const {
+void Block<Float>::mlp_backward(const Chunk& chunk, bool need_dmid) const {
   const BlockActivations<Float>& a = kept_;
-  Float *dresid = shared_.dresid + rows.at, *dln = shared_.dln + rows.at;
-  w_.down.backward_input(rows.linear, a.act, dresid, a.u_down);
-  run(device_,
-      SwigluBackward<Float>{.act = a.act, .gate_up = a.gate_up, .dact = a.act, .N = rows.N(), .F = config_.intermediate});
-  w_.down.backward_weight(rows.linear, dresid, a.act);
+  const Rows<Float> dresid = shared_.dresid.from(chunk.linear.first_row);
+  Float* const dln = shared_.dln + chunk.at;
+  w_.down.backward_input(chunk.linear, a.act, dresid, a.u_down, a.act);
+  run(device_, SwigluBackward<Float>{.act = a.act.data,
+                                     .gate_up = a.gate_up.data,
+                                     .dact = a.act.data,
+                                     .N = chunk.N(),
+                                     .F = config_.intermediate,
+                                     .act_stride = a.act.stride,
+                                     .gate_up_stride = a.gate_up.stride});
+  w_.down.backward_weight(chunk.linear, dresid, a.act);
   if (!need_dmid && w_.gate_up.rank == 0) return;
-  w_.gate_up.backward_input(rows.linear, need_dmid ? dln : nullptr, a.gate_up, a.u_gate_up);
-  w_.gate_up.backward_weight(rows.linear, a.gate_up, a.ln2);
-  if (need_dmid) w_.norm2.backward(device_, dresid, dln, a.mid + rows.at, a.rstd2, rows.N());
+  w_.gate_up.backward_input(chunk.linear, {need_dmid ? dln : nullptr, config_.hidden}, a.gate_up, a.u_gate_up, a.ln2);
+  w_.gate_up.backward_weight(chunk.linear, a.gate_up, a.ln2);
+  if (need_dmid) w_.norm2.backward(device_, dresid, dln, a.mid + chunk.at, a.rstd2, chunk.N());
 }
 
 // dresid: the gradient of mid before the call, of x after it.
@@ -165,16 +178,16 @@ void Block<Float>::attention_backward(const Float* x, bool need_datt, bool need_
   const int H = config_.heads, G = config_.kv_heads, D = config_.head_dim;
   const BlockActivations<Float>& a = kept_;
   const Activations<Float>& s = shared_;
-  w_.o.backward_input(linear_, need_datt ? s.datt : nullptr, s.dresid, a.u_o);
+  w_.o.backward_input(linear_, {need_datt ? s.datt : nullptr, H * D}, s.dresid, a.u_o, a.att);
   w_.o.backward_weight(linear_, s.dresid, a.att);
   if (!need_datt) return;
   if (s.qk) finish_qk(s.qk, s.rstd_qk);
   const Float *qk = s.qk ? s.qk : a.qk, *q = qk ? qk : a.qkv;
-  run(device_, AttentionBackward<Float>{.dq = s.dqkv,
-                                        .dk = s.dqkv + H * D,
-                                        .dv = s.dqkv + (H + G) * D,
+  run(device_, AttentionBackward<Float>{.dq = s.dqkv.data,
+                                        .dk = s.dqkv.data + H * D,
+                                        .dv = s.dqkv.data + (H + G) * D,
                                         .dout = s.datt,
-                                        .out = a.att,
+                                        .out = a.att.data,
                                         .lse = a.lse,
                                         .q = q,
                                         .k = q + H * D,
@@ -182,9 +195,9 @@ void Block<Float>::attention_backward(const Float* x, bool need_datt, bool need_
                                         .scratch = s.attention_backward,
                                         .sizes = sizes_for(qk)});
   s.enter(device_, StepPhase::backward_qkv);
-  rotate(s.dqkv, w_.qkv.out(), true);
+  rotate(s.dqkv, true);
   if (w_.q_norm.C > 0)
-    run(device_, QkNormBackward<Float>{.d = s.dqkv,
+    run(device_, QkNormBackward<Float>{.d = s.dqkv.data,
                                        .dw_q = w_.q_norm.dw,
                                        .dw_k = w_.k_norm.dw,
                                        .x = a.qkv,
@@ -196,11 +209,12 @@ void Block<Float>::attention_backward(const Float* x, bool need_datt, bool need_
                                        .H = H,
                                        .G = G,
                                        .D = D,
-                                       .stride = w_.qkv.out(),
+                                       .stride = s.dqkv.stride,
                                        .x_stride = w_.qkv.out()});
   if (s.ln1) w_.norm1.forward(device_, s.ln1, a.rstd1, x, batch_.N);
-  w_.qkv.backward_input(linear_, need_dx ? s.dln : nullptr, s.dqkv, a.u_qkv);
-  w_.qkv.backward_weight(linear_, s.dqkv, s.ln1 ? s.ln1 : a.ln1);
+  const Rows<Float> ln1 = s.ln1 ? s.ln1 : a.ln1;
+  w_.qkv.backward_input(linear_, {need_dx ? s.dln : nullptr, config_.hidden}, s.dqkv, a.u_qkv, ln1);
+  w_.qkv.backward_weight(linear_, s.dqkv, ln1);
   if (need_dx) w_.norm1.backward(device_, s.dresid, s.dln, x, a.rstd1, batch_.N);
 }
 
@@ -222,7 +236,7 @@ void Block<Float>::finish_qk(Float* qk, acc_t<Float>* rstd) const {
                                       .out_stride = stride,
                                       .x_stride = w_.qkv.out(),
                                       .eps = w_.q_norm.eps});
-  rotate(to, stride, false);
+  rotate({to, stride}, false);
 }
 
 // With q and k in qk; null: in qkv.
@@ -235,8 +249,8 @@ AttentionSizes Block<Float>::sizes_for(const Float* qk) const {
 
 // RoPE on q and k; backward, the transposed rotation on their gradients.
 template <class Float>
-void Block<Float>::rotate(Float* qk, int stride, bool backward) const {
-  run(device_, Rope<Float>{.x = qk,
+void Block<Float>::rotate(Rows<Float> qk, bool backward) const {
+  run(device_, Rope<Float>{.x = qk.data,
                            .cos = shared_.cos,
                            .sin = shared_.sin,
                            .positions = batch_.positions,
@@ -244,7 +258,7 @@ void Block<Float>::rotate(Float* qk, int stride, bool backward) const {
                            .heads = config_.heads + config_.kv_heads,
                            .D = config_.head_dim,
                            .R = config_.rotary_dim(),
-                           .stride = stride,
+                           .stride = qk.stride,
                            .backward = backward});
 }
 

@@ -43,15 +43,15 @@ class Block {
   const BlockActivations<Float>& kept() const { return kept_; }
 
  private:
-  struct Rows;  // a chunk of the MLP's rows
+  struct Chunk;  // of the MLP's rows
   template <class Body>
   void each_chunk(const Body& body) const;
   void finish_qk(Float* qk, acc_t<Float>* rstd) const;
-  void rotate(Float* qk, int stride, bool backward) const;
+  void rotate(Rows<Float> qk, bool backward) const;
   AttentionSizes sizes_for(const Float* qk) const;
   void project_out(const Float* x) const;
-  void mlp(const Rows& rows) const;
-  void mlp_backward(const Rows& rows, bool need_dmid) const;
+  void mlp(const Chunk& chunk) const;
+  void mlp_backward(const Chunk& chunk, bool need_dmid) const;
   void attention_backward(const Float* x, bool need_datt, bool need_dx) const;
 
   const Device& device_;

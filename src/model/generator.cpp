@@ -228,7 +228,7 @@ void Generator<Float>::decode(const Device& device, Run& run) {
     const Block<Float> block = model_.block(device, batch, l, kPass);
     block.project_qkv(model_.resid(l, kPass));
     write_cache(device, l, block.kept().qkv, B);
-    tll::run(device, AttentionDecode<Float>{.out = block.kept().att,
+    tll::run(device, AttentionDecode<Float>{.out = block.kept().att.data,
                                             .q = block.kept().qkv,
                                             .k = keys(l, 0),
                                             .v = values(l, 0),
@@ -241,7 +241,8 @@ void Generator<Float>::decode(const Device& device, Run& run) {
                                             .stride = stride,
                                             .capacity = capacity_,
                                             .window = c.window(l),
-                                            .scale = 1.0 / std::sqrt(static_cast<double>(c.head_dim))});
+                                            .scale = 1.0 / std::sqrt(static_cast<double>(c.head_dim)),
+                                            .out_stride = block.kept().att.stride});
     block.finish(model_.resid(l, kPass), model_.resid(l + 1, kPass));
   }
   model_.final_norm(device, B, kPass);

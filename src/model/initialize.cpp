@@ -25,9 +25,9 @@ double normal(uint64_t key, uint64_t i) {
 }
 
 int64_t stored_bytes(const Weight& weight, const WeightPart& part) {
-  size_t bytes = 0;
-  for (const auto& range : weight.stored_bytes(part)) bytes += range.size();
-  return static_cast<int64_t>(bytes);
+  int64_t bytes = 0;
+  for (const StoredBytes& range : weight.stored_bytes(part)) bytes += range.size();
+  return bytes;
 }
 
 // Calls load(weight, part) for each part, as a phase with bytes as its units.
@@ -60,10 +60,9 @@ uint64_t weights_fingerprint(const Device& device, const std::vector<Weight>& we
   uint64_t hash = 0;
   for (const Weight& weight : weights)
     for (const WeightPart& part : weight.trained == trained ? weight.parts : std::vector<WeightPart>())
-      for (const auto& range : weight.stored_bytes(part)) {
-        const size_t bytes = std::min<size_t>(range.size(), 4096);
-        const HostCopy beginning(weight.on_host ? Device{} : device, range.data(), static_cast<int64_t>(bytes));
-        hash = XXH3_64bits_withSeed(beginning.data(), bytes, hash);
+      for (const StoredBytes& range : weight.stored_bytes(part)) {
+        const std::vector<std::byte> beginning = range.read(weight.on_host ? Device{} : device, 4096);
+        hash = XXH3_64bits_withSeed(beginning.data(), beginning.size(), hash);
       }
   return hash;
 }

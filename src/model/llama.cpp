@@ -69,7 +69,7 @@ template <class Float>
 void Llama<Float>::final_norm(const Device& device, int N, PassKind kind) {
   const PassActivations<Float>& pass = activations_.pass(kind);
   enter(device, pass.head);
-  parameters_.final_norm.forward(device, pass.final, pass.rstd_final, resid(config_.layers, kind), N);
+  parameters_.final_norm.forward(device, {pass.final, config_.hidden}, pass.rstd_final, resid(config_.layers, kind), N);
 }
 
 template <class Float>
@@ -182,7 +182,7 @@ void Llama<Float>::backward(const Device& device, const Batch& batch) {
   const Activations<Float>& a = activations_;
   const PassActivations<Float>& pass = a.pass(PassKind::training);
   const int C = config_.hidden, L = config_.layers;
-  set_zero(device, a.dresid, static_cast<size_t>(batch.N) * static_cast<size_t>(C) * sizeof(Float));
+  set_zero(device, a.dresid.data, static_cast<size_t>(batch.N) * static_cast<size_t>(a.dresid.stride) * sizeof(Float));
   parameters_.final_norm.backward(device, a.dresid, a.dln, a.residuals.at(L), pass.rstd_final, batch.N);
   for (int l = L - 1; l >= parameters_.first_trained; l--) {
     const Block<Float> b(device, config_, options_, parameters_.blocks[static_cast<size_t>(l)], pass.backward, l, a, batch);
@@ -191,12 +191,13 @@ void Llama<Float>::backward(const Device& device, const Batch& batch) {
   }
   if (parameters_.dembed)
     run(device, EmbeddingBackward<Float>{.dtable = parameters_.dembed,
-                                         .dout = a.dresid,
+                                         .dout = a.dresid.data,
                                          .ids = batch.tokens,
                                          .N = batch.N,
                                          .C = C,
                                          .V = config_.vocab_size,
-                                         .padding_id = config_.pad.value_or(-1)});
+                                         .padding_id = config_.pad.value_or(-1),
+                                         .dout_stride = a.dresid.stride});
 }
 
 template class Llama<float>;

@@ -70,6 +70,8 @@ class Llama {
   const ModelOptions& options() const { return options_; }
   const std::vector<Weight>& weights() const { return parameters_.weights; }
   const TrainedRange<Float>& trained() const { return parameters_.trained; }
+  // Enqueued: what the passes read of the trained values. Needed once after they changed.
+  void refresh_compute_copies(const Device& device) const { parameters_.refresh_compute_copies(device); }
 
  private:
   const Acc* head(const Device&, const Float* normalised, int count, PassKind);

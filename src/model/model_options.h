@@ -47,6 +47,7 @@ struct ModelOptions {
   bool double_quant = true;
   bool keep_quantized = true;      // what a checkpoint has quantised is held as it is there, whatever `code` says
   DType lora_states = DType::f32;  // of the adapters' values and gradients: fp32, or bf16 without a master copy
+  bool join_adapters = false;      // to the weights' GEMMs, where that is possible: see src/model/linear.h
   std::vector<LoraTarget> lora;    // in the order of adaptable_modules(); empty: none
 };
 

@@ -37,6 +37,7 @@ Parameters<Float>::Parameters(const LlamaConfig& config, const ModelOptions& opt
   TLL_CHECK(!options.train_embeddings || trained.dtype == dtype_of<Acc>, "embeddings in {}", dtype_name(trained.dtype));
   list_weights_as_trained();
   if (!options.train_all) list_adapters();
+  if (options.join_adapters) join_adapters();
 }
 
 template <class Float>
@@ -68,7 +69,10 @@ template <class Float>
 std::pair<int64_t, int64_t> Parameters<Float>::largest_quantized() const {
   std::pair<int64_t, int64_t> most = {0, 0};
   for (const Weight& w : weights)
-    if (w.is_quantized()) most = {std::max(most.first, w.rows), std::max(most.second, w.cols)};
+    if (w.is_quantized()) {
+      const int64_t cols = w.joined_rank > 0 ? aligned_row(w.cols + w.joined_rank, dtype_of<Float>) : w.cols;
+      most = {std::max(most.first, w.rows + w.joined_rank), std::max(most.second, cols)};
+    }
   return most;
 }
 
@@ -137,6 +141,21 @@ void Parameters<Float>::list_adapters() {
   }
 }
 
+// An adapter can be joined to a weight that a GEMM multiplies in the type of the activations. The CPU's GEMM of quantised weights
+// decodes them where it packs its operand, which has no room for the adapter.
+template <class Float>
+void Parameters<Float>::join_adapters() {
+  bool all = true;
+  for (Weight& w : weights) {
+    Linear<Float>* linear = w.is_bias ? nullptr : linear_of(w.layer, w.joint);
+    if (!linear || linear->rank == 0) continue;
+    linear->joined = w.is_quantized() ? options_.device == DeviceKind::cuda : w.dtype == dtype_of<Float>;
+    if (linear->joined) w.joined_rank = linear->rank;
+    all = all && linear->joined;
+  }
+  trained.computed = !all || std::any_of(weights.begin(), weights.end(), [](const Weight& w) { return w.trained; });
+}
+
 template <class Float>
 void Parameters<Float>::place(Arena& arena, Arena* staging) {
   const auto any_part = [&](const auto& has) {
@@ -153,8 +172,15 @@ void Parameters<Float>::place(Arena& arena, Arena* staging) {
     if (!w.trained) w.place(w.on_host ? *staging : arena, tables_);
   trained.place(arena, options_.gradients);
   if (!arena.placing()) return;
+  joined_.clear();
   point_weights();
   if (!options_.train_all) point_adapters();
+}
+
+template <class Float>
+void Parameters<Float>::refresh_compute_copies(const Device& device) const {
+  trained.refresh_compute_copy(device);
+  for (const JoinAdapters& op : joined_) run(device, op);
 }
 
 template <class Float>
@@ -201,9 +227,30 @@ void Parameters<Float>::point_adapters() {
   for (BlockParameters<Float>& block : blocks)
     for (Linear<Float>* linear : block.linears()) {
       if (linear->rank == 0) continue;
+      const int64_t first = offset;
       next(linear->a, linear->da, linear->rank, linear->in());
-      for (LoraRange& r : linear->ranges) next(r.b, r.db, r.rows, r.rank);
+      for (LoraRange& r : linear->ranges) {
+        next(r.b, r.db, r.rows, r.rank);
+        r.b_scale = r.scale;
+      }
+      if (linear->joined) point_joined(*linear, first);
     }
+}
+
+// An adapter whose values begin at `offset`.
+template <class Float>
+void Parameters<Float>::point_joined(Linear<Float>& linear, int64_t offset) {
+  const Matrix a = linear.weight->joined_a(), b = linear.weight->joined_b();
+  JoinAdapters op{.a = a, .b = b, .a_value = trained.value_matrix(offset, linear.rank, linear.in())};
+  offset += int64_t{linear.rank} * linear.in();
+  linear.a = a;
+  for (LoraRange& r : linear.ranges) {
+    r.b = ConstMatrix(b).rows(r.first_row, r.rows).cols(r.first_rank, r.rank);
+    r.b_scale = 1;
+    op.ranges[op.range_count++] = {trained.value_matrix(offset, r.rows, r.rank), r.first_row, r.first_rank, r.scale};
+    offset += int64_t{r.rows} * r.rank;
+  }
+  joined_.push_back(op);
 }
 
 template class Parameters<float>;

@@ -4,6 +4,7 @@
 #include <array>
 #include <vector>
 
+#include "kernels/join_adapters.h"
 #include "src/files/config.h"
 #include "src/model/linear.h"
 #include "src/model/model_options.h"
@@ -32,7 +33,10 @@ class Parameters {
   void place(Arena& arena, Arena* staging);
   // After the second place(): fills the tables of quantised weights.
   void initialize(const Device& device) const;
-  // The largest number of rows and of columns of a quantised matrix; 0, 0 without one.
+  // Enqueued: what the passes read of the trained values, the compute copy and the joined adapters. Needed once after they
+  // changed.
+  void refresh_compute_copies(const Device& device) const;
+  // The largest number of rows and of columns of a quantised matrix, those of a joined adapter counted; 0, 0 without one.
   std::pair<int64_t, int64_t> largest_quantized() const;
 
   std::vector<Weight> weights;
@@ -48,14 +52,17 @@ class Parameters {
   void choose_formats(const LlamaConfig& config);
   void list_weights_as_trained();
   void list_adapters();
+  void join_adapters();
   void point_weights();
   void point_adapters();
+  void point_joined(Linear<Float>& linear, int64_t offset);
   Linear<Float>* linear_of(int layer, Joint joint);  // null: not a linear layer
   Norm<Float>* norm_of(const Weight& weight);        // null: not a norm
 
   ModelOptions options_;
   Quantization quantization_;  // its tables; the formats are in the weights
   QuantizationTables tables_;
+  std::vector<JoinAdapters> joined_;  // one for each joined layer
 };
 
 }  // namespace tll

@@ -25,8 +25,9 @@ template <class Float>
 void TrainedRange<Float>::place(Arena& arena, bool with_gradients) {
   if (count == 0) return;
   values = arena.place_bytes(name + ".values", {count}, dtype, Category::parameters);
-  compute =
-      compute_dtype() == dtype ? values : arena.place_bytes(name + ".compute", {count}, compute_dtype(), Category::parameters);
+  compute = values;
+  if (computed && compute_dtype() != dtype)
+    compute = arena.place_bytes(name + ".compute", {count}, compute_dtype(), Category::parameters);
   if (with_gradients)
     gradients = arena.place_bytes(name + ".gradients", {count}, dtype, Category::gradients, {StepPhase::step, StepPhase::update});
 }

@@ -31,6 +31,7 @@ struct TrainedRange {
   DType dtype = dtype_of<Acc>;  // of values and gradients; bf16: adapters that are kept in it alone
   void* values = nullptr;       // (count)  master copy
   void* compute = nullptr;      // (count)  the values in the compute type; `values` itself where there is no need of a copy
+  bool computed = true;         // false: no copy, since none of it would be read
   void* gradients = nullptr;    // (count)  null: there are none
 
   // Of the compute copy: Float where values are Acc, else the type of the values.
@@ -46,6 +47,9 @@ struct TrainedRange {
   Acc* acc_values() const { return as_acc(values); }
   Acc* acc_gradients() const { return as_acc(gradients); }
   void* value(int64_t offset) const { return view<void>(values, dtype, offset, 1, 1).data; }
+  ConstMatrix value_matrix(int64_t offset, int64_t rows, int64_t cols) const {
+    return view<const void>(values, dtype, offset, rows, cols);
+  }
 
   void add(const std::string& tensor, const std::vector<int64_t>& shape);
   void place(Arena& arena, bool with_gradients);

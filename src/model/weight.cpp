@@ -41,9 +41,15 @@ QuantizedMatrix Weight::quantized_matrix() const {
 }
 
 void Weight::place(Arena& arena, const QuantizationTables& shared) {
+  const int64_t R = joined_rank;
   if (!is_quantized()) {
-    data = stored = arena.place_bytes(name, shape(), dtype, Category::parameters);
+    const std::vector<int64_t> held = R > 0 ? std::vector{rows + R, stride()} : shape();
+    data = stored = arena.place_bytes(name, held, dtype, Category::parameters);
     return;
+  }
+  if (R > 0) {
+    adapter_a = arena.place_bytes(name + ".adapter_a", {R, cols}, dtype, Category::parameters);
+    adapter_b = arena.place_bytes(name + ".adapter_b", {rows, R}, dtype, Category::parameters);
   }
   tables = shared;
   // One tensor for what all parts have of a kind: count(part) elements each, from a multiple of `unit` on.
@@ -81,11 +87,38 @@ void Weight::place(Arena& arena, const QuantizationTables& shared) {
       });
 }
 
-std::vector<std::span<const std::byte>> Weight::stored_bytes(const WeightPart& part) const {
+Matrix Weight::joined_a() const {
+  const int R = joined_rank, in = static_cast<int>(cols);
+  if (is_quantized()) return {adapter_a, dtype, R, in, cols};
+  return Matrix{data, dtype, static_cast<int>(rows) + R, in, stride()}.rows(static_cast<int>(rows), R);
+}
+Matrix Weight::joined_b() const {
+  const int R = joined_rank, in = static_cast<int>(cols), out = static_cast<int>(rows);
+  if (is_quantized()) return {adapter_b, dtype, out, R, R};
+  return Matrix{data, dtype, out, in + R, stride()}.cols(in, R);
+}
+
+std::vector<std::byte> StoredBytes::read(const Device& device, int64_t n) const {
+  n = std::min(n, size());
+  std::vector<std::byte> bytes;
+  if (n == 0) return bytes;
+  const int64_t last = (n - 1) / row;  // the row in which they end
+  const HostCopy held(device, data, last * stride + (n - last * row));
+  for (int64_t r = 0; r <= last; r++)
+    bytes.insert(bytes.end(), held.data() + r * stride, held.data() + r * stride + std::min(row, n - r * row));
+  return bytes;
+}
+
+std::vector<StoredBytes> Weight::stored_bytes(const WeightPart& part) const {
   const auto span = [](const auto* data, int64_t count, size_t width = sizeof(*data)) {
-    return std::span(reinterpret_cast<const std::byte*>(data), static_cast<size_t>(count) * width);
+    return StoredBytes{reinterpret_cast<const std::byte*>(data), count * static_cast<int64_t>(width)};
   };
-  if (!is_quantized()) return {span(static_cast<const std::byte*>(stored_part(part)), part.count(), dtype_bytes(stored_dtype))};
+  if (!is_quantized()) {
+    const int64_t width = static_cast<int64_t>(dtype_bytes(stored_dtype));
+    const std::byte* const at = static_cast<const std::byte*>(stored_part(part));
+    if (joined_rank > 0) return {{at, cols * width, part.shape[0], stride() * width}};
+    return {{at, part.count() * width}};
+  }
   if (part.format.is_dense()) return {span(part.codes, part.count(), dtype_bytes(dtype))};
   const int64_t blocks = blocks_of(part);
   const auto all_codes = span(part.codes, part.format.code_bytes(part.count()));
@@ -100,8 +133,11 @@ void Weight::load(const Device& device, WeightStream& stream, const WeightPart& 
   }
   if (on_host) return source.read(stored_part(part), stored_dtype, 0, part.count());
   const DType type = is_quantized() ? dtype : stored_dtype;
-  stream.send(device, is_quantized() ? part.codes : stored_part(part), part.count(), dtype_bytes(type),
-              [&](void* piece, int64_t first, int64_t n) { source.read(piece, type, first, n); });
+  const auto read = [&](void* piece, int64_t first, int64_t n) { source.read(piece, type, first, n); };
+  if (is_quantized() || joined_rank == 0)
+    stream.send(device, is_quantized() ? part.codes : stored_part(part), part.count(), dtype_bytes(type), read);
+  else
+    stream.send_rows(device, stored_part(part), part.shape[0], cols, stride(), dtype_bytes(type), read);
 }
 
 void Weight::quantize(const Device& device, WeightStream& stream, const WeightPart& part, const TensorSource& source) const {

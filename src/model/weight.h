@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "kernels/matrix.h"
+#include "kernels/row_stride.h"
 #include "src/files/modules.h"
 #include "src/files/quantization.h"
 #include "src/model/weight_stream.h"
@@ -38,6 +39,15 @@ struct QuantizationTables {
   float *books = nullptr, *maps = nullptr;  // (·, 16), (·, 256)
 };
 
+// Bytes in rows, which may lie apart.
+struct StoredBytes {
+  const std::byte* data;
+  int64_t row, rows = 1, stride = 0;  // bytes of a row, how many there are, bytes from one to the next
+  int64_t size() const { return row * rows; }
+  // The first n of them, in the host's memory. Waits.
+  std::vector<std::byte> read(const Device&, int64_t n) const;
+};
+
 // A tensor of the checkpoint, or one that is drawn.
 struct TensorSource {
   DType dtype;  // its own
@@ -60,21 +70,29 @@ struct Weight {
   DType stored_dtype = DType::f32;
   void* stored = nullptr;
   QuantizationTables tables = {};
-  bool on_host = false;  // its memory is the host's, also beside a GPU
-  bool trained = false;  // a part of TrainedRange
+  bool on_host = false;                             // its memory is the host's, also beside a GPU
+  bool trained = false;                             // a part of TrainedRange
+  int joined_rank = 0;                              // R of an adapter that is joined (src/model/linear.h); 0: none
+  void *adapter_a = nullptr, *adapter_b = nullptr;  // its matrices, where the weight is quantised
 
   bool is_vector() const { return cols == 0; }
   bool is_quantized() const;
   std::vector<int64_t> shape() const { return is_vector() ? std::vector{rows} : std::vector{rows, cols}; }
   int64_t count() const { return element_count(shape()); }
+  // Elements from one row in memory to the next. A dense weight with a joined adapter is (rows + R, stride) in memory.
+  int64_t stride() const { return joined_rank > 0 && !is_quantized() ? aligned_row(cols + joined_rank, dtype) : cols; }
   // W (rows, cols), for a GEMM.
-  ConstMatrix matrix() const { return {data, dtype, static_cast<int>(rows), static_cast<int>(cols), cols}; }
+  ConstMatrix matrix() const { return {data, dtype, static_cast<int>(rows), static_cast<int>(cols), stride()}; }
+  // Of a joined adapter: A (R, cols) below W, and S (rows, R) behind its columns.
+  Matrix joined_a() const;
+  Matrix joined_b() const;
   QuantizedMatrix quantized_matrix() const;
   void* stored_part(const WeightPart& part) const {
-    return static_cast<std::byte*>(stored) + part.first * static_cast<int64_t>(dtype_bytes(stored_dtype));
+    const int64_t element = is_vector() ? part.first : part.first / cols * stride();
+    return static_cast<std::byte*>(stored) + element * static_cast<int64_t>(dtype_bytes(stored_dtype));
   }
   // What loading writes of the part: its elements, or its codes and what belongs to them.
-  std::vector<std::span<const std::byte>> stored_bytes(const WeightPart& part) const;
+  std::vector<StoredBytes> stored_bytes(const WeightPart& part) const;
 
   // As tensors of the plan. The format of each part is known.
   void place(Arena&, const QuantizationTables&);

@@ -24,36 +24,53 @@ void WeightStream::place_quantizing(Arena& arena, int64_t most_blocks) {
   arena.place(not_finite_, "loading.not_finite", {1}, Category::scratch, kLoading);
 }
 
+template <class Fill>
+void WeightStream::send_piece(const Device& device, void* to, int64_t bytes, const Fill& fill) {
+  device_ = device;
+  void*& event = copied_[next_];
+  if (!event) event = cuda_open_event(device);
+  cuda_wait_event(device, event);
+  fill(buffers_[next_]);
+  upload(device, to, buffers_[next_], static_cast<size_t>(bytes));
+  cuda_record_event(device, event);
+  next_ = 1 - next_;
+}
+
 void WeightStream::send(const Device& device, void* to, int64_t count, size_t bytes, const Make& make) {
   if (on_host(device)) return make(to, 0, count);
-  const int64_t most = kPieceBytes / static_cast<int64_t>(bytes);
-  for (int64_t first = 0; first < count; first += most)
-    send_piece(device, static_cast<std::byte*>(to) + first * static_cast<int64_t>(bytes), first, std::min(most, count - first),
-               bytes, make);
+  const int64_t width = static_cast<int64_t>(bytes), most = kPieceBytes / width;
+  for (int64_t first = 0; first < count; first += most) {
+    const int64_t n = std::min(most, count - first);
+    send_piece(device, static_cast<std::byte*>(to) + first * width, n * width, [&](std::byte* piece) { make(piece, first, n); });
+  }
+}
+
+void WeightStream::send_rows(const Device& device, void* to, int64_t rows, int64_t cols, int64_t stride, size_t bytes,
+                             const Make& make) {
+  const int64_t row_bytes = stride * static_cast<int64_t>(bytes);
+  const auto make_rows = [&](std::byte* place, int64_t first, int64_t n) {
+    for (int64_t r = 0; r < n; r++) make(place + r * row_bytes, (first + r) * cols, cols);
+  };
+  std::byte* const begin = static_cast<std::byte*>(to);
+  if (on_host(device)) return make_rows(begin, 0, rows);
+  const int64_t most = std::max<int64_t>(1, kPieceBytes / row_bytes);
+  for (int64_t first = 0; first < rows; first += most) {
+    const int64_t n = std::min(most, rows - first);
+    send_piece(device, begin + first * row_bytes, n * row_bytes, [&](std::byte* piece) { make_rows(piece, first, n); });
+  }
 }
 
 void WeightStream::send_through(const Device& device, int64_t count, size_t bytes, const Make& make,
                                 const std::function<void(const void* piece, int64_t first, int64_t n)>& use) {
-  const int64_t most = kQuantizedPieceBytes / static_cast<int64_t>(bytes);
+  const int64_t width = static_cast<int64_t>(bytes), most = kQuantizedPieceBytes / width;
   for (int64_t first = 0; first < count; first += most) {
     const int64_t n = std::min(most, count - first);
     if (on_host(device))
       make(piece_, first, n);
     else
-      send_piece(device, piece_, first, n, bytes, make);
+      send_piece(device, piece_, n * width, [&](std::byte* piece) { make(piece, first, n); });
     use(piece_, first, n);
   }
-}
-
-void WeightStream::send_piece(const Device& device, void* to, int64_t first, int64_t n, size_t bytes, const Make& make) {
-  device_ = device;
-  void*& event = copied_[next_];
-  if (!event) event = cuda_open_event(device);
-  cuda_wait_event(device, event);
-  make(buffers_[next_], first, n);
-  upload(device, to, buffers_[next_], static_cast<size_t>(n) * bytes);
-  cuda_record_event(device, event);
-  next_ = 1 - next_;
 }
 
 void WeightStream::finish(const Device& device) { synchronize(device); }

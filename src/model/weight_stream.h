@@ -23,6 +23,8 @@ class WeightStream {
   void place_quantizing(Arena& arena, int64_t most_blocks);
   // `to`: count elements of `bytes` each, in memory of the device.
   void send(const Device& device, void* to, int64_t count, size_t bytes, const Make& make);
+  // The same of rows of `cols` elements that lie `stride` apart. What lies between them is overwritten.
+  void send_rows(const Device& device, void* to, int64_t rows, int64_t cols, int64_t stride, size_t bytes, const Make& make);
   // The same through a piece in the device's memory, which use(piece, first, n) works on before the next one comes. Pieces begin
   // at multiples of 4096 elements.
   void send_through(const Device& device, int64_t count, size_t bytes, const Make& make,
@@ -36,7 +38,9 @@ class WeightStream {
  private:
   static constexpr int64_t kQuantizedPieceBytes = 4 << 20;
 
-  void send_piece(const Device& device, void* to, int64_t first, int64_t n, size_t bytes, const Make& make);
+  // fill(piece) writes `bytes` bytes.
+  template <class Fill>
+  void send_piece(const Device& device, void* to, int64_t bytes, const Fill& fill);
 
   std::array<std::byte*, 2> buffers_{};
   std::array<void*, 2> copied_{};  // events: the last copy from each buffer

@@ -54,7 +54,7 @@ void Trainer<Float>::update(const Device& device) {
                              .clip = options_.clip,
                              .scale_losses = kScalesLosses});
   optimizer_.enqueue(device, trained.values, trained.gradients, trained.dtype, factors_);
-  trained.refresh_compute_copy(device);
+  model_.refresh_compute_copies(device);
 }
 
 template <class Float>
