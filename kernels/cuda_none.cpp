@@ -12,6 +12,7 @@
 #include "kernels/elementwise.h"
 #include "kernels/embedding.h"
 #include "kernels/matmul.h"
+#include "kernels/join_adapters.h"
 #include "kernels/qk_norm.h"
 #include "kernels/quantized.h"
 #include "kernels/reduce.h"
@@ -84,6 +85,7 @@ TLL_NO_CUDA(BiasForward)
 TLL_NO_CUDA(CacheWrite)
 TLL_NO_CUDA(CastFromMaster)
 TLL_NO_CUDA(Copy)
+TLL_NO_CUDA(CopyRows)
 TLL_NO_CUDA(CrossEntropy)
 TLL_NO_CUDA(Dropout)
 TLL_NO_CUDA(EmbeddingBackward)
@@ -107,6 +109,7 @@ template void Matmul<float>::cuda(const Device&) const;
 void AdamW::cuda(const Device&) const { no_cuda(); }
 void AdamW8bit::cuda(const Device&) const { no_cuda(); }
 void Dequantize::cuda(const Device&) const { no_cuda(); }
+void JoinAdapters::cuda(const Device&) const { no_cuda(); }
 void QuantizeBlocks::cuda(const Device&) const { no_cuda(); }
 void QuantizeScales::cuda(const Device&) const { no_cuda(); }
 void QuantizedMatmul::cuda(const Device&) const { no_cuda(); }

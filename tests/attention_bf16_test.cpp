@@ -32,18 +32,16 @@ struct Attention {
                                      AttentionBackward<bf16>::scratch_floats(bounds.back(), kHeads, kGroups, kDim, kThreads))));
   }
   AttentionSizes sizes() const {
-    return {bounds.data(),
-            static_cast<int>(bounds.size()) - 1,
-            bounds.back(),
-            kHeads,
-            kGroups,
-            kDim,
-            kStride,
-            kStride,
-            0,
-            kThreads,
-            1 / std::sqrt(kDim),
-            0};
+    return {.cu_seqlens = bounds.data(),
+            .docs = static_cast<int>(bounds.size()) - 1,
+            .N = bounds.back(),
+            .H = kHeads,
+            .G = kGroups,
+            .D = kDim,
+            .stride = kStride,
+            .qk_stride = kStride,
+            .threads = kThreads,
+            .scale = 1 / std::sqrt(kDim)};
   }
   bool run(Bf16Instructions with) {
     const bf16 *q = qkv.data(), *k = q + kWidth, *v = k + kGroups * kDim;

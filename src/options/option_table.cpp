@@ -205,6 +205,10 @@ const std::vector<OptionRow>& option_rows() {
        .help = "type of the adapter's values and gradients; bf16 takes half of their memory, and loses steps below 1/512 of a "
                "value",
        .choices = {"fp32", "bf16"}, .synonyms = kDtypeSpellings, .fixed_on_resume = true},
+      {.name = "lora-gemm", .section = kAdapter, .commands = kAdapting | bits({kEvaluate, kGenerate}), .member = choice<&Options::lora_gemm>(),
+       .help = "joined: an adapter's products are a part of those of the weights, which takes less time on a GPU and rounds once; "
+               "separate: they are products of their own. auto is joined on a GPU. On a CPU those of quantised weights are separate",
+       .choices = {"auto", "joined", "separate"}, .fixed_on_resume = true},
       {.name = "init-adapter", .section = kAdapter, .commands = kAdapting, .member = &Options::init_adapter, .value = "DIR",
        .help = "start from this PEFT LoRA adapter instead of a fresh one", .aliases = {"lora-model-dir"}},
       {.name = "train-embeddings", .section = kAdapter, .commands = kAdapting, .member = &Options::train_embeddings,

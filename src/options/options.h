@@ -46,6 +46,7 @@ enum class InitOption { kPretrained, kRandom };
 enum class ExportFormat { kMerged, kGguf, kGgufAdapter, kBnb4bit };
 enum class GgufTypeOption { kF16, kBf16, kQ8_0, kQ4_0, kF32 };
 enum class LoraStatesOption { kFp32, kBf16 };
+enum class LoraGemmOption { kAuto, kJoined, kSeparate };
 enum class KeepOption { kLast, kBest };
 enum class SplitOption { kAuto, kTrain, kValidation, kAll };
 
@@ -90,8 +91,9 @@ struct Options {
   std::vector<std::string> targets = {adaptable_names().begin(), adaptable_names().end()};  // in this order
   bool rslora = false;
   LoraStatesOption lora_states = LoraStatesOption::kFp32;  // values and gradients of the adapter
-  std::filesystem::path init_adapter;                      // empty: a fresh adapter
-  bool train_embeddings = false;                           // embedding and head are trained beside the adapter
+  LoraGemmOption lora_gemm = LoraGemmOption::kAuto;
+  std::filesystem::path init_adapter;  // empty: a fresh adapter
+  bool train_embeddings = false;       // embedding and head are trained beside the adapter
 
   // The steps.
   int64_t batch_size = 1;       // rows of seq_len tokens
