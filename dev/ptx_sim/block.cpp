@@ -100,29 +100,44 @@ void Block::run(Warp& w) {
   }
 }
 
-void Block::run(std::vector<Warp>& warps) {
+// At a barrier and at the end: the warps of a warpgroup have executed the same wgmma.
+void Block::check_warpgroups() {
+  for (Warp& w : *warps) {
+    std::vector<WarpgroupStep>& all = steps[static_cast<size_t>(w.id) / 4];
+    if (w.steps < all.size()) warp = &w, at = all[w.steps].at, fault("a warp does not execute the wgmma of its warpgroup");
+  }
+  for (Warp& w : *warps) w.steps = 0;
+  for (auto& all : steps) all.clear();
+}
+
+void Block::run(std::vector<Warp>& all) {
+  warps = &all;
+  steps.resize((all.size() + 3) / 4);
   for (;;) {
     bool all_wait = false;
     while (!all_wait) {
       all_wait = true;
-      const size_t first = random ? by_chance() % warps.size() : 0;
-      for (size_t n = 0; n < warps.size(); n++) {
-        Warp& w = warps[(first + n) % warps.size()];
+      const size_t first = random ? by_chance() % all.size() : 0;
+      for (size_t n = 0; n < all.size(); n++) {
+        Warp& w = all[(first + n) % all.size()];
         if (w.live & ~w.at_barrier) run(w);
         all_wait = all_wait && !(w.live & ~w.at_barrier);
       }
     }
     const Warp* other = nullptr;
-    for (Warp& w : warps) {
+    for (Warp& w : all) {
       if (!w.live) continue;
       warp = &w, at = w.barrier;
       if (other && other->barrier != w.barrier) fault("warps wait at different barriers");
       other = &w;
     }
-    if (!other) return;
+    check_warpgroups();
+    if (!other) break;
     epoch++;
-    for (Warp& w : warps) w.at_barrier = 0, w.sync++;
+    for (Warp& w : all) w.at_barrier = 0, w.sync++;
   }
+  for (Warp& w : all)
+    if (!w.multiplies.empty()) warp = &w, at = w.multiplies.back().at, report("a wgmma that its warp does not wait for");
 }
 
 }  // namespace ptx

@@ -44,6 +44,28 @@ struct Copy {  // cp.async
   uint32_t size, bytes, group;
 };
 
+// wgmma.mma_async
+struct Multiply {
+  uint32_t at;  // the instruction
+  const WarpgroupMultiply* what;
+  std::array<uint64_t, 2> descriptor;
+  bool add;  // to D
+  uint32_t group;
+};
+// A register that a wgmma of the kernel accesses, in one warp.
+struct WatchedRegister {
+  uint32_t results = 0, inputs = 0;       // wgmma in flight that have it as D, and as A
+  uint32_t touched = 0, multiplied = 0;   // after how many wgmma.fence another instruction accessed it, and a wgmma; 0: never
+  int columns = 0;                        // of that wgmma, whose D it was; 0: it was A
+  std::array<uint32_t, kWarp> held = {};  // what D is while it is in flight
+};
+struct WarpgroupStep {  // one of a warpgroup's wgmma instructions: all its warps execute the same
+  uint32_t at;
+  std::array<uint64_t, 2> descriptor;
+  bool add;
+  bool operator==(const WarpgroupStep&) const = default;
+};
+
 struct Warp {
   int id = 0;
   std::vector<uint32_t> narrow;
@@ -54,7 +76,13 @@ struct Warp {
   uint32_t sync;                    // barriers of the warp so far
   uint32_t barrier;                 // at which instruction at_barrier wait
   std::array<std::vector<Copy>, kWarp> copies;
-  std::array<uint32_t, kWarp> group;  // the group of copies that is open
+  std::array<uint32_t, kWarp> group;                      // the group of copies that is open
+  std::array<std::vector<uint32_t>, kWarp> proxy_fences;  // of each lane: the epochs of its fence.proxy.async
+  std::vector<Multiply> multiplies;                       // in flight
+  std::vector<WatchedRegister> watched;
+  uint32_t multiply_group;  // that is open
+  uint32_t fences;          // wgmma.fence so far
+  size_t steps;             // of its warpgroup since the block's latest barrier
 };
 
 struct Block {
@@ -65,6 +93,8 @@ struct Block {
   std::vector<uint64_t>& executed;
   uint64_t random;  // state of the generator; 0: everything in order
   uint32_t epoch = 1;
+  std::vector<Warp>* warps = nullptr;
+  std::vector<std::vector<WarpgroupStep>> steps = {};  // of each warpgroup, since the latest barrier
   Warp* warp = nullptr;
   uint32_t at = 0;                                 // the instruction that runs
   Range range = {};                                // of the latest access
@@ -110,10 +140,14 @@ struct Block {
       set(o, Lanes{1} << lane, bits & 1 ? kAllLanes : 0);
   }
   uint64_t address(const Address& a, int lane) { return get(a.base, lane) + static_cast<uint64_t>(a.offset); }
-  Accessor accessor(int lane) const { return {warp->id, lane, epoch, warp->sync}; }
+  Accessor accessor(int lane) const {
+    const size_t fences = lane < 0 ? 0 : warp->proxy_fences[static_cast<size_t>(lane)].size();
+    return {warp->id, lane, epoch, warp->sync, static_cast<uint32_t>(fences)};
+  }
 
  private:
   void run(Warp& w);
+  void check_warpgroups();
   bool step_together(const Instruction& i, Lanes& mask, uint32_t& pc);
   uint64_t by_chance();
 };

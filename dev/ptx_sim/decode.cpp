@@ -6,6 +6,7 @@
 #include "dev/ptx_sim/block.h"
 #include "dev/ptx_sim/mnemonic.h"
 #include "dev/ptx_sim/text.h"
+#include "dev/ptx_sim/warpgroup.h"
 
 namespace ptx {
 namespace {
@@ -36,13 +37,17 @@ class Decoder {
     decode_body(kernel_.body);
     add(leaving(), "ret");
     resolve();
-    kernel_.dynamic_at = (kernel_.static_shared + 15) / 16 * 16;
+    // Dynamic shared memory is aligned as its declaration says, and no better.
+    kernel_.dynamic_at = kernel_.static_shared;
+    if (const size_t a = module_.dynamic_alignment; !dynamic_.empty())
+      kernel_.dynamic_at = (kernel_.static_shared + a - 1) / a / 2 * 2 * a + a;
     for (const Operand& o : dynamic_)
       if (o.file == File::wide)
         kernel_.wide[o.index] = kernel_.dynamic_at;
       else
         kernel_.narrow[o.index] = static_cast<uint32_t>(kernel_.dynamic_at);
     kernel_.executed.resize(kernel_.code.size());
+    watch_registers(kernel_);
   }
 
  private:
@@ -221,9 +226,12 @@ class Decoder {
     if ((m.op == "ld" || m.op == "st") && std::count(m.rest.begin(), m.rest.end(), "param") &&
         call_variable(arguments.at(m.op == "ld" ? 1 : 0)))
       return move_call_variable(i, m, arguments, all);
-    operands(m, arguments, i);
+    if (m.op == "wgmma" && std::count(m.rest.begin(), m.rest.end(), "mma_async"))
+      multiply_operands(arguments, i);
+    else
+      operands(m, arguments, i);
     i.type = m.types.empty() ? Type::none : m.types.back();
-    i.run = handler(m, i);
+    i.run = m.op == "wgmma" && i.number ? multiply_handler(m, i) : handler(m, i);
     note_shared_access(i, all);
     add(i, all);
   }
@@ -236,7 +244,7 @@ class Decoder {
     return m.types.back();
   }
   void operands(const Mnemonic& m, const std::vector<std::string>& arguments, Instruction& i) {
-    const bool no_result = m.op == "st" || m.op == "cp" || m.op == "bar" || m.op == "barrier";
+    const bool no_result = m.op == "st" || m.op == "cp" || m.op == "bar" || m.op == "barrier" || m.op == "wgmma";
     size_t addresses = 0;
     const auto add_operand = [&](const std::string& text, bool result) {
       if (result ? i.outputs == i.d.size() : i.inputs == i.s.size()) throw Fault(kernel_.name + ": too many operands");
@@ -263,10 +271,42 @@ class Decoder {
       }
     }
   }
+  // {d, …}, a-desc or {a, …}, b-desc, scale-d, imm-scale-a, imm-scale-b, imm-trans-a if A is in shared memory, imm-trans-b
+  void multiply_operands(const std::vector<std::string>& arguments, Instruction& i) {
+    WarpgroupMultiply w;
+    const auto registers = [&](const std::string& text) {
+      std::vector<Operand> all;
+      for (const std::string& part : split(text.substr(1, text.size() - 2), ',')) all.push_back(operand(part, Type::b32));
+      return all;
+    };
+    const bool a_in_registers = arguments.at(1)[0] == '{';
+    w.d = registers(arguments.at(0));
+    if (a_in_registers)
+      w.a = registers(arguments[1]);
+    else
+      w.descriptor[0] = operand(arguments[1], Type::b64);
+    w.descriptor[1] = operand(arguments.at(2), Type::b64);
+    w.scale_d = operand(arguments.at(3), Type::pred);
+    const auto immediate = [&](size_t at, int first, int second) {
+      const int value = std::stoi(arguments.at(at));
+      if (value != first && value != second) throw Fault(kernel_.name + ": wgmma's immediate " + arguments[at]);
+      return value == second;
+    };
+    w.negated = immediate(4, 1, -1) != immediate(5, 1, -1);
+    if (!a_in_registers) w.transposed[0] = immediate(6, 0, 1);
+    w.transposed[1] = immediate(a_in_registers ? 6 : 7, 0, 1);
+    kernel_.multiplies.push_back(std::move(w));
+    i.number = static_cast<uint32_t>(kernel_.multiplies.size());
+  }
+  Handler multiply_handler(Mnemonic& m, Instruction& i) {
+    const Handler found = warpgroup_multiply_handler(m, i, kernel_.multiplies.back());
+    return found && m.rest.empty() ? found : not_known;
+  }
   // Sets what executes the instruction. One that is not known is a fault where it is executed, not before.
   static Handler handler(Mnemonic& m, Instruction& i) {
     if (m.op == "trap") return trap;
-    for (const auto find : {warp_handler, memory_handler, data_handler, convert_handler, float_handler, integer_handler}) {
+    for (const auto find :
+         {warp_handler, warpgroup_handler, memory_handler, data_handler, convert_handler, float_handler, integer_handler}) {
       Mnemonic copy = m;
       Instruction filled = i;
       const Handler found = find(copy, filled);
@@ -277,7 +317,7 @@ class Decoder {
     return not_known;
   }
   void note_shared_access(const Instruction& i, const std::string& text) {
-    if (text.find(".shared") == std::string::npos) return;
+    if (text.find(".shared") == std::string::npos || text.find("fence") != std::string::npos) return;
     const size_t bytes = i.number ? i.number : i.bytes ? i.bytes : 16;
     kernel_.least_shared_access = std::min(kernel_.least_shared_access, bytes);
   }

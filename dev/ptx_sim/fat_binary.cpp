@@ -1,6 +1,9 @@
 #include "dev/ptx_sim/fat_binary.h"
 
+#include <algorithm>
+#include <compare>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 
 #include "dev/ptx_sim/ptx_sim.h"
@@ -29,6 +32,17 @@ T read(const std::byte* from) {
   return value;
 }
 
+struct Target {
+  int arch = 0;
+  bool specific = false;
+  auto operator<=>(const Target&) const = default;
+};
+Target target_of(const std::string& name) {  // 90a
+  char* end = nullptr;
+  const long arch = std::strtol(name.c_str(), &end, 10);
+  return {static_cast<int>(arch), *end == 'a'};
+}
+
 }  // namespace
 
 std::vector<std::string> texts_of(const std::byte* container) {
@@ -47,6 +61,24 @@ std::vector<std::string> texts_of(const std::byte* container) {
     at += entry.header_bytes + entry.bytes;
   }
   return texts;
+}
+
+std::string text_for(const std::string& target, const std::vector<std::string>& texts) {
+  const auto target_of_text = [](const std::string& text) {
+    const size_t at = text.find(".target sm_");
+    return at == std::string::npos ? Target{} : target_of(text.substr(at + 11, 8));
+  };
+  Target device = target_of(target), best;
+  if (target.empty())
+    for (const std::string& text : texts) device = std::max(device, target_of_text(text));
+  const std::string* found = nullptr;
+  for (const std::string& text : texts) {
+    const Target t = target_of_text(text);
+    if (t > device || (t.specific && t.arch != device.arch) || (found && t < best)) continue;
+    found = &text, best = t;
+  }
+  if (!found && !texts.empty()) throw Fault("no PTX for sm_" + target);
+  return found ? *found : "";
 }
 
 }  // namespace ptx

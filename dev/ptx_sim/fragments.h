@@ -25,6 +25,13 @@ inline Element element_of_c(int lane, int e) {
   return {e < 2 ? group : group + 8, thread * 2 + (e & 1)};
 }
 
+// wgmma.mma_async.m64nNk16: what a warp holds of A and D are 16 rows, the first those of the warpgroup's first warp. Of A they
+// lie as those of mma.m16n8k16; of D, N / 8 times as its C.
+inline Element element_of_d(int lane, int e) {
+  const Element c = element_of_c(lane, e % 4);
+  return {c.row, e / 4 * 8 + c.column};
+}
+
 // ldmatrix: half e (0 or 1) of the register that a lane gets of an 8 x 8 matrix.
 inline Element element_of_ldmatrix(int lane, int e, bool transposed) {
   const int row = lane / 4, column = lane % 4 * 2 + e;

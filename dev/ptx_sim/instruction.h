@@ -28,7 +28,7 @@ struct Operand {
   bool negated = false;  // of a predicate
 };
 struct Address {
-  Operand base;
+  Operand base{0, File::predicate, 1, false};  // a predicate: there is no address
   int64_t offset = 0;
 };
 
@@ -61,6 +61,17 @@ struct SourceLine {
   int file = 0, line = 0;
 };
 
+// wgmma.mma_async has more operands than an Instruction holds.
+struct WarpgroupMultiply {
+  int columns = 0;                      // N of m64nNk16
+  bool half = false;                    // A and B are fp16; else bf16
+  bool negated = false;                 // imm-scale-a · imm-scale-b is -1
+  std::array<bool, 2> transposed = {};  // A, B: M- or N-major in shared memory
+  std::vector<Operand> d, a;            // without a, A is in shared memory
+  std::array<Operand, 2> descriptor;    // of A, B
+  Operand scale_d;
+};
+
 enum class Special : uint8_t { tid, ntid, ctaid, nctaid, laneid, warpid };
 struct SpecialRegister {
   uint32_t index;  // narrow
@@ -83,6 +94,12 @@ struct Kernel {
   size_t static_shared = 0, dynamic_at = 0;
   size_t least_shared_access = 16;  // bytes
   std::vector<SpecialRegister> specials;
+  // wgmma: what its instructions are. Of each narrow register, which of theirs it is, or -1. What runs an instruction that
+  // accesses one of them: its own handler is another, which calls that one.
+  std::vector<WarpgroupMultiply> multiplies;
+  std::vector<int32_t> watched;
+  size_t watched_count = 0;
+  std::vector<Handler> unwatched;
   // What happened.
   uint64_t launches = 0, instructions = 0;  // of warps
   std::vector<uint64_t> executed;           // times, of each instruction
@@ -94,11 +111,13 @@ struct SharedArray {
 };
 struct Module {
   int arch = 0;
+  bool specific = false;  // of its .target: sm_90a, not sm_90
   std::map<int, std::string> files;
   std::map<std::string, Kernel> kernels;
   std::map<std::string, std::pair<std::string, std::string>> functions;  // header and body
   std::map<std::string, SharedArray> shared;
-  std::string dynamic_shared;                                            // its name
+  std::string dynamic_shared;  // its name
+  size_t dynamic_alignment = 16;
   std::map<std::string, std::unique_ptr<std::vector<uint64_t>>> tables;  // NVIDIA's constants
 };
 const std::vector<std::unique_ptr<Module>>& modules();

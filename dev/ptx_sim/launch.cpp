@@ -32,8 +32,10 @@ Options initial_options() {
       o.workers = static_cast<int>(number);
     } else if (name == "report" && !value.empty()) {
       o.report = value;
+    } else if (name == "target" && number) {
+      o.target = value;
     } else {
-      std::fprintf(stderr, "ptx_sim: TLL_PTX_SIM: %s: expected seed, workers or report = a value\n", word.c_str());
+      std::fprintf(stderr, "ptx_sim: TLL_PTX_SIM: %s: expected seed, workers, report or target = a value\n", word.c_str());
       std::exit(2);
     }
   }
@@ -78,6 +80,9 @@ void start(Warp& w, unsigned id, const Launch& launch, const Extent& index) {
   w.at_barrier = w.blocked = 0, w.sync = 1, w.barrier = 0;
   w.pc.fill(0), w.group.fill(0);
   for (auto& copies : w.copies) copies.clear();
+  for (auto& epochs : w.proxy_fences) epochs.clear();
+  w.multiplies.clear(), w.watched.assign(k.watched_count, {});
+  w.multiply_group = w.fences = 0, w.steps = 0;
   w.predicates = k.predicates;
   w.narrow.resize(k.narrow.size() * kWarp), w.wide.resize(k.wide.size() * kWarp);
   for (size_t r = 0; r < k.narrow.size(); r++)
@@ -102,7 +107,7 @@ void work(Launch& launch) {
       Block block{.kernel = k,
                   .index = index,
                   .arguments = launch.arguments,
-                  .shared = SharedMemory(k.dynamic_at + launch.dynamic_shared, k.least_shared_access),
+                  .shared = SharedMemory(k.dynamic_at + launch.dynamic_shared, k.least_shared_access, !k.multiplies.empty()),
                   .executed = executed,
                   .random = options().seed ? (options().seed * 0x9e3779b97f4a7c15u ^ b * 0xbf58476d1ce4e5b9u) | 1 : 0};
       block.run(warps);

@@ -49,8 +49,8 @@ Mnemonic::Mnemonic(const std::string& word) {
   for (size_t i = 1; i < parts.size(); i++)
     if (const Type type = type_of(parts[i]); type != Type::none)
       types.push_back(type);
-    else
-      rest.push_back(parts[i]);
+    else  // of a block's cluster no other shared memory is known here
+      rest.push_back(parts[i] == "shared::cta" ? "shared" : parts[i]);
 }
 bool Mnemonic::take(const std::string& modifier) {
   const auto found = std::find(rest.begin(), rest.end(), modifier);

@@ -23,8 +23,10 @@ struct Mnemonic {
 Handler float_handler(Mnemonic& m, Instruction& i);
 Handler integer_handler(Mnemonic& m, Instruction& i);
 Handler convert_handler(Mnemonic& m, Instruction& i);
-Handler data_handler(Mnemonic& m, Instruction& i);    // mov, selp, setp, predicates
-Handler memory_handler(Mnemonic& m, Instruction& i);  // ld, st, atom, cp.async
-Handler warp_handler(Mnemonic& m, Instruction& i);    // barriers, shfl, vote, ldmatrix, mma
+Handler data_handler(Mnemonic& m, Instruction& i);                                      // mov, selp, setp, predicates
+Handler memory_handler(Mnemonic& m, Instruction& i);                                    // ld, st, atom, cp.async
+Handler warp_handler(Mnemonic& m, Instruction& i);                                      // barriers, shfl, vote, ldmatrix, mma
+Handler warpgroup_handler(Mnemonic& m, Instruction& i);                                 // wgmma but mma_async, fence.proxy.async
+Handler warpgroup_multiply_handler(Mnemonic& m, Instruction& i, WarpgroupMultiply& w);  // wgmma.mma_async; sets what m says of w
 
 }  // namespace ptx

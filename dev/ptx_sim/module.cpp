@@ -151,7 +151,9 @@ Module& load(const std::string& text) {
   for (Definition d; scanner.next(d);) {
     const auto has = [&](const char* word) { return d.header.find(word) != std::string::npos; };
     if (d.header.starts_with(".target")) {
-      module.arch = std::atoi(d.header.c_str() + d.header.find('_') + 1);
+      char* end = nullptr;
+      module.arch = static_cast<int>(std::strtol(d.header.c_str() + d.header.find('_') + 1, &end, 10));
+      module.specific = *end == 'a';
     } else if (d.header.starts_with(".file")) {
       add_file(module, d.header);
     } else if (has(".entry")) {
@@ -163,7 +165,7 @@ Module& load(const std::string& text) {
     } else if (has(".shared")) {
       const Declaration array = declaration(d.header.substr(0, d.header.size() - 1));
       if (has(".extern"))
-        module.dynamic_shared = array.name;
+        module.dynamic_shared = array.name, module.dynamic_alignment = array.alignment;
       else
         module.shared[array.name] = {array.bytes, array.alignment};
     } else if (d.header.starts_with(".global")) {

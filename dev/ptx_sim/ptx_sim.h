@@ -5,6 +5,7 @@
 //    nvcc's layout of branches lets them. Instructions for a whole warp wait for all lanes of their mask, and barriers for all
 //    threads of the block.
 //  - cp.async copies when the issuing thread waits for it: as late as it may. Until then its destination holds NaN.
+//  - wgmma computes when its warp waits for it, and until then its accumulators hold NaN. warpgroup.h says more.
 //  - A Fault ends the launch: an address outside of every tensor or of the block's shared memory, a misaligned access, an
 //    instruction for a whole warp that part of it executes, a deadlock, an instruction that is not known here.
 //  - A report does not: shared memory that is read before it was written or before its copy was waited for; two warps, or two
@@ -54,6 +55,7 @@ struct Options {
   uint64_t seed = 0;   // 0: blocks and warps run in order. Else in an order by chance, and warps take turns at any instruction
   int workers = 0;     // threads that run blocks; 0: one for each core
   std::string report;  // a file for statistics(), written when the program ends
+  std::string target;  // "90" or "90a": which PTX is taken where there are several; empty: the newest
 };
 Options& options();  // at first those of the environment variable TLL_PTX_SIM
 

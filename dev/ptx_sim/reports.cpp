@@ -62,7 +62,7 @@ std::string statistics() {
       uint64_t executed = 0;
       for (size_t i = 0; i < kernel.executed.size(); i++) {
         executed += kernel.executed[i] > 0;
-        if (kernel.text[i].starts_with("mma.")) mma += kernel.executed[i];
+        if (kernel.text[i].starts_with("mma.") || kernel.text[i].starts_with("wgmma.mma_async.")) mma += kernel.executed[i];
       }
       kernels++, launched += kernel.launches > 0, launches += kernel.launches, instructions += kernel.instructions;
       ran += executed, lines += kernel.code.size();

@@ -78,7 +78,8 @@ void** __cudaRegisterFatBinary(void* wrapper) {
   static auto& handles = *new std::vector<std::unique_ptr<void*>>;
   try {
     ptx::Module* module = nullptr;
-    for (const std::string& text : ptx::texts_of(static_cast<const Wrapper*>(wrapper)->container)) module = &ptx::load(text);
+    const std::string text = ptx::text_for(ptx::options().target, ptx::texts_of(static_cast<const Wrapper*>(wrapper)->container));
+    if (!text.empty()) module = &ptx::load(text);
     handles.push_back(std::make_unique<void*>(module));
     return handles.back().get();
   } catch (const ptx::Fault& fault) {
