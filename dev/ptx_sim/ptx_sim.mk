@@ -13,6 +13,17 @@ $(BUILD)/ptx_sim_tests: $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard dev/ptx_sim/tes
 	$(call say,link $@)
 	@$(CXX) $(CXXFLAGS) $^ -o $@ -lpthread -lgtest -lgtest_main
 
+# The interpreter's tests that need nvcc. Their object holds PTX for compute_90 as well, where its kernels are traps.
+PTX_NVCC_TESTS := $(BUILD)/dev/ptx_sim/tests/nvcc
+$(PTX_NVCC_TESTS)/wgmma_test.o: CXXFLAGS += -isystem $(CUDA_HOME)/include
+$(PTX_NVCC_TESTS)/wgmma.o: dev/ptx_sim/tests/nvcc/wgmma.cu
+	$(call say,nvcc $< to PTX of compute_90 and compute_90a)
+	@$(NVCC) $(NVCCFLAGS) -O3 -no-compress $(if $(WERROR),-Werror all-warnings) -MMD -MP \
+	  -gencode arch=compute_90,code=compute_90 -gencode arch=compute_90a,code=compute_90a -c $< -o $@
+$(BUILD)/ptx_sim_nvcc_tests: $(PTX_NVCC_TESTS)/wgmma.o $(PTX_NVCC_TESTS)/wgmma_test.o $(filter %/launches.o %/memory.o,$(PTX_RUNTIME)) $(BUILD)/libptx_sim.a
+	$(call say,link $@)
+	@$(CXX) $(CXXFLAGS) $^ -o $@ -lpthread -ldl -lgtest -lgtest_main
+
 $(BUILD)/ptx$(PTX_ARCH)/%.o: %.cu
 	@$(if $(NVCC),,echo "error: make ptx_test needs nvcc, which was not found; NVCC=… names it"; exit 1)
 	$(call say,nvcc $< to PTX of compute_$(PTX_ARCH))
@@ -24,7 +35,8 @@ $(BUILD)/test_gradients_ptx$(PTX_ARCH): $(BUILD)/tests/test_gradients.o $(PTX_RU
   $(BUILD)/libptx$(PTX_ARCH).a $(BUILD)/libptx_sim.a $(BUILD)/libkernels.a ; $(call link,ptx) -ldl
 # What nothing launches on an architecture: attention in bf16 is refused on sm_75, where its other kernels are traps.
 PTX_UNREACHED_75 := delta_kernel<tll::bf16>
-ptx_test: $(BUILD)/test_gradients_ptx$(PTX_ARCH)
+ptx_test: $(BUILD)/ptx_sim_nvcc_tests $(BUILD)/test_gradients_ptx$(PTX_ARCH)
+	$(BUILD)/ptx_sim_nvcc_tests --gtest_brief=1
 	TLL_PTX_SIM="report=$(BUILD)/ptx$(PTX_ARCH).txt" $< --device cuda
 	@head -n 1 $(BUILD)/ptx$(PTX_ARCH).txt
 	@! grep '^0 launches' $(BUILD)/ptx$(PTX_ARCH).txt $(PTX_UNREACHED_$(PTX_ARCH):%=| grep -vF '%') || { echo "error: no case of test_gradients launches these kernels"; exit 1; }
