@@ -242,6 +242,21 @@ TEST(PtxWgmma, AProxyFenceOfTheReaders) {
   const std::string kernel = changed(text(c), "fence.proxy.async.shared::cta;\n\tbar.sync 0;", "bar.sync 0;\nfence.proxy.async;");
   EXPECT_EQ(run(c, kernel).reports, "");
 }
+// One warpgroup writes, another multiplies. The writers' fence counts if it comes before the barrier.
+TEST(PtxWgmma, AProxyFenceOfTheWriters) {
+  const Case c;
+  const std::string fence = "fence.proxy.async;\n";
+  std::string kernel = changed(text(c), "mov.u32 %r6, %r3;", "mov.u32 %r6, %r3;\nsetp.ge.u32 %p3, %r3, 128;\n@%p3 bra $L_wait;");
+  kernel = changed(kernel, "$L_copied:\n\tfence.proxy.async.shared::cta;\n\tbar.sync 0;",
+                   "$L_copied:\nBEFORE$L_wait:\nbar.sync 0;\n@%p3 bra $L_multiply;\nAFTER bra.uni $L_end;\n$L_multiply:\n"
+                   "sub.s32 %r3, %r3, 128;");
+  kernel = changed(kernel, "ret;\n}", "$L_end:\n ret;\n}");
+  const Found good = run(c, changed(changed(kernel, "BEFORE", fence), "AFTER", ""), 2 * kThreads);
+  EXPECT_EQ(good.reports, "");
+  EXPECT_EQ(good.wrong, 0);
+  const Found late = run(c, changed(changed(kernel, "BEFORE", ""), "AFTER", fence), 2 * kThreads);
+  EXPECT_NE(late.reports.find("with no fence.proxy.async since it was written"), std::string::npos) << late.reports;
+}
 // The layouts tell each other apart, and so do the operands.
 TEST(PtxWgmma, WrongOperandsGiveWrongProducts) {
   const Case c;
