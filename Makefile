@@ -86,7 +86,7 @@ help:
 	@echo "make program     ./train_llama_lora alone"
 	@echo "make emulator_test    the tests of the emulator that runs CUDA kernels without a GPU (dev/emulator)"
 	@echo "make nvcc_check       compiles every kernel with nvcc"
-	@echo "make ptx_test         runs what nvcc made of the kernels without a GPU (dev/ptx_sim);  PTX_ARCH=75 or 80 instead of 90"
+	@echo "make ptx_test         runs what nvcc made of the kernels without a GPU (dev/ptx_sim);  PTX_ARCH=75, 80 or 90a instead of 90"
 	@echo "make test_gradients   ./test_gradients, the table of errors of every op"
 	@echo "make emulated    ./train_llama_lora_emulated: the same program, whose --device cuda is the emulator"
 	@echo "make test_gradients_cuda, build/run_tests_cuda   the tests on a GPU"

@@ -171,7 +171,7 @@ __global__ void __launch_bounds__(128)
 #pragma unroll
     for (int t = 0; t < 2; t++) {
       if (t == 0) start_scores(s[1], 0, 3 * kTile);
-      t == 0 ? wait<1>() : wait<0>();
+      wait<1>();  // for these scores; the product with V before runs on
       pin(s[t]);
       // Of two neighbouring groups of 8 columns of D, pairs are a step of A.
       uint32_t p[4][4];
