@@ -35,7 +35,7 @@ $(BUILD)/test_gradients_ptx$(PTX_ARCH): $(BUILD)/tests/test_gradients.o $(PTX_RU
   $(BUILD)/libptx$(PTX_ARCH).a $(BUILD)/libptx_sim.a $(BUILD)/libkernels.a ; $(call link,ptx) -ldl
 # What nothing launches on an architecture: attention in bf16 is refused on sm_75, where its other kernels are traps.
 PTX_UNREACHED_75 := delta_kernel<tll::bf16>
-ptx_test: $(BUILD)/ptx_sim_nvcc_tests $(BUILD)/test_gradients_ptx$(PTX_ARCH)
+ptx_test: $(BUILD)/test_gradients_ptx$(PTX_ARCH) $(BUILD)/ptx_sim_nvcc_tests
 	$(BUILD)/ptx_sim_nvcc_tests --gtest_brief=1
 	TLL_PTX_SIM="report=$(BUILD)/ptx$(PTX_ARCH).txt" $< --device cuda
 	@head -n 1 $(BUILD)/ptx$(PTX_ARCH).txt
