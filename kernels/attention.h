@@ -62,6 +62,21 @@ inline double visible_pairs(const int32_t* cu_seqlens, int docs, int window) {
   return pairs;
 }
 
+// The backward pass on CUDA: a block sums dk and dv of a tile of keys over the query heads of their group. Where that makes too
+// few blocks to fill a large GPU, it sums over a part of the heads, and the parts are added afterwards. Not of few rows, whose
+// step takes as long as the weights are read. The number of parts does not follow the GPU, since the bits would.
+struct GroupParts {
+  int parts, heads;  // heads of each part; the last may have fewer
+};
+inline constexpr int kPartKeys = 64, kFewKeyRows = 128, kFewKeyBlocks = 256;
+constexpr GroupParts group_parts(int64_t N, int H, int G) {
+  const int64_t group = H / G, blocks = (N + kPartKeys - 1) / kPartKeys * G;
+  if (N <= kFewKeyRows || blocks > kFewKeyBlocks) return {1, H / G};
+  const int64_t most = 2 * kFewKeyBlocks / blocks, heads = (group + most - 1) / most;
+  return {static_cast<int>((group + heads - 1) / heads), static_cast<int>(heads)};
+}
+constexpr int attention_cuda_pad(int D) { return (D + 31) / 32 * 32; }  // columns of a tile on CUDA
+
 // What forward and backward have in common.
 struct AttentionSizes {
   const int32_t* cu_seqlens = nullptr;  // (docs + 1)  ascending from 0 to N
@@ -121,9 +136,17 @@ struct AttentionBackward {
   const acc_t<Float>* lse;  // (H, N)
   const Float *q, *k;       // (N, qk_stride)
   const Float* v;           // (N, stride)
-  float* scratch;           // (scratch_floats(N, H, G, D, threads)), on CUDA (cuda_scratch_floats(N, H))
+  float* scratch;           // (scratch_floats(N, H, G, D, threads)), on CUDA (cuda_scratch_floats(N, H, G, D))
   AttentionSizes sizes;
-  static int64_t cuda_scratch_floats(int64_t N, int H) { return 2 * N * H; }
+  // On CUDA scratch begins with so many floats, two for each row of each head. The parts of dk and dv follow.
+  TLL_HOST_DEVICE int64_t row_scratch() const { return int64_t{2} * sizes.N * sizes.H; }
+  // Enough for any number of rows up to N; fewer may be in more parts.
+  static int64_t cuda_scratch_floats(int64_t N, int H, int G, int D) {
+    int64_t most = 0;  // tiles, each as often as it has parts
+    for (int64_t tiles = 1, end = std::min<int64_t>((N + kPartKeys - 1) / kPartKeys, kFewKeyBlocks / G); tiles <= end; tiles++)
+      if (const int parts = group_parts(tiles * kPartKeys, H, G).parts; parts > 1) most = std::max(most, tiles * parts);
+    return 2 * N * H + 2 * most * G * kPartKeys * attention_cuda_pad(D);
+  }
   static int64_t scratch_floats(int64_t N, int H, int G, int D, int threads) {
     if (is_oracle<Float>) return 0;
     const int64_t any = 2 * N * H * attention_pad(D) + attention_backward_tiles(D) * threads;

@@ -1,8 +1,11 @@
-// Three launches. No two blocks write to one place:
-//   delta_kernel    a warp owns one row of one head: delta = dout·out, to scratch with the row's lse
-//   keys_kernel     a block owns a tile of keys of one key/value head and streams the queries of all heads of the group: dk, dv
-//   queries_kernel  a block owns a tile of queries of one head and streams its keys: dq
-// The last two recompute the scores. Tiles that stream are double-buffered; attention_tiles.cuh says which thread owns what.
+// Three launches, or four. No two blocks write to one place:
+//   delta_kernel      a warp owns one row of one head: delta = dout·out, to scratch with the row's lse
+//   keys_kernel       a block owns a tile of keys of one key/value head and streams the queries of the heads of its group: dk, dv
+//   add_parts_kernel  where the heads of a group are in parts (GroupParts), with blocks of their own, which leave their sums in
+//                     scratch: a block adds those of a tile of dk or dv, in order
+//   queries_kernel    a block owns a tile of queries of one head and streams its keys: dq
+// Keys and queries each recompute the scores. Tiles that stream are double-buffered; attention_tiles.cuh says which thread owns
+// what.
 #include "kernels/attention.h"
 #include "kernels/attention_tiles.cuh"
 
@@ -82,17 +85,26 @@ struct BackwardBlock {
   }
 };
 
+// Where a thread of keys_kernel leaves its sums of dk (tensor 0) or dv (1), kAttentionThreads floats apart. The same thread of
+// add_parts_kernel takes them from there, so they need not lie in rows. Both grids have a group in x and a tile in z.
+template <class T, class Float>
+TLL_DEVICE float* part_sums(const AttentionBackward<Float>& op, unsigned part, unsigned parts, unsigned tensor) {
+  const int64_t block = (static_cast<int64_t>(blockIdx.z) * gridDim.x + blockIdx.x) * parts + part;
+  return op.scratch + op.row_scratch() + (2 * block + tensor) * (T::kSums * kAttentionThreads) + threadIdx.x;
+}
+
+// The grid: groups, their parts, tiles.
 template <class Float, int kD>
 __global__ void __launch_bounds__(kAttentionThreads, 2)
-    keys_kernel(const __grid_constant__ AttentionBackward<Float> op, float scale, bool vector) {
+    keys_kernel(const __grid_constant__ AttentionBackward<Float> op, int part_heads, float scale, bool vector) {
   TLL_NEEDS_TENSOR_CORES(Float)
   using Block = BackwardBlock<Float, kD>;
   using T = typename Block::T;
   constexpr int kStream = T::kStream, kScores = T::template kScores<kStream>, kStage = Block::kStage;
   Float *k_tile = Block::own(0), *v_tile = Block::own(1), *q_tiles = Block::stream(0), *dout_tiles = Block::stream(1);
   __shared__ __align__(16) float row_tiles[2][2 * kStream];  // of the queries, as in scratch
-  const Block block(op, blockIdx.y, vector);                 // the first tile has the most queries
-  const int N = block.N, group = block.group, g = blockIdx.x, j0 = block.row0, rows = block.rows;
+  const Block block(op, blockIdx.z, vector);                 // the first tile has the most queries
+  const int N = block.N, g = blockIdx.x, j0 = block.row0, rows = block.rows;
   int end[T::kMine];  // queries j … end-1 see row j
 #pragma unroll
   for (int r = 0; r < T::kMine; r++) end[r] = T::row(r) < rows ? block.documents.query_end(j0 + T::row(r)) : 0;
@@ -103,8 +115,8 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
     if (i < 2 * kStream)
       cp_async_4(row_tiles[stage] + i, op.scratch + 2 * (static_cast<int64_t>(h) * N + i0) + i, i0 + i / 2 < queries_end ? 4 : 0);
   };
-  int h = g * group, i0 = j0;
-  const int heads_end = h + group;
+  int h = g * block.group + static_cast<int>(blockIdx.y) * part_heads, i0 = j0;
+  const int group_end = (g + 1) * block.group, heads_end = h + part_heads < group_end ? h + part_heads : group_end;
   block.template load_keys<T::kOwn>(k_tile, v_tile, g, j0, rows);
   cp_async_commit();
   load(h, i0, 0);
@@ -142,9 +154,35 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
     T::template accumulate<kStream>(dk, ds, q_tile);
     h = next_h, i0 = next_i0;
   }
+  if (gridDim.y > 1) {  // parts
+    float *dk_part = part_sums<T>(op, blockIdx.y, gridDim.y, 0), *dv_part = part_sums<T>(op, blockIdx.y, gridDim.y, 1);
+#pragma unroll
+    for (int e = 0; e < T::kSums; e++) dk_part[e * kAttentionThreads] = dk[e], dv_part[e * kAttentionThreads] = dv[e];
+    return;
+  }
   const int64_t stride = op.sizes.d_row(), at = j0 * stride + g * block.D;
   T::store(op.dk + at, stride, rows, block.D, dk, k_tile, vector, [&](int) { return scale; });
   T::store(op.dv + at, stride, rows, block.D, dv, v_tile, vector, [](int) { return 1.0f; });
+}
+
+// The grid: groups, dk and dv, tiles.
+template <class Float, int kD>
+__global__ void __launch_bounds__(kAttentionThreads)
+    add_parts_kernel(const __grid_constant__ AttentionBackward<Float> op, int parts, float scale, bool vector) {
+  TLL_NEEDS_TENSOR_CORES(Float)
+  using T = Tile<Float, kD>;
+  __shared__ __align__(16) Float tile[T::kOwn * T::kPitch];
+  float sums[T::kSums] = {};
+  for (int part = 0; part < parts; part++) {
+    const float* from = part_sums<T>(op, part, parts, blockIdx.y);
+#pragma unroll
+    for (int e = 0; e < T::kSums; e++) sums[e] += from[e * kAttentionThreads];
+  }
+  const int j0 = static_cast<int>(blockIdx.z) * T::kOwn, left = op.sizes.N - j0, D = op.sizes.D;
+  const int64_t stride = op.sizes.d_row(), at = j0 * stride + static_cast<int64_t>(blockIdx.x) * D;
+  const bool values = blockIdx.y > 0;
+  T::store((values ? op.dv : op.dk) + at, stride, left < T::kOwn ? left : T::kOwn, D, sums, tile, vector,
+           [&](int) { return values ? 1.0f : scale; });
 }
 
 template <class Float, int kD>
@@ -223,7 +261,13 @@ void AttentionBackward<Float>::cuda(const Device& device) const {
                         vector_heads(dout, int64_t{H} * D, D) && vector_heads(dq, sizes.d_row(), D) &&
                         vector_heads(dk, sizes.d_row(), D) && vector_heads(dv, sizes.d_row(), D);
     const float s = static_cast<float>(sizes.scale);
-    launch<keys_kernel<Float, T::kD>>(attention_grid(G, N, T::kOwn), kAttentionThreads, shared, stream_used, *this, s, vector);
+    const unsigned tiles = attention_grid(G, N, T::kOwn).y, groups = static_cast<unsigned>(G);
+    const GroupParts split = group_parts(N, H, G);
+    launch<keys_kernel<Float, T::kD>>(dim3(groups, static_cast<unsigned>(split.parts), tiles), kAttentionThreads, shared,
+                                      stream_used, *this, split.heads, s, vector);
+    if (split.parts > 1)
+      launch<add_parts_kernel<Float, T::kD>>(dim3(groups, 2, tiles), kAttentionThreads, 0, stream_used, *this, split.parts, s,
+                                             vector);
     launch<queries_kernel<Float, T::kD>>(attention_grid(H, N, T::kOwn), kAttentionThreads, shared, stream_used, *this, s, vector);
   });
 }

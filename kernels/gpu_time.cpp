@@ -243,6 +243,9 @@ OpTime attention_time(const Gpu& gpu, const char* name, Cost cost, const Attenti
     OpTime t = none(name, cost);
     if (backward) t += gpu_time(gpu, name, {.bytes = delta_bytes});
     for (const GpuLaunch& launch : gpu_launches(s, backward)) t += loop_time(gpu, name, cost, launch, cost.bytes);
+    // Keys in parts: add_parts_kernel, and what it reads, which keys_kernel writes meanwhile as it computes.
+    if (const GroupParts split = group_parts(s.N, s.H, s.G); backward && split.parts > 1)
+      t += gpu_time(gpu, name, {.bytes = 2.0 * split.parts * s.G * s.N * attention_cuda_pad(s.D) * sizeof(float)});
     at->second = t;
   }
   OpTime t = at->second;
@@ -434,11 +437,18 @@ std::vector<GpuLaunch> gpu_launches(const AttentionSizes& s, bool backward) {
   if (!backward)
     return {launch("attention_forward_kernel", kForwardGrid, s.H, 2 * t.own, 2 * t.own + 2 * t.keys,
                    [&](int begin, int end) { return parts(end - first_key(begin), t.keys); })};
-  const int shared_rows = 2 * t.own + 4 * t.stream, group = s.H / s.G;
-  return {launch("keys_kernel", kKeysGrid, s.G, t.own, shared_rows,
-                 [&](int begin, int end) { return group * parts(query_end(end - 1) - begin, t.stream); }),
-          launch("queries_kernel", kQueriesGrid, s.H, t.own, shared_rows,
-                 [&](int begin, int end) { return parts(end - first_key(begin), t.stream); })};
+  const int shared_rows = 2 * t.own + 4 * t.stream;
+  const GroupParts split = group_parts(s.N, s.H, s.G);
+  // Blocks of a group's parts come one after the other: as if a group's part were a head, of one head's turns.
+  GpuLaunch keys = launch("keys_kernel", kKeysGrid, s.G * split.parts, t.own, shared_rows,
+                          [&](int begin, int end) { return parts(query_end(end - 1) - begin, t.stream); });
+  for (size_t i = 0; i < keys.turns.size(); i++) {
+    const int part = static_cast<int>(i) / s.G % split.parts;
+    keys.turns[i] *= std::min(split.heads, s.H / s.G - part * split.heads);
+  }
+  keys.grid[0] = s.G, keys.grid[2] = keys.grid[1], keys.grid[1] = split.parts;
+  return {std::move(keys), launch("queries_kernel", kQueriesGrid, s.H, t.own, shared_rows,
+                                  [&](int begin, int end) { return parts(end - first_key(begin), t.stream); })};
 }
 
 GpuLaunch gpu_launch(const Matmul<float>& op, int arch) {

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <map>
 #include <numeric>
+#include <set>
 
 #include "kernels/cuda_device.h"
 #include "kernels/elementwise.h"
@@ -171,7 +172,9 @@ TEST(GpuTime, AttentionIsCountedOnEachArchitecture) {
   AttentionBackward<half> old{};
   old.sizes = attention_sizes(2048, 1, 32, 8, 64);
   EXPECT_EQ(gpu_time(nominal_gpu("T4"), old).bound, Bound::instructions);
-  EXPECT_EQ(gpu_time(nominal_gpu("T4"), old).launches, 3);
+  EXPECT_EQ(gpu_time(nominal_gpu("T4"), old).launches, 4);
+  old.sizes = attention_sizes(4096, 1, 32, 8, 64);
+  EXPECT_EQ(gpu_time(nominal_gpu("T4"), old).launches, 3) << "enough blocks without parts";
 }
 
 TEST(GpuTime, MoreWorkIsSlowerAndABetterGpuIsNot) {
@@ -251,21 +254,31 @@ class Launches : public EmulatedGpu<testing::Test> {
 };
 
 TEST_F(Launches, OfAttentionAreAsTheModelHasThem) {
+  std::set<int64_t> parts;
   for (const int D : {32, 64, 96, 128})
-    for (const int N : {100, 2048, 4096}) {
-      AttentionForward<bf16> forward{};
-      AttentionBackward<bf16> backward{};
-      forward.sizes = backward.sizes = attention_sizes(N, 1, 32, 8, D);
-      const auto made = launched_by(forward), made_backward = launched_by(backward);
-      const auto told = gpu_launches(forward.sizes, false), told_backward = gpu_launches(forward.sizes, true);
-      ASSERT_EQ(made.size(), 1u);
-      expect_equal(made[0], told[0]);
-      ASSERT_EQ(made_backward.size(), 3u) << "delta_kernel comes first";
-      expect_equal(made_backward[1], told_backward[0]);
-      expect_equal(made_backward[2], told_backward[1]);
-      for (const GpuLaunch& launch : {told[0], told_backward[0], told_backward[1]})
-        EXPECT_EQ(static_cast<int64_t>(launch.turns.size()), launch.grid[0] * launch.grid[1]) << launch.kernel;
-    }
+    for (const int H : {8, 24, 32})
+      for (const int N : {100, 200, 2048, 4096}) {
+        AttentionForward<bf16> forward{};
+        AttentionBackward<bf16> backward{};
+        forward.sizes = backward.sizes = attention_sizes(N, 1, H, 8, D);
+        const auto made = launched_by(forward), made_backward = launched_by(backward);
+        const auto told = gpu_launches(forward.sizes, false), told_backward = gpu_launches(forward.sizes, true);
+        ASSERT_EQ(made.size(), 1u);
+        expect_equal(made[0], told[0]);
+        const bool split = told_backward[0].grid[1] > 1;
+        parts.insert(told_backward[0].grid[1]);
+        ASSERT_EQ(made_backward.size(), split ? 4u : 3u) << "delta_kernel comes first";
+        expect_equal(made_backward[1], told_backward[0]);
+        EXPECT_EQ(made_backward[2].kernel.find("add_parts_kernel") != std::string::npos, split) << made_backward[2].kernel;
+        expect_equal(made_backward.back(), told_backward[1]);
+        for (const GpuLaunch& launch : {told[0], told_backward[0], told_backward[1]})
+          EXPECT_EQ(static_cast<int64_t>(launch.turns.size()), launch.grid[0] * launch.grid[1] * launch.grid[2]) << launch.kernel;
+        // All heads of a group stream by each tile, in one part or in several: as many turns as those of a head's own blocks.
+        const std::vector<int> grouped = told_backward[0].turns;
+        const std::vector<int> alone = gpu_launches(attention_sizes(N, 1, H, H, D), true)[0].turns;
+        EXPECT_EQ(std::accumulate(grouped.begin(), grouped.end(), 0), std::accumulate(alone.begin(), alone.end(), 0));
+      }
+  EXPECT_EQ(parts, (std::set<int64_t>{1, 2, 3, 4}));
 }
 
 TEST_F(Launches, OfProductsAreAsTheModelHasThem) {

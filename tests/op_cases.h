@@ -31,7 +31,7 @@ struct AttentionShape {
   std::vector<int> lengths;  // of the documents
   int H, G, D, window, gap;
   bool cuda = false;           // scratch for CUDA alone
-  int threads = kMostThreads;  // scratch for so many on a CPU, which is enough for CUDA as well
+  int threads = kMostThreads;  // scratch for so many on a CPU
   bool apart = false;          // q and k lie in a buffer of their own
   bool avx512 = false;         // bf16 by AVX-512's instructions, where the processor has faster ones too
 };

@@ -118,7 +118,11 @@ OpCase attention(const AttentionShape& s) {
       {.name = "backward_scratch",
        .role = Role::scratch,
        .kind = Kind::always_f32,
-       .width = s.cuda ? Backward::cuda_scratch_floats(N, H) : Backward::scratch_floats(N, H, G, D, s.threads)}};
+       .width = s.cuda ? 0 : Backward::scratch_floats(N, H, G, D, s.threads)},
+      {.name = "cuda_scratch",
+       .role = Role::scratch,
+       .kind = Kind::always_f32,
+       .width = Backward::cuda_scratch_floats(N, H, G, D)}};
   const int qk_width = (H + G) * D, qk_stride = s.apart ? qk_width + s.gap : stride;
   if (s.apart) c.tensors.push_back({.name = "qk", .role = Role::scratch, .rows = N, .width = qk_width, .gap = s.gap});
   const auto sizes_of = [=](Tensors& t) {
@@ -157,7 +161,7 @@ OpCase attention(const AttentionShape& s) {
                              .q = q,
                              .k = q + H * D,
                              .v = qkv + (H + G) * D,
-                             .scratch = t["backward_scratch"],
+                             .scratch = t[t.device.kind == DeviceKind::cuda ? "cuda_scratch" : "backward_scratch"],
                              .sizes = sizes_of(t)});
   });
   c.reference = [=](const Values& in, Reference& r) { attention_reference(s, scale, in, r); };
@@ -281,6 +285,9 @@ void add_attention_cases(std::vector<OpCase>& cases, Random& random) {
     add(attention(apart));
   }
   for (int group : groups) add(attention({{9, 4}, 2 * group, 2, 8, 0, 3}));
+  // On CUDA (group_parts): parts of one head, and of two, the last of one.
+  for (int D : {20, 32, 64, 96, 128}) add(attention({{100, 45}, 3, 1, D, 0, 0}));
+  add(attention({{79, 50}, 171, 1, 4, 0, 0}));
   for (int n : {47, 48, 49, 63, 64, 65, 96, 97, 129}) add(attention({{n}, 2, 1, 12, 0, 1}));
   add(attention({{50, 1, 66, 1, 1}, 3, 1, 20, 0, 0}));
   add(attention({{0, 5, 0, 3, 0}, 2, 1, 4, 0, 0}));  // empty documents

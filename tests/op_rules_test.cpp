@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <set>
+#include <tuple>
 #include <utility>
 
 #include "kernels/adamw.h"
@@ -223,6 +224,39 @@ TEST(VisiblePairs, CountsWhatTheMaskShows) {
         for (int j = bounds[d]; j <= i; j++) pairs += window == 0 || i - window < j;
     EXPECT_EQ(visible_pairs(bounds.data(), 3, window), pairs) << window;
   }
+}
+
+TEST(GroupParts, HoldEachHeadOnceAndFewBlocksMore) {
+  EXPECT_EQ(group_parts(2048, 32, 8).parts, 2) << "Llama-3.2-1B";
+  EXPECT_EQ(group_parts(4096, 32, 8).parts, 1);
+  EXPECT_EQ(group_parts(2048, 8, 8).parts, 1) << "one head a group";
+  EXPECT_EQ(group_parts(128, 32, 8).parts, 1) << "few rows";
+  EXPECT_EQ(group_parts(129, 32, 8).parts, 4);
+  for (const int64_t N : {0, 1, 64, 65, 500, 2048, 2049, 100000})
+    for (const int G : {1, 2, 3, 8, 32, 256, 300})
+      for (const int group : {1, 2, 3, 4, 7, 16}) {
+        const auto [parts, heads] = group_parts(N, group * G, G);
+        EXPECT_LT((parts - 1) * heads, group) << "a head in the last part";
+        EXPECT_GE(parts * heads, group) << "all heads";
+        EXPECT_TRUE(parts == 1 || (N + 63) / 64 * G * parts <= 512) << N << " " << G << " " << group;
+      }
+}
+
+// A plan's scratch is that of the most rows that a batch may have. Fewer rows may be in more parts.
+TEST(GroupParts, OfFewerRowsFitTheScratchOfMore) {
+  const auto needs = [](int64_t n, int H, int G, int D) {
+    const int64_t parts = group_parts(n, H, G).parts, tiles = (n + 63) / 64, columns = (D + 31) / 32 * 32;
+    return 2 * n * H + (parts > 1 ? parts * G * tiles * 64 * columns * 2 : 0);
+  };
+  bool more = false;
+  for (const auto& [H, G, D] : {std::tuple{32, 8, 64}, {28, 4, 128}, {14, 2, 64}, {8, 1, 80}, {32, 32, 96}, {600, 300, 4}})
+    for (const int64_t N : {1, 64, 100, 1000, 2048, 4096, 20000}) {
+      const int64_t has = AttentionBackward<bf16>::cuda_scratch_floats(N, H, G, D);
+      EXPECT_GE(has, needs(N, H, G, D)) << N;
+      more |= has > needs(N, H, G, D);
+      for (int64_t n = 1; n < N; n += 13) ASSERT_GE(has, needs(n, H, G, D)) << n << " of " << N << " rows, " << H << " " << G;
+    }
+  EXPECT_TRUE(more) << "some number of rows needs less than fewer rows do";
 }
 
 TEST(Devices, NameTheirInstructionSets) {

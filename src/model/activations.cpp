@@ -278,7 +278,7 @@ void Activations<Float>::place_scratch(Placing& p) {
   if (const int64_t n = cuda ? 0 : AttentionForward<Float>::scratch_floats(N, G, head_dim, options_.threads); n > 0)
     scratch(attention_forward, "attention", {n});
   if (!options_.gradients) return;
-  if (const int64_t n = cuda ? AttentionBackward<Float>::cuda_scratch_floats(N, H)
+  if (const int64_t n = cuda ? AttentionBackward<Float>::cuda_scratch_floats(N, H, G, head_dim)
                              : AttentionBackward<Float>::scratch_floats(N, H, G, head_dim, options_.threads);
       n > 0)
     scratch(attention_backward, "attention_backward", {n}, during(backward_attention));
