@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "src/files/config.h"
+#include "src/model/initialize.h"
 #include "src/model/parameters.h"
 #include "tests/refusal.h"
 
@@ -116,6 +117,28 @@ LlamaConfig odd_config() {  // tensors whose last block is short, and of an odd 
   LlamaConfig c;
   c.vocab_size = 11, c.hidden = 15, c.intermediate = 37, c.layers = 1, c.heads = 3, c.kv_heads = 1, c.head_dim = 6;
   return c;
+}
+
+// Rows of a dense weight with a joined adapter lie apart, and hold what those of one without hold; also what identifies the base
+// model in a checkpoint is the same.
+TEST(Weight, RowsBesideAJoinedAdapterAreLoaded) {
+  ModelOptions o;
+  for (const Module& module : adaptable_modules(odd_config())) o.lora.push_back({module, 3, 1.0});
+  const LoadedWeights separate(odd_config(), o);
+  o.join_adapters = true;
+  const LoadedWeights joined(odd_config(), o);
+  int apart = 0;
+  for (size_t i = 0; i < joined.parameters.weights.size(); i++) {
+    const Weight &w = joined.parameters.weights[i], &plain = separate.parameters.weights[i];
+    apart += w.stride() > w.cols;
+    for (size_t part = 0; part < w.parts.size(); part++)
+      for (const int64_t n : {int64_t{1}, int64_t{61}, int64_t{4} * w.count()})
+        EXPECT_EQ(w.stored_bytes(w.parts[part])[0].read({}, n), plain.stored_bytes(plain.parts[part])[0].read({}, n)) << w.name;
+  }
+  EXPECT_EQ(apart, 4);  // qkv, o, gate_up, down
+  for (const bool trained : {false, true})
+    EXPECT_EQ(weights_fingerprint({}, joined.parameters.weights, trained),
+              weights_fingerprint({}, separate.parameters.weights, trained));
 }
 
 void expect_quantized(const LlamaConfig& c, DType source, WeightCode code, bool nested) {

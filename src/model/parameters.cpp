@@ -150,7 +150,7 @@ void Parameters<Float>::join_adapters() {
     Linear<Float>* linear = w.is_bias ? nullptr : linear_of(w.layer, w.joint);
     if (!linear || linear->rank == 0) continue;
     linear->joined = w.is_quantized() ? options_.device == DeviceKind::cuda : w.dtype == dtype_of<Float>;
-    if (linear->joined) w.joined_rank = linear->rank;
+    if (linear->joined) w.joined_rank = linear->rank, w.joined_dtype = dtype_of<Float>;
     all = all && linear->joined;
   }
   trained.computed = !all || std::any_of(weights.begin(), weights.end(), [](const Weight& w) { return w.trained; });

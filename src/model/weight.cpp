@@ -48,8 +48,8 @@ void Weight::place(Arena& arena, const QuantizationTables& shared) {
     return;
   }
   if (R > 0) {
-    adapter_a = arena.place_bytes(name + ".adapter_a", {R, cols}, dtype, Category::parameters);
-    adapter_b = arena.place_bytes(name + ".adapter_b", {rows, R}, dtype, Category::parameters);
+    adapter_a = arena.place_bytes(name + ".adapter_a", {R, cols}, joined_dtype, Category::parameters);
+    adapter_b = arena.place_bytes(name + ".adapter_b", {rows, R}, joined_dtype, Category::parameters);
   }
   tables = shared;
   // One tensor for what all parts have of a kind: count(part) elements each, from a multiple of `unit` on.
@@ -89,12 +89,12 @@ void Weight::place(Arena& arena, const QuantizationTables& shared) {
 
 Matrix Weight::joined_a() const {
   const int R = joined_rank, in = static_cast<int>(cols);
-  if (is_quantized()) return {adapter_a, dtype, R, in, cols};
+  if (is_quantized()) return {adapter_a, joined_dtype, R, in, cols};
   return Matrix{data, dtype, static_cast<int>(rows) + R, in, stride()}.rows(static_cast<int>(rows), R);
 }
 Matrix Weight::joined_b() const {
   const int R = joined_rank, in = static_cast<int>(cols), out = static_cast<int>(rows);
-  if (is_quantized()) return {adapter_b, dtype, out, R, R};
+  if (is_quantized()) return {adapter_b, joined_dtype, out, R, R};
   return Matrix{data, dtype, out, in + R, stride()}.cols(in, R);
 }
 

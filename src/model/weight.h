@@ -73,7 +73,8 @@ struct Weight {
   bool on_host = false;                             // its memory is the host's, also beside a GPU
   bool trained = false;                             // a part of TrainedRange
   int joined_rank = 0;                              // R of an adapter that is joined (src/model/linear.h); 0: none
-  void *adapter_a = nullptr, *adapter_b = nullptr;  // its matrices, where the weight is quantised
+  DType joined_dtype = DType::f32;                  // of its matrices: that of the activations
+  void *adapter_a = nullptr, *adapter_b = nullptr;  // them, where the weight is quantised
 
   bool is_vector() const { return cols == 0; }
   bool is_quantized() const;
