@@ -160,11 +160,11 @@ TEST_F(CudaRun, OffloadedActivationsAndEmbeddingGiveTheSameBytes) {
 // losses of this model differ by less than the roundings of its activations, 2^-9 of each.
 TEST_F(CudaRun, JoinedAdaptersTrainAsSeparateOnesDo) {
   if (cuda_device_count() == 0) GTEST_SKIP() << "no CUDA device";
-  for (const std::string more :
-       {"fp32 --dropout 0.1", "fp32 --weights nf4", "bf16 --recompute selective", "fp16 --weights int8 --recompute full"}) {
+  int run = 0;
+  for (const std::string more : {"fp32 --dropout 0.1", "bf16 --recompute selective", "fp16 --weights nf4 --recompute full"}) {
     const auto losses = [&](const std::string& gemm) {
-      const Options options = parse(gemm + more.substr(0, 4) + std::to_string(more.size()),
-                                    "--device cuda --max-steps 4 --eval-samples 0 --lora-gemm " + gemm + " --dtype " + more);
+      const Options options = parse(gemm + std::to_string(run++),
+                                    "--device cuda --max-steps 3 --eval-samples 0 --lora-gemm " + gemm + " --dtype " + more);
       if (options.dtype == DtypeOption::kFp16)
         train<half>(options);
       else if (options.dtype == DtypeOption::kBf16)
@@ -174,7 +174,7 @@ TEST_F(CudaRun, JoinedAdaptersTrainAsSeparateOnesDo) {
       return training_losses(options.output);
     };
     const std::vector<double> joined = losses("joined"), separate = losses("separate");
-    ASSERT_EQ(joined.size(), 4u);
+    ASSERT_EQ(joined.size(), 3u);
     EXPECT_NE(joined, separate) << "the option does nothing";
     const double relative = more.starts_with("fp32") ? 1e-5 : 0.01;
     for (size_t i = 0; i < joined.size(); i++) EXPECT_NEAR(joined[i], separate[i], relative * separate[i]) << more << " " << i;
