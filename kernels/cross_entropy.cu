@@ -9,93 +9,92 @@
 namespace tll {
 namespace {
 
-constexpr int kThreads = 1024, kVectors = 4, kVecLogits = kVec<float>;
-constexpr int kOwn = kVectors * kVecLogits, kStep = kThreads * kVecLogits, kTile = kVectors * kStep;  // of a thread, of all
+constexpr int kThreads = 1024, kVectors = 4;
 
-// The thread's vectors of the tile that begins at column c0 begin at columns first, first + kStep, …
-TLL_DEVICE int first_column(int c0) { return c0 + static_cast<int>(threadIdx.x) * kVecLogits; }
+// What a block has at once of a row of logits: each thread kVectors vectors, as they lie in memory. As words, since nvcc takes a
+// register for each element of 16 bits.
+template <class Logit>
+struct Tile {
+  static constexpr int kOfVector = kVec<Logit>, kStep = kThreads * kOfVector, kColumns = kVectors * kStep;
+  static constexpr int kOfWord = sizeof(uint32_t) / sizeof(Logit);
+  Vec<uint32_t, 4> vectors[kVectors];
 
-// The thread's logits of a tile; -infinity beyond the row's end, which adds nothing to maximum and sum.
-TLL_DEVICE void load_tile(float (&v)[kOwn], const float* z, int c0, int V, bool vector) {
-  const int first = first_column(c0);
-  const bool whole = vector && c0 + kTile <= V;
-  if (whole) {
+  // Of the tile that begins at column c0.
+  static TLL_DEVICE int first_column(int c0, int k) { return c0 + k * kStep + static_cast<int>(threadIdx.x) * kOfVector; }
+  // -infinity beyond the row's end, which adds nothing to maximum and sum.
+  TLL_DEVICE void load(const Logit* z, int c0, int V, bool vector) {
 #pragma unroll
     for (int k = 0; k < kVectors; k++) {
-      const Vec<float, kVecLogits> x = load_vec<kVecLogits>(z + first + k * kStep);
+      const int c = first_column(c0, k);
+      if (vector && c + kOfVector <= V) {
+        vectors[k] = load_vec<4>(reinterpret_cast<const uint32_t*>(z + c));
+      } else {
+        Vec<Logit, kOfVector> x;
 #pragma unroll
-      for (int i = 0; i < kVecLogits; i++) v[k * kVecLogits + i] = x[i];
+        for (int i = 0; i < kOfVector; i++) x[i] = c + i < V ? z[c + i] : from_float<Logit>(-INFINITY);
+        vectors[k] = device_bit_cast<Vec<uint32_t, 4>>(x);
+      }
     }
-    return;
   }
-#pragma unroll
-  for (int k = 0; k < kVectors; k++) {
-    const int c = first + k * kStep;
-    float x[kVecLogits];
-    load_floats(x, z + c, V - c, vector);
-#pragma unroll
-    for (int i = 0; i < kVecLogits; i++) v[k * kVecLogits + i] = c + i < V ? x[i] : -INFINITY;
+  TLL_DEVICE float operator()(int k, int i) const {
+    return to_float(device_bit_cast<Vec<Logit, kOfWord>>(vectors[k][i / kOfWord])[i % kOfWord]);
   }
-}
-
-template <class Float>
-TLL_DEVICE void store_tile(Float* dz, const float (&v)[kOwn], int c0, int V, bool vector) {
-  const int first = first_column(c0);
-  const bool whole = c0 + kTile <= V;
-#pragma unroll
-  for (int k = 0; k < kVectors; k++) {
-    const int c = first + k * kStep;
-    float x[kVecLogits];
-#pragma unroll
-    for (int i = 0; i < kVecLogits; i++) x[i] = v[k * kVecLogits + i];
-    store_floats(dz + c, x, whole ? kVecLogits : V - c, vector);
-  }
-}
+};
 
 // e^(z - shift), where negative_shift2 is -shift·kLog2e: one fused multiply-add and one exponential.
 TLL_DEVICE float exp_of_difference(float z, float negative_shift2) { return exp2_approx(fmaf(z, kLog2e, negative_shift2)); }
 
-template <class Float>
+template <class Float, bool k16Bits>
 __global__ void __launch_bounds__(kThreads)
     cross_entropy_kernel(const __grid_constant__ CrossEntropy<Float> op, bool vector, bool vector_out) {
+  using Logit = std::conditional_t<k16Bits, Float, float>;
+  using Row = Tile<Logit>;
   const int V = op.V, target = op.targets[blockIdx.x];
-  const float* z = op.logits + blockIdx.x * op.logits_stride;
+  const Logit* z = static_cast<const Logit*>(op.logits) + blockIdx.x * op.logits_stride;
   Float* dz = op.dlogits ? op.dlogits + blockIdx.x * op.dlogits_stride : nullptr;
   if (target < 0) {  // uniform across the block
     if (threadIdx.x == 0) op.losses[blockIdx.x] = 0;
     for (int c = threadIdx.x; dz && c < V; c += kThreads) dz[c] = from_float<Float>(0);
     return;
   }
-  const float at_target = z[target];        // read before it is overwritten: the reductions below end with barriers
-  float top = -0x1p127f, sum = 0, v[kOwn];  // not -infinity, which minus itself is NaN; top·kLog2e is finite
-  for (int c0 = 0; c0 < V; c0 += kTile) {
-    load_tile(v, z, c0, V, vector);
+  const float at_target = to_float(z[target]);  // read before it is overwritten: the reductions below end with barriers
+  float top = -0x1p127f, sum = 0;               // not -infinity, which minus itself is NaN; top·kLog2e is finite
+  Row tile, next;
+  for (int c0 = 0; c0 < V; c0 += Row::kColumns) {
+    tile.load(z, c0, V, vector);
     float higher = top;
 #pragma unroll
-    for (int i = 0; i < kOwn; i++) higher = fmaxf(higher, v[i]);  // passes over NaN, which the sum then keeps
+    for (int k = 0; k < kVectors; k++)
+#pragma unroll
+      for (int i = 0; i < Row::kOfVector; i++) higher = fmaxf(higher, tile(k, i));  // passes over NaN, which the sum then keeps
     if (higher > top) sum *= exp_of_difference(top, -higher * kLog2e), top = higher;
     const float negative_shift2 = -top * kLog2e;
 #pragma unroll
-    for (int i = 0; i < kOwn; i++) sum += exp_of_difference(v[i], negative_shift2);
+    for (int k = 0; k < kVectors; k++)
+#pragma unroll
+      for (int i = 0; i < Row::kOfVector; i++) sum += exp_of_difference(tile(k, i), negative_shift2);
   }
   const float row_top = block_max<kThreads>(top);
   const float lse = row_top + logf(block_sum<kThreads>(sum * exp_of_difference(top, -row_top * kLog2e)));
   if (threadIdx.x == 0) op.losses[blockIdx.x] = lse - at_target;
   if (!dz) return;
   const float scale = static_cast<float>(*op.scale), negative_lse2 = -lse * kLog2e;
-  float next[kOwn];
-  load_tile(v, z, 0, V, vector);
-  for (int c0 = 0; c0 < V; c0 += kTile) {
-    if (c0 + kTile < V) load_tile(next, z, c0 + kTile, V, vector);
-    __syncthreads();
+  tile.load(z, 0, V, vector);
+  for (int c0 = 0; c0 < V; c0 += Row::kColumns) {
+    if (c0 + Row::kColumns < V) next.load(z, c0 + Row::kColumns, V, vector);
+    if constexpr (sizeof(Float) < sizeof(Logit)) __syncthreads();  // else a thread writes where it alone has read
 #pragma unroll
-    for (int i = 0; i < kOwn; i++) v[i] = exp_of_difference(v[i], negative_lse2) * scale;
-    store_tile(dz, v, c0, V, vector_out);
+    for (int k = 0; k < kVectors; k++) {
+      float x[Row::kOfVector];
 #pragma unroll
-    for (int i = 0; i < kOwn; i++) v[i] = next[i];
+      for (int i = 0; i < Row::kOfVector; i++) x[i] = exp_of_difference(tile(k, i), negative_lse2) * scale;
+      const int c = Row::first_column(c0, k);
+      store_floats(dz + c, x, V - c, vector_out);
+    }
+    tile = next;
   }
   // By the thread that has written this element above. 1 is subtracted before rounding to Float, which p - 1 would lose.
-  if (target / kVecLogits % kThreads == static_cast<int>(threadIdx.x))
+  if (target / Row::kOfVector % kThreads == static_cast<int>(threadIdx.x))
     dz[target] = from_float<Float>((exp_of_difference(at_target, negative_lse2) - 1.0f) * scale);
 }
 
@@ -133,9 +132,14 @@ void ListTargets<Float>::cuda(const Device& device) const {
 template <class Float>
 void CrossEntropy<Float>::cuda(const Device& device) const {
   if (rows == 0) return;
-  launch<cross_entropy_kernel<Float>>(dim3(static_cast<unsigned>(rows)), kThreads, 0, stream_of(device), *this,
-                                      vec_aligned<kVecLogits>(logits, logits_stride),
-                                      vec_aligned<kVecLogits>(dlogits, dlogits_stride));
+  const auto of_type = [&]<class Logit>(Logit) {
+    constexpr bool k16Bits = sizeof(Logit) < sizeof(float);
+    constexpr int kOfVector = Tile<Logit>::kOfVector;
+    launch<cross_entropy_kernel<Float, k16Bits>>(dim3(static_cast<unsigned>(rows)), kThreads, 0, stream_of(device), *this,
+                                                 vec_aligned<kOfVector>(static_cast<const Logit*>(logits), logits_stride),
+                                                 vec_aligned<kOfVector>(dlogits, dlogits_stride));
+  };
+  logits_dtype == dtype_of<Float> ? of_type(Float{}) : of_type(float{});
 }
 
 TLL_INSTANTIATE_CUDA(CrossEntropy)

@@ -49,8 +49,8 @@ OpCase qk_norm(const QkNormShape&);
 OpCase rope(Random&, int N, int heads, int D, int gap, int positions = 50, int rotary = 0);  // 0: all of D
 OpCase rope_table(int P, int D, float scale = 1);
 OpCase swiglu(int N, int F, double sigma, bool in_place = false);  // in_place: act lies where dact was
-// Rows without a target among the others. in_place: the gradient lies where the logits were.
-OpCase cross_entropy(Random&, int rows, int V, double sigma, int gap = 0, bool in_place = false);
+// Rows without a target among the others. in_place: the gradient lies where the logits were. type: of the logits, acc or storage.
+OpCase cross_entropy(Random&, int rows, int V, double sigma, int gap = 0, bool in_place = false, Kind type = Kind::acc);
 
 // A joint matrix of so many columns; of each tensor in it the code and the rows.
 struct QuantizedShape {

@@ -318,29 +318,30 @@ OpCase swiglu(int N, int F, double sigma, bool in_place) {
   return c;
 }
 
-OpCase cross_entropy(Random& random, int rows, int V, double sigma, int gap, bool in_place) {
+OpCase cross_entropy(Random& random, int rows, int V, double sigma, int gap, bool in_place, Kind type) {
   OpCase c{.op = "cross_entropy", .shape = fmt::format("rows {} V {} logits x{}{}", rows, V, sigma, in_place ? " in place" : "")};
+  if (type == Kind::storage) c.shape += " in 16 bits", c.dtypes = {DType::bf16};  // what is rounded is what all see
   const double scale = 0.25;  // exact in every type
   std::vector<double> targets = random_integers(random, rows, 0, V - 1);
   for (size_t r = 2; r < targets.size(); r += 3) targets[r] = -1;
-  c.tensors = {{.name = "logits", .role = Role::input, .kind = Kind::acc, .rows = rows, .width = V, .gap = gap, .sigma = sigma},
+  c.tensors = {{.name = "logits", .role = Role::input, .kind = type, .rows = rows, .width = V, .gap = gap, .sigma = sigma},
                {.name = "targets", .role = Role::constant, .kind = Kind::i32, .width = rows, .values = targets},
                {.name = "scale", .role = Role::constant, .kind = Kind::always_f64, .values = {scale}},
                {.name = "losses", .role = Role::output, .kind = Kind::acc, .width = rows},
                {.name = "dlosses", .role = Role::constant, .kind = Kind::acc, .width = rows, .values = {scale}},
                {.name = "losses_again", .role = Role::saved, .kind = Kind::acc, .width = rows},
-               {.name = "work", .role = Role::scratch, .kind = Kind::acc, .rows = rows, .width = V, .gap = gap},
+               {.name = "work", .role = Role::scratch, .kind = type, .rows = rows, .width = V, .gap = gap},
                {.name = "dlogits", .role = Role::gradient, .rows = rows, .width = V, .gap = gap}};
   const auto with = [=](const char* losses, bool gradient) {
     return typed([=]<class F>(F, Tensors& t) {
-      constexpr int64_t kStretch = sizeof(acc_t<F>) / sizeof(F);
       const bool aliased = gradient && in_place;
       if (aliased) t.copy("work", "logits");
       const Place logits = t[aliased ? "work" : "logits"];
       F* dlogits = nullptr;
       if (gradient) dlogits = aliased ? static_cast<F*>(logits.data) : t["dlogits"];
-      const int64_t stride = (V + gap) * (aliased ? kStretch : 1);
+      const int64_t stride = (V + gap) * (aliased ? static_cast<int64_t>(dtype_bytes(logits.dtype) / sizeof(F)) : 1);
       t.run(CrossEntropy<F>{.logits = logits,
+                            .logits_dtype = logits.dtype,
                             .logits_stride = V + gap,
                             .losses = t[losses],
                             .targets = t["targets"],
@@ -368,7 +369,7 @@ OpCase cross_entropy(Random& random, int rows, int V, double sigma, int gap, boo
       }
       long double sum = 0;
       for (int v = 0; v < V; v++) sum += std::exp(static_cast<long double>(z[v]));
-      const double lse = static_cast<double>(std::log(sum));
+      const double lse = std::isinf(sum) ? NAN : static_cast<double>(std::log(sum));  // a logit is infinite
       double most = 0;
       for (int v = 0; v < V; v++) most = std::max(most, std::abs(z[v]));
       loss.push_back(lse - z[target]);
@@ -453,6 +454,11 @@ void add_model_cases(std::vector<OpCase>& cases, Random& random) {
   for (int i = 0; i < 3; i++) add(cases, {cross_entropy(random, odd(), odd(), 3, i * 4)});
   for (int V : {7, 2051, 16384 + 4100}) add(cases, {cross_entropy(random, 3, V, 3, 0, true)});  // a tile of CUDA's is 16,384
   add(cases, {cross_entropy(random, 3, 2 * 16384 + 5, 3, 3), cross_entropy(random, 3, 259, 3, 5, true)});
+  // Logits in 16 bits, of which a tile is 32,768. Their rows are aligned where V + gap is a multiple of 8.
+  for (const auto& [V, gap] : {std::pair(1, 0), {7, 1}, {259, 5}, {2051, 2}, {4104, 0}, {32768 + 4100, 4}, {2 * 32768 + 5, 3}})
+    for (const bool in_place : {false, true}) add(cases, {cross_entropy(random, 3, V, 3, gap, in_place, Kind::storage)});
+  add(cases, {cross_entropy(random, 0, 5, 1, 0, false, Kind::storage), cross_entropy(random, 7, 259, 40, 5, true, Kind::storage),
+              with_mean(cross_entropy(random, 3, 65, 1, 7, false, Kind::storage), "logits", -300, random)});
   add(cases, {list_targets(random, 0, 1, 3), list_targets(random, 1, 1, 0), list_targets(random, 1024, 1, 0),
               list_targets(random, 2600, 0.3, 70), list_targets(random, 1100, 0, 5)});
   add(cases, {embedding(random, 29, 6, 5, Kind::f32, 2)});
@@ -464,11 +470,14 @@ void add_model_cases(std::vector<OpCase>& cases, Random& random) {
   add(cases, {rope(random, 4, 2, 24, 0)});               // rows of whole vectors, halves of broken ones
   add(cases, {swiglu(2, 1100, 1), swiglu(8195, 1, 1)});  // more columns than a block has, and more rows than a grid
   add(cases, {with_mean(cross_entropy(random, 3, 65, 1), "logits", -300, random)});  // no e^logit is above 0
-  OpCase broken = with_mean(cross_entropy(random, 3, 65, 1), "logits", 0, random);
-  for (TensorSpec& spec : broken.tensors)
-    if (spec.name == "logits") spec.values[70] = NAN;
-  broken.shape += " NaN", broken.oracle = false;
-  add(cases, {broken});
+  for (const Kind type : {Kind::acc, Kind::storage})
+    for (const double value : {NAN, INFINITY}) {
+      OpCase broken = with_mean(cross_entropy(random, 3, 65, 1, 0, false, type), "logits", 0, random);
+      for (TensorSpec& spec : broken.tensors)
+        if (spec.name == "logits") spec.values[70] = value;
+      broken.shape += fmt::format(" {}", value), broken.oracle = false;
+      add(cases, {broken});
+    }
   // Rows with room behind their columns, aligned and not.
   for (const int gap : {16, 3}) {
     add(cases,
@@ -481,7 +490,8 @@ void add_model_cases(std::vector<OpCase>& cases, Random& random) {
   }
   for (const OpCase& c :
        {embedding(random, 5, 64, 3, Kind::f32), rmsnorm(2, 64, true, 1), qk_norm({.N = 2, .H = 2, .G = 1, .D = 64}),
-        rope(random, 2, 2, 64, 0), swiglu(2, 64, 1), cross_entropy(random, 2, 64, 1, 8)})
+        rope(random, 2, 2, 64, 0), swiglu(2, 64, 1), cross_entropy(random, 2, 64, 1, 8),
+        cross_entropy(random, 2, 64, 1, 8, false, Kind::storage)})
     add(cases, {misaligned_in_turn(c)});
 }
 

@@ -89,6 +89,7 @@ ModelOptions model_options(const Options& options, const LlamaConfig& config, st
   m.recompute = options.recompute == RecomputeOption::kFull        ? Recompute::full
                 : options.recompute == RecomputeOption::kSelective ? Recompute::selective
                                                                    : Recompute::none;
+  m.logits_16 = needs.training && options.logits == LogitsOption::k16Bit;
   m.offload_activations = options.offloads("activations");
   m.offload_embedding = options.offloads("embedding");
   m.lora_states = options.lora_states == LoraStatesOption::kBf16 ? DType::bf16 : DType::f32;

@@ -46,15 +46,24 @@ Activations<Float>::Activations(const LlamaConfig& c, const ModelOptions& o)
   training_.backward = {recompute_attention, backward_mlp, std::vector<Set>(sets)};
   training_.head = StepPhase::head;
 
-  // Rows of logits at once, with the head's input and its gradient: enough for an efficient GEMM, which reads or packs the whole
-  // head for each chunk. On CUDA these are kRows rows, or those of kLeast bytes where that is more. Where blocks keep nothing, no
-  // more than fit in the bytes that a block takes in its backward pass beside what the head has as well. Where they do, more than
-  // kLeast bytes only where the buffers that the blocks' backward passes share take as much.
+  if (o.logits_16) training_.logits_dtype = dtype_of<Float>;
+  logit_stride = (c.vocab_size + kLogitMultiple - 1) / kLogitMultiple * kLogitMultiple;
+  for (PassActivations<Float>* pass : {&training_, &inference_}) pass->chunks = head_size(*pass).chunks;
+}
+
+// Rows of logits at once, with the head's input and its gradient: enough for an efficient GEMM, which reads or packs the whole
+// head for each chunk. On CUDA these are kRows rows, or those of kLeast bytes where that is more. Where blocks keep nothing, no
+// more than fit in the bytes that a block takes in its backward pass beside what the head has as well. Where they do, more than
+// kLeast bytes only where the buffers that the blocks' backward passes share take as much.
+template <class Float>
+Activations<Float>::HeadSize Activations<Float>::head_size(const PassActivations<Float>& pass) const {
+  const LlamaConfig& c = config_;
+  const ModelOptions& o = options_;
   const bool cuda = o.device == DeviceKind::cuda;
-  const int64_t N = o.max_tokens, V = c.vocab_size, C = c.hidden, att = int64_t{c.heads} * c.head_dim;
+  const int64_t N = o.max_tokens, C = c.hidden, att = int64_t{c.heads} * c.head_dim;
   const int64_t qkv = att + int64_t{2} * c.kv_heads * c.head_dim, size = sizeof(Float);
-  logit_stride = (V + kLogitMultiple - 1) / kLogitMultiple * kLogitMultiple;
-  const int64_t input = 2 * C * size, row = logit_stride * static_cast<int64_t>(sizeof(Acc)) + input;
+  const int64_t logit = static_cast<int64_t>(dtype_bytes(pass.logits_dtype)), input = 2 * C * size;
+  const int64_t row = logit_stride * logit + input;
   const bool lean = o.gradients && o.recompute == Recompute::full;
   const int64_t block = lean ? std::max(mlp_rows * (3 * int64_t{c.intermediate} + C) + N * (qkv + att),
                                         N * (2 * (qkv + att) + normalised_columns(c) - C))
@@ -64,11 +73,12 @@ Activations<Float>::Activations(const LlamaConfig& c, const ModelOptions& o)
   const int64_t room =
       lean ? std::min(block * size, cap) : std::clamp(o.gradients ? block * size : 0, std::min(kLeast, cap), cap);
   const int64_t least = std::min<int64_t>(N, cuda ? 64 : lean ? 128 : 32), most = std::min<int64_t>(N, cuda ? 4096 : 1024);
-  head_rows_ = static_cast<int>(std::clamp(room / row, least, most));
+  const int rows = static_cast<int>(std::clamp(room / row, least, most));
+  HeadSize head{.rows = rows, .chunks = {rows, cuda ? static_cast<int>(least) : 1}};
+  if (rows < N) head.chunks.most = rows / head.chunks.unit * head.chunks.unit;
   // What is left of the room is a part of the logits' memory, so that the plan does not shrink where V grows.
-  logit_count_ = (std::clamp(room, least * row, most * row) - head_rows_ * input) / static_cast<int64_t>(sizeof(Acc));
-  chunks = {head_rows_, cuda ? static_cast<int>(least) : 1};
-  if (head_rows_ < N) chunks.most = head_rows_ / chunks.unit * chunks.unit;
+  head.logits = (std::clamp(room, least * row, most * row) - rows * input) / logit;
+  return head;
 }
 
 // ---- the list of tensors ------------------------------------------------------------------------------------------------------
@@ -148,12 +158,13 @@ struct Activations<Float>::Placing {
     act(s.act, at, during(sets.mlp));
   }
   int64_t widest_input() const { return std::max(N * std::max(C, att), M * F); }
-  void head(PassActivations<Float>& pass, const std::string& at, int64_t head_rows, int64_t logits, bool gradients) {
+  void head(PassActivations<Float>& pass, const std::string& at, const HeadSize& size, bool gradients) {
+    const int64_t head_rows = size.rows;
     const Life life = during(pass.head);
     tensor(pass.final, at + "final", {N, C}, life);
     tensor(pass.rstd_final, at + "rstd_final", {N}, life);
     tensor(pass.head_in, at + "head_in", {head_rows, C}, life);
-    tensor(pass.logits, at + "logits", {logits}, life);
+    pass.logits = arena.place_bytes(at + "logits", {size.logits}, pass.logits_dtype, Category::activations, life);
     tensor(pass.losses, at + "losses", {pass.every_loss ? N : head_rows}, life);
     tensor(pass.rows, at + "target_rows", {N}, life);
     tensor(pass.row_targets, at + "row_targets", {N}, life);
@@ -185,14 +196,14 @@ void Activations<Float>::place_inference(Placing& p) {
     p.tensor(eval_resid_[i], "eval.resid." + std::to_string(i), {p.N, p.C}, {i == 0 ? evaluation : eval_attention, eval_head});
   p.whole(inference_.forward, "eval.block.");
   inference_.every_loss = true;
-  p.head(inference_, "eval.", head_rows_, logit_count_, false);
+  p.head(inference_, "eval.", head_size(inference_), false);
 }
 
 template <class Float>
 void Activations<Float>::place_training(Placing& p, Arena* staging) {
   residuals.place(p.arena, staging);
   options_.recompute == Recompute::full ? place_recomputed(p) : place_kept(p);
-  p.head(training_, "", head_rows_, logit_count_, true);
+  p.head(training_, "", head_size(training_), true);
   using Parameter = BlockParameters<Float>;
   p.joinable(dresid, "dresid", p.N, p.C, {&Parameter::o, &Parameter::down}, -1, {StepPhase::head, backward_qkv});
   p.tensor(dln, "dln", {p.N, p.C}, {StepPhase::head, backward_qkv});

@@ -50,7 +50,10 @@ struct PassActivations {
   Acc* rstd_final = nullptr;  // (N)
   // The head processes the rows that have a target, a chunk at a time.
   Float *head_in = nullptr, *dhead_in = nullptr;    // (chunk, C)
-  Acc *logits = nullptr, *losses = nullptr;         // (chunk, logit_stride), (chunk), or (N) with every_loss
+  RowChunks chunks;                                 // of those rows; the most rows of logits at once
+  void* logits = nullptr;                           // (chunk, logit_stride) of logits_dtype
+  DType logits_dtype = dtype_of<Acc>;               // or of Float: ModelOptions::logits_16
+  Acc* losses = nullptr;                            // (chunk), or (N) with every_loss
   bool every_loss = false;                          // losses stay until the next pass; else until the next chunk
   int32_t *rows = nullptr, *row_targets = nullptr;  // (N)
 };
@@ -78,7 +81,6 @@ class Activations {
   void enter(const Device& device, StepPhase phase) const { arena_->enter(device, phase); }
   void passed(StepPhase phase) const { arena_->passed(phase); }
 
-  RowChunks chunks;          // of the head's rows; the most rows of logits at once
   int64_t logit_stride = 0;  // elements from one row of logits to the next: V, and what aligns the rows
   int mlp_rows = 0;          // M
   // Gradients, shared by all blocks; null without gradients: (N, C), (N, (H+2G)·D), with room for z; (N, C), (N, H·D).
@@ -100,8 +102,14 @@ class Activations {
 
  private:
   using Set = BlockActivations<Float>;
+  struct HeadSize {
+    int rows = 0;        // chunks.most, before it is rounded down
+    int64_t logits = 0;  // at least chunks.most · logit_stride
+    RowChunks chunks;
+  };
   struct Placing;  // the arena, and the sizes of the tensors
 
+  HeadSize head_size(const PassActivations<Float>&) const;
   void place_inference(Placing&);
   void place_training(Placing&, Arena* staging);
   void place_kept(Placing&);
@@ -111,8 +119,6 @@ class Activations {
 
   LlamaConfig config_;
   ModelOptions options_;
-  int head_rows_ = 0;        // chunks.most, before it is rounded down
-  int64_t logit_count_ = 0;  // at least chunks.most · logit_stride
   Arena* arena_ = nullptr;
   PassActivations<Float> training_, inference_;
   std::array<Float*, 2> eval_resid_{};  // two are enough: a block reads one and writes the other

@@ -253,7 +253,7 @@ template <class Float>
 void Generator<Float>::choose(const Device& device, Run& run, size_t first, size_t count) {
   const size_t vocabulary = static_cast<size_t>(model_.config().vocab_size);
   const size_t known = run.sampling.vocab_size > 0 ? static_cast<size_t>(run.sampling.vocab_size) : vocabulary;
-  const size_t most = static_cast<size_t>(model_.logit_rows());
+  const size_t most = static_cast<size_t>(model_.logit_rows(kPass));
   const size_t stride = on_host(device) ? static_cast<size_t>(model_.logit_stride()) : vocabulary;  // of the host's logits
   const Acc* logits = nullptr;
   for (size_t i = 0; i < count; i++) {

@@ -74,27 +74,40 @@ void Llama<Float>::final_norm(const Device& device, int N, PassKind kind) {
 
 template <class Float>
 const acc_t<Float>* Llama<Float>::logits(const Device& device, const int32_t* rows, int count, PassKind kind) {
-  const PassActivations<Float>& a = activations_.pass(kind);
-  run(device, GatherRows<Float>{.out = a.head_in, .x = a.final, .rows = rows, .R = count, .C = config_.hidden});
-  return head(device, a.head_in, count, kind);
+  head_of_rows(device, rows, count, kind);
+  return logits_of(kind);
 }
 
 template <class Float>
 const acc_t<Float>* Llama<Float>::logits_from(const Device& device, int first, int count, PassKind kind) {
-  return head(device, activations_.pass(kind).final + int64_t{first} * config_.hidden, count, kind);
+  head(device, activations_.pass(kind).final + int64_t{first} * config_.hidden, count, kind);
+  return logits_of(kind);
 }
 
 template <class Float>
-const acc_t<Float>* Llama<Float>::head(const Device& device, const Float* normalised, int count, PassKind kind) {
+const acc_t<Float>* Llama<Float>::logits_of(PassKind kind) const {
   const PassActivations<Float>& a = activations_.pass(kind);
-  TLL_CHECK(count <= logit_rows(), "{} rows of logits, planned for {}", count, logit_rows());
+  TLL_CHECK(a.logits_dtype == dtype_of<Acc>, "logits in {}", dtype_name(a.logits_dtype));
+  return static_cast<const Acc*>(a.logits);
+}
+
+template <class Float>
+void Llama<Float>::head_of_rows(const Device& device, const int32_t* rows, int count, PassKind kind) {
+  const PassActivations<Float>& a = activations_.pass(kind);
+  run(device, GatherRows<Float>{.out = a.head_in, .x = a.final, .rows = rows, .R = count, .C = config_.hidden});
+  head(device, a.head_in, count, kind);
+}
+
+template <class Float>
+void Llama<Float>::head(const Device& device, const Float* normalised, int count, PassKind kind) {
+  const PassActivations<Float>& a = activations_.pass(kind);
+  TLL_CHECK(count <= a.chunks.most, "{} rows of logits, planned for {}", count, a.chunks.most);
   const int C = config_.hidden, V = config_.vocab_size;
-  run(device, Matmul<Acc>{.out = matrix(a.logits, count, V, logit_stride()),
+  run(device, Matmul<Acc>{.out = {a.logits, a.logits_dtype, count, V, logit_stride()},
                           .a = matrix(normalised, count, C),
                           .b = parameters_.head->matrix().t(),
                           .scratch = activations_.matmul,
                           .role = "head logits"});
-  return a.logits;
 }
 
 template <class Float>
@@ -110,14 +123,14 @@ void Llama<Float>::download_logits(const Device& device, Acc* to, const Acc* log
 // The gradient of the logits overwrites them, in type Float. Each of its rows starts where the row of logits starts, so its
 // stride in elements is larger where its type is smaller.
 template <class Float>
-int64_t gradient_stride(int64_t logit_stride) {
-  return logit_stride * static_cast<int64_t>(sizeof(acc_t<Float>) / sizeof(Float));
+int64_t gradient_stride(const PassActivations<Float>& pass, int64_t logit_stride) {
+  return logit_stride * static_cast<int64_t>(dtype_bytes(pass.logits_dtype) / sizeof(Float));
 }
 
 template <class Float>
 void Llama<Float>::add_loss(const Device& device, const Batch& batch, loss_t<Float>* sum, const double* scale, PassKind kind) {
   const PassActivations<Float>& a = activations_.pass(kind);
-  const RowChunks& chunks = activations_.chunks;
+  const RowChunks& chunks = a.chunks;
   const int C = config_.hidden, V = config_.vocab_size;
   const int count =
       batch.target_rows >= 0
@@ -129,13 +142,14 @@ void Llama<Float>::add_loss(const Device& device, const Batch& batch, loss_t<Flo
   for (int i = 0; i < chunks.number(count); i++) {
     const int first = chunks.begin(count, i), rows = chunks.begin(count, i + 1) - first;
     Acc* const losses = a.losses + (a.every_loss ? first : 0);
-    logits(device, a.rows + first, rows, kind);
+    head_of_rows(device, a.rows + first, rows, kind);
     run(device, CrossEntropy<Float>{.logits = a.logits,
+                                    .logits_dtype = a.logits_dtype,
                                     .logits_stride = logit_stride(),
                                     .losses = losses,
                                     .targets = a.row_targets + first,
-                                    .dlogits = scale ? reinterpret_cast<Float*>(a.logits) : nullptr,
-                                    .dlogits_stride = gradient_stride<Float>(logit_stride()),
+                                    .dlogits = scale ? static_cast<Float*>(a.logits) : nullptr,
+                                    .dlogits_stride = gradient_stride(a, logit_stride()),
                                     .scale = scale,
                                     .rows = rows,
                                     .V = V});
@@ -150,7 +164,7 @@ void Llama<Float>::head_backward(const Device& device, int first, int rows) {
   const PassActivations<Float>& a = activations_.pass(PassKind::training);
   const Scratch& scratch = activations_.matmul;
   const int C = config_.hidden, V = config_.vocab_size;
-  const ConstMatrix dlogits = matrix(reinterpret_cast<const Float*>(a.logits), rows, V, gradient_stride<Float>(logit_stride()));
+  const ConstMatrix dlogits = matrix(static_cast<const Float*>(a.logits), rows, V, gradient_stride(a, logit_stride()));
   run(device, Matmul<Acc>{.out = matrix(a.dhead_in, rows, C),
                           .a = dlogits,
                           .b = parameters_.head->matrix(),

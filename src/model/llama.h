@@ -47,13 +47,13 @@ class Llama {
   loss_t<Float> loss(const Device&, const Batch&, double scale, bool gradient);
 
   // After forward(): logits (count, V) of `count` rows, at most logit_rows(), each logit_stride() elements after the one before.
-  // Row numbers and logits are in the device's memory.
+  // Row numbers and logits are in the device's memory. Not of a training pass whose logits have 16 bits.
   const Acc* logits(const Device&, const int32_t* rows, int count, PassKind = PassKind::training);
   // The same of rows first … first + count - 1.
   const Acc* logits_from(const Device&, int first, int count, PassKind = PassKind::training);
   // Copies the first V elements of each of `count` rows of logits to the host: (count, V) without gaps. Enqueued.
   void download_logits(const Device&, Acc* to, const Acc* logits, int count) const;
-  int logit_rows() const { return activations_.chunks.most; }
+  int logit_rows(PassKind kind = PassKind::training) const { return activations_.pass(kind).chunks.most; }
   int64_t logit_stride() const { return activations_.logit_stride; }
 
   // forward() in parts, for generation: embed() writes resid(0), block() is one layer, final_norm() normalises resid(L), which
@@ -74,7 +74,9 @@ class Llama {
   void refresh_compute_copies(const Device& device) const { parameters_.refresh_compute_copies(device); }
 
  private:
-  const Acc* head(const Device&, const Float* normalised, int count, PassKind);
+  void head_of_rows(const Device&, const int32_t* rows, int count, PassKind);
+  void head(const Device&, const Float* normalised, int count, PassKind);
+  const Acc* logits_of(PassKind) const;
   void head_backward(const Device&, int first, int rows);
 
   LlamaConfig config_;

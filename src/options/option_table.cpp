@@ -170,6 +170,10 @@ const std::vector<OptionRow>& option_rows() {
        .aliases = {"quantization-bit"}, .choices = kWeightTypes,
        .synonyms = weight_type_spellings(), .shorthands = {{"load-in-8bit", "int8"}, {"load-in-4bit", "nf4"}},
        .fixed_on_resume = true},
+      {.name = "logits", .section = kMachine, .commands = kTraining, .member = choice<&Options::logits>(),
+       .help = "type of a training step's logits; 16bit is that of --dtype, which halves what they take of memory and of its "
+               "bandwidth, and rounds each once. auto is 16bit on a GPU, except with --dtype fp32. Evaluation and text have fp32",
+       .choices = {"auto", "fp32", "16bit"}, .synonyms = {{"float32", "fp32"}, {"16", "16bit"}}, .fixed_on_resume = true},
       {.name = "double-quant", .section = kMachine, .commands = kWeighing | bits({kExport}), .member = &Options::double_quant,
        .help = "of nf4: the scales of blocks are quantised too, to 8 bits",
        .aliases = {"bnb-4bit-use-double-quant", "use-bnb-nested-quant", "double-quantization", "use-double-quant"},

@@ -40,6 +40,7 @@ enum class Command {
 enum class DeviceOption { kAuto, kCpu, kCuda };
 enum class DtypeOption { kAuto, kFp32, kBf16, kFp16, kInt8, kNf4 };  // the last two of frozen weights alone
 enum class TrainMode { kLora, kFull };
+enum class LogitsOption { kAuto, kFp32, k16Bit };
 enum class RecomputeOption { kNone, kSelective, kFull };
 enum class UnanswerableOption { kSkip, kTrain };
 enum class InitOption { kPretrained, kRandom };
@@ -67,6 +68,7 @@ struct Options {
   DeviceOption device = DeviceOption::kAuto;
   DtypeOption dtype = DtypeOption::kAuto;    // activations and matmuls
   DtypeOption weights = DtypeOption::kAuto;  // frozen weights as held in memory; auto: as dtype
+  LogitsOption logits = LogitsOption::kAuto;  // of a training step
   bool double_quant = true;                  // of nf4
   int64_t threads = 0;                       // 0: every core that this process may use
   int64_t seed = 42;

@@ -137,6 +137,12 @@ void resolve_options(Options& options) {
   if (options.dtype == DtypeOption::kBf16 && cuda && !bf16)
     fail(kExitUsage, "--dtype bf16 needs a GPU of compute capability 8.0 or later, {} has {}.{}; use fp16 or fp32",
          options.gpu.empty() ? "this one" : options.gpu, arch_of(options) / 100, arch_of(options) / 10 % 10);
+  if (options.dtype == DtypeOption::kFp32) {
+    if (options.logits == LogitsOption::k16Bit && options.given("logits"))
+      fail(kExitUsage, "--logits 16bit takes the type of --dtype, which is fp32: give --dtype bf16, or leave it out");
+    options.logits = LogitsOption::kFp32;  // also where the run that is repeated had others
+  }
+  if (options.logits == LogitsOption::kAuto) options.logits = cuda ? LogitsOption::k16Bit : LogitsOption::kFp32;
   if (options.weights == DtypeOption::kAuto) {
     options.weights = options.dtype;
     options.given_names.erase("weights");  // "auto" asks for nothing that the model's files could have otherwise
