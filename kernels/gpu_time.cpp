@@ -325,7 +325,9 @@ OpTime time_of(const Gpu& gpu, const SwigluBackward<Float>& op) {
 }
 template <class Float>
 OpTime time_of(const Gpu& gpu, const CrossEntropy<Float>& op) {
-  return stream_time(gpu, op.kName, op.cost(), "cross_entropy_kernel", op.cost().bytes);
+  const bool in_16_bits = op.logits_dtype != DType::f32;
+  return stream_time(gpu, op.kName, op.cost(), in_16_bits ? "cross_entropy_kernel<true>" : "cross_entropy_kernel<false>",
+                     op.cost().bytes);
 }
 template <class Float>
 OpTime time_of(const Gpu& gpu, const Dropout<Float>& op) {

@@ -126,6 +126,51 @@ TEST_F(CudaRun, AdaptersInBf16TrainOnBothDevices) {
     }
 }
 
+// Logits of training steps in 16 bits, as a GPU has them by default. The first loss is off by 2·u·max|z| at most, as derived in
+// kernels/cross_entropy.h; the gradient is by as large a part of it, and so is what training makes of the loss. Before training and
+// after no step nothing differs in evaluations, which have fp32.
+TEST_F(CudaRun, LogitsIn16BitsTrainAsThoseInFp32) {
+  if (cuda_device_count() == 0) GTEST_SKIP() << "no CUDA device";
+  const auto compare = [&]<class Float>(Float, const std::string& dtype, double u) {
+    double most = 0;  // |z|
+    std::vector<std::vector<double>> losses, evaluations;
+    for (const std::string logits : {"fp32", "auto"}) {
+      const std::string name = dtype + logits;
+      const Options options = parse(name, fmt::format("--device cuda --dtype {} --logits {} --max-steps 10 --eval-samples 0 "
+                                                      "--grad-accum 1",
+                                                      dtype, logits));
+      EXPECT_EQ(options.logits, logits == "fp32" ? LogitsOption::kFp32 : LogitsOption::k16Bit);
+      TrainingRun<Float> run(options);
+      run.start();
+      run.evaluate_before();
+      Llama<Float>& model = run.session().model;  // which still has the last batch's normalised rows
+      const Device& device = run.session().device;
+      std::vector<float> z(static_cast<size_t>(model.config().vocab_size));
+      model.download_logits(device, z.data(), model.logits_from(device, 0, 1, PassKind::inference), 1);
+      synchronize(device);
+      for (const float x : z) most = std::max<double>(most, std::abs(x));
+      while (!run.finished()) run.step();
+      run.save();
+      run.evaluate_after();
+      run.finish();
+      for (auto* all : {&losses, &evaluations}) all->emplace_back();
+      for (const Json& line : json_lines(directory_ / name / "metrics.jsonl"))
+        line.contains("loss") ? losses.back().push_back(line.at("loss")) : evaluations.back().push_back(line.at("eval_loss"));
+    }
+    ASSERT_EQ(losses[0].size(), 10u);
+    ASSERT_EQ(losses[1].size(), 10u);
+    EXPECT_NE(losses[0], losses[1]);
+    EXPECT_EQ(evaluations[0].front(), evaluations[1].front());
+    // Rows other than the one that was looked at have logits of the same distribution: twice as large at most.
+    const double bound = 2 * u * 2 * most;
+    for (size_t i = 0; i < 10; i++)
+      EXPECT_NEAR(losses[0][i], losses[1][i], bound * (1 + std::abs(losses[0][i] - losses[0][0]))) << dtype << i;
+    fmt::print(stderr, "DEBUG {} most {} bound {} diff0 {} diff9 {}\n", dtype, most, bound, losses[0][0] - losses[1][0], losses[0][9] - losses[1][9]);
+  };
+  compare(bf16{}, "bf16", 0x1p-8);
+  compare(half{}, "fp16", 0x1p-11);
+}
+
 // The residual stream and the embedding in memory of the host: every wait between the two streams is checked, with and without a
 // graph (shapes that come twice). Six blocks, so that buffers come round.
 TEST_F(CudaRun, OffloadedActivationsAndEmbeddingGiveTheSameBytes) {

@@ -29,12 +29,12 @@ struct Head {
   std::optional<Generator<Float>> generator;
   int32_t *tokens = nullptr, *targets = nullptr, *positions = nullptr, *cu_seqlens = nullptr;
 
-  explicit Head(bool train_head) {
+  explicit Head(bool train_head, bool logits_16 = false) {
     device.open();
     ModelOptions o;
     o.device = DeviceKind::cuda, o.max_tokens = o.max_positions = kRows;
     o.lora.push_back({adaptable_modules(config())[0], 4, 1.0});
-    o.train_embeddings = train_head, o.evaluates = true;
+    o.train_embeddings = train_head, o.evaluates = true, o.logits_16 = logits_16;
     model.emplace(config(), o);
     generator.emplace(*model, 3, 8);
     place();
@@ -90,9 +90,11 @@ struct Head {
     model->trained().clear_gradients(on);
     model->enter(on, StepPhase::batch);
     model->forward(on, batch);
-    result.logits.resize(kRows * kVocabulary);
-    model->download_logits(on, result.logits.data(), model->logits_from(on, 0, kRows), kRows);
-    synchronize(on);
+    if (!model->options().logits_16) {
+      result.logits.resize(kRows * kVocabulary);
+      model->download_logits(on, result.logits.data(), model->logits_from(on, 0, kRows), kRows);
+      synchronize(on);
+    }
     result.loss = model->loss(on, batch, 1.0 / kRows, true) / kRows;
     model->backward(on, batch);
     const HostFloats gradients(on, model->trained().gradients, model->trained().dtype, model->trained().count);
@@ -135,6 +137,32 @@ void expect_cublas(bool train_head) {
 // gradient, in fp32, shows it.
 TEST(Head, CublasLtServesAnyVocabularyInFp32) { expect_cublas<float>(false); }
 TEST(Head, CublasLtServesAnyVocabularyInBf16) { expect_cublas<bf16>(true); }
+
+// Logits in 16 bits: loss and gradients are off by no more than kernels/cross_entropy.h derives from fp32's logits. In fp32 the
+// loss itself has roundings of some 2^-17, and the gradient of a logit is rounded by u in both. A gradient is a linear function of
+// those of the logits: where they change by random signs, it changes by no larger part of its norm.
+template <class Float>
+void expect_bound(double u) {
+  if (cuda_device_count() == 0) GTEST_SKIP() << "no CUDA device";
+  Head<Float> wide(true), narrow(true, true);
+  EXPECT_GE(narrow.model->logit_rows(), wide.model->logit_rows());
+  EXPECT_EQ(narrow.model->logit_rows(PassKind::inference), wide.model->logit_rows());
+  const auto exact = wide.run_on(wide.device), rounded = narrow.run_on(narrow.device);
+  double mean = 0, most = 0;
+  for (size_t r = 0; r < kRows; r++) {
+    double top = 0;
+    for (size_t v = 0; v < kVocabulary; v++) top = std::max<double>(top, std::abs(exact.logits[r * kVocabulary + v]));
+    mean += 2 * u * top / kRows, most = std::max(most, 2 * u * top);
+  }
+  EXPECT_NE(exact.loss, rounded.loss);
+  EXPECT_NEAR(exact.loss, rounded.loss, mean + 0x1p-16);
+  std::vector<float> difference = exact.gradients;
+  for (size_t i = 0; i < difference.size(); i++) difference[i] -= rounded.gradients[i];
+  EXPECT_GT(norm(difference), 0);
+  EXPECT_LE(norm(difference), (std::expm1(most) + 2 * u) * norm(exact.gradients));
+}
+TEST(Head, LogitsInBf16StayWithinTheBound) { expect_bound<bf16>(0x1p-8); }
+TEST(Head, LogitsInFp16StayWithinTheBound) { expect_bound<half>(0x1p-11); }
 
 // Three sequences at once, whose rows of logits lie apart, and each alone.
 TEST(Head, GeneratesFromAnyVocabulary) {

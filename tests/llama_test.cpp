@@ -424,14 +424,17 @@ TEST(Llama, Bf16IsNearDouble) {
   const double expected = exact.loss(docs);
   ModelOptions o = tiny_options();
   o.weights = DType::bf16;
-  Tiny<bf16> small(tiny_config(), o);
-  EXPECT_NEAR(small.loss(docs), expected, 30 * 0.002 * expected);
-  double dot = 0, norm_a = 0, norm_b = 0;
-  for (int64_t i = 0; i < exact.model.trained().count; i++) {
-    const double a = exact.model.trained().acc_gradients()[i], b = small.model.trained().acc_gradients()[i];
-    dot += a * b, norm_a += a * a, norm_b += b * b;
+  for (const bool logits_16 : {false, true}) {
+    o.logits_16 = logits_16;
+    Tiny<bf16> small(tiny_config(), o);
+    EXPECT_NEAR(small.loss(docs), expected, 30 * 0.002 * expected);
+    double dot = 0, norm_a = 0, norm_b = 0;
+    for (int64_t i = 0; i < exact.model.trained().count; i++) {
+      const double a = exact.model.trained().acc_gradients()[i], b = small.model.trained().acc_gradients()[i];
+      dot += a * b, norm_a += a * a, norm_b += b * b;
+    }
+    EXPECT_GT(dot / std::sqrt(norm_a * norm_b), 1 - 30 * 0.002);
   }
-  EXPECT_GT(dot / std::sqrt(norm_a * norm_b), 1 - 30 * 0.002);
 }
 
 void expect_packed_equals_separate(const LlamaConfig& c) {

@@ -246,6 +246,30 @@ TEST(Options, TypesOfAdaptersThatMakeNoSenseAreRefused) {
   EXPECT_TRUE(offloaded.offload.empty()) << "the CPU's memory is the host's";
 }
 
+TEST(Options, LogitsHave16BitsOnAGpuAlone) {
+  const auto resolved = [](const std::string& more) {
+    Options options = parse("plan --data x --memory 1GiB " + more);
+    resolve_options(options);
+    return options.logits;
+  };
+  EXPECT_EQ(resolved("--device cpu --dtype bf16"), LogitsOption::kFp32);
+  EXPECT_EQ(resolved("--device cpu --dtype fp32"), LogitsOption::kFp32);
+  EXPECT_EQ(resolved("--device cpu --dtype bf16 --logits 16bit"), LogitsOption::k16Bit);
+  for (const char* gpu : {"--gpu H100 --dtype bf16", "--gpu T4 --dtype fp16"}) {
+    EXPECT_EQ(resolved(gpu), LogitsOption::k16Bit) << gpu;
+    EXPECT_EQ(resolved(std::string(gpu) + " --logits fp32"), LogitsOption::kFp32) << gpu;
+  }
+  EXPECT_EQ(resolved("--gpu H100 --dtype fp32"), LogitsOption::kFp32);
+  EXPECT_THROW(resolved("--gpu H100 --dtype fp32 --logits 16bit"), Error);
+  EXPECT_TRUE(says(refusal("--data x --logits bf16"), "one of auto, fp32, 16bit"));
+  EXPECT_TRUE(says(refusal("evaluate --data x --logits fp32"), "logits")) << "evaluation has fp32";
+  // Not asked for, but what the run had that is repeated.
+  Options repeated = parse("--data x --device cpu --dtype fp32");
+  repeated.logits = LogitsOption::k16Bit;
+  resolve_options(repeated);
+  EXPECT_EQ(repeated.logits, LogitsOption::kFp32);
+}
+
 TEST(Options, ATypeThatIsTurnedOffIsNotChosen) {
   const auto resolved = [](const std::string& more) {
     Options options = parse("--data x --device cpu " + more);

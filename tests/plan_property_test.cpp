@@ -54,6 +54,7 @@ Configuration drawn(std::mt19937& random) {
   if (full) add(line, random, "mlp-chunk", {"0", "auto", "16", "100"});
   if (full && cuda) add(line, random, "offload", {"none", "activations", "optimizer", "optimizer,activations"});
   add(line, random, "dropout", {"0", "0", "0.1"});
+  add(line, random, "logits", {"auto", "auto", "fp32", "16bit"});
   c.text = line;
   c.options = parse_options(words(line));
   resolve_options(c.options);

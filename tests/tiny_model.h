@@ -29,6 +29,9 @@ inline void set_element(void* data, DType dtype, int64_t i, float x) {
     case DType::bf16:
       static_cast<bf16*>(data)[i] = round_to_bf16(x);
       break;
+    case DType::f16:
+      static_cast<half*>(data)[i] = round_to_half(x);
+      break;
     case DType::f64:
       static_cast<double*>(data)[i] = x;
       break;

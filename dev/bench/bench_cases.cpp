@@ -172,9 +172,13 @@ std::vector<BenchCase> all_cases(const Sizes& s, DType f) {
   add(shape, bias, bias.forward);
   add(shape, bias, bias.backward);
   add(shape, dropout, dropout.forward);
-  const OpCase loss = with_values(test::cross_entropy(random, rows, last.V, 1), "targets",
-                                  test::random_integers(random, rows, 0, last.V - 1));  // each row has one
-  add(fmt::format("{} rows {} V {}", last.name, rows, last.V), loss, loss.backward);
+  for (const Kind logits : {Kind::acc, Kind::storage}) {
+    const bool in_16_bits = logits == Kind::storage;
+    if (in_16_bits && f == DType::f32) continue;
+    const OpCase loss = with_values(test::cross_entropy(random, rows, last.V, 1, 0, false, logits), "targets",
+                                    test::random_integers(random, rows, 0, last.V - 1));  // each row has one
+    add(fmt::format("{} rows {} V {}{}", last.name, rows, last.V, in_16_bits ? " in 16 bits" : ""), loss, loss.backward);
+  }
 
   // Over the flat range of trained values. What is float whatever the type is has rows of its own.
   const OpCase cast = test::cast(s.trained), squares = test::sum_of_squares(s.trained),
