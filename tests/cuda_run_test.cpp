@@ -165,7 +165,6 @@ TEST_F(CudaRun, LogitsIn16BitsTrainAsThoseInFp32) {
     const double bound = 2 * u * 2 * most;
     for (size_t i = 0; i < 10; i++)
       EXPECT_NEAR(losses[0][i], losses[1][i], bound * (1 + std::abs(losses[0][i] - losses[0][0]))) << dtype << i;
-    fmt::print(stderr, "DEBUG {} most {} bound {} diff0 {} diff9 {}\n", dtype, most, bound, losses[0][0] - losses[1][0], losses[0][9] - losses[1][9]);
   };
   compare(bf16{}, "bf16", 0x1p-8);
   compare(half{}, "fp16", 0x1p-11);
