@@ -10,15 +10,15 @@
 // Memory-bound: on CUDA one pass for maximum and sum and one for dz; on the CPU three passes over a row that stays in cache.
 // The derivation is in dev/notes/derivations.md.
 //
-// Logits in 16 bits are z[v] + ε[v] with |ε[v]| ≤ u·|z[v]|: u = 2^-8 of bf16 and 2^-11 of fp16, half the distance of neighbours over
-// the value. By the mean value theorem, where q is the softmax somewhere between the two rows of logits,
+// Logits in 16 bits are z[v] + ε[v] with |ε[v]| ≤ u·|z[v]|: u = 2^-8 of bf16 and 2^-11 of fp16, half the distance of neighbours
+// over the value. By the mean value theorem, where q is the softmax somewhere between the two rows of logits,
 //
 //   loss' - loss = Σ_v q[v]·ε[v] - ε[target]         of size 2·u·max|z| at most
 //   p'[v] / p[v] = e^(ε[v] - Σ_w q[w]·ε[w])          between e^-(2·u·max|z|) and e^(2·u·max|z|)
 //
-// Rounding to nearest prefers no sign: the mean over n targets is off by √n less. It does not grow from step to step, since logits
-// are computed anew. A logit of fp16 from 65520 on is infinite, and the loss then NaN. transformers computes the same with a model
-// in 16 bits or under autocast: the product of the head is of 16 bits, and cross entropy widens it.
+// Rounding to nearest prefers no sign: the mean over n targets is off by √n less. It does not grow from step to step, since
+// logits are computed anew. A logit of fp16 from 65520 on is infinite, and the loss then NaN. transformers computes the same with
+// a model in 16 bits or under autocast: the product of the head is of 16 bits, and cross entropy widens it.
 #pragma once
 
 #include "kernels/device.h"
@@ -56,7 +56,8 @@ struct CrossEntropy {
   const double* scale = nullptr;  // (1)  device memory, because it changes every step; required with dlogits
   int rows, V;
   void check() const {
-    TLL_CHECK(logits_dtype == dtype_of<acc_t<Float>> || logits_dtype == dtype_of<Float>, "logits in {}", dtype_name(logits_dtype));
+    TLL_CHECK(logits_dtype == dtype_of<acc_t<Float>> || logits_dtype == dtype_of<Float>, "logits in {}",
+              dtype_name(logits_dtype));
     TLL_CHECK(
         logits && losses && targets && rows >= 0 && V > 0 && logits_stride >= V && (!dlogits || (scale && dlogits_stride >= V)),
         "rows {} V {} strides {} {}", rows, V, logits_stride, dlogits_stride);

@@ -127,8 +127,8 @@ TEST_F(CudaRun, AdaptersInBf16TrainOnBothDevices) {
 }
 
 // Logits of training steps in 16 bits, as a GPU has them by default. The first loss is off by 2·u·max|z| at most, as derived in
-// kernels/cross_entropy.h; the gradient is by as large a part of it, and so is what training makes of the loss. Before training and
-// after no step nothing differs in evaluations, which have fp32.
+// kernels/cross_entropy.h; the gradient is by as large a part of it, and so is what training makes of the loss. Before training
+// and after no step nothing differs in evaluations, which have fp32.
 TEST_F(CudaRun, LogitsIn16BitsTrainAsThoseInFp32) {
   if (cuda_device_count() == 0) GTEST_SKIP() << "no CUDA device";
   const auto compare = [&]<class Float>(Float, const std::string& dtype, double u) {

@@ -139,8 +139,8 @@ TEST(Head, CublasLtServesAnyVocabularyInFp32) { expect_cublas<float>(false); }
 TEST(Head, CublasLtServesAnyVocabularyInBf16) { expect_cublas<bf16>(true); }
 
 // Logits in 16 bits: loss and gradients are off by no more than kernels/cross_entropy.h derives from fp32's logits. In fp32 the
-// loss itself has roundings of some 2^-17, and the gradient of a logit is rounded by u in both. A gradient is a linear function of
-// those of the logits: where they change by random signs, it changes by no larger part of its norm.
+// loss itself has roundings of some 2^-17, and the gradient of a logit is rounded by u in both. A gradient is a linear function
+// of those of the logits: where they change by random signs, it changes by no larger part of its norm.
 template <class Float>
 void expect_bound(double u) {
   if (cuda_device_count() == 0) GTEST_SKIP() << "no CUDA device";

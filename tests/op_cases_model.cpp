@@ -321,7 +321,7 @@ OpCase swiglu(int N, int F, double sigma, bool in_place) {
 OpCase cross_entropy(Random& random, int rows, int V, double sigma, int gap, bool in_place, Kind type) {
   OpCase c{.op = "cross_entropy", .shape = fmt::format("rows {} V {} logits x{}{}", rows, V, sigma, in_place ? " in place" : "")};
   if (type == Kind::storage) c.shape += " in 16 bits", c.dtypes = {DType::bf16};  // what is rounded is what all see
-  const double scale = 0.25;  // exact in every type
+  const double scale = 0.25;                                                      // exact in every type
   std::vector<double> targets = random_integers(random, rows, 0, V - 1);
   for (size_t r = 2; r < targets.size(); r += 3) targets[r] = -1;
   c.tensors = {{.name = "logits", .role = Role::input, .kind = type, .rows = rows, .width = V, .gap = gap, .sigma = sigma},
@@ -488,10 +488,9 @@ void add_model_cases(std::vector<OpCase>& cases, Random& random) {
       add(cases, {with_gaps(swiglu(5, 72, 1, in_place),
                             {{"act", gap}, {"dact", gap}, {"act_again", gap}, {"gate_up", 8}, {"dgate_up", 8}})});
   }
-  for (const OpCase& c :
-       {embedding(random, 5, 64, 3, Kind::f32), rmsnorm(2, 64, true, 1), qk_norm({.N = 2, .H = 2, .G = 1, .D = 64}),
-        rope(random, 2, 2, 64, 0), swiglu(2, 64, 1), cross_entropy(random, 2, 64, 1, 8),
-        cross_entropy(random, 2, 64, 1, 8, false, Kind::storage)})
+  for (const OpCase& c : {embedding(random, 5, 64, 3, Kind::f32), rmsnorm(2, 64, true, 1),
+                          qk_norm({.N = 2, .H = 2, .G = 1, .D = 64}), rope(random, 2, 2, 64, 0), swiglu(2, 64, 1),
+                          cross_entropy(random, 2, 64, 1, 8), cross_entropy(random, 2, 64, 1, 8, false, Kind::storage)})
     add(cases, {misaligned_in_turn(c)});
 }
 

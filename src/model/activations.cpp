@@ -52,9 +52,10 @@ Activations<Float>::Activations(const LlamaConfig& c, const ModelOptions& o)
 }
 
 // Rows of logits at once, with the head's input and its gradient: enough for an efficient GEMM, which reads or packs the whole
-// head for each chunk. On CUDA these are kRows rows, or those of kLeast bytes where that is more. Where blocks keep nothing, no
-// more than fit in the bytes that a block takes in its backward pass beside what the head has as well. Where they do, more than
-// kLeast bytes only where the buffers that the blocks' backward passes share take as much.
+// head for each chunk. On CUDA these are kRows rows, or those of `enough` bytes where that is more: in both types 512 rows and a
+// few more of 128,256 logits. Where blocks keep nothing, no more than fit in the bytes that a block takes in its backward pass
+// beside what the head has as well. Where they do, more than `enough` only where the buffers that the blocks' backward passes
+// share take as much.
 template <class Float>
 Activations<Float>::HeadSize Activations<Float>::head_size(const PassActivations<Float>& pass) const {
   const LlamaConfig& c = config_;
@@ -68,10 +69,10 @@ Activations<Float>::HeadSize Activations<Float>::head_size(const PassActivations
   const int64_t block = lean ? std::max(mlp_rows * (3 * int64_t{c.intermediate} + C) + N * (qkv + att),
                                         N * (2 * (qkv + att) + normalised_columns(c) - C))
                              : N * (std::max(int64_t{c.intermediate}, qkv + att) - C);
-  constexpr int64_t kLeast = 256 << 20, kLeastOnCpu = 64 << 20, kRows = 1024;
-  const int64_t cap = cuda ? std::max(kLeast, kRows * row) : kLeastOnCpu;
+  constexpr int64_t kRows = 1024, kLeast32 = 256 << 20, kLeast16 = 136 << 20, kLeastOnCpu = 64 << 20;
+  const int64_t enough = logit == 2 ? kLeast16 : kLeast32, cap = cuda ? std::max(enough, kRows * row) : kLeastOnCpu;
   const int64_t room =
-      lean ? std::min(block * size, cap) : std::clamp(o.gradients ? block * size : 0, std::min(kLeast, cap), cap);
+      lean ? std::min(block * size, cap) : std::clamp(o.gradients ? block * size : 0, std::min(enough, cap), cap);
   const int64_t least = std::min<int64_t>(N, cuda ? 64 : lean ? 128 : 32), most = std::min<int64_t>(N, cuda ? 4096 : 1024);
   const int rows = static_cast<int>(std::clamp(room / row, least, most));
   HeadSize head{.rows = rows, .chunks = {rows, cuda ? static_cast<int>(least) : 1}};

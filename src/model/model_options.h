@@ -45,8 +45,8 @@ struct ModelOptions {
   // Frozen linear layers of the blocks: dense, nf4 or int8. nf4 with double quantisation or not.
   WeightCode code = WeightCode::dense;
   bool double_quant = true;
-  bool keep_quantized = true;      // what a checkpoint has quantised is held as it is there, whatever `code` says
-  bool logits_16 = false;          // logits of a training pass have the type of activations, not of sums: see kernels/cross_entropy.h
+  bool keep_quantized = true;  // what a checkpoint has quantised is held as it is there, whatever `code` says
+  bool logits_16 = false;      // logits of a training pass have the type of activations, not of sums: see kernels/cross_entropy.h
   DType lora_states = DType::f32;  // of the adapters' values and gradients: fp32, or bf16 without a master copy
   bool join_adapters = false;      // to the weights' GEMMs, where that is possible: see src/model/linear.h
   std::vector<LoraTarget> lora;    // in the order of adaptable_modules(); empty: none

@@ -66,11 +66,11 @@ struct Options {
   std::filesystem::path data;
   std::filesystem::path output;  // the default depends on the command
   DeviceOption device = DeviceOption::kAuto;
-  DtypeOption dtype = DtypeOption::kAuto;    // activations and matmuls
-  DtypeOption weights = DtypeOption::kAuto;  // frozen weights as held in memory; auto: as dtype
+  DtypeOption dtype = DtypeOption::kAuto;     // activations and matmuls
+  DtypeOption weights = DtypeOption::kAuto;   // frozen weights as held in memory; auto: as dtype
   LogitsOption logits = LogitsOption::kAuto;  // of a training step
-  bool double_quant = true;                  // of nf4
-  int64_t threads = 0;                       // 0: every core that this process may use
+  bool double_quant = true;                   // of nf4
+  int64_t threads = 0;                        // 0: every core that this process may use
   int64_t seed = 42;
   int64_t seq_len = 1024;  // tokens a row
   int64_t memory = 0;      // bytes; 0: what the machine has available
