@@ -56,6 +56,9 @@ TEST_F(Run, ResumeRefusesOtherSettingsAndDamagedFiles) {
   optimizer.back() ^= 1;
   write_file_atomic(directory_ / "run/checkpoint-2/optimizer.safetensors", optimizer);
   EXPECT_TRUE(says(refusal_of([&] { train(parse("run", "--resume")); }), "optimizer.safetensors"));
+  train<bf16>(parse("bf16", "--dtype bf16"), 2);
+  const std::string refusal = refusal_of([&] { train<bf16>(parse("bf16", "--dtype bf16 --logits 16bit --resume")); });
+  EXPECT_TRUE(says(refusal, "logits was \"fp32\" when the checkpoint was written and is \"16bit\" now"));
 }
 
 TEST_F(Run, ResumeRefusesTheOtherKindOfTraining) {
@@ -133,7 +136,7 @@ TEST_F(Run, OneRowWithAccumulationEqualsABatch) {
 
 TEST_F(Run, PlanEqualsArenaForEveryConfiguration) {
   for (const char* train_what : {"lora", "full", "lora --train-embeddings"})
-    for (const char* dtype : {"fp32", "bf16"})
+    for (const char* dtype : {"fp32", "bf16", "bf16 --logits 16bit"})
       for (const char* recompute : {"none", "full"})
         for (const char* dropout : {"0", "0.1"}) {
           const Options options = parse("plan", fmt::format("--train {} --dtype {} --recompute {} --dropout {} --max-steps 1 "
