@@ -183,10 +183,15 @@ struct OwnGemm {
   int rows, cols, warps_m, warps_n, inner;
 };
 constexpr OwnGemm kLarge{128, 128, 2, 2, 32}, kSmall{64, 64, 2, 2, 64}, kNarrow{128, 32, 4, 1, 64}, kFlat{32, 128, 1, 4, 64};
+constexpr int kOldInner = 32;  // of the last two before sm_80
 constexpr int kPartUnit = 64, kFewRows = 8, kEnoughBlocks = 128, kLeastInner = 256;
-OwnGemm own_gemm(const Matmul<float>& op) {
-  if (op.cols() <= kNarrow.cols) return kNarrow;
-  if (op.rows() <= kFlat.rows && op.a.transposed) return kFlat;
+OwnGemm own_gemm(const Matmul<float>& op, int arch) {
+  const auto of_arch = [&](OwnGemm tile) {
+    if (arch < 800) tile.inner = kOldInner;
+    return tile;
+  };
+  if (op.cols() <= kNarrow.cols) return of_arch(kNarrow);
+  if (op.rows() <= kFlat.rows && op.a.transposed) return of_arch(kFlat);
   const bool large = op.rows() > kSmall.rows && op.cols() > kSmall.cols &&
                      parts(op.rows(), kLarge.rows) * parts(op.cols(), kLarge.cols) >= kEnoughBlocks / 2;
   return large ? kLarge : kSmall;
@@ -454,7 +459,7 @@ std::vector<GpuLaunch> gpu_launches(const AttentionSizes& s, bool backward) {
 }
 
 GpuLaunch gpu_launch(const Matmul<float>& op, int arch) {
-  const OwnGemm tile = own_gemm(op);
+  const OwnGemm tile = own_gemm(op, arch);
   const int64_t m = parts(op.rows(), tile.rows), n = parts(op.cols(), tile.cols), results = int64_t{op.rows()} * op.cols();
   int64_t splits = 1;
   if (m * n < kEnoughBlocks && op.inner() >= 2 * kLeastInner && op.scratch.size > 0)

@@ -148,8 +148,14 @@ struct Tiling {
 // At most 48 KiB, so that sm_86 holds two blocks; Narrow and Flat 60 KiB, for more bytes in flight.
 using Large = Tiling<128, 128, 2, 2, 32>;
 using Small = Tiling<64, 64, 2, 2, 64>;
-using Narrow = Tiling<128, 32, 4, 1, 64>;  // LoRA: x·Aᵀ, dy·B, dB
-using Flat = Tiling<32, 128, 1, 4, 64>;    // LoRA: dA
+template <int kInner>
+using Narrow = Tiling<128, 32, 4, 1, kInner>;  // LoRA: x·Aᵀ, dy·B, dB
+template <int kInner>
+using Flat = Tiling<32, 128, 1, 4, kInner>;  // LoRA: dA
+// With tiles of 64 along inner an SM of sm_75, which has 64 KiB, would hold one block, and nothing would cover its loads.
+TLL_HOST_DEVICE constexpr int lora_inner(int arch) { return arch < 800 ? 32 : 64; }
+template <class Shape>
+constexpr bool kOfLora = Shape::kRows == 32 || Shape::kCols == 32;
 
 // An operand's tile in shared memory: kLines stored rows of kWidth elements, in chunks of eight. The chunks of a line are
 // permuted so that eight lanes that copy, or eight rows that ldmatrix reads, are in different banks.
@@ -246,6 +252,12 @@ template <class Float, class Shape, bool kTransA, bool kTransB>
 __global__ void __launch_bounds__(Shape::kThreads)
     matmul_mma_kernel(const __grid_constant__ Part part, bool vector_a, bool vector_b) {
   TLL_NEEDS_TENSOR_CORES(Float)
+#ifdef __CUDA_ARCH__
+  if constexpr (kOfLora<Shape> && Shape::kInner != lora_inner(__CUDA_ARCH__)) {  // it is for other architectures
+    __trap();
+    return;
+  }
+#endif
   using CopiesA = TileCopies<Float, Shape, Shape::kRows, !kTransA>;
   using CopiesB = TileCopies<Float, Shape, Shape::kCols, kTransB>;
   using TileA = typename CopiesA::Tile;
@@ -464,10 +476,21 @@ void launch_transposed(const Device& device, const Matmul<float>& op) {
   if (op.a.transposed) return launch_mma<Float, Shape, true, false>(device, op);
   op.b.transposed ? launch_mma<Float, Shape, false, true>(device, op) : launch_mma<Float, Shape, false, false>(device, op);
 }
+// Whether it was one of LoRA's.
+template <class Float, int kInner>
+bool lora_matmul(const Device& device, const Matmul<float>& op) {
+  const bool narrow = op.cols() <= Narrow<kInner>::kCols, flat = op.rows() <= Flat<kInner>::kRows && op.a.transposed;
+  if (narrow)
+    launch_transposed<Float, Narrow<kInner>>(device, op);
+  else if (flat)
+    launch_mma<Float, Flat<kInner>, true, false>(device, op);
+  return narrow || flat;
+}
 template <class Float>
 void tensor_core_matmul(const Device& device, const Matmul<float>& op) {
-  if (op.cols() <= Narrow::kCols) return launch_transposed<Float, Narrow>(device, op);
-  if (op.rows() <= Flat::kRows && op.a.transposed) return launch_mma<Float, Flat, true, false>(device, op);
+  if constexpr (std::is_same_v<Float, half>)  // sm_75 multiplies no bf16
+    if (device.arch < 800 && lora_matmul<Float, lora_inner(750)>(device, op)) return;
+  if (device.arch >= 800 && lora_matmul<Float, lora_inner(800)>(device, op)) return;
   if (op.cols() > Small::kCols && op.rows() > Small::kRows &&
       tiles(op.rows(), Large::kRows) * tiles(op.cols(), Large::kCols) >= kEnoughBlocks / 2)
     return launch_transposed<Float, Large>(device, op);

@@ -213,17 +213,21 @@ class Launches : public EmulatedGpu<testing::Test> {
   void SetUp() override {
     EmulatedGpu::SetUp();
     if (IsSkipped()) return;
-    emulator::options().arch = 900;
     emulator::options().instead_of_running = [this](const emulator::LaunchShape& shape) { launched_.push_back(shape); };
+    open(900);
+  }
+  void TearDown() override {
+    if (!IsSkipped()) close();
+    EmulatedGpu::TearDown();
+  }
+  void open(int arch) {
+    emulator::options().arch = arch;
     device_ = open_cuda_device();
     close_cublas_ = device_.blas, device_.blas = nullptr;
   }
-  void TearDown() override {
-    if (!IsSkipped()) {
-      device_.blas = close_cublas_;
-      close_cuda_device(device_);
-    }
-    EmulatedGpu::TearDown();
+  void close() {
+    device_.blas = close_cublas_;
+    close_cuda_device(device_);
   }
   template <class Op>
   std::vector<emulator::LaunchShape> launched_by(const Op& op) {
@@ -282,20 +286,27 @@ TEST_F(Launches, OfAttentionAreAsTheModelHasThem) {
 }
 
 TEST_F(Launches, OfProductsAreAsTheModelHasThem) {
-  for (const int N : {100, 512, 4096, 16384})
-    for (const int size : {1024, 2048, 14336})
-      for (const int r : {8, 16, 32, 48, 64, 128})
-        for (const bool ta : {false, true})
-          for (const bool tb : {false, true})
-            for (const Matmul<float>& op : {product(N, r, size, ta, tb), product(N, size, r, ta, tb), product(r, size, N, ta, tb),
-                                            product(size, r, N, ta, tb)}) {
-              if ((op.rows() <= 8 && !ta && tb) || (ta && tb)) continue;  // dot_rows_kernel, matmul_fma_kernel
-              const auto made = launched_by(op);
-              const GpuLaunch told = gpu_launch(op, 900);
-              ASSERT_EQ(made.size(), told.grid[2] > 1 ? 2u : 1u) << "the second adds up the splits";
-              expect_equal(made[0], told);
-              if (HasFailure()) FAIL() << op.rows() << " x " << op.cols() << " x " << op.inner() << " " << ta << tb;
-            }
+  const auto compare = [&](int arch, DType type) {
+    for (const int N : {100, 512, 4096, 16384})
+      for (const int size : {1024, 2048, 14336})
+        for (const int r : {8, 16, 32, 48, 64, 128})
+          for (const bool ta : {false, true})
+            for (const bool tb : {false, true})
+              for (const Matmul<float>& op : {product(N, r, size, ta, tb, type), product(N, size, r, ta, tb, type),
+                                              product(r, size, N, ta, tb, type), product(size, r, N, ta, tb, type)}) {
+                if ((op.rows() <= 8 && !ta && tb) || (ta && tb)) continue;  // dot_rows_kernel, matmul_fma_kernel
+                const auto made = launched_by(op);
+                const GpuLaunch told = gpu_launch(op, arch);
+                ASSERT_EQ(made.size(), told.grid[2] > 1 ? 2u : 1u) << "the second adds up the splits";
+                expect_equal(made[0], told);
+                if (HasFailure())
+                  FAIL() << arch << ": " << op.rows() << " x " << op.cols() << " x " << op.inner() << " " << ta << tb;
+              }
+  };
+  compare(900, DType::bf16);
+  close();
+  open(750);
+  compare(750, DType::f16);
 }
 
 // ---- a step -------------------------------------------------------------------------------------------------------------------

@@ -295,6 +295,8 @@ def rows_of(cubin: pathlib.Path, pattern: str, sm: str, cuobjdump: str) -> list:
         if not re.fullmatch(pattern, name) or not re.search(rf"<{wanted}\b", name):
             continue
         whole, loop = Graph(code).ways()
+        if not whole:  # a trap: the kernel is for other architectures
+            continue
         once = add(total(whole), total(loop), -1)
         clocks = [simulate(loop, n, sm, 6) for n in WARPS]
         first = [simulate(whole, n, sm, 1) for n in WARPS] if loop else [0] * len(WARPS)
