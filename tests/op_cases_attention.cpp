@@ -285,9 +285,7 @@ void add_attention_cases(std::vector<OpCase>& cases, Random& random) {
     add(attention(apart));
   }
   for (int group : groups) add(attention({{9, 4}, 2 * group, 2, 8, 0, 3}));
-  // On CUDA (group_parts): parts of one head, and of two, the last of one.
-  for (int D : {20, 32, 64, 96, 128}) add(attention({{100, 45}, 3, 1, D, 0, 0}));
-  add(attention({{79, 50}, 171, 1, 4, 0, 0}));
+  for (int D : {20, 32, 64, 96, 128}) add(attention({{100, 45}, 3, 1, D, 0, 0}));  // on CUDA a part for each head of the group
   for (int n : {47, 48, 49, 63, 64, 65, 96, 97, 129}) add(attention({{n}, 2, 1, 12, 0, 1}));
   add(attention({{50, 1, 66, 1, 1}, 3, 1, 20, 0, 0}));
   add(attention({{0, 5, 0, 3, 0}, 2, 1, 4, 0, 0}));  // empty documents
@@ -318,6 +316,7 @@ void add_attention_cases(std::vector<OpCase>& cases, Random& random) {
     add(with_gaps(attention({{70, 9}, 4, 2, 32, 0, 0}), {{"out", gap}, {"dqkv", 2 * gap}}));
     add(with_gaps(attention_decode({9, 5}, 4, 2, 32, 16, 0, 0), {{"out", gap}}));
   }
+  add(attention({{79, 50}, 171, 1, 4, 0, 0}));  // parts of two heads, the last of one
   add(attention_decode({1}, 1, 1, 4, 1, 0, 0));
   add(attention_decode({5, 3}, 2, 1, 160, 8, 0, 0));  // more columns, and more keys, than a pass has
   add(attention_decode({200, 140}, 2, 1, 4, 200, 150, 0));

@@ -440,7 +440,8 @@ void add_model_cases(std::vector<OpCase>& cases, Random& random) {
   add(cases, {qk_norm({.N = 0, .H = 2, .G = 1, .D = 8}), qk_norm({.N = 0, .H = 2, .G = 1, .D = 8, .trained = false}),
               qk_norm({.N = 2, .H = 1, .G = 1, .D = 40, .sigma = 1e-3}),  // eps matters
               qk_norm({.N = 2, .H = 1, .G = 1, .D = 40, .sigma = 100}),
-              qk_norm({.N = 700, .H = 8, .G = 1, .D = 4})});  // more heads than the parts of a sum take at once
+              qk_norm({.N = 3, .H = 1, .G = 1, .D = 12, .gap = 8}),  // rows of whole vectors, heads not
+              qk_norm({.N = 700, .H = 8, .G = 1, .D = 4})});         // more heads than the parts of a sum take at once
   add(cases, {rope(random, 0, 1, 2, 0), rope(random, 1, 1, 2, 0), rope(random, 7, 3, 64, 64), rope(random, 5, 2, 20, 3)});
   for (int i = 0; i < 3; i++) add(cases, {rope(random, odd(), between(random, 1, 5), 2 * odd(), between(random, 0, 9))});
   add(cases, {rope_table(1, 2), rope_table(700, 12), rope_table(33, 64), rope_table(33, 12, 1.25f)});
