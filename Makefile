@@ -72,6 +72,8 @@ NVCCFLAGS    := -std=c++20 -I. -DFMT_USE_CONSTEXPR=1
 GPU_FLAGS    := -O3 -lineinfo -Xptxas -v $(if $(WERROR),-Werror all-warnings) -MMD -MP --threads 0 \
                 $(foreach a,$(ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
                 $(foreach a,$(sort $(filter 90,$(ARCHS)) $(lastword $(ARCHS))),-gencode arch=compute_$(a),code=compute_$(a))
+# wgmma is in the machine code of sm_90a alone, which no other GPU runs.
+$(BUILD)/cuda/kernels/%_wgmma.o: GPU_FLAGS := $(subst arch=compute_90$(COMMA)code=sm_90,arch=compute_90a$(COMMA)code=sm_90a,$(GPU_FLAGS))
 CU           := $(wildcard kernels/*.cu)
 CUDA_OBJ     := $(CU:%.cu=$(BUILD)/cuda/%.o)
 EMULATED_OBJ := $(CU:%.cu=$(BUILD)/emulated/%.o)

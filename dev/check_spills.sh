@@ -39,8 +39,10 @@ for sm in "${archs[@]}"; do
   for source in kernels/*.cu; do
     file=$(basename "$source" .cu)
     [ "$file" != cuda_device ] || continue  # no kernels
+    target=$sm
+    if [[ $file == *_wgmma && $sm = 90 ]]; then target=90a; fi  # as the Makefile compiles it
     TIMEFORMAT="compiled $file.cu for sm_$sm: %U s of processor time"
-    time nvcc -std=c++20 -O3 -I. -DFMT_USE_CONSTEXPR=1 -Werror all-warnings -arch="sm_$sm" -Xptxas -v -cubin \
+    time nvcc -std=c++20 -O3 -I. -DFMT_USE_CONSTEXPR=1 -Werror all-warnings -arch="sm_$target" -Xptxas -v -cubin \
       -o "$work/$file.$sm.cubin" "$source" 2>"$work/log" || { cat "$work/log"; exit 1; }
     cat "$work/log" >>"$work/report"
     [ -z "$sass" ] || { echo "sm_$sm"; cuobjdump -sass "$work/$file.$sm.cubin"; } >>"$work/sass"
@@ -72,6 +74,7 @@ function threads_of(name,   tiling) {
     return 32 * tiling[part + 3] * tiling[part + 4]
   }
   if (name ~ /^(cross_entropy|list_targets)/) return 1024
+  if (name ~ /_wgmma_kernel/) return 256
   return name ~ /^(attention|keys|queries|dot_rows|rope|swiglu|embedding)/ ? 128 : 256
 }
 function dynamic_of(name, sm,   types, tiling, part, bytes, wide, d) {
@@ -80,8 +83,9 @@ function dynamic_of(name, sm,   types, tiling, part, bytes, wide, d) {
     for (part in tiling) if (tiling[part] == "Tiling") break
     return (sm < 80 ? 2 : 3) * 2 * (tiling[part + 1] + tiling[part + 2]) * tiling[part + 5]
   }
-  if (name !~ /^(attention_forward|keys|queries)_kernel/) return 0
   split(name, types, /[<>,]/)
+  if (name ~ /^attention_wgmma_kernel/) return 1008 + (128 + 4 * (types[3] > 64 ? 64 : 96)) * types[3] * 2
+  if (name !~ /^(attention_forward|keys|queries)_kernel/) return 0
   wide = types[2] == "float"; d = types[3]; bytes = wide ? 4 : 2
   if (name ~ /^attention/) return ((wide ? 32 : 128) + 2 * (wide ? 32 : 48)) * (d * bytes + 16)
   return (2 * (wide ? 32 : 64) + 4 * (wide ? 16 : 32) / (d > 96 ? 2 : 1)) * (d * bytes + 16)
@@ -89,7 +93,7 @@ function dynamic_of(name, sm,   types, tiling, part, bytes, wide, d) {
 function up(x, unit) { return int((x + unit - 1) / unit) * unit }
 function least(a, b) { return a < b ? a : b }
 /Compiling entry function/ {
-  split($0, quoted, "\x27"); name = short_name(quoted[2]); sm = substr(quoted[4], 4); spilled = stack = 0
+  split($0, quoted, "\x27"); name = short_name(quoted[2]); sm = substr(quoted[4], 4) + 0; spilled = stack = 0
 }
 /bytes stack frame/ {
   for (i = 1; i <= NF; i++) { if ($i == "spill" && $(i + 1) ~ /^stores/) spilled = $(i - 2); if ($i == "stack") stack = $(i - 2) }
@@ -116,32 +120,36 @@ AWK
 [ -n "$sass" ] || exit 0
 c++filt <"$work/sass" | awk -f "$work/names.awk" -f <(cat <<'AWK'
 BEGIN { printf "\n%-5s %12s %6s %8s %5s %8s %8s %6s  %s\n", "sm", "instructions", "HMMA", "LDGSTS", "LDSM", "LDG.128", "STG.128", "local", "kernel" }
-function finish(   why, product, memory, sixteen) {
+function finish(   why, product, memory, sixteen, wgmma) {
   if (name == "") return
   sixteen = name ~ /<(bf16|half)/
+  wgmma = sixteen && name ~ /_wgmma_kernel/ && sm == 90
   product = sixteen && name ~ /^(matmul_mma|attention_forward|keys|queries)_kernel/ && !(sm < 80 && name ~ /<bf16/)
   # Not qk_norm, which of 16 bits stores 32 at a time: nvcc merges the store of a whole row with those of a cut one.
   memory = name ~ /^(rmsnorm_(forward|backward)|swiglu_(forward|backward)|rope|cross_entropy|adamw|adamw8bit|embedding_forward|cast|move_rows|dropout|bias_forward|add_splits)_kernel/
   # CUDA's sin and cos keep pi in local memory for large angles; the table of angles is made once a pass.
   if (count["local"] && name !~ /^rope_table/) why = why " local memory"
+  if (wgmma && !count["HGMMA"]) why = why " no wgmma"
+  if (wgmma && !count["LDGSTS"]) why = why " no asynchronous copies"
   if (product && !count["HMMA"]) why = why " no tensor cores"
   if (product && !count["LDSM"]) why = why " no ldmatrix"
   if (product && sm >= 80 && !count["LDGSTS"]) why = why " no asynchronous copies"
   if (memory && !count["LDG"]) why = why " no 128-bit loads"
   # A thread that has four results of 16 bits stores 64 bits.
   if ((memory || product) && !count["STG"] && !count["STG.64"]) why = why " no vector stores"
-  if (product || memory || why) {
+  if (product || wgmma || memory || why) {
     hot++; faults += why != ""
-    printf "%-5s %12d %6d %8d %5d %8d %8d %6d  %s%s\n", sm, count["all"], count["HMMA"], count["LDGSTS"], count["LDSM"], count["LDG"],
+    printf "%-5s %12d %6d %8d %5d %8d %8d %6d  %s%s\n", sm, count["all"], count["HMMA"] + count["HGMMA"], count["LDGSTS"], count["LDSM"], count["LDG"],
            count["STG"], count["local"], name, why ? "  FAULT:" why : ""
   }
   delete count; name = ""
 }
-/^sm_/ { finish(); sm = substr($1, 4) }
+/^sm_/ { finish(); sm = substr($1, 4) + 0 }
 /Function : / { finish(); sub(/.*Function : /, ""); name = short_name($0) }
 /^ +\/\*[0-9a-f]+\*\/ / {
   count["all"]++
   if (/ HMMA/) count["HMMA"]++
+  if (/ HGMMA/) count["HGMMA"]++
   if (/ LDGSTS/) count["LDGSTS"]++
   if (/ LDSM/) count["LDSM"]++
   if (/ LDG\.E\.128/) count["LDG"]++

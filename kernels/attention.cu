@@ -5,6 +5,7 @@
 // Decoding: a block owns one query. For the scores eight lanes own a key; for the sum of values a warp owns every fourth key.
 #include "kernels/attention.h"
 #include "kernels/attention_tiles.cuh"
+#include "kernels/attention_wgmma.h"
 
 namespace tll {
 namespace {
@@ -190,6 +191,7 @@ template <class Float>
 void AttentionForward<Float>::cuda(const Device& device) const {
   if (sizes.N == 0) return;
   check_tensor_cores<Float>(device, kName);
+  if (attention_with_wgmma(device, *this)) return;
   const int N = sizes.N, H = sizes.H, D = sizes.D, stride = sizes.stride, qk_stride = sizes.qk_stride;
   with_head_size(D, [&](auto d) {
     using T = ForwardTile<Float, decltype(d)::value>;

@@ -5,6 +5,7 @@
 #include <nvtx3/nvToolsExt.h>
 #endif
 
+#include "kernels/attention_wgmma.h"
 #include "kernels/cublas_lt.h"
 #include "kernels/cuda_device.h"
 #include "kernels/row_access.cuh"
@@ -23,7 +24,8 @@ void ignore(cudaError_t) { static_cast<void>(cudaGetLastError()); }
 // Measured when the device is opened, for cuda_properties.
 struct {
   int64_t in_use = 0, loaded = 0;
-  std::string no_blas;  // why cuBLASLt is not used
+  std::string no_blas;   // why cuBLASLt is not used
+  std::string no_wgmma;  // why wgmma is not
 } taken;
 
 std::vector<const void*>& listed_kernels() {
@@ -148,6 +150,7 @@ Device open_cuda_device(int index) {
   check_cuda(cudaStreamCreateWithFlags(&copies, cudaStreamNonBlocking), "cudaStreamCreate");
   device.copy_stream = copies;
   device.blas = open_cublas(taken.no_blas);
+  taken.no_wgmma = check_wgmma(device);
   taken.in_use = static_cast<int64_t>(total - free);
   taken.loaded = static_cast<int64_t>(free) - cuda_free_memory(device);
   return device;
@@ -175,6 +178,7 @@ CudaProperties cuda_properties(const Device& device) {
   p.libraries = fmt::format("CUDA {}, driver for {}, {}", version_text(runtime), version_text(driver),
                             device.blas ? cublas_version(device.blas) : "without cuBLASLt");
   p.no_blas = taken.no_blas;
+  p.no_wgmma = taken.no_wgmma;
   p.multiprocessors = properties.multiProcessorCount;
   p.memory = static_cast<int64_t>(properties.totalGlobalMem);
   p.in_use = taken.in_use, p.loaded = taken.loaded;

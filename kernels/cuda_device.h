@@ -22,8 +22,8 @@ std::string cuda_missing();  // why it can use none, as a message to the user; e
 std::string cuda_name();     // of the first GPU, as the driver calls it; empty without one
 int cuda_arch();             // compute capability of the first GPU, 750 … 1200; 0 without one
 
-// Opens a device: creates its streams, loads every kernel, and opens cuBLASLt where it is found. Without such a GPU it fails with
-// a message (exit code 1).
+// Opens a device: creates its streams, loads every kernel, opens cuBLASLt where it is found, and on sm_90 checks the kernels with
+// wgmma. Without such a GPU it fails with a message (exit code 1).
 Device open_cuda_device(int index = 0);
 void close_cuda_device(Device&) noexcept;
 
@@ -31,6 +31,7 @@ struct CudaProperties {
   std::string name;       // as the driver calls it
   std::string libraries;  // versions of the runtime, the driver and cuBLASLt
   std::string no_blas;    // why cuBLASLt is not used; empty: it is
+  std::string no_wgmma;   // why the wgmma kernels of sm_90 are not used there (attention_wgmma.h); empty: they are
   int multiprocessors = 0;
   int64_t memory = 0;  // bytes in total
   int64_t in_use = 0;  // bytes in use when the device was opened: this program's context and other programs

@@ -96,6 +96,8 @@ void Worker::yield() {
 }
 
 void Worker::thread_exits() {
+  if (const Warpgroup& group = warpgroups[current->id / Warpgroup::kThreads]; !group.pending.empty())
+    fail({.fault = Fault::wgmma, .text = "returns while a wgmma is in flight", .site = group.pending.front().site});
   current->wait = Wait::exited;
   exited++;
   warp->exited |= 1u << lane();
@@ -152,6 +154,7 @@ void Worker::prepare(Launch& l, uint32_t number) {
     t.fence.clock = 0;
     t.groups = 0;
     t.copies.clear();
+    t.proxy_fence = t.proxy_ordered = 0;
     t.context = make_fcontext(reinterpret_cast<void*>(t.stack + kStackBytes), kStackBytes, thread_main);
     runnable.push_back(t.id);
   }
@@ -163,6 +166,11 @@ void Worker::prepare(Launch& l, uint32_t number) {
     w.clock = w.all_lanes_clock = w.block_clock = 1;
     w.groups.clear();
     w.known.clear();
+  }
+  for (Warpgroup& group : warpgroups) {
+    group.arrived = group.groups = 0;
+    group.fenced = false;
+    group.pending.clear();
   }
   prepare_shared();
 }

@@ -36,7 +36,7 @@ struct Launch {
 };
 void run_launch(Launch& launch);  // reports its first fault
 
-enum class Wait : uint8_t { none, block_barrier, warp_barrier, shuffle, ballot, add, mma, ldmatrix, exited };
+enum class Wait : uint8_t { none, block_barrier, warp_barrier, shuffle, ballot, add, mma, ldmatrix, warpgroup, exited };
 
 struct PendingCopy {
   uint8_t* to;
@@ -67,6 +67,7 @@ struct Thread {
   Fence fence;
   uint32_t groups = 0;  // cp.async groups committed
   std::vector<PendingCopy> copies;
+  uint32_t proxy_fence = 0, proxy_ordered = 0;  // clocks of its latest fence.proxy.async, of the latest that a barrier followed
 };
 
 struct WarpGroup {  // lanes that wait at the same collective
@@ -79,6 +80,27 @@ struct Warp {
   uint32_t clock = 1, all_lanes_clock = 1, block_clock = 1;  // now; at the last barrier of all lanes; at that of the block
   std::vector<WarpGroup> groups;
   std::vector<uint32_t> known;  // [lane][other]: accesses of `other` before this clock happen before `lane`
+};
+
+// A wgmma whose results nobody has waited for.
+struct PendingWgmma {
+  struct Chunk {  // of an operand in shared memory, as it was at the issue
+    const uint8_t* at;
+    uint8_t bytes[16];
+  };
+  uint32_t group, columns;
+  const void* site;
+  std::vector<float*> d;      // each thread's accumulators
+  std::vector<float> result;  // thread by thread
+  std::vector<Chunk> chunks;
+};
+struct Warpgroup {
+  static constexpr uint32_t kThreads = 128;
+  uint32_t arrived = 0;  // threads that wait at the call
+  const void* site = nullptr;
+  bool fenced = false;  // wgmma.fence since the last commit_group or wait_group
+  uint32_t groups = 0;  // committed
+  std::vector<PendingWgmma> pending;
 };
 
 // What stops a block.
@@ -94,6 +116,8 @@ struct Failure {
 constexpr size_t kStackBytes = 64 * 1024;
 constexpr size_t kMaxThreads = 1024;
 constexpr size_t kMaxDynamicBytes = 228 * 1024;
+// Where dynamic shared memory begins in a block's window of shared addresses: aligned to the 16 bytes that it is declared with.
+constexpr uint32_t kSharedWindow = 1024 + 16;
 
 struct StaticShared {  // a __shared__ array that this block touched
   size_t offset, bytes;
@@ -120,6 +144,7 @@ struct Worker {
   uint3 block_index{};
   std::vector<Thread> threads;
   Warp warps[kMaxThreads / 32];
+  Warpgroup warpgroups[kMaxThreads / Warpgroup::kThreads];
   std::vector<uint16_t> runnable;
   uint32_t thread_count = 0, exited = 0;
   uint64_t random_state = 1;
@@ -171,9 +196,27 @@ Worker& this_worker();
 using Finish = void(Worker& worker, Warp& warp, uint32_t lanes);
 Finish finish_shuffle, finish_ballot, finish_add, finish_mma, finish_ldmatrix, finish_warp_barrier;
 
+// One element of the result of mma or wgmma.
+float mma_dot(const float* a, const float* b, float c, int inner, Operand type, MmaSum mode, int arch);
+
 inline Thread& lane_thread(Worker& worker, const Warp& warp, uint32_t lane) {
   return worker.threads[static_cast<size_t>(&warp - worker.warps) * 32 + lane];
 }
+
+// Makes another thread the current one during a check.
+struct ActAs {
+  ActAs(Worker& w, Thread& thread) : worker(w), before(w.current) { become(thread); }
+  ~ActAs() { become(*before); }
+  ActAs(const ActAs&) = delete;
+  ActAs& operator=(const ActAs&) = delete;
+  void become(Thread& thread) const {
+    worker.current = &thread;
+    worker.warp = &worker.warps[thread.id / 32];
+    worker.update_clock();
+  }
+  Worker& worker;
+  Thread* before;
+};
 
 // ---- memory -------------------------------------------------------------------------------------------------------------------
 enum class Access { read, write, atomic, constant };

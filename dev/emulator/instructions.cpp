@@ -25,20 +25,6 @@ struct LdmatrixArguments {
   const void* row;
 };
 
-// Makes another lane of the warp the current thread during a check.
-struct ActAs {
-  ActAs(Worker& w, Thread& thread) : worker(w), before(w.current) {
-    w.current = &thread;
-    w.update_clock();
-  }
-  ~ActAs() {
-    worker.current = before;
-    worker.update_clock();
-  }
-  Worker& worker;
-  Thread* before;
-};
-
 void need_whole_warp(Worker& w, const void* site, const char* name) {
   if (w.warp->present != 0xffffffffu || w.warp->exited != 0)
     w.fail(
@@ -66,7 +52,6 @@ float operand(uint32_t reg, int half, Operand type) {
 
 }  // namespace
 
-// One element of the result.
 float mma_dot(const float* a, const float* b, float c, int inner, Operand type, MmaSum mode, int arch) {
   return mode == MmaSum::exact ? mma_exact(a, b, c, inner)
                                : mma_hardware(a, b, c, inner, type == Bf16 ? -126 : -14, mma_blocks(arch));

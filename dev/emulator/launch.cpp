@@ -212,6 +212,7 @@ const char* fault_name(Fault fault) {
                                    "uninitialised read",
                                    "misaligned access",
                                    "asynchronous copy in flight",
+                                   "wgmma in flight",
                                    "barrier",
                                    "warp collective",
                                    "launch",

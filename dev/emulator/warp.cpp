@@ -47,7 +47,8 @@ constexpr struct {
   Finish* finish;
 } kWaits[] = {{"nothing", nullptr},          {"__syncthreads", nullptr},    {"__syncwarp", finish_warp_barrier},
               {"a shuffle", finish_shuffle}, {"a vote", finish_ballot},     {"__reduce_sync", finish_add},
-              {"mma", finish_mma},           {"ldmatrix", finish_ldmatrix}, {"its end", nullptr}};
+              {"mma", finish_mma},           {"ldmatrix", finish_ldmatrix}, {"wgmma", nullptr},
+              {"its end", nullptr}};
 const char* wait_name(Wait wait) { return kWaits[static_cast<int>(wait)].name; }
 
 void Worker::collective(Wait wait, const void* site, uint32_t mask, void* payload) {
@@ -123,6 +124,21 @@ void Worker::diagnose() {
                                     g.mask, lanes_text(missing), other.id % 32, wait_name(other.wait), its_mask, where(other)),
                 .thread = &first,
                 .site = first.site,
+                .other_site = other.site});
+    return;
+  }
+  for (const Warpgroup& group : warpgroups) {
+    if (group.arrived == 0) continue;
+    const size_t first = static_cast<size_t>(&group - warpgroups) * Warpgroup::kThreads;
+    const auto at_call = [](const Thread& t) { return t.wait == Wait::warpgroup; };
+    const auto begin = threads.begin() + static_cast<ptrdiff_t>(first), end = begin + Warpgroup::kThreads;
+    const Thread &waiting = *std::find_if(begin, end, at_call), &other = *std::find_if_not(begin, end, at_call);
+    failure = std::make_unique<Failure>(
+        Failure{.fault = Fault::collective,
+                .text = fmt::format("waits at wgmma for all threads of its warpgroup; thread {} waits at {}{}",
+                                    index_text(other.index), wait_name(other.wait), where(other)),
+                .thread = &waiting,
+                .site = group.site,
                 .other_site = other.site});
     return;
   }

@@ -128,6 +128,8 @@ void Session<Float>::start(const ModelSource& source, const AdapterSource& adapt
           "note: large products run in this program's own kernels: {}. On an H100 they take about half as long again as in "
           "cuBLASLt (predicted, not measured)\n",
           gpu.no_blas);
+    if (!gpu.no_wgmma.empty() && !options.quiet)
+      fmt::print(stderr, "note: attention runs in the kernels of older GPUs, which are slower: {}\n", gpu.no_wgmma);
   }
   require_fit();
   limit_at_start = memory_limit(options);

@@ -49,6 +49,23 @@ void cp_async(void* shared, const void* global, int size, int bytes);
 void cp_async_commit();
 void cp_async_wait_group(int unfinished);
 
+// wgmma m64nNk16 of one thread of a warpgroup. A comes from its registers or by a descriptor, B by a descriptor.
+struct WgmmaOperands {
+  int columns;  // N
+  Operand type;
+  bool accumulate, a_in_registers;
+  uint32_t a_registers[4];
+  uint64_t a, b;  // descriptors
+  bool a_mn_major, b_mn_major;
+};
+void wgmma(float* d, const WgmmaOperands& operands);
+void wgmma_fence();
+void wgmma_commit();
+void wgmma_wait(int unfinished);
+void proxy_fence();  // fence.proxy.async
+// The address of dynamic shared memory in the block's window, as descriptors have it.
+size_t shared_window(const void* p);
+
 template <class T>
 EMULATOR_DEVICE T shuffle_value(Shuffle kind, uint32_t mask, T value, unsigned operand, int width) {
   static_assert(sizeof(T) <= 8 && std::is_trivially_copyable_v<T>, "shuffles move 2, 4 or 8 bytes");
@@ -133,4 +150,4 @@ EMULATOR_DEVICE T __ldg(const T* p) {
   return *p;
 }
 
-EMULATOR_DEVICE size_t __cvta_generic_to_shared(const void* p) { return reinterpret_cast<size_t>(p); }
+EMULATOR_DEVICE size_t __cvta_generic_to_shared(const void* p) { return ::emulator::shared_window(p); }

@@ -8,7 +8,8 @@ enum class Fault {
   out_of_bounds,   // outside every tensor, or an index outside an array
   uninitialised,   // a read of memory that was not written
   misaligned,      // an address that is not a multiple of the access size
-  copy_in_flight,  // an access to the source or destination of a pending asynchronous copy
+  copy_in_flight,  // an access to the source or destination of a pending asynchronous copy, or to an operand of wgmma in flight
+  wgmma,           // registers of wgmma that no wgmma.fence orders, or that are used before the wait
   barrier,         // threads at different barriers, or gone while others wait
   collective,      // a warp collective that not all its lanes reach, or a shuffle from a lane that does not take part
   launch,          // a grid, block or shared memory size that the architecture does not grant

@@ -1,0 +1,19 @@
+// Attention with wgmma, on sm_90: the ops' cuda() ask for it first. A GPU was not at hand when these kernels were written, so
+// each run compares them with the mma kernels when the device is opened, and uses the mma kernels where they differ.
+#pragma once
+
+#include <string>
+
+#include "kernels/attention.h"
+
+namespace tll {
+
+// Enqueues the op and returns true, or returns false: another GPU, float, or check_wgmma has refused.
+template <class Float>
+bool attention_with_wgmma(const Device& device, const AttentionForward<Float>& op);
+
+// On sm_90: runs small cases with both kinds of kernels and waits for them. Empty: the wgmma kernels are right, and used from now
+// on; else why they are not. Takes device memory for its tensors and gives it back.
+std::string check_wgmma(const Device& device);
+
+}  // namespace tll
