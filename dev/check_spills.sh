@@ -74,7 +74,7 @@ function threads_of(name,   tiling) {
     return 32 * tiling[part + 3] * tiling[part + 4]
   }
   if (name ~ /^(cross_entropy|list_targets)/) return 1024
-  if (name ~ /_wgmma_kernel/) return 256
+  if (name ~ /^attention_wgmma_kernel/) return 256
   return name ~ /^(attention|keys|queries|dot_rows|rope|swiglu|embedding)/ ? 128 : 256
 }
 function dynamic_of(name, sm,   types, tiling, part, bytes, wide, d) {
@@ -84,6 +84,7 @@ function dynamic_of(name, sm,   types, tiling, part, bytes, wide, d) {
     return (sm < 80 ? 2 : 3) * 2 * (tiling[part + 1] + tiling[part + 2]) * tiling[part + 5]
   }
   split(name, types, /[<>,]/)
+  if (name ~ /^(keys|queries)_wgmma_kernel/) return 1008 + 6 * 64 * (types[3] > 64 ? 128 : 64) * 2
   if (name ~ /^attention_wgmma_kernel/) return 1008 + (128 + 4 * (types[3] > 64 ? 64 : 96)) * types[3] * 2
   if (name !~ /^(attention_forward|keys|queries)_kernel/) return 0
   wide = types[2] == "float"; d = types[3]; bytes = wide ? 4 : 2
@@ -101,6 +102,7 @@ function least(a, b) { return a < b ? a : b }
 /Used [0-9]+ registers/ {
   fixed = 0
   for (i = 1; i <= NF; i++) { if ($i == "Used") registers = $(i + 1); if ($i ~ /^smem/) fixed = $(i - 2) }
+  if (name ~ /_wgmma_kernel/ && sm != 90) next  # empty, and not launched
   kernels++
   if (output) print name, sm, registers > output
   split(limits[sm], limit); threads = threads_of(name); dynamic = dynamic_of(name, sm)

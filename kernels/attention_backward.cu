@@ -8,6 +8,7 @@
 // what.
 #include "kernels/attention.h"
 #include "kernels/attention_tiles.cuh"
+#include "kernels/attention_wgmma.h"
 
 namespace tll {
 namespace {
@@ -254,6 +255,7 @@ void AttentionBackward<Float>::cuda(const Device& device) const {
   const int N = sizes.N, H = sizes.H, G = sizes.G, D = sizes.D, stride = sizes.stride, qk_stride = sizes.qk_stride;
   const cudaStream_t stream_used = stream_of(device);
   launch<delta_kernel<Float>>(blocks_for(int64_t{N} * H, kDeltaThreads / kWarp), kDeltaThreads, 0, stream_used, *this);
+  if (attention_with_wgmma(device, *this)) return;
   with_head_size(D, [&](auto d) {
     using T = Tile<Float, decltype(d)::value>;
     const size_t shared = BackwardBlock<Float, T::kD>::kShared;

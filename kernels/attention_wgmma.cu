@@ -2,7 +2,9 @@
 // them. Tiles of keys and values stream by, with two stages: one is filled while the other is used. S = Q·Kᵀ reads both from
 // shared memory; for O += P·V the warpgroup keeps P in registers. Two blocks share an SM: while one warpgroup waits for its
 // products, others compute exponentials.
+#include <algorithm>
 #include <cmath>
+#include <utility>
 #include <vector>
 
 #include "kernels/attention_tiles.cuh"
@@ -22,9 +24,6 @@ struct ForwardTiles {
   using Keys = PanelTile<Float, kKeys, kD, kThreads>;
   static constexpr size_t kShared = kPanelAlign - 16 + (Queries::kElements + 4 * Keys::kElements) * sizeof(Float);
 };
-
-// A thread's rows of the block's tile are this one and the eighth after it.
-TLL_DEVICE int first_row_of(int thread) { return thread / kWarp * 16 + thread % kWarp / 4; }
 
 template <class Float, int kD>
 __global__ void __launch_bounds__(2 * kWarpgroup, 2)
@@ -80,7 +79,7 @@ __global__ void __launch_bounds__(2 * kWarpgroup, 2)
     wgmma_results(s);
 
     if (j0 + kKeys - 1 > i0 + group_row || j0 < first[last_row]) {
-      const int thread = thread_again(), row0 = first_row_of(thread), column0 = j0 + thread % 4 * 2;
+      const int thread = thread_again(), row0 = accumulator_row(thread, 0), column0 = j0 + accumulator_column(thread, 0);
       const int from[2] = {first[row0], first[row0 + 8]};
 #pragma unroll
       for (int e = 0; e < kScores; e++) {
@@ -125,7 +124,7 @@ __global__ void __launch_bounds__(2 * kWarpgroup, 2)
     wgmma_wait<0>();
     wgmma_results(out);
   }
-  const int row0 = first_row_of(static_cast<int>(threadIdx.x));
+  const int row0 = accumulator_row(static_cast<int>(threadIdx.x), 0);
   float inverse[2];
 #pragma unroll
   for (int r = 0; r < 2; r++) {
@@ -141,13 +140,6 @@ __global__ void __launch_bounds__(2 * kWarpgroup, 2)
 }
 
 bool allowed = false;  // by check_wgmma
-
-template <class F>
-void with_panels(int D, const F& f) {
-  TLL_CHECK(D <= 128, "attention on CUDA has head sizes up to 128, not {}", D);
-  if (D <= 64) return f(std::integral_constant<int, 64>{});
-  f(std::integral_constant<int, 128>{});
-}
 
 // ---- the check at start
 // ---------------------------------------------------------------------------------------------------------
@@ -175,68 +167,105 @@ struct DeviceArray {
   }
 };
 
-// Whether forward gives the same with both kinds of kernels, of two documents, a window and three tiles, the last one cut.
+// Largest norm of a row, of the difference and of a.
 template <class Float>
-bool forward_agrees(const Device& device, int D) {
-  constexpr int N = 150, H = 2, G = 1;
-  const size_t row = static_cast<size_t>((H + 2 * G) * D), results = static_cast<size_t>(N * H * D), sums = H * N;
-  std::vector<Float> input(N * row);
-  uint32_t state = 1;
-  for (Float& x : input) {  // -1 … 1 in steps of 1/64, which both types hold
-    state = state * 1664525u + 1013904223u;
-    x = from_acc<Float>(static_cast<float>(static_cast<int>(state >> 16) % 129 - 64) / 64.0f);
+std::pair<double, double> largest_rows(const std::vector<Float>& a, const std::vector<Float>& b, int width) {
+  double difference = 0, size = 0;
+  for (size_t row = 0; row < a.size(); row += static_cast<size_t>(width)) {
+    double squares = 0, own = 0;
+    for (size_t i = row; i < row + static_cast<size_t>(width); i++) {
+      const double x = to_acc(a[i]), d = x - to_acc(b[i]);
+      squares += d * d, own += x * x;
+    }
+    if (!(squares <= difference)) difference = squares;  // a NaN, too
+    size = std::max(size, own);
   }
-  const DeviceArray<Float> qkv(device, input);
+  return {std::sqrt(difference), std::sqrt(size)};
+}
+
+// Whether both kinds of kernels give the same, of two documents, a window, two heads of a group, and tiles of which the last is
+// cut.
+template <class Float>
+bool agree(const Device& device, int D) {
+  constexpr int N = 150, H = 2, G = 1;
+  const int width = (H + 2 * G) * D;
+  const size_t count = static_cast<size_t>(N * H * D), sums = H * N;
+  uint32_t state = 1;
+  const auto values = [&](int n) {  // -1 … 1 in steps of 1/64, which both types hold
+    std::vector<Float> all(static_cast<size_t>(n));
+    for (Float& x : all) {
+      state = state * 1664525u + 1013904223u;
+      x = from_acc<Float>(static_cast<float>(static_cast<int>(state >> 16) % 129 - 64) / 64.0f);
+    }
+    return all;
+  };
+  const DeviceArray<Float> qkv(device, values(N * width)), dout(device, values(N * H * D));
   const DeviceArray<int32_t> documents(device, std::vector<int32_t>{0, 40, N});
-  std::vector<Float> out[2];
-  std::vector<float> lse[2];
-  const double scale = 1 / std::sqrt(static_cast<double>(D));
+  const DeviceArray<Float> out(device, count), other_out(device, count), gradients(device, static_cast<size_t>(N * width));
+  const DeviceArray<float> lse(device, sums), other_lse(device, sums), scratch(device, 2 * sums);
+  const AttentionSizes sizes{.cu_seqlens = documents.data,
+                             .docs = 2,
+                             .N = N,
+                             .H = H,
+                             .G = G,
+                             .D = D,
+                             .stride = width,
+                             .qk_stride = width,
+                             .window = 100,
+                             .scale = 1 / std::sqrt(static_cast<double>(D))};
+  const Float *k = qkv.data + H * D, *v = k + G * D;
+  std::vector<Float> outs[2], grads[2];
+  std::vector<float> lses[2];
   for (const bool with : {false, true}) {
-    const DeviceArray<Float> out_here(device, results);
-    const DeviceArray<float> lse_here(device, sums);
-    cuda_fill(device, out_here.data, 0xff, results * sizeof(Float));  // NaN
+    const DeviceArray<Float>& out_here = with ? other_out : out;
+    const DeviceArray<float>& lse_here = with ? other_lse : lse;
+    cuda_fill(device, out_here.data, 0xff, count * sizeof(Float));  // NaN
     cuda_fill(device, lse_here.data, 0xff, sums * sizeof(float));
-    const AttentionForward<Float> op{out_here.data,
-                                     lse_here.data,
-                                     qkv.data,
-                                     qkv.data + H * D,
-                                     qkv.data + (H + G) * D,
-                                     nullptr,
-                                     {.cu_seqlens = documents.data,
-                                      .docs = 2,
-                                      .N = N,
-                                      .H = H,
-                                      .G = G,
-                                      .D = D,
-                                      .stride = static_cast<int>(row),
-                                      .qk_stride = static_cast<int>(row),
-                                      .window = 100,
-                                      .scale = scale}};
+    cuda_fill(device, gradients.data, 0xff, static_cast<size_t>(N * width) * sizeof(Float));
+    const AttentionForward<Float> forward{out_here.data, lse_here.data, qkv.data, k, v, nullptr, sizes};
+    const AttentionBackward<Float> backward{gradients.data,
+                                            gradients.data + H * D,
+                                            gradients.data + (H + G) * D,
+                                            dout.data,
+                                            out.data,
+                                            lse.data,
+                                            qkv.data,
+                                            k,
+                                            v,
+                                            scratch.data,
+                                            sizes};
     allowed = with;
-    op.cuda(device);
+    forward.cuda(device);
+    backward.cuda(device);
     allowed = false;
-    out[with] = out_here.host(results);
-    lse[with] = lse_here.host(sums);
+    outs[with] = out_here.host(count);
+    lses[with] = lse_here.host(sums);
+    grads[with] = gradients.host(static_cast<size_t>(N * width));
   }
   // Both round p, with errors u relative to it, so that their averages of values up to 1 differ by up to 2·u, and round the
   // result: 4·u. The scores, sums of D products up to 1, differ by up to D·D·2^-23 before they are scaled, which moves p and lse
   // as much; the exponentials and the logarithm add less than 2^-18.
-  const double u = std::is_same_v<Float, bf16> ? 0x1p-8 : 0x1p-11, moved = 2 * scale * D * D * 0x1p-23 + 0x1p-18;
-  for (size_t i = 0; i < results; i++)
-    if (!(std::abs(to_acc(out[0][i]) - to_acc(out[1][i])) <= 4 * u + moved)) return false;
+  const double u = std::is_same_v<Float, bf16> ? 0x1p-8 : 0x1p-11, moved = 2 * sizes.scale * D * D * 0x1p-23 + 0x1p-18;
+  for (size_t i = 0; i < count; i++)
+    if (!(std::abs(to_acc(outs[0][i]) - to_acc(outs[1][i])) <= 4 * u + moved)) return false;
   for (size_t i = 0; i < sums; i++)
-    if (!(std::abs(lse[0][i] - lse[1][i]) <= moved)) return false;
-  return true;
+    if (!(std::abs(lses[0][i] - lses[1][i]) <= moved)) return false;
+  // A gradient is a sum of up to 100 terms a head whose rounded factor both have with an error u: 2·u of the sum of the absolute
+  // terms. Their signs are by chance, so that this is up to √n of the size of the sum; the result is rounded twice.
+  const auto [difference, size] = largest_rows(grads[0], grads[1], D);
+  return difference <= (2 * u * std::sqrt(100.0 * H) + 2 * u + moved) * size;
 }
 
 }  // namespace
+
+bool wgmma_allowed(const Device& device) { return device.arch == 900 && allowed; }
 
 template <class Float>
 bool attention_with_wgmma(const Device& device, const AttentionForward<Float>& op) {
   if constexpr (std::is_same_v<Float, float>) {
     return false;
   } else {
-    if (device.arch != 900 || !allowed) return false;
+    if (!wgmma_allowed(device)) return false;
     const AttentionSizes& s = op.sizes;
     with_panels(s.D, [&](auto d) {
       using T = ForwardTiles<Float, decltype(d)::value>;
@@ -257,12 +286,14 @@ std::string check_wgmma(const Device& device) {
   if (device.arch != 900) return {};
   try {
     for (const int D : {64, 128}) {
-      if (!forward_agrees<bf16>(device, D) || !forward_agrees<half>(device, D))
+      if (!agree<bf16>(device, D) || !agree<half>(device, D))
         return fmt::format("the kernels with wgmma and those with mma differ at head size {}", D);
     }
   } catch (const Error& error) {
     allowed = false;
     static_cast<void>(cudaGetLastError());
+    if (cudaStreamSynchronize(stream_of(device)) != cudaSuccess)  // the GPU refuses everything from now on
+      fail(kExitFault, "{}, in the check of the kernels with wgmma; a build with CUDA_ARCH=80 does without them", error.what());
     return error.what();
   }
   allowed = true;

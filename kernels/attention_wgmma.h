@@ -11,6 +11,10 @@ namespace tll {
 // Enqueues the op and returns true, or returns false: another GPU, float, or check_wgmma has refused.
 template <class Float>
 bool attention_with_wgmma(const Device& device, const AttentionForward<Float>& op);
+// The same of dq, dk and dv, when delta_kernel is enqueued.
+template <class Float>
+bool attention_with_wgmma(const Device& device, const AttentionBackward<Float>& op);
+bool wgmma_allowed(const Device& device);  // neither another GPU nor refused
 
 // On sm_90: runs small cases with both kinds of kernels and waits for them. Empty: the wgmma kernels are right, and used from now
 // on; else why they are not. Takes device memory for its tensors and gives it back.

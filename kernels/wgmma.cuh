@@ -18,8 +18,7 @@
 //
 // A tile in shared memory consists of panels of 64 columns, 128 bytes a row, one after another. The eight 16-byte units of a row
 // are exchanged: unit u of row r lies at place u ^ (r % 8) (the 128-byte swizzle). A panel begins at a multiple of 1024 bytes. An
-// operand may have k along the columns (K-major: A as [m][k], B as [n][k]) or along the rows (MN-major: A as [k][m], B as
-// [k][n]).
+// operand has k along the columns (K-major: A as [m][k], B as [n][k]) or along the rows (MN-major: B as [k][n]).
 #pragma once
 
 #include "kernels/cuda_types.cuh"
@@ -39,6 +38,10 @@ template <class T>
 TLL_DEVICE T* panel_begin(T* p) {
   return p + (0u - shared_address(p)) % kPanelAlign / sizeof(T);
 }
+
+// Where element e of a thread's accumulators lies in a tile of the block's warpgroups, 64 rows each; r = e/2 % 2.
+TLL_DEVICE int accumulator_row(int thread, int r) { return thread / kWarp * 16 + thread % kWarp / 4 + 8 * r; }
+TLL_DEVICE int accumulator_column(int thread, int e) { return e / 4 * 8 + thread % 4 * 2 + e % 2; }
 
 #ifdef TLL_WGMMA
 
@@ -93,8 +96,8 @@ TLL_DEVICE void wgmma_results(float (&d)[kCount]) {
 #endif
 }
 
-// ---- wgmma: d = a · b, or with `accumulate` d += a · b
-// --------------------------------------------------------------------------
+// ---- wgmma: d = a · b, or d += a · b if `accumulate`
+// ----------------------------------------------------------------------------
 
 #ifndef TLL_EMULATED
 #define TLL_WGMMA_D32                                                                                              \
@@ -128,10 +131,10 @@ TLL_DEVICE void wgmma_results(float (&d)[kCount]) {
                : "memory")
 #endif
 
-// A and B K-major, by their descriptors. N = 64, 96 or 128.
+// A and B K-major, by their descriptors. N = 64 or 96.
 template <class Float, int kCount>
 TLL_DEVICE void wgmma_ss(float (&d)[kCount], uint64_t a, uint64_t b, bool accumulate) {
-  static_assert(kCount == 32 || kCount == 48 || kCount == 64, "N is 64, 96 or 128");
+  static_assert(kCount == 32 || kCount == 48, "N is 64 or 96");
 #ifdef TLL_EMULATED
   emulator::wgmma(d, {.columns = 2 * kCount,
                       .type = std::is_same_v<Float, bf16> ? emulator::Bf16 : emulator::Half,
@@ -147,14 +150,10 @@ TLL_DEVICE void wgmma_ss(float (&d)[kCount], uint64_t a, uint64_t b, bool accumu
     TLL_WGMMA_SS(64, bf16, TLL_WGMMA_D32, TLL_WGMMA_32(d), "%32", "%33", "%34");
   else if constexpr (kCount == 32)
     TLL_WGMMA_SS(64, f16, TLL_WGMMA_D32, TLL_WGMMA_32(d), "%32", "%33", "%34");
-  else if constexpr (kCount == 48 && std::is_same_v<Float, bf16>)
-    TLL_WGMMA_SS(96, bf16, TLL_WGMMA_D48, TLL_WGMMA_48(d), "%48", "%49", "%50");
-  else if constexpr (kCount == 48)
-    TLL_WGMMA_SS(96, f16, TLL_WGMMA_D48, TLL_WGMMA_48(d), "%48", "%49", "%50");
   else if constexpr (std::is_same_v<Float, bf16>)
-    TLL_WGMMA_SS(128, bf16, TLL_WGMMA_D64, TLL_WGMMA_64(d), "%64", "%65", "%66");
+    TLL_WGMMA_SS(96, bf16, TLL_WGMMA_D48, TLL_WGMMA_48(d), "%48", "%49", "%50");
   else
-    TLL_WGMMA_SS(128, f16, TLL_WGMMA_D64, TLL_WGMMA_64(d), "%64", "%65", "%66");
+    TLL_WGMMA_SS(96, f16, TLL_WGMMA_D48, TLL_WGMMA_48(d), "%48", "%49", "%50");
 #endif
 }
 

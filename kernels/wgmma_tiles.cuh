@@ -69,13 +69,13 @@ struct PanelTile {
   TLL_DEVICE static void store(Float* to, int64_t stride, int rows, int D, const float (&sums)[kCount], Float* tile, bool vector,
                                const Factor& factor) {
     static_assert(kCount == kD / 2, "the accumulators of kD columns");
-    const int lane = static_cast<int>(lane_id()), first = static_cast<int>(warp_id()) * 16;
+    const int thread = static_cast<int>(threadIdx.x), lane = thread % kWarp, first = thread / kWarp * 16;
     __syncwarp();
 #pragma unroll
     for (int e = 0; e < kCount; e += 2) {
       const int r = e / 2 % 2;
       const uint32_t pair = pack2<Float>(sums[e] * factor(r), sums[e + 1] * factor(r));
-      memcpy(tile + at(first + lane / 4 + 8 * r, e / 4 * 8 + lane % 4 * 2), &pair, sizeof(pair));
+      memcpy(tile + at(accumulator_row(thread, r), accumulator_column(thread, e)), &pair, sizeof(pair));
     }
     __syncwarp();
 #pragma unroll 1
@@ -92,5 +92,13 @@ struct PanelTile {
     }
   }
 };
+
+// Calls f(integral_constant<kD>) with the least kD, of whole panels, that D fits.
+template <class F>
+void with_panels(int D, const F& f) {
+  TLL_CHECK(D <= 128, "attention on CUDA has head sizes up to 128, not {}", D);
+  if (D <= 64) return f(std::integral_constant<int, 64>{});
+  f(std::integral_constant<int, 128>{});
+}
 
 }  // namespace tll
