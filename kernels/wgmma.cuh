@@ -96,8 +96,7 @@ TLL_DEVICE void wgmma_results(float (&d)[kCount]) {
 #endif
 }
 
-// ---- wgmma: d = a · b, or d += a · b if `accumulate`
-// ----------------------------------------------------------------------------
+// ---- wgmma: d = a · b, or d += a · b if `accumulate` ------------------------------------------------------------------------
 
 #ifndef TLL_EMULATED
 #define TLL_WGMMA_D32                                                                                              \
