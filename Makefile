@@ -216,6 +216,7 @@ test: setup
 	$(BUILD)/probe_emulated --quick
 	$(BUILD)/bench_ops_emulated >/dev/null
 	./test_gradients
+	./test_gradients --device cuda-emulated --op attention --arch 90
 	$(BUILD)/run_tests --gtest_brief=1
 
 bench: train_llama_lora

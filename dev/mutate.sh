@@ -15,6 +15,7 @@
 #   [name]
 #   file: kernels/rope.cu
 #   ops: rope rope_table              what test_gradients is narrowed to
+#   arch: 90                          the GPU that the emulator is (default: test_gradients')
 #   count: 2                          how often the snippet occurs; each is replaced (default: 1)
 #   survives: …                       why nothing can catch it; without this line a survivor is a failure
 #   - the snippet, one or more lines
@@ -48,7 +49,7 @@ cpu_seconds=120 wall_seconds=7200 # of one run; the slowest that passes takes 40
 
 # ---- the entries ---------------------------------------------------------------------------------------------------------------
 names=()
-declare -A file ops count survives old new
+declare -A file ops arch count survives old new
 chosen() {
   ((${#only[@]})) || return 0
   local pattern
@@ -68,6 +69,7 @@ for list_file in "${files[@]}"; do
         names+=("$name") old[$name]='' new[$name]='' count[$name]=1 ;;
       'file: '*) file[$name]=${line#file: } ;;
       'ops: '*) ops[$name]=${line#ops: } ;;
+      'arch: '*) arch[$name]=${line#arch: } ;;
       'count: '*) count[$name]=${line#count: } ;;
       'survives: '*) survives[$name]=${line#survives: } ;;
       '- '* | '-') old[$name]+=${old[$name]:+$'\n'}${line:2} ;;
@@ -163,10 +165,10 @@ has_types() {
       grep -q '^void [A-Za-z]*::cuda(' "$source"; then return 1; fi
   done
 }
-# run_tests DIR OP...: prints what went wrong, in one line, or nothing
+# run_tests DIR ARCH OP...: prints what went wrong, in one line, or nothing
 run_tests() {
-  local dir=$1 op args=() bad code
-  shift
+  local dir=$1 op args=(${2:+--arch "$2"}) bad code
+  shift 2
   for op in "$@"; do args+=(--op "$op"); done
   bad=$( (
     ulimit -c 0 -t "$cpu_seconds"
@@ -212,7 +214,7 @@ try() {
         verdict="does not compile: $(grep -m1 -E 'error|undefined' "$dir/build.log" | cut -c1-160)"
       else
         # shellcheck disable=SC2086
-        verdict=$(run_tests "$dir" ${ops[$name]})
+        verdict=$(run_tests "$dir" "${arch[$name]:-}" ${ops[$name]})
         verdict=${verdict:+caught by $verdict}
       fi
       [[ -z $verdict ]] || break
@@ -236,7 +238,7 @@ if ((control)); then
   # shellcheck disable=SC2086
   build "$work/control" all $sources >"$work/control.log" 2>&1 || { cat "$work/control.log"; echo "error: the copy does not build"; exit 1; }
   # shellcheck disable=SC2086
-  wrong=$(run_tests "$work/control" $all_ops)
+  wrong=$(run_tests "$work/control" '' $all_ops)
   [[ -z $wrong ]] || { echo "error: without a mutation: $wrong"; exit 1; }
   rm -rf "$work/control"
   printf '%-36s %s\n' "(no mutation)" "passes: $(echo $all_ops)"

@@ -93,6 +93,8 @@ std::vector<TestDevice> devices_here() {
   if (cuda_device_count() > 0) {
     static const Device cuda = open_cuda_device();
     TLL_CHECK(cuda.blas || !cuda_emulated(), "the emulator's cuBLASLt did not open");
+    if (const std::string problem = cuda_properties(cuda).no_wgmma; !problem.empty())
+      fail(kExitFault, "attention would run in other kernels than those of this GPU: {}", problem);
     found.push_back({cuda_backend(), {cuda}});
   }
   return found;

@@ -24,17 +24,21 @@ $(BUILD)/ptx_sim_nvcc_tests: $(PTX_NVCC_TESTS)/wgmma.o $(PTX_NVCC_TESTS)/wgmma_t
 	$(call say,link $@)
 	@$(CXX) $(CXXFLAGS) $^ -o $@ -lpthread -ldl -lgtest -lgtest_main
 
+PTX_TARGET = $(PTX_ARCH)
+$(BUILD)/ptx90/%_wgmma.o: PTX_TARGET = 90a
 $(BUILD)/ptx$(PTX_ARCH)/%.o: %.cu
 	@$(if $(NVCC),,echo "error: make ptx_test needs nvcc, which was not found; NVCC=… names it"; exit 1)
 	$(call say,nvcc $< to PTX of compute_$(PTX_ARCH))
 	@$(NVCC) $(NVCCFLAGS) -O3 -lineinfo -no-compress $(if $(WERROR),-Werror all-warnings) -MMD -MP \
-	  -gencode arch=compute_$(PTX_ARCH),code=compute_$(PTX_ARCH) -c $< -o $@
+	  -gencode arch=compute_$(PTX_TARGET),code=compute_$(PTX_TARGET) -c $< -o $@
 	@$(if $(filter %/cuda_device.o %/cublas_lt.o,$@),objcopy -w $(PTX_HOOKS:%=--weaken-symbol='%') $@)
 $(BUILD)/libptx$(PTX_ARCH).a: $(CU:%.cu=$(BUILD)/ptx$(PTX_ARCH)/%.o) ; @rm -f $@; ar rcs $@ $^
 $(BUILD)/test_gradients_ptx$(PTX_ARCH): $(BUILD)/tests/test_gradients.o $(PTX_RUNTIME) $(BUILD)/libcases.a $(BUILD)/libsrc.a \
   $(BUILD)/libptx$(PTX_ARCH).a $(BUILD)/libptx_sim.a $(BUILD)/libkernels.a ; $(call link,ptx) -ldl
-# What nothing launches on an architecture: attention in bf16 is refused on sm_75, where its other kernels are traps.
-PTX_UNREACHED_75 := delta_kernel<tll::bf16>
+# What nothing launches on an architecture: attention in bf16 is refused on sm_75, where its other kernels are traps; those with wgmma
+# are empty but on sm_90.
+PTX_UNREACHED_75 := delta_kernel<tll::bf16> _wgmma_kernel<
+PTX_UNREACHED_80 := _wgmma_kernel<
 ptx_test: $(BUILD)/test_gradients_ptx$(PTX_ARCH) $(BUILD)/ptx_sim_nvcc_tests
 	$(BUILD)/ptx_sim_nvcc_tests --gtest_brief=1
 	TLL_PTX_SIM="report=$(BUILD)/ptx$(PTX_ARCH).txt" $< --device cuda
