@@ -96,6 +96,7 @@ function least(a, b) { return a < b ? a : b }
 /Compiling entry function/ {
   split($0, quoted, "\x27"); name = short_name(quoted[2]); sm = substr(quoted[4], 4) + 0; spilled = stack = 0
 }
+/wgmma.mma_async instructions are serialized/ { faults++; print }
 /bytes stack frame/ {
   for (i = 1; i <= NF; i++) { if ($i == "spill" && $(i + 1) ~ /^stores/) spilled = $(i - 2); if ($i == "stack") stack = $(i - 2) }
 }

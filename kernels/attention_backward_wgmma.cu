@@ -1,7 +1,7 @@
-// Backward for sm_90: keys_wgmma_kernel and queries_wgmma_kernel do what keys_kernel and queries_kernel of attention_backward.cu do.
-// A block is one warpgroup and owns 64 rows of one side; tiles of 64 rows of the other stream by, with two stages. S and dP read both
-// sides from shared memory. P and dS, in registers, are the left operand of what is summed up. While the tensor cores compute dP, the
-// warps compute P of S.
+// Backward for sm_90: keys_wgmma_kernel and queries_wgmma_kernel do what keys_kernel and queries_kernel of attention_backward.cu
+// do. A block is one warpgroup and owns 64 rows of one side; tiles of 64 rows of the other stream by, with two stages. S and dP
+// read both sides from shared memory. P and dS, in registers, are the left operand of what is summed up. While the tensor cores
+// compute dP, the warps compute P of S.
 #include "kernels/attention_tiles.cuh"
 #include "kernels/attention_wgmma.h"
 #include "kernels/wgmma_tiles.cuh"
@@ -46,7 +46,7 @@ TLL_DEVICE void issue_accumulate(float (&sums)[T::kD / 2], const float (&s)[T::k
 #endif
 
 template <class Float, int kD>
-__global__ void __launch_bounds__(kWarpgroup, kD <= 64 ? 3 : 2)
+__global__ void __launch_bounds__(kWarpgroup, 2)
     keys_wgmma_kernel(const __grid_constant__ AttentionBackward<Float> op, float scale, bool vector) {
 #ifdef TLL_WGMMA
   using T = BackwardTiles<Float, kD>;

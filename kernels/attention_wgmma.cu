@@ -141,7 +141,8 @@ __global__ void __launch_bounds__(2 * kWarpgroup, 2)
 
 bool allowed = false;  // by check_wgmma
 
-// ---- the check at start -----------------------------------------------------------------------------------------------------
+// ---- the check at start
+// ---------------------------------------------------------------------------------------------------------
 
 // Memory of the device, while this lives.
 template <class T>
@@ -201,8 +202,8 @@ bool agree(const Device& device, int D) {
   const DeviceArray<Float> qkv(device, values(N * width)), dout(device, values(N * H * D));
   const DeviceArray<int32_t> documents(device, std::vector<int32_t>{0, 40, N});
   const DeviceArray<Float> out(device, count), other_out(device, count), gradients(device, static_cast<size_t>(N * width));
-  const DeviceArray<float> lse(device, sums), other_lse(device, sums);
-  const DeviceArray<float> scratch(device, static_cast<size_t>(AttentionBackward<Float>::cuda_scratch_floats(N, H, G, D)));
+  const DeviceArray<float> lse(device, sums), other_lse(device, sums),
+      scratch(device, static_cast<size_t>(AttentionBackward<Float>::cuda_scratch_floats(N, H, G, D)));
   const AttentionSizes sizes{.cu_seqlens = documents.data,
                              .docs = 2,
                              .N = N,

@@ -216,13 +216,23 @@ OpTime matmul_time(const Gpu& gpu, const Matmul<float>& op) {
 }
 
 struct HeadTiles {
-  int D, own, keys, stream;
-  int64_t pitch;  // bytes of a row
+  const char* suffix;  // of the kernels' names
+  int D, forward_own, own, keys, stream;
+  int64_t pitch, extra;  // bytes of a row, and of shared memory besides the rows
 };
-// attention_tiles.cuh, of types of 16 bits.
-HeadTiles head_tiles(int head) {
+// attention_tiles.cuh, of types of 16 bits; on sm_90 attention_wgmma.cu and attention_backward_wgmma.cu.
+HeadTiles head_tiles(int head, int arch) {
+  if (arch == 900) {
+    const int D = head <= 64 ? 64 : 128;
+    return {"wgmma_kernel", D, 128, 64, D <= 64 ? 96 : 64, 64, 2 * D, 1008};
+  }
   const int D = head <= 32 ? 32 : head <= 64 ? 64 : head <= 96 ? 96 : 128;
-  return {D, 64, 48, D > 96 ? 16 : 32, (D + 8) * 2};
+  return {"kernel", D, 128, 64, 48, D > 96 ? 16 : 32, (D + 8) * 2, 0};
+}
+
+// The parts of a group's heads in the keys' kernel; that with wgmma has one.
+GroupParts key_parts(const AttentionSizes& s, int arch) {
+  return arch == 900 ? GroupParts{1, s.H / s.G} : group_parts(s.N, s.H, s.G);
 }
 
 OpTime attention_time(const Gpu& gpu, const char* name, Cost cost, const AttentionSizes& s, DType type, bool backward) {
@@ -247,9 +257,9 @@ OpTime attention_time(const Gpu& gpu, const char* name, Cost cost, const Attenti
   if (fresh) {
     OpTime t = none(name, cost);
     if (backward) t += gpu_time(gpu, name, {.bytes = delta_bytes});
-    for (const GpuLaunch& launch : gpu_launches(s, backward)) t += loop_time(gpu, name, cost, launch, cost.bytes);
+    for (const GpuLaunch& launch : gpu_launches(s, backward, gpu.arch)) t += loop_time(gpu, name, cost, launch, cost.bytes);
     // Keys in parts: add_parts_kernel, and what it reads, which keys_kernel writes meanwhile as it computes.
-    if (const GroupParts split = group_parts(s.N, s.H, s.G); backward && split.parts > 1)
+    if (const GroupParts split = key_parts(s, gpu.arch); backward && split.parts > 1)
       t += gpu_time(gpu, name, {.bytes = 2.0 * split.parts * s.G * s.N * attention_cuda_pad(s.D) * sizeof(float)});
     at->second = t;
   }
@@ -419,8 +429,9 @@ double schedule(int sms, const BlockClocks& clocks, const std::vector<int>& turn
 
 // ---- launches --------------------------------------------------------------------------------------------------------------
 
-std::vector<GpuLaunch> gpu_launches(const AttentionSizes& s, bool backward) {
-  const HeadTiles t = head_tiles(s.D);
+std::vector<GpuLaunch> gpu_launches(const AttentionSizes& s, bool backward, int arch) {
+  const HeadTiles t = head_tiles(s.D, arch);
+  const bool wgmma = arch == 900;
   // Documents of equal length, as in a plan.
   const int document = s.docs > 0 ? static_cast<int>(parts(s.N, s.docs)) : s.N;
   const auto first_key = [&](int i) { return std::max(i / document * document, s.window > 0 ? i - s.window + 1 : 0); };
@@ -437,24 +448,27 @@ std::vector<GpuLaunch> gpu_launches(const AttentionSizes& s, bool backward) {
       of_tile.push_back(static_cast<int>(turns(first, std::min(first + own, s.N))));
     }
     for (int i = 0; i < tiles * heads; i++) all.push_back(of_tile[static_cast<size_t>(grid.heads_in_x ? i / heads : i % tiles)]);
-    GpuLaunch made{name + "<" + std::to_string(t.D) + ">", {tiles, heads, 1}, shared_rows * t.pitch, std::move(all)};
+    GpuLaunch made{
+        fmt::format("{}_{}<{}>", name, t.suffix, t.D), {tiles, heads, 1}, shared_rows * t.pitch + t.extra, std::move(all)};
     if (grid.heads_in_x) std::swap(made.grid[0], made.grid[1]);
     return made;
   };
   if (!backward)
-    return {launch("attention_forward_kernel", kForwardGrid, s.H, 2 * t.own, 2 * t.own + 2 * t.keys,
+    return {launch(wgmma ? "attention" : "attention_forward", kForwardGrid, s.H, t.forward_own,
+                   t.forward_own + (wgmma ? 4 : 2) * t.keys,
                    [&](int begin, int end) { return parts(end - first_key(begin), t.keys); })};
   const int shared_rows = 2 * t.own + 4 * t.stream;
-  const GroupParts split = group_parts(s.N, s.H, s.G);
+  const GroupParts split = key_parts(s, arch);
   // Blocks of a group's parts come one after the other: as if a group's part were a head, of one head's turns.
-  GpuLaunch keys = launch("keys_kernel", kKeysGrid, s.G * split.parts, t.own, shared_rows,
+  GpuLaunch keys = launch("keys", kKeysGrid, s.G * split.parts, t.own, shared_rows,
                           [&](int begin, int end) { return parts(query_end(end - 1) - begin, t.stream); });
   for (size_t i = 0; i < keys.turns.size(); i++) {
     const int part = static_cast<int>(i) / s.G % split.parts;
     keys.turns[i] *= std::min(split.heads, s.H / s.G - part * split.heads);
   }
-  keys.grid[0] = s.G, keys.grid[2] = keys.grid[1], keys.grid[1] = split.parts;
-  return {std::move(keys), launch("queries_kernel", kQueriesGrid, s.H, t.own, shared_rows,
+  keys.grid[0] = s.G;
+  if (!wgmma) keys.grid[2] = keys.grid[1], keys.grid[1] = split.parts;
+  return {std::move(keys), launch("queries", kQueriesGrid, s.H, t.own, shared_rows,
                                   [&](int begin, int end) { return parts(end - first_key(begin), t.stream); })};
 }
 

@@ -54,7 +54,7 @@ struct GpuLaunch {
 };
 // What cuda() launches for them with operands of 16 bits that tensor cores multiply. Not here: delta_kernel of the backward pass
 // and the sum of split-K, which take as long as their bytes.
-std::vector<GpuLaunch> gpu_launches(const AttentionSizes& sizes, bool backward);
+std::vector<GpuLaunch> gpu_launches(const AttentionSizes& sizes, bool backward, int arch);
 GpuLaunch gpu_launch(const Matmul<float>& op, int arch);  // not of two transposed operands, which fma multiplies
 
 // Clocks of a block of one kernel, with n blocks on its SM: its prologue and epilogue, and a turn of its main loop.

@@ -13,7 +13,7 @@ to the exit with each loop once, less `loop`.
 
 Kernels with such a loop are also simulated: n warps share one of an SM's four schedulers, which issues one instruction a clock.
 A warp issues in order. It waits as long as the stall count in an instruction says, for the scoreboards in its wait mask, for a
-free pipe, and for groups of asynchronous copies. `clocks` is what a turn of all n warps takes then, `clocks_once` the rest. Of
+free pipe, and for groups of asynchronous copies and of wgmma. `clocks` is what a turn of all n warps takes then, `clocks_once` the rest. Of
 the kernels of a 16-bit type one is counted, half before sm_80 and bf16 from there on; those of float are not.
 
 Rates of the pipes: CUDA C++ Programming Guide, "Arithmetic Instructions". Latencies: Jia et al. 2018 and 2019 (arXiv 1804.06826,
@@ -30,6 +30,8 @@ import sys
 SOURCES = {
     "attention": r"attention_forward_kernel<.*",
     "attention_backward": r"(keys|queries)_kernel<.*",
+    "attention_wgmma": r"attention_wgmma_kernel<.*",
+    "attention_backward_wgmma": r"(keys|queries)_wgmma_kernel<.*",
     "matmul": r"matmul_mma_kernel<.*",
     "rmsnorm": r"rmsnorm_(forward|backward)_kernel<.*",
     "rope": r"rope_kernel<.*",
@@ -44,17 +46,21 @@ FMA = {"FFMA", "FMUL", "FADD", "IMAD", "HFMA2", "HADD2", "HMUL2", "IMUL"}
 SHARED = {"LDSM", "LDS", "STS", "LDGSTS", "SHFL"}
 # On none of these pipes: memory, control flow, moves of special registers. So is the uniform datapath (U…).
 OTHER = {"BRA", "EXIT", "BSSY", "BSYNC", "BAR", "NOP", "CALL", "RET", "WARPSYNC", "DEPBAR", "LDGDEPBAR", "MEMBAR", "ERRBAR", "YIELD",
-         "S2R", "S2UR", "CS2R", "LDC", "HMMA", "VOTE", "BREAK", "BMOV", "R2UR", "LDG", "STG", "LDL", "STL", "BRX", "JMP"}  # fmt: skip
+         "S2R", "S2UR", "CS2R", "LDC", "HMMA", "VOTE", "BREAK", "BMOV", "R2UR", "LDG", "STG", "LDL", "STL", "BRX", "JMP", "HGMMA",
+         "WARPGROUP"}  # fmt: skip
 
 # Clocks between two instructions of a pipe of one scheduler. HMMA: 16 x 8 x 8 on sm_75, 16 x 8 x 16 later. On sm_90 `mma` reaches
 # five eighths of the peak, which only wgmma has.
 INTERVALS = {"75": {"HMMA": 8, "fma": 2}, "80": {"HMMA": 8, "fma": 2}, "90": {"HMMA": 6.5, "fma": 1}}
 ALU_INTERVAL, XU_INTERVAL, SCHEDULERS = 2, 8, 4
+# wgmma: of a scheduler's warp 16 x N x 16 products, 512 a clock; and the warpgroup's operands from shared memory at 128 bytes a clock.
+WGMMA_PRODUCTS, SHARED_BYTES = 512, 128
 # Clocks of work that wait in the queue of a pipe before a warp that has more of it must wait.
 QUEUES = {"shared": 32, "xu": 32}
 # Clocks until what an instruction loads or computes is there; until it has read its registers; a barrier of a block.
 LATENCIES = {"LDSM": 33, "LDS": 29, "SHFL": 24, "MUFU": 23, "LDG": 500, "LDGSTS": 500, "LDC": 30, "S2R": 25}
 USUAL_LATENCY, READ_LATENCY, BARRIER = 25, 12, 25
+WGMMA_LATENCY = 32  # from the last product to the end of a wait; an estimate
 
 FIELDS = ("instructions", "fma", "alu", "xu", "shared", "flops", "bytes")
 WARPS = (1, 2, 4, 8)
@@ -79,7 +85,10 @@ class Instruction:
     def count(self) -> dict:
         c = dict.fromkeys(FIELDS, 0)
         c["instructions"] = 1 + (CALL_COST if self.name == "CALL" and not self.guarded else 0)
-        if self.name == "HMMA":
+        if self.name == "HGMMA":
+            c["flops"] = 2 * 16 * self.columns() * 16
+            c["shared"] = self.operand_clocks() / SCHEDULERS
+        elif self.name == "HMMA":
             c["flops"] = 2 * 16 * 8 * (16 if "16816" in self.parts else 8)
         elif self.name in XU:
             c["xu"] = 1
@@ -98,8 +107,18 @@ class Instruction:
             return 4 if "4" in self.parts else 2 if "2" in self.parts else 1
         return 1 if self.name == "SHFL" else max(1, self.width() // 4)
 
+    def columns(self) -> int:
+        """N of wgmma."""
+        return int(re.search(r"64x(\d+)x16", self.opcode)[1])
+
+    def operand_clocks(self) -> float:
+        """Of shared memory, for wgmma of a warpgroup: B, and A if it is there too."""
+        return (self.columns() + (0 if re.search(r"^R\d+, R\d+, gdesc", self.operands) else 64)) * 32 / SHARED_BYTES
+
     def pipe(self, sm: str):
         """(pipe, clocks that it is busy)"""
+        if self.name == "HGMMA":
+            return "HMMA", max(16 * self.columns() * 16 / WGMMA_PRODUCTS, self.operand_clocks())
         if self.name == "HMMA":
             return "HMMA", INTERVALS[sm]["HMMA"]
         if self.name in XU:
@@ -217,6 +236,7 @@ def simulate(code: list, warps: int, sm: str, turns: int) -> float:
     code = [(one, *one.pipe(sm)) for one in code]
     place, ready, boards = [0] * warps, [0.0] * warps, [[0.0] * 6 for _ in range(warps)]
     groups, copies = [[] for _ in range(warps)], [0.0] * warps
+    products, product = [[] for _ in range(warps)], [0.0] * warps  # groups of wgmma, the last one's end
     free, issue, length = dict.fromkeys(("HMMA", "fma", "alu", "xu", "shared"), 0.0), 0.0, len(code)
     issued, half, end = 0, 0.0, warps * turns * length
     while issued < end:
@@ -239,7 +259,16 @@ def simulate(code: list, warps: int, sm: str, turns: int) -> float:
             boards[best][one.writes] = begin + LATENCIES.get(one.name, USUAL_LATENCY)
         if one.reads < 6:
             boards[best][one.reads] = max(boards[best][one.reads], begin + READ_LATENCY)
-        if one.name == "LDGSTS":
+        if one.name == "HGMMA":
+            free["shared"] = max(free["shared"], when) + one.operand_clocks()
+            product[best] = begin + busy + WGMMA_LATENCY
+            if "gsb0" in one.operands:
+                products[best].append(product[best])
+        elif one.name == "WARPGROUP" and (left := re.search(r"gsb0, 0x([0-9a-f]+)", one.operands)):
+            done = products[best][: max(0, len(products[best]) - int(left[1], 16))]
+            ready[best] = max([ready[best], *done])
+            products[best] = products[best][len(done) :]
+        elif one.name == "LDGSTS":
             copies[best] = max(copies[best], begin + LATENCIES["LDGSTS"])
         elif one.name == "LDGDEPBAR":
             groups[best].append(copies[best])
@@ -301,7 +330,7 @@ def rows_of(cubin: pathlib.Path, pattern: str, sm: str, cuobjdump: str) -> list:
         clocks = [simulate(loop, n, sm, 6) for n in WARPS]
         first = [simulate(whole, n, sm, 1) for n in WARPS] if loop else [0] * len(WARPS)
         clocks_once = [max(0, f - c) for f, c in zip(first, clocks)]
-        cells = [", ".join(str(c[f]) for f in FIELDS) for c in (once, total(loop))]
+        cells = [", ".join(f"{c[f]:g}" if isinstance(c[f], float) else str(c[f]) for f in FIELDS) for c in (once, total(loop))]
         cells += [", ".join(str(round(c)) for c in four) for four in (clocks_once, clocks)]
         name = re.sub(rf"<{wanted}\b,?", "<", name).replace("<>", "")
         registers, shared = resources[short(function)]
@@ -324,9 +353,12 @@ def main() -> int:
     rows = []
     for source, pattern in SOURCES.items():
         for sm in options.sm:
+            wgmma = source.endswith("_wgmma")
+            if wgmma and sm != "90":
+                continue
             cubin = options.cubins / f"{source}.{sm}.cubin"
             if not cubin.exists() or cubin.stat().st_mtime < newest:
-                run(options.nvcc, "-std=c++20", "-O3", "-I.", "-DFMT_USE_CONSTEXPR=1", f"-arch=sm_{sm}", "-cubin", "-o", cubin,
+                run(options.nvcc, "-std=c++20", "-O3", "-I.", "-DFMT_USE_CONSTEXPR=1", f"-arch=sm_{sm}{'a' * wgmma}", "-cubin", "-o", cubin,
                     f"kernels/{source}.cu")  # fmt: skip
             found = rows_of(cubin, pattern, sm, options.cuobjdump)
             print(f"{source} sm_{sm}: {len(found)} kernels", file=sys.stderr)
