@@ -141,8 +141,7 @@ __global__ void __launch_bounds__(2 * kWarpgroup, 2)
 
 bool allowed = false;  // by check_wgmma
 
-// ---- the check at start
-// ---------------------------------------------------------------------------------------------------------
+// ---- the check at start -----------------------------------------------------------------------------------------------------
 
 // Memory of the device, while this lives.
 template <class T>
