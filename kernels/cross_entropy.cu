@@ -1,9 +1,9 @@
 // Memory-bound. One block per row and, by its threads and registers, one per SM: few rows are worked on at a time, so that the
 // second pass over a row finds much of it in the caches. The first pass computes maximum and sum (online softmax: a thread
-// rescales its sum when its maximum grows), the second pass the gradient. The gradient may overwrite the logits. In a type as wide
-// as theirs, a thread writes what it has read itself. In a narrower one, a tile is written where this or an earlier tile was read,
-// so one barrier between read and write suffices. The next tile is read before that, so that loads are in flight while a tile is
-// computed.
+// rescales its sum when its maximum grows), the second pass the gradient. The gradient may overwrite the logits. In a type as
+// wide as theirs, a thread writes what it has read itself. In a narrower one, a tile is written where this or an earlier tile was
+// read, so one barrier between read and write suffices. The next tile is read before that, so that loads are in flight while a
+// tile is computed.
 #include "kernels/cross_entropy.h"
 #include "kernels/row_access.cuh"
 

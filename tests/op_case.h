@@ -171,7 +171,7 @@ inline void add(std::vector<OpCase>& cases, std::initializer_list<OpCase> more) 
 OpCase misaligned_in_turn(OpCase c);
 OpCase with_values(OpCase c, const std::string& tensor, std::vector<double> values);
 OpCase with_sigma(OpCase c, const std::string& tensor, double sigma);
-OpCase with_gaps(OpCase c, const std::map<std::string, int64_t>& gaps);  // of tensors whose rows lay together before
+OpCase with_gaps(OpCase c, const std::map<std::string, int64_t>& gaps);              // of tensors whose rows lay together before
 OpCase with_mean(OpCase c, const std::string& tensor, double mean, Random& random);  // and sigma 1
 
 inline int between(Random& random, int low, int high) { return std::uniform_int_distribution<int>(low, high)(random); }
