@@ -114,7 +114,7 @@ probe=(build/probe --json) bench=(build/bench_ops --device cuda --quick --json) 
 gradients=(./test_gradients_cuda --device cuda)
 models="llama-3.1-8b llama-3.2-1b llama-3.2-3b" lengths="4096 2048" tokens=4096 steps=8 dtype=bf16
 # In groups: a process takes seconds to start under compute-sanitizer.
-ops="attention matmul rmsnorm,qk_norm,cross_entropy,bias,sum_of_squares,attention_decode swiglu,rope,embedding,adamw,adamw8bit,cast,dropout,gather_scatter"
+ops="attention matmul rmsnorm,qk_norm,cross_entropy,bias,sum_of_squares,attention_decode swiglu,rope,embedding,adamw,adamw8bit,cast,dropout,gather_scatter,copy_rows,join_adapters quantized_matmul"
 hf=(--device cuda --dtype "$dtype" --steps 5 --warmup-steps 3)
 if [ -n "$dry" ]; then
   programs=(build/probe_emulated test_gradients build/bench_ops_emulated train_llama_lora_emulated) tests=build/run_tests flags=()
