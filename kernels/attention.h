@@ -75,7 +75,7 @@ constexpr GroupParts group_parts(int64_t N, int H, int G) {
   const int64_t most = 2 * kFewKeyBlocks / blocks, heads = (group + most - 1) / most;
   return {static_cast<int>((group + heads - 1) / heads), static_cast<int>(heads)};
 }
-constexpr int attention_cuda_pad(int D) { return (D + 31) / 32 * 32; }  // columns of a tile on CUDA
+constexpr int attention_cuda_pad(int D) { return D <= 64 ? 64 : 128; }  // the most columns of a tile on CUDA
 
 // What forward and backward have in common.
 struct AttentionSizes {

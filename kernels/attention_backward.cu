@@ -86,14 +86,6 @@ struct BackwardBlock {
   }
 };
 
-// Where a thread of keys_kernel leaves its sums of dk (tensor 0) or dv (1), kAttentionThreads floats apart. The same thread of
-// add_parts_kernel takes them from there, so they need not lie in rows. Both grids have a group in x and a tile in z.
-template <class T, class Float>
-TLL_DEVICE float* part_sums(const AttentionBackward<Float>& op, unsigned part, unsigned parts, unsigned tensor) {
-  const int64_t block = (static_cast<int64_t>(blockIdx.z) * gridDim.x + blockIdx.x) * parts + part;
-  return op.scratch + op.row_scratch() + (2 * block + tensor) * (T::kSums * kAttentionThreads) + threadIdx.x;
-}
-
 // The grid: groups, their parts, tiles.
 template <class Float, int kD>
 __global__ void __launch_bounds__(kAttentionThreads, 2)
@@ -156,9 +148,7 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
     h = next_h, i0 = next_i0;
   }
   if (gridDim.y > 1) {  // parts
-    float *dk_part = part_sums<T>(op, blockIdx.y, gridDim.y, 0), *dv_part = part_sums<T>(op, blockIdx.y, gridDim.y, 1);
-#pragma unroll
-    for (int e = 0; e < T::kSums; e++) dk_part[e * kAttentionThreads] = dk[e], dv_part[e * kAttentionThreads] = dv[e];
+    leave_part(op, dk, dv);
     return;
   }
   const int64_t stride = op.sizes.d_row(), at = j0 * stride + g * block.D;
@@ -175,7 +165,7 @@ __global__ void __launch_bounds__(kAttentionThreads)
   __shared__ __align__(16) Float tile[T::kOwn * T::kPitch];
   float sums[T::kSums] = {};
   for (int part = 0; part < parts; part++) {
-    const float* from = part_sums<T>(op, part, parts, blockIdx.y);
+    const float* from = part_sums<T::kSums>(op, part, parts, blockIdx.y);
 #pragma unroll
     for (int e = 0; e < T::kSums; e++) sums[e] += from[e * kAttentionThreads];
   }
@@ -248,6 +238,18 @@ __global__ void __launch_bounds__(kAttentionThreads, kD <= 64 ? 3 : 2)
 
 }  // namespace
 
+template <class Float, int kD>
+void add_parts(const Device& device, const AttentionBackward<Float>& op, int parts, bool vector) {
+  const AttentionSizes& s = op.sizes;
+  const dim3 grid(static_cast<unsigned>(s.G), 2, attention_grid(s.G, s.N, Tile<Float, kD>::kOwn).y);
+  launch<add_parts_kernel<Float, kD>>(grid, kAttentionThreads, 0, stream_of(device), op, parts, static_cast<float>(s.scale),
+                                      vector);
+}
+template void add_parts<bf16, 64>(const Device&, const AttentionBackward<bf16>&, int, bool);
+template void add_parts<bf16, 128>(const Device&, const AttentionBackward<bf16>&, int, bool);
+template void add_parts<half, 64>(const Device&, const AttentionBackward<half>&, int, bool);
+template void add_parts<half, 128>(const Device&, const AttentionBackward<half>&, int, bool);
+
 template <class Float>
 void AttentionBackward<Float>::cuda(const Device& device) const {
   if (sizes.N == 0) return;
@@ -267,9 +269,7 @@ void AttentionBackward<Float>::cuda(const Device& device) const {
     const GroupParts split = group_parts(N, H, G);
     launch<keys_kernel<Float, T::kD>>(dim3(groups, static_cast<unsigned>(split.parts), tiles), kAttentionThreads, shared,
                                       stream_used, *this, split.heads, s, vector);
-    if (split.parts > 1)
-      launch<add_parts_kernel<Float, T::kD>>(dim3(groups, 2, tiles), kAttentionThreads, 0, stream_used, *this, split.parts, s,
-                                             vector);
+    if (split.parts > 1) add_parts<Float, T::kD>(device, *this, split.parts, vector);
     launch<queries_kernel<Float, T::kD>>(attention_grid(H, N, T::kOwn), kAttentionThreads, shared, stream_used, *this, s, vector);
   });
 }

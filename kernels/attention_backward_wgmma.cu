@@ -45,9 +45,10 @@ TLL_DEVICE void issue_accumulate(float (&sums)[T::kD / 2], const float (&s)[T::k
 }
 #endif
 
+// The grid: groups, their parts, tiles.
 template <class Float, int kD>
 __global__ void __launch_bounds__(kWarpgroup, 2)
-    keys_wgmma_kernel(const __grid_constant__ AttentionBackward<Float> op, float scale, bool vector) {
+    keys_wgmma_kernel(const __grid_constant__ AttentionBackward<Float> op, int part_heads, float scale, bool vector) {
 #ifdef TLL_WGMMA
   using T = BackwardTiles<Float, kD>;
   using Tile = typename T::Tile;
@@ -55,7 +56,7 @@ __global__ void __launch_bounds__(kWarpgroup, 2)
   Float *k_tile = panel_begin(dynamic_shared<Float>()), *v_tile = k_tile + kElements, *stages = v_tile + kElements;  // q, dout
   __shared__ __align__(16) float row_tiles[2][2 * kOwn];  // of the queries, as in scratch
   const int N = op.sizes.N, D = op.sizes.D, group = op.sizes.H / op.sizes.G, g = blockIdx.x;
-  const int j0 = static_cast<int>(blockIdx.y) * kOwn,
+  const int j0 = static_cast<int>(blockIdx.z) * kOwn,
             rows = N - j0 < kOwn ? N - j0 : kOwn;  // the first tile has the most queries
   const int64_t stride = op.sizes.stride, qk_stride = op.sizes.qk_stride, dout_stride = static_cast<int64_t>(op.sizes.H) * D;
   const Documents documents{op.sizes.cu_seqlens, op.sizes.docs, op.sizes.window};
@@ -70,8 +71,8 @@ __global__ void __launch_bounds__(kWarpgroup, 2)
     const int i = static_cast<int>(threadIdx.x);
     cp_async_4(row_tiles[stage] + i, op.scratch + 2 * (static_cast<int64_t>(h) * N + i0) + i, i0 + i / 2 < queries_end ? 4 : 0);
   };
-  int h = g * group, i0 = j0;
-  const int heads_end = h + group;
+  int h = g * group + static_cast<int>(blockIdx.y) * part_heads, i0 = j0;
+  const int group_end = (g + 1) * group, heads_end = h + part_heads < group_end ? h + part_heads : group_end;
   Tile::load(k_tile, op.k + j0 * qk_stride + g * D, qk_stride, rows, D, vector);
   Tile::load(v_tile, op.v + j0 * stride + g * D, stride, rows, D, vector);
   load(h, i0, 0);
@@ -115,6 +116,7 @@ __global__ void __launch_bounds__(kWarpgroup, 2)
     wgmma_results(dk);
     h = next_h, i0 = next_i0;
   }
+  if (gridDim.y > 1) return leave_part(op, dk, dv);
   __syncthreads();  // nobody reads the keys and values any more
   const int64_t d_stride = op.sizes.d_row(), at = j0 * d_stride + g * D;
   Tile::store(op.dk + at, d_stride, rows, D, dk, k_tile, vector, [&](int) { return scale; });
@@ -210,8 +212,11 @@ bool attention_with_wgmma(const Device& device, const AttentionBackward<Float>& 
                           vector_heads(op.dv, s.d_row(), s.D);
       const auto scale = static_cast<float>(s.scale);
       const cudaStream_t stream = stream_of(device);
-      launch<keys_wgmma_kernel<Float, T::kD>>(attention_grid(s.G, s.N, T::kOwn), kWarpgroup, T::kShared, stream, op, scale,
-                                              vector);
+      static_assert(T::kOwn == kPartKeys && kWarpgroup == kAttentionThreads, "the parts are those of keys_kernel");
+      const GroupParts split = group_parts(s.N, s.H, s.G);
+      const dim3 grid(static_cast<unsigned>(s.G), static_cast<unsigned>(split.parts), attention_grid(s.G, s.N, T::kOwn).y);
+      launch<keys_wgmma_kernel<Float, T::kD>>(grid, kWarpgroup, T::kShared, stream, op, split.heads, scale, vector);
+      if (split.parts > 1) add_parts<Float, T::kD>(device, op, split.parts, vector);
       launch<queries_wgmma_kernel<Float, T::kD>>(attention_grid(s.H, s.N, T::kOwn), kWarpgroup, T::kShared, stream, op, scale,
                                                  vector);
     });

@@ -292,6 +292,26 @@ struct Documents {
   }
 };
 
+// ---- the parts of a group ---------------------------------------------------------------------------------------------------
+//
+// Where a thread of the keys' kernels leaves its kSums sums of dk (tensor 0) or dv (1), kAttentionThreads floats apart. The same
+// thread of add_parts_kernel takes them from there, so they need not lie in rows: all these kernels have the layout of Tile's
+// sums, which is wgmma's too. Both grids have a group in x and a tile in z.
+template <int kSums, class Float>
+TLL_DEVICE float* part_sums(const AttentionBackward<Float>& op, unsigned part, unsigned parts, unsigned tensor) {
+  const int64_t block = (static_cast<int64_t>(blockIdx.z) * gridDim.x + blockIdx.x) * parts + part;
+  return op.scratch + op.row_scratch() + (2 * block + tensor) * (kSums * kAttentionThreads) + threadIdx.x;
+}
+template <int kSums, class Float>
+TLL_DEVICE void leave_part(const AttentionBackward<Float>& op, const float (&dk)[kSums], const float (&dv)[kSums]) {
+  float *dk_part = part_sums<kSums>(op, blockIdx.y, gridDim.y, 0), *dv_part = part_sums<kSums>(op, blockIdx.y, gridDim.y, 1);
+#pragma unroll
+  for (int e = 0; e < kSums; e++) dk_part[e * kAttentionThreads] = dk[e], dv_part[e * kAttentionThreads] = dv[e];
+}
+// Enqueues add_parts_kernel, for tiles of kD columns: dk and dv from their parts.
+template <class Float, int kD>
+void add_parts(const Device& device, const AttentionBackward<Float>& op, int parts, bool vector);
+
 // ---- launching -------------------------------------------------------------------------------------------------------------
 
 template <class Float>

@@ -230,11 +230,6 @@ HeadTiles head_tiles(int head, int arch) {
   return {"kernel", D, 128, 64, 48, D > 96 ? 16 : 32, (D + 8) * 2, 0};
 }
 
-// The parts of a group's heads in the keys' kernel; that with wgmma has one.
-GroupParts key_parts(const AttentionSizes& s, int arch) {
-  return arch == 900 ? GroupParts{1, s.H / s.G} : group_parts(s.N, s.H, s.G);
-}
-
 OpTime attention_time(const Gpu& gpu, const char* name, Cost cost, const AttentionSizes& s, DType type, bool backward) {
   if (s.N == 0) return none(name, cost);
   const double delta_bytes = backward ? 2.0 * s.N * s.H * s.D * static_cast<double>(dtype_bytes(type)) : 0;
@@ -259,7 +254,7 @@ OpTime attention_time(const Gpu& gpu, const char* name, Cost cost, const Attenti
     if (backward) t += gpu_time(gpu, name, {.bytes = delta_bytes});
     for (const GpuLaunch& launch : gpu_launches(s, backward, gpu.arch)) t += loop_time(gpu, name, cost, launch, cost.bytes);
     // Keys in parts: add_parts_kernel, and what it reads, which keys_kernel writes meanwhile as it computes.
-    if (const GroupParts split = key_parts(s, gpu.arch); backward && split.parts > 1)
+    if (const GroupParts split = group_parts(s.N, s.H, s.G); backward && split.parts > 1)
       t += gpu_time(gpu, name, {.bytes = 2.0 * split.parts * s.G * s.N * attention_cuda_pad(s.D) * sizeof(float)});
     at->second = t;
   }
@@ -458,7 +453,7 @@ std::vector<GpuLaunch> gpu_launches(const AttentionSizes& s, bool backward, int 
                    t.forward_own + (wgmma ? 4 : 2) * t.keys,
                    [&](int begin, int end) { return parts(end - first_key(begin), t.keys); })};
   const int shared_rows = 2 * t.own + 4 * t.stream;
-  const GroupParts split = key_parts(s, arch);
+  const GroupParts split = group_parts(s.N, s.H, s.G);
   // Blocks of a group's parts come one after the other: as if a group's part were a head, of one head's turns.
   GpuLaunch keys = launch("keys", kKeysGrid, s.G * split.parts, t.own, shared_rows,
                           [&](int begin, int end) { return parts(query_end(end - 1) - begin, t.stream); });
@@ -467,7 +462,7 @@ std::vector<GpuLaunch> gpu_launches(const AttentionSizes& s, bool backward, int 
     keys.turns[i] *= std::min(split.heads, s.H / s.G - part * split.heads);
   }
   keys.grid[0] = s.G;
-  if (!wgmma) keys.grid[2] = keys.grid[1], keys.grid[1] = split.parts;
+  keys.grid[2] = keys.grid[1], keys.grid[1] = split.parts;
   return {std::move(keys), launch("queries", kQueriesGrid, s.H, t.own, shared_rows,
                                   [&](int begin, int end) { return parts(end - first_key(begin), t.stream); })};
 }

@@ -273,8 +273,8 @@ TEST_F(Launches, OfAttentionAreAsTheModelHasThem) {
           const auto told = gpu_launches(forward.sizes, false, arch), told_backward = gpu_launches(forward.sizes, true, arch);
           ASSERT_EQ(made.size(), 1u);
           expect_equal(made[0], told[0]);
-          const bool split = arch != 900 && told_backward[0].grid[1] > 1;  // with wgmma these are tiles
-          if (arch != 900) parts.insert(told_backward[0].grid[1]);
+          const bool split = told_backward[0].grid[1] > 1;
+          parts.insert(told_backward[0].grid[1]);
           ASSERT_EQ(made_backward.size(), split ? 4u : 3u) << "delta_kernel comes first";
           expect_equal(made_backward[1], told_backward[0]);
           EXPECT_EQ(made_backward[2].kernel.find("add_parts_kernel") != std::string::npos, split) << made_backward[2].kernel;
