@@ -479,6 +479,8 @@ void add_model_cases(std::vector<OpCase>& cases, Random& random) {
       broken.shape += fmt::format(" {}", value), broken.oracle = false;
       add(cases, {broken});
     }
+  // Rows of whole vectors in 16 bits, up in the middle of one.
+  add(cases, {with_gaps(swiglu(5, 12, 1), {{"act", 4}, {"dact", 4}, {"act_again", 4}})});
   // Rows with room behind their columns, aligned and not.
   for (const int gap : {16, 3}) {
     add(cases,

@@ -3,6 +3,7 @@
 #include <sys/wait.h>
 
 #include <algorithm>
+#include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -283,6 +284,7 @@ TEST_F(Program, GenerateSaysWhyThereIsNoText) {
 }
 
 TEST_F(Program, SignalsStopWithACheckpoint) {
+  ::signal(SIGHUP, SIG_DFL);  // under nohup it is ignored, also by what is started here
   for (const char* signal : {"INT", "TERM", "HUP"}) {
     const std::string stop =
         std::string("pid=$!; until grep -q loss $d/out/metrics.jsonl 2> /dev/null; do sleep 0.02; done; kill -") + signal +
