@@ -140,6 +140,7 @@ __global__ void __launch_bounds__(2 * kWarpgroup, 2)
 }
 
 bool allowed = false;  // by check_wgmma
+bool used = true;      // by use_wgmma
 
 // ---- the check at start -----------------------------------------------------------------------------------------------------
 
@@ -258,7 +259,8 @@ bool agree(const Device& device, int D) {
 
 }  // namespace
 
-bool wgmma_allowed(const Device& device) { return device.arch == 900 && allowed; }
+bool wgmma_allowed(const Device& device) { return device.arch == 900 && allowed && used; }
+void use_wgmma(bool use) { used = use; }
 
 template <class Float>
 bool attention_with_wgmma(const Device& device, const AttentionForward<Float>& op) {

@@ -15,6 +15,8 @@ bool attention_with_wgmma(const Device& device, const AttentionForward<Float>& o
 template <class Float>
 bool attention_with_wgmma(const Device& device, const AttentionBackward<Float>& op);
 bool wgmma_allowed(const Device& device);  // neither another GPU nor refused
+// For tests: false refuses wgmma where it would be used, until the next call.
+void use_wgmma(bool use);
 
 // On sm_90: runs small cases with both kinds of kernels and waits for them. Empty: the wgmma kernels are right, and used from now
 // on; else why they are not. Takes device memory for its tensors and gives it back.

@@ -33,6 +33,7 @@ struct AttentionShape {
   bool cuda = false;           // scratch for CUDA alone
   int threads = kMostThreads;  // scratch for so many on a CPU
   bool apart = false;          // q and k lie in a buffer of their own
+  bool mma = false;            // on CUDA by the kernels with mma, where those with wgmma would be used
   bool avx512 = false;         // bf16 by AVX-512's instructions, where the processor has faster ones too
 };
 OpCase attention(const AttentionShape&);

@@ -1,5 +1,6 @@
 // Cases of attention: grouped heads, packed documents, windows, and lengths around the tiles' edges.
 #include "kernels/attention_bf16.h"
+#include "kernels/attention_wgmma.h"
 #include "kernels/elementwise.h"
 #include "tests/op_cases.h"
 
@@ -10,12 +11,17 @@ std::string name_of(const AttentionShape& s) {
   std::string docs;
   for (int n : s.lengths) docs += fmt::format("{}{}", docs.empty() ? "" : "+", n);
   return fmt::format("T {} H {} G {} D {}{}", docs, s.H, s.G, s.D, s.window ? fmt::format(" W {}", s.window) : "") +
-         (s.apart ? " q|k apart" : "") + (s.avx512 ? " avx512" : "");
+         (s.apart ? " q|k apart" : "") + (s.mma ? " mma" : "") + (s.avx512 ? " avx512" : "");
 }
 
 template <class Op>
 void run(const AttentionShape& s, Tensors& t, const Op& op) {
-  t.launch({Op::kName, op.cost(), [op, avx512 = s.avx512](const Device& on) {
+  struct WithoutWgmma {
+    explicit WithoutWgmma(bool without) { use_wgmma(!without); }
+    ~WithoutWgmma() { use_wgmma(true); }
+  };
+  t.launch({Op::kName, op.cost(), [op, mma = s.mma, avx512 = s.avx512](const Device& on) {
+              const WithoutWgmma without(mma);
               if constexpr (std::is_same_v<typename Op::Scalar, bf16>)
                 if (avx512 && on.kind == DeviceKind::cpu && on.isa == kIsaWithBf16 &&
                     attention_bf16(op, Bf16Instructions::avx512))
@@ -334,6 +340,13 @@ void add_attention_cases(std::vector<OpCase>& cases, Random& random) {
     return attention(shape);
   };
   add(many(false));
+  for (int D : {32, 64, 96, 128}) {  // the kernels with mma, in two parts of a group
+    AttentionShape shape{.lengths = {70, 90}, .H = 4, .G = 2, .D = D, .window = D == 64 ? 50 : 0, .gap = 0};
+    shape.mma = true;
+    OpCase c = attention(shape);
+    c.dtypes = {DType::bf16};
+    add(c);
+  }
   if (bf16_instructions() > Bf16Instructions::avx512) {
     add(many(true));
     for (int D : {4, 32, 80, 128}) {
