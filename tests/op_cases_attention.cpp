@@ -318,8 +318,9 @@ void add_attention_cases(std::vector<OpCase>& cases, Random& random) {
   add(attention({{64, 32, 33}, 2, 1, 4, 0, 0}));                     // documents end where tiles do
   add(with_sigma(attention({{70, 9}, 2, 1, 12, 0, 1}), "qkv", 12));  // e^score overflows
   add(misaligned_in_turn(attention({{9}, 2, 1, 32, 0, 0})));
-  for (const int gap : {8, 5}) {  // room behind the columns of out
-    add(with_gaps(attention({{70, 9}, 4, 2, 32, 0, 0}), {{"out", gap}, {"dqkv", 2 * gap}}));
+  for (const int gap : {8, 5}) {        // room behind the columns of out
+    for (const int length : {70, 130})  // 130: in parts of a group
+      add(with_gaps(attention({{length, 9}, 4, 2, 32, 0, 0}), {{"out", gap}, {"dqkv", 2 * gap}}));
     add(with_gaps(attention_decode({9, 5}, 4, 2, 32, 16, 0, 0), {{"out", gap}}));
   }
   add(attention({{79, 50}, 171, 1, 4, 0, 0}));  // parts of two heads, the last of one

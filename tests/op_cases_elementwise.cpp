@@ -302,7 +302,8 @@ void add_elementwise_cases(std::vector<OpCase>& cases, Random& random) {
   add(cases, {bias(3, 2051), bias(2050, 2), gather_scatter(random, 5, 2061, 3), cast(4099), adamw(2501, 3, 0.1, 0.37),
               dropout(33, 131, 0.3, true, random()), dropout(33, 132, 0.3, true, random())});
   add(cases, {copy_rows(0, 3), copy_rows(37, 16), copy_rows(41, 13), with_gaps(copy_rows(300, 48), {{"out", 8}, {"x", 16}}),
-              with_gaps(copy_rows(7, 16), {{"x", 3}}), misaligned_in_turn(with_gaps(copy_rows(5, 64), {{"out", 16}, {"x", 8}}))});
+              with_gaps(copy_rows(7, 16), {{"x", 3}}), with_gaps(copy_rows(7, 13), {{"out", 3}, {"x", 11}}),
+              misaligned_in_turn(with_gaps(copy_rows(5, 64), {{"out", 16}, {"x", 8}}))});
   add(cases, {with_gaps(bias(5, 136), {{"out", 24}}), with_gaps(bias(7, 64), {{"out", 3}}),
               with_gaps(dropout(9, 40, 0.3, true, 5, true, 11), {{"x", 8}, {"y", 16}, {"dy", 24}, {"dx", 32}}),
               with_gaps(dropout(9, 37, 0.3, false, 5, true), {{"x", 1}, {"y", 2}, {"dy", 3}, {"dx", 4}})});
