@@ -125,6 +125,8 @@ c++filt <"$work/sass" | awk -f "$work/names.awk" -f <(cat <<'AWK'
 BEGIN { printf "\n%-5s %12s %6s %8s %5s %8s %8s %6s  %s\n", "sm", "instructions", "HMMA", "LDGSTS", "LDSM", "LDG.128", "STG.128", "local", "kernel" }
 function finish(   why, product, memory, sixteen, wgmma) {
   if (name == "") return
+  # What this architecture does not run is compiled as a trap.
+  if (count["trap"] && count["all"] <= 32) { delete count; name = ""; return }
   sixteen = name ~ /<(bf16|half)/
   wgmma = sixteen && name ~ /_wgmma_kernel/ && sm == 90
   product = sixteen && name ~ /^(matmul_mma|attention_forward|keys|queries)_kernel/ && !(sm < 80 && name ~ /<bf16/)
@@ -152,6 +154,7 @@ function finish(   why, product, memory, sixteen, wgmma) {
 /^ +\/\*[0-9a-f]+\*\/ / {
   count["all"]++
   if (/ HMMA/) count["HMMA"]++
+  if (/ BPT\.TRAP/) count["trap"]++
   if (/ HGMMA/) count["HGMMA"]++
   if (/ LDGSTS/) count["LDGSTS"]++
   if (/ LDSM/) count["LDSM"]++
