@@ -8,7 +8,16 @@
 namespace tll {
 namespace {
 
-using CudaRun = Run;
+struct CudaRun : Run {
+  void train_in_its_type(const Options& options) const {
+    if (options.dtype == DtypeOption::kFp16)
+      train<half>(options);
+    else if (options.dtype == DtypeOption::kBf16)
+      train<bf16>(options);
+    else
+      train(options);
+  }
+};
 
 std::vector<double> training_losses(const std::filesystem::path& output) {
   std::vector<double> all;
@@ -183,13 +192,7 @@ TEST_F(CudaRun, OffloadedActivationsAndEmbeddingGiveTheSameBytes) {
   for (const std::string more : {"--dtype fp32 ", "--dtype bf16 --mlp-chunk 24 --grad-accum 1 ", "--dtype fp16 --weights nf4 "}) {
     const std::string name = std::to_string(more.size());
     const auto run = [&](const std::string& output, const std::string& offload) {
-      const Options options = parse(output, settings + more + offload);
-      if (options.dtype == DtypeOption::kFp16)
-        train<half>(options);
-      else if (options.dtype == DtypeOption::kBf16)
-        train<bf16>(options);
-      else
-        train(options);
+      train_in_its_type(parse(output, settings + more + offload));
     };
     run(name + "resident", "");
     run(name + "offloaded", "--offload activations,embedding,optimizer");
@@ -209,12 +212,7 @@ TEST_F(CudaRun, JoinedAdaptersTrainAsSeparateOnesDo) {
     const auto losses = [&](const std::string& gemm) {
       const Options options = parse(gemm + std::to_string(run++),
                                     "--device cuda --max-steps 3 --eval-samples 0 --lora-gemm " + gemm + " --dtype " + more);
-      if (options.dtype == DtypeOption::kFp16)
-        train<half>(options);
-      else if (options.dtype == DtypeOption::kBf16)
-        train<bf16>(options);
-      else
-        train(options);
+      train_in_its_type(options);
       return training_losses(options.output);
     };
     const std::vector<double> joined = losses("joined"), separate = losses("separate");
