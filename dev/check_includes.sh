@@ -10,12 +10,13 @@ kernels:      src/base emulator
 tokenizer:    src/base
 data:         src/base tokenizer
 src/files:    src/base kernels
-src/model:    src/base kernels src/files
-src/train:    src/base kernels tokenizer data src/files src/model
-src/report:   src/base kernels src/files src/model
-src/options:  src/base kernels data src/files src/model src/train src/report
-src/commands: src/base kernels tokenizer data src/files src/model src/train src/report src/options
-.:            src/base src/report src/options src/commands
+src/ranks:    src/base kernels
+src/model:    src/base kernels src/files src/ranks
+src/train:    src/base kernels tokenizer data src/files src/ranks src/model
+src/report:   src/base kernels src/files src/ranks src/model
+src/options:  src/base kernels data src/files src/ranks src/model src/train src/report
+src/commands: src/base kernels tokenizer data src/files src/ranks src/model src/train src/report src/options
+.:            src/base src/ranks src/report src/options src/commands
 '
 without=$(grep -rl --include='*.h' --include='*.cpp' 'fmt::join' kernels src tokenizer data tests dev | xargs grep -L 'fmt/ranges.h' || true)
 [[ -z $without ]] || { echo "these use fmt::join without <fmt/ranges.h>, where {fmt} 11 and later have it:" $without; exit 1; }
