@@ -57,7 +57,7 @@ void update_block(const AdamW8bit& op, const MomentConstants& k, int64_t block, 
   const int64_t inside = (block - span.first_block) * kBlock;
   const int n = static_cast<int>(std::min<int64_t>(kBlock, span.count - inside));
   Float* param = static_cast<Float*>(op.param) + span.offset + inside;
-  const Float* grad = static_cast<const Float*>(op.grad) + span.offset + inside;
+  const Float* grad = static_cast<const Float*>(op.grad) + span.gradient + inside;
   float raw[kBlock], decoded_m[kBlock], decoded_v[kBlock];
 #pragma omp simd
   for (int i = 0; i < n; i++) raw[i] = to_acc(grad[i]);

@@ -67,7 +67,7 @@ __global__ void __launch_bounds__(kThreads)
   const TrainedSpan span = span_of(op, block);
   const int64_t inside = (block - span.first_block) * AdamW8bit::kBlock + lane_id() * kOwn, valid = span.count - inside;
   Float* param = static_cast<Float*>(op.param) + span.offset + inside;
-  const Float* grad = static_cast<const Float*>(op.grad) + span.offset + inside;
+  const Float* grad = static_cast<const Float*>(op.grad) + span.gradient + inside;
   const bool vector_p = vec_aligned<kVec<Float>>(param, 0), codes = block < op.code_blocks;
   float p[kOwn], g[kOwn], m[kOwn], v[kOwn];
   load_floats(p, param, valid, vector_p);

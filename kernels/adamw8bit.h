@@ -28,9 +28,12 @@
 
 namespace tll {
 
-// A tensor of the flat range. Blocks are counted from tensor to tensor: it has ⌈count/256⌉ of them.
+// A tensor of the flat range, or a part of one from a block on. Blocks are counted from tensor to tensor: it has ⌈count/256⌉ of
+// them.
 struct TrainedSpan {
-  int64_t offset, count;  // values
+  int64_t offset;    // of its first value
+  int64_t gradient;  // of the gradient of that: the same, unless gradients are split among ranks
+  int64_t count;     // values
   int64_t first_block;
 };
 

@@ -106,6 +106,8 @@ void Matmul<Acc>::cuda(const Device&) const {
   no_cuda();
 }
 template void Matmul<float>::cuda(const Device&) const;
+void AddDoubles::cuda(const Device&) const { no_cuda(); }
+void AddParts::cuda(const Device&) const { no_cuda(); }
 void AdamW::cuda(const Device&) const { no_cuda(); }
 void AdamW8bit::cuda(const Device&) const { no_cuda(); }
 void Dequantize::cuda(const Device&) const { no_cuda(); }

@@ -523,6 +523,8 @@ TLL_GPU_TIME(SwigluBackward)
 TLL_GPU_TIME(SwigluForward)
 #undef TLL_GPU_TIME
 template OpTime gpu_time<Matmul<float>>(const Gpu&, const Matmul<float>&);
+template OpTime gpu_time<AddDoubles>(const Gpu&, const AddDoubles&);
+template OpTime gpu_time<AddParts>(const Gpu&, const AddParts&);
 template OpTime gpu_time<AdamW>(const Gpu&, const AdamW&);
 template OpTime gpu_time<AdamW8bit>(const Gpu&, const AdamW8bit&);
 template OpTime gpu_time<Dequantize>(const Gpu&, const Dequantize&);

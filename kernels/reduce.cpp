@@ -24,9 +24,31 @@ template <Isa>
 void SumOfSquares::cpu() const {
   const int64_t count = blocks(n);
   with_storage_type(dtype, [&](auto type) { sum_blocks<decltype(type)>(*this, count); });
+}
+
+template <Isa>
+void AddDoubles::cpu() const {
   double total = 0;
-  for (int64_t b = 0; b < count; b++) total += partial[b];
+  for (int64_t i = 0; i < n; i++) total += x[order ? order[i] : i];
   *out = total;
+}
+
+template <class Float>
+static void add_parts(const AddParts& op) {
+  Float* const sum = static_cast<Float*>(op.sum);
+  const Float* const parts = static_cast<const Float*>(op.parts);
+  parallel_ranges(op.n, op.count + 1, [&](int64_t begin, int64_t end) {
+    for (int part = 0; part < op.count; part++) {
+      const Float* x = parts + part * op.n;
+#pragma omp simd
+      for (int64_t i = begin; i < end; i++) sum[i] = from_acc<Float>(to_acc(sum[i]) + to_acc(x[i]));
+    }
+  });
+}
+
+template <Isa>
+void AddParts::cpu() const {
+  with_storage_type(dtype, [&](auto type) { add_parts<decltype(type)>(*this); });
 }
 
 template <class Float>
@@ -38,6 +60,8 @@ void AddUp<Float>::cpu() const {
 }
 
 template void SumOfSquares::cpu<kIsa>() const;
+template void AddDoubles::cpu<kIsa>() const;
+template void AddParts::cpu<kIsa>() const;
 TLL_INSTANTIATE(AddUp)
 
 }  // namespace tll

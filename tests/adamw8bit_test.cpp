@@ -31,7 +31,7 @@ struct Tensor8bit {
     dynamic_map(true, maps.data()), dynamic_map(false, maps.data() + 256);
   }
   void step(const Device& device, int64_t t, const std::vector<float>& grad, double weight_decay, bool guard) {
-    const TrainedSpan span{0, static_cast<int64_t>(param.size()), 0};
+    const TrainedSpan span{0, 0, static_cast<int64_t>(param.size()), 0};
     const AdamWFactors factors = adamw_factors(static_cast<double>(t), kLr, 0.9, 0.999, weight_decay, 1);
     const int64_t blocks = static_cast<int64_t>(m_absmax.size());
     run(device, AdamW8bit{.param = param.data(),

@@ -61,9 +61,9 @@ OpCase adamw8bit(Random& random, const Adamw8bitShape& s) {
     n = 0;
     for (const int64_t count : s.tensors) {
       if ((count >= kFewest) == codes) {
-        spans.push_back({n, count, blocks});
+        spans.push_back({n, n, count, blocks});
         blocks += (count + kBlock - 1) / kBlock;
-        for (const int64_t word : {n, count, spans.back().first_block}) words.push_back(std::bit_cast<double>(word));
+        for (const int64_t word : {n, n, count, spans.back().first_block}) words.push_back(std::bit_cast<double>(word));
       }
       n += count;
     }

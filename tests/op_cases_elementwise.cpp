@@ -1,6 +1,7 @@
 // Cases of the glue and of the optimizer: bias, gather and scatter, dropout, casts, AdamW, the sum of squares.
 #include <bit>
 #include <limits>
+#include <numeric>
 
 #include "kernels/adamw.h"
 #include "kernels/elementwise.h"
@@ -193,7 +194,8 @@ OpCase sum_of_squares(int64_t n, Kind type) {
                {.name = "out", .role = Role::output, .kind = Kind::always_f64},
                {.name = "partial", .role = Role::scratch, .kind = Kind::always_f64, .width = SumOfSquares::blocks(n)}};
   c.forward = [=](Tensors& t) {
-    t.run(SumOfSquares{.out = t["out"], .partial = t["partial"], .x = t["x"].data, .n = n, .dtype = dtype});
+    t.run(SumOfSquares{.partial = t["partial"], .x = t["x"].data, .n = n, .dtype = dtype});
+    t.run(AddDoubles{.out = t["out"], .x = t["partial"], .order = nullptr, .n = SumOfSquares::blocks(n)});
   };
   c.reference = [](const Values& in, Reference& r) {
     long double sum = 0;
@@ -201,6 +203,50 @@ OpCase sum_of_squares(int64_t n, Kind type) {
     r.value["out"] = {static_cast<double>(sum)};
     // Squares of floats are exact in double, and positive: only a block's and the blocks' sums round, in double.
     r.tolerance["out"] = {0, 1.0 * std::min<double>(static_cast<double>(in.at("x").size()), SumOfSquares::kBlock) + 8};
+  };
+  return c;
+}
+
+static OpCase add_parts(int count, int64_t n, Kind type = Kind::f32) {
+  OpCase c{.op = "add_parts", .shape = fmt::format("count {} n {}", count, n)};
+  const DType dtype = dtype_for(type, DType::f32);
+  c.dtypes = {DType::f32}, c.dtype_label = dtype_name(dtype), c.oracle = false;
+  c.tensors = {{.name = "parts", .role = Role::constant, .kind = type, .rows = count, .width = n},
+               {.name = "sum", .role = Role::output, .kind = type, .width = n, .accumulates = true}};
+  c.forward = [=](Tensors& t) {
+    t.run(AddParts{.sum = t["sum"].data, .parts = t["parts"].data, .count = count, .n = n, .dtype = dtype});
+  };
+  c.reference = [=](const Values& in, Reference& r) {
+    for (size_t i = 0; i < static_cast<size_t>(n); i++) {
+      double sum = in.at("sum")[i];
+      for (size_t part = 0; part < static_cast<size_t>(count); part++) {
+        const float exact = static_cast<float>(sum) + static_cast<float>(in.at("parts")[part * static_cast<size_t>(n) + i]);
+        sum = with_storage_type(dtype, [&](auto as) { return to_acc(from_acc<decltype(as)>(exact)); });
+      }
+      r.value["sum"].push_back(sum);
+    }
+    r.tolerance["sum"] = {0, 0};  // its roundings and their order are what it means
+  };
+  return c;
+}
+
+static OpCase add_doubles(Random& random, int64_t n) {
+  OpCase c{.op = "add_doubles", .shape = fmt::format("n {} in an order", n)};
+  c.dtypes = {DType::f32}, c.dtype_label = "fp64", c.oracle = false;
+  std::vector<double> order(static_cast<size_t>(n));
+  std::iota(order.begin(), order.end(), 0);
+  std::shuffle(order.begin(), order.end(), random);
+  order.resize(static_cast<size_t>(n) - 1);  // one is not named
+  c.tensors = {{.name = "x", .role = Role::constant, .kind = Kind::always_f64, .width = n},
+               {.name = "order", .role = Role::constant, .kind = Kind::i32, .width = n - 1, .values = order},
+               {.name = "out", .role = Role::output, .kind = Kind::always_f64}};
+  c.forward = [=](Tensors& t) { t.run(AddDoubles{.out = t["out"], .x = t["x"], .order = t["order"], .n = n - 1}); };
+  c.reference = [=](const Values& in, Reference& r) {
+    long double sum = 0, size = 0;
+    for (double i : in.at("order"))
+      sum += in.at("x")[static_cast<size_t>(i)], size += std::abs(in.at("x")[static_cast<size_t>(i)]);
+    r.value["out"] = {static_cast<double>(sum)}, r.magnitude["out"] = {static_cast<double>(size)};
+    r.tolerance["out"] = {0, static_cast<double>(n)};  // a rounding in double for each term
   };
   return c;
 }
@@ -291,6 +337,11 @@ void add_elementwise_cases(std::vector<OpCase>& cases, Random& random) {
   for (Kind type : {Kind::bf16, Kind::f16})
     add(cases, {misaligned_in_turn(adamw(71, 3, 0.1, 0.37, 0.1, type)), sum_of_squares(kBlock + 5, type)});
   add(cases, {add_up(0), add_up(1), add_up(700)});
+  add(cases, {add_doubles(random, 2), add_doubles(random, 700)});
+  add(cases, {add_parts(0, 5), add_parts(1, 0), add_parts(1, 1), add_parts(3, 37), add_parts(2, 2064)});
+  for (Kind type : {Kind::f32, Kind::bf16, Kind::f16})
+    add(cases,
+        {misaligned_in_turn(add_parts(1, 4101, type)), misaligned_in_turn(add_parts(4, 136, type)), add_parts(3, 71, type)});
   add(cases, {update_decision(2.5, 0.5, 1, 0, 1, 0, false), update_decision(2.5, 3.0, 1, 41, 1, 0, false),
               update_decision(2.5, 3.0, 0, 41, 1, 0, false), update_decision(2.5, inf, 1, 41, 1, 0, false),
               update_decision(std::nan(""), 3.0, 1, 41, 1, 0, false), update_decision(2.5, 3.0, 1, 41, 1024, 5, true),

@@ -11,6 +11,7 @@
 #include <cstring>
 #include <ctime>
 #include <initializer_list>
+#include <optional>
 
 #include "src/base/json.h"
 
@@ -18,6 +19,7 @@ namespace tll {
 namespace {
 
 std::atomic<bool> stop{false};
+std::optional<bool> agreed;  // of the main thread
 std::atomic<const char*> activity{nullptr};
 static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<const char*>::is_always_lock_free &&
                   std::atomic<int64_t>::is_always_lock_free,
@@ -88,7 +90,9 @@ void catch_stop_signals() { handle_stop_signals(on_signal); }
 KeepFromStopping::KeepFromStopping() { saving = true; }
 KeepFromStopping::~KeepFromStopping() { saving = false; }
 
-bool stop_requested() { return stop.load(std::memory_order_relaxed); }
+bool stop_signalled() { return stop.load(std::memory_order_relaxed); }
+bool stop_requested() { return agreed ? *agreed : stop_signalled(); }
+void agree_to_stop(bool any) { agreed = any; }
 
 const char* set_activity(const char* doing) { return activity.exchange(doing); }
 

@@ -18,8 +18,11 @@ void end_on_stop_signals();
 // restarted.
 void catch_stop_signals();
 
-// Whether a first signal has come.
+// Whether a first signal has come to this process.
+bool stop_signalled();
+// Whether to stop: the same, until the ranks of a run have agreed; then what they agreed on last, so that they stop together.
 bool stop_requested();
+void agree_to_stop(bool any);
 
 // While one lives, a second signal does not end the program either: what is being saved is saved. Not nested.
 class KeepFromStopping {

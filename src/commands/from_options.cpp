@@ -86,6 +86,10 @@ ModelOptions model_options(const Options& options, const LlamaConfig& config, st
   m.train_all = m.gradients && options.train == TrainMode::kFull;
   m.train_embeddings = m.gradients && !m.train_all && options.train_embeddings;
   m.evaluates = needs.training;
+  if (needs.training) {
+    m.ranks = {.rank = options.process_rank, .size = static_cast<int>(options.ranks), .shard = options.shard};
+    m.sums_gradients = options.grad_accum * options.ranks > 1;
+  }
   m.recompute = options.recompute == RecomputeOption::kFull        ? Recompute::full
                 : options.recompute == RecomputeOption::kSelective ? Recompute::selective
                                                                    : Recompute::none;
@@ -136,6 +140,8 @@ LoaderOptions loader_options(const Options& o, Split split) {
   return {.rows = static_cast<int32_t>(o.batch_size),
           .seq_len = static_cast<int32_t>(o.seq_len),
           .grad_accum = training ? static_cast<int32_t>(o.grad_accum) : 1,
+          .rank = static_cast<int32_t>(o.process_rank),
+          .world = static_cast<int32_t>(o.ranks),
           .packing = o.packing,
           .shuffle = training && o.shuffle,
           .seed = static_cast<uint64_t>(o.seed),

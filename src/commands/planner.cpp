@@ -111,7 +111,9 @@ Json Solution::json() const {
 Solution solve(const Planner& planner, const Options& asked, int64_t room) {
   Solution best;
   int64_t least = std::numeric_limits<int64_t>::max();
-  const int64_t rows = asked.effective_batch;
+  if (asked.effective_batch % asked.ranks != 0)
+    fail(kExitUsage, "--effective-batch {} cannot be shared by {} ranks; give a multiple", asked.effective_batch, asked.ranks);
+  const int64_t rows = asked.effective_batch / asked.ranks;  // of each rank
   const std::vector<Options> ways = variants(asked);
   // What is offloaded must have room in this machine, if it is this machine that will compute.
   const bool here = asked.device == DeviceOption::kCuda && asked.gpu.empty() && cuda_device_count() > 0;
@@ -129,7 +131,7 @@ Solution solve(const Planner& planner, const Options& asked, int64_t room) {
     }
   }
   if (best.seconds == 0 && least == std::numeric_limits<int64_t>::max())
-    fail(kExitUsage, "--effective-batch {} cannot be split {}", rows,
+    fail(kExitUsage, "--effective-batch {} cannot be split {}", asked.effective_batch,
          asked.given("grad-accum") ? fmt::format("into {} equal batches", asked.grad_accum) : "into batches of so many tokens");
   if (best.seconds == 0) {
     Options smallest = asked;

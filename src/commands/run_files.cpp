@@ -103,7 +103,7 @@ void RunFiles::write_trainer_state(const std::filesystem::path& directory, const
                             .flops = progress.flops.of(totals.tokens, totals.target_tokens),
                             .finished = progress.finished,
                             .seconds = totals.seconds,
-                            .rows_per_step = options_.batch_size * options_.grad_accum};
+                            .rows_per_step = options_.batch_size * options_.grad_accum * options_.ranks};
     if (const auto best = history().best(); best && best->step > 0) {
       const std::filesystem::path checkpoint = options_.output / fmt::format("checkpoint-{}", best->step);
       const bool this_one = directory != options_.output && best->step == facts.step;

@@ -27,17 +27,19 @@ const QuestionResult* telling_answer(const EvaluationResult& before, const Evalu
 }  // namespace
 
 RunReport::RunReport(const Options& options, const ModelSource& source, const RunData& data, const SessionBase& session,
-                     const ModelOptions& model, const TrainerState& state)
+                     const ModelOptions& model, const TrainerState& state, bool speaks)
     : options_(options),
       source_(source),
       data_(data),
       session_(session),
       model_(model),
       state_(state),
+      speaks_(speaks),
       flops_(step_flops(source.config, model)),
       files_(options) {}
 
 void RunReport::say_plan(int64_t total_steps, int64_t trained) {
+  if (!speaks_) return;
   trained_ = trained;
   say("model    {}, {}, {} trained", options_.init == InitOption::kRandom ? "random weights" : source_.directory.string(),
       Counted{parameter_count(source_.config), "parameter"}, Count{trained});
@@ -46,7 +48,7 @@ void RunReport::say_plan(int64_t total_steps, int64_t trained) {
   say("data     {}: {} to train on, {} to validate on{}, {} of {} x {} tokens", options_.data.string(),
       Counted{data_.train.count(Split::kTrain), "document"}, Count{validation},
       limited ? fmt::format(" (the first {}; --eval-docs)", Count{options_.eval_docs}) : "", Counted{total_steps, "step"},
-      Count{options_.batch_size * options_.grad_accum}, Count{options_.seq_len});
+      Count{options_.batch_size * options_.grad_accum * options_.ranks}, Count{options_.seq_len});
   for (const std::string& note : data_.train.report.notes()) say("         {}", note);
   if (data_.separate_validation)
     for (const std::string& note : data_.separate_validation->report.notes()) say("         --valid-data: {}", note);
@@ -59,6 +61,7 @@ void RunReport::say_plan(int64_t total_steps, int64_t trained) {
 }
 
 void RunReport::say_device(DType activations) const {
+  if (!speaks_) return;
   const SessionBase& s = session_;
   if (on_host(s.device))
     say("device   {} ({}), {}, {} activations; matmul of this type {} GFLOP/s", processor().model, isa_name(s.device.isa),
@@ -71,6 +74,7 @@ void RunReport::say_device(DType activations) const {
 }
 
 void RunReport::begin(const RunStart& start, const std::optional<RunRecord>& earlier) {
+  if (!speaks_) return;
   start_ = start;
   first_step_ = state_.step;
   files_.begin(start.run, first_step_, progress());
@@ -93,6 +97,7 @@ void RunReport::begin(const RunStart& start, const std::optional<RunRecord>& ear
 }
 
 void RunReport::before(const Score& score) {
+  if (!speaks_) return;
   before_ = score.json();
   answers_before_ = score.answers;
   progress_line_->start_clock();
@@ -103,6 +108,7 @@ void RunReport::before(const Score& score) {
 }
 
 void RunReport::step(const StepResult& r, double seconds, int graphs) {
+  if (!speaks_) return;
   const SessionBase& s = session_;
   const int64_t step = state_.step;
   files_.step({step, r.loss, r.grad_norm, r.lr, r.tokens, r.target_tokens, seconds});
@@ -117,6 +123,7 @@ void RunReport::step(const StepResult& r, double seconds, int graphs) {
 }
 
 void RunReport::gradients(const GradientReport& report, int64_t target_tokens) {
+  if (!speaks_) return;
   gradients_ = report.json();
   gradients_["target_tokens"] = target_tokens;
   write_run_json(result_json(false, false));
@@ -135,6 +142,7 @@ void RunReport::gradients(const GradientReport& report, int64_t target_tokens) {
 }
 
 void RunReport::validated(double loss) {
+  if (!speaks_) return;
   if (!evaluated_here()) files_.evaluation(state_.step, loss);
   progress_line_->note(fmt::format("step {}: validation loss {:.4f}", state_.step, loss));
 }
@@ -142,6 +150,7 @@ void RunReport::validated(double loss) {
 void RunReport::compared(const BestEvaluation& best) { best_ = best; }
 
 void RunReport::sample(const std::string& text) {
+  if (!speaks_) return;
   files_.sample(state_.step, text);
   progress_line_->note(fmt::format("step {}: {} -> {}", state_.step, json_text(options_.sample_prompt), json_text(text)));
 }
@@ -152,19 +161,24 @@ void RunReport::evaluated_in_part(std::optional<double> loss, int64_t done, int6
 }
 
 void RunReport::end_of_steps() {
+  if (!speaks_) return;
   progress_line_->finish();
   files_.end_of_steps();
   peak_resident_ = process_memory().peak;
 }
 
-void RunReport::saved() { write_run_json(result_json(true, false)); }
+void RunReport::saved() {
+  if (speaks_) write_run_json(result_json(true, false));
+}
 
 void RunReport::after(const Score& score) {
+  if (!speaks_) return;
   after_ = score;
   if (score.loss && !evaluated_here()) files_.evaluation(state_.step, *score.loss);
 }
 
 void RunReport::interrupted(const std::string& activity, bool saved) {
+  if (!speaks_) return;
   peak_resident_ = process_memory().peak;  // with the checkpoint
   Json result = result_json(saved, false);
   result["interrupted"] = true;
@@ -179,12 +193,14 @@ void RunReport::interrupted(const std::string& activity, bool saved) {
 }
 
 void RunReport::failed(const std::string& reason) {
+  if (!speaks_) return;
   Json result = result_json(false, false);
   result["error"] = reason;
   end_files(result);
 }
 
 void RunReport::finish() {
+  if (!speaks_) return;
   const Json result = result_json(true, true);
   end_files(result);
   if (options_.json) fmt::print("{}\n", json_text(result));

@@ -23,11 +23,12 @@ struct RunStart {
   std::string data_hash;  // of the content
 };
 
-// Keeps references to its arguments. `state` is that of the trainer: the step that the run is at.
+// Keeps references to its arguments. `state` is that of the trainer: the step that the run is at. Of several ranks the first one
+// speaks; the reports of the others say and write nothing.
 class RunReport {
  public:
   RunReport(const Options& options, const ModelSource& source, const RunData& data, const SessionBase& session,
-            const ModelOptions& model, const TrainerState& state);
+            const ModelOptions& model, const TrainerState& state, bool speaks);
 
   // A line, broken between words to the width of a terminal; nothing with --quiet. A closed terminal or pipe does not end a run.
   template <class... Args>
@@ -38,7 +39,8 @@ class RunReport {
   // The same, not broken: for what is copied from the screen.
   template <class... Args>
   void say_whole(fmt::format_string<Args...> format, Args&&... args) const {
-    if (!options_.quiet) write_all(options_.progress_output(), fmt::format(format, std::forward<Args>(args)...) + "\n");
+    if (speaks_ && !options_.quiet)
+      write_all(options_.progress_output(), fmt::format(format, std::forward<Args>(args)...) + "\n");
   }
   // Before anything is allocated: model, data, plan. `trained` is a number of parameters.
   void say_plan(int64_t total_steps, int64_t trained);
@@ -47,8 +49,8 @@ class RunReport {
   // Opens the run's files and writes run.json, of a new run without a result. The trainer's state is that of the step to go on
   // from; `earlier`: what run.json of a resumed run has.
   void begin(const RunStart& start, const std::optional<RunRecord>& earlier);
-  // Whether metrics.jsonl has an evaluation of the present step already: a resumed run repeats none.
-  bool evaluated_here() const { return files_.earlier().evaluated_at == state_.step; }
+  // The step of the last evaluation that metrics.jsonl had at begin(): a resumed run repeats none.
+  int64_t evaluated_at() const { return files_.earlier().evaluated_at; }
   void before(const Score& score);
   void step(const StepResult& result, double seconds, int graphs);      // graphs: CUDA graphs of steps there are
   void gradients(const GradientReport& report, int64_t target_tokens);  // of the run's first update
@@ -67,6 +69,7 @@ class RunReport {
   void interrupted(const std::string& activity, bool saved);
 
  private:
+  bool evaluated_here() const { return evaluated_at() == state_.step; }
   static constexpr size_t kLabelColumns = 9;  // "model    ", as the lines begin
   RunProgress progress(bool finished = false) const;
   Json run_json(const Json& result) const;
@@ -88,6 +91,7 @@ class RunReport {
   const SessionBase& session_;
   const ModelOptions& model_;
   const TrainerState& state_;
+  const bool speaks_;
   const StepFlops flops_;
   RunFiles files_;
   std::optional<Progress> progress_line_;

@@ -63,7 +63,7 @@ template <class Float>
 void Session<Float>::place() {
   Arena* beside = device.kind == DeviceKind::cuda ? &staging : nullptr;
   model.place_parameters(arena, beside);
-  if (needs_.training) optimizer.place(arena, beside, model.trained().name, model.trained().tensors);
+  if (needs_.training) optimizer.place(arena, beside, model.trained().name, model.trained().tensors, model.trained().shards);
   model.place_activations(arena, beside);
   trainer.place(arena, beside, needs_.training);
   if (generator) generator->place(arena, beside);
@@ -86,7 +86,7 @@ void Session<Float>::load_base(const ModelSource& source, const AdapterSource& a
                                         : options.train_embeddings ? Replaces::trained
                                                                    : Replaces::none);
   note_quantization(source);
-  load_weights(device, weight_stream, files, model.weights());
+  load_weights(device, weight_stream, files, model.weights(), &model.block_shards());
 }
 
 template <class Float>
@@ -119,7 +119,7 @@ double Session<Float>::step_seconds(std::vector<OpTime>* ops) {
 template <class Float>
 void Session<Float>::start(const ModelSource& source, const AdapterSource& adapter) {
   if (device.kind == DeviceKind::cuda) {
-    device.open();
+    device.open(options.local_rank);
     device.threads = static_cast<int>(options.threads);
     gpu = cuda_properties(device);
     if (!gpu.no_blas.empty() && !options.quiet)
@@ -155,11 +155,13 @@ void Session<Float>::start(const ModelSource& source, const AdapterSource& adapt
     measure();  // in the arena, which holds nothing yet
   }
   if (options.profile) device.profile = &profile;
+  model.connect(collectives);
   model.initialize(device);
+  trainer.initialize(device, collectives, needs_.training);
   if (needs_.training) optimizer.clear(device);
   const uint64_t seed = static_cast<uint64_t>(options.seed);
   if (options.init == InitOption::kRandom || source.directory.empty())
-    initialize_weights(device, weight_stream, model.weights(), seed);
+    initialize_weights(device, weight_stream, model.weights(), seed, &model.block_shards());
   else
     load_base(source, adapter);
   const TrainedRange<Float>& trained = model.trained();

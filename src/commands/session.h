@@ -35,6 +35,7 @@ struct SessionBase {
   Json plan_json() const;            // {"bytes", "fits", "limit", "host_bytes", "tensors", …}
 
   const Options& options;
+  Collectives* collectives = nullptr;  // before start(): with other ranks
   OpenDevice device;
   Arena arena;                  // on the device
   Arena staging;                // of the host beside a CUDA device, pinned: batches, weights on their way; empty on the CPU

@@ -8,6 +8,7 @@
 #include <set>
 
 #include "src/base/check.h"
+#include "src/base/file.h"
 #include "src/base/phase.h"
 #include "src/base/process.h"
 #include "src/base/units.h"
@@ -15,6 +16,7 @@
 #include "src/files/model_files.h"
 #include "src/model/initialize.h"
 #include "src/options/option_table.h"
+#include "src/report/build_facts.h"
 
 namespace tll {
 namespace {
@@ -66,6 +68,21 @@ std::optional<ResumePoint> resume_point(const Options& options) {
   return point;
 }
 
+// A run may go on with another number of ranks: what each accumulates follows from what all did.
+std::optional<ResumePoint> resume_point_of_ranks(Options& options) {
+  std::optional<ResumePoint> point = resume_point(options);
+  if (!point || !point->checkpoint) return point;
+  const Json then = point->position.settings.value("grad_accum", Json());
+  if (!then.is_number_integer() || options.given("grad-accum")) return point;
+  const int64_t all = then.get<int64_t>();
+  if (all < options.ranks || all % options.ranks != 0)
+    bad_file("{}: a step of this run has {}, which {} cannot share equally; resume on a number of ranks that divides it",
+             point->checkpoint->string(), Counted{all, "micro-batch"}, Counted{options.ranks, "rank"});
+  options.grad_accum = all / options.ranks;
+  if (options.batch_size == kAutomatic) options.given_names.emplace("grad-accum");
+  return point;
+}
+
 std::filesystem::path adapter_directory(const Options& options, const std::optional<ResumePoint>& resume) {
   const bool from_checkpoint = resume && resume->checkpoint && options.train == TrainMode::kLora;
   return from_checkpoint ? *resume->checkpoint : options.init_adapter;
@@ -76,7 +93,7 @@ std::optional<Solution> choose_batch(Options& options, const ModelSource& source
                                      const std::optional<ResumePoint>& resume) {
   if (options.batch_size != kAutomatic) return std::nullopt;
   if (resume && resume->checkpoint)
-    for (const char* name : {"grad-accum", "mlp-chunk"}) {
+    for (const char* name : {"mlp-chunk"}) {
       const OptionRow& row = *find_row(name);
       const Json& settings = resume->position.settings;
       const auto then = settings.find(snake_case(row));
@@ -93,15 +110,16 @@ std::optional<Solution> choose_batch(Options& options, const ModelSource& source
 }  // namespace
 
 template <class Float>
-TrainingRun<Float>::TrainingRun(const Options& options)
+TrainingRun<Float>::TrainingRun(const Options& options, Collectives* collectives)
     : options_(options),
-      resume_(resume_point(options)),
+      collectives_(collectives),
+      resume_(resume_point_of_ranks(options_)),
       source_(open_model(options_, TokenizerNeed::wanted, adapter_directory(options, resume_))),
       data_(load_run_data(options_, source_)),
       adapter_(open_adapter(options_, source_.config, adapter_directory(options, resume_))),
       chosen_(choose_batch(options_, source_, adapter_, resume_)),
       session_(options_, source_.config, adapter_.targets, training_needs),
-      report_(options_, source_, data_, session_, session_.model.options(), session_.trainer.state),
+      report_(options_, source_, data_, session_, session_.model.options(), session_.trainer.state, is_first()),
       loader_(data_.train, loader_options(options_, Split::kTrain)),
       best_values_(options_.output, session_.model.options().train_all) {
   if (adapter_.loaded) adopt_adapter(options_, *adapter_.loaded);
@@ -132,11 +150,12 @@ TrainingRun<Float>::TrainingRun(const Options& options)
 
 // What the numbers of a run depend on: a resumed run must agree in all of it.
 template <class Float>
-Json TrainingRun<Float>::settings() const {
+Json TrainingRun<Float>::settings() {
   Json s = settings_without_weights();
   // Weights that are trained are in the checkpoint itself.
   if (!session_.model.options().train_all)
-    s["base_weights"] = fmt::format("{:016x}", weights_fingerprint(session_.device, session_.model.weights(), false));
+    s["base_weights"] = fmt::format(
+        "{:016x}", weights_fingerprint(session_.device, session_.model.weights(), false, session_.model.block_shards()));
   return s;
 }
 
@@ -157,11 +176,11 @@ Json TrainingRun<Float>::settings_without_weights() const {
 
 // A hash of the settings and of the values that training starts from.
 template <class Float>
-std::string TrainingRun<Float>::new_run_id() const {
+std::string TrainingRun<Float>::new_run_id() {
   const TrainedRange<Float>& trained = session_.model.trained();
   uint64_t start = 0;
   if (session_.model.options().train_all) {
-    start = weights_fingerprint(session_.device, session_.model.weights(), true);
+    start = weights_fingerprint(session_.device, session_.model.weights(), true, session_.model.block_shards());
   } else {
     const HostFloats values(session_.device, trained.values, trained.dtype, trained.count);
     start = XXH3_64bits(values.data(), static_cast<size_t>(trained.count) * sizeof(float));
@@ -216,28 +235,35 @@ void TrainingRun<Float>::note_options() const {
 
 template <class Float>
 void TrainingRun<Float>::start() {
-  check_output(options_, source_.directory);
+  if (is_first()) check_output(options_, source_.directory);
   report_.say_plan(total_steps_, session_.model.trained().count);
   if (chosen_) report_.say("chosen   {}", chosen_->text());
   note_options();
   options_.warmup_steps = schedule(options_, total_steps_).warmup_updates;  // as run.json has it
-  std::filesystem::create_directories(options_.output);
-  lock_.emplace(options_.output);
+  if (is_first()) {
+    std::filesystem::create_directories(options_.output);
+    lock_.emplace(options_.output);
+  }
+  session_.collectives = collectives_;
   session_.start(source_, adapter_);
   if (adapter_.loaded) adapter_.loaded->drop_values();  // the device has them
   report_.say_device(dtype_of<Float>);
-  remove_unfinished_files(options_.output);
+  if (is_first()) remove_unfinished_files(options_.output);
   settings_ = settings();
+  require_same_on_all_ranks();
   if (resume_) resume();
   const int64_t step = session_.trainer.state.step;
   if (step == 0) run_ = new_run_id();
-  set_aside_earlier_runs(options_, step > 0 ? run_ : "", step);
+  wait_for_ranks();  // which have read the checkpoint
+  if (is_first()) set_aside_earlier_runs(options_, step > 0 ? run_ : "", step);
   if (step > 0) take_best(*resume_->checkpoint);
   saved_step_ = step;
   const bool same_run = step > 0 && resume_->record && resume_->record->run == run_;
   report_.begin({run_, total_steps_, loader_.steps_per_epoch(), settings_.at("data").get<std::string>()},
                 same_run ? resume_->record : std::nullopt);
+  evaluated_at_ = of_first(is_first() ? report_.evaluated_at() : 0);
   catch_stop_signals();
+  session_.trainer.stops();  // from here on all ranks stop together
 }
 
 // Settings of the schedule may differ with --reschedule. Where the schedule does not depend on the number of steps, that number
@@ -266,6 +292,31 @@ void TrainingRun<Float>::require_unchanged(const Json& now) const {
            result);
 }
 
+// Another program, data set, model, checkpoint or option on one rank would spoil the run, or stop it half-way.
+template <class Float>
+void TrainingRun<Float>::require_same_on_all_ranks() const {
+  if (!collectives_) return;
+  Json own = settings_;
+  own["program"] = json_text(version_json());
+  own["checkpoint"] = "";
+  if (resume_ && resume_->checkpoint) {
+    const std::string state = read_file(*resume_->checkpoint / "state.json");
+    own["checkpoint"] = fmt::format("{} ({:016x})", resume_->checkpoint->string(), XXH3_64bits(state.data(), state.size()));
+  }
+  for (const char* name : {"ranks", "shard", "grad-accum", "recompute", "save-steps", "eval-steps", "eval-docs", "eval-samples",
+                           "eval-on-start", "keep", "patience", "sample-prompt"})
+    own[snake_case(*find_row(name))] = value_text(*find_row(name), options_);
+  std::string text = json_text(own);
+  text.resize(of_first(text.size()));
+  collectives_->broadcast_host(text.data(), static_cast<int64_t>(text.size()), 0);
+  RunPosition first;
+  first.settings = parse_json(text, "the settings of rank 0");
+  if (const auto change = changed_setting(first, own))
+    fail(kExitUsage, "{} is {} here and {} on rank 0; start all ranks with the same program, files and options", change->name,
+         change->now, change->then);
+  wait_for_ranks();
+}
+
 template <class Float>
 void TrainingRun<Float>::resume() {
   if (!resume_->checkpoint) {
@@ -277,7 +328,7 @@ void TrainingRun<Float>::resume() {
   require_unchanged(settings_);
   if (s.model.options().train_all)
     load_weights(s.device, s.weight_stream, ModelFiles(*resume_->checkpoint, source_.config), s.model.weights());
-  read_optimizer(*resume_->checkpoint, s.device, s.optimizer.tensors());
+  read_optimizer(*resume_->checkpoint, s.device, s.optimizer.tensors(), options_.process_rank);
   s.model.refresh_compute_copies(s.device);
   s.trainer.state = position.trainer;
   loader_.restore(position.loader);
@@ -290,10 +341,12 @@ template <class Float>
 void TrainingRun<Float>::take_best(const std::filesystem::path& checkpoint) {
   best_ = resume_->position.best;
   const bool kept = BestValues::are_in(checkpoint);
-  if (keeps_best() && kept)
-    best_values_.take_from_checkpoint(checkpoint);
-  else
-    best_values_.remove();  // those of a step that is to come
+  if (is_first()) {
+    if (keeps_best() && kept)
+      best_values_.take_from_checkpoint(checkpoint);
+    else
+      best_values_.remove();  // those of a step that is to come
+  }
   if (keeps_best() && !kept && best_.step > 0) {
     report_.say("note     the values of step {}, the best until now, were not kept; the best of later evaluations will be",
                 best_.step);
@@ -347,7 +400,7 @@ bool TrainingRun<Float>::validation_is_due() const {
   if (!validation_loader_ || options_.eval_steps == 0) return false;
   if (step >= total_steps_) return keeps_best() && best_.evaluated < step;
   if (step % options_.eval_steps != 0 || stops_early()) return false;
-  return compares() ? best_.evaluated < step : !report_.evaluated_here();
+  return compares() ? best_.evaluated < step : evaluated_at_ != step;
 }
 
 template <class Float>
@@ -373,7 +426,8 @@ void TrainingRun<Float>::compare_with_best(double loss) {
   const KeepFromStopping keep;
   session_.arena.enter(session_.device, StepPhase::checkpoint);
   try {
-    best_values_.write([&](const std::filesystem::path& directory) { write_values(directory, FileDtype::F32); });
+    if (is_first()) best_values_.write([&](const std::filesystem::path& directory) { write_values(directory, FileDtype::F32); });
+    wait_for_ranks();
   } catch (const std::exception&) {
     keep_values_alone(step, "the best values");
     throw;
@@ -397,8 +451,8 @@ void TrainingRun<Float>::load_best() {
 
 template <class Float>
 void TrainingRun<Float>::show_sample() {
-  if (!sample_prompt_) return;
   Session<Float>& s = session_;
+  if (!sample_prompt_ || !(is_first() || s.model.options().ranks.splits_weights())) return;
   const GenerateRequest request{sample_prompt_->ids, sample_prompt_->max_new_tokens};
   Phase phase("continuing --sample-prompt", request.max_new_tokens);
   const auto on_token = [&](size_t, int32_t) {
@@ -426,7 +480,7 @@ void TrainingRun<Float>::step() {
     cannot_go_on(fmt::format(
         "step {}: the loss is {} and the norm of the gradients {}{}", state.step, std::abs(r.loss), std::abs(r.grad_norm),
         state.updates == 0 ? "" : fmt::format("; {} steps in a row were not finite", state.skipped_in_a_row)));
-  const bool due = options_.save_steps == kAutomatic ? Clock::now() - saved_at_ >= kAutomaticSave
+  const bool due = options_.save_steps == kAutomatic ? of_first(Clock::now() - saved_at_ >= kAutomaticSave)
                                                      : options_.save_steps > 0 && state.step % options_.save_steps == 0;
   if (due && !finished()) write_checkpoint_here();
   if (!validation_is_due()) return;
@@ -482,17 +536,24 @@ void TrainingRun<Float>::write_checkpoint_here() {
   s.arena.enter(s.device, StepPhase::checkpoint);
   try {
     const RunPosition position{run_, s.trainer.state, loader_.state(), settings_, best_};
-    write_checkpoint(options_.output, position, s.device, s.optimizer.tensors(), [&](const std::filesystem::path& directory) {
+    const std::vector<StateTensor> states = s.optimizer.tensors();
+    const auto write_rest = [&](const std::filesystem::path& directory) {
       write_values(directory, FileDtype::F32);
       report_.write_trainer_state(directory);
       if (keeps_best() && best_.step > 0) best_values_.add_to_checkpoint(directory);
-    });
+    };
+    if (is_first())
+      write_checkpoint(options_.output, position, s.device, states, write_rest, collectives_);
+    else
+      bring_optimizer(s.device, *collectives_, states);
+    wait_for_ranks();
   } catch (const std::exception&) {
     keep_values_alone(step, "the checkpoint");
     throw;
   }
   saved_step_ = step;
   saved_at_ = std::chrono::steady_clock::now();
+  if (!is_first()) return;
   // Without a wish for their number, all that were asked for by --save-steps stay.
   if (options_.save_steps != kAutomatic || options_.given("save-total-limit"))
     return remove_old_checkpoints(options_.output, options_.save_total_limit, run_);
@@ -505,6 +566,7 @@ void TrainingRun<Float>::write_checkpoint_here() {
 // A disk that is full may still have room for the trained values alone.
 template <class Float>
 void TrainingRun<Float>::keep_values_alone(int64_t step, const char* failed) const {
+  if (!is_first()) return;
   try {
     write_values(options_.output, FileDtype::F32);
     fmt::print(stderr, "note: {} of step {} could not be written; its {} alone is in {}\n", failed, step,
@@ -530,11 +592,15 @@ void TrainingRun<Float>::save() {
   write_checkpoint_here();
   const KeepFromStopping keep;
   if (keeps_best()) load_best();
-  write_values(options_.output, options_.weights == DtypeOption::kBf16 ? FileDtype::BF16 : FileDtype::F32);
-  copy_tokenizer(source_.directory, options_.output, session_.model.options().train_all);
+  wait_for_ranks();  // which have read the best values
   result_is_saved_ = true;
-  report_.saved();
-  best_values_.remove();
+  if (is_first()) {
+    write_values(options_.output, options_.weights == DtypeOption::kBf16 ? FileDtype::BF16 : FileDtype::F32);
+    copy_tokenizer(source_.directory, options_.output, session_.model.options().train_all);
+    report_.saved();
+    best_values_.remove();
+  }
+  wait_for_ranks();
 }
 
 template class TrainingRun<float>;

@@ -26,8 +26,9 @@ struct ResumePoint {
 template <class Float>
 class TrainingRun {
  public:
-  // Reads options, data and config, plans the memory. Errors here leave nothing behind.
-  explicit TrainingRun(const Options& options);
+  // Reads options, data and config, plans the memory. Errors here leave nothing behind. `collectives`: to the other ranks of the
+  // run, which do the same; null: there are none.
+  explicit TrainingRun(const Options& options, Collectives* collectives = nullptr);
 
   // Whether --resume finds a run that has done as many steps as are asked for, and its evaluation. Says so.
   bool already_done() const;
@@ -44,9 +45,20 @@ class TrainingRun {
   Session<Float>& session() { return session_; }
 
  private:
-  Json settings() const;
+  bool is_first() const { return !collectives_ || collectives_->is_first(); }
+  // What the first rank says, on all.
+  template <class T>
+  T of_first(T value) const {
+    if (collectives_) collectives_->broadcast_host(&value, sizeof(value), 0);
+    return value;
+  }
+  void wait_for_ranks() const {
+    if (collectives_) collectives_->barrier();
+  }
+  void require_same_on_all_ranks() const;
+  Json settings();
   Json settings_without_weights() const;
-  std::string new_run_id() const;
+  std::string new_run_id();
   void require_unchanged(const Json& now) const;
   void note_options() const;
   void resume();
@@ -67,6 +79,7 @@ class TrainingRun {
   void keep_values_alone(int64_t step, const char* failed) const;
 
   Options options_;
+  Collectives* const collectives_;
   std::optional<ResumePoint> resume_;
   ModelSource source_;
   RunData data_;
@@ -85,6 +98,7 @@ class TrainingRun {
   std::vector<Question> questions_;  // answered before and after training
   std::optional<SamplePrompt> sample_prompt_;
   bool result_is_saved_ = false;    // in --output
+  int64_t evaluated_at_ = -1;       // the step of the last evaluation that metrics.jsonl had at the start
   int64_t saved_step_ = 0;          // of the newest checkpoint; 0 needs none
   std::vector<int64_t> automatic_;  // steps of the checkpoints that this process wrote by the clock
   std::chrono::steady_clock::time_point saved_at_ = std::chrono::steady_clock::now();

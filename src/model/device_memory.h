@@ -63,7 +63,7 @@ struct OpenDevice : Device {
   }
   OpenDevice(const OpenDevice&) = delete;
   OpenDevice& operator=(const OpenDevice&) = delete;
-  void open() { static_cast<Device&>(*this) = open_cuda_device(); }
+  void open(int index = 0) { static_cast<Device&>(*this) = open_cuda_device(index); }
 };
 
 // Memory of the device that the host reads: on the CPU in place, on CUDA as a copy, for which the constructor waits.

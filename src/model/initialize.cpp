@@ -32,38 +32,49 @@ int64_t stored_bytes(const Weight& weight, const WeightPart& part) {
 
 // Calls load(weight, part) for each part, as a phase with bytes as its units.
 template <class Load>
-void load_parts(const char* activity, const std::vector<Weight>& weights, const Load& load) {
+void load_parts(const char* activity, const Device& device, WeightStream& stream, const std::vector<Weight>& weights,
+                BlockShards* shards, const Load& load) {
   int64_t total = 0;
   for (const Weight& weight : weights)
     for (const WeightPart& part : weight.parts) total += stored_bytes(weight, part);
   Phase phase(activity, total);
-  for (const Weight& weight : weights)
+  for (size_t i = 0; i < weights.size(); i++) {
+    const Weight& weight = weights[i];
     for (const WeightPart& part : weight.parts) {
       load(weight, part);
       phase.advance(stored_bytes(weight, part));
     }
+    const bool last_of_block = weight.layer >= 0 && (i + 1 == weights.size() || weights[i + 1].layer != weight.layer);
+    if (!shards || !shards->used() || !last_of_block) continue;
+    stream.finish(device);
+    shards->keep(device, weight.layer);
+  }
+  stream.finish(device);
 }
 
 }  // namespace
 
-void load_weights(const Device& device, WeightStream& stream, const ModelFiles& files, const std::vector<Weight>& weights) {
-  load_parts("reading weights", weights, [&](const Weight& weight, const WeightPart& part) {
+void load_weights(const Device& device, WeightStream& stream, const ModelFiles& files, const std::vector<Weight>& weights,
+                  BlockShards* shards) {
+  load_parts("reading weights", device, stream, weights, shards, [&](const Weight& weight, const WeightPart& part) {
     weight.load(device, stream, part,
                 {.dtype = files.dtype(part.name),
                  .read = [&](void* to, DType as, int64_t first, int64_t n) { files.load(part.name, to, as, first, n); },
                  .quantized = files.quantized(part.name)});
   });
-  stream.finish(device);
 }
 
-uint64_t weights_fingerprint(const Device& device, const std::vector<Weight>& weights, bool trained) {
+uint64_t weights_fingerprint(const Device& device, const std::vector<Weight>& weights, bool trained, BlockShards& shards) {
   uint64_t hash = 0;
-  for (const Weight& weight : weights)
+  shards.begin_pass();
+  for (const Weight& weight : weights) {
+    if (!trained && shards.holds(weight)) shards.need(device, weight.layer, -1);
     for (const WeightPart& part : weight.trained == trained ? weight.parts : std::vector<WeightPart>())
       for (const StoredBytes& range : weight.stored_bytes(part)) {
         const std::vector<std::byte> beginning = range.read(weight.on_host ? Device{} : device, 4096);
         hash = XXH3_64bits_withSeed(beginning.data(), beginning.size(), hash);
       }
+  }
   return hash;
 }
 
@@ -103,8 +114,9 @@ void load_adapter(const Device& device, const Adapter& adapter, const std::vecto
   }
 }
 
-void initialize_weights(const Device& device, WeightStream& stream, const std::vector<Weight>& weights, uint64_t seed) {
-  load_parts("drawing random weights", weights, [&](const Weight& weight, const WeightPart& part) {
+void initialize_weights(const Device& device, WeightStream& stream, const std::vector<Weight>& weights, uint64_t seed,
+                        BlockShards* shards) {
+  load_parts("drawing random weights", device, stream, weights, shards, [&](const Weight& weight, const WeightPart& part) {
     const uint64_t key = key_of(part.name, seed);
     const auto draw = [&](void* to, DType as, int64_t first, int64_t n) {
       parallel_for(n, 64, [&](int64_t i) {
@@ -115,7 +127,6 @@ void initialize_weights(const Device& device, WeightStream& stream, const std::v
     };
     weight.load(device, stream, part, {.dtype = DType::f32, .read = draw});
   });
-  stream.finish(device);
 }
 
 void initialize_adapter(const Device& device, const std::vector<NamedTensor>& tensors, void* values, DType dtype, uint64_t seed) {

@@ -49,6 +49,7 @@ void Llama<Float>::embed(const Device& device, const Batch& batch, PassKind kind
   TLL_CHECK(batch.N <= options_.max_tokens, "{} tokens, planned for {}", batch.N, options_.max_tokens);
   const Weight& table = *parameters_.embed;
   enter(device, activations_.pass(kind).forward.attention);
+  parameters_.shards.begin_pass();
   if (host_embedding_.used()) return;
   run(device, EmbeddingForward<Float>{.out = resid(0, kind),
                                       .table = table.data,
@@ -60,7 +61,8 @@ void Llama<Float>::embed(const Device& device, const Batch& batch, PassKind kind
 }
 
 template <class Float>
-Block<Float> Llama<Float>::block(const Device& device, const Batch& batch, int layer, PassKind kind) const {
+Block<Float> Llama<Float>::block(const Device& device, const Batch& batch, int layer, PassKind kind) {
+  parameters_.need_block(device, layer, layer + 1 < config_.layers ? layer + 1 : -1);
   const BlockParameters<Float>& parameters = parameters_.blocks[static_cast<size_t>(layer)];
   return {device, config_, options_, parameters, activations_.pass(kind).forward, layer, activations_, batch};
 }
@@ -138,6 +140,7 @@ void Llama<Float>::add_loss(const Device& device, const Batch& batch, loss_t<Flo
           : static_cast<int>(std::count_if(batch.targets, batch.targets + batch.N, [](int32_t t) { return t >= 0; }));
   run(device, ListTargets<Float>{
                   .rows = a.rows, .row_targets = a.row_targets, .targets = batch.targets, .N = batch.N, .capacity = count});
+  if (scale) tell_sink(device, -1, &GradientSink::begin);
   if (scale) set_zero(device, activations_.dln, static_cast<size_t>(batch.N) * static_cast<size_t>(C) * sizeof(Float));
   for (int i = 0; i < chunks.number(count); i++) {
     const int first = chunks.begin(count, i), rows = chunks.begin(count, i + 1) - first;
@@ -199,9 +202,12 @@ void Llama<Float>::backward(const Device& device, const Batch& batch) {
   set_zero(device, a.dresid.data, static_cast<size_t>(batch.N) * static_cast<size_t>(a.dresid.stride) * sizeof(Float));
   parameters_.final_norm.backward(device, a.dresid, a.dln, a.residuals.at(L), pass.rstd_final, batch.N);
   for (int l = L - 1; l >= parameters_.first_trained; l--) {
+    parameters_.need_block(device, l, l > parameters_.first_trained ? l - 1 : -1);
     const Block<Float> b(device, config_, options_, parameters_.blocks[static_cast<size_t>(l)], pass.backward, l, a, batch);
     activations_.residuals.before_backward(device, l, parameters_.first_trained, batch.N);
+    tell_sink(device, l, &GradientSink::begin);
     b.backward(a.residuals.at(l), parameters_.dembed || l > parameters_.first_trained);
+    tell_sink(device, l, &GradientSink::complete);
   }
   if (parameters_.dembed)
     run(device, EmbeddingBackward<Float>{.dtable = parameters_.dembed,
@@ -212,6 +218,16 @@ void Llama<Float>::backward(const Device& device, const Batch& batch) {
                                          .V = config_.vocab_size,
                                          .padding_id = config_.pad.value_or(-1),
                                          .dout_stride = a.dresid.stride});
+  tell_sink(device, -1, &GradientSink::complete);
+}
+
+// Of the buckets of a block, or of those outside the blocks, which are complete when all is.
+template <class Float>
+void Llama<Float>::tell_sink(const Device& device, int layer, void (GradientSink::*what)(const Device&, size_t)) const {
+  if (!sink_) return;
+  const std::vector<Bucket>& buckets = parameters_.trained.shards.buckets();
+  for (size_t b = 0; b < buckets.size(); b++)
+    if (buckets[b].layer == layer) (sink_->*what)(device, b);
 }
 
 template class Llama<float>;

@@ -41,6 +41,11 @@ class Llama {
   void forward(const Device&, const Batch&, PassKind = PassKind::training);
   void add_loss(const Device&, const Batch&, loss_t<Float>* sum, const double* scale, PassKind = PassKind::training);
   void backward(const Device&, const Batch&);
+  // Is told of each bucket of TrainedRange while a pass fills it. Needed where the gradients are apart; null: nobody.
+  // With frozen weights that are divided among ranks: before weights are loaded.
+  void connect(Collectives* collectives) { parameters_.shards.connect(collectives); }
+  BlockShards& block_shards() { return parameters_.shards; }
+  void set_gradient_sink(GradientSink* sink) { sink_ = sink; }
   // After add_loss() of an inference pass: the loss of each target, in the order of the batch, in the device's memory.
   const Acc* losses() const { return activations_.pass(PassKind::inference).losses; }
   // add_loss() with a sum of its own, which is returned: waits for the device.
@@ -59,7 +64,7 @@ class Llama {
   // forward() in parts, for generation: embed() writes resid(0), block() is one layer, final_norm() normalises resid(L), which
   // logits() reads.
   void embed(const Device&, const Batch&, PassKind);
-  Block<Float> block(const Device&, const Batch&, int layer, PassKind) const;
+  Block<Float> block(const Device&, const Batch&, int layer, PassKind);
   void final_norm(const Device&, int N, PassKind);
   Float* resid(int layer, PassKind kind) const { return activations_.resid(layer, kind); }
   // Tells the arena which phase begins: for those outside a pass.
@@ -78,12 +83,14 @@ class Llama {
   void head(const Device&, const Float* normalised, int count, PassKind);
   const Acc* logits_of(PassKind) const;
   void head_backward(const Device&, int first, int rows);
+  void tell_sink(const Device&, int layer, void (GradientSink::*what)(const Device&, size_t)) const;
 
   LlamaConfig config_;
   ModelOptions options_;
   Parameters<Float> parameters_;
   Activations<Float> activations_;
   HostEmbedding<Float> host_embedding_;
+  GradientSink* sink_ = nullptr;
 };
 
 }  // namespace tll

@@ -6,6 +6,7 @@
 
 #include "kernels/quantized.h"
 #include "src/files/modules.h"
+#include "src/model/shards.h"
 
 namespace tll {
 
@@ -30,7 +31,9 @@ struct ModelOptions {
   bool train_all = false;         // all weights, instead of the adapters
   bool train_embeddings = false;  // embedding and head, beside the adapters (PEFT's modules_to_save)
   bool gradients = true;          // false: evaluation and generation only
-  bool evaluates = false;         // beside gradients: passes of PassKind::inference are possible as well
+  bool sums_gradients = false;    // a step adds up those of several micro-batches, here or on other ranks: see trained.h
+  RankOptions ranks;
+  bool evaluates = false;  // beside gradients: passes of PassKind::inference are possible as well
   Recompute recompute = Recompute::none;
   // Rows of a block's MLP at once; 0: all; kAutomaticChunk: as many as make it no larger than attention. With gradients only
   // where the recomputation is full, else it counts as 0.

@@ -38,6 +38,8 @@ Parameters<Float>::Parameters(const LlamaConfig& config, const ModelOptions& opt
   list_weights_as_trained();
   if (!options.train_all) list_adapters();
   if (options.join_adapters) join_adapters();
+  trained.apart = options.sums_gradients;
+  trained.divide(options.ranks);
 }
 
 template <class Float>
@@ -117,7 +119,8 @@ template <class Float>
 void Parameters<Float>::list_weights_as_trained() {
   for (const Weight& w : weights)
     if (w.trained)
-      for (const WeightPart& part : w.parts) trained.add(options_.train_all ? part.name : peft_name(part.name), part.shape);
+      for (const WeightPart& part : w.parts)
+        trained.add(options_.train_all ? part.name : peft_name(part.name), part.shape, w.layer);
 }
 
 // Behind them it holds, for each adapted linear layer, the stacked A, then each B.
@@ -133,11 +136,12 @@ void Parameters<Float>::list_adapters() {
     TLL_CHECK(linear, "an adapter on {}", first.name);
     for (size_t i = begin; i < end; i++) {
       const auto& [module, rank, scale] = lora[i];
-      trained.add(peft_name(module, false), {rank, module.cols});
+      trained.add(peft_name(module, false), {rank, module.cols}, module.layer);
       linear->ranges.push_back({static_cast<int>(module.first_row), static_cast<int>(module.rows), linear->rank, rank, scale});
       linear->rank += rank;
     }
-    for (size_t i = begin; i < end; i++) trained.add(peft_name(lora[i].module, true), {lora[i].module.rows, lora[i].rank});
+    for (size_t i = begin; i < end; i++)
+      trained.add(peft_name(lora[i].module, true), {lora[i].module.rows, lora[i].rank}, first.layer);
   }
 }
 
@@ -168,9 +172,11 @@ void Parameters<Float>::place(Arena& arena, Arena* staging) {
     arena.place(tables_.books, "quantization.books", {count(quantization_.books), 16}, Category::parameters);
   if (any_part([](const QuantizedFormat& f) { return f.nested; }))
     arena.place(tables_.maps, "quantization.maps", {count(quantization_.maps), 256}, Category::parameters);
+  shards.place(arena, options_.ranks, static_cast<int>(blocks.size()), weights, tables_);
   for (Weight& w : weights)
-    if (!w.trained) w.place(w.on_host ? *staging : arena, tables_);
-  trained.place(arena, options_.gradients);
+    if (!w.trained && !shards.holds(w)) w.place(w.on_host ? *staging : arena, tables_);
+  // On a GPU the gradients of one block are on their way to other ranks while those of the next are computed.
+  trained.place(arena, options_.gradients, options_.device == DeviceKind::cuda && options_.ranks.size > 1 ? 2 : 1);
   if (!arena.placing()) return;
   joined_.clear();
   point_weights();
@@ -180,7 +186,15 @@ void Parameters<Float>::place(Arena& arena, Arena* staging) {
 template <class Float>
 void Parameters<Float>::refresh_compute_copies(const Device& device) const {
   trained.refresh_compute_copy(device);
-  for (const JoinAdapters& op : joined_) run(device, op);
+  for (const Joined& joined : joined_)
+    if (!joined.in_slot) run(device, joined.op);
+}
+
+template <class Float>
+void Parameters<Float>::need_block(const Device& device, int layer, int next) {
+  if (!shards.need(device, layer, next)) return;
+  for (const Joined& joined : joined_)
+    if (joined.in_slot && joined.layer == layer) run(device, joined.op);
 }
 
 template <class Float>
@@ -188,6 +202,7 @@ void Parameters<Float>::initialize(const Device& device) const {
   const auto fill = [&](float* to, const auto& tables) {
     if (to) upload(device, to, tables.data(), tables.size() * sizeof(tables[0]));
   };
+  shards.clear(device);
   fill(tables_.books, quantization_.books);
   fill(tables_.maps, quantization_.maps);
 }
@@ -201,7 +216,7 @@ void Parameters<Float>::point_weights() {
     if (w.trained) {
       w.data = static_cast<Float*>(trained.compute) + offset;
       w.stored = trained.value(offset), w.stored_dtype = trained.dtype;
-      if (trained.gradients) gradient = trained.acc_gradients() + offset;
+      if (trained.gradients) gradient = trained.acc_gradient(offset);
       offset += w.count();
     }
     if (Linear<Float>* linear = linear_of(w.layer, w.joint))
@@ -250,7 +265,7 @@ void Parameters<Float>::point_joined(Linear<Float>& linear, int64_t offset) {
     op.ranges[op.range_count++] = {trained.value_matrix(offset, r.rows, r.rank), r.first_row, r.first_rank, r.scale};
     offset += int64_t{r.rows} * r.rank;
   }
-  joined_.push_back(op);
+  joined_.push_back({linear.weight->layer, shards.holds(*linear.weight), op});
 }
 
 template class Parameters<float>;

@@ -6,6 +6,7 @@
 
 #include "kernels/join_adapters.h"
 #include "src/files/config.h"
+#include "src/model/block_shards.h"
 #include "src/model/linear.h"
 #include "src/model/model_options.h"
 #include "src/model/norm.h"
@@ -36,6 +37,9 @@ class Parameters {
   // Enqueued: what the passes read of the trained values, the compute copy and the joined adapters. Needed once after they
   // changed.
   void refresh_compute_copies(const Device& device) const;
+  // Enqueued: the weights of a block can be read from here on; those of `next` are brought meanwhile (-1: none). See
+  // block_shards.h.
+  void need_block(const Device& device, int layer, int next);
   // The largest number of rows and of columns of a quantised matrix, those of a joined adapter counted; 0, 0 without one.
   std::pair<int64_t, int64_t> largest_quantized() const;
 
@@ -46,6 +50,7 @@ class Parameters {
   Norm<Float> final_norm;
   std::vector<BlockParameters<Float>> blocks;
   int first_trained = 0;  // blocks below it need no backward pass
+  BlockShards shards;     // of frozen weights
 
  private:
   DType dtype_of_weight(const Weight& weight) const;
@@ -62,7 +67,12 @@ class Parameters {
   ModelOptions options_;
   Quantization quantization_;  // its tables; the formats are in the weights
   QuantizationTables tables_;
-  std::vector<JoinAdapters> joined_;  // one for each joined layer
+  struct Joined {
+    int layer;
+    bool in_slot;  // A and S lie in the weight, and the weight in a slot
+    JoinAdapters op;
+  };
+  std::vector<Joined> joined_;  // one for each joined linear layer
 };
 
 }  // namespace tll

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "kernels/adamw8bit.h"
+#include "kernels/reduce.h"
 #include "src/base/check.h"
 #include "src/files/modules.h"
 
@@ -16,25 +18,62 @@ const NamedTensor& find_tensor(const std::vector<NamedTensor>& tensors, const st
 }
 
 template <class Float>
-void TrainedRange<Float>::add(const std::string& tensor, const std::vector<int64_t>& shape) {
+void TrainedRange<Float>::add(const std::string& tensor, const std::vector<int64_t>& shape, int layer) {
   tensors.push_back({tensor, shape, count});
+  if (buckets_.empty() || buckets_.back().layer != layer) buckets_.push_back({layer, count, 0, {}});
   count += tensors.back().size();
+  buckets_.back().count += tensors.back().size();
 }
 
 template <class Float>
-void TrainedRange<Float>::place(Arena& arena, bool with_gradients) {
+void TrainedRange<Float>::divide(const RankOptions& ranks) {
+  const auto may_cut = [&](int64_t element) {
+    const auto after =
+        std::upper_bound(tensors.begin(), tensors.end(), element, [](int64_t e, const NamedTensor& t) { return e < t.offset; });
+    return (element - (after - 1)->offset) % AdamW8bit::kBlock == 0;
+  };
+  shards = Shards(ranks, buckets_, SumOfSquares::kBlock, may_cut);
+}
+
+template <class Float>
+void TrainedRange<Float>::place(Arena& arena, bool with_gradients, int slots) {
   if (count == 0) return;
   values = arena.place_bytes(name + ".values", {count}, dtype, Category::parameters);
   compute = values;
   if (computed && compute_dtype() != dtype)
     compute = arena.place_bytes(name + ".compute", {count}, compute_dtype(), Category::parameters);
-  if (with_gradients)
-    gradients = arena.place_bytes(name + ".gradients", {count}, dtype, Category::gradients, {StepPhase::step, StepPhase::update});
+  if (!with_gradients) return;
+  gradients = arena.place_bytes(name + ".gradients", {held()}, dtype, Category::gradients, {StepPhase::step, StepPhase::update});
+  if (apart) place_buckets(arena, slots);
+}
+
+template <class Float>
+void TrainedRange<Float>::place_buckets(Arena& arena, int slots) {
+  const auto bucket = [&](const std::string& of, int64_t n) {
+    return arena.place_bytes(name + ".bucket." + of, {n}, dtype, Category::gradients,
+                             {StepPhase::batch, StepPhase::backward_qkv});
+  };
+  int64_t largest = 0;
+  for (const Bucket& b : shards.buckets())
+    if (b.layer >= 0) largest = std::max(largest, b.count);
+  std::vector<void*> slot;
+  for (int i = 0; i < slots && largest > 0; i++) slot.push_back(bucket(std::to_string(i), largest));
+  bucket_gradients.clear();
+  for (const Bucket& b : shards.buckets())
+    bucket_gradients.push_back(b.layer >= 0 ? slot[static_cast<size_t>(b.layer % slots)]
+                                            : bucket(b.first == 0 ? "first" : "last", b.count));
+}
+
+template <class Float>
+void* TrainedRange<Float>::gradient(int64_t offset) const {
+  if (!apart) return view<void>(gradients, dtype, offset, 1, 1).data;
+  const size_t b = shards.bucket_of(offset);
+  return view<void>(bucket_gradients[b], dtype, offset - shards.buckets()[b].first, 1, 1).data;
 }
 
 template <class Float>
 void TrainedRange<Float>::clear_gradients(const Device& device) const {
-  set_zero(device, gradients, static_cast<size_t>(count) * dtype_bytes(dtype));
+  set_zero(device, gradients, static_cast<size_t>(held()) * dtype_bytes(dtype));
 }
 
 template <class Float>

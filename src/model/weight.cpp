@@ -41,15 +41,21 @@ QuantizedMatrix Weight::quantized_matrix() const {
 }
 
 void Weight::place(Arena& arena, const QuantizationTables& shared) {
+  place([&](const std::string& tensor, const std::vector<int64_t>& shape,
+            DType type) { return arena.place_bytes(tensor, shape, type, Category::parameters); },
+        shared);
+}
+
+void Weight::place(const PlaceBytes& place_bytes, const QuantizationTables& shared) {
   const int64_t R = joined_rank;
   if (!is_quantized()) {
     const std::vector<int64_t> held = R > 0 ? std::vector{rows + R, stride()} : shape();
-    data = stored = arena.place_bytes(name, held, dtype, Category::parameters);
+    data = stored = place_bytes(name, held, dtype);
     return;
   }
   if (R > 0) {
-    adapter_a = arena.place_bytes(name + ".adapter_a", {R, cols}, joined_dtype, Category::parameters);
-    adapter_b = arena.place_bytes(name + ".adapter_b", {rows, R}, joined_dtype, Category::parameters);
+    adapter_a = place_bytes(name + ".adapter_a", {R, cols}, joined_dtype);
+    adapter_b = place_bytes(name + ".adapter_b", {rows, R}, joined_dtype);
   }
   tables = shared;
   // One tensor for what all parts have of a kind: count(part) elements each, from a multiple of `unit` on.
@@ -61,7 +67,7 @@ void Weight::place(Arena& arena, const QuantizationTables& shared) {
       if (const int64_t n = count(part); n > 0) end = begins.back() + n;
     }
     if (end == 0) return;
-    auto* memory = static_cast<std::byte*>(arena.place_bytes(name + "." + what, {end}, type, Category::parameters));
+    auto* memory = static_cast<std::byte*>(place_bytes(name + "." + what, {end}, type));
     for (size_t i = 0; memory && i < parts.size(); i++)
       if (count(parts[i]) > 0) set(parts[i], memory + begins[i] * static_cast<int64_t>(dtype_bytes(type)));
   };

@@ -95,7 +95,9 @@ struct Weight {
   // What loading writes of the part: its elements, or its codes and what belongs to them.
   std::vector<StoredBytes> stored_bytes(const WeightPart& part) const;
 
-  // As tensors of the plan. The format of each part is known.
+  // As tensors of the plan, of which `place` gives the memory. The format of each part is known.
+  using PlaceBytes = std::function<void*(const std::string& name, const std::vector<int64_t>& shape, DType dtype)>;
+  void place(const PlaceBytes& place, const QuantizationTables&);
   void place(Arena&, const QuantizationTables&);
   // Fills the part; quantises it where the source does not come as it is held. It is complete after WeightStream::finish(). Error
   // (kExitBadFile) if an element of what is quantised is not finite.

@@ -179,7 +179,17 @@ const std::vector<OptionRow>& option_rows() {
        .aliases = {"bnb-4bit-use-double-quant", "use-bnb-nested-quant", "double-quantization", "use-double-quant"},
        .bare = "true", .fixed_on_resume = true},
       {.name = "threads", .section = kMachine, .commands = kWorking, .member = &Options::threads, .value = "N",
-       .help = "threads to compute with; 0 means every core", .range = {0, 4096}},
+       .help = "threads to compute with; 0 means every core, shared among the ranks of a machine", .range = {0, 4096}},
+      {.name = "ranks", .section = kMachine, .commands = kTraining, .member = &Options::ranks, .value = "N",
+       .help = "GPUs, or processes on CPUs, that train together on this machine; each takes --batch-size rows --grad-accum times a "
+               "step. N ranks give the same bits as one with N times the accumulation. Under mpirun, srun or torchrun leave it out: "
+               "they say how many there are",
+       .aliases = {"gpus", "nproc-per-node", "num-processes"}, .range = {1, 4096}},
+      {.name = "shard", .section = kMachine, .commands = kTraining, .member = choice<&Options::shard>(),
+       .help = "what is divided among the ranks in place of held by each: optimizer (its states, and the sums of gradients that they "
+               "need), gradients (the same here), weights (those and the frozen weights of the blocks, each gathered before it is "
+               "used). The results are the same bits",
+       .choices = {"none", "optimizer", "gradients", "weights"}},
       {.name = "memory", .section = kMachine, .commands = kComputing, .member = &Options::memory, .value = "SIZE",
        .help = "memory that the run may use, of the GPU if it computes there, such as 8GiB, 1.5G or 500MB "
                "(K, M, G, T and KiB ... are powers of 1024, KB ... of 1000); 0 means what is free",
@@ -227,7 +237,7 @@ const std::vector<OptionRow>& option_rows() {
        .aliases = {"per-device-train-batch-size", "micro-batch-size", "train-batch-size"}, .range = {1, 65536},
        .automatic = true, .fixed_on_resume = true},
       {.name = "grad-accum", .section = kSteps, .commands = kTraining, .member = &Options::grad_accum, .value = "N",
-       .help = "batches whose gradients make one step", .aliases = {"gradient-accumulation-steps"}, .range = {1, 65536},
+       .help = "batches whose gradients make one step, on each rank", .aliases = {"gradient-accumulation-steps"}, .range = {1, 65536},
        .fixed_on_resume = true},
       {.name = "effective-batch", .section = kSteps, .commands = kTraining, .member = &Options::effective_batch, .value = "N",
        .help = "with --batch-size auto: rows a step. How many are computed at once, and what else was not given of --grad-accum, "

@@ -275,6 +275,7 @@ Json resume_settings_json(const Options& options) {
   for (const OptionRow& row : option_rows()) {
     if (row.fixed_on_resume) json[snake_case(row)] = value_json(row, options);
   }
+  json["grad_accum"] = options.grad_accum * options.ranks;  // a run may go on with another number of ranks
   return json;
 }
 

@@ -17,6 +17,7 @@
 #include "data/data_options.h"
 #include "src/base/json.h"
 #include "src/files/modules.h"
+#include "src/model/shards.h"
 #include "src/train/optimizer_options.h"
 #include "src/train/schedule.h"
 
@@ -70,7 +71,9 @@ struct Options {
   DtypeOption weights = DtypeOption::kAuto;   // frozen weights as held in memory; auto: as dtype
   LogitsOption logits = LogitsOption::kAuto;  // of a training step
   bool double_quant = true;                   // of nf4
-  int64_t threads = 0;                        // 0: every core that this process may use
+  int64_t threads = 0;                        // 0: every core that this process may use, shared with the ranks beside it
+  int64_t ranks = 1;                          // that train together
+  Shard shard = Shard::none;                  // what is divided among them
   int64_t seed = 42;
   int64_t seq_len = 1024;  // tokens a row
   int64_t memory = 0;      // bytes; 0: what the machine has available
@@ -99,7 +102,7 @@ struct Options {
 
   // The steps.
   int64_t batch_size = 1;       // rows of seq_len tokens
-  int64_t grad_accum = 1;       // batches a step
+  int64_t grad_accum = 1;       // batches a step, on each rank
   int64_t effective_batch = 0;  // rows a step, with batch_size auto; 0: not given
   int64_t max_steps = 0;        // 0: by epochs
   double epochs = 3;
@@ -188,6 +191,8 @@ struct Options {
   std::set<std::string, std::less<>> given_names;  // names as in the table
   // Values that a shorthand turned off, as in `--bf16 false`: `auto` does not choose them.
   std::set<std::string, std::less<>> declined;
+  // Where this process stands among the ranks, and how many of them are on this machine: not an option, the launcher says it.
+  int process_rank = 0, local_rank = 0, local_ranks = 1;
   // Options of other trainers that change nothing here, as typed (src/options/foreign_options.h).
   std::vector<std::string> without_effect;
 };

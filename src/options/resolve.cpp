@@ -103,7 +103,7 @@ void resolve_options(Options& options) {
   if (options.mlp_chunk != 0 && options.recompute != RecomputeOption::kFull && !(chooses && !options.given("recompute")))
     fail(kExitUsage, "--mlp-chunk keeps nothing of the MLP for the backward pass: add --recompute full, or leave it out");
   if (chooses ? options.effective_batch == 0
-              : options.effective_batch > 0 && options.effective_batch != options.batch_size * options.grad_accum)
+              : options.effective_batch > 0 && options.effective_batch != options.batch_size * options.grad_accum * options.ranks)
     fail(kExitUsage,
          "--batch-size auto and --effective-batch N go together: N rows a step, of which as many are computed at once "
          "as is fastest");
@@ -119,7 +119,7 @@ void resolve_options(Options& options) {
   if (options.lora_states == LoraStatesOption::kBf16 && options.train == TrainMode::kFull)
     fail(kExitUsage, "--lora-states bf16 is about adapters, and --train full has none; leave it out");
   if (options.train_embeddings) refuse_beside_embeddings(options);
-  if (options.threads == 0) options.threads = processor().threads;
+  if (options.threads == 0) options.threads = std::max(1, processor().threads / options.local_ranks);
   set_cpu_threads(static_cast<int>(std::min<int64_t>(options.threads, kMostCpuThreads)));
   const bool cuda = options.device == DeviceOption::kCuda,
              bf16 = (cuda || options.dtype == DtypeOption::kAuto) && has_bf16(options);

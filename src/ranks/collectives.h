@@ -63,4 +63,7 @@ class Collectives {
   int rank_, size_;
 };
 
+// stop_requested() (src/base/process.h) is from now on whether a signal to stop has come to any rank.
+void agree_to_stop(Collectives& collectives);
+
 }  // namespace tll

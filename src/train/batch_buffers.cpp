@@ -38,7 +38,7 @@ Batch BatchBuffers::upload(const Device& device, int64_t capacity, uint64_t drop
   const auto round_up = [&](int64_t n) {
     return static_cast<int>(std::min(capacity, (n + kMultiple - 1) / kMultiple * kMultiple));
   };
-  const int n = round_up(view.token_count);
+  const int n = round_up(std::max(view.token_count, 1));  // a pass without tokens takes a document of padding
   Batch batch{n, view.documents, tokens_, targets_, positions_, cu_seqlens_};
   if (n > view.token_count) view.cu_seqlens[++batch.docs] = n;  // the padding that is kept is a document of its own
   for (int d = 0; d < view.documents; d++)

@@ -76,17 +76,41 @@ FileDtype file_dtype(DType dtype) {
   return dtype == DType::f32 ? FileDtype::F32 : FileDtype::U8;
 }
 
-void write_optimizer(const std::filesystem::path& file, const Device& device, const std::vector<StateTensor>& optimizer) {
+constexpr int64_t kPiece = 16 << 20;  // the host's copy, in bytes
+
+// use(tensor, first, data, bytes) for all of the state in pieces, from byte `first` of each. All ranks together: each brings what
+// it has, and gets all.
+template <class Use>
+void visit_state(const Device& device, Collectives* collectives, const std::vector<StateTensor>& optimizer, const Use& use) {
+  std::vector<std::byte> piece;
+  for (const StateTensor& t : optimizer) {
+    const int64_t width = static_cast<int64_t>(dtype_bytes(t.dtype));
+    const std::vector<StateSegment> whole = {{0, 0, 0, t.count}};
+    for (const StateSegment& s : t.segments.empty() ? whole : t.segments)
+      for (int64_t first = 0, all = s.count * width; first < all; first += kPiece) {
+        const int64_t n = std::min(kPiece, all - first);
+        const std::byte* const held = static_cast<const std::byte*>(t.data) + s.held * width + first;
+        const Device& where = t.offloaded ? Device{} : device;
+        if (t.segments.empty()) {
+          use(t, first, HostCopy(where, held, n).data(), n);
+          continue;
+        }
+        piece.resize(static_cast<size_t>(n));
+        if (s.rank == collectives->rank()) std::memcpy(piece.data(), HostCopy(where, held, n).data(), piece.size());
+        collectives->broadcast_host(piece.data(), n, s.rank);
+        use(t, s.first * width + first, piece.data(), n);
+      }
+  }
+}
+
+void write_optimizer(const std::filesystem::path& file, const Device& device, Collectives* collectives,
+                     const std::vector<StateTensor>& optimizer) {
   std::vector<TensorSpec> specs;
   for (const StateTensor& t : optimizer) specs.push_back({t.name, file_dtype(t.dtype), {t.count}});
   SafetensorsWriter writer(file, specs);
-  constexpr int64_t kPiece = 16 << 20;  // the host's copy
-  for (const StateTensor& t : optimizer)
-    for (int64_t first = 0, all = static_cast<int64_t>(t.bytes()); first < all; first += kPiece) {
-      const int64_t n = std::min(kPiece, all - first);
-      const HostCopy copy(t.offloaded ? Device{} : device, static_cast<const std::byte*>(t.data) + first, n);
-      writer.put(t.name, static_cast<uint64_t>(first), copy.data(), static_cast<size_t>(n));
-    }
+  visit_state(device, collectives, optimizer, [&](const StateTensor& t, int64_t first, const std::byte* data, int64_t n) {
+    writer.put(t.name, static_cast<uint64_t>(first), data, static_cast<size_t>(n));
+  });
   writer.commit();
 }
 
@@ -111,14 +135,14 @@ std::optional<CheckpointEntry> newest_checkpoint(const std::filesystem::path& ou
 
 void write_checkpoint(const std::filesystem::path& output, const RunPosition& position, const Device& device,
                       const std::vector<StateTensor>& optimizer,
-                      const std::function<void(const std::filesystem::path&)>& write_values) {
+                      const std::function<void(const std::filesystem::path&)>& write_values, Collectives* collectives) {
   const std::string name = kPrefix + std::to_string(position.trainer.step);
   const std::filesystem::path temporary = output / ("." + name + ".tmp"), target = output / name;
   try {
     std::filesystem::remove_all(temporary);
     std::filesystem::create_directories(temporary);
     write_values(temporary);
-    write_optimizer(temporary / "optimizer.safetensors", device, optimizer);
+    write_optimizer(temporary / "optimizer.safetensors", device, collectives, optimizer);
     Json sums = Json::object();
     for (const auto& entry : std::filesystem::directory_iterator(temporary))
       sums[entry.path().filename().string()] = checksum(entry.path());
@@ -228,13 +252,23 @@ std::optional<SettingChange> changed_setting(const RunPosition& position, const 
   return of_weights;
 }
 
-void read_optimizer(const std::filesystem::path& directory, const Device& device, const std::vector<StateTensor>& optimizer) {
+void bring_optimizer(const Device& device, Collectives& collectives, const std::vector<StateTensor>& optimizer) {
+  visit_state(device, &collectives, optimizer, [](const StateTensor&, int64_t, const std::byte*, int64_t) {});
+}
+
+void read_optimizer(const std::filesystem::path& directory, const Device& device, const std::vector<StateTensor>& optimizer,
+                    int rank) {
   const SafetensorsFile file(directory / "optimizer.safetensors");
   for (const StateTensor& t : optimizer) {
     const TensorInfo* info = file.find(t.name);
     if (!info || info->dtype != file_dtype(t.dtype) || info->shape != std::vector<int64_t>{t.count})
       bad_file("{}: expected {} of {} values in {}", file.path().string(), t.name, t.count, dtype_name(t.dtype));
-    upload(t.offloaded ? Device{} : device, t.data, file.bytes(*info).data(), t.bytes());
+    const int64_t width = static_cast<int64_t>(dtype_bytes(t.dtype));
+    const std::vector<StateSegment> whole = {{rank, 0, 0, t.count}};
+    for (const StateSegment& s : t.segments.empty() ? whole : t.segments)
+      if (s.rank == rank)
+        upload(t.offloaded ? Device{} : device, static_cast<std::byte*>(t.data) + s.held * width,
+               file.bytes(*info).data() + s.first * width, static_cast<size_t>(s.count * width));
   }
   synchronize(device);
 }

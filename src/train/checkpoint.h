@@ -50,10 +50,12 @@ std::vector<CheckpointEntry> checkpoints(const std::filesystem::path& output);
 // that check_checkpoint() names it.
 std::optional<CheckpointEntry> newest_checkpoint(const std::filesystem::path& output, const std::string& run = "");
 
-// `write_values(directory)` writes the files of the trained values. If anything cannot be written, what was is removed.
+// `write_values(directory)` writes the files of the trained values. If anything cannot be written, what was is removed. The first
+// rank writes; where the optimizer's state is split, the other ranks call bring_optimizer() meanwhile.
 void write_checkpoint(const std::filesystem::path& output, const RunPosition& position, const Device& device,
                       const std::vector<StateTensor>& optimizer,
-                      const std::function<void(const std::filesystem::path&)>& write_values);
+                      const std::function<void(const std::filesystem::path&)>& write_values, Collectives* collectives = nullptr);
+void bring_optimizer(const Device& device, Collectives& collectives, const std::vector<StateTensor>& optimizer);
 
 // Checks every file against its checksum, also state.json, before anything in them is used. Error (kExitBadFile) names the file
 // that is missing or damaged.
@@ -66,8 +68,9 @@ struct SettingChange {
   std::string name, then, now;
 };
 std::optional<SettingChange> changed_setting(const RunPosition& position, const Json& settings);
-// Copies the optimizer's state to its place. Error (kExitBadFile) names the tensor that does not fit.
-void read_optimizer(const std::filesystem::path& directory, const Device& device, const std::vector<StateTensor>& optimizer);
+// Copies the optimizer's state, or this rank's part, to its place. Error (kExitBadFile) names the tensor that does not fit.
+void read_optimizer(const std::filesystem::path& directory, const Device& device, const std::vector<StateTensor>& optimizer,
+                    int rank = 0);
 
 // The right to write into a directory, while the object lives: two runs with one --output would destroy each other's checkpoints.
 // Error (kExitUsage) if another process has it. On a file system without locks there is none.

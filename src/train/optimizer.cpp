@@ -21,28 +21,70 @@ Optimizer::~Optimizer() {
     if (event) close_event(device_, event);
 }
 
-void Optimizer::place(Arena& arena, Arena* staging, const std::string& range, const std::vector<NamedTensor>& tensors) {
+Optimizer::Part Optimizer::part_of(const std::vector<NamedTensor>& tensors, int rank,
+                                   const std::vector<OwnedPiece>& pieces) const {
+  Part part;
+  if (options_.kind == OptimizerKind::kAdamw) {
+    for (const OwnedPiece& p : pieces) {
+      part.segments.push_back({rank, p.first, p.own, p.count});
+      part.units += p.count;
+    }
+    return part;
+  }
+  for (const bool codes : {true, false}) {
+    int64_t whole = 0, blocks = 0;  // before the tensor, of all ranks and of this one
+    for (const NamedTensor& t : tensors) {
+      if ((t.size() >= AdamW8bit::kFewest) != codes) continue;
+      for (const OwnedPiece& p : pieces) {
+        const int64_t first = std::max(p.first, t.offset), end = std::min(p.first + p.count, t.offset + t.size());
+        if (first >= end) continue;
+        part.spans.push_back({first, split_ ? p.own + first - p.first : first, end - first, part.units + blocks});
+        const int64_t n = AdamW8bit::blocks_of(end - first);
+        (codes ? part.segments : part.small_segments)
+            .push_back({rank, whole + (first - t.offset) / AdamW8bit::kBlock, blocks, n});
+        blocks += n;
+      }
+      whole += AdamW8bit::blocks_of(t.size());
+    }
+    (codes ? part.units : part.small_blocks) = blocks;
+  }
+  return part;
+}
+
+void Optimizer::place(Arena& arena, Arena* staging, const std::string& range, const std::vector<NamedTensor>& tensors,
+                      const Shards& shards) {
+  if (tensors.empty()) return;
+  split_ = shards.ranks().splits();
+  room_ = small_room_ = whole_ = small_whole_ = 0;
+  segments_.clear(), small_segments_.clear();
+  for (int rank = 0; rank < (split_ ? shards.size() : 1); rank++) {
+    std::vector<OwnedPiece> pieces = {{0, tensors.back().offset + tensors.back().size(), 0}};
+    if (split_) pieces = shards.pieces_of(rank);
+    Part part = part_of(tensors, rank, pieces);
+    room_ = std::max(room_, part.units), small_room_ = std::max(small_room_, part.small_blocks);
+    whole_ += part.units, small_whole_ += part.small_blocks;
+    segments_.insert(segments_.end(), part.segments.begin(), part.segments.end());
+    small_segments_.insert(small_segments_.end(), part.small_segments.begin(), part.small_segments.end());
+    if (rank != (split_ ? shards.ranks().rank : 0)) continue;
+    units_ = part.units, small_blocks_ = part.small_blocks;
+    spans_ = std::move(part.spans), pieces_ = std::move(pieces);
+  }
+  const auto in_order = [](const StateSegment& a, const StateSegment& b) { return a.first < b.first; };
+  std::sort(segments_.begin(), segments_.end(), in_order), std::sort(small_segments_.begin(), small_segments_.end(), in_order);
+  place_state(arena, staging, range);
+}
+
+void Optimizer::place_state(Arena& arena, Arena* staging, const std::string& range) {
   const auto floats = [&](float*& pointer, const std::string& name, const std::vector<int64_t>& shape, Category category) {
     arena.place(pointer, range + "." + name, shape, category);
   };
-  if (tensors.empty()) return;
-  arrays_.clear(), spans_.clear();
+  arrays_.clear();
   switch (options_.kind) {
     case OptimizerKind::kAdamw:
-      units_ = tensors.back().offset + tensors.back().size();
       chunk_ = options_.chunk;
       arrays_ = {{"m", DType::f32, 1}, {"v", DType::f32, 1}};
       break;
-    case OptimizerKind::kAdamw8bit: {
-      int64_t blocks = 0;
-      for (const bool codes : {true, false}) {
-        for (const NamedTensor& t : tensors)
-          if ((t.size() >= AdamW8bit::kFewest) == codes) {
-            spans_.push_back({t.offset, t.size(), blocks});
-            blocks += AdamW8bit::blocks_of(t.size());
-          }
-        (codes ? units_ : small_blocks_) = codes ? blocks : blocks - units_;
-      }
+    case OptimizerKind::kAdamw8bit:
       chunk_ = std::max<int64_t>(1, options_.chunk / AdamW8bit::kBlock);
       arrays_ = {{"m.codes", DType::u8, AdamW8bit::kBlock},
                  {"v.codes", DType::u8, AdamW8bit::kBlock},
@@ -51,19 +93,18 @@ void Optimizer::place(Arena& arena, Arena* staging, const std::string& range, co
       device_spans_ = static_cast<TrainedSpan*>(arena.place_bytes(
           range + ".spans", {static_cast<int64_t>(spans_.size() * sizeof(TrainedSpan))}, DType::u8, Category::scratch));
       floats(maps_, "maps", {2, kMapValues}, Category::scratch);
-      if (small_blocks_ > 0) {
-        floats(small_m_, "small.m", {small_blocks_, AdamW8bit::kBlock}, Category::optimizer);
-        floats(small_v_, "small.v", {small_blocks_, AdamW8bit::kBlock}, Category::optimizer);
+      if (small_room_ > 0) {
+        floats(small_m_, "small.m", {small_room_, AdamW8bit::kBlock}, Category::optimizer);
+        floats(small_v_, "small.v", {small_room_, AdamW8bit::kBlock}, Category::optimizer);
       }
-    }
   }
-  if (units_ == 0) return arrays_.clear();
+  if (room_ == 0) return arrays_.clear();
   offloaded_ = options_.offload && staging;
-  chunk_ = std::min(chunk_, units_);
+  chunk_ = std::min(chunk_, room_);
   for (Array& a : arrays_) {
     const std::string name = range + "." + a.name;
     const auto shape = [&](int64_t units) { return a.width == 1 ? std::vector{units} : std::vector{units, a.width}; };
-    a.data = (offloaded_ ? *staging : arena).place_bytes(name, shape(units_), a.dtype, Category::optimizer);
+    a.data = (offloaded_ ? *staging : arena).place_bytes(name, shape(room_), a.dtype, Category::optimizer);
     if (offloaded_)
       for (size_t i : {0u, 1u})
         a.buffers[i] = arena.place_bytes(fmt::format("{}.chunk.{}", name, i), shape(chunk_), a.dtype, Category::optimizer,
@@ -86,16 +127,22 @@ void Optimizer::clear(const Device& device) const {
 void Optimizer::update(const Device& device, const Values& v, int64_t first, int64_t units, const State& state) const {
   switch (options_.kind) {
     case OptimizerKind::kAdamw:
-      return run(device, AdamW{.param = element(v.values, v.dtype, first),
-                               .m = static_cast<float*>(state[0]),
-                               .v = static_cast<float*>(state[1]),
-                               .grad = element(const_cast<void*>(v.gradients), v.dtype, first),
-                               .dtype = v.dtype,
-                               .factors = v.factors,
-                               .n = units,
-                               .beta1 = options_.beta1,
-                               .beta2 = options_.beta2,
-                               .eps = options_.eps});
+      for (const OwnedPiece& piece : pieces_) {
+        const int64_t begin = std::max(first, piece.own), end = std::min(first + units, piece.own + piece.count);
+        if (begin >= end) continue;
+        const int64_t flat = piece.first + begin - piece.own;
+        run(device, AdamW{.param = element(v.values, v.dtype, flat),
+                          .m = static_cast<float*>(state[0]) + (begin - first),
+                          .v = static_cast<float*>(state[1]) + (begin - first),
+                          .grad = element(const_cast<void*>(v.gradients), v.dtype, split_ ? begin : flat),
+                          .dtype = v.dtype,
+                          .factors = v.factors,
+                          .n = end - begin,
+                          .beta1 = options_.beta1,
+                          .beta2 = options_.beta2,
+                          .eps = options_.eps});
+      }
+      return;
     case OptimizerKind::kAdamw8bit:
       return run(device, AdamW8bit{.param = v.values,
                                    .grad = v.gradients,
@@ -153,7 +200,7 @@ void Optimizer::update_offloaded(const Device& device, const Values& v) {
     record_event(copies, loaded_[buffer]);
   };
   order(device, copies, updated_);
-  load(0);
+  if (units_ > 0) load(0);
   for (int64_t first = 0; first < units_; first += chunk_) {
     const size_t buffer = static_cast<size_t>(first / chunk_ % 2);
     if (first + chunk_ < units_) load(first + chunk_);  // after the store of the chunk that was there
@@ -170,10 +217,18 @@ void Optimizer::update_offloaded(const Device& device, const Values& v) {
 
 std::vector<StateTensor> Optimizer::tensors() const {
   std::vector<StateTensor> all;
-  for (const Array& a : arrays_) all.push_back({a.name, a.dtype, units_ * a.width, a.data, offloaded_});
-  if (small_blocks_ > 0)
+  const auto segments = [&](const std::vector<StateSegment>& of, int64_t width) {
+    std::vector<StateSegment> elements;
+    if (split_)
+      for (const StateSegment& s : of) elements.push_back({s.rank, s.first * width, s.held * width, s.count * width});
+    return elements;
+  };
+  for (const Array& a : arrays_)
+    all.push_back({a.name, a.dtype, whole_ * a.width, a.data, offloaded_, room_ * a.width, segments(segments_, a.width)});
+  if (small_whole_ > 0)
     for (const auto& [name, data] : {std::pair{"small.m", small_m_}, {"small.v", small_v_}})
-      all.push_back({name, DType::f32, small_blocks_ * AdamW8bit::kBlock, data, false});
+      all.push_back({name, DType::f32, small_whole_ * AdamW8bit::kBlock, data, false, small_room_ * AdamW8bit::kBlock,
+                     segments(small_segments_, AdamW8bit::kBlock)});
   return all;
 }
 

@@ -20,15 +20,31 @@ void Trainer<Float>::place(Arena& arena, Arena* staging, bool training) {
   step_ = state(arena);
   host_step_ = staging ? state(*staging) : step_;
   if (!training) return;
-  arena.place(partial_, "norm.partial", {SumOfSquares::blocks(model_.trained().count)}, Category::scratch,
-              during(StepPhase::update));
+  sums_.place(arena);
   factors_ = static_cast<AdamWFactors*>(
       arena.place_bytes("step.factors", {sizeof(AdamWFactors) / sizeof(float)}, DType::f32, Category::scratch));
 }
 
-// Forward, loss and backward; gradients accumulate.
+template <class Float>
+void Trainer<Float>::initialize(const Device& device, Collectives* collectives, bool training) {
+  collectives_ = collectives;
+  sums_.connect(collectives);
+  if (training) sums_.initialize(device);
+}
+
+template <class Float>
+bool Trainer<Float>::stops() const {
+  if (collectives_) agree_to_stop(*collectives_);
+  return stop_requested();
+}
+
+// Forward, loss and backward. Gradients accumulate, or go to the sums.
 template <class Float>
 void Trainer<Float>::micro_batch(const Device& device, const Batch& batch) {
+  const bool apart = model_.trained().apart;
+  model_.set_gradient_sink(apart ? &sums_ : nullptr);
+  sums_.begin_micro_batch();
+  if (apart) set_zero(device, &step_->loss, sizeof(double));
   {
     const NamedRange range(device, "forward");
     model_.forward(device, batch);
@@ -36,16 +52,15 @@ void Trainer<Float>::micro_batch(const Device& device, const Batch& batch) {
   const NamedRange range(device, "backward");
   model_.add_loss(device, batch, &step_->loss, &step_->loss_factor);
   model_.backward(device, batch);
+  sums_.end_micro_batch(device);
 }
 
 template <class Float>
 void Trainer<Float>::update(const Device& device) {
   const NamedRange range(device, "update");
   model_.enter(device, StepPhase::update);
+  sums_.finish(device, &step_->loss, &step_->norm_squared);
   const TrainedRange<Float>& trained = model_.trained();
-  run(device,
-      SumOfSquares{
-          .out = &step_->norm_squared, .partial = partial_, .x = trained.gradients, .n = trained.count, .dtype = trained.dtype});
   run(device, UpdateDecision{.state = step_,
                              .factors = factors_,
                              .beta1 = optimizer_.options().beta1,
@@ -54,6 +69,7 @@ void Trainer<Float>::update(const Device& device) {
                              .clip = options_.clip,
                              .scale_losses = kScalesLosses});
   optimizer_.enqueue(device, trained.values, trained.gradients, trained.dtype, factors_);
+  sums_.share_values(device);
   model_.refresh_compute_copies(device);
 }
 
@@ -79,17 +95,18 @@ StepResult Trainer<Float>::step(const Device& device, Loader& loader) {
   s.loss_factor = state.loss_scale / static_cast<double>(info.target_tokens);
   upload(device, step_, &s, sizeof(s));
   model_.enter(device, StepPhase::step);
-  const bool whole = options_.grad_accum == 1;
-  if (!whole) model_.trained().clear_gradients(device);
+  const bool whole = !model_.trained().apart;
+  if (!whole) sums_.begin_step(device);
   for (int m = 0; m < options_.grad_accum; m++) {
-    if (stop_requested()) {
+    if (stops()) {
       loader.restore(before);
       throw Stopped("training");
     }
     buffers_.wait(device);
     loader.micro_batch(m, buffers_.view);
-    if (buffers_.view.target_count == 0) continue;
-    const uint64_t key = dropout_key(options_.seed, step, static_cast<uint64_t>(m), 0, 0) | 1;  // 0 would mean no dropout
+    if (buffers_.view.target_count == 0 && !collectives_) continue;  // other ranks count on this one, whatever it has
+    const uint64_t number = static_cast<uint64_t>(sums_.number_of(m));
+    const uint64_t key = dropout_key(options_.seed, step, number, 0, 0) | 1;  // 0 would mean no dropout
     const Batch batch = buffers_.upload(device, model_.options().max_tokens, key);
     result.pairs += batch.pairs, result.window_pairs += batch.window_pairs;
     const StepPart part = whole ? StepPart::whole : StepPart::micro_batch;
@@ -102,6 +119,7 @@ StepResult Trainer<Float>::step(const Device& device, Loader& loader) {
       if (whole) update(device);
     });
     model_.passed(whole ? StepPhase::update : StepPhase::backward_qkv);
+    if (!whole) sums_.keep_loss(device, &step_->loss, m);
   }
   if (!whole)
     graphs_.run(device, {StepPart::update}, [&] {
@@ -126,7 +144,7 @@ StepResult Trainer<Float>::step(const Device& device, Loader& loader) {
 template <class Float>
 double Trainer<Float>::step_seconds(const Device& dry, int rows, int length) {
   double& seconds = dry.dry->seconds;
-  model_.trained().clear_gradients(dry);
+  sums_.begin_step(dry);
   const double begin = seconds;
   const Batch batch = buffers_.full(rows, length);
   model_.send_embedding(dry, batch.tokens, batch.N, PassKind::training);
@@ -141,13 +159,17 @@ double Trainer<Float>::step_seconds(const Device& dry, int rows, int length) {
 template <class Float>
 typename Trainer<Float>::Evaluation Trainer<Float>::evaluate(const Device& device, BatchSource& source, const OnLosses& on_losses,
                                                              Evaluation* partial) {
+  struct Found {
+    double loss;
+    int64_t targets;
+  };
+  std::vector<Found> found(collectives_ ? static_cast<size_t>(collectives_->size()) : 1);  // of a batch on each rank
+  Found& own = found[collectives_ ? static_cast<size_t>(collectives_->rank()) : 0];
+  const bool all_pass = model_.options().ranks.splits_weights();  // also where there is nothing to do
+  double sum = 0;
   Evaluation total;
-  *host_step_ = {};
-  upload(device, step_, host_step_, sizeof(StepState));
   const auto result = [&] {
-    download(device, host_step_, step_, sizeof(StepState));
-    synchronize(device);
-    if (total.target_tokens > 0) total.loss = host_step_->loss / static_cast<double>(total.target_tokens);
+    if (total.target_tokens > 0) total.loss = sum / static_cast<double>(total.target_tokens);
     return total;
   };
   try {
@@ -156,15 +178,20 @@ typename Trainer<Float>::Evaluation Trainer<Float>::evaluate(const Device& devic
       buffers_.wait(device);
       source.next(buffers_.view);
       total.batches++;
-      const int count = buffers_.view.target_count;
-      if (count == 0) continue;
-      const Batch batch = buffers_.upload(device, model_.options().max_tokens);
-      model_.enter(device, StepPhase::evaluation);
-      model_.send_embedding(device, buffers_.view.tokens, batch.N, PassKind::inference);
-      model_.forward(device, batch, PassKind::inference);
-      model_.add_loss(device, batch, &step_->loss, nullptr, PassKind::inference);
-      total.target_tokens += count;
-      if (on_losses) on_losses(buffers_.view, HostCopy(device, model_.losses(), count).data());
+      own = {0, buffers_.view.target_count};
+      if (own.targets > 0 || all_pass) {
+        set_zero(device, &step_->loss, sizeof(double));
+        const Batch batch = buffers_.upload(device, model_.options().max_tokens);
+        model_.enter(device, StepPhase::evaluation);
+        model_.send_embedding(device, buffers_.view.tokens, batch.N, PassKind::inference);
+        model_.forward(device, batch, PassKind::inference);
+        model_.add_loss(device, batch, &step_->loss, nullptr, PassKind::inference);
+        if (on_losses && own.targets > 0) on_losses(buffers_.view, HostCopy(device, model_.losses(), own.targets).data());
+        own.loss = HostCopy(device, &step_->loss, 1)[0];
+      }
+      if (collectives_) collectives_->all_gather_host(found.data(), sizeof(Found));
+      for (const Found& f : found) sum += f.loss, total.target_tokens += f.targets;
+      stops();
     }
   } catch (const Stopped&) {
     if (partial) *partial = result();

@@ -6,6 +6,7 @@
 
 #include "src/model/llama.h"
 #include "src/train/batch_buffers.h"
+#include "src/train/gradient_sums.h"
 #include "src/train/optimizer.h"
 #include "src/train/schedule.h"
 #include "src/train/step_graphs.h"
@@ -16,7 +17,7 @@ struct TrainerOptions {
   Schedule schedule;
   double clip = 1;  // largest norm of the gradients; 0: off
   uint64_t seed = 42;
-  int grad_accum = 1;
+  int grad_accum = 1;  // micro-batches of a step on each rank
 };
 
 // The position of a run. A checkpoint holds it, the trained values, the optimizer's state and the loader's state.
@@ -65,13 +66,20 @@ class Trainer {
   using Acc = acc_t<Float>;
   static constexpr bool kScalesLosses = std::is_same_v<Float, half>;
   Trainer(Llama<Float>& model, Optimizer& optimizer, const TrainerOptions& options)
-      : model_(model), optimizer_(optimizer), options_(options), buffers_(model.config(), model.options().max_positions) {
+      : model_(model),
+        optimizer_(optimizer),
+        options_(options),
+        buffers_(model.config(), model.options().max_positions),
+        sums_(model.trained(), options.grad_accum) {
     if (kScalesLosses) state.loss_scale = UpdateDecision::kFirstLossScale;
   }
   // Places the batch and the step's state; with `training` also what an update needs besides the optimizer's state.
   void place(Arena& arena, Arena* staging, bool training);
+  // After the second place(). `collectives`: null on a single rank.
+  void initialize(const Device& device, Collectives* collectives, bool training);
 
-  // Throws Stopped between two micro-batches if a signal to stop has come: the state is then the one before the step.
+  // Throws Stopped between two micro-batches if a signal to stop has come, to any rank: the state is then the one before the
+  // step.
   StepResult step(const Device& device, Loader& loader);
   // What a step on full rows would take, in seconds; it computes nothing (device.dry). All memory is placed, but none need be
   // there.
@@ -84,9 +92,12 @@ class Trainer {
   };
   // Called after each batch that has targets, with the loss of each in the order of the batch.
   using OnLosses = std::function<void(const BatchView& batch, const Acc* losses)>;
+  // With several ranks a source has every rank's part of each batch, and the result is that of a single rank, on all of them.
   // A phase: see src/base/phase.h. If a signal to stop ends it, `partial` has what was computed until then.
   Evaluation evaluate(const Device& device, BatchSource& source, const OnLosses& on_losses = {}, Evaluation* partial = nullptr);
 
+  // Whether a signal to stop has come, to any rank. All ranks ask at the same time.
+  bool stops() const;
   void set_schedule(const Schedule& schedule) { options_.schedule = schedule; }
 
   TrainerState state;
@@ -101,8 +112,9 @@ class Trainer {
   Optimizer& optimizer_;
   TrainerOptions options_;
   BatchBuffers buffers_;
+  GradientSums<Float> sums_;
+  Collectives* collectives_ = nullptr;
   StepGraphs graphs_;
-  double* partial_ = nullptr;                         // (SumOfSquares::blocks(n))
   StepState *step_ = nullptr, *host_step_ = nullptr;  // (1)  on the device, and the host's copy (on the CPU the same)
   AdamWFactors* factors_ = nullptr;                   // (1)
 };
