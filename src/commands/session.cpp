@@ -63,12 +63,17 @@ template <class Float>
 void Session<Float>::place() {
   Arena* beside = device.kind == DeviceKind::cuda ? &staging : nullptr;
   model.place_parameters(arena, beside);
-  if (needs_.training) optimizer.place(arena, beside, model.trained().name, model.trained().tensors, model.trained().shards);
+  if (needs_.training)
+    optimizer.place(arena, beside, model.trained().name, model.trained().tensors, model.trained().shards,
+                    model.trained().splits_values);
   model.place_activations(arena, beside);
   trainer.place(arena, beside, needs_.training);
   if (generator) generator->place(arena, beside);
   if (beside) weight_stream.place(staging);
-  weight_stream.place_quantizing(arena, model.options().keep_quantized ? 0 : longest_quantized(model.weights()));
+  if (model.trained().splits_values)
+    weight_stream.place_quantizing(arena, 1, kAlways);
+  else
+    weight_stream.place_quantizing(arena, model.options().keep_quantized ? 0 : longest_quantized(model.weights()));
 }
 
 // Where the weights are held otherwise than they lie in the files.
@@ -86,7 +91,19 @@ void Session<Float>::load_base(const ModelSource& source, const AdapterSource& a
                                         : options.train_embeddings ? Replaces::trained
                                                                    : Replaces::none);
   note_quantization(source);
-  load_weights(device, weight_stream, files, model.weights(), &model.block_shards());
+  load_weights(files);
+}
+
+template <class Float>
+WeightPlaces Session<Float>::weight_places() {
+  WeightPlaces places{.shards = &model.block_shards()};
+  if (model.trained().splits_values) places.split = split_loader(device, weight_stream, model.trained());
+  return places;
+}
+
+template <class Float>
+void Session<Float>::load_weights(const ModelFiles& files) {
+  tll::load_weights(device, weight_stream, files, model.weights(), weight_places());
 }
 
 template <class Float>
@@ -161,7 +178,7 @@ void Session<Float>::start(const ModelSource& source, const AdapterSource& adapt
   if (needs_.training) optimizer.clear(device);
   const uint64_t seed = static_cast<uint64_t>(options.seed);
   if (options.init == InitOption::kRandom || source.directory.empty())
-    initialize_weights(device, weight_stream, model.weights(), seed, &model.block_shards());
+    initialize_weights(device, weight_stream, model.weights(), seed, weight_places());
   else
     load_base(source, adapter);
   const TrainedRange<Float>& trained = model.trained();

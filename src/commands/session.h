@@ -9,6 +9,7 @@
 #include "src/commands/source.h"
 #include "src/model/device_memory.h"
 #include "src/model/generator.h"
+#include "src/model/initialize.h"
 #include "src/model/llama.h"
 #include "src/model/weight_stream.h"
 #include "src/options/options.h"
@@ -59,6 +60,8 @@ class Session : public SessionBase {
   // The constructor plans the memory; this allocates it, and loads the weights and the adapter. Error (kExitDoesNotFit) if the
   // plan is larger than what --memory, or the machine, has.
   void start(const ModelSource& source, const AdapterSource& adapter);
+  // The base model's weights, where each belongs, also on several ranks.
+  void load_weights(const ModelFiles& files);
   void require_fit() const;  // that error, which says what would fit
   // What a training step on full rows takes on its device (on a GPU kernels/gpu_time.h, else nominal_speed), by a walk through
   // the code of a step that computes nothing. Its ops are added to `ops`. The session cannot be started afterwards.
@@ -72,6 +75,7 @@ class Session : public SessionBase {
 
  private:
   void place();
+  WeightPlaces weight_places();
   void note_quantization(const ModelSource& source) const;
   void load_base(const ModelSource& source, const AdapterSource& adapter);
 };

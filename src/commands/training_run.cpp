@@ -76,8 +76,8 @@ std::optional<ResumePoint> resume_point_of_ranks(Options& options) {
   if (!then.is_number_integer() || options.given("grad-accum")) return point;
   const int64_t all = then.get<int64_t>();
   if (all < options.ranks || all % options.ranks != 0)
-    bad_file("{}: a step of this run has {}, which {} cannot share equally; resume on a number of ranks that divides it",
-             point->checkpoint->string(), Counted{all, "micro-batch"}, Counted{options.ranks, "rank"});
+    bad_file("{}: a step of this run has {} batches, which {} cannot share equally; resume on a number of ranks that divides it",
+             point->checkpoint->string(), all, Counted{options.ranks, "rank"});
   options.grad_accum = all / options.ranks;
   if (options.batch_size == kAutomatic) options.given_names.emplace("grad-accum");
   return point;
@@ -154,8 +154,8 @@ Json TrainingRun<Float>::settings() {
   Json s = settings_without_weights();
   // Weights that are trained are in the checkpoint itself.
   if (!session_.model.options().train_all)
-    s["base_weights"] = fmt::format(
-        "{:016x}", weights_fingerprint(session_.device, session_.model.weights(), false, session_.model.block_shards()));
+    s["base_weights"] =
+        fmt::format("{:016x}", weights_fingerprint(session_.device, session_.model.weights(), session_.model.block_shards()));
   return s;
 }
 
@@ -180,7 +180,7 @@ std::string TrainingRun<Float>::new_run_id() {
   const TrainedRange<Float>& trained = session_.model.trained();
   uint64_t start = 0;
   if (session_.model.options().train_all) {
-    start = weights_fingerprint(session_.device, session_.model.weights(), true, session_.model.block_shards());
+    start = values_fingerprint(session_.device, trained, collectives_);
   } else {
     const HostFloats values(session_.device, trained.values, trained.dtype, trained.count);
     start = XXH3_64bits(values.data(), static_cast<size_t>(trained.count) * sizeof(float));
@@ -326,8 +326,7 @@ void TrainingRun<Float>::resume() {
   Session<Float>& s = session_;
   const RunPosition& position = resume_->position;
   require_unchanged(settings_);
-  if (s.model.options().train_all)
-    load_weights(s.device, s.weight_stream, ModelFiles(*resume_->checkpoint, source_.config), s.model.weights());
+  if (s.model.options().train_all) s.load_weights(ModelFiles(*resume_->checkpoint, source_.config));
   read_optimizer(*resume_->checkpoint, s.device, s.optimizer.tensors(), options_.process_rank);
   s.model.refresh_compute_copies(s.device);
   s.trainer.state = position.trainer;
@@ -426,7 +425,9 @@ void TrainingRun<Float>::compare_with_best(double loss) {
   const KeepFromStopping keep;
   session_.arena.enter(session_.device, StepPhase::checkpoint);
   try {
-    if (is_first()) best_values_.write([&](const std::filesystem::path& directory) { write_values(directory, FileDtype::F32); });
+    const TrainedValues values = values_to_write();
+    if (is_first())
+      best_values_.write([&](const std::filesystem::path& directory) { write_values(directory, FileDtype::F32, values); });
     wait_for_ranks();
   } catch (const std::exception&) {
     keep_values_alone(step, "the best values");
@@ -442,7 +443,7 @@ void TrainingRun<Float>::load_best() {
   const TrainedRange<Float>& trained = s.model.trained();
   s.arena.enter(s.device, StepPhase::checkpoint);
   if (s.model.options().train_all)
-    load_weights(s.device, s.weight_stream, ModelFiles(best_values_.directory(), source_.config), s.model.weights());
+    s.load_weights(ModelFiles(best_values_.directory(), source_.config));
   else
     load_adapter(s.device, read_adapter(best_values_.directory(), source_.config), trained.tensors, trained.values,
                  trained.dtype);
@@ -495,7 +496,8 @@ void TrainingRun<Float>::report_first_gradients(const StepResult& result, double
   const std::vector<LoraTarget>& adapters = s.model.options().lora;
   if (adapters.empty() || result.target_tokens == 0 || (result.skipped && s.trainer.state.skipped_in_a_row == 0)) return;
   const TrainedRange<Float>& trained = s.model.trained();
-  const HostFloats gradients(s.device, trained.gradients, trained.dtype, trained.count);
+  std::vector<float> gradients(static_cast<size_t>(trained.count));
+  read_gradients(s.device, trained, collectives_, 0, trained.count, gradients.data());
   const auto b_was_zero = [&](const Module& module) {
     if (!adapter_.loaded) return true;
     for (const AdapterModule& m : adapter_.loaded->modules)
@@ -537,8 +539,9 @@ void TrainingRun<Float>::write_checkpoint_here() {
   try {
     const RunPosition position{run_, s.trainer.state, loader_.state(), settings_, best_};
     const std::vector<StateTensor> states = s.optimizer.tensors();
+    const TrainedValues values = values_to_write();
     const auto write_rest = [&](const std::filesystem::path& directory) {
-      write_values(directory, FileDtype::F32);
+      write_values(directory, FileDtype::F32, values);
       report_.write_trainer_state(directory);
       if (keeps_best() && best_.step > 0) best_values_.add_to_checkpoint(directory);
     };
@@ -566,20 +569,34 @@ void TrainingRun<Float>::write_checkpoint_here() {
 // A disk that is full may still have room for the trained values alone.
 template <class Float>
 void TrainingRun<Float>::keep_values_alone(int64_t step, const char* failed) const {
-  if (!is_first()) return;
+  if (!is_first() || session_.model.trained().splits_values) return;
   try {
-    write_values(options_.output, FileDtype::F32);
+    write_values(options_.output, FileDtype::F32, values_to_write());
     fmt::print(stderr, "note: {} of step {} could not be written; its {} alone is in {}\n", failed, step,
                session_.model.options().train_all ? "model" : "adapter", options_.output.string());
   } catch (const std::exception&) {  // the first error is the one to report
   }
 }
 
+// All ranks call this together.
+template <class Float>
+TrainedValues TrainingRun<Float>::values_to_write() const {
+  const TrainedRange<Float>& trained = session_.model.trained();
+  TrainedValues values;
+  if (!trained.splits_values) {
+    if (is_first()) values.here.emplace(session_.device, trained.values, trained.dtype, trained.count);
+    return values;
+  }
+  if (is_first()) values.gathered.resize(static_cast<size_t>(trained.count));
+  read_values(session_.device, trained, collectives_, 0, trained.count, is_first() ? values.gathered.data() : nullptr);
+  return values;
+}
+
 // The adapter as PEFT loads it, or with --train full the whole model.
 template <class Float>
-void TrainingRun<Float>::write_values(const std::filesystem::path& directory, FileDtype dtype) const {
+void TrainingRun<Float>::write_values(const std::filesystem::path& directory, FileDtype dtype,
+                                      const TrainedValues& values) const {
   const TrainedRange<Float>& trained = session_.model.trained();
-  const HostFloats values(session_.device, trained.values, trained.dtype, trained.count);
   if (session_.model.options().train_all)
     save_model(directory, source_.config_file, trained.tensors, values.data(), dtype);
   else
@@ -593,9 +610,10 @@ void TrainingRun<Float>::save() {
   const KeepFromStopping keep;
   if (keeps_best()) load_best();
   wait_for_ranks();  // which have read the best values
+  const TrainedValues values = values_to_write();
   result_is_saved_ = true;
   if (is_first()) {
-    write_values(options_.output, options_.weights == DtypeOption::kBf16 ? FileDtype::BF16 : FileDtype::F32);
+    write_values(options_.output, options_.weights == DtypeOption::kBf16 ? FileDtype::BF16 : FileDtype::F32, values);
     copy_tokenizer(source_.directory, options_.output, session_.model.options().train_all);
     report_.saved();
     best_values_.remove();

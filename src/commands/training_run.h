@@ -23,6 +23,13 @@ struct ResumePoint {
   std::optional<RunRecord> record;                  // of the run that wrote to --output last
 };
 
+// All trained values, in the host's memory of the first rank.
+struct TrainedValues {
+  std::optional<HostFloats> here;
+  std::vector<float> gathered;  // where they are split among ranks
+  const float* data() const { return here ? here->data() : gathered.data(); }
+};
+
 template <class Float>
 class TrainingRun {
  public:
@@ -75,7 +82,8 @@ class TrainingRun {
   [[noreturn]] void cannot_go_on(const std::string& reason);
   void report_first_gradients(const StepResult& result, double loss_scale);
   void write_checkpoint_here();
-  void write_values(const std::filesystem::path& directory, FileDtype dtype) const;
+  TrainedValues values_to_write() const;
+  void write_values(const std::filesystem::path& directory, FileDtype dtype, const TrainedValues& values) const;
   void keep_values_alone(int64_t step, const char* failed) const;
 
   Options options_;

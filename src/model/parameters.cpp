@@ -40,6 +40,7 @@ Parameters<Float>::Parameters(const LlamaConfig& config, const ModelOptions& opt
   if (options.join_adapters) join_adapters();
   trained.apart = options.sums_gradients;
   trained.divide(options.ranks);
+  trained.splits_values = options.ranks.splits() && options.train_all && trained.compute_dtype() != trained.dtype;
 }
 
 template <class Float>
@@ -215,7 +216,7 @@ void Parameters<Float>::point_weights() {
     Acc* gradient = nullptr;
     if (w.trained) {
       w.data = static_cast<Float*>(trained.compute) + offset;
-      w.stored = trained.value(offset), w.stored_dtype = trained.dtype;
+      w.stored = trained.splits_values ? nullptr : trained.value(offset), w.stored_dtype = trained.dtype;
       if (trained.gradients) gradient = trained.acc_gradient(offset);
       offset += w.count();
     }

@@ -38,7 +38,7 @@ void TrainedRange<Float>::divide(const RankOptions& ranks) {
 template <class Float>
 void TrainedRange<Float>::place(Arena& arena, bool with_gradients, int slots) {
   if (count == 0) return;
-  values = arena.place_bytes(name + ".values", {count}, dtype, Category::parameters);
+  values = arena.place_bytes(name + ".values", {splits_values ? held() : count}, dtype, Category::parameters);
   compute = values;
   if (computed && compute_dtype() != dtype)
     compute = arena.place_bytes(name + ".compute", {count}, compute_dtype(), Category::parameters);
@@ -78,9 +78,17 @@ void TrainedRange<Float>::clear_gradients(const Device& device) const {
 
 template <class Float>
 void TrainedRange<Float>::refresh_compute_copy([[maybe_unused]] const Device& device) const {
-  if constexpr (!std::is_same_v<Float, Acc>)
-    if (compute != values)
-      run(device, CastFromMaster<Float>{.out = static_cast<Float*>(compute), .in = static_cast<const Acc*>(values), .n = count});
+  if constexpr (!std::is_same_v<Float, Acc>) {
+    const auto cast = [&](int64_t first, const void* from, int64_t n) {
+      run(device,
+          CastFromMaster<Float>{.out = static_cast<Float*>(compute) + first, .in = static_cast<const Acc*>(from), .n = n});
+    };
+    if (splits_values) {
+      for (const OwnedPiece& piece : shards.own()) cast(piece.first, own_values(piece), piece.count);
+    } else if (compute != values) {
+      cast(0, values, count);
+    }
+  }
 }
 
 template struct TrainedRange<float>;

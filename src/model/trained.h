@@ -42,6 +42,13 @@ struct TrainedRange {
   Shards shards;
   std::vector<void*> bucket_gradients;  // (of each bucket's count)  where `apart`
 
+  // The values are split as the gradients are, and `compute` is whole: where all weights are trained in a narrower type.
+  bool splits_values = false;
+  // Where the value of own piece `piece` lies.
+  void* own_values(const OwnedPiece& piece) const {
+    return view<void>(values, dtype, splits_values ? piece.own : piece.first, 1, 1).data;
+  }
+
   // Elements of `gradients`, and of states and values that are split as they are.
   int64_t held() const { return shards.ranks().splits() ? shards.most_owned() : count; }
 
@@ -72,7 +79,7 @@ struct TrainedRange {
   void place(Arena& arena, bool with_gradients, int slots);
   // Enqueued: sets the gradients, or the sums, to zero.
   void clear_gradients(const Device& device) const;
-  // Enqueued: rounds the values to the copy in the compute type. Needed once after the values changed.
+  // Enqueued: rounds the values, or those that are here, to the copy in the compute type. Needed once after the values changed.
   void refresh_compute_copy(const Device& device) const;
 
  private:

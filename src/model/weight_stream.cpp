@@ -15,13 +15,12 @@ void WeightStream::place(Arena& staging) {
                                                               Category::scratch, during(StepPhase::load)));
 }
 
-void WeightStream::place_quantizing(Arena& arena, int64_t most_blocks) {
+void WeightStream::place_quantizing(Arena& arena, int64_t most_blocks, Life life) {
   if (most_blocks == 0) return;
-  constexpr Life kLoading = during(StepPhase::load);
   piece_ =
-      static_cast<std::byte*>(arena.place_bytes("loading.piece", {kQuantizedPieceBytes}, DType::u8, Category::scratch, kLoading));
-  arena.place(scales_, "loading.scales", {most_blocks}, Category::scratch, kLoading);
-  arena.place(not_finite_, "loading.not_finite", {1}, Category::scratch, kLoading);
+      static_cast<std::byte*>(arena.place_bytes("loading.piece", {kQuantizedPieceBytes}, DType::u8, Category::scratch, life));
+  arena.place(scales_, "loading.scales", {most_blocks}, Category::scratch, life);
+  arena.place(not_finite_, "loading.not_finite", {1}, Category::scratch, life);
 }
 
 template <class Fill>

@@ -19,8 +19,9 @@ class WeightStream {
   ~WeightStream();
   // Places the buffers in pinned memory of the host. With CUDA only.
   void place(Arena& staging);
-  // Places what quantising needs, in the device's memory: a piece, and the scales of the tensor with most blocks. Nothing for 0.
-  void place_quantizing(Arena& arena, int64_t most_blocks);
+  // Places what send_through() and quantising need, in the device's memory: a piece, and the scales of the tensor with most
+  // blocks. Nothing for 0.
+  void place_quantizing(Arena& arena, int64_t most_blocks, Life life = during(StepPhase::load));
   // `to`: count elements of `bytes` each, in memory of the device.
   void send(const Device& device, void* to, int64_t count, size_t bytes, const Make& make);
   // The same of rows of `cols` elements that lie `stride` apart. What lies between them is overwritten.

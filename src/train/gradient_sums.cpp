@@ -174,8 +174,11 @@ void GradientSums<Float>::finish(const Device& device, double* loss, double* nor
 template <class Float>
 void GradientSums<Float>::share_values(const Device& device) const {
   if (!ranks().splits()) return;
+  const DType type = trained_.splits_values ? trained_.compute_dtype() : trained_.dtype;
+  const int64_t bytes = static_cast<int64_t>(dtype_bytes(type));
+  std::byte* const all = static_cast<std::byte*>(trained_.splits_values ? trained_.compute : trained_.values);
   for (const Bucket& b : trained_.shards.buckets())
-    gather(device, trained_.value(b.first), trained_.shards.byte_bounds(b, dtype_bytes(trained_.dtype)));
+    gather(device, all + b.first * bytes, trained_.shards.byte_bounds(b, static_cast<size_t>(bytes)));
 }
 
 template class GradientSums<float>;

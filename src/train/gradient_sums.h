@@ -45,7 +45,7 @@ class GradientSums : public GradientSink {
   void keep_loss(const Device& device, const double* loss, int m) const;  // of this rank's micro-batch m
   // The step's loss (1) and Σ gradient² (1), the same bits on all ranks. Afterwards each rank has the gradients that it updates.
   void finish(const Device& device, double* loss, double* norm_squared) const;
-  // After an update of split states: every rank gets the values of all.
+  // After an update of split states: every rank gets the values of all, or where those are split too, their compute copy.
   void share_values(const Device& device) const;
 
  private:

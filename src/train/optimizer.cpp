@@ -38,7 +38,8 @@ Optimizer::Part Optimizer::part_of(const std::vector<NamedTensor>& tensors, int 
       for (const OwnedPiece& p : pieces) {
         const int64_t first = std::max(p.first, t.offset), end = std::min(p.first + p.count, t.offset + t.size());
         if (first >= end) continue;
-        part.spans.push_back({first, split_ ? p.own + first - p.first : first, end - first, part.units + blocks});
+        const int64_t held = p.own + first - p.first;
+        part.spans.push_back({splits_values_ ? held : first, split_ ? held : first, end - first, part.units + blocks});
         const int64_t n = AdamW8bit::blocks_of(end - first);
         (codes ? part.segments : part.small_segments)
             .push_back({rank, whole + (first - t.offset) / AdamW8bit::kBlock, blocks, n});
@@ -52,9 +53,9 @@ Optimizer::Part Optimizer::part_of(const std::vector<NamedTensor>& tensors, int 
 }
 
 void Optimizer::place(Arena& arena, Arena* staging, const std::string& range, const std::vector<NamedTensor>& tensors,
-                      const Shards& shards) {
+                      const Shards& shards, bool splits_values) {
   if (tensors.empty()) return;
-  split_ = shards.ranks().splits();
+  split_ = shards.ranks().splits(), splits_values_ = splits_values;
   room_ = small_room_ = whole_ = small_whole_ = 0;
   segments_.clear(), small_segments_.clear();
   for (int rank = 0; rank < (split_ ? shards.size() : 1); rank++) {
@@ -131,7 +132,7 @@ void Optimizer::update(const Device& device, const Values& v, int64_t first, int
         const int64_t begin = std::max(first, piece.own), end = std::min(first + units, piece.own + piece.count);
         if (begin >= end) continue;
         const int64_t flat = piece.first + begin - piece.own;
-        run(device, AdamW{.param = element(v.values, v.dtype, flat),
+        run(device, AdamW{.param = element(v.values, v.dtype, splits_values_ ? begin : flat),
                           .m = static_cast<float*>(state[0]) + (begin - first),
                           .v = static_cast<float*>(state[1]) + (begin - first),
                           .grad = element(const_cast<void*>(v.gradients), v.dtype, split_ ? begin : flat),

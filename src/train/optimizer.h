@@ -51,7 +51,7 @@ class Optimizer {
   // `staging`: pinned memory of the host beside a CUDA device; null on the CPU, where there is nothing to offload to. Where
   // states are split among ranks, those of this rank's pieces, and enqueue() is given their gradients alone.
   void place(Arena& arena, Arena* staging, const std::string& range, const std::vector<NamedTensor>& tensors,
-             const Shards& shards = {});
+             const Shards& shards = {}, bool splits_values = false);
   // Sets the state to zero, as at the start of a run.
   void clear(const Device& device) const;
   // Enqueued: updates the values by their gradients, both of type `dtype`, with the factors that UpdateDecision wrote.
@@ -90,7 +90,7 @@ class Optimizer {
   void copy_chunk(const Device& copies, int64_t first, int64_t units, size_t buffer, bool store) const;
 
   OptimizerOptions options_;
-  bool offloaded_ = false, split_ = false;
+  bool offloaded_ = false, split_ = false, splits_values_ = false;
   std::vector<OwnedPiece> pieces_;       // of the flat range
   int64_t units_ = 0, chunk_ = 0;        // here
   int64_t room_ = 0, small_room_ = 0;    // of units and small blocks: the most of any rank

@@ -69,8 +69,9 @@ void Trainer<Float>::update(const Device& device) {
                              .clip = options_.clip,
                              .scale_losses = kScalesLosses});
   optimizer_.enqueue(device, trained.values, trained.gradients, trained.dtype, factors_);
-  sums_.share_values(device);
+  if (!trained.splits_values) sums_.share_values(device);
   model_.refresh_compute_copies(device);
+  if (trained.splits_values) sums_.share_values(device);
 }
 
 template <class Float>

@@ -1,0 +1,148 @@
+// Training on several ranks: the same bits as on one rank, with everything that can be divided among them, and over a change of
+// their number. Here the ranks are threads of one process.
+#include <atomic>
+#include <thread>
+
+#include "src/ranks/shared_memory.h"
+#include "tests/refusal.h"
+#include "tests/tiny_run.h"
+
+namespace tll {
+namespace {
+
+class RanksRun : public Run {
+ protected:
+  // `more` is for each rank; --grad-accum is what makes twelve micro-batches a step, unless it is given.
+  Options parse_for(int ranks, const std::string& output, const std::string& more) const {
+    const std::string accumulated = fmt::format("--batch-size 1 --grad-accum {} --ranks {} ", 12 / ranks, ranks);
+    return parse(output, accumulated + more);
+  }
+  template <class Float = float>
+  void train_on(int ranks, const Options& options, int64_t stop_after = kWhole) const {
+    if (ranks == 1) return train<Float>(options, stop_after);
+    const auto block = SharedBlock::anonymous(ranks, 1 << 16);
+    std::vector<std::thread> threads;
+    std::vector<std::string> errors(static_cast<size_t>(ranks));
+    std::atomic<ExitCode> code = kExitFault;
+    for (int r = 0; r < ranks; r++)
+      threads.emplace_back([&, r] {
+        SharedMemoryCollectives collectives(block, r);
+        Options own = options;
+        own.process_rank = own.local_rank = r, own.local_ranks = ranks;
+        try {
+          TrainingRun<Float> run(own, &collectives);
+          if (run.already_done()) return;
+          run.start();
+          try {
+            run.evaluate_before();
+            for (int64_t done = 0; !run.finished(); done++) {
+              if (done == stop_after) throw Stopped("training");
+              run.step();
+            }
+            run.save();
+            run.evaluate_after();
+          } catch (const Stopped& stopped) {
+            run.interrupt(stopped);
+            return;
+          }
+          run.finish();
+        } catch (const Error& error) {
+          if (collectives.leave(error.exit_code, error.what()))
+            errors[static_cast<size_t>(r)] = error.what(), code = error.exit_code;
+        }
+      });
+    for (std::thread& thread : threads) thread.join();
+    for (const std::string& error : errors)
+      if (!error.empty()) fail(code, "{}", error);
+  }
+  // Everything of a run that is numbers: the result, each checkpoint, and the lines of metrics.jsonl without their times.
+  std::string numbers(const std::string& output) const {
+    std::string all;
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(directory_ / output))
+      if (entry.path().extension() == ".safetensors") files_.insert(entry.path().lexically_relative(directory_ / output));
+    for (const std::filesystem::path& file : files_) all += file.string() + read_file(directory_ / output / file);
+    std::istringstream lines(bytes(output, "metrics.jsonl"));
+    for (std::string line; std::getline(lines, line);) {
+      Json json = parse_json(line, "metrics.jsonl");
+      for (const char* key : {"seconds", "tokens_per_second"}) json.erase(key);
+      all += json_text(json) + "\n";
+    }
+    files_.clear();
+    return all;
+  }
+  template <class Float = float>
+  void expect_same_bits(const std::string& more,
+                        const std::vector<std::string>& shards = {"none", "optimizer", "weights"}) const {
+    train_on<Float>(1, parse_for(1, "one", more));
+    const std::string expected = numbers("one");
+    for (const int ranks : {2, 3, 4})
+      for (const std::string& shard : shards) {
+        train_on<Float>(ranks, parse_for(ranks, "several", more + " --shard " + shard));
+        EXPECT_TRUE(numbers("several") == expected) << ranks << " ranks, --shard " << shard << more;
+        std::filesystem::remove_all(directory_ / "several");
+      }
+    std::filesystem::remove_all(directory_ / "one");
+  }
+
+ private:
+  mutable std::set<std::filesystem::path> files_;
+};
+
+const std::string kSteps = " --max-steps 5 --save-steps 2 --eval-steps 2";
+
+TEST_F(RanksRun, HaveTheBitsOfOneRank) { expect_same_bits(kSteps + " --rank 32"); }
+TEST_F(RanksRun, WithDropout) { expect_same_bits(kSteps + " --dropout 0.2", {"none"}); }
+TEST_F(RanksRun, InBf16) { expect_same_bits<bf16>(kSteps + " --dtype bf16", {"none", "weights"}); }
+TEST_F(RanksRun, WithStatesInBf16) { expect_same_bits(kSteps + " --lora-states bf16", {"optimizer"}); }
+TEST_F(RanksRun, WithNf4) { expect_same_bits(kSteps + " --weights nf4", {"none", "weights"}); }
+TEST_F(RanksRun, WithJoinedAdapters) { expect_same_bits(kSteps + " --lora-gemm joined", {"weights"}); }
+TEST_F(RanksRun, WithTheOptimizerIn8Bits) {
+  expect_same_bits(kSteps + " --optimizer adamw8bit --rank 64", {"none", "optimizer"});
+}
+TEST_F(RanksRun, WithTrainedEmbeddings) {
+  expect_same_bits(kSteps + " --train-embeddings --recompute full", {"none", "gradients"});
+}
+TEST_F(RanksRun, WithAllWeights) { expect_same_bits(kSteps + " --train full"); }
+TEST_F(RanksRun, WithAllWeightsInBf16) { expect_same_bits<bf16>(kSteps + " --train full --dtype bf16", {"none", "gradients"}); }
+TEST_F(RanksRun, WithAllWeightsAndTheOptimizerIn8Bits) {
+  expect_same_bits<bf16>(kSteps + " --train full --dtype bf16 --optimizer adamw8bit", {"none", "optimizer"});
+}
+TEST_F(RanksRun, WithTheBestValuesKept) {
+  expect_same_bits<bf16>(kSteps + " --train full --dtype bf16 --keep best --lr 0.1", {"gradients"});
+}
+
+// More ranks than documents in a step: some have rows without tokens.
+TEST_F(RanksRun, WithRanksThatHaveNothing) {
+  const std::string more = " --max-steps 4 --seq-len 512 --packing on --eval-docs 1 --eval-steps 1";
+  expect_same_bits(more, {"none", "weights"});
+}
+
+TEST_F(RanksRun, GoOnWithAnotherNumberOfRanks) {
+  for (const std::string more : {" --optimizer adamw8bit --rank 64", " --train full"}) {
+    train_on(1, parse_for(1, "whole", kSteps + more));
+    int64_t before = 0;
+    for (const int ranks : {4, 1, 2, 3, 1}) {
+      Options options =
+          parse_for(ranks, "parts", kSteps + more + (before > 0 ? " --resume" : "") + (ranks == 1 ? "" : " --shard optimizer"));
+      options.given_names.erase("grad-accum");
+      if (before > 0) options.grad_accum = 1;  // what the checkpoint says is taken
+      train_on(ranks, options, before == 4 ? kWhole : 1);
+      before++;
+    }
+    for (const char* output : {"whole", "parts"})
+      for (const CheckpointEntry& c : checkpoints(directory_ / output))
+        if (c.step < 5) std::filesystem::remove_all(c.path);  // there are more where the run was stopped
+    EXPECT_TRUE(numbers("parts") == numbers("whole")) << more;
+    for (const char* output : {"whole", "parts"}) std::filesystem::remove_all(directory_ / output);
+  }
+}
+
+TEST_F(RanksRun, RefuseANumberThatCannotShareAStep) {
+  train_on(1, parse_for(1, "run", "--max-steps 4"), 2);
+  Options options = parse("run", "--batch-size 1 --ranks 5 --max-steps 4 --resume");
+  options.given_names.erase("grad-accum");
+  EXPECT_TRUE(says(refusal_of([&] { train_on(5, options); }), "12 batches, which 5 ranks cannot share equally"));
+}
+
+}  // namespace
+}  // namespace tll
