@@ -14,9 +14,9 @@ namespace tll {
 namespace {
 
 // The options that say what a plan is of, in the order in which they are shown.
-constexpr const char* kAssumed[] = {"train",       "rank",      "targets",    "dtype",       "weights", "double-quant",
-                                    "lora-states", "optimizer", "batch-size", "grad-accum",  "seq-len", "recompute",
-                                    "mlp-chunk",   "offload",   "dropout",    "eval-samples"};
+constexpr const char* kAssumed[] = {"train",       "rank",      "targets",    "dtype",        "weights", "double-quant",
+                                    "lora-states", "optimizer", "batch-size", "grad-accum",   "seq-len", "recompute",
+                                    "mlp-chunk",   "offload",   "dropout",    "eval-samples", "ranks",   "shard"};
 constexpr size_t kShownGroups = 5;
 
 std::string value_of(const Options& options, const char* name) {
@@ -63,6 +63,7 @@ PlanScreen::PlanScreen(const Options& options, const ModelSource& source, const 
       session_(session),
       trained_(trained),
       solution_(solution),
+      traffic_(options.ranks > 1 ? step_traffic(planner, options) : Traffic{}),
       largest_(largest(planner, options, planning_room(options))) {}
 
 std::string PlanScreen::model_name() const {
@@ -104,6 +105,7 @@ std::string PlanScreen::assumed_line() const {
     if (const std::string value = value_of(o, name); !value.empty() && value != "0" && value != "none")
       line += fmt::format(", {} {}", name, value);
   if (o.dropout > 0) line += fmt::format(", dropout {}", o.dropout);
+  if (o.ranks > 1) line += fmt::format("; {} ranks, shard {}", o.ranks, value_of(o, "shard"));
   if (o.eval_samples > 0) line += ", answers to validation questions";
   return line;
 }
@@ -115,6 +117,14 @@ std::string PlanScreen::verdict_line() const {
   line +=
       session_.fits() ? fmt::format(", {} to spare", Bytes{limit - total}) : fmt::format(", {} too much", Bytes{total - limit});
   if (const int64_t host = session_.staging.total(); host > 0) line += fmt::format("; and {} pinned on the host", Bytes{host});
+  return line;
+}
+
+std::string PlanScreen::ranks_line() const {
+  std::string line = fmt::format("all bytes here are of each of the {}; in a step it gets {} from the others: {} of gradients",
+                                 Counted{options_.ranks, "rank"}, Bytes{traffic_.total()}, Bytes{traffic_.gradients});
+  line += fmt::format(", {} of {}", Bytes{traffic_.gathered}, options_.shard == Shard::none ? "their sums" : "updated values");
+  if (traffic_.weights > 0) line += fmt::format(", {} of frozen weights", Bytes{traffic_.weights});
   return line;
 }
 
@@ -181,6 +191,7 @@ std::string PlanScreen::text() const {
   say("assumed", assumed_line());
   if (solution_) say("chosen", solution_->text());
   say("verdict", verdict_line());
+  if (options_.ranks > 1) say("ranks", ranks_line());
   say("plan", plan_line(session_.arena));
   say("peak", peak_line());
   for (const std::string& line : largest_groups(session_.arena, kShownGroups)) say("", line);
@@ -208,6 +219,11 @@ Json PlanScreen::json() const {
                      {"activations", f.activations},
                      {"total", f.total()}};
   if (solution_) plan["solution"] = solution_->json();
+  if (options_.ranks > 1)
+    plan["received_bytes"] = {{"gradients", traffic_.gradients},
+                              {"gathered", traffic_.gathered},
+                              {"weights", traffic_.weights},
+                              {"total", traffic_.total()}};
   return plan;
 }
 

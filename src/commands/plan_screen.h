@@ -47,6 +47,7 @@ class PlanScreen {
   std::string assumed_line() const;
   std::vector<std::string> joint_lines() const;
   std::string verdict_line() const;
+  std::string ranks_line() const;
   std::string peak_line() const;
   std::string largest_line() const;
   std::string formula_lines() const;
@@ -56,6 +57,7 @@ class PlanScreen {
   const SessionBase& session_;
   const int64_t trained_;
   const std::optional<Solution>& solution_;
+  const Traffic traffic_;
   const Largest largest_;
 };
 

@@ -108,6 +108,20 @@ Json Solution::json() const {
   return json;
 }
 
+Traffic step_traffic(const Planner& planner, const Options& options) {
+  std::vector<OpTime> ops;  // of one micro-batch and the update
+  planner.seconds(options, &ops);
+  Traffic traffic;
+  for (const OpTime& op : ops) {
+    const std::string_view name = op.op;
+    const int64_t bytes = static_cast<int64_t>(op.cost.bytes);
+    if (name == kGradientTraffic) traffic.gradients += bytes * options.grad_accum;
+    if (name == kWeightTraffic) traffic.weights += bytes * options.grad_accum;
+    if (name == kGatherTraffic) traffic.gathered += bytes;
+  }
+  return traffic;
+}
+
 Solution solve(const Planner& planner, const Options& asked, int64_t room) {
   Solution best;
   int64_t least = std::numeric_limits<int64_t>::max();

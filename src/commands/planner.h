@@ -51,6 +51,15 @@ struct Largest {
 };
 Largest largest(const Planner& planner, const Options& options, int64_t room);
 
+// Bytes that a rank gets from the others in a step; as many as it sends.
+struct Traffic {
+  int64_t gradients = 0;  // of micro-batches, to the owners of their pieces
+  int64_t gathered = 0;   // sums of gradients, or where states are divided values
+  int64_t weights = 0;    // frozen ones that are divided
+  int64_t total() const { return gradients + gathered + weights; }
+};
+Traffic step_traffic(const Planner& planner, const Options& options);
+
 // What --batch-size auto chooses.
 struct Solution {
   Options options;           // with every choice made

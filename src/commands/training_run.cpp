@@ -13,6 +13,7 @@
 #include "src/base/process.h"
 #include "src/base/units.h"
 #include "src/commands/save.h"
+#include "src/commands/shared_questions.h"
 #include "src/files/model_files.h"
 #include "src/model/initialize.h"
 #include "src/options/option_table.h"
@@ -372,7 +373,16 @@ Score TrainingRun<Float>::evaluate(bool questions) {
   if (!questions || questions_.empty()) return score;
   EvaluationOptions e;
   e.max_new_tokens = tokens_for_answers(questions_, kAnswerTokens, kLongAnswerTokens), e.eos = source_.eos;
-  evaluate_questions(s.device, *s.generator, data_.validation(), questions_, *source_.tokenizer, e, score.answers.emplace());
+  const auto answer = [&](const std::vector<Question>& asked) {
+    EvaluationResult result;
+    evaluate_questions(s.device, *s.generator, data_.validation(), asked, *source_.tokenizer, e, result);
+    return result;
+  };
+  // Ranks that share the weights compute every token together.
+  if (collectives_ && !s.model.options().ranks.splits_weights())
+    score.answers = gather_results(*collectives_, answer(own_questions(*collectives_, questions_)));
+  else
+    score.answers = answer(questions_);
   return score;
 }
 

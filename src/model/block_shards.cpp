@@ -72,7 +72,7 @@ void BlockShards::gather(const Device& device, int layer) {
   std::byte* const slot = slots_[slot_of(layer)];
   const int64_t first = bounds[static_cast<size_t>(rank_)], end = bounds[static_cast<size_t>(rank_) + 1];
   copy_within(device, slot + first, parts_[static_cast<size_t>(layer)], static_cast<size_t>(end - first));
-  if (device.dry) return pass_link_time(device, "gather_weights", static_cast<double>(bounds.back() - (end - first)));
+  if (device.dry) return pass_link_time(device, kWeightTraffic, static_cast<double>(bounds.back() - (end - first)));
   collectives_->all_gather(device, slot, bounds);
 }
 

@@ -32,7 +32,7 @@ struct RankOptions {
 };
 
 struct Bucket {
-  int layer;  // -1: outside the blocks
+  int layer;  // -1: outside the blocks; a layer has several where its tensors are many
   int64_t first, count;
   std::vector<int64_t> bounds;  // (ranks + 1)  rank r owns elements bounds[r] … bounds[r+1]-1 of the flat range
 };

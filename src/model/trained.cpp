@@ -9,6 +9,12 @@
 
 namespace tll {
 
+namespace {
+
+constexpr int64_t kMostOfBucket = 16 << 20;  // elements: what is received at once stays small
+
+}  // namespace
+
 int64_t NamedTensor::size() const { return element_count(shape); }
 
 const NamedTensor& find_tensor(const std::vector<NamedTensor>& tensors, const std::string& name) {
@@ -32,7 +38,11 @@ void TrainedRange<Float>::divide(const RankOptions& ranks) {
         std::upper_bound(tensors.begin(), tensors.end(), element, [](int64_t e, const NamedTensor& t) { return e < t.offset; });
     return (element - (after - 1)->offset) % AdamW8bit::kBlock == 0;
   };
-  shards = Shards(ranks, buckets_, SumOfSquares::kBlock, may_cut);
+  std::vector<Bucket> parts;
+  for (const Bucket& b : buckets_)
+    for (int64_t begin = 0; begin < b.count; begin += kMostOfBucket)
+      parts.push_back({b.layer, b.first + begin, std::min(kMostOfBucket, b.count - begin), {}});
+  shards = Shards(ranks, std::move(parts), SumOfSquares::kBlock, may_cut);
 }
 
 template <class Float>
@@ -54,14 +64,17 @@ void TrainedRange<Float>::place_buckets(Arena& arena, int slots) {
                              {StepPhase::batch, StepPhase::backward_qkv});
   };
   int64_t largest = 0;
-  for (const Bucket& b : shards.buckets())
+  for (const Bucket& b : buckets_)
     if (b.layer >= 0) largest = std::max(largest, b.count);
   std::vector<void*> slot;
   for (int i = 0; i < slots && largest > 0; i++) slot.push_back(bucket(std::to_string(i), largest));
   bucket_gradients.clear();
-  for (const Bucket& b : shards.buckets())
-    bucket_gradients.push_back(b.layer >= 0 ? slot[static_cast<size_t>(b.layer % slots)]
-                                            : bucket(b.first == 0 ? "first" : "last", b.count));
+  for (const Bucket& b : buckets_) {
+    void* const memory =
+        b.layer >= 0 ? slot[static_cast<size_t>(b.layer % slots)] : bucket(b.first == 0 ? "first" : "last", b.count);
+    for (int64_t begin = 0; begin < b.count; begin += kMostOfBucket)
+      bucket_gradients.push_back(view<void>(memory, dtype, begin, 1, 1).data);
+  }
 }
 
 template <class Float>

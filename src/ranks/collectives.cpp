@@ -1,11 +1,23 @@
 #include "src/ranks/collectives.h"
 
 #include <algorithm>
-#include <vector>
 
 #include "src/base/process.h"
 
 namespace tll {
+
+std::vector<std::string> gather_texts(Collectives& collectives, const std::string& own) {
+  std::vector<int64_t> lengths(static_cast<size_t>(collectives.size()));
+  lengths[static_cast<size_t>(collectives.rank())] = static_cast<int64_t>(own.size());
+  collectives.all_gather_host(lengths.data(), sizeof(int64_t));
+  std::vector<std::string> texts;
+  for (int rank = 0; rank < collectives.size(); rank++) {
+    std::string& text = texts.emplace_back(rank == collectives.rank() ? own : std::string());
+    text.resize(static_cast<size_t>(lengths[static_cast<size_t>(rank)]));
+    collectives.broadcast_host(text.data(), lengths[static_cast<size_t>(rank)], rank);
+  }
+  return texts;
+}
 
 void agree_to_stop(Collectives& collectives) {
   std::vector<char> signalled(static_cast<size_t>(collectives.size()));

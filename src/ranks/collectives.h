@@ -21,10 +21,16 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "kernels/device.h"
 
 namespace tll {
+
+// What a plan's list of ops (DryRun::ops) calls them: pieces of gradients, those of sums or values, and frozen weights.
+inline constexpr const char* kGradientTraffic = "exchange";
+inline constexpr const char* kGatherTraffic = "all_gather";
+inline constexpr const char* kWeightTraffic = "gather_weights";
 
 using Bounds = std::span<const int64_t>;
 
@@ -62,6 +68,9 @@ class Collectives {
  private:
   int rank_, size_;
 };
+
+// A text of each rank, on all of them.
+std::vector<std::string> gather_texts(Collectives& collectives, const std::string& own);
 
 // stop_requested() (src/base/process.h) is from now on whether a signal to stop has come to any rank.
 void agree_to_stop(Collectives& collectives);

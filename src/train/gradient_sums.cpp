@@ -4,6 +4,16 @@
 
 namespace tll {
 
+namespace {
+
+// Bytes that a rank gets of an exchange, or of a gather.
+double from_others(const std::vector<int64_t>& bounds) {
+  const double ranks = static_cast<double>(bounds.size() - 1);
+  return static_cast<double>(bounds.back()) * (ranks - 1) / ranks;
+}
+
+}  // namespace
+
 template <class Float>
 GradientSums<Float>::~GradientSums() {
   for (void* event : {added_[0], added_[1], computed_, all_added_})
@@ -107,7 +117,7 @@ void GradientSums<Float>::complete(const Device& device, size_t bucket) {
   if (ranks().size == 1) return add(device, gradient, 1);
   const std::vector<int64_t> bounds = trained_.shards.byte_bounds(b, dtype_bytes(trained_.dtype));
   if (device.dry) {
-    pass_link_time(device, "exchange", static_cast<double>(bounds.back() - bounds[1]));
+    pass_link_time(device, kGradientTraffic, from_others(bounds));
     return add(device, received_, ranks().size);
   }
   if (on_host(device)) {
@@ -138,7 +148,7 @@ void GradientSums<Float>::keep_loss(const Device& device, const double* loss, in
 
 template <class Float>
 void GradientSums<Float>::gather(const Device& device, void* data, const std::vector<int64_t>& bounds) const {
-  if (device.dry) return pass_link_time(device, "all_gather", static_cast<double>(bounds.back() - bounds[1]));
+  if (device.dry) return pass_link_time(device, kGatherTraffic, from_others(bounds));
   collectives_->all_gather(device, data, bounds);
 }
 
