@@ -43,8 +43,11 @@ template <class... Args>
   throw Error(kExitBadFile, fmt::format(format, std::forward<Args>(args)...));
 }
 
+// Where lines for errors go: standard error; of a rank that shows nothing else, a copy of it (src/base/process.h); -1: nowhere.
+inline int error_descriptor = 2;
+
 [[noreturn]] inline void check_failed(const char* condition, const char* file, int line, const std::string& values) {
-  std::fprintf(stderr, "%s:%d: broken invariant: %s (%s)\n", file, line, condition, values.c_str());
+  ::dprintf(error_descriptor, "%s:%d: broken invariant: %s (%s)\n", file, line, condition, values.c_str());
   std::abort();
 }
 

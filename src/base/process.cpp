@@ -63,6 +63,11 @@ void on_early_signal(int) {
   _exit(kExitInterrupted);
 }
 
+std::string& error_prefix() {
+  static std::string& prefix = *new std::string;  // outlives every static object
+  return prefix;
+}
+
 void handle_stop_signals(void (*handler)(int)) {
   struct sigaction action = {};
   action.sa_handler = handler;
@@ -102,6 +107,19 @@ void fill_closed_streams() {
       if (open("/dev/null", O_RDWR) < 0) return;
 }
 
+void show_errors_alone(const std::string& prefix) {
+  std::fflush(nullptr);
+  error_prefix() = prefix;
+  const int kept = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+  const int nowhere = open("/dev/null", O_RDWR | O_CLOEXEC);
+  if (nowhere < 0) fail(kExitFault, "/dev/null cannot be opened: {}", std::strerror(errno));
+  for (int number : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) dup2(nowhere, number);
+  close(nowhere);
+  error_descriptor = kept;
+}
+
+void show_no_errors() { error_descriptor = -1; }
+
 void flush_output() {
   errno = 0;
   if (std::fflush(stdout) == 0 && !std::ferror(stdout)) return;
@@ -111,7 +129,10 @@ void flush_output() {
 int report(ExitCode code, const std::string& message) {
   std::string line;
   for (const char c : message) line += static_cast<unsigned char>(c) < 0x20 ? fmt::format("\\x{:02x}", c) : std::string(1, c);
-  std::fprintf(stderr, "error: %s\n", line.c_str());
+  line = "error: " + error_prefix() + line + "\n";
+  // In one call, so that lines of several processes stay whole.
+  if (error_descriptor >= 0) [[maybe_unused]]
+    const ssize_t written = write(error_descriptor, line.data(), line.size());
   return code;
 }
 

@@ -41,6 +41,12 @@ const char* set_activity(const char* activity);
 // descriptor, and the program would print into that file.
 void fill_closed_streams();
 
+// From now on this process shows nothing but errors: its standard streams become /dev/null, and what report() prints goes to what
+// standard error was, with `prefix` after "error: ". For ranks other than the first.
+void show_errors_alone(const std::string& prefix);
+// From now on report() prints nothing: another process says it.
+void show_no_errors();
+
 // Flushes standard output. Error (kExitFault) if it cannot be written, since the result is then lost.
 void flush_output();
 
