@@ -204,7 +204,7 @@ kernels_for_a_gpu: ; $(if $(ARCHS),@:,@echo 'error: no kernels for a GPU: $(or $
 # One test file alone: make build/one/NAME_test && build/one/NAME_test
 $(BUILD)/one/%: $(BUILD)/tests/%.o $(BUILD)/tests/main.o $(BUILD)/libcases.a $(ENGINE) $(emulated) ; $(call link,emulated) -lgtest
 
-include dev/emulator/emulator.mk dev/ptx_sim/ptx_sim.mk dev/ladder/ladder.mk dev/arm64/arm64.mk dev/fuzz/fuzz.mk
+include dev/emulator/emulator.mk dev/ptx_sim/ptx_sim.mk dev/ladder/ladder.mk dev/arm64/arm64.mk dev/fuzz/fuzz.mk dev/ranks/ranks.mk
 
 # Compiles every .cu with nvcc, for one architecture: sources that only the tests run must be valid CUDA too.
 nvcc_check: ; for f in $(CU) $(EMULATED) $(LADDER); do $(NVCC) $(NVCCFLAGS) -Xcompiler -Wall,-Wextra -arch=sm_80 -c $$f -o /dev/null || exit 1; done
