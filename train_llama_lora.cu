@@ -5,12 +5,10 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <exception>
-#include <filesystem>
-#include <new>
 
 #include "src/base/process.h"
 #include "src/commands/commands.h"
+#include "src/commands/start_ranks.h"
 #include "src/commands/training_run.h"
 #include "src/options/help.h"
 #include "src/options/resolve.h"
@@ -26,9 +24,9 @@ int trained(const Options& options) {
 }
 
 template <class Float>
-int train(const Options& options) {
-  end_on_stop_signals();            // there is nothing to lose yet
-  TrainingRun<Float> run(options);  // reads the data, plans every byte; nothing large is allocated yet
+int train(const Options& options, Collectives* collectives) {
+  end_on_stop_signals();                         // there is nothing to lose yet
+  TrainingRun<Float> run(options, collectives);  // reads the data, plans every byte; nothing large is allocated yet
   if (run.already_done()) return trained(options);
   run.start();  // takes the memory, loads weights, adapter, or the checkpoint to resume from
   try {
@@ -43,10 +41,25 @@ int train(const Options& options) {
   return trained(options);
 }
 
+// From here on each rank of the run is a process of its own, which does all of what follows.
+int train_on_ranks(Options& options) {
+  Ranks ranks(rank_start(options));
+  try {
+    take_place(options, ranks);
+    const int code = with_resolved_type(options, [&](auto type) { return train<decltype(type)>(options, ranks.collectives()); });
+    ranks.finish(code);
+    return code;
+  } catch (...) {
+    const auto [code, message] = what_failed();
+    ranks.leave(code, message);
+    throw;
+  }
+}
+
 int run_command(Options& options) {
   switch (options.command) {
     case Command::kTrain:
-      return with_resolved_type(options, [&](auto type) { return train<decltype(type)>(options); });
+      return train_on_ranks(options);
     case Command::kPlan:
       return command_plan(options);
     case Command::kPrepare:
@@ -92,14 +105,9 @@ int run_program(const std::vector<std::string>& arguments) {
     const int code = run_command(options);
     flush_output();
     return code;
-  } catch (const Error& error) {
-    return report(error.exit_code, error.what());
-  } catch (const std::filesystem::filesystem_error& error) {
-    return report(error);
-  } catch (const std::bad_alloc&) {
-    return report(kExitFault, "the machine has no memory left");
-  } catch (const std::exception& error) {
-    return report(kExitFault, error.what());
+  } catch (...) {
+    const auto [code, message] = what_failed();
+    return report(code, message);
   }
 }
 

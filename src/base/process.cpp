@@ -10,7 +10,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <filesystem>
 #include <initializer_list>
+#include <new>
 #include <optional>
 
 #include "src/base/json.h"
@@ -136,12 +138,22 @@ int report(ExitCode code, const std::string& message) {
   return code;
 }
 
-int report(const std::filesystem::filesystem_error& error) {
-  bool wrong_path = false;
-  for (const std::errc code : {std::errc::too_many_symbolic_link_levels, std::errc::filename_too_long, std::errc::not_a_directory,
-                               std::errc::permission_denied})
-    wrong_path = wrong_path || error.code() == code;
-  return report(wrong_path ? kExitBadFile : kExitFault, in_quotes(error.path1().string(), 300) + ": " + error.code().message());
+std::pair<ExitCode, std::string> what_failed() {
+  try {
+    throw;
+  } catch (const Error& error) {
+    return {error.exit_code, error.what()};
+  } catch (const std::filesystem::filesystem_error& error) {
+    bool wrong_path = false;
+    for (const std::errc code : {std::errc::too_many_symbolic_link_levels, std::errc::filename_too_long,
+                                 std::errc::not_a_directory, std::errc::permission_denied})
+      wrong_path = wrong_path || error.code() == code;
+    return {wrong_path ? kExitBadFile : kExitFault, in_quotes(error.path1().string(), 300) + ": " + error.code().message()};
+  } catch (const std::bad_alloc&) {
+    return {kExitFault, "the machine has no memory left"};
+  } catch (const std::exception& error) {
+    return {kExitFault, error.what()};
+  }
 }
 
 }  // namespace tll

@@ -1,8 +1,8 @@
 // The process among others: the signals that stop it, its three standard streams, and one line for an error.
 #pragma once
 
-#include <filesystem>
 #include <string>
+#include <utility>
 
 #include "src/base/check.h"
 
@@ -53,7 +53,8 @@ void flush_output();
 // Prints "error: " and the message to standard error, and returns the code. Always one line: control characters, as in names of
 // files, are escaped.
 int report(ExitCode code, const std::string& message);
-// The same, with kExitBadFile if the path is wrong (too long, too many links, not a directory, not permitted), else kExitFault.
-int report(const std::filesystem::filesystem_error& error);
+// Of the exception that is being handled: the exit code, and a message for report(). Of a file system's error kExitBadFile if the
+// path is wrong (too long, too many links, not a directory, not permitted), else kExitFault.
+std::pair<ExitCode, std::string> what_failed();
 
 }  // namespace tll

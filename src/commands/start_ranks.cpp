@@ -1,0 +1,32 @@
+#include "src/commands/start_ranks.h"
+
+#include "src/options/resolve.h"
+#include "src/ranks/mpi.h"
+
+namespace tll {
+
+RankStart rank_start(const Options& options) {
+  RankStart start;
+  start.wanted = options.given("ranks") ? static_cast<int>(options.ranks) : 0;
+  start.open_mpi = [] { return open_mpi(); };
+  return start;
+}
+
+void take_place(Options& options, const Ranks& ranks) {
+  const RankPlace& place = ranks.place();
+  options.ranks = place.size;
+  options.process_rank = place.rank, options.local_rank = place.local_rank, options.local_ranks = ranks.sharing_cores();
+  Collectives* const collectives = ranks.collectives();
+  if (!collectives || options.dtype != DtypeOption::kAuto) return;
+  DtypeOption chosen = options.dtype;
+  if (collectives->is_first()) {
+    Options resolved = options;
+    resolved.quiet = true;  // it is said when all resolve theirs
+    resolve_options(resolved);
+    chosen = resolved.dtype;
+  }
+  collectives->broadcast_host(&chosen, sizeof(chosen), 0);
+  options.dtype = chosen;
+}
+
+}  // namespace tll
