@@ -218,6 +218,15 @@ void cuda_fill(const Device& device, void* memory, int byte, size_t bytes) {
 }
 void cuda_synchronize(const Device& device) { check_cuda(cudaStreamSynchronize(stream_of(device)), "a kernel"); }
 
+bool cuda_done(const Device& device) {
+  const cudaError_t error = cudaStreamQuery(stream_of(device));
+  if (error == cudaErrorNotReady)
+    ignore(error);
+  else
+    check_cuda(error, "a kernel");
+  return error == cudaSuccess;
+}
+
 void* cuda_open_event(const Device&) {
   cudaEvent_t event = nullptr;
   check_cuda(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreate");

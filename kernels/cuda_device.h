@@ -50,6 +50,8 @@ void copy_to_cuda(const Device&, void* to, const void* from, size_t bytes);
 void copy_from_cuda(const Device&, void* to, const void* from, size_t bytes);
 void copy_within_cuda(const Device&, void* to, const void* from, size_t bytes);
 void cuda_fill(const Device&, void* memory, int byte, size_t bytes);
+// Whether all that is enqueued on the device's stream is done. Does not wait.
+bool cuda_done(const Device&);
 
 // An event marks a point of the stream that the host, or the other stream, can wait for. It may be recorded again.
 void* cuda_open_event(const Device&);

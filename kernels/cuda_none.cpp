@@ -13,6 +13,7 @@
 #include "kernels/embedding.h"
 #include "kernels/join_adapters.h"
 #include "kernels/matmul.h"
+#include "kernels/nccl.h"
 #include "kernels/qk_norm.h"
 #include "kernels/quantized.h"
 #include "kernels/reduce.h"
@@ -53,6 +54,7 @@ void copy_from_cuda(const Device&, void*, const void*, size_t) { no_cuda(); }
 void copy_within_cuda(const Device&, void*, const void*, size_t) { no_cuda(); }
 void cuda_fill(const Device&, void*, int, size_t) { no_cuda(); }
 void cuda_synchronize(const Device&) { no_cuda(); }
+bool cuda_done(const Device&) { no_cuda(); }
 void* cuda_open_event(const Device&) { no_cuda(); }
 void cuda_close_event(const Device&, void*) noexcept { no_cuda(); }
 void cuda_record_event(const Device&, void*) { no_cuda(); }
@@ -68,6 +70,20 @@ void cuda_forget_tensors(const Device&, const void*) { no_cuda(); }
 void cuda_begin_tensor(const Device&, const void*, size_t, const std::string&) { no_cuda(); }
 void cuda_end_tensor(const Device&, const void*, size_t) { no_cuda(); }
 std::string cuda_faults(const Device&) { no_cuda(); }
+
+bool nccl_found(std::string& why_not) {
+  why_not = cuda_missing();
+  return false;
+}
+std::string nccl_version() { no_cuda(); }
+NcclId nccl_unique_id() { no_cuda(); }
+void* nccl_open(int, int, const NcclId&) { no_cuda(); }
+NcclState nccl_state(void*, std::string&) { no_cuda(); }
+void nccl_abort(void*) noexcept { no_cuda(); }
+void nccl_close(void*, double) noexcept { no_cuda(); }
+void nccl_all_gather(const Device&, void*, void*, NcclBounds) { no_cuda(); }
+void nccl_exchange(const Device&, void*, void*, const void*, NcclBounds) { no_cuda(); }
+void nccl_broadcast(const Device&, void*, void*, int64_t, int) { no_cuda(); }
 
 #define TLL_NO_CUDA(Op)                       \
   template <class Float>                      \

@@ -70,6 +70,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t handle, cudaGraph_t* graph) {
   CUstream_st* stream = r.find(handle);
   if (!stream || !graph) return r.remember(stream ? cudaErrorInvalidValue : cudaErrorInvalidResourceHandle);
   *graph = nullptr;
+  emulator::check_nccl_wait("cudaStreamEndCapture", handle);
   if (!stream->capture) {
     misuse("cudaStreamEndCapture of a stream that does not capture");
     return r.remember(cudaErrorIllegalState);
@@ -152,9 +153,14 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t handle) {
   auto copy = std::make_shared<CUgraphExec_st>(*executable);  // for this launch, which may outlive the executable
   copy->last = nullptr;
   for (size_t slot : copy->slots) copy->launched.push_back(r.numbers[slot]);
+  auto launch = std::make_shared<std::unique_ptr<emulator::GraphRun>>();  // while it runs
   const cudaError_t error =
-      r.enqueue(handle, {[copy, nested](uint64_t, const emulator::Position& position) {
-                  return emulator::runtime().run_graph(copy->graph, nested ? nullptr : copy.get(), position);
+      r.enqueue(handle, {[copy, nested, launch](uint64_t, const emulator::Position& position) {
+                  if (!*launch)
+                    *launch = std::make_unique<emulator::GraphRun>(copy->graph, nested ? nullptr : copy.get(), position);
+                  const cudaError_t result = (*launch)->go_on();
+                  if (result != cudaErrorNotReady) launch->reset();
+                  return result;
                 }},
                 std::move(after), nested ? nullptr : executable);
   if (error) return error;

@@ -95,30 +95,42 @@ cudaError_t Runtime::enqueue(cudaStream_t handle, Task task, std::vector<Operati
   return cudaSuccess;
 }
 
-void Runtime::run_front(CUstream_st* stream) {
+bool Runtime::run_front(CUstream_st* stream) {
   const OperationPtr op = stream->waiting.front();
-  for (const OperationPtr& before : op->after) finish(before);
-  if (op->done) return;  // a failure has dropped all pending operations
-  stream->waiting.pop_front();
-  check_host_sources(*op);
+  for (const OperationPtr& before : op->after)
+    while (!before->done)
+      if (!run_front(before->stream)) return false;
+  if (op->done) return true;  // a failure has dropped all pending operations
+  if (!std::exchange(op->begun, true)) check_host_sources(*op);
   const cudaError_t error = run(op->task, op->position);
+  if (error == cudaErrorNotReady) return false;
+  stream->waiting.pop_front();
   op->done = true;
   op->finished = std::chrono::steady_clock::now();
   op->after.clear();
   op->task.run = nullptr;
+  op->task.ready = nullptr;
   watched_host -= op->host.size();
-  if (error == cudaSuccess) return;
+  if (error == cudaSuccess) return true;
   sticky = error;
   for (CUstream_st* s : streams) {
     for (const OperationPtr& dropped : s->waiting) {
       dropped->done = true;
+      dropped->task = {};
       watched_host -= dropped->host.size();
     }
     s->waiting.clear();
   }
+  return true;
+}
+void Runtime::rest() {
+  mutex.unlock();
+  std::this_thread::sleep_for(std::chrono::microseconds(50));
+  mutex.lock();
 }
 void Runtime::finish(const OperationPtr& op) {
-  while (op && !op->done) run_front(op->stream);
+  while (op && !op->done)
+    if (!run_front(op->stream)) rest();
 }
 void Runtime::wait_for(const OperationPtr& op) {
   if (!op) return;
@@ -137,43 +149,49 @@ void Runtime::finish_all() {
     for (CUstream_st* s : streams)
       if (!s->waiting.empty()) ready.push_back(s);
     if (ready.empty()) break;
-    run_front(ready[pick(ready.size())]);
+    if (!run_front(ready[pick(ready.size())])) rest();
   }
   for (CUstream_st* s : streams) wait_for(s);
 }
 
 cudaError_t Runtime::run(const Task& task, const Position& position) {
   if (!task.run) return cudaSuccess;
+  if (task.ready && !task.ready()) return cudaErrorNotReady;
   if (!task.uses.empty()) {
     check_order(task.uses, history.unordered(position.slot, position.clock), task.site);
     history.add({.slot = position.slot, .number = position.number, .uses = task.uses, .site = task.site});
   }
-  return task.run(++started, position);
+  const cudaError_t error = task.run(++started, position);
+  if (error == cudaErrorNotReady) started--;
+  return error;
 }
-cudaError_t Runtime::run_graph(const CUgraph_st& graph, const CUgraphExec_st* executable, const Position& position) {
-  const size_t n = graph.nodes.size();
-  std::vector<size_t> missing(n), ready;
-  std::vector<std::vector<size_t>> followers(n);
-  std::vector<Position> positions(n, position);
-  for (size_t i = 0; i < n; i++) {
-    missing[i] = graph.nodes[i]->after.size();
-    for (size_t before : graph.nodes[i]->after) followers[before].push_back(i);
-    if (missing[i] == 0) ready.push_back(i);
+
+GraphRun::GraphRun(const CUgraph_st& graph, const CUgraphExec_st* executable, const Position& position)
+    : graph_(graph), missing_(graph.nodes.size()), followers_(graph.nodes.size()), positions_(graph.nodes.size(), position) {
+  for (size_t i = 0; i < graph.nodes.size(); i++) {
+    missing_[i] = graph.nodes[i]->after.size();
+    for (size_t before : graph.nodes[i]->after) followers_[before].push_back(i);
+    if (missing_[i] == 0) ready_.push_back(i);
     if (executable) {
       const size_t slot = executable->slots[executable->chain[i]];
-      positions[i].slot = slot;
-      positions[i].number = executable->launched[executable->chain[i]] + executable->number[i];
-      for (size_t before : graph.nodes[i]->after) positions[i].clock.join(positions[before].clock);
-      positions[i].clock.set(slot, positions[i].number);
+      positions_[i].slot = slot;
+      positions_[i].number = executable->launched[executable->chain[i]] + executable->number[i];
+      for (size_t before : graph.nodes[i]->after) positions_[i].clock.join(positions_[before].clock);
+      positions_[i].clock.set(slot, positions_[i].number);
     }
   }
-  while (!ready.empty()) {
-    std::swap(ready[ready.size() > 1 ? pick(ready.size()) : 0], ready.back());
-    const size_t i = ready.back();
-    ready.pop_back();
-    if (const cudaError_t error = run(graph.nodes[i]->task, positions[i])) return error;
-    for (size_t next : followers[i])
-      if (--missing[next] == 0) ready.push_back(next);
+}
+cudaError_t GraphRun::go_on() {
+  Runtime& r = runtime();
+  while (!ready_.empty()) {
+    if (!begun_) std::swap(ready_[ready_.size() > 1 ? r.pick(ready_.size()) : 0], ready_.back());
+    const size_t i = ready_.back();
+    const cudaError_t error = r.run(graph_.nodes[i]->task, positions_[i]);
+    begun_ = error == cudaErrorNotReady;
+    if (error) return error;
+    ready_.pop_back();
+    for (size_t next : followers_[i])
+      if (--missing_[next] == 0) ready_.push_back(next);
   }
   return cudaSuccess;
 }

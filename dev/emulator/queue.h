@@ -1,8 +1,9 @@
 // Streams, events, captures and graphs: what the runtime calls enqueue, and when it runs.
 //
-// An operation runs only when the program waits for it. The order is CUDA's: operations of a stream run in order, and after the
-// events that the stream waits for. The default stream waits for everything earlier in the blocking streams (those that are not
-// cudaStreamNonBlocking), and they wait for the default stream.
+// An operation runs only when the program waits for it. One that needs other ranks (nccl.cpp) is tried again until they have
+// come. The order is CUDA's: operations of a stream run in order, and after the events that the stream waits for. The default
+// stream waits for everything earlier in the blocking streams (those that are not cudaStreamNonBlocking), and they wait for the
+// default stream.
 #pragma once
 
 #include <chrono>
@@ -23,10 +24,12 @@ namespace emulator {
 
 struct Task {
   // number: the place in the order of running, from 1; position: that in the happens-before order. Empty: nothing to do.
+  // cudaErrorNotReady: it waits for other ranks, and is called again.
   std::function<cudaError_t(uint64_t number, const Position& position)> run{};
   std::vector<MemoryUse> uses{};  // of a copy or fill
   const void* site = nullptr;     // the call in the program
   bool waits = false;             // a synchronous call
+  std::function<bool()> ready{};  // called before `run` until it is true; empty: it is
 };
 
 }  // namespace emulator
@@ -52,7 +55,7 @@ struct Operation {
     const void* site;
   };
   std::vector<HostUse> host{};
-  bool host_reported = false, done = false;
+  bool host_reported = false, begun = false, done = false;
   std::chrono::steady_clock::time_point finished{};
 };
 using OperationPtr = std::shared_ptr<Operation>;
@@ -111,14 +114,13 @@ struct Runtime {
 
   CUstream_st* find(cudaStream_t handle);  // null: no such stream
   cudaError_t enqueue(cudaStream_t handle, Task task, std::vector<OperationPtr> after = {}, CUgraphExec_st* graph = nullptr);
-  void run_front(CUstream_st* stream);
+  bool run_front(CUstream_st* stream);  // false: it waits for other ranks
+  void rest();                          // lets other threads and processes go on
   void finish(const OperationPtr& op);
   void finish_all();
   void wait_for(CUstream_st* stream);  // the program waits
   void wait_for(const OperationPtr& op);
   cudaError_t run(const Task& task, const Position& position);
-  // executable: null for a nested graph, all of whose nodes have the position of the node that launches it.
-  cudaError_t run_graph(const CUgraph_st& graph, const CUgraphExec_st* executable, const Position& position);
   void watch_host(Operation& op, const Task& task);
   void check_host_sources(const Operation& op);
 
@@ -146,5 +148,22 @@ Runtime& runtime();
   if (r.dead) return r.remember(r.dead)
 
 void misuse(const std::string& text, const void* site = nullptr);
+
+// Reports a wait for the stream (null: for all) where NCCL may not have enqueued yet what this thread has called.
+void check_nccl_wait(const char* call, cudaStream_t stream);
+
+// A launch of a graph. executable: null for a nested graph, all of whose nodes have the position of the node that launches it.
+class GraphRun {
+ public:
+  GraphRun(const CUgraph_st& graph, const CUgraphExec_st* executable, const Position& position);
+  cudaError_t go_on();  // cudaErrorNotReady: a node waits for other ranks
+
+ private:
+  const CUgraph_st& graph_;
+  std::vector<size_t> missing_, ready_;  // ready_: the last one runs next, if begun_
+  std::vector<std::vector<size_t>> followers_;
+  std::vector<Position> positions_;
+  bool begun_ = false;
+};
 
 }  // namespace emulator

@@ -25,6 +25,7 @@ namespace {
 CUstream_st* waited(emulator::Runtime& r, cudaStream_t handle, const char* call, cudaError_t* error) {
   CUstream_st* stream = r.find(handle);
   *error = cudaSuccess;
+  emulator::check_nccl_wait(call, handle);
   if (!stream) {
     misuse(std::string(call) + " of a stream that was destroyed, or never created");
     *error = r.remember(cudaErrorInvalidResourceHandle);
@@ -62,7 +63,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t handle) {
   r.wait_for(stream);
   return r.take();
 }
-cudaError_t cudaStreamQuery(cudaStream_t handle) {  // each query lets one operation finish
+cudaError_t cudaStreamQuery(cudaStream_t handle) {  // each query lets one operation finish, unless it waits for other ranks
   EMULATOR_LOCKED;
   cudaError_t error;
   CUstream_st* stream = waited(r, handle, "cudaStreamQuery", &error);
@@ -75,6 +76,7 @@ cudaError_t cudaStreamQuery(cudaStream_t handle) {  // each query lets one opera
 cudaError_t cudaDeviceSynchronize() {
   EMULATOR_LOCKED;
   if (const cudaError_t error = r.synchronising("cudaDeviceSynchronize")) return error;
+  emulator::check_nccl_wait("cudaDeviceSynchronize", nullptr);
   r.finish_all();
   return r.take();
 }

@@ -198,6 +198,15 @@ void SharedMemoryCollectives::look_at_peers(milliseconds waited) {
   }
 }
 
+void SharedMemoryCollectives::require_all_run() {
+  require_nobody_left();
+  for (int r = 0; r < size(); r++) {
+    const BlockOfRank& peer = block_->of(r);
+    const ProcessIdentity process = peer.process();
+    if (process.pid != 0 && process.pid != self_.pid && (peer.ended != 0 || has_ended(process))) report_death(r, process);
+  }
+}
+
 // The process has ended. It may have said why, or have been here before it did.
 void SharedMemoryCollectives::report_death(int rank, const ProcessIdentity& process) {
   BlockOfRank& peer = block_->of(rank);

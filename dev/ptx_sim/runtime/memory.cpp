@@ -72,6 +72,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t) {
   state().failed = false;
   return failed ? cudaErrorLaunchFailure : cudaSuccess;
 }
+cudaError_t cudaStreamQuery(cudaStream_t stream) { return cudaStreamSynchronize(stream); }
 cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return cudaSuccess; }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
   *event = some_handle<cudaEvent_t>();

@@ -38,9 +38,10 @@ struct Options {
   // many operations, and the next one invalidates it; -1: all. A graph takes so much device memory for each operation.
   int failing_launch = 0, capture_limit = -1;
   size_t graph_node_bytes = 0;
-  bool wrong_wgmma = false;  // as a GPU on which wgmma is other than is believed here: its products are halved
-  bool races = true;         // look for data races; without, memory use falls from 10 times the tensors' size to 2 times
-  bool print = true;         // print faults to standard error when they are found
+  bool wrong_wgmma = false;   // as a GPU on which wgmma is other than is believed here: its products are halved
+  double nccl_seconds = 120;  // after which a collective of NCCL that waits for another rank is a fault
+  bool races = true;          // look for data races; without, memory use falls from 10 times the tensors' size to 2 times
+  bool print = true;          // print faults to standard error when they are found
   // Registers per thread of a kernel, by its name as in reports; read_registers fills it. A launch whose blocks need more
   // registers than the architecture has is refused.
   std::map<std::string, int> registers{};
