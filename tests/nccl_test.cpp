@@ -140,14 +140,13 @@ std::vector<std::string> run_processes(int size, const Body& body) {
 // What a rank has; the device is closed last.
 struct Rank {
   OpenDevice device;
-  SharedMemoryCollectives* host = nullptr;
+  std::unique_ptr<SharedMemoryCollectives> host;
   std::unique_ptr<NcclCollectives> nccl;
 
   Rank(int rank, const std::shared_ptr<SharedBlock>& block, double limit = 30) {
     device.open();
-    auto shared = std::make_unique<SharedMemoryCollectives>(block, rank);
-    host = shared.get();
-    NcclSetup setup{.host = std::move(shared), .limit = limit};
+    host = std::make_unique<SharedMemoryCollectives>(block, rank);
+    NcclSetup setup{.host = host.get(), .limit = limit};
     setup.look = [this] { host->require_all_run(); };
     nccl = std::make_unique<NcclCollectives>(device, rank, block->size(), std::move(setup));
   }

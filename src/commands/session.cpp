@@ -8,6 +8,7 @@
 #include "src/files/model_files.h"
 #include "src/model/initialize.h"
 #include "src/model/rope_frequencies.h"
+#include "src/ranks/nccl.h"
 #include "src/report/known_gpus.h"
 #include "src/report/memory_probe.h"
 
@@ -133,10 +134,22 @@ double Session<Float>::step_seconds(std::vector<OpTime>* ops) {
   return trainer.step_seconds(counting, static_cast<int>(options.batch_size), static_cast<int>(options.seq_len));
 }
 
+void SessionBase::connect_gpus() {
+  if (!collectives) return;
+  Collectives* const host = collectives;
+  gpu_collectives = std::make_unique<NcclCollectives>(on_copy_stream(device), host->rank(), host->size(),
+                                                      NcclSetup{.host = host, .look = [host] { host->require_all_run(); }});
+  collectives = gpu_collectives.get();
+}
+
 template <class Float>
 void Session<Float>::start(const ModelSource& source, const AdapterSource& adapter) {
   if (device.kind == DeviceKind::cuda) {
-    device.open(options.local_rank);
+    if (!cuda_emulated() && options.local_rank >= cuda_device_count())
+      fail(kExitUsage, "rank {} needs a GPU of its own, and this machine has {}; start as many ranks as GPUs, or --device cpu",
+           options.process_rank, cuda_device_count());
+    device.open(cuda_emulated() ? 0 : options.local_rank);
+    connect_gpus();
     device.threads = static_cast<int>(options.threads);
     gpu = cuda_properties(device);
     if (!gpu.no_blas.empty() && !options.quiet)

@@ -1,6 +1,7 @@
 // What every command that runs a model holds: the device, the arena, the model and what works on it.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -33,12 +34,14 @@ struct SessionBase {
   int64_t limit() const { return limit_at_start >= 0 ? limit_at_start : memory_limit(options); }
   bool fits() const { return arena.total() <= limit(); }
   std::string memory_owner() const;  // whose limit that is, for people
+  void connect_gpus();               // by NCCL, once the device is open
   Json plan_json() const;            // {"bytes", "fits", "limit", "host_bytes", "tensors", …}
 
   const Options& options;
-  Collectives* collectives = nullptr;  // before start(): with other ranks
   OpenDevice device;
-  Arena arena;                  // on the device
+  Collectives* collectives = nullptr;            // set before start(), which replaces it by that of GPUs: with other ranks
+  std::unique_ptr<Collectives> gpu_collectives;  // closed after all that uses it, and before the device
+  Arena arena;                                   // on the device
   Arena staging;                // of the host beside a CUDA device, pinned: batches, weights on their way; empty on the CPU
   CudaProperties gpu;           // with a CUDA device, once it was opened
   Profile profile;              // filled with --profile

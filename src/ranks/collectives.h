@@ -58,6 +58,14 @@ class Collectives {
   virtual void broadcast_host(void* data, int64_t bytes, int root) = 0;
   virtual void barrier() = 0;
 
+  // Waits for all that is enqueued on the device's stream, as synchronize() does, but not for ranks that have ended. To be called
+  // before anything that waits blindly for a GPU on which collectives are enqueued.
+  virtual void wait(const Device& device) {
+    if (device.kind == DeviceKind::cuda) cuda_synchronize(device);
+  }
+  // The Error of a rank that has ended, as far as this carrier sees it. Does not wait.
+  virtual void require_all_run() {}
+
   // This rank cannot go on: the others are told at once that it ended with `code`, and why. Returns whether this rank is the one
   // that should print its error (an error that all have is printed once).
   virtual bool leave(int code, const std::string& message) noexcept = 0;

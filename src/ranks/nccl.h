@@ -8,8 +8,8 @@
 // has ended, so wait() is to be called in its place: it gives up when NCCL reports an error, when `look` does, or after `limit`
 // without an answer. Then the communicator is aborted, which frees the stream, and every later call but leave() is an Error.
 //
-// Graphs that hold collectives are closed before this object. The constructor and all collectives of device memory use the
-// device's stream, which captures only where the caller has begun it.
+// Graphs that hold collectives are closed before this object. The constructor and all collectives of device memory use the stream
+// of the device that the constructor is given, which captures only where the caller has begun it.
 #pragma once
 
 #include <functional>
@@ -23,7 +23,7 @@
 namespace tll {
 
 struct NcclSetup {
-  std::unique_ptr<Collectives> host{};  // null: without
+  Collectives* host = nullptr;  // null: without. Lives longer than this
   // Called about ten times a second by a rank that waits. It throws the Error of a rank that has ended, and does not wait for
   // any. Empty: only NCCL says so.
   std::function<void()> look{};
@@ -51,8 +51,7 @@ class NcclCollectives : public Collectives {
   bool leave(int code, const std::string& message) noexcept override;
   std::string name() const override { return nccl_version(); }
 
-  // Until all that is enqueued on the device's stream is done.
-  void wait(const Device& device);
+  void wait(const Device& device) override;
 
  private:
   template <class Done>

@@ -51,7 +51,7 @@ class SharedMemoryCollectives : public Collectives {
   // The Error of the rank that left, if one has.
   void require_nobody_left() const;
   // The same, and that of a rank whose process has ended. Does not wait for ranks; for a rank that waits for something else.
-  void require_all_run();
+  void require_all_run() override;
 
  private:
   template <class Begin, class End>

@@ -147,13 +147,17 @@ void GradientSums<Float>::keep_loss(const Device& device, const double* loss, in
 }
 
 template <class Float>
-void GradientSums<Float>::gather(const Device& device, void* data, const std::vector<int64_t>& bounds) const {
+void GradientSums<Float>::gather(const Device& device, void* data, const std::vector<int64_t>& bounds) {
   if (device.dry) return pass_link_time(device, kGatherTraffic, from_others(bounds));
-  collectives_->all_gather(device, data, bounds);
+  if (on_host(device)) return collectives_->all_gather(device, data, bounds);
+  const Device copies = on_copy_stream(device);
+  order(device, copies, computed_);
+  collectives_->all_gather(copies, data, bounds);
+  order(copies, device, all_added_);
 }
 
 template <class Float>
-void GradientSums<Float>::finish(const Device& device, double* loss, double* norm_squared) const {
+void GradientSums<Float>::finish(const Device& device, double* loss, double* norm_squared) {
   const int size = ranks().size;
   const bool split = ranks().splits();
   if (size > 1) {
@@ -182,7 +186,7 @@ void GradientSums<Float>::finish(const Device& device, double* loss, double* nor
 }
 
 template <class Float>
-void GradientSums<Float>::share_values(const Device& device) const {
+void GradientSums<Float>::share_values(const Device& device) {
   if (!ranks().splits()) return;
   const DType type = trained_.splits_values ? trained_.compute_dtype() : trained_.dtype;
   const int64_t bytes = static_cast<int64_t>(dtype_bytes(type));

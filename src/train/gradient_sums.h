@@ -8,7 +8,7 @@
 //
 // Once a step, all_gather brings the sums to all ranks, or the updated values where the optimizer is split: as many bytes again.
 //
-// On a GPU the first two run on the copy stream, beside the backward pass of the next block.
+// On a GPU all collectives run on the copy stream: the first two beside the backward pass of the next block.
 #pragma once
 
 #include <array>
@@ -44,15 +44,15 @@ class GradientSums : public GradientSink {
   void end_micro_batch(const Device& device);
   void keep_loss(const Device& device, const double* loss, int m) const;  // of this rank's micro-batch m
   // The step's loss (1) and Σ gradient² (1), the same bits on all ranks. Afterwards each rank has the gradients that it updates.
-  void finish(const Device& device, double* loss, double* norm_squared) const;
+  void finish(const Device& device, double* loss, double* norm_squared);
   // After an update of split states: every rank gets the values of all, or where those are split too, their compute copy.
-  void share_values(const Device& device) const;
+  void share_values(const Device& device);
 
  private:
   const RankOptions& ranks() const { return trained_.shards.ranks(); }
   int64_t width() const { return static_cast<int64_t>(dtype_bytes(trained_.dtype)); }
   void* sum_of(const OwnedPiece& piece) const;
-  void gather(const Device& device, void* data, const std::vector<int64_t>& bounds) const;
+  void gather(const Device& device, void* data, const std::vector<int64_t>& bounds);
   template <class Body>
   void for_each_own_piece(const Body& body) const;
   void order(const Device& before, const Device& after, void*& event);

@@ -32,6 +32,12 @@ void Trainer<Float>::initialize(const Device& device, Collectives* collectives, 
   if (training) sums_.initialize(device);
 }
 
+// With other ranks, what waits for the device blindly would wait for ever when one of them has ended.
+template <class Float>
+void Trainer<Float>::wait(const Device& device) const {
+  if (collectives_) collectives_->wait(device);
+}
+
 template <class Float>
 bool Trainer<Float>::stops() const {
   if (collectives_) agree_to_stop(*collectives_);
@@ -103,6 +109,7 @@ StepResult Trainer<Float>::step(const Device& device, Loader& loader) {
       loader.restore(before);
       throw Stopped("training");
     }
+    wait(device);
     buffers_.wait(device);
     loader.micro_batch(m, buffers_.view);
     if (buffers_.view.target_count == 0 && !collectives_) continue;  // other ranks count on this one, whatever it has
@@ -129,6 +136,7 @@ StepResult Trainer<Float>::step(const Device& device, Loader& loader) {
     });
   model_.passed(StepPhase::update);
   download(device, &s, step_, sizeof(s));
+  wait(device);
   synchronize(device);
   state.step++;
   result.loss = s.loss / static_cast<double>(info.target_tokens);
@@ -187,6 +195,7 @@ typename Trainer<Float>::Evaluation Trainer<Float>::evaluate(const Device& devic
         model_.send_embedding(device, buffers_.view.tokens, batch.N, PassKind::inference);
         model_.forward(device, batch, PassKind::inference);
         model_.add_loss(device, batch, &step_->loss, nullptr, PassKind::inference);
+        wait(device);
         if (on_losses && own.targets > 0) on_losses(buffers_.view, HostCopy(device, model_.losses(), own.targets).data());
         own.loss = HostCopy(device, &step_->loss, 1)[0];
       }

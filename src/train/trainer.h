@@ -107,6 +107,7 @@ class Trainer {
  private:
   void micro_batch(const Device& device, const Batch& batch);
   void update(const Device& device);
+  void wait(const Device& device) const;
 
   Llama<Float>& model_;
   Optimizer& optimizer_;
