@@ -4,6 +4,8 @@
 #include <thread>
 
 #include "src/ranks/shared_memory.h"
+#include "tests/emulated_gpu.h"
+#include "tests/rank_processes.h"
 #include "tests/refusal.h"
 #include "tests/tiny_run.h"
 
@@ -27,25 +29,8 @@ class RanksRun : public Run {
     for (int r = 0; r < ranks; r++)
       threads.emplace_back([&, r] {
         SharedMemoryCollectives collectives(block, r);
-        Options own = options;
-        own.process_rank = own.local_rank = r, own.local_ranks = ranks;
         try {
-          TrainingRun<Float> run(own, &collectives);
-          if (run.already_done()) return;
-          run.start();
-          try {
-            run.evaluate_before();
-            for (int64_t done = 0; !run.finished(); done++) {
-              if (done == stop_after) throw Stopped("training");
-              run.step();
-            }
-            run.save();
-            run.evaluate_after();
-          } catch (const Stopped& stopped) {
-            run.interrupt(stopped);
-            return;
-          }
-          run.finish();
+          train_rank<Float>(options, collectives, stop_after);
         } catch (const Error& error) {
           if (collectives.leave(error.exit_code, error.what()))
             errors[static_cast<size_t>(r)] = error.what(), code = error.exit_code;
@@ -54,6 +39,27 @@ class RanksRun : public Run {
     for (std::thread& thread : threads) thread.join();
     for (const std::string& error : errors)
       if (!error.empty()) fail(code, "{}", error);
+  }
+  // What each rank does.
+  template <class Float>
+  void train_rank(Options own, Collectives& collectives, int64_t stop_after = kWhole) const {
+    own.process_rank = own.local_rank = collectives.rank(), own.local_ranks = collectives.size();
+    TrainingRun<Float> run(own, &collectives);
+    if (run.already_done()) return;
+    run.start();
+    try {
+      run.evaluate_before();
+      for (int64_t done = 0; !run.finished(); done++) {
+        if (done == stop_after) throw Stopped("training");
+        run.step();
+      }
+      run.save();
+      run.evaluate_after();
+    } catch (const Stopped& stopped) {
+      run.interrupt(stopped);
+      return;
+    }
+    run.finish();
   }
   // Everything of a run that is numbers: the result, each checkpoint, and the lines of metrics.jsonl without their times.
   std::string numbers(const std::string& output) const {
@@ -142,6 +148,35 @@ TEST_F(RanksRun, RefuseANumberThatCannotShareAStep) {
   Options options = parse("run", "--batch-size 1 --ranks 5 --max-steps 4 --resume");
   options.given_names.erase("grad-accum");
   EXPECT_TRUE(says(refusal_of([&] { train_on(5, options); }), "12 batches, which 5 ranks cannot share equally"));
+}
+
+// On emulated GPUs, which its NCCL connects: with graphs, and with everything on two streams checked.
+using RanksOnGpus = EmulatedGpu<RanksRun>;
+
+TEST_F(RanksOnGpus, HaveTheBitsOfOneRank) {
+  for (const std::string more :
+       {"--rank 32 --shard none", "--rank 32 --dropout 0.2 --shard optimizer", "--weights nf4 --shard weights",
+        "--train full --shard gradients", "--lora-gemm joined --shard weights"}) {
+    const std::string settings = "--device cuda --dtype bf16 --eval-samples 0 --max-steps 3 --eval-docs 2 --batch-size 1 ";
+    std::vector<std::string> found;
+    for (const int ranks : {1, 2, 4}) {
+      if (ranks == 4 && more.find("optimizer") == more.npos) continue;
+      const Options options = parse("run", fmt::format("{} {} --grad-accum {} --ranks {}", settings, more, 4 / ranks, ranks));
+      const auto errors = test::run_processes(ranks, [&](int rank, const auto& block) -> std::string {
+        SharedMemoryCollectives collectives(block, rank);
+        if (ranks == 1)
+          train<bf16>(options);
+        else
+          train_rank<bf16>(options, collectives);
+        return "";
+      });
+      for (const std::string& error : errors) EXPECT_EQ(error, "") << ranks << " ranks " << more;
+      found.push_back(numbers("run"));
+      std::filesystem::remove_all(directory_ / "run");
+    }
+    EXPECT_GT(found[0].size(), 10000u);
+    for (const std::string& numbers : found) EXPECT_TRUE(numbers == found[0]) << more;
+  }
 }
 
 }  // namespace

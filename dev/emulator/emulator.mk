@@ -13,7 +13,7 @@ EMULATED_FLAGS = -Idev/emulator/include -fsanitize=thread -fsanitize=bounds,alig
   -Wno-unknown-warning-option,--param tsan-instrument-func-entry-exit=0)
 # A GPU may or may not use fma, so the tests must also pass with CONTRACT="-ffp-contract=fast -mfma".
 CONTRACT ?= -ffp-contract=off
-$(BUILD)/dev/emulator/%.o $(patsubst %,$(BUILD)/tests/%.o,test_gradients attention_wgmma_test device_choice_test cuda_run_test gpu_time_test nccl_test): CXXFLAGS += -Idev/emulator/include
+$(BUILD)/dev/emulator/%.o $(patsubst %,$(BUILD)/tests/%.o,test_gradients attention_wgmma_test device_choice_test cuda_run_test gpu_time_test nccl_test ranks_run_test): CXXFLAGS += -Idev/emulator/include
 $(BUILD)/dev/emulator/%.o: OPT := $(subst -O3,-O2,$(OPT))
 $(BUILD)/emulated/%.o: %.cu
 	$(call say,c++ $< on the emulator)
