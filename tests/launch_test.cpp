@@ -355,8 +355,8 @@ TEST(Launch, WhatCannotBeStarted) {
                             {"OMPI_COMM_WORLD_SIZE", "4"},
                             {"OMPI_COMM_WORLD_LOCAL_RANK", "0"},
                             {"OMPI_COMM_WORLD_LOCAL_SIZE", "2"}};
-  EXPECT_TRUE(
-      says(refused(start_of(0, mpirun)), "Open MPI started 4 ranks on several machines, and this program was built without MPI"));
+  EXPECT_TRUE(says(refused(start_of(0, mpirun)),
+                   "Open MPI started 4 ranks on several machines (2 of them here): start them with mpirun"));
   EXPECT_TRUE(says(refused(start_of(0, {{"RANK", "1"}})), "RANK=1, but not WORLD_SIZE"));
 }
 

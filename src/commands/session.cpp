@@ -135,10 +135,11 @@ double Session<Float>::step_seconds(std::vector<OpTime>* ops) {
 }
 
 void SessionBase::connect_gpus() {
-  if (!collectives) return;
-  Collectives* const host = collectives;
-  gpu_collectives = std::make_unique<NcclCollectives>(on_copy_stream(device), host->rank(), host->size(),
-                                                      NcclSetup{.host = host, .look = [host] { host->require_all_run(); }});
+  if (options.ranks == 1) return;
+  NcclSetup setup{.host = collectives, .meeting_place = options.meeting_place};
+  if (Collectives* const host = collectives) setup.look = [host] { host->require_all_run(); };
+  gpu_collectives = std::make_unique<NcclCollectives>(on_copy_stream(device), options.process_rank,
+                                                      static_cast<int>(options.ranks), std::move(setup));
   collectives = gpu_collectives.get();
 }
 
@@ -161,6 +162,8 @@ void Session<Float>::start(const ModelSource& source, const AdapterSource& adapt
     if (!gpu.no_wgmma.empty() && !options.quiet)
       fmt::print(stderr, "note: attention runs in the kernels of older GPUs, which are slower: {}\n", gpu.no_wgmma);
   }
+  if (on_host(device) && options.ranks > 1 && !collectives)
+    fail(kExitUsage, "the {} ranks are on several machines, and without GPUs: start them with mpirun", options.ranks);
   require_fit();
   limit_at_start = memory_limit(options);
   if (const int64_t available = machine_memory().available; !on_host(device) && staging.total() > available)

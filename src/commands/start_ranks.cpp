@@ -9,6 +9,7 @@ RankStart rank_start(const Options& options) {
   RankStart start;
   start.wanted = options.given("ranks") ? static_cast<int>(options.ranks) : 0;
   start.open_mpi = [] { return open_mpi(); };
+  start.gpus_may_meet = options.device != DeviceOption::kCpu;
   return start;
 }
 
@@ -16,6 +17,7 @@ void take_place(Options& options, const Ranks& ranks) {
   const RankPlace& place = ranks.place();
   options.ranks = place.size;
   options.process_rank = place.rank, options.local_rank = place.local_rank, options.local_ranks = ranks.sharing_cores();
+  if (place.size > 1) options.meeting_place = fmt::format("{}:{}", place.master_address, place.master_port + 1);
   Collectives* const collectives = ranks.collectives();
   if (!collectives || options.dtype != DtypeOption::kAuto) return;
   DtypeOption chosen = options.dtype;

@@ -247,6 +247,7 @@ void TrainingRun<Float>::start() {
   }
   session_.collectives = collectives_;
   session_.start(source_, adapter_);
+  collectives_ = session_.collectives;                  // with GPUs it is NCCL's
   if (adapter_.loaded) adapter_.loaded->drop_values();  // the device has them
   report_.say_device(dtype_of<Float>);
   if (is_first()) remove_unfinished_files(options_.output);

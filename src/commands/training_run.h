@@ -52,7 +52,7 @@ class TrainingRun {
   Session<Float>& session() { return session_; }
 
  private:
-  bool is_first() const { return !collectives_ || collectives_->is_first(); }
+  bool is_first() const { return options_.process_rank == 0; }
   // What the first rank says, on all.
   template <class T>
   T of_first(T value) const {
@@ -87,7 +87,7 @@ class TrainingRun {
   void keep_values_alone(int64_t step, const char* failed) const;
 
   Options options_;
-  Collectives* const collectives_;
+  Collectives* collectives_;
   std::optional<ResumePoint> resume_;
   ModelSource source_;
   RunData data_;

@@ -25,16 +25,6 @@ using Clock = std::chrono::steady_clock;
 constexpr std::chrono::milliseconds kBetweenLooks{5};
 constexpr std::chrono::milliseconds kForALastWord{3000};  // for children, after an error
 
-[[noreturn]] void no_carrier(const RankPlace& place) {
-  if (place.has_mpi)
-    fail(kExitUsage,
-         "{} started {} ranks on several machines, and this program was built without MPI: build it where Open MPI is installed, "
-         "or run all ranks on one machine",
-         place.launcher, place.size);
-  fail(kExitUsage, "{} started {} ranks on several machines ({} of them here): start them with mpirun", place.launcher,
-       place.size, place.local_size);
-}
-
 // The cores that a rank may run on.
 struct RankCores {
   uint64_t machine = 0;
@@ -72,7 +62,7 @@ Ranks::Ranks(const RankStart& start) : for_the_end_(start.for_the_end) {
   if (place_.size == 1) return;
   try {
     join(start);
-    count_sharing();  // all have come
+    if (collectives_) count_sharing();  // all have come
   } catch (const Error& error) {
     leave(error.exit_code, error.what());
     end_children();
@@ -89,7 +79,10 @@ void Ranks::join(const RankStart& start) {
               place_.size);
     show_errors_of_others();
   } else if (!place_.on_one_machine()) {
-    no_carrier(place_);
+    if (!start.gpus_may_meet || place_.to_start > 1)
+      fail(kExitUsage, "{} started {} ranks on several machines ({} of them here): start them with mpirun", place_.launcher,
+           place_.size, place_.local_size);
+    show_errors_of_others();
   } else if (place_.to_start > 1) {
     start_children();
   } else {

@@ -1,11 +1,13 @@
 // The ranks of a run: those that a launcher started, or processes that this one starts.
 //
 //   who started the ranks                       what carries between them
-//   mpirun, or srun with PMIx                   MPI, in a program built with it
+//   mpirun, or srun with PMIx                   MPI
 //   a launcher, all on one machine              a file in /dev/shm (shared_block.h)
 //   --ranks N, or a TrainJob of one node        memory shared with the N - 1 children of this process, which is rank 0
 //
-// On several machines without MPI: usage error. A run of one rank has no carrier.
+//   a launcher, on several machines             nothing until GPUs meet by NCCL; usage error on CPUs
+//
+// A run of one rank has no carrier.
 //
 // Ranks other than the first show nothing but errors, each with "rank N: " before it.
 #pragma once
@@ -26,7 +28,8 @@ namespace tll {
 
 struct RankStart {
   int wanted = 0;                                        // --ranks; 0: not given
-  std::unique_ptr<Collectives> (*open_mpi)() = nullptr;  // null: built without MPI
+  std::unique_ptr<Collectives> (*open_mpi)() = nullptr;  // null: without MPI
+  bool gpus_may_meet = false;                            // on several machines the caller lets GPUs meet by NCCL alone
   EnvironmentLookup environment = {};                    // none: the process's
   RankPatience patience = {};
   std::chrono::milliseconds for_the_end{20000};  // how long rank 0 waits for its children to end
@@ -43,7 +46,7 @@ class Ranks {
   Ranks& operator=(const Ranks&) = delete;
 
   const RankPlace& place() const { return place_; }                // local_rank is the number of this rank's GPU
-  Collectives* collectives() const { return collectives_.get(); }  // null: a run of one rank
+  Collectives* collectives() const { return collectives_.get(); }  // null: a run of one rank, or of GPUs that are still to meet
   // How many ranks, this one among them, may run on this one's cores: the default of --threads is its share of them.
   int sharing_cores() const { return sharing_cores_; }
 
