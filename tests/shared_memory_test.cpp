@@ -250,7 +250,7 @@ TEST(SharedMemoryFailure, ARankThatWorksIsWaitedFor) {
 
 // As after Ctrl-Z and `fg`: that this process was stopped does not count against the others.
 TEST(SharedMemoryFailure, TimeWhenAllAreStoppedDoesNotCount) {
-  const RankPatience patience{.beat = 20ms, .silence = 600ms};
+  const RankPatience patience{.beat = 10s, .silence = 2000ms};  // nothing is heard all the time, of which 1 s counts
   const pid_t run = fork();
   if (run == 0) {
     setpgid(0, 0);
