@@ -230,6 +230,19 @@ TEST_F(Nccl, MistakesAreFoundByAllRanks) {
              r.nccl->exchange(r.device, d + 1024, d, bounds(64, 128));
        },
        "ncclBroadcast of 64 bytes from rank 0"},
+      {"a graph on one rank alone",
+       [&](Rank& r, int rank, char* d) {
+         if (rank == 0) return r.nccl->all_gather(r.device, d, bounds(64, 128));
+         void* graph = cuda_capture(r.device, [&] { r.nccl->all_gather(r.device, d, bounds(64, 128)); });
+         cuda_launch_graph(r.device, graph);
+         try {
+           r.nccl->wait(r.device);
+         } catch (const Error&) {
+           cuda_close_graph(r.device, graph);
+           throw;
+         }
+       },
+       "in a graph"},
       {"another root", [&](Rank& r, int rank, char* d) { r.nccl->broadcast(r.device, d, 64, rank); }, "from rank 1"},
       {"memory that nobody has written", [&](Rank& r, int, char* d) { r.nccl->broadcast(r.device, d + 512, 64, 0); },
        "which nobody has written"},

@@ -123,7 +123,8 @@ void start_progress() {
 void enqueue(Communicator& comm, emulator::Runtime& r) {
   const std::shared_ptr<Unit> unit = std::exchange(comm.accepted, nullptr);
   const CUstream_st* stream = r.find(comm.stream);
-  const std::shared_ptr<char> held = stream && stream->capture ? comm.captured : comm.enqueued;
+  unit->captured = stream && stream->capture;
+  const std::shared_ptr<char> held = unit->captured ? comm.captured : comm.enqueued;
   emulator::Task task;
   task.run = [unit, held](uint64_t, const emulator::Position&) { return unit->finish(); };
   task.ready = [unit] { return unit->ready(); };

@@ -35,6 +35,7 @@ class Unit {
   bool ready();  // whether it can be finished, or never will be
   cudaError_t finish();
   const void* site() const { return site_; }
+  bool captured = false;  // a node of a graph: then it must be one on all ranks
 
  private:
   struct Progress {  // with one other rank

@@ -13,7 +13,7 @@ namespace emulator::nccl {
 namespace {
 
 struct Header {
-  uint64_t kind, root, bytes, epoch, payload;
+  uint64_t kind, root, bytes, epoch, captured, payload;
 };
 struct Hello {
   int32_t rank, size;
@@ -95,7 +95,8 @@ void Peers::take(Peer& peer) {
     std::memcpy(&h, peer.in.data() + at, sizeof(h));
     if (peer.in.size() - at - sizeof(h) < h.payload) break;
     const char* payload = peer.in.data() + at + sizeof(h);
-    Message m{static_cast<Kind>(h.kind), static_cast<int32_t>(h.root), h.bytes, h.epoch, {payload, payload + h.payload}};
+    Message m{static_cast<Kind>(h.kind), static_cast<int32_t>(h.root),  h.bytes, h.epoch,
+              h.captured != 0,           {payload, payload + h.payload}};
     at += sizeof(h) + h.payload;
     if (m.kind == Kind::finalize)
       peer.finalized = true;
@@ -137,7 +138,11 @@ bool Peers::flushed() const {
   return true;
 }
 void Peers::post(int to, const Message& m) {
-  const Header h{static_cast<uint64_t>(m.kind), static_cast<uint64_t>(static_cast<int64_t>(m.root)), m.bytes, m.epoch,
+  const Header h{static_cast<uint64_t>(m.kind),
+                 static_cast<uint64_t>(static_cast<int64_t>(m.root)),
+                 m.bytes,
+                 m.epoch,
+                 m.captured,
                  m.payload.size()};
   std::vector<char>& out = peers_[static_cast<size_t>(to)].out;
   out.insert(out.end(), reinterpret_cast<const char*>(&h), reinterpret_cast<const char*>(&h + 1));

@@ -13,9 +13,10 @@ namespace emulator::nccl {
 enum class Kind : uint8_t { all_gather, broadcast, send, receive, finalize, fault };
 struct Message {
   Kind kind = Kind::fault;
-  int32_t root = -1;   // of a broadcast
-  uint64_t bytes = 0;  // of the call
-  uint64_t epoch = 0;  // collectives that the rank had begun before
+  int32_t root = -1;      // of a broadcast
+  uint64_t bytes = 0;     // of the call
+  uint64_t epoch = 0;     // collectives that the rank had begun before
+  bool captured = false;  // the call is a node of a graph
   std::vector<char> payload{};
 };
 

@@ -115,7 +115,7 @@ void Unit::post() {
   const auto copy = [](const char* p, size_t bytes) { return std::vector<char>(p, p + bytes); };
   for (size_t i = 0; i < calls_.size(); i++) {
     const Call& c = calls_[i];
-    Message m{.kind = c.kind, .bytes = c.bytes, .epoch = epoch_};
+    Message m{.kind = c.kind, .bytes = c.bytes, .epoch = epoch_, .captured = captured};
     if (c.kind == Kind::send) m.payload = copy(c.send, c.bytes);
     if (c.kind != Kind::send && c.kind != Kind::receive) continue;
     Progress& progress = progress_[static_cast<size_t>(c.peer)];
@@ -125,7 +125,7 @@ void Unit::post() {
   for (size_t k = 0; k < collectives_.size(); k++) {
     const Call& c = calls_[collectives_[k]];
     const bool gives = c.kind == Kind::all_gather || c.peer == comm_->rank;
-    const Message m{c.kind, c.peer, c.bytes, epoch_ + k, gives ? copy(c.send, c.bytes) : std::vector<char>()};
+    const Message m{c.kind, c.peer, c.bytes, epoch_ + k, captured, gives ? copy(c.send, c.bytes) : std::vector<char>()};
     for (int r = 0; r < comm_->size; r++)
       if (r != comm_->rank) peers.post(r, m);
   }
@@ -146,12 +146,14 @@ std::string Unit::match(int rank) {
     return name({m.kind, nullptr, nullptr, m.bytes, m.kind == Kind::send || m.kind == Kind::receive ? comm_->rank : m.root});
   };
   const auto other = [&](const Message& m, const Call& own) {
-    return fmt::format("this rank calls {}, and rank {} calls {}", name(own), rank, described(m));
+    const auto how = [](bool in_graph) { return in_graph ? " in a graph" : ""; };
+    return fmt::format("this rank calls {}{}, and rank {} calls {}{}", name(own), how(captured), rank, described(m),
+                       how(m.captured));
   };
   while (p.collectives_done < collectives_.size() && !peer.collectives.empty()) {
     const Call& c = calls_[collectives_[p.collectives_done]];
     Message& m = peer.collectives.front();
-    if (m.kind != c.kind || m.bytes != c.bytes || m.root != c.peer) return other(m, c);
+    if (m.kind != c.kind || m.bytes != c.bytes || m.root != c.peer || m.captured != captured) return other(m, c);
     if (!m.payload.empty())
       arrived_.push_back(
           {c.kind == Kind::all_gather ? c.receive + static_cast<size_t>(rank) * c.bytes : c.receive, std::move(m.payload)});
@@ -161,6 +163,7 @@ std::string Unit::match(int rank) {
   while (p.receives_done < p.receives.size() && !peer.sends.empty()) {
     const Call& c = calls_[p.receives[p.receives_done]];
     Message& m = peer.sends.front();
+    if (m.captured != captured) return other(m, c);
     if (m.bytes != c.bytes || m.epoch != epoch_)
       return other(m, c) + (m.bytes == c.bytes ? " before or after another collective" : "");
     arrived_.push_back({c.receive, std::move(m.payload)});
@@ -170,6 +173,7 @@ std::string Unit::match(int rank) {
   while (p.sends_done < p.sends.size() && !peer.receives.empty()) {
     const Call& c = calls_[p.sends[p.sends_done]];
     const Message& m = peer.receives.front();
+    if (m.captured != captured) return other(m, c);
     if (m.bytes != c.bytes || m.epoch != epoch_)
       return other(m, c) + (m.bytes == c.bytes ? " before or after another collective" : "");
     peer.receives.pop_front();

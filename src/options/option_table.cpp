@@ -2,6 +2,8 @@
 
 #include <fmt/ranges.h>
 
+#include "src/ranks/collectives.h"
+
 namespace tll {
 namespace {
 
@@ -184,7 +186,7 @@ const std::vector<OptionRow>& option_rows() {
        .help = "GPUs, or processes on CPUs, that train together on this machine; each takes --batch-size rows --grad-accum times a "
                "step. N ranks give the same bits as one with N times the accumulation. Under mpirun, srun or torchrun leave it out: "
                "they say how many there are",
-       .aliases = {"gpus", "nproc-per-node", "num-processes"}, .range = {1, 4096}},
+       .aliases = {"gpus", "nproc-per-node", "num-processes"}, .range = {1, kMostRanks}},
       {.name = "shard", .section = kMachine, .commands = kTraining, .member = choice<&Options::shard>(),
        .help = "what is divided among the ranks in place of held by each: optimizer (its states, and the sums of gradients that they "
                "need), gradients (the same here), weights (those and the frozen weights of the blocks, each gathered before it is "

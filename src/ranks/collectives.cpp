@@ -1,6 +1,7 @@
 #include "src/ranks/collectives.h"
 
 #include <algorithm>
+#include <array>
 
 #include "src/base/process.h"
 
@@ -20,10 +21,10 @@ std::vector<std::string> gather_texts(Collectives& collectives, const std::strin
 }
 
 void agree_to_stop(Collectives& collectives) {
-  std::vector<char> signalled(static_cast<size_t>(collectives.size()));
+  std::array<char, kMostRanks> signalled{};
   signalled[static_cast<size_t>(collectives.rank())] = stop_signalled();
   collectives.all_gather_host(signalled.data(), 1);
-  agree_to_stop(std::count(signalled.begin(), signalled.end(), 1) > 0);
+  agree_to_stop(std::count(signalled.begin(), signalled.begin() + collectives.size(), 1) > 0);
 }
 
 }  // namespace tll

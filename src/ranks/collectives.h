@@ -32,6 +32,8 @@ inline constexpr const char* kGradientTraffic = "exchange";
 inline constexpr const char* kGatherTraffic = "all_gather";
 inline constexpr const char* kWeightTraffic = "gather_weights";
 
+inline constexpr int kMostRanks = 4096;
+
 using Bounds = std::span<const int64_t>;
 
 class Collectives {

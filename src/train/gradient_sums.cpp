@@ -26,6 +26,16 @@ void GradientSums<Float>::place(Arena& arena) {
   const int size = ranks().size;
   if (micro_batches() > 1) arena.place(losses_, "step.losses", {size, grad_accum_}, Category::scratch);
   const bool split = ranks().splits();
+  buckets_.clear(), loss_bounds_.clear();
+  int64_t own = 0;
+  for (const Bucket& b : shards.buckets()) {
+    const size_t r = static_cast<size_t>(ranks().rank);
+    buckets_.push_back({shards.byte_bounds(b, dtype_bytes(trained_.dtype)),
+                        shards.byte_bounds(b, dtype_bytes(shared_dtype())),
+                        {b.bounds[r], b.bounds[r + 1] - b.bounds[r], own}});
+    own += buckets_.back().own.count;
+  }
+  for (int r = 0; r <= size; r++) loss_bounds_.push_back(int64_t{r} * grad_accum_ * static_cast<int64_t>(sizeof(double)));
   // Where each rank's sums of squares begin, and for each block of each bucket where its sum is.
   blocks_ = 0;
   square_bounds_ = {0};
@@ -67,18 +77,13 @@ void* GradientSums<Float>::sum_of(const OwnedPiece& piece) const {
   return static_cast<std::byte*>(trained_.gradients) + (ranks().splits() ? piece.own : piece.first) * width();
 }
 
-// body(bucket, piece) for each bucket's piece of this rank that is not empty.
+// sum += of this rank's piece of a bucket, as each rank has it.
 template <class Float>
-template <class Body>
-void GradientSums<Float>::for_each_own_piece(const Body& body) const {
-  const std::vector<Bucket>& buckets = trained_.shards.buckets();
-  const size_t r = static_cast<size_t>(ranks().rank);
-  int64_t own = 0;
-  for (size_t b = 0; b < buckets.size(); b++) {
-    const int64_t first = buckets[b].bounds[r], count = buckets[b].bounds[r + 1] - first;
-    if (count > 0) body(b, OwnedPiece{first, count, own});
-    own += count;
-  }
+void GradientSums<Float>::add_parts(const Device& device, const OfBucket& bucket, const void* parts) const {
+  if (bucket.own.count > 0)
+    run(device,
+        AddParts{
+            .sum = sum_of(bucket.own), .parts = parts, .count = ranks().size, .n = bucket.own.count, .dtype = trained_.dtype});
 }
 
 template <class Float>
@@ -108,26 +113,19 @@ template <class Float>
 void GradientSums<Float>::complete(const Device& device, size_t bucket) {
   const Bucket& b = trained_.shards.buckets()[bucket];
   const void* const gradient = trained_.bucket_gradients[bucket];
-  const auto add = [&](const Device& on, const void* parts, int count) {
-    for_each_own_piece([&](size_t of, const OwnedPiece& piece) {
-      if (of == bucket)
-        run(on, AddParts{.sum = sum_of(piece), .parts = parts, .count = count, .n = piece.count, .dtype = trained_.dtype});
-    });
-  };
-  if (ranks().size == 1) return add(device, gradient, 1);
-  const std::vector<int64_t> bounds = trained_.shards.byte_bounds(b, dtype_bytes(trained_.dtype));
-  if (device.dry) {
-    pass_link_time(device, kGradientTraffic, from_others(bounds));
-    return add(device, received_, ranks().size);
-  }
-  if (on_host(device)) {
-    collectives_->exchange(device, received_, gradient, bounds);
-    return add(device, received_, ranks().size);
+  const OfBucket& of = buckets_[bucket];
+  if (ranks().size == 1) return add_parts(device, of, gradient);
+  if (device.dry || on_host(device)) {
+    if (device.dry)
+      pass_link_time(device, kGradientTraffic, from_others(of.gradient_bounds));
+    else
+      collectives_->exchange(device, received_, gradient, of.gradient_bounds);
+    return add_parts(device, of, received_);
   }
   const Device copies = on_copy_stream(device);
   order(device, copies, computed_);
-  collectives_->exchange(copies, received_, gradient, bounds);
-  add(copies, received_, ranks().size);
+  collectives_->exchange(copies, received_, gradient, of.gradient_bounds);
+  add_parts(copies, of, received_);
   if (b.layer < 0) return order(copies, device, all_added_);
   const size_t slot = static_cast<size_t>(b.layer) % 2;
   if (!added_[slot]) device_ = device, added_[slot] = open_event(device);
@@ -159,27 +157,24 @@ void GradientSums<Float>::gather(const Device& device, void* data, const std::ve
 template <class Float>
 void GradientSums<Float>::finish(const Device& device, double* loss, double* norm_squared) {
   const int size = ranks().size;
-  const bool split = ranks().splits();
-  if (size > 1) {
-    std::vector<int64_t> bounds;
-    for (int r = 0; r <= size; r++) bounds.push_back(int64_t{r} * grad_accum_ * static_cast<int64_t>(sizeof(double)));
-    gather(device, losses_, bounds);
-  }
+  if (size > 1) gather(device, losses_, loss_bounds_);
   if (losses_) run(device, AddDoubles{.out = loss, .x = losses_, .order = loss_order_, .n = micro_batches()});
   double* squares = squares_;
   const auto add_squares = [&](const void* gradients, int64_t n) {
     run(device, SumOfSquares{.partial = squares, .x = gradients, .n = n, .dtype = trained_.dtype});
     squares += SumOfSquares::blocks(n);
   };
-  if (split) {
+  if (ranks().splits()) {
     squares = reinterpret_cast<double*>(reinterpret_cast<std::byte*>(squares_) + square_bounds_[size_t(ranks().rank)]);
-    for_each_own_piece([&](size_t, const OwnedPiece& piece) { add_squares(sum_of(piece), piece.count); });
+    for (const OfBucket& of : buckets_)
+      if (of.own.count > 0) add_squares(sum_of(of.own), of.own.count);
     gather(device, squares_, square_bounds_);
   } else {
-    for (const Bucket& b : trained_.shards.buckets()) {
-      std::byte* const sums = static_cast<std::byte*>(trained_.gradients) + b.first * width();
-      if (size > 1) gather(device, sums, trained_.shards.byte_bounds(b, dtype_bytes(trained_.dtype)));
-      add_squares(sums, b.count);
+    for (size_t b = 0; b < buckets_.size(); b++) {
+      const Bucket& bucket = trained_.shards.buckets()[b];
+      std::byte* const sums = static_cast<std::byte*>(trained_.gradients) + bucket.first * width();
+      if (size > 1) gather(device, sums, buckets_[b].gradient_bounds);
+      add_squares(sums, bucket.count);
     }
   }
   run(device, AddDoubles{.out = norm_squared, .x = squares_, .order = square_order_, .n = blocks_});
@@ -188,11 +183,10 @@ void GradientSums<Float>::finish(const Device& device, double* loss, double* nor
 template <class Float>
 void GradientSums<Float>::share_values(const Device& device) {
   if (!ranks().splits()) return;
-  const DType type = trained_.splits_values ? trained_.compute_dtype() : trained_.dtype;
-  const int64_t bytes = static_cast<int64_t>(dtype_bytes(type));
+  const int64_t bytes = static_cast<int64_t>(dtype_bytes(shared_dtype()));
   std::byte* const all = static_cast<std::byte*>(trained_.splits_values ? trained_.compute : trained_.values);
-  for (const Bucket& b : trained_.shards.buckets())
-    gather(device, all + b.first * bytes, trained_.shards.byte_bounds(b, static_cast<size_t>(bytes)));
+  for (size_t b = 0; b < buckets_.size(); b++)
+    gather(device, all + trained_.shards.buckets()[b].first * bytes, buckets_[b].value_bounds);
 }
 
 template class GradientSums<float>;

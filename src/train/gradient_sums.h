@@ -51,10 +51,15 @@ class GradientSums : public GradientSink {
  private:
   const RankOptions& ranks() const { return trained_.shards.ranks(); }
   int64_t width() const { return static_cast<int64_t>(dtype_bytes(trained_.dtype)); }
+  DType shared_dtype() const { return trained_.splits_values ? trained_.compute_dtype() : trained_.dtype; }
   void* sum_of(const OwnedPiece& piece) const;
   void gather(const Device& device, void* data, const std::vector<int64_t>& bounds);
-  template <class Body>
-  void for_each_own_piece(const Body& body) const;
+  // What is known of a bucket beforehand, so that a step allocates nothing.
+  struct OfBucket {
+    std::vector<int64_t> gradient_bounds, value_bounds;  // bytes
+    OwnedPiece own;
+  };
+  void add_parts(const Device& device, const OfBucket& bucket, const void* parts) const;
   void order(const Device& before, const Device& after, void*& event);
 
   const TrainedRange<Float>& trained_;
@@ -66,7 +71,8 @@ class GradientSums : public GradientSink {
   int32_t* loss_order_ = nullptr;    // (ranks, grad_accum)  where the loss of each micro-batch is, in the order of the step
   int32_t* square_order_ = nullptr;  // (blocks)  where split: where those of each bucket are
   int64_t blocks_ = 0;
-  std::vector<int64_t> square_bounds_;  // (ranks + 1)  bytes
+  std::vector<int64_t> square_bounds_, loss_bounds_;  // (ranks + 1)  bytes
+  std::vector<OfBucket> buckets_;
   std::vector<int32_t> loss_places_, square_places_;
   // On a GPU.
   Device device_;

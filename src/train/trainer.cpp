@@ -120,12 +120,18 @@ StepResult Trainer<Float>::step(const Device& device, Loader& loader) {
     const StepPart part = whole ? StepPart::whole : StepPart::micro_batch;
     model_.enter(device, StepPhase::batch);
     model_.send_embedding(device, buffers_.view.tokens, batch.N);
-    graphs_.run(device, {part, batch.N, batch.docs, batch.target_rows}, [&] {
+    const auto body = [&] {
       model_.passed(StepPhase::batch);
       if (whole) model_.trained().clear_gradients(device);
       micro_batch(device, batch);
       if (whole) update(device);
-    });
+    };
+    // A collective must be captured on all ranks or on none (NCCL's manual, "Using NCCL with CUDA Graphs"), and their batches
+    // have other shapes. The update has one shape.
+    if (collectives_)
+      body();
+    else
+      graphs_.run(device, {part, batch.N, batch.docs, batch.target_rows}, body);
     model_.passed(whole ? StepPhase::update : StepPhase::backward_qkv);
     if (!whole) sums_.keep_loss(device, &step_->loss, m);
   }
