@@ -354,6 +354,20 @@ TEST_F(Nccl, ARankThatIsKilledIsNamed) {
     }
   }
 }
+TEST_F(Nccl, WithoutAnotherCarrierNcclSaysThatARankIsGone) {
+  const std::string place = fmt::format("127.0.0.1:{}", getpid());
+  const Texts texts = run_processes(2, [&](int rank, const auto&) -> std::string {
+    OpenDevice device;
+    device.open();
+    NcclCollectives nccl(device, rank, 2, {.meeting_place = place, .limit = 30});
+    nccl.barrier();
+    if (rank == 1) raise(SIGKILL);
+    nccl.barrier();
+    return "no Error";
+  });
+  EXPECT_EQ(texts[1], "killed");
+  EXPECT_EQ(texts[0], "Error: NCCL failed: ncclRemoteError; rank 1 has closed its connection");
+}
 TEST_F(Nccl, ARankThatLeavesIsNamedWithWhatItSaid) {
   const Texts texts = without_rank_1(
       [](Rank& r) {

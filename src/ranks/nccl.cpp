@@ -84,7 +84,7 @@ void NcclCollectives::poll(const Done& done) {
   for (;;) {
     std::string error;
     const NcclState state = nccl_state(comm_, error);
-    if (state == NcclState::failed) give_up(fmt::format("NCCL failed: {}", error));
+    if (state == NcclState::failed) give_up(error);
     try {
       if (done(state)) break;
     } catch (const Error& failure) {  // of this GPU
@@ -104,8 +104,11 @@ void NcclCollectives::poll(const Done& done) {
         throw;
       }
     }
-    if (seconds_since(start) > limit())
-      give_up(fmt::format("rank {} has waited {:.0f} seconds for the other ranks: one has ended or hangs", rank(), limit()));
+    if (seconds_since(start) > limit()) {
+      failure_ = fmt::format("rank {} has waited {:.0f} seconds for the other ranks: one has ended or hangs", rank(), limit());
+      abort();
+      fail(kExitFault, "{}", failure_);
+    }
     if (now - start > kSpin)
       std::this_thread::sleep_for(kNap);
     else
@@ -126,14 +129,15 @@ void NcclCollectives::wait(const Device& device) {
 
 void NcclCollectives::abort() noexcept { nccl_abort(std::exchange(comm_, nullptr)); }
 
-void NcclCollectives::give_up(const std::string& why) {
-  failure_ = why;
+// After an error of NCCL, which seldom says which rank is the reason.
+void NcclCollectives::give_up(const std::string& error) {
+  failure_ = fmt::format("NCCL failed: {}", error);
   abort();
   for (const Clock::time_point end = Clock::now() + kUntilItsEndIsSeen; setup_.look && Clock::now() < end;) {
-    setup_.look();  // says which rank
+    setup_.look();
     std::this_thread::sleep_for(kLook);
   }
-  fail(kExitFault, "{}", why);
+  fail(kExitFault, "{}", failure_);
 }
 
 void NcclCollectives::require_open(const Device& device, Bounds bounds) const {

@@ -61,7 +61,7 @@ class NcclCollectives : public Collectives {
   void require_open(const Device& device, Bounds bounds) const;
   void finish(const Device& device);
   void abort() noexcept;
-  [[noreturn]] void give_up(const std::string& why);
+  [[noreturn]] void give_up(const std::string& error);
   double limit() const;
 
   const Device device_;
