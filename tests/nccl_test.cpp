@@ -266,6 +266,7 @@ TEST_F(Nccl, MistakesAreFoundByAllRanks) {
       } catch (const Error& e) {
         error = e.what();
       }
+      r.host->barrier();  // neither ends before the other has seen the fault
       return error + "\n" + cuda_faults(r.device);
     });
     for (const std::string& text : texts) {
