@@ -107,7 +107,7 @@ help:
 # ---- packages ------------------------------------------------------------------------------------------------------------------
 setup: check-optional ; @dev/setup.sh "$(CXX)"
 check-optional:
-	@for tool in nvcc clang-format; do \
+	@for tool in nvcc clang-format mpirun; do \
 	  if command -v $$tool >/dev/null; then echo "✓ $$tool"; else echo "✗ $$tool (optional)"; fi; done
 
 # ---- objects and archives ------------------------------------------------------------------------------------------------------
