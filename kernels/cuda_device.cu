@@ -132,10 +132,12 @@ std::string cuda_name() {
 }
 int cuda_arch() { return cuda_device_count() > 0 ? arch_of(0) : 0; }
 
+void choose_cuda_device(int index) { check_cuda(cudaSetDevice(index), "cudaSetDevice"); }
+
 Device open_cuda_device(int index) {
   const int count = cuda_device_count();
   if (index >= count) fail(kExitFault, "GPU {} was asked for, {} found; --device cpu runs without", index, count);
-  check_cuda(cudaSetDevice(index), "cudaSetDevice");
+  choose_cuda_device(index);
   Device device{.kind = DeviceKind::cuda, .arch = arch_of(index)};
   size_t free = 0, total = 0;
   check_cuda(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");

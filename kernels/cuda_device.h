@@ -22,6 +22,8 @@ std::string cuda_missing();  // why it can use none, as a message to the user; e
 std::string cuda_name();     // of the first GPU, as the driver calls it; empty without one
 int cuda_arch();             // compute capability of the first GPU, 750 … 1200; 0 without one
 
+// Of several GPUs, the one that this process uses from now on.
+void choose_cuda_device(int index);
 // Opens a device: creates its streams, loads every kernel, opens cuBLASLt where it is found, and on sm_90 checks the kernels with
 // wgmma. Without such a GPU it fails with a message (exit code 1).
 Device open_cuda_device(int index = 0);

@@ -41,6 +41,7 @@ int cuda_arch() { return 0; }
 std::string cuda_missing() {
   return "this program was built without CUDA: build it again where nvcc is (CUDA Toolkit 12.0 or later)";
 }
+void choose_cuda_device(int) { no_cuda(); }
 Device open_cuda_device(int) { fail(kExitFault, "{}", cuda_missing()); }
 void close_cuda_device(Device&) noexcept { no_cuda(); }
 CudaProperties cuda_properties(const Device&) { no_cuda(); }

@@ -143,6 +143,25 @@ TEST_F(RanksRun, GoOnWithAnotherNumberOfRanks) {
   }
 }
 
+// Each rank may have seen another amount of memory.
+TEST_F(RanksRun, TakeTheBatchesThatTheFirstChose) {
+  const auto block = SharedBlock::anonymous(2, 1 << 16);
+  std::vector<Solution> taken(2);
+  std::vector<std::thread> threads;
+  for (int r = 0; r < 2; r++)
+    threads.emplace_back([&, r] {
+      SharedMemoryCollectives collectives(block, r);
+      Solution own{parse("run", r == 0 ? "--recompute full --mlp-chunk 8 --batch-size 4 --grad-accum 3" : "--batch-size 2"),
+                   0.5 + r};
+      own.options.process_rank = r;
+      taken[static_cast<size_t>(r)] = of_first(collectives, own);
+    });
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(taken[0].text(), taken[1].text());
+  EXPECT_EQ(taken[1].options.mlp_chunk, 8);
+  EXPECT_EQ(taken[1].options.process_rank, 1);
+}
+
 TEST_F(RanksRun, RefuseANumberThatCannotShareAStep) {
   train_on(1, parse_for(1, "run", "--max-steps 4"), 2);
   Options options = parse("run", "--batch-size 1 --ranks 5 --max-steps 4 --resume");

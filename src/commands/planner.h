@@ -67,6 +67,8 @@ struct Solution {
   std::string text() const;  // "--batch-size 8 --grad-accum 4 --recompute full … (1.8 s a step …)"
   Json json() const;
 };
+// What the first rank chose, on all: others may have seen less memory.
+Solution of_first(Collectives& collectives, Solution own);
 // Of all ways to split --effective-batch rows into micro-batches, and of all values of --recompute, --mlp-chunk and --offload,
 // except for what was given, the one with the shortest step that fits in `room` bytes; of equal ones the simplest. Error
 // (kExitDoesNotFit) if none fits.

@@ -24,7 +24,7 @@ bool has_gpu(const Options& options) { return options.device == DeviceOption::kC
 int64_t memory_limit(const Options& options) {
   if (options.memory > 0) return options.memory;
   if (has_gpu(options)) return std::max<int64_t>(0, cuda_free_memory({.kind = DeviceKind::cuda}) - kSetAside);
-  return machine_memory().available;
+  return options.memory_share > 0 ? options.memory_share : machine_memory().available;
 }
 
 std::string SessionBase::memory_owner() const {

@@ -91,7 +91,7 @@ std::filesystem::path adapter_directory(const Options& options, const std::optio
 
 // With --batch-size auto, writes what is chosen into the options. A resumed run keeps its batches.
 std::optional<Solution> choose_batch(Options& options, const ModelSource& source, const AdapterSource& adapter,
-                                     const std::optional<ResumePoint>& resume) {
+                                     const std::optional<ResumePoint>& resume, Collectives* collectives) {
   if (options.batch_size != kAutomatic) return std::nullopt;
   if (resume && resume->checkpoint)
     for (const char* name : {"mlp-chunk"}) {
@@ -103,7 +103,14 @@ std::optional<Solution> choose_batch(Options& options, const ModelSource& source
       options.given_names.emplace(name);
     }
   const Planner planner(source.config, adapter, training_needs);
-  Solution solution = solve(planner, options, planning_room(options));
+  Solution solution;
+  if (collectives) {
+    solution.options = options;
+    if (collectives->is_first()) solution = solve(planner, options, planning_room(options));
+    solution = of_first(*collectives, std::move(solution));
+  } else {
+    solution = solve(planner, options, planning_room(options));
+  }
   options = solution.options;
   return solution;
 }
@@ -118,7 +125,7 @@ TrainingRun<Float>::TrainingRun(const Options& options, Collectives* collectives
       source_(open_model(options_, TokenizerNeed::wanted, adapter_directory(options, resume_))),
       data_(load_run_data(options_, source_)),
       adapter_(open_adapter(options_, source_.config, adapter_directory(options, resume_))),
-      chosen_(choose_batch(options_, source_, adapter_, resume_)),
+      chosen_(choose_batch(options_, source_, adapter_, resume_, collectives)),
       session_(options_, source_.config, adapter_.targets, training_needs),
       report_(options_, source_, data_, session_, session_.model.options(), session_.trainer.state, is_first()),
       loader_(data_.train, loader_options(options_, Split::kTrain)),
@@ -308,11 +315,8 @@ void TrainingRun<Float>::require_same_on_all_ranks() const {
   for (const char* name : {"ranks", "shard", "grad-accum", "recompute", "save-steps", "eval-steps", "eval-docs", "eval-samples",
                            "eval-on-start", "keep", "patience", "sample-prompt"})
     own[snake_case(*find_row(name))] = value_text(*find_row(name), options_);
-  std::string text = json_text(own);
-  text.resize(of_first(text.size()));
-  collectives_->broadcast_host(text.data(), static_cast<int64_t>(text.size()), 0);
   RunPosition first;
-  first.settings = parse_json(text, "the settings of rank 0");
+  first.settings = parse_json(text_of_first(*collectives_, json_text(own)), "the settings of rank 0");
   if (const auto change = changed_setting(first, own))
     fail(kExitUsage, "{} is {} here and {} on rank 0; start all ranks with the same program, files and options", change->name,
          change->now, change->then);

@@ -193,6 +193,7 @@ struct Options {
   std::set<std::string, std::less<>> declined;
   // Where this process stands among the ranks, and how many of them are on this machine: not an option, the launcher says it.
   int process_rank = 0, local_rank = 0, local_ranks = 1;
+  int64_t memory_share = 0;   // bytes of the host's memory for this rank, of those of its machine; 0: it is the only one
   std::string meeting_place;  // HOST:PORT of rank 0, where GPUs of several machines meet
   // Options of other trainers that change nothing here, as typed (src/options/foreign_options.h).
   std::vector<std::string> without_effect;

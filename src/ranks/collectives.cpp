@@ -20,6 +20,14 @@ std::vector<std::string> gather_texts(Collectives& collectives, const std::strin
   return texts;
 }
 
+std::string text_of_first(Collectives& collectives, std::string text) {
+  size_t length = text.size();
+  collectives.broadcast_host(&length, sizeof(length), 0);
+  text.resize(length);
+  collectives.broadcast_host(text.data(), static_cast<int64_t>(length), 0);
+  return text;
+}
+
 void agree_to_stop(Collectives& collectives) {
   std::array<char, kMostRanks> signalled{};
   signalled[static_cast<size_t>(collectives.rank())] = stop_signalled();

@@ -82,6 +82,9 @@ class Collectives {
 // A text of each rank, on all of them.
 std::vector<std::string> gather_texts(Collectives& collectives, const std::string& own);
 
+// The first rank's text, on all.
+std::string text_of_first(Collectives& collectives, std::string text);
+
 // stop_requested() (src/base/process.h) is from now on whether a signal to stop has come to any rank.
 void agree_to_stop(Collectives& collectives);
 
