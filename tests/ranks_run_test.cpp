@@ -169,18 +169,26 @@ TEST_F(RanksRun, RefuseANumberThatCannotShareAStep) {
   EXPECT_TRUE(says(refusal_of([&] { train_on(5, options); }), "12 batches, which 5 ranks cannot share equally"));
 }
 
-// On emulated GPUs, which its NCCL connects: with graphs, and with everything on two streams checked.
+// On emulated GPUs, which its NCCL connects, with everything on two streams checked. Five blocks: slots are used again.
 using RanksOnGpus = EmulatedGpu<RanksRun>;
 
 TEST_F(RanksOnGpus, HaveTheBitsOfOneRank) {
+  Json config = parse_json(read_file(std::filesystem::path(kModel) / "config.json"), "config.json");
+  config["num_hidden_layers"] = 5;
+  write_file_atomic(directory_ / "config.json", json_text(config));
+  const std::string model =
+      fmt::format("train --config {} --init random --data {} --output {} --quiet --valid-split 0.1 ",
+                  (directory_ / "config.json").string(), (directory_ / "data.jsonl").string(), (directory_ / "run").string());
   for (const std::string more :
        {"--rank 32 --shard none", "--rank 32 --dropout 0.2 --shard optimizer", "--weights nf4 --shard weights",
         "--train full --shard gradients", "--lora-gemm joined --shard weights"}) {
-    const std::string settings = "--device cuda --dtype bf16 --eval-samples 0 --max-steps 3 --eval-docs 2 --batch-size 1 ";
+    const std::string settings = "--device cuda --dtype bf16 --seq-len 32 --lr 1e-2 --max-steps 2 --eval-docs 1 --batch-size 1 ";
     std::vector<std::string> found;
     for (const int ranks : {1, 2, 4}) {
       if (ranks == 4 && more.find("optimizer") == more.npos) continue;
-      const Options options = parse("run", fmt::format("{} {} --grad-accum {} --ranks {}", settings, more, 4 / ranks, ranks));
+      Options options =
+          parse_options(words(fmt::format("{}{}{} --grad-accum {} --ranks {}", model, settings, more, 4 / ranks, ranks)));
+      resolve_options(options);
       const auto errors = test::run_processes(ranks, [&](int rank, const auto& block) -> std::string {
         SharedMemoryCollectives collectives(block, rank);
         if (ranks == 1)

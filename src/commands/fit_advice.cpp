@@ -22,14 +22,28 @@ struct Saving {
   std::string_view option;
   const char* least;
 };
-constexpr Saving kSavings[] = {
-    {"recompute", "selective"}, {"recompute", "full"},         {"batch-size", "1"},
-    {"mlp-chunk", "auto"},      {"offload", "embedding"},      {"optimizer", "adamw8bit"},
-    {"offload", "optimizer"},   {"offload", "activations"},    {"offload", "optimizer,activations,embedding"},
-    {"weights", "bf16"},        {"weights", "int8"},           {"weights", "nf4"},
-    {"seq-len", "16"},          {"lora-states", "bf16"},       {"dtype", "bf16"},
-    {"train", "lora"},          {"train-embeddings", "false"}, {"rank", "1"},
-    {"max-new-tokens", "16"},   {"eval-samples", "0"}};
+constexpr Saving kSavings[] = {{"shard", "optimizer"},
+                               {"shard", "weights"},
+                               {"recompute", "selective"},
+                               {"recompute", "full"},
+                               {"batch-size", "1"},
+                               {"mlp-chunk", "auto"},
+                               {"offload", "embedding"},
+                               {"optimizer", "adamw8bit"},
+                               {"offload", "optimizer"},
+                               {"offload", "activations"},
+                               {"offload", "optimizer,activations,embedding"},
+                               {"weights", "bf16"},
+                               {"weights", "int8"},
+                               {"weights", "nf4"},
+                               {"seq-len", "16"},
+                               {"lora-states", "bf16"},
+                               {"dtype", "bf16"},
+                               {"train", "lora"},
+                               {"train-embeddings", "false"},
+                               {"rank", "1"},
+                               {"max-new-tokens", "16"},
+                               {"eval-samples", "0"}};
 
 struct Setting {
   const OptionRow* row;
@@ -50,6 +64,7 @@ class Advice {
     const bool has_rank = options.resume || !options.init_adapter.empty();
     for (const Saving& saving : kSavings) {
       const OptionRow* row = find_row(saving.option);
+      if (saving.option == "shard" && options.ranks == 1) continue;
       if (saving.option == "offload" && options.device != DeviceOption::kCuda) continue;
       if (row && row->taken_by(options.command) && accepts_value(*row, saving.least) &&
           !(options.resume && row->fixed_on_resume) && !(has_rank && row->name == "rank"))
