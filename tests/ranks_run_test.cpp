@@ -101,7 +101,7 @@ TEST_F(RanksRun, WithDropout) { expect_same_bits(kSteps + " --dropout 0.2", {"no
 TEST_F(RanksRun, InBf16) { expect_same_bits<bf16>(kSteps + " --dtype bf16", {"none", "weights"}); }
 TEST_F(RanksRun, WithStatesInBf16) { expect_same_bits(kSteps + " --lora-states bf16", {"optimizer"}); }
 TEST_F(RanksRun, WithNf4) { expect_same_bits(kSteps + " --weights nf4", {"none", "weights"}); }
-TEST_F(RanksRun, WithJoinedAdapters) { expect_same_bits(kSteps + " --lora-gemm joined", {"weights"}); }
+TEST_F(RanksRun, WithJoinedAdapters) { expect_same_bits(kSteps + " --lora-gemm joined --weights fp32", {"weights"}); }
 TEST_F(RanksRun, WithTheOptimizerIn8Bits) {
   expect_same_bits(kSteps + " --optimizer adamw8bit --rank 64", {"none", "optimizer"});
 }
