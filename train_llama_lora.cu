@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <optional>
 
 #include "src/base/process.h"
 #include "src/commands/commands.h"
@@ -41,25 +42,19 @@ int train(const Options& options, Collectives* collectives) {
   return trained(options);
 }
 
-// From here on each rank of the run is a process of its own, which does all of what follows.
-int train_on_ranks(Options& options) {
-  Ranks ranks(rank_start(options));
-  try {
-    take_place(options, ranks);
-    const int code = with_resolved_type(options, [&](auto type) { return train<decltype(type)>(options, ranks.collectives()); });
-    ranks.finish(code);
-    return code;
-  } catch (...) {
-    const auto [code, message] = what_failed();
-    ranks.leave(code, message);
-    throw;
-  }
+// From the beginning on each rank of the run is a process of its own, which does all of what follows.
+int train_on_ranks(Options& options, std::optional<Ranks>& ranks) {
+  ranks.emplace(rank_start(options));
+  take_place(options, *ranks);
+  const int code = with_resolved_type(options, [&](auto type) { return train<decltype(type)>(options, ranks->collectives()); });
+  ranks->finish(code);
+  return code;
 }
 
-int run_command(Options& options) {
+int run_command(Options& options, std::optional<Ranks>& ranks) {
   switch (options.command) {
     case Command::kTrain:
-      return train_on_ranks(options);
+      return train_on_ranks(options, ranks);
     case Command::kPlan:
       return command_plan(options);
     case Command::kPrepare:
@@ -93,6 +88,7 @@ void say_without_effect(const Options& options) {
 }
 
 int run_program(const std::vector<std::string>& arguments) {
+  std::optional<Ranks> ranks;  // they end when the error of one is printed
   try {
     Options options = parse_options(arguments);
     if (const auto text = help_text(options)) {
@@ -102,11 +98,12 @@ int run_program(const std::vector<std::string>& arguments) {
     }
     say_without_effect(options);
     const PhaseLine phases(options.progress_output(), options.quiet);
-    const int code = run_command(options);
+    const int code = run_command(options, ranks);
     flush_output();
     return code;
   } catch (...) {
     const auto [code, message] = what_failed();
+    if (ranks) ranks->leave(code, message);
     return report(code, message);
   }
 }
