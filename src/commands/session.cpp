@@ -24,13 +24,14 @@ bool has_gpu(const Options& options) { return options.device == DeviceOption::kC
 int64_t memory_limit(const Options& options) {
   if (options.memory > 0) return options.memory;
   if (has_gpu(options)) return std::max<int64_t>(0, cuda_free_memory({.kind = DeviceKind::cuda}) - kSetAside);
-  return options.memory_share > 0 ? options.memory_share : machine_memory().available;
+  return options.memory_share > 0 ? options.memory_share : machine_memory().available / options.ranks;
 }
 
 std::string SessionBase::memory_owner() const {
   if (!options.gpu.empty() && !options.given("memory")) return options.gpu;
   if (options.memory > 0) return "--memory";
-  return has_gpu(options) ? "the GPU" : "the machine";
+  if (has_gpu(options)) return "the GPU";
+  return options.ranks > 1 ? "a rank's share of the machine" : "the machine";
 }
 
 Json SessionBase::plan_json() const {

@@ -23,7 +23,8 @@ namespace tll {
 // graphs of steps (StepGraphs::kMostBytes at most), and for what other programs take meanwhile.
 inline constexpr int64_t kSetAside = 256 << 20;
 
-// What --memory says, or else what the machine has available, or the GPU if the run is on one that is here, but for kSetAside.
+// What --memory says, or else what the machine has available, a share of it for each rank; or the GPU if the run is on one that
+// is here, but for kSetAside.
 int64_t memory_limit(const Options& options);
 
 // What does not depend on the type of activations.

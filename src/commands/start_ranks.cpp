@@ -20,7 +20,7 @@ void take_place(Options& options, const Ranks& ranks) {
   options.ranks = place.size;
   options.process_rank = place.rank, options.local_rank = place.local_rank, options.local_ranks = ranks.sharing_cores();
   if (place.size > 1) options.meeting_place = fmt::format("{}:{}", place.master_address, place.master_port + 1);
-  if (place.local_size > 1) options.memory_share = machine_memory().available / place.local_size;  // no rank has taken any yet
+  if (place.size > 1) options.memory_share = machine_memory().available / place.local_size;  // no rank has taken any yet
   if (options.device != DeviceOption::kCpu && place.local_rank < cuda_device_count() && !cuda_emulated())
     choose_cuda_device(place.local_rank);
   Collectives* const collectives = ranks.collectives();

@@ -193,7 +193,7 @@ const std::vector<OptionRow>& option_rows() {
                "used). The results are the same bits",
        .choices = {"none", "optimizer", "gradients", "weights"}},
       {.name = "memory", .section = kMachine, .commands = kComputing, .member = &Options::memory, .value = "SIZE",
-       .help = "memory that the run may use, of the GPU if it computes there, such as 8GiB, 1.5G or 500MB "
+       .help = "memory that the run, or each of its ranks, may use, of the GPU if it computes there, such as 8GiB, 1.5G or 500MB "
                "(K, M, G, T and KiB ... are powers of 1024, KB ... of 1000); 0 means what is free",
        .size = true},
       {.name = "seed", .section = kMachine, .commands = kComputing, .member = &Options::seed, .value = "N",
