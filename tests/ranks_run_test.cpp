@@ -44,22 +44,7 @@ class RanksRun : public Run {
   template <class Float>
   void train_rank(Options own, Collectives& collectives, int64_t stop_after = kWhole) const {
     own.process_rank = own.local_rank = collectives.rank(), own.local_ranks = collectives.size();
-    TrainingRun<Float> run(own, &collectives);
-    if (run.already_done()) return;
-    run.start();
-    try {
-      run.evaluate_before();
-      for (int64_t done = 0; !run.finished(); done++) {
-        if (done == stop_after) throw Stopped("training");
-        run.step();
-      }
-      run.save();
-      run.evaluate_after();
-    } catch (const Stopped& stopped) {
-      run.interrupt(stopped);
-      return;
-    }
-    run.finish();
+    train<Float>(own, stop_after, &collectives);
   }
   // Everything of a run that is numbers: the result, each checkpoint, and the lines of metrics.jsonl without their times.
   std::string numbers(const std::string& output) const {

@@ -39,8 +39,8 @@ class Run : public testing::Test {
   // Does what train_llama_lora.cu does; stops as a signal would after so many steps, or in the evaluation before or after them.
   static constexpr int64_t kWhole = 1 << 30, kInLastEvaluation = -1;
   template <class Float = float>
-  void train(const Options& options, int64_t stop_after = kWhole) const {
-    TrainingRun<Float> run(options);
+  void train(const Options& options, int64_t stop_after = kWhole, Collectives* collectives = nullptr) const {
+    TrainingRun<Float> run(options, collectives);
     if (run.already_done()) return;
     run.start();
     try {

@@ -21,14 +21,6 @@ using Clock = std::chrono::steady_clock;
 // machine.
 constexpr auto kSpin = std::chrono::microseconds(50);
 
-inline void pause_core() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#else
-  asm volatile("yield");
-#endif
-}
-
 // Where a thread sleeps. sleep_until(woken) returns when woken() is true; whoever made it true calls wake().
 class Bed {
  public:

@@ -33,6 +33,15 @@ static inline void parallel_pieces(int64_t pieces, int workers, const Body& body
   run_pieces(pieces, workers, function, &body);
 }
 
+// A hint to the core, for a loop that waits for another thread.
+inline void pause_core() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#else
+  asm volatile("yield");
+#endif
+}
+
 // What a piece should cost: about 10 µs, much more than sharing it out. In numbers that are read or written once in passing.
 constexpr int64_t kPieceCost = 1 << 15;
 

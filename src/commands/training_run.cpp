@@ -93,15 +93,14 @@ std::filesystem::path adapter_directory(const Options& options, const std::optio
 std::optional<Solution> choose_batch(Options& options, const ModelSource& source, const AdapterSource& adapter,
                                      const std::optional<ResumePoint>& resume, Collectives* collectives) {
   if (options.batch_size != kAutomatic) return std::nullopt;
-  if (resume && resume->checkpoint)
-    for (const char* name : {"mlp-chunk"}) {
-      const OptionRow& row = *find_row(name);
-      const Json& settings = resume->position.settings;
-      const auto then = settings.find(snake_case(row));
-      if (then == settings.end()) continue;
-      set_value(row, options, then->is_string() ? then->get<std::string>() : then->dump(), name);
-      options.given_names.emplace(name);
+  if (resume && resume->checkpoint) {
+    const OptionRow& row = *find_row("mlp-chunk");
+    const Json& settings = resume->position.settings;
+    if (const auto then = settings.find(snake_case(row)); then != settings.end()) {
+      set_value(row, options, then->is_string() ? then->get<std::string>() : then->dump(), row.name);
+      options.given_names.emplace(row.name);
     }
+  }
   const Planner planner(source.config, adapter, training_needs);
   Solution solution;
   if (collectives) {

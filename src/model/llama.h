@@ -41,10 +41,10 @@ class Llama {
   void forward(const Device&, const Batch&, PassKind = PassKind::training);
   void add_loss(const Device&, const Batch&, loss_t<Float>* sum, const double* scale, PassKind = PassKind::training);
   void backward(const Device&, const Batch&);
-  // Is told of each bucket of TrainedRange while a pass fills it. Needed where the gradients are apart; null: nobody.
   // With frozen weights that are divided among ranks: before weights are loaded.
   void connect(Collectives* collectives) { parameters_.shards.connect(collectives); }
   BlockShards& block_shards() { return parameters_.shards; }
+  // Is told of each bucket of TrainedRange while a pass fills it. Needed where the gradients are apart; null: nobody.
   void set_gradient_sink(GradientSink* sink) { sink_ = sink; }
   // After add_loss() of an inference pass: the loss of each target, in the order of the batch, in the device's memory.
   const Acc* losses() const { return activations_.pass(PassKind::inference).losses; }

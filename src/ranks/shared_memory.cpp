@@ -25,14 +25,6 @@ constexpr milliseconds kNap{100};  // how long a rank that waits sleeps before i
 // The parent of the ranks knows how a process ended, and is given so long to say it.
 constexpr milliseconds kForTheParent{500};
 
-inline void pause_core() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#else
-  asm volatile("yield");
-#endif
-}
-
 // Not private to the process: others sleep on the same page.
 void futex_wait(std::atomic<uint32_t>& word, uint32_t value, milliseconds most) {
   static_assert(sizeof word == sizeof(uint32_t));

@@ -22,12 +22,12 @@ namespace tll {
 template <class Float>
 class GradientSums : public GradientSink {
  public:
-  // `collectives`: null on a single rank, and in a plan.
   GradientSums(const TrainedRange<Float>& trained, int grad_accum) : trained_(trained), grad_accum_(grad_accum) {}
   ~GradientSums() override;
   GradientSums(const GradientSums&) = delete;
   GradientSums& operator=(const GradientSums&) = delete;
 
+  // Null, as without this call: a single rank, or a plan.
   void connect(Collectives* collectives) { collectives_ = collectives; }
   void place(Arena& arena);
   // Fills the tables, after the second place().
