@@ -8,6 +8,7 @@
 #include <immintrin.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "kernels/bf16_instructions.h"
 #include "kernels/matrix.h"
@@ -59,7 +60,8 @@ inline __attribute__((always_inline)) void interleave(const bf16* row, const bf1
   high = _mm512_permutex2var_epi16(a, _mm512_add_epi16(at, _mm512_set1_epi16(16)), b);
 }
 
-// The panel of `cols` columns of B from column `col` on, rows k … k+inner-1, padded with zeros to a multiple of 32 rows.
+// The panel of `cols` columns of B from column `col` on, rows k … k+inner-1, padded with zeros to a multiple of 32 rows. What
+// follows is asked for ahead of time: the processor itself does not foresee steps from row to row.
 inline void pack_panel(uint32_t* to, const ConstMatrix& b, int col, int cols, int k, int inner) {
   const bf16* data = static_cast<const bf16*>(b.data);
   for (int first = 0; first < inner; first += kBlock, to += kStep) {
@@ -67,6 +69,7 @@ inline void pack_panel(uint32_t* to, const ConstMatrix& b, int col, int cols, in
     if (!b.transposed) {
       for (int pair = 0; pair < kBlock / 2; pair++) {
         const bf16* row = data + (k + first + 2 * pair) * b.stride + col;
+        __builtin_prefetch(row + kBlock * b.stride), __builtin_prefetch(row + (kBlock + 1) * b.stride);
         __m512i low, high;
         interleave(2 * pair < left ? row : nullptr, 2 * pair + 1 < left ? row + b.stride : nullptr, cols, low, high);
         _mm512_storeu_si512(to + pair * kBlock, low);
@@ -76,6 +79,7 @@ inline void pack_panel(uint32_t* to, const ConstMatrix& b, int col, int cols, in
     }
     for (int half = 0; half < kBlock; half += 16) {
       __m512i rows[16];
+      for (int c = 0; c < 16; c++) __builtin_prefetch(data + (col + half + c) * b.stride + k + first + 4 * kBlock);
       for (int c = 0; c < 16; c++)
         rows[c] = half + c < cols ? load_words(data + (col + half + c) * b.stride + k + first, left) : _mm512_setzero_si512();
       transpose(rows);
@@ -113,8 +117,26 @@ struct Rows {
   Rows from(int row) const { return {data + row * stride, stride, whole, tail ? tail + row * kBlock : nullptr}; }
 };
 
-template <int kRows>
-inline __attribute__((always_inline)) void avx512_rows(const Rows& a, const uint32_t* b, float* sums, int64_t stride, bool add) {
+// Pairs of rows of B for 32 columns, one pair after the other: of a panel, or of B where it lies, (inner, cols).
+struct PanelPairs {
+  const uint32_t* at;
+  inline __attribute__((always_inline)) void load(int pair, __m512i& low, __m512i& high) const {
+    low = _mm512_loadu_si512(at + pair * kBlock), high = _mm512_loadu_si512(at + pair * kBlock + 16);
+  }
+};
+struct PlainPairs {
+  const bf16* at;
+  int64_t stride;
+  int inner, cols;
+  inline __attribute__((always_inline)) void load(int pair, __m512i& low, __m512i& high) const {
+    const bf16* row = at + 2 * pair * stride;
+    __builtin_prefetch(row + kBlock * stride), __builtin_prefetch(row + (kBlock + 1) * stride);
+    interleave(2 * pair < inner ? row : nullptr, 2 * pair + 1 < inner ? row + stride : nullptr, cols, low, high);
+  }
+};
+
+template <int kRows, class Pairs>
+void avx512_rows(const Rows& a, const Pairs& b, float* sums, int64_t stride, bool add) {
   __m512 sum[kRows][2];
 #pragma GCC unroll 12
   for (int i = 0; i < kRows; i++)
@@ -122,16 +144,16 @@ inline __attribute__((always_inline)) void avx512_rows(const Rows& a, const uint
   for (int s = 0; s < a.steps(); s++) {
     const bf16* rows = s < a.whole ? a.data + s * kBlock : a.tail;
     const int64_t row_stride = s < a.whole ? a.stride : kBlock;
-    for (int pair = 0; pair < kBlock / 2; pair++, b += kBlock) {
-      const auto b0 = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b)),
-                 b1 = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b + 16));
+    for (int pair = 0; pair < kBlock / 2; pair++) {
+      __m512i low, high;
+      b.load(s * (kBlock / 2) + pair, low, high);
 #pragma GCC unroll 12
       for (int i = 0; i < kRows; i++) {
         int both;
         __builtin_memcpy(&both, rows + i * row_stride + 2 * pair, sizeof(both));
         const auto x = reinterpret_cast<__m512bh>(_mm512_set1_epi32(both));
-        sum[i][0] = _mm512_dpbf16_ps(sum[i][0], x, b0);
-        sum[i][1] = _mm512_dpbf16_ps(sum[i][1], x, b1);
+        sum[i][0] = _mm512_dpbf16_ps(sum[i][0], x, reinterpret_cast<__m512bh>(low));
+        sum[i][1] = _mm512_dpbf16_ps(sum[i][1], x, reinterpret_cast<__m512bh>(high));
       }
     }
   }
@@ -139,11 +161,17 @@ inline __attribute__((always_inline)) void avx512_rows(const Rows& a, const uint
   for (int i = 0; i < kRows; i++)
     for (int j = 0; j < 2; j++) _mm512_storeu_ps(sums + i * stride + j * 16, sum[i][j]);
 }
-inline void avx512_block(const Rows& a, const uint32_t* b, int rows, float* sums, int64_t stride, bool add) {
-  int r = 0;
-  for (; r + 12 <= rows; r += 12) avx512_rows<12>(a.from(r), b, sums + r * stride, stride, add);
-  for (; r + 4 <= rows; r += 4) avx512_rows<4>(a.from(r), b, sums + r * stride, stride, add);
-  for (; r < rows; r++) avx512_rows<1>(a.from(r), b, sums + r * stride, stride, add);
+// Up to 12 rows at a time, as equal as they can be: few rows have too few sums to hide the latency of the instruction.
+template <class Pairs>
+void avx512_block(const Rows& a, const Pairs& b, int rows, float* sums, int64_t stride, bool add) {
+  const int parts = divide_up(rows, 12);
+  for (int part = 0; part < parts; part++) {
+    const int r = rows * part / parts, n = rows * (part + 1) / parts - r;
+    const auto of = [&]<int... kLess>(std::integer_sequence<int, kLess...>) {
+      ((n == kLess + 1 ? avx512_rows<kLess + 1>(a.from(r), b, sums + r * stride, stride, add) : void()), ...);
+    };
+    of(std::make_integer_sequence<int, 12>());
+  }
 }
 
 // Tiles 0 to 3 are sums, 4 and 5 rows of A, 6 and 7 pairs of B.
@@ -207,7 +235,7 @@ class Bf16Blocks {
   // sums (rows, 32) = or += A (rows, inner) · panel b, for up to 32 rows. Of a panel of up to 16 columns AMX leaves the other
   // sums as they are. `stride` is that of the rows of sums.
   void multiply(const Rows& a, const uint32_t* b, int rows, int cols, float* sums, int64_t stride, bool add) {
-    if (with_ != Bf16Instructions::amx) return avx512_block(a, b, rows, sums, stride, add);
+    if (with_ != Bf16Instructions::amx) return avx512_block(a, PanelPairs{b}, rows, sums, stride, add);
     if (rows == kBlock) {
       configure(16);
       return cols > 16 ? amx_tiles<true, true>(a, b, sums, stride, add) : amx_tiles<true, false>(a, b, sums, stride, add);

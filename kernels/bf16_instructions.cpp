@@ -62,7 +62,7 @@ bool attend_if_there(const Op& op, Bf16Instructions with) {
 bool matmul_bf16(const Matmul<float>& op, Bf16Instructions with) {
   if (op.a.dtype != DType::bf16 || op.b.dtype != DType::bf16 || with == Bf16Instructions::none) return false;
   check_is_there(with);
-  if (!op.scratch.data || op.scratch.size < Matmul<float>::scratch_floats(1)) return false;
+  if (!op.scratch.data || op.scratch.size < Matmul<float>::kShared + Matmul<float>::kOwn) return false;
   multiply_bf16(op, with);
   return true;
 }

@@ -9,6 +9,7 @@ namespace tll {
 namespace {
 
 void dot_rows_any(const Matmul<float>& op) {
+  copy_addend(op);
   with_storage_type(op.b.dtype, [&](auto b) {
     using B = decltype(b);
     const auto row = [&](int n, int) { return static_cast<const B*>(op.b.data) + n * op.b.stride; };
@@ -22,10 +23,22 @@ void dot_rows_any(const Matmul<float>& op) {
   });
 }
 
+// Where AVX-512 multiplies bf16, a narrow product with Aᵀ is turned: the rows of A are then read where they lie.
+bool any_bf16(const Matmul<float>& op) {
+  const bool both = op.a.dtype == DType::bf16 && op.b.dtype == DType::bf16;
+  if (!both || bf16_instructions() != Bf16Instructions::avx512 || !can_be_turned(op)) return matmul_bf16(op);
+  narrow_turned(op, [](const Matmul<float>& turned) {
+    const bool done = matmul_bf16(turned);
+    TLL_CHECK(done, "{} floats of scratch", turned.scratch.size);
+  });
+  return true;
+}
+
 void matmul_float(const Matmul<float>& op) {
   if (is_empty(op)) return;
-  if (op.rows() <= kFewRows && !op.a.transposed && op.b.transposed && op.a.dtype != DType::f16) return dot_rows_any(op);
-  if ((kIsa == kIsaWithBf16 && matmul_bf16(op)) || narrow_matmul(op)) return;
+  const int few = op.a.dtype == DType::f32 ? kFewFloatRows : kFewRows;
+  if (op.rows() <= few && !op.a.transposed && op.b.transposed && op.a.dtype != DType::f16) return dot_rows_any(op);
+  if ((kIsa == kIsaWithBf16 && any_bf16(op)) || narrow_matmul(op)) return;
   packed_matmul(op, [&](float* to, int col, int cols, int first, int inner) {
     pack_any<kPanelColumns>(to, op.b.t(), col, cols, first, inner, 1.0f);
   });
@@ -51,11 +64,12 @@ void matmul_plain(const Matmul<Acc>& op) {
 template <class Acc>
 template <Isa>
 void Matmul<Acc>::cpu() const {
-  copy_addend(*this);
-  if constexpr (is_oracle<Acc>)
+  if constexpr (is_oracle<Acc>) {
+    copy_addend(*this);
     matmul_plain(*this);
-  else
+  } else {
     matmul_float(*this);
+  }
 }
 
 template void Matmul<float>::cpu<kIsa>() const;

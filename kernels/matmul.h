@@ -37,6 +37,12 @@ struct Matmul {
   const void* addend = nullptr;
   const char* role = kName;  // which of a step's products it is, for the profile
 
+  // What is added to a part of out, which lies as the part does; null: nothing.
+  const void* addend_of(const Matrix& part) const {
+    if (!accumulate || !addend) return accumulate ? part.data : nullptr;
+    return static_cast<const std::byte*>(addend) + (static_cast<std::byte*>(part.data) - static_cast<std::byte*>(out.data));
+  }
+
   TLL_HOST_DEVICE int rows() const { return out.row_count; }
   TLL_HOST_DEVICE int cols() const { return out.col_count; }
   TLL_HOST_DEVICE int inner() const { return a.col_count; }

@@ -1,8 +1,12 @@
-// fp32 products with few columns, such as LoRA's: packing the other operand for them would cost as much as the product.
+// fp32 products with few columns or rows, such as LoRA's: packing the other operand for them would cost as much as the product.
 //
-//   A row by row (x · Aᵀ, dy · B)   rows of A are read where they lie; B is packed once, and small
-//   A transposed (dB += dyᵀ · u)    the transpose is computed, outᵀ = Bᵀ · Aᵀ, for which Aᵀ is packed by copying whole rows of it
+//   few columns (x · Aᵀ, dy · B)    rows of A are read where they lie; B is packed once, and small
+//   few rows (dA += zᵀ · x)         rows of B are read where they lie, and A too
+//   few columns, A transposed       the transpose is computed, outᵀ = Bᵀ · Aᵀ, which has few rows
+//     (dB += dyᵀ · u)
 #pragma once
+
+#include <utility>
 
 #include "kernels/sgemm.h"
 #include "kernels/tile_gemm.h"
@@ -77,15 +81,61 @@ void narrow_rows(const Matmul<float>& op, int64_t width) {
   });
 }
 
-void narrow_turned(const Matmul<float>& op) {
+// Part of a result with few rows: the sums of all its rows in a panel of columns. b: (inner, kPanelColumns), b_row apart.
+void few_rows_panel(const Matmul<float>& op, int k, int inner, const float* b, int64_t b_row, float* sums, bool accumulate) {
+  const float* a = static_cast<const float*>(op.a.data) + k * op.a.col_step();
+  const int parts = (op.rows() + kTileRows - 1) / kTileRows;
+  for (int part = 0; part < parts; part++) {  // as equal as they can be
+    const int row = op.rows() * part / parts, rows = op.rows() * (part + 1) / parts - row;
+    const auto of = [&]<int... kLess>(std::integer_sequence<int, kLess...>) {
+      ((rows == kLess + 1 ? tile_block<kLess + 1, 2>(inner, a + row * op.a.row_step(), op.a.row_step(), op.a.col_step(), b, b_row,
+                                                     sums + row * kPanelColumns, kPanelColumns, accumulate)
+                          : void()),
+       ...);
+    };
+    of(std::make_integer_sequence<int, kTileRows>());
+  }
+}
+
+// Few rows, of fp32 matrices, B as stored. What the last columns lack to a panel is packed.
+void few_rows(const Matmul<float>& op) {
+  constexpr int kAtOnce = 64;  // rows of B, the next of which are asked for meanwhile
+  const float* b = static_cast<const float*>(op.b.data);
+  const int panels = (op.cols() + kPanelColumns - 1) / kPanelColumns;
+  parallel_for(panels, 2 * op.rows() * op.inner(), [&](int64_t panel) {
+    alignas(64) float sums[kNarrow * kPanelColumns], rest[kAtOnce * kPanelColumns];
+    const int col = static_cast<int>(panel) * kPanelColumns, cols = std::min(kPanelColumns, op.cols() - col);
+    for (int k = 0; k < op.inner(); k += kAtOnce) {
+      const int inner = std::min(kAtOnce, op.inner() - k);
+      const float* rows = b + k * op.b.stride + col;
+      for (int r = kAtOnce; r < std::min(2 * kAtOnce, op.inner() - k); r++)
+        for (int c = 0; c < cols; c += 64 / static_cast<int>(sizeof(float))) __builtin_prefetch(rows + r * op.b.stride + c);
+      const bool whole = cols == kPanelColumns;
+      if (!whole) pack_any<kPanelColumns>(rest, op.b.t(), col, cols, k, inner, 1.0f);
+      few_rows_panel(op, k, inner, whole ? rows : rest, whole ? op.b.stride : kPanelColumns, sums, k > 0);
+    }
+    for (int r = 0; r < op.rows(); r++) {
+      float* out = static_cast<float*>(op.out.data) + r * op.out.stride + col;
+      for (int c = 0; c < cols; c++)
+        out[c] = static_cast<float>(op.alpha) * sums[r * kPanelColumns + c] + (op.accumulate ? out[c] : 0.0f);
+    }
+  });
+}
+bool has_few_rows(const Matmul<float>& op) {
+  return op.rows() <= kNarrow && op.cols() >= 2 * kNarrow && !op.b.transposed && op.a.dtype == DType::f32 &&
+         op.b.dtype == DType::f32 && op.out.dtype == DType::f32;
+}
+
+// out = or += outᵀ transposed, where multiply() computes outᵀ = Bᵀ · Aᵀ as a product of its own, with fp32 results.
+template <class Multiply>
+void narrow_turned(const Matmul<float>& op, const Multiply& multiply) {
+  copy_addend(op);
   Matmul<float> turned = op;
   turned.accumulate = false, turned.addend = nullptr, turned.scratch.size -= Matmul<float>::kSums;
   float* sums = op.scratch.data + turned.scratch.size;
   turned.out = matrix(sums, op.cols(), op.rows());
   turned.a = op.b.t(), turned.b = op.a.t();
-  packed_gemm(turned, [&](float* to, int col, int cols, int first, int inner) {
-    pack_any<kPanelColumns>(to, op.a, col, cols, first, inner, 1.0f);
-  });
+  multiply(turned);
   parallel_for(op.rows(), 4 * op.cols(), [&](int64_t r) {
     for (int c = 0; c < op.cols(); c++) {
       const float sum = sums[static_cast<int64_t>(c) * op.rows() + r];
@@ -99,17 +149,32 @@ void narrow_turned(const Matmul<float>& op) {
     }
   });
 }
+// Whether that is worth it, and fits.
+bool can_be_turned(const Matmul<float>& op) {
+  return op.a.transposed && op.cols() <= kNarrow && op.rows() >= 2 * kNarrow &&
+         static_cast<int64_t>(op.rows()) * op.cols() <= Matmul<float>::kSums;
+}
 
 // Does nothing and returns false if the product is none of these.
 bool narrow_matmul(const Matmul<float>& op) {
-  if (op.cols() > kNarrow || op.rows() < 2 * kNarrow) return false;
-  if (op.a.transposed) {
-    if (static_cast<int64_t>(op.rows()) * op.cols() > Matmul<float>::kSums) return false;
-    narrow_turned(op);
+  if (can_be_turned(op)) {
+    narrow_turned(op, [](const Matmul<float>& turned) {
+      if (has_few_rows(turned)) return few_rows(turned);
+      packed_gemm(turned, [&](float* to, int col, int cols, int first, int inner) {
+        pack_any<kPanelColumns>(to, turned.b.t(), col, cols, first, inner, 1.0f);
+      });
+    });
     return true;
   }
+  if (has_few_rows(op)) {
+    copy_addend(op);
+    few_rows(op);
+    return true;
+  }
+  if (op.a.transposed || op.cols() > kNarrow || op.rows() < 2 * kNarrow) return false;
   const int64_t width = round_up(op.cols(), kVector);
   if (op.a.dtype != DType::f32 || op.out.dtype != DType::f32 || width * op.inner() > Matmul<float>::kShared) return false;
+  copy_addend(op);
   narrow_rows(op, width);
   return true;
 }

@@ -24,12 +24,16 @@ constexpr int kVector = 8, kPanelRows = 6;
 constexpr int kPanelColumns = 2 * kVector;
 typedef float Vector __attribute__((vector_size(kVector * sizeof(float)), aligned(sizeof(float)), may_alias));
 
-// out tile (kPanelRows, kPanelColumns) = or += A panel (inner, kPanelRows) · B panel (inner, kPanelColumns).
+// out tile (kPanelRows, kPanelColumns) = A panel (inner, kPanelRows) · B panel (inner, kPanelColumns) + the addend, which may be
+// out. null: none. `stride` is that of both.
 inline __attribute__((always_inline)) void micro_kernel(int inner, const float* a, const float* b, float* out, ptrdiff_t stride,
-                                                        bool accumulate) {
+                                                        const float* addend) {
   Vector sum[kPanelRows][2];
 #pragma GCC unroll 12
-  for (int i = 0; i < kPanelRows; i++) sum[i][0] = sum[i][1] = Vector{};
+  for (int i = 0; i < kPanelRows; i++) {
+    sum[i][0] = sum[i][1] = Vector{};
+    __builtin_prefetch(out + i * stride, 1), __builtin_prefetch(out + i * stride + kVector, 1);
+  }
   for (int k = 0; k < inner; k++) {
     const Vector b0 = *reinterpret_cast<const Vector*>(b + k * kPanelColumns);
     const Vector b1 = *reinterpret_cast<const Vector*>(b + k * kPanelColumns + kVector);
@@ -42,10 +46,11 @@ inline __attribute__((always_inline)) void micro_kernel(int inner, const float* 
   }
 #pragma GCC unroll 12
   for (int i = 0; i < kPanelRows; i++) {
-    Vector* row = reinterpret_cast<Vector*>(out + i * stride);
-    Vector* next = reinterpret_cast<Vector*>(out + i * stride + kVector);
-    *row = accumulate ? *row + sum[i][0] : sum[i][0];
-    *next = accumulate ? *next + sum[i][1] : sum[i][1];
+    for (int j = 0; j < 2; j++) {
+      const ptrdiff_t at = i * stride + j * kVector;
+      if (addend) sum[i][j] += *reinterpret_cast<const Vector*>(addend + at);
+      *reinterpret_cast<Vector*>(out + at) = sum[i][j];
+    }
   }
 }
 
@@ -74,6 +79,7 @@ inline __attribute__((always_inline)) void transpose_eight(Eight r[8]) {
 // Packs lines of `inner` elements into panels of kPanel lines: panel[k][line], missing lines as zeros. Lines are rows of A or
 // columns of B. `along`: a line's elements are neighbours in memory (A as stored, B stored transposed). Then blocks of 8 x 8 are
 // transposed in registers. What a store writes behind a step of k, the next step overwrites; the last one writes its lines alone.
+constexpr int kPackAhead = 256, kPackRowsAhead = 16;
 template <int kPanel, class In>
 void pack(float* out, const In* in, int64_t stride, bool along, int first_line, int lines, int first, int inner, float alpha) {
   constexpr int kGroups = (kPanel + 7) / 8;
@@ -83,6 +89,8 @@ void pack(float* out, const In* in, int64_t stride, bool along, int first_line, 
     if (along) {
       const In* from = in + static_cast<int64_t>(first_line + panel) * stride + first;
       for (; k + 8 <= inner; k += 8) {
+        if (k % (64 / sizeof(In)) == 0)
+          for (int line = 0; line < width; line++) __builtin_prefetch(from + line * stride + k + kPackAhead / sizeof(In));
         Eight turned[kGroups][8];
         for (int g = 0; g < kGroups; g++) {
           for (int i = 0; i < 8; i++) {
@@ -108,6 +116,8 @@ void pack(float* out, const In* in, int64_t stride, bool along, int first_line, 
     } else {
       const In* from = in + static_cast<int64_t>(first) * stride + first_line + panel;
       for (; k < inner; k++) {
+        for (size_t byte = 0; byte < kPanel * sizeof(In); byte += 64)
+          __builtin_prefetch(reinterpret_cast<const char*>(from + (k + kPackRowsAhead) * stride) + byte);
         if (width == kPanel) {
           for (int line = 0; line < kPanel; line++) out[k * kPanel + line] = to_acc(from[k * stride + line]) * alpha;
         } else {
@@ -165,32 +175,35 @@ struct Blocking {
 static_assert(kInner * kGroupColumns <= Matmul<float>::kOwn);
 static_assert(kInner * kGroupColumns / 2 + kMostRows * kGroupColumns / 2 <= Matmul<float>::kOwn);
 
-// Panels of a packed block of A, each a_inner long, times panels of B, each `inner` long. out, in fp32, is of this part.
+// Panels of a packed block of A, each a_inner long, times panels of B, each `inner` long. out and addend, in fp32, are of this
+// part.
 void block_gemm(const float* a, int a_inner, const float* b, int rows, int cols, int inner, float* out, int64_t stride,
-                bool accumulate) {
+                const float* addend) {
   alignas(64) float tile[kPanelRows * kPanelColumns];
   for (int j = 0; j < cols; j += kPanelColumns) {
     for (int i = 0; i < rows; i += kPanelRows) {
       const float *a_panel = a + static_cast<int64_t>(i) * a_inner, *b_panel = b + static_cast<int64_t>(j) * inner;
-      float* to = out + i * stride + j;
+      const int64_t at = i * stride + j;
+      const float* added = addend ? addend + at : nullptr;
       if (i + kPanelRows <= rows && j + kPanelColumns <= cols) {
-        micro_kernel(inner, a_panel, b_panel, to, stride, accumulate);
+        micro_kernel(inner, a_panel, b_panel, out + at, stride, added);
         continue;
       }
-      micro_kernel(inner, a_panel, b_panel, tile, kPanelColumns, false);
+      micro_kernel(inner, a_panel, b_panel, tile, kPanelColumns, nullptr);
       for (int r = 0; r < std::min(kPanelRows, rows - i); r++)
         for (int c = 0; c < std::min(kPanelColumns, cols - j); c++)
-          to[r * stride + c] = tile[r * kPanelColumns + c] + (accumulate ? to[r * stride + c] : 0.0f);
+          out[at + r * stride + c] = tile[r * kPanelColumns + c] + (added ? added[r * stride + c] : 0.0f);
     }
   }
 }
 
-// out = or += sums of as many rows, in bf16.
-void round_sums(const Matrix& out, const float* sums, int64_t stride, bool accumulate) {
+// out = sums of as many rows + the addend, in bf16.
+void round_sums(const Matrix& out, const float* sums, int64_t stride, const void* addend) {
   for (int r = 0; r < out.row_count; r++) {
     bf16* to = static_cast<bf16*>(out.data) + r * out.stride;
+    const bf16* added = static_cast<const bf16*>(addend) + r * out.stride;
     const float* from = sums + r * stride;
-    for (int c = 0; c < out.col_count; c++) to[c] = round_to_bf16(accumulate ? to_acc(to[c]) + from[c] : from[c]);
+    for (int c = 0; c < out.col_count; c++) to[c] = round_to_bf16(addend ? to_acc(added[c]) + from[c] : from[c]);
   }
 }
 
@@ -220,15 +233,19 @@ void packed_gemm(const Matmul<float>& op, const PackB& pack_b) {
         const Matrix out = op.out.rows(r0 + row, end - row).cols(col, cols);
         const int64_t stride = of_sums ? round_up(cols, kPanelColumns) : out.stride;
         float* to = of_sums ? sums : static_cast<float*>(out.data);
+        const void* addend = op.addend_of(out);
         for (int k = 0; k < inner; k += kInner) {
           const int length = std::min(kInner, inner - k);
           for (int c = 0; c < cols; c += kPanelColumns)
             pack_b(b + static_cast<int64_t>(c) * length, col + c, std::min(kPanelColumns, cols - c), k0 + k, length);
-          for (int r = row; r < end; r += kCacheRows)
+          const float* before = k0 + k > 0 ? to : of_sums ? nullptr : static_cast<const float*>(addend);
+          for (int r = row; r < end; r += kCacheRows) {
+            const int64_t at = (r - row) * stride;
             block_gemm(a + static_cast<int64_t>(r) * inner + k * kPanelRows, inner, b, std::min(kCacheRows, end - r), cols,
-                       length, to + (r - row) * stride, stride, (op.accumulate && !of_sums) || k0 + k > 0);
+                       length, to + at, stride, before ? before + at : nullptr);
+          }
         }
-        if (of_sums) round_sums(out, sums, stride, op.accumulate);
+        if (of_sums) round_sums(out, sums, stride, addend);
       });
     }
   }
@@ -242,7 +259,7 @@ void packed_matmul(const Matmul<float>& op, const PackB& pack_b) {
   TLL_CHECK(op.scratch.data && op.scratch.size >= Matmul<float>::scratch_floats(1), "{} floats of scratch", op.scratch.size);
   if (op.out.dtype == DType::f32 || op.inner() <= kLongInner) return packed_gemm(op, pack_b);
   Matmul<float> part = op;
-  part.accumulate = false, part.scratch.size -= Matmul<float>::kSums;
+  part.accumulate = false, part.addend = nullptr, part.scratch.size -= Matmul<float>::kSums;
   float* sums = op.scratch.data + part.scratch.size;
   const int64_t most_rows = Matmul<float>::kSums / op.cols();
   TLL_CHECK(most_rows > 0, "{} columns", op.cols());
@@ -254,7 +271,7 @@ void packed_matmul(const Matmul<float>& op, const PackB& pack_b) {
     parallel_ranges(rows, 3 * op.cols(), [&](int64_t begin, int64_t end) {
       const int first = static_cast<int>(begin);
       round_sums(op.out.rows(static_cast<int>(r0) + first, static_cast<int>(end) - first), sums + begin * op.cols(), op.cols(),
-                 op.accumulate);
+                 op.addend_of(op.out.rows(static_cast<int>(r0) + first, 0)));
     });
   }
 }
@@ -323,8 +340,9 @@ void dots(const A* x, const B* const* w, int inner, float* to) {
   }
 }
 
-// A few rows: each weight is read once. row(n, worker) is where row n of Bᵀ lies; kAtOnce: so many of them lie there together.
-constexpr int kFewRows = 8;
+// A few rows: each weight is read once, and none is packed. For fp32 rows with long vectors that pays a little longer. row(n,
+// worker) is where row n of Bᵀ lies; kAtOnce: so many of them lie there together.
+constexpr int kFewRows = 8, kFewFloatRows = kVector == 16 ? 24 : kFewRows;
 template <int kAtOnce, class A, class B, class Out, class Row>
 void dot_rows(const Matmul<float>& op, int threads, const Row& row) {
   const A* a = static_cast<const A*>(op.a.data);
@@ -354,15 +372,15 @@ void dot_rows(const Matmul<float>& op, int threads, const Row& row) {
 // to = from, row by row; from null: zeros.
 void set_rows(const Matrix& to, const void* from) {
   const int64_t bytes = static_cast<int64_t>(dtype_bytes(to.dtype));
-  for (int64_t r = 0; r < to.row_count; r++) {
+  parallel_for(to.row_count, to.col_count, [&](int64_t r) {
     const int64_t at = r * to.stride * bytes;
     void* row = static_cast<std::byte*>(to.data) + at;
     const size_t size = static_cast<size_t>(to.col_count * bytes);
     from ? std::memcpy(row, static_cast<const std::byte*>(from) + at, size) : std::memset(row, 0, size);
-  }
+  });
 }
 
-// What is done before any sum: out becomes the addend.
+// For what adds to out itself: out becomes the addend.
 template <class Acc>
 void copy_addend(const Matmul<Acc>& op) {
   if (op.accumulate && op.addend && op.addend != op.out.data) set_rows(op.out, op.addend);
@@ -372,7 +390,7 @@ bool is_empty(const Matmul<float>& op) {
   TLL_CHECK(op.out.dtype != DType::f16, "matmul to {} runs on CUDA only", dtype_name(op.out.dtype));
   if (op.rows() == 0 || op.cols() == 0) return true;
   if (op.inner() > 0) return false;
-  if (!op.accumulate) set_rows(op.out, nullptr);
+  op.accumulate ? copy_addend(op) : set_rows(op.out, nullptr);
   return true;
 }
 

@@ -240,8 +240,18 @@ void add_linear_cases(std::vector<OpCase>& cases, Random& random) {
          .pitch = 8,
          .alignment = 16});
   add({.size = {31, 130, 33}, .types = {h16, h16}, .ta = true, .tb = false, .cpu = false, .backward = false});  // flat
-  for (int rows : {1, 8, 9})  // the dot products of generation, and the first size beyond them
+  for (int rows : {1, 8, 9, 24, 25})  // the dot products of few rows, and the first sizes beyond them
     for (Kind b : {f32, b16, h16}) add({.size = {rows, 37, 129}, .types = {b == f32 ? f32 : b16, b}, .gap = 5});
+  // On a CPU: few rows, or few columns that are turned into them; operands are read where they lie.
+  for (Kind k : {f32, b16})
+    for (Kind out : {f32, k})
+      for (bool ta : {false, true}) {
+        add({.size = {29, 147, 133}, .types = {k, k, out}, .ta = ta, .tb = false, .alpha = -1.7, .accumulate = true, .gap = 3});
+        add({.size = {48, 130, 64}, .types = {k, k, out}, .ta = ta, .tb = false, .residual = true});
+        add({.size = {150, 21, 133}, .types = {k, k, out}, .ta = ta, .tb = false, .alpha = 0.5, .accumulate = true, .gap = 1});
+      }
+  add({.size = {9, 40, 4200}, .types = {b16, b16, b16}, .backward = false, .residual = true});
+  add({.size = {130, 66, 6200}, .backward = false, .residual = true});  // more of A than is packed at once
 
   // What cuBLASLt serves where it is there (kernels/cublas_lt.h): every layout and pair of types, no size a multiple of anything;
   // the three matmuls of a linear layer; the first sizes and strides that it does not serve.
