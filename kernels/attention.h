@@ -21,7 +21,7 @@
 namespace tll {
 
 // Tiles of the CPU implementation, which give the sizes of its scratch. All are float, padded to kAttentionPad columns.
-inline constexpr int kQueryTile = 48, kKeyTile = 64, kAttentionPad = 16;
+inline constexpr int kQueryTile = 64, kKeyTile = 64, kAttentionPad = 16;
 constexpr int attention_pad(int d) { return (d + kAttentionPad - 1) / kAttentionPad * kAttentionPad; }
 constexpr int64_t attention_forward_tiles(int D) {
   return static_cast<int64_t>(attention_pad(D)) * (2 * kQueryTile + 2 * kKeyTile) + kKeyTile * kQueryTile + 3 * kQueryTile;

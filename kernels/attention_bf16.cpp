@@ -143,12 +143,25 @@ void transposed_queries(const ConstMatrix& x, int i0, int queries, bf16* tile) {
   }
 }
 
-// out (queries, width) = or += rows (queries, inner) · panels, which lie panel_step apart.
-void multiply(Bf16Blocks& blocks, const Rows& rows, int queries, const uint32_t* panels, int64_t panel_step, int width,
-              float* out, int64_t stride, bool add) {
-  for (int p = 0; p < width / kBlock; p++)
-    for (int i = 0; i < queries; i += kBlock)
-      blocks.multiply(rows.from(i), panels + p * panel_step, kBlock, kBlock, out + i * stride + p * kBlock, stride, add);
+// A tile's queries i0 … and keys j0 …, multiples of kBlock. In blocks, a causal mask hides what is right of the diagonal: these
+// blocks are not computed, and what stands there in a tile is not read.
+struct CausalTile {
+  int i0, j0;
+  int keys_of(int i, int wide) const { return std::clamp(i0 + i + kBlock - j0, 0, wide); }  // that a query of the block sees
+  int first_query(int c) const { return std::max(0, j0 + c - i0); }                         // that sees a key of the block
+};
+
+// out (queries, cols) = or += rows (queries, inner) · panels, which lie panel_step apart. cols(i) and inner(i) are those of the
+// block of queries from i on.
+template <class Cols, class Inner>
+void multiply(Bf16Blocks& blocks, const Rows& rows, int queries, const uint32_t* panels, int64_t panel_step, float* out,
+              int64_t stride, bool add, const Cols& cols, const Inner& inner) {
+  for (int i = 0; i < queries; i += kBlock) {
+    Rows block = rows.from(i);
+    block.whole = inner(i) / kBlock;
+    for (int p = 0; p < cols(i) / kBlock; p++)
+      blocks.multiply(block, panels + p * panel_step, kBlock, kBlock, out + i * stride + p * kBlock, stride, add);
+  }
 }
 
 // Which of the keys j0 … j0+keys-1 query i sees: none from `whole` on, a multiple of kBlock.
@@ -194,7 +207,10 @@ void forward_tile(const AttentionForward<bf16>& op, Bf16Instructions with, const
   const int end = i0 + queries;
   for (int j0 = first_key(i0, op.sizes.window); j0 < end; j0 += kKeys) {
     const int keys = std::min(kKeys, end - j0), wide = divide_up(keys, kBlock) * kBlock, panel = doc.panel + j0 / kBlock;
-    multiply(blocks, q, padded, keys_of.transposed(g, panel), int64_t{keys_of.steps} * kStep, wide, scores, kKeys, false);
+    const CausalTile tile{i0, j0};
+    const auto keys_of_block = [&](int i) { return tile.keys_of(i, wide); };
+    multiply(blocks, q, padded, keys_of.transposed(g, panel), int64_t{keys_of.steps} * kStep, scores, kKeys, false, keys_of_block,
+             [&](int) { return width; });
     const auto softmax = [&]<bool kAll>(std::bool_constant<kAll>) {
       for (int i = 0; i < padded; i++) {
         const Visible visible(i0 + i, j0, i < queries ? keys : 0, op.sizes.window);
@@ -228,8 +244,9 @@ void forward_tile(const AttentionForward<bf16>& op, Bf16Instructions with, const
       }
     };
     all_visible(i0, end, j0, keys, op.sizes.window) ? softmax(std::true_type()) : softmax(std::false_type());
-    multiply(blocks, {p, kKeys, wide / kBlock, nullptr}, padded, values_of.plain(g, 0, panel), values_of.panels * kStep, width, o,
-             width, true);
+    multiply(
+        blocks, {p, kKeys, wide / kBlock, nullptr}, padded, values_of.plain(g, 0, panel), values_of.panels * kStep, o, width,
+        true, [&](int) { return width; }, keys_of_block);
   }
   for (int i = 0; i < queries; i++) {
     const float sum = _mm512_reduce_add_ps(_mm512_loadu_ps(sums + i * 16));
@@ -291,8 +308,11 @@ void backward_head(const AttentionBackward<bf16>& op, Bf16Instructions with, con
     for (int j0 = first; j0 < end; j0 += kKeys) {
       const int keys = std::min(kKeys, end - j0), wide = divide_up(keys, kBlock) * kBlock, panel = doc.panel + j0 / kBlock;
       const int64_t panel_step = int64_t{keys_of.steps} * kStep;
-      multiply(blocks, q, padded, keys_of.transposed(g, panel), panel_step, wide, scores, kKeys, false);
-      multiply(blocks, dout, padded, values_of.transposed(g, panel), panel_step, wide, dp, kKeys, false);
+      const CausalTile tile{i0, j0};
+      const auto keys_of_block = [&](int i) { return tile.keys_of(i, wide); };
+      const auto whole_width = [&](int) { return width; };
+      multiply(blocks, q, padded, keys_of.transposed(g, panel), panel_step, scores, kKeys, false, keys_of_block, whole_width);
+      multiply(blocks, dout, padded, values_of.transposed(g, panel), panel_step, dp, kKeys, false, keys_of_block, whole_width);
       const auto probabilities = [&]<bool kAll>(std::bool_constant<kAll>) {
         for (int i = 0; i < padded; i += 2) {
           const Visible visible[2] = {{i0 + i, j0, i < queries ? keys : 0, op.sizes.window},
@@ -325,16 +345,20 @@ void backward_head(const AttentionBackward<bf16>& op, Bf16Instructions with, con
         }
       };
       all_visible(i0, end, j0, keys, op.sizes.window) ? probabilities(std::true_type()) : probabilities(std::false_type());
-      const int query_steps = padded / kBlock;
       for (int c = 0; c < wide; c += kBlock) {
-        const int64_t pairs = c / kBlock * (kQueries / 2) * kBlock, to = gradients.at(h, panel + c / kBlock);
-        multiply(blocks, {dout_turned, kQueries, query_steps, nullptr}, width, p_pairs + pairs, 0, kBlock, gradients.dv + to,
-                 kBlock, true);
-        multiply(blocks, {q_turned, kQueries, query_steps, nullptr}, width, ds_pairs + pairs, 0, kBlock, gradients.dk + to,
-                 kBlock, true);
+        const int first_query = tile.first_query(c);
+        if (first_query >= padded) continue;
+        const int64_t pairs = (c / kBlock * (kQueries / 2) + first_query / 2) * kBlock, to = gradients.at(h, panel + c / kBlock);
+        const auto add = [&](float* sums, const bf16* turned, const uint32_t* of_pairs) {
+          multiply(
+              blocks, {turned + first_query, kQueries, 0, nullptr}, width, of_pairs + pairs, 0, sums + to, kBlock, true,
+              [](int) { return kBlock; }, [&](int) { return padded - first_query; });
+        };
+        add(gradients.dv, dout_turned, p_pairs);
+        add(gradients.dk, q_turned, ds_pairs);
       }
-      multiply(blocks, {ds, kKeys, wide / kBlock, nullptr}, padded, plain_keys.plain(g, 0, panel), plain_keys.panels * kStep,
-               width, dq, width, j0 != first);
+      multiply(blocks, {ds, kKeys, 0, nullptr}, padded, plain_keys.plain(g, 0, panel), plain_keys.panels * kStep, dq, width,
+               j0 != first, whole_width, keys_of_block);
     }
     for (int i = 0; i < queries; i++)
       for (int d = 0; d < D; d += 16)
