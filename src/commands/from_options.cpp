@@ -97,8 +97,9 @@ ModelOptions model_options(const Options& options, const LlamaConfig& config, st
   m.offload_activations = options.offloads("activations");
   m.offload_embedding = options.offloads("embedding");
   m.lora_states = options.lora_states == LoraStatesOption::kBf16 ? DType::bf16 : DType::f32;
-  m.join_adapters =
-      options.lora_gemm == LoraGemmOption::kAuto ? m.device == DeviceKind::cuda : options.lora_gemm == LoraGemmOption::kJoined;
+  m.join_adapters = options.lora_gemm == LoraGemmOption::kAuto
+                        ? m.device == DeviceKind::cuda || options.dtype == DtypeOption::kBf16
+                        : options.lora_gemm == LoraGemmOption::kJoined;
   m.mlp_chunk = static_cast<int>(options.mlp_chunk);
   m.dropout = m.gradients && !m.train_all ? options.dropout : 0;
   m.threads = static_cast<int>(options.threads);

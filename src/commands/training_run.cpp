@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <set>
+#include <utility>
 
 #include "src/base/check.h"
 #include "src/base/file.h"
@@ -489,6 +490,8 @@ void TrainingRun<Float>::step() {
   const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
   const TrainerState& state = session_.trainer.state;
   report_.step(r, seconds, session_.trainer.graphs().count());
+  // Ops of the first step are charged with the memory that they touch for the first time.
+  if (!std::exchange(has_stepped_, true) && !finished()) session_.profile = {};
   if (untrained) report_first_gradients(r, loss_scale);
   // A base model or data that are not finite show themselves at once; later steps may be odd ones out.
   if (state.skipped_in_a_row >= (state.updates == 0 ? 1 : kHopelessSteps))

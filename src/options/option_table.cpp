@@ -222,8 +222,9 @@ const std::vector<OptionRow>& option_rows() {
                "value",
        .choices = {"fp32", "bf16"}, .synonyms = kDtypeSpellings, .fixed_on_resume = true},
       {.name = "lora-gemm", .section = kAdapter, .commands = kAdapting | bits({kEvaluate, kGenerate}), .member = choice<&Options::lora_gemm>(),
-       .help = "joined: an adapter's products are a part of those of the weights, which takes less time on a GPU and rounds once; "
-               "separate: they are products of their own. auto is joined on a GPU. On a CPU those of quantised weights are separate",
+       .help = "joined: an adapter's products are a part of those of the weights, which takes less time on a GPU and in bf16, and rounds "
+               "once; separate: they are products of their own. auto is joined on a GPU, and on a CPU in bf16. There those of quantised "
+               "weights are separate",
        .choices = {"auto", "joined", "separate"}, .fixed_on_resume = true},
       {.name = "init-adapter", .section = kAdapter, .commands = kAdapting, .member = &Options::init_adapter, .value = "DIR",
        .help = "start from this PEFT LoRA adapter instead of a fresh one", .aliases = {"lora-model-dir"}},
@@ -455,7 +456,7 @@ const std::vector<OptionRow>& option_rows() {
       {.name = "quiet", .section = kOutput, .commands = kWorking, .member = &Options::quiet,
        .help = "print results, errors and notes of what may be lost or wrong", .letter = 'q', .bare = "true"},
       {.name = "profile", .section = kOutput, .commands = kRunning, .member = &Options::profile,
-       .help = "print each op's calls, time, GB/s, GFLOP/s and share of the machine's ceiling", .bare = "true"},
+       .help = "print each op's calls, time, GB/s, GFLOP/s and share of the machine's ceiling; of a training run after its first step", .bare = "true"},
       {.name = "help", .section = kOutput, .commands = kAny, .member = &Options::help, .help = "print this help",
        .letter = 'h', .bare = "true"},
       {.name = "version", .section = kOutput, .commands = kAny, .member = &Options::version,
