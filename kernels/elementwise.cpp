@@ -54,7 +54,7 @@ template <class Float>
 template <Isa>
 void GatherRows<Float>::cpu() const {
   parallel_for(R, 2 * C, [&](int64_t r) {
-    for (int c = 0; c < C; c++) out[r * C + c] = rows[r] < 0 ? Float{} : x[static_cast<size_t>(rows[r]) * C + c];
+    for (int c = 0; c < C; c++) out[r * out_row() + c] = rows[r] < 0 ? Float{} : x[rows[r] * x_row() + c];
   });
 }
 
@@ -62,7 +62,7 @@ template <class Float>
 template <Isa>
 void ScatterRows<Float>::cpu() const {
   parallel_for(R, 2 * C, [&](int64_t r) {
-    for (int c = 0; rows[r] >= 0 && c < C; c++) out[static_cast<size_t>(rows[r]) * C + c] = x[r * C + c];
+    for (int c = 0; rows[r] >= 0 && c < C; c++) out[rows[r] * out_row() + c] = x[r * x_row() + c];
   });
 }
 

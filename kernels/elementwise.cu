@@ -61,16 +61,17 @@ __global__ void __launch_bounds__(kThreads) copy_rows_kernel(const __grid_consta
 }
 
 // One block per row: row blockIdx.x of the packed matrix (R rows) and row rows[blockIdx.x] of the other.
-template <class Float, bool kGather>
-__global__ void __launch_bounds__(kThreads)
-    move_rows_kernel(Float* __restrict__ out, const Float* __restrict__ x, const int32_t* __restrict__ rows, int C, bool vector) {
-  const int64_t listed = static_cast<int64_t>(rows[blockIdx.x]) * C, packed = static_cast<int64_t>(blockIdx.x) * C;
+template <class Op, bool kGather>
+__global__ void __launch_bounds__(kThreads) move_rows_kernel(const __grid_constant__ Op op, bool vector) {
+  using Float = typename Op::Scalar;
+  const int C = op.C;
+  const int64_t listed = op.rows[blockIdx.x], packed = blockIdx.x;
+  Float* const to = op.out + (kGather ? packed : listed) * op.out_row();
   if (listed < 0) {
-    for (int c = threadIdx.x; kGather && c < C; c += kThreads) out[packed + c] = Float{};
+    for (int c = threadIdx.x; kGather && c < C; c += kThreads) to[c] = Float{};
     return;
   }
-  const Float* from = x + (kGather ? listed : packed);
-  Float* to = out + (kGather ? packed : listed);
+  const Float* const from = op.x + (kGather ? listed : packed) * op.x_row();
   for (int c = threadIdx.x * kVec<Float>; c < C; c += kThreads * kVec<Float>) {
     if (vector) {  // C is a multiple of kVec
       store_vec(to + c, load_vec<kVec<Float>>(from + c));
@@ -115,11 +116,13 @@ dim3 grid_of(int N, int C, int own) {
   return grid;
 }
 
-template <class Float, bool kGather>
-void move_rows(const Device& device, Float* out, const Float* x, const int32_t* rows, int R, int C) {
-  if (R == 0) return;
-  launch<move_rows_kernel<Float, kGather>>(dim3(static_cast<unsigned>(R)), kThreads, 0, stream_of(device), out, x, rows, C,
-                                           vec_aligned<kVec<Float>>(out, C) && vec_aligned<kVec<Float>>(x, C));
+template <class Op, bool kGather>
+void move_rows(const Device& device, const Op& op) {
+  constexpr int kWidth = kVec<typename Op::Scalar>;
+  if (op.R == 0) return;
+  launch<move_rows_kernel<Op, kGather>>(
+      dim3(static_cast<unsigned>(op.R)), kThreads, 0, stream_of(device), op,
+      op.C % kWidth == 0 && vec_aligned<kWidth>(op.out, op.out_row()) && vec_aligned<kWidth>(op.x, op.x_row()));
 }
 
 }  // namespace
@@ -159,11 +162,11 @@ void BiasBackward<Float>::cuda(const Device& device) const {
 
 template <class Float>
 void GatherRows<Float>::cuda(const Device& device) const {
-  move_rows<Float, true>(device, out, x, rows, R, C);
+  move_rows<GatherRows<Float>, true>(device, *this);
 }
 template <class Float>
 void ScatterRows<Float>::cuda(const Device& device) const {
-  move_rows<Float, false>(device, out, x, rows, R, C);
+  move_rows<ScatterRows<Float>, false>(device, *this);
 }
 
 template <class Float>

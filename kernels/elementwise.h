@@ -92,11 +92,17 @@ template <class Float>
 struct GatherRows {
   using Scalar = Float;
   static constexpr const char* kName = "gather_rows";
-  Float* out;           // (R, C)
-  const Float* x;       // (N, C)
+  Float* out;           // (R, C), rows out_stride apart
+  const Float* x;       // (N, C), rows x_stride apart
   const int32_t* rows;  // (R)  each < N
   int R, C;
-  void check() const { TLL_CHECK(out && x && rows && R >= 0 && C > 0, "R {} C {}", R, C); }
+  int64_t out_stride = 0, x_stride = 0;  // 0: C
+  TLL_HOST_DEVICE int64_t out_row() const { return row_stride(out_stride, C); }
+  TLL_HOST_DEVICE int64_t x_row() const { return row_stride(x_stride, C); }
+  void check() const {
+    TLL_CHECK(out && x && rows && R >= 0 && C > 0 && out_row() >= C && x_row() >= C, "R {} C {} strides {} {}", R, C, out_stride,
+              x_stride);
+  }
   Cost cost() const { return {2.0 * R * C * sizeof(Float), 0}; }
   template <Isa>
   void cpu() const;
@@ -106,11 +112,17 @@ template <class Float>
 struct ScatterRows {
   using Scalar = Float;
   static constexpr const char* kName = "scatter_rows";
-  Float* out;           // (N, C)
-  const Float* x;       // (R, C)
+  Float* out;           // (N, C), rows out_stride apart
+  const Float* x;       // (R, C), rows x_stride apart
   const int32_t* rows;  // (R)  each < N
   int R, C;
-  void check() const { TLL_CHECK(out && x && rows && R >= 0 && C > 0, "R {} C {}", R, C); }
+  int64_t out_stride = 0, x_stride = 0;  // 0: C
+  TLL_HOST_DEVICE int64_t out_row() const { return row_stride(out_stride, C); }
+  TLL_HOST_DEVICE int64_t x_row() const { return row_stride(x_stride, C); }
+  void check() const {
+    TLL_CHECK(out && x && rows && R >= 0 && C > 0 && out_row() >= C && x_row() >= C, "R {} C {} strides {} {}", R, C, out_stride,
+              x_stride);
+  }
   Cost cost() const { return {2.0 * R * C * sizeof(Float), 0}; }
   template <Isa>
   void cpu() const;

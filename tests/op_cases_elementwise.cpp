@@ -44,8 +44,12 @@ OpCase gather_scatter(Random& random, int N, int C, int R, bool missing) {
                {.name = "y", .role = Role::output, .rows = R, .width = C},
                {.name = "dy", .role = Role::constant, .rows = R, .width = C},
                {.name = "dx", .role = Role::gradient, .rows = N, .width = C, .accumulates = true, .values = {0}}};
-  c.forward = typed([=]<class F>(F, Tensors& t) { t.run(GatherRows<F>{t["y"], t["x"], t["rows"], R, C}); });
-  c.backward = typed([=]<class F>(F, Tensors& t) { t.run(ScatterRows<F>{t["dx"], t["dy"], t["rows"], R, C}); });
+  c.forward = typed([=]<class F>(F, Tensors& t) {
+    t.run(GatherRows<F>{t["y"], t["x"], t["rows"], R, C, t["y"].stride, t["x"].stride});
+  });
+  c.backward = typed([=]<class F>(F, Tensors& t) {
+    t.run(ScatterRows<F>{t["dx"], t["dy"], t["rows"], R, C, t["dx"].stride, t["dy"].stride});
+  });
   c.reference = [=](const Values& in, Reference& r) {
     for (int row = 0; row < R; row++)
       for (int i = 0; i < C; i++) {
@@ -355,6 +359,8 @@ void add_elementwise_cases(std::vector<OpCase>& cases, Random& random) {
   add(cases, {copy_rows(0, 3), copy_rows(37, 16), copy_rows(41, 13), with_gaps(copy_rows(300, 48), {{"out", 8}, {"x", 16}}),
               with_gaps(copy_rows(7, 16), {{"x", 3}}), with_gaps(copy_rows(7, 13), {{"out", 3}, {"x", 11}}),
               misaligned_in_turn(with_gaps(copy_rows(5, 64), {{"out", 16}, {"x", 8}}))});
+  add(cases, {with_gaps(gather_scatter(random, 9, 64, 5, true), {{"x", 8}, {"y", 16}, {"dy", 24}, {"dx", 32}}),
+              with_gaps(gather_scatter(random, 11, 13, 6), {{"x", 1}, {"y", 2}, {"dy", 3}, {"dx", 4}})});
   add(cases, {with_gaps(bias(5, 136), {{"out", 24}}), with_gaps(bias(7, 64), {{"out", 3}}),
               with_gaps(dropout(9, 40, 0.3, true, 5, true, 11), {{"x", 8}, {"y", 16}, {"dy", 24}, {"dx", 32}}),
               with_gaps(dropout(9, 37, 0.3, false, 5, true), {{"x", 1}, {"y", 2}, {"dy", 3}, {"dx", 4}})});

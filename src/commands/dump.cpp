@@ -35,7 +35,8 @@ struct Dump {
   std::vector<float> gradients;            // of the loss, as the range of what is trained
 };
 
-// One forward and backward pass for each document. Each is a batch of its own; `longest` is the length of the longest.
+// A forward pass for the logits of each document, then a forward and a backward pass for its loss. Each is a batch of its own;
+// `longest` is the length of the longest.
 template <class Float>
 Dump run_documents(Session<Float>& session, const Dataset& data, int64_t longest) {
   Dump dump;
@@ -54,10 +55,14 @@ Dump run_documents(Session<Float>& session, const Dataset& data, int64_t longest
     buffers.wait(session.device);
     loader.next_step();
     loader.micro_batch(0, buffers.view);
-    const Batch batch = buffers.upload(session.device, model.options().max_tokens);
-    model.enter(session.device, StepPhase::batch);
-    model.send_embedding(session.device, buffers.view.tokens, batch.N);
-    model.forward(session.device, batch);
+    Batch batch = buffers.upload(session.device, model.options().max_tokens);
+    const auto forward = [&](RowsRead read) {
+      batch.read = read;
+      model.enter(session.device, StepPhase::batch);
+      model.send_embedding(session.device, buffers.view.tokens, batch.N);
+      model.forward(session.device, batch);
+    };
+    forward(RowsRead::all);
     std::vector<float>& logits = dump.logits.emplace_back();
     for (int first = 0; first < d.length; first += model.logit_rows()) {
       const int count = std::min(model.logit_rows(), d.length - first);
@@ -66,6 +71,7 @@ Dump run_documents(Session<Float>& session, const Dataset& data, int64_t longest
       model.download_logits(session.device, logits.data() + before, model.logits_from(session.device, first, count), count);
       synchronize(session.device);
     }
+    forward(RowsRead::targets);  // as a step of training computes the loss
     sum += model.loss(session.device, batch, scale * loss_scale, true);
     model.backward(session.device, batch);
     phase.advance();

@@ -51,9 +51,9 @@ Activations<Float>::Activations(const LlamaConfig& c, const ModelOptions& o)
   for (PassActivations<Float>* pass : {&training_, &inference_}) pass->chunks = head_size(*pass).chunks;
 }
 
-// Rows of logits at once, with the head's input and its gradient: enough for an efficient GEMM, which reads or packs the whole
-// head for each chunk. On CUDA these are kRows rows, or those of `enough` bytes where that is more: in both types 512 rows and a
-// few more of 128,256 logits. Where blocks keep nothing, no more than fit in the bytes that a block takes in its backward pass
+// Rows of logits at once, in inference with the head's input: enough for an efficient GEMM, which reads or packs the whole head
+// for each chunk. On CUDA these are kRows rows, or those of `enough` bytes where that is more: in both types 512 rows and a few
+// more of 128,256 logits. Where blocks keep nothing, no more than fit in the bytes that a block takes in its backward pass
 // beside what the head has as well. Where they do, more than `enough` only where the buffers that the blocks' backward passes
 // share take as much.
 template <class Float>
@@ -63,7 +63,7 @@ Activations<Float>::HeadSize Activations<Float>::head_size(const PassActivations
   const bool cuda = o.device == DeviceKind::cuda;
   const int64_t N = o.max_tokens, C = c.hidden, att = int64_t{c.heads} * c.head_dim;
   const int64_t qkv = att + int64_t{2} * c.kv_heads * c.head_dim, size = sizeof(Float);
-  const int64_t logit = static_cast<int64_t>(dtype_bytes(pass.logits_dtype)), input = 2 * C * size;
+  const int64_t logit = static_cast<int64_t>(dtype_bytes(pass.logits_dtype)), input = &pass == &inference_ ? C * size : 0;
   const int64_t row = logit_stride * logit + input;
   const bool lean = o.gradients && o.recompute == Recompute::full;
   const int64_t block = lean ? std::max(mlp_rows * (3 * int64_t{c.intermediate} + C) + N * (qkv + att),
@@ -105,12 +105,15 @@ struct Activations<Float>::Placing {
         if (layer < 0 || layer == static_cast<int>(l)) most = std::max(most, each.rank);
     return most;
   }
-  // With room for what joined adapters of these layers put behind the columns.
-  void joinable(Rows<Float>& tensor_rows, const std::string& name, int64_t rows, int64_t columns,
-                std::initializer_list<Layer> linears, int layer, Life life) {
+  // Of rows with room for what joined adapters of these layers put behind the columns.
+  int stride(int64_t columns, std::initializer_list<Layer> linears, int layer) const {
     int room = 0;
     for (const Layer linear : linears) room = std::max(room, rank(linear, layer, true));
-    tensor_rows.stride = static_cast<int>(room > 0 ? aligned_row(columns + room, dtype_of<Float>) : columns);
+    return static_cast<int>(room > 0 ? aligned_row(columns + room, dtype_of<Float>) : columns);
+  }
+  void joinable(Rows<Float>& tensor_rows, const std::string& name, int64_t rows, int64_t columns,
+                std::initializer_list<Layer> linears, int layer, Life life) {
+    tensor_rows.stride = stride(columns, linears, layer);
     tensor(tensor_rows.data, name, {rows, tensor_rows.stride}, life);
   }
   // u of a linear layer; not if it is joined and its input lives as long.
@@ -121,16 +124,23 @@ struct Activations<Float>::Placing {
   void ln1(Rows<Float>& rows, const std::string& at, int layer, Life life) {
     joinable(rows, at + "ln1", N, C, {&BlockParameters<Float>::qkv}, layer, life);
   }
+  int att_stride(int layer) const { return stride(att, {&BlockParameters<Float>::o}, layer); }
+  // In place of some rows of att, u of o where it would stay behind them.
+  void u_o_of_rows(Set& s, const std::string& at, Life life) {
+    if (const int most = rank(&BlockParameters<Float>::o, config.layers - 1, true); most > 0)
+      tensor(s.u_o_of_rows, at + "u_o_of_rows", {N, most}, life);
+  }
   void ln2(Rows<Float>& rows, const std::string& at, int layer, Life life) {
     joinable(rows, at + "ln2", M, C, {&BlockParameters<Float>::gate_up}, layer, life);
   }
   void act(Rows<Float>& rows, const std::string& at, Life life) {
     joinable(rows, at + "act", M, F, {&BlockParameters<Float>::down}, -1, life);
   }
-  void attention(Set& s, const std::string& at, int layer, bool ln1_kept, Life life) {
+  void attention(Set& s, const std::string& at, int layer, bool ln1_kept, Life life, int64_t least_qkv = 0) {
     tensor(s.rstd1, at + "rstd1", {N}, life);
-    tensor(s.qkv, at + "qkv", {N, qkv}, life);
-    joinable(s.att, at + "att", N, att, {&BlockParameters<Float>::o}, layer, life);
+    tensor(s.qkv, at + "qkv", {N, std::max(qkv, least_qkv)}, life);
+    s.att.stride = att_stride(layer);
+    tensor(s.att.data, at + "att", {N, s.att.stride}, life);
     tensor(s.lse, at + "lse", {H, N}, life);
     u(s.u_qkv, at + "u_qkv", N, &BlockParameters<Float>::qkv, layer, ln1_kept, life);
     u(s.u_o, at + "u_o", N, &BlockParameters<Float>::o, layer, true, life);
@@ -152,7 +162,8 @@ struct Activations<Float>::Placing {
   void whole(BlockSets<Float>& sets, const std::string& at) {
     Set& s = sets.block[0];
     ln1(s.ln1, at, -1, during(sets.attention));
-    attention(s, at, -1, true, during(sets.attention));
+    attention(s, at, -1, true, during(sets.attention), att_stride(-1));
+    s.att_of_rows = {s.qkv, s.att.stride};
     tensor(s.mid, at + "mid", {N, C}, {sets.attention, sets.mlp});
     ln2(s.ln2, at, -1, during(sets.mlp));
     mlp(s, at, -1, true, true, during(sets.mlp));
@@ -164,12 +175,12 @@ struct Activations<Float>::Placing {
     const Life life = during(pass.head);
     tensor(pass.final, at + "final", {N, C}, life);
     tensor(pass.rstd_final, at + "rstd_final", {N}, life);
-    tensor(pass.head_in, at + "head_in", {head_rows, C}, life);
+    if (!gradients) tensor(pass.head_in, at + "head_in", {head_rows, C}, life);
     pass.logits = arena.place_bytes(at + "logits", {size.logits}, pass.logits_dtype, Category::activations, life);
     tensor(pass.losses, at + "losses", {pass.every_loss ? N : head_rows}, life);
-    tensor(pass.rows, at + "target_rows", {N}, life);
-    tensor(pass.row_targets, at + "row_targets", {N}, life);
-    if (gradients) tensor(pass.dhead_in, at + "dhead_in", {head_rows, C}, life);
+    const Life listed{pass.forward.attention, gradients ? backward_qkv : pass.head};
+    tensor(pass.rows, at + "target_rows", {N}, listed);
+    tensor(pass.row_targets, at + "row_targets", {N}, listed);
   }
 };
 
@@ -227,6 +238,9 @@ void Activations<Float>::place_kept(Placing& p) {
   }
   p.act(forward.act, "forward.", during(forward_mlp));
   p.act(backward.act, "backward.", during(backward_mlp));
+  Rows<Float> att_of_rows;
+  att_of_rows.stride = p.att_stride(config_.layers - 1);
+  p.tensor(att_of_rows.data, "forward.att_of_rows", {p.N, att_of_rows.stride}, during(forward_attention));
   for (size_t l = 0; l < training_.forward.block.size(); l++) {
     Set& s = training_.forward.block[l] = forward;
     const std::string at = "layers." + std::to_string(l) + ".";
@@ -237,6 +251,7 @@ void Activations<Float>::place_kept(Placing& p) {
     p.tensor(s.mid, at + "mid", {p.N, p.C}, kept);
     if (norms) p.ln2(s.ln2, at, layer, kept);
     p.mlp(s, at, layer, norms, false, kept);
+    if (layer == config_.layers - 1) s.att_of_rows = att_of_rows, p.u_o_of_rows(s, at, kept);
     Set& b = training_.backward.block[l] = s;
     b.act = backward.act;
     if (!norms) b.ln2 = backward.ln2;
@@ -249,8 +264,12 @@ void Activations<Float>::place_recomputed(Placing& p) {
   p.whole(training_.forward, "forward.block.");
   Set& s = training_.backward.block[0];
   const std::string at = "backward.block.";
-  p.ln1(s.ln1, at, -1, during(recompute_attention));
+  // qkv is projected before rows of att are gathered, so that they take the place of ln1.
+  s.ln1.stride = p.stride(p.C, {&BlockParameters<Float>::qkv}, -1);
+  p.tensor(s.ln1.data, at + "ln1", {p.N, std::max(s.ln1.stride, p.att_stride(-1))}, during(recompute_attention));
   p.attention(s, at, -1, false, {recompute_attention, backward_qkv});
+  s.att_of_rows = {s.ln1.data, s.att.stride};
+  p.u_o_of_rows(s, at, {recompute_attention, backward_qkv});
   p.tensor(s.mid, at + "mid", {p.N, p.C}, {recompute_attention, backward_mlp});
   p.ln2(s.ln2, at, -1, during(backward_mlp));
   p.mlp(s, at, -1, true, true, during(backward_mlp));

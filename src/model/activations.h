@@ -29,6 +29,10 @@ struct BlockActivations {
   // normalised and rotated in qkv.
   Float* qk = nullptr;              // (N, (H+G)·D)
   acc_t<Float>* rstd_qk = nullptr;  // (N, H+G)  null: no backward pass needs it
+  // Of the last block, which computes only R rows from Wo on (RowList): att of these, in memory that nothing else needs then, and
+  // u of a joined adapter on Wo. mid, out and what is (M, ·) have R rows too.
+  Rows<Float> att_of_rows;       // (R, H·D), with room behind the columns as att has
+  Float* u_o_of_rows = nullptr;  // (R, R of o)  null: u_o, or no backward pass needs it
 };
 
 // The memory of the blocks in one direction of a pass.
@@ -48,14 +52,14 @@ struct PassActivations {
   StepPhase head;
   Float* final = nullptr;     // (N, C)  the last norm's result
   Acc* rstd_final = nullptr;  // (N)
-  // The head processes the rows that have a target, a chunk at a time.
-  Float *head_in = nullptr, *dhead_in = nullptr;    // (chunk, C)
+  // The head processes the rows of the last block, a chunk at a time.
   RowChunks chunks;                                 // of those rows; the most rows of logits at once
+  Float* head_in = nullptr;                         // (chunk, C)  of inference, for Llama::logits()
   void* logits = nullptr;                           // (chunk, logit_stride) of logits_dtype
   DType logits_dtype = dtype_of<Acc>;               // or of Float: ModelOptions::logits_16
   Acc* losses = nullptr;                            // (chunk), or (N) with every_loss
   bool every_loss = false;                          // losses stay until the next pass; else until the next chunk
-  int32_t *rows = nullptr, *row_targets = nullptr;  // (N)
+  int32_t *rows = nullptr, *row_targets = nullptr;  // (N)  that have a target: RowsRead::targets
 };
 
 template <class Float>

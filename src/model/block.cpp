@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/elementwise.h"
 #include "kernels/qk_norm.h"
 #include "kernels/rope.h"
 #include "kernels/swiglu.h"
@@ -12,7 +13,7 @@ namespace tll {
 template <class Float>
 Block<Float>::Block(const Device& device, const LlamaConfig& config, const ModelOptions& options,
                     const BlockParameters<Float>& parameters, const BlockSets<Float>& sets, int layer,
-                    const Activations<Float>& shared, const Batch& batch)
+                    const Activations<Float>& shared, const Batch& batch, RowList rows)
     : device_(device),
       config_(config),
       options_(options),
@@ -21,6 +22,7 @@ Block<Float>::Block(const Device& device, const LlamaConfig& config, const Model
       kept_(sets.of(layer)),
       shared_(shared),
       batch_(batch),
+      rows_(rows),
       linear_{.device = device,
               .N = batch.N,
               .first_row = 0,
@@ -30,6 +32,7 @@ Block<Float>::Block(const Device& device, const LlamaConfig& config, const Model
               .dropout = batch.dropout_key ? options.dropout : 0.0,
               .dropout_key = batch.dropout_key,
               .piece = shared.piece},
+      linear_of_rows_(linear_),
       attention_{.cu_seqlens = batch.cu_seqlens,
                  .docs = batch.docs,
                  .N = batch.N,
@@ -43,22 +46,25 @@ Block<Float>::Block(const Device& device, const LlamaConfig& config, const Model
                  .window = config.window(layer),
                  .threads = options.threads,
                  .scale = 1.0 / std::sqrt(static_cast<double>(config.head_dim)),
-                 .pairs = config.window(layer) > 0 ? batch.window_pairs : batch.pairs} {}
+                 .pairs = config.window(layer) > 0 ? batch.window_pairs : batch.pairs} {
+  if (rows_) linear_of_rows_.N = rows_.count;
+}
 
-// A chunk of the rows, and the linear layers' pass over it.
+// A chunk of the R rows, and the linear layers' pass over it.
 template <class Float>
 struct Block<Float>::Chunk {
   LinearPass<Float> linear;
-  int64_t at;  // of the first element in a tensor (N, C)
+  int64_t at;  // of the first element in a tensor (R, C)
   int N() const { return linear.N; }
 };
 
 template <class Float>
 template <class Body>
 void Block<Float>::each_chunk(const Body& body) const {
-  for (int first = 0; first < batch_.N; first += shared_.mlp_rows) {
-    Chunk chunk{linear_, static_cast<int64_t>(first) * config_.hidden};
-    chunk.linear.first_row = first, chunk.linear.N = std::min(shared_.mlp_rows, batch_.N - first);
+  const int R = linear_of_rows_.N;
+  for (int first = 0; first < R; first += shared_.mlp_rows) {
+    Chunk chunk{linear_of_rows_, static_cast<int64_t>(first) * config_.hidden};
+    chunk.linear.first_row = first, chunk.linear.N = std::min(shared_.mlp_rows, R - first);
     body(chunk);
   }
 }
@@ -105,9 +111,31 @@ void Block<Float>::finish(const Float* x, Float* out) const {
   });
 }
 
+// Some rows of att are gathered where they do not stay, so that u of a joined adapter is copied from behind them.
+template <class Float>
+Float* Block<Float>::u_o() const {
+  return rows_ && kept_.u_o_of_rows ? kept_.u_o_of_rows : kept_.u_o;
+}
+
 template <class Float>
 void Block<Float>::project_out(const Float* x) const {
-  w_.o.forward(linear_, {kept_.mid, config_.hidden}, kept_.u_o, kept_.att, x);
+  const BlockActivations<Float>& a = kept_;
+  const Rows<Float> mid{a.mid, config_.hidden};
+  if (!rows_) return w_.o.forward(linear_, mid, u_o(), a.att, x);
+  gather(mid, {x, config_.hidden}, config_.hidden);
+  gather(a.att_of_rows, a.att, w_.o.in());
+  w_.o.forward(linear_of_rows_, mid, u_o(), a.att_of_rows, mid.data);
+}
+
+template <class Float>
+void Block<Float>::gather(Rows<Float> to, Rows<const Float> from, int columns) const {
+  run(device_, GatherRows<Float>{.out = to.data,
+                                 .x = from.data,
+                                 .rows = rows_.rows,
+                                 .R = rows_.count,
+                                 .C = columns,
+                                 .out_stride = to.stride,
+                                 .x_stride = from.stride});
 }
 
 // Up to act.
@@ -147,7 +175,8 @@ void Block<Float>::backward(const Float* x, bool need_dx) const {
     mlp_backward(chunk, need_dmid);
   });
   shared_.enter(device_, StepPhase::backward_attention);
-  if (need_dmid) attention_backward(x, need_datt, need_dx);
+  if (need_dmid) project_out_backward(need_datt, need_dx);
+  if (need_datt) attention_backward(x, need_dx);
 }
 
 // dresid: the gradient of out before the call, of mid after it. act holds its gradient until SwigluBackward recomputes it;
@@ -172,15 +201,43 @@ void Block<Float>::mlp_backward(const Chunk& chunk, bool need_dmid) const {
   if (need_dmid) w_.norm2.backward(device_, dresid, dln, a.mid + chunk.at, a.rstd2, chunk.N());
 }
 
-// dresid: the gradient of mid before the call, of x after it.
+// datt from dresid, the gradient of mid. With some rows, dqkv and dln hold what is scattered or was gathered, until the backward
+// pass of attention writes them; then dresid and datt have all rows.
 template <class Float>
-void Block<Float>::attention_backward(const Float* x, bool need_datt, bool need_dx) const {
+void Block<Float>::project_out_backward(bool need_datt, bool need_dx) const {
+  const Activations<Float>& s = shared_;
+  const int width = w_.o.in(), C = config_.hidden;
+  const Rows<Float> of_rows{s.dqkv.data, width}, datt{s.datt, width};
+  const Rows<Float>& att = rows_ ? of_rows : kept_.att;
+  Float* const dx = !need_datt ? nullptr : rows_ ? of_rows.data : s.datt;
+  w_.o.backward_input(linear_of_rows_, {dx, width}, s.dresid, u_o(), att);
+  if (rows_ && need_datt) scatter(datt, of_rows, width);
+  if (rows_) gather(of_rows, kept_.att, width);
+  w_.o.backward_weight(linear_of_rows_, s.dresid, att);
+  if (!rows_ || !need_dx) return;
+  run(device_, CopyRows<Float>{.out = s.dln, .x = s.dresid.data, .N = rows_.count, .C = C, .x_stride = s.dresid.stride});
+  scatter(s.dresid, {s.dln, C}, C);
+}
+
+// All rows of the batch: zeros where there is none to scatter.
+template <class Float>
+void Block<Float>::scatter(Rows<Float> to, Rows<const Float> from, int columns) const {
+  set_zero(device_, to.data, static_cast<size_t>(batch_.N) * static_cast<size_t>(to.stride) * sizeof(Float));
+  run(device_, ScatterRows<Float>{.out = to.data,
+                                  .x = from.data,
+                                  .rows = rows_.rows,
+                                  .R = rows_.count,
+                                  .C = columns,
+                                  .out_stride = to.stride,
+                                  .x_stride = from.stride});
+}
+
+// dresid: the gradient of x through mid before the call, all of it after.
+template <class Float>
+void Block<Float>::attention_backward(const Float* x, bool need_dx) const {
   const int H = config_.heads, G = config_.kv_heads, D = config_.head_dim;
   const BlockActivations<Float>& a = kept_;
   const Activations<Float>& s = shared_;
-  w_.o.backward_input(linear_, {need_datt ? s.datt : nullptr, H * D}, s.dresid, a.u_o, a.att);
-  w_.o.backward_weight(linear_, s.dresid, a.att);
-  if (!need_datt) return;
   if (s.qk) finish_qk(s.qk, s.rstd_qk);
   const Float *qk = s.qk ? s.qk : a.qk, *q = qk ? qk : a.qkv;
   run(device_, AttentionBackward<Float>{.dq = s.dqkv.data,

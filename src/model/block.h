@@ -11,6 +11,11 @@
 // The MLP, the second line, works on each row alone. So it may run over a chunk of rows at a time, forward and backward. Then the
 // result and dx are the same bits (but for chunks of so few rows that a GEMM has another kernel for them); dA, dB (and dW) are
 // sums over the rows, which are added chunk by chunk: in another order.
+//
+// Of the last block's result often only some rows are read: with a loss those that have a target, in SQuAD one in twenty. After
+// attention a row depends on no other. So `rows` of att and x are gathered, and Wo and all that follows compute these alone:
+// mid, the MLP's tensors and out have a row for each of them, one after another. In backward the gradients of att and x are
+// scattered to their rows, and the others are zero.
 #pragma once
 
 #include "kernels/attention.h"
@@ -24,10 +29,11 @@ template <class Float>
 class Block {
  public:
   // `sets` holds the memory of the direction: forward() and its parts need a pass's forward sets, backward() its backward sets.
+  // `rows`: those of out that are read, R = N of them where it lists none.
   Block(const Device&, const LlamaConfig&, const ModelOptions&, const BlockParameters<Float>&, const BlockSets<Float>& sets,
-        int layer, const Activations<Float>& shared, const Batch&);
+        int layer, const Activations<Float>& shared, const Batch&, RowList rows = {});
 
-  // out (N, C) from x (N, C).
+  // out (R, C) from x (N, C).
   void forward(const Float* x, Float* out) const;
   // The same in three parts, for generation, whose attention reads a KV cache: kept().qkv from x, kept().att from kept().qkv, and
   // the rest. q and k are rotated in kept().qkv, but where kept().qk holds them.
@@ -35,9 +41,9 @@ class Block {
   void attend() const;
   void finish(const Float* x, Float* out) const;
 
-  // Before the call, dresid is the gradient of out. After it, dresid is the gradient of x. need_dx false: nothing below this
-  // block is trained, and the gradient of x is not computed. Gradients of trained tensors accumulate (+=). What the options say
-  // is not kept is recomputed from x.
+  // Before the call, dresid is the gradient of out (R, C). After it, dresid is the gradient of x (N, C). need_dx false: nothing
+  // below this block is trained, and the gradient of x is not computed. Gradients of trained tensors accumulate (+=). What the
+  // options say is not kept is recomputed from x.
   void backward(const Float* x, bool need_dx) const;
 
   const BlockActivations<Float>& kept() const { return kept_; }
@@ -49,10 +55,14 @@ class Block {
   void finish_qk(Float* qk, acc_t<Float>* rstd) const;
   void rotate(Rows<Float> qk, bool backward) const;
   AttentionSizes sizes_for(const Float* qk) const;
+  Float* u_o() const;
+  void gather(Rows<Float> to, Rows<const Float> from, int columns) const;
+  void scatter(Rows<Float> to, Rows<const Float> from, int columns) const;
   void project_out(const Float* x) const;
   void mlp(const Chunk& chunk) const;
   void mlp_backward(const Chunk& chunk, bool need_dmid) const;
-  void attention_backward(const Float* x, bool need_datt, bool need_dx) const;
+  void project_out_backward(bool need_datt, bool need_dx) const;
+  void attention_backward(const Float* x, bool need_dx) const;
 
   const Device& device_;
   const LlamaConfig& config_;
@@ -62,7 +72,8 @@ class Block {
   const BlockActivations<Float>& kept_;
   const Activations<Float>& shared_;
   Batch batch_;
-  LinearPass<Float> linear_;
+  RowList rows_;
+  LinearPass<Float> linear_, linear_of_rows_;  // over N rows, and over R
   AttentionSizes attention_;
 };
 

@@ -12,7 +12,8 @@ namespace tll {
 //   a trained W                             6 rows cols     and dW = dy xᵀ
 //   LoRA's A and B of rank r                6 r (rows + cols)
 //   recomputed in the backward pass         2 of each again, but for down_proj, whose W and B give the block's result
-//   the head                      a target: as above        logits are computed only for rows with a target
+//   the head, and in the last     a target: as above        computed only for rows with a target (RowsRead)
+//   block all but q, k and v
 //   attention (H heads of size D) a visible pair of query and key, in each block:
 //                                           14 H D          2 products forward, and 5 backward (Dao et al. 2022, algorithm 4)
 //                                           18 H D          recomputed

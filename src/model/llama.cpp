@@ -35,13 +35,34 @@ void Llama<Float>::forward(const Device& device, const Batch& batch, PassKind ki
   ResidualStream<Float>& residuals = activations_.residuals;
   const int first = parameters_.first_trained;
   embed(device, batch, kind);
+  if (batch.read == RowsRead::targets)
+    run(device, ListTargets<Float>{.rows = activations_.pass(kind).rows,
+                                   .row_targets = activations_.pass(kind).row_targets,
+                                   .targets = batch.targets,
+                                   .N = batch.N,
+                                   .capacity = rows_read(batch)});
   if (training) residuals.after_write(device, 0, first, batch.N);
   for (int l = 0; l < config_.layers; l++) {
     if (training) residuals.before_write(device, l + 1, first);
     block(device, batch, l, kind).forward(resid(l, kind), resid(l + 1, kind));
     if (training) residuals.after_write(device, l + 1, first, batch.N);
   }
-  final_norm(device, batch.N, kind);
+  final_norm(device, rows_read(batch), kind);
+}
+
+// Of the last block's result: at least one, so that no op runs on nothing.
+template <class Float>
+int Llama<Float>::rows_read(const Batch& batch) const {
+  if (batch.read == RowsRead::all) return batch.N;
+  const auto counted = [&] { return std::count_if(batch.targets, batch.targets + batch.N, [](int32_t t) { return t >= 0; }); };
+  return std::max(1, batch.target_rows >= 0 ? batch.target_rows : static_cast<int>(counted()));
+}
+
+// What a block computes of its result: all but for the last one.
+template <class Float>
+RowList Llama<Float>::rows_of_block(const Batch& batch, int layer, PassKind kind) const {
+  if (batch.read == RowsRead::all || layer + 1 < config_.layers) return {};
+  return {activations_.pass(kind).rows, rows_read(batch)};
 }
 
 template <class Float>
@@ -64,19 +85,30 @@ template <class Float>
 Block<Float> Llama<Float>::block(const Device& device, const Batch& batch, int layer, PassKind kind) {
   parameters_.need_block(device, layer, layer + 1 < config_.layers ? layer + 1 : -1);
   const BlockParameters<Float>& parameters = parameters_.blocks[static_cast<size_t>(layer)];
-  return {device, config_, options_, parameters, activations_.pass(kind).forward, layer, activations_, batch};
+  return {device,
+          config_,
+          options_,
+          parameters,
+          activations_.pass(kind).forward,
+          layer,
+          activations_,
+          batch,
+          rows_of_block(batch, layer, kind)};
 }
 
 template <class Float>
-void Llama<Float>::final_norm(const Device& device, int N, PassKind kind) {
+void Llama<Float>::final_norm(const Device& device, int R, PassKind kind) {
   const PassActivations<Float>& pass = activations_.pass(kind);
   enter(device, pass.head);
-  parameters_.final_norm.forward(device, {pass.final, config_.hidden}, pass.rstd_final, resid(config_.layers, kind), N);
+  parameters_.final_norm.forward(device, {pass.final, config_.hidden}, pass.rstd_final, resid(config_.layers, kind), R);
 }
 
 template <class Float>
 const acc_t<Float>* Llama<Float>::logits(const Device& device, const int32_t* rows, int count, PassKind kind) {
-  head_of_rows(device, rows, count, kind);
+  const PassActivations<Float>& a = activations_.pass(kind);
+  TLL_CHECK(a.head_in, "rows of the logits of a training pass");
+  run(device, GatherRows<Float>{.out = a.head_in, .x = a.final, .rows = rows, .R = count, .C = config_.hidden});
+  head(device, a.head_in, count, kind);
   return logits_of(kind);
 }
 
@@ -91,13 +123,6 @@ const acc_t<Float>* Llama<Float>::logits_of(PassKind kind) const {
   const PassActivations<Float>& a = activations_.pass(kind);
   TLL_CHECK(a.logits_dtype == dtype_of<Acc>, "logits in {}", dtype_name(a.logits_dtype));
   return static_cast<const Acc*>(a.logits);
-}
-
-template <class Float>
-void Llama<Float>::head_of_rows(const Device& device, const int32_t* rows, int count, PassKind kind) {
-  const PassActivations<Float>& a = activations_.pass(kind);
-  run(device, GatherRows<Float>{.out = a.head_in, .x = a.final, .rows = rows, .R = count, .C = config_.hidden});
-  head(device, a.head_in, count, kind);
 }
 
 template <class Float>
@@ -133,24 +158,18 @@ template <class Float>
 void Llama<Float>::add_loss(const Device& device, const Batch& batch, loss_t<Float>* sum, const double* scale, PassKind kind) {
   const PassActivations<Float>& a = activations_.pass(kind);
   const RowChunks& chunks = a.chunks;
-  const int C = config_.hidden, V = config_.vocab_size;
-  const int count =
-      batch.target_rows >= 0
-          ? batch.target_rows
-          : static_cast<int>(std::count_if(batch.targets, batch.targets + batch.N, [](int32_t t) { return t >= 0; }));
-  run(device, ListTargets<Float>{
-                  .rows = a.rows, .row_targets = a.row_targets, .targets = batch.targets, .N = batch.N, .capacity = count});
+  const int count = rows_read(batch), C = config_.hidden, V = config_.vocab_size;
+  const int32_t* const targets = batch.read == RowsRead::all ? batch.targets : a.row_targets;
   if (scale) tell_sink(device, -1, &GradientSink::begin);
-  if (scale) set_zero(device, activations_.dln, static_cast<size_t>(batch.N) * static_cast<size_t>(C) * sizeof(Float));
   for (int i = 0; i < chunks.number(count); i++) {
     const int first = chunks.begin(count, i), rows = chunks.begin(count, i + 1) - first;
     Acc* const losses = a.losses + (a.every_loss ? first : 0);
-    head_of_rows(device, a.rows + first, rows, kind);
+    head(device, a.final + int64_t{first} * C, rows, kind);
     run(device, CrossEntropy<Float>{.logits = a.logits,
                                     .logits_dtype = a.logits_dtype,
                                     .logits_stride = logit_stride(),
                                     .losses = losses,
-                                    .targets = a.row_targets + first,
+                                    .targets = targets + first,
                                     .dlogits = scale ? static_cast<Float*>(a.logits) : nullptr,
                                     .dlogits_stride = gradient_stride(a, logit_stride()),
                                     .scale = scale,
@@ -168,16 +187,16 @@ void Llama<Float>::head_backward(const Device& device, int first, int rows) {
   const Scratch& scratch = activations_.matmul;
   const int C = config_.hidden, V = config_.vocab_size;
   const ConstMatrix dlogits = matrix(static_cast<const Float*>(a.logits), rows, V, gradient_stride(a, logit_stride()));
-  run(device, Matmul<Acc>{.out = matrix(a.dhead_in, rows, C),
+  const int64_t at = int64_t{first} * C;
+  run(device, Matmul<Acc>{.out = matrix(activations_.dln + at, rows, C),
                           .a = dlogits,
                           .b = parameters_.head->matrix(),
                           .scratch = scratch,
                           .role = "head dx"});
-  run(device, ScatterRows<Float>{.out = activations_.dln, .x = a.dhead_in, .rows = a.rows + first, .R = rows, .C = C});
   if (parameters_.dhead)
     run(device, Matmul<Acc>{.out = matrix(parameters_.dhead, V, C),
                             .a = dlogits.t(),
-                            .b = matrix(a.head_in, rows, C),
+                            .b = matrix(a.final + at, rows, C),
                             .accumulate = true,
                             .scratch = scratch,
                             .role = "head dW"});
@@ -198,12 +217,13 @@ template <class Float>
 void Llama<Float>::backward(const Device& device, const Batch& batch) {
   const Activations<Float>& a = activations_;
   const PassActivations<Float>& pass = a.pass(PassKind::training);
-  const int C = config_.hidden, L = config_.layers;
-  set_zero(device, a.dresid.data, static_cast<size_t>(batch.N) * static_cast<size_t>(a.dresid.stride) * sizeof(Float));
-  parameters_.final_norm.backward(device, a.dresid, a.dln, a.residuals.at(L), pass.rstd_final, batch.N);
+  const int C = config_.hidden, L = config_.layers, read = rows_read(batch);
+  set_zero(device, a.dresid.data, static_cast<size_t>(read) * static_cast<size_t>(a.dresid.stride) * sizeof(Float));
+  parameters_.final_norm.backward(device, a.dresid, a.dln, a.residuals.at(L), pass.rstd_final, read);
   for (int l = L - 1; l >= parameters_.first_trained; l--) {
     parameters_.need_block(device, l, l > parameters_.first_trained ? l - 1 : -1);
-    const Block<Float> b(device, config_, options_, parameters_.blocks[static_cast<size_t>(l)], pass.backward, l, a, batch);
+    const Block<Float> b(device, config_, options_, parameters_.blocks[static_cast<size_t>(l)], pass.backward, l, a, batch,
+                         rows_of_block(batch, l, PassKind::training));
     activations_.residuals.before_backward(device, l, parameters_.first_trained, batch.N);
     tell_sink(device, l, &GradientSink::begin);
     b.backward(a.residuals.at(l), parameters_.dembed || l > parameters_.first_trained);

@@ -2,7 +2,10 @@
 //
 //   resid[0] = embed[tokens]                                                                      (N, C)
 //   resid[l+1] = block l of resid[l]                                                              src/model/block.h
-//   logits = Whead·rmsnorm(resid[L])          only for rows with a target, a chunk of rows at a time
+//   logits = Whead·rmsnorm(resid[L])                                                              a chunk of rows at a time
+//
+// With RowsRead::targets the last block, behind its attention, and the head compute only the R rows that have a target: resid[L]
+// is (R, C), a row for each of them.
 //
 // Sizes: B·T = N tokens · C channels · H query heads · G key/value heads · D head size · F feed-forward size · V vocabulary ·
 // L layers. Parameters and Activations plan all memory before anything is computed.
@@ -35,9 +38,10 @@ class Llama {
   void send_embedding(const Device&, const int32_t* tokens, int N, PassKind = PassKind::training);
 
   // The three parts of a pass, in this order; all of one kind, without gradients always inference. forward() keeps what
-  // backward() needs. add_loss(): sum += Σ over targets of the cross entropy; with `scale` also the gradient of scale · loss with
-  // respect to the final norm's result, where backward() starts. Gradients of trained tensors accumulate (+=). sum and scale are
-  // in the device's memory. All three only enqueue, so that a step can be captured as a CUDA graph.
+  // backward() needs; of the last block's result it computes the rows that batch.read says. add_loss(): sum += Σ over targets of
+  // the cross entropy; with `scale` also the gradient of scale · loss with respect to the final norm's result, where backward()
+  // starts. Gradients of trained tensors accumulate (+=). sum and scale are in the device's memory. All three only enqueue, so
+  // that a step can be captured as a CUDA graph.
   void forward(const Device&, const Batch&, PassKind = PassKind::training);
   void add_loss(const Device&, const Batch&, loss_t<Float>* sum, const double* scale, PassKind = PassKind::training);
   void backward(const Device&, const Batch&);
@@ -46,15 +50,16 @@ class Llama {
   BlockShards& block_shards() { return parameters_.shards; }
   // Is told of each bucket of TrainedRange while a pass fills it. Needed where the gradients are apart; null: nobody.
   void set_gradient_sink(GradientSink* sink) { sink_ = sink; }
-  // After add_loss() of an inference pass: the loss of each target, in the order of the batch, in the device's memory.
+  // After add_loss() of an inference pass: the loss of each row that is read (0: it has no target), in the order of the batch, in
+  // the device's memory.
   const Acc* losses() const { return activations_.pass(PassKind::inference).losses; }
   // add_loss() with a sum of its own, which is returned: waits for the device.
   loss_t<Float> loss(const Device&, const Batch&, double scale, bool gradient);
 
-  // After forward(): logits (count, V) of `count` rows, at most logit_rows(), each logit_stride() elements after the one before.
-  // Row numbers and logits are in the device's memory. Not of a training pass whose logits have 16 bits.
+  // After forward() of an inference pass: logits (count, V) of `count` rows of those that were read, at most logit_rows(), each
+  // logit_stride() elements after the one before. Row numbers and logits are in the device's memory.
   const Acc* logits(const Device&, const int32_t* rows, int count, PassKind = PassKind::training);
-  // The same of rows first … first + count - 1.
+  // The same of rows first … first + count - 1, of a training pass too. Not if its logits have 16 bits.
   const Acc* logits_from(const Device&, int first, int count, PassKind = PassKind::training);
   // Copies the first V elements of each of `count` rows of logits to the host: (count, V) without gaps. Enqueued.
   void download_logits(const Device&, Acc* to, const Acc* logits, int count) const;
@@ -65,7 +70,7 @@ class Llama {
   // logits() reads.
   void embed(const Device&, const Batch&, PassKind);
   Block<Float> block(const Device&, const Batch&, int layer, PassKind);
-  void final_norm(const Device&, int N, PassKind);
+  void final_norm(const Device&, int R, PassKind);
   Float* resid(int layer, PassKind kind) const { return activations_.resid(layer, kind); }
   // Tells the arena which phase begins: for those outside a pass.
   void enter(const Device& device, StepPhase phase) const { activations_.enter(device, phase); }
@@ -79,7 +84,8 @@ class Llama {
   void refresh_compute_copies(const Device& device) const { parameters_.refresh_compute_copies(device); }
 
  private:
-  void head_of_rows(const Device&, const int32_t* rows, int count, PassKind);
+  int rows_read(const Batch&) const;
+  RowList rows_of_block(const Batch&, int layer, PassKind) const;
   void head(const Device&, const Float* normalised, int count, PassKind);
   const Acc* logits_of(PassKind) const;
   void head_backward(const Device&, int first, int rows);

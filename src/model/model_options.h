@@ -58,6 +58,17 @@ struct ModelOptions {
 // training: keeps what the backward pass needs. inference: evaluation and generation.
 enum class PassKind : uint8_t { training, inference };
 
+// Which rows of the last block's result are read after the pass: all, or only those with a target. The last block computes no
+// others beyond its attention (src/model/block.h).
+enum class RowsRead : uint8_t { all, targets };
+
+// Some rows of a batch: their numbers in ascending order, and behind them -1 for rows of padding, which hold zeros.
+struct RowList {
+  const int32_t* rows = nullptr;  // (count)  in the device's memory; null: all rows of the batch
+  int count = 0;
+  explicit operator bool() const { return rows != nullptr; }
+};
+
 // A batch of packed documents, one after another. The arrays belong to the caller and are in the device's memory.
 struct Batch {
   int N = 0, docs = 0;
@@ -65,7 +76,8 @@ struct Batch {
   const int32_t* targets = nullptr;     // (N)  the token to predict, or -1
   const int32_t* positions = nullptr;   // (N)  rows of the table of RoPE (RopeRows): the position inside the document
   const int32_t* cu_seqlens = nullptr;  // (docs + 1)
-  int target_rows = -1;                 // at least the number of targets; -1: add_loss() counts them, on the host
+  RowsRead read = RowsRead::all;
+  int target_rows = -1;  // at least the number of targets; -1: they are counted, on the host
   // visible_pairs() without a window, and with that of the layers that have one; for the flops.
   double pairs = 0, window_pairs = 0;
   const uint64_t* dropout_key = nullptr;  // (1)  of this step and micro-batch; null: no dropout

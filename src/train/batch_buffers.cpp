@@ -48,7 +48,7 @@ Batch BatchBuffers::upload(const Device& device, int64_t capacity, uint64_t drop
   batch.window_pairs = visible_pairs(view.cu_seqlens, batch.docs, window_);
   *host_key_ = dropout_key;
   if (dropout_key != 0) batch.dropout_key = key_;
-  batch.target_rows = view.target_count;
+  batch.read = RowsRead::targets, batch.target_rows = view.target_count;
   if (on_host(device)) return batch;
   // Few different shapes make few graphs. The number of documents is rounded up to a power of two with empty ones at the end.
   batch.target_rows = round_up(view.target_count);
@@ -74,6 +74,7 @@ Batch BatchBuffers::full(int rows, int length) const {
           .targets = targets_,
           .positions = positions_,
           .cu_seqlens = cu_seqlens_,
+          .read = RowsRead::targets,
           .target_rows = rows * length,
           .pairs = rows * visible_pairs(one, 1, 0),
           .window_pairs = rows * visible_pairs(one, 1, window_),

@@ -23,7 +23,8 @@ class BatchBuffers {
   // Waits until the device has its copy of the last batch, so that `view` may be filled again.
   void wait(const Device& device);
   // The batch on the device (enqueued). N is the number of real tokens, rounded up to a multiple of 64 but at most `capacity`:
-  // most of the padding is cut off, and the shapes of GEMMs repeat from step to step. dropout_key 0: no dropout.
+  // most of the padding is cut off, and the shapes of GEMMs repeat from step to step. Rows with a target are read
+  // (RowsRead::targets). dropout_key 0: no dropout.
   Batch upload(const Device& device, int64_t capacity, uint64_t dropout_key = 0);
   // The batch of a dry run: `rows` documents of `length` tokens each, all of them targets.
   Batch full(int rows, int length) const;
