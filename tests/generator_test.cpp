@@ -49,12 +49,12 @@ template <class Float>
 Tokens continue_without_cache(TinyGenerator<Float>& tiny, Tokens text, int new_tokens, double& gap) {
   const size_t prompt = text.size();
   for (int i = 0; i < new_tokens; i++) {
-    const int32_t n = static_cast<int32_t>(text.size()), bounds[] = {0, n}, last = n - 1;
+    const int32_t n = static_cast<int32_t>(text.size()), bounds[] = {0, n};
     Tokens positions;
     for (int32_t p = 0; p < n; p++) positions.push_back(p);
     tiny.model.forward(tiny.device,
                        {.N = n, .docs = 1, .tokens = text.data(), .positions = positions.data(), .cu_seqlens = bounds});
-    const auto* logits = tiny.model.logits(tiny.device, &last, 1);
+    const auto* logits = tiny.model.logits_from(tiny.device, n - 1, 1);
     const int V = tiny.model.config().vocab_size;
     const int32_t best = static_cast<int32_t>(std::max_element(logits, logits + V) - logits);
     for (int32_t v = 0; v < V; v++)

@@ -51,11 +51,10 @@ Activations<Float>::Activations(const LlamaConfig& c, const ModelOptions& o)
   for (PassActivations<Float>* pass : {&training_, &inference_}) pass->chunks = head_size(*pass).chunks;
 }
 
-// Rows of logits at once, in inference with the head's input: enough for an efficient GEMM, which reads or packs the whole head
-// for each chunk. On CUDA these are kRows rows, or those of `enough` bytes where that is more: in both types 512 rows and a few
-// more of 128,256 logits. Where blocks keep nothing, no more than fit in the bytes that a block takes in its backward pass
-// beside what the head has as well. Where they do, more than `enough` only where the buffers that the blocks' backward passes
-// share take as much.
+// Rows of logits at once: enough for an efficient GEMM, which reads or packs the whole head for each chunk. On CUDA these are
+// kRows rows, or those of `enough` bytes where that is more: in both types 512 rows and a few more of 128,256 logits. Where
+// blocks keep nothing, no more than fit in the bytes that a block takes in its backward pass beside what the head has as well.
+// Where they do, more than `enough` only where the buffers that the blocks' backward passes share take as much.
 template <class Float>
 Activations<Float>::HeadSize Activations<Float>::head_size(const PassActivations<Float>& pass) const {
   const LlamaConfig& c = config_;
@@ -63,8 +62,7 @@ Activations<Float>::HeadSize Activations<Float>::head_size(const PassActivations
   const bool cuda = o.device == DeviceKind::cuda;
   const int64_t N = o.max_tokens, C = c.hidden, att = int64_t{c.heads} * c.head_dim;
   const int64_t qkv = att + int64_t{2} * c.kv_heads * c.head_dim, size = sizeof(Float);
-  const int64_t logit = static_cast<int64_t>(dtype_bytes(pass.logits_dtype)), input = &pass == &inference_ ? C * size : 0;
-  const int64_t row = logit_stride * logit + input;
+  const int64_t logit = static_cast<int64_t>(dtype_bytes(pass.logits_dtype)), row = logit_stride * logit;
   const bool lean = o.gradients && o.recompute == Recompute::full;
   const int64_t block = lean ? std::max(mlp_rows * (3 * int64_t{c.intermediate} + C) + N * (qkv + att),
                                         N * (2 * (qkv + att) + normalised_columns(c) - C))
@@ -78,7 +76,7 @@ Activations<Float>::HeadSize Activations<Float>::head_size(const PassActivations
   HeadSize head{.rows = rows, .chunks = {rows, cuda ? static_cast<int>(least) : 1}};
   if (rows < N) head.chunks.most = rows / head.chunks.unit * head.chunks.unit;
   // What is left of the room is a part of the logits' memory, so that the plan does not shrink where V grows.
-  head.logits = (std::clamp(room, least * row, most * row) - rows * input) / logit;
+  head.logits = std::clamp(room, least * row, most * row) / logit;
   return head;
 }
 
@@ -175,7 +173,6 @@ struct Activations<Float>::Placing {
     const Life life = during(pass.head);
     tensor(pass.final, at + "final", {N, C}, life);
     tensor(pass.rstd_final, at + "rstd_final", {N}, life);
-    if (!gradients) tensor(pass.head_in, at + "head_in", {head_rows, C}, life);
     pass.logits = arena.place_bytes(at + "logits", {size.logits}, pass.logits_dtype, Category::activations, life);
     tensor(pass.losses, at + "losses", {pass.every_loss ? N : head_rows}, life);
     const Life listed{pass.forward.attention, gradients ? backward_qkv : pass.head};

@@ -54,7 +54,6 @@ struct PassActivations {
   Acc* rstd_final = nullptr;  // (N)
   // The head processes the rows of the last block, a chunk at a time.
   RowChunks chunks;                                 // of those rows; the most rows of logits at once
-  Float* head_in = nullptr;                         // (chunk, C)  of inference, for Llama::logits()
   void* logits = nullptr;                           // (chunk, logit_stride) of logits_dtype
   DType logits_dtype = dtype_of<Acc>;               // or of Float: ModelOptions::logits_16
   Acc* losses = nullptr;                            // (chunk), or (N) with every_loss

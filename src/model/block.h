@@ -12,10 +12,10 @@
 // result and dx are the same bits (but for chunks of so few rows that a GEMM has another kernel for them); dA, dB (and dW) are
 // sums over the rows, which are added chunk by chunk: in another order.
 //
-// Of the last block's result often only some rows are read: with a loss those that have a target, in SQuAD one in twenty. After
-// attention a row depends on no other. So `rows` of att and x are gathered, and Wo and all that follows compute these alone:
-// mid, the MLP's tensors and out have a row for each of them, one after another. In backward the gradients of att and x are
-// scattered to their rows, and the others are zero.
+// Of the last block's result often only some rows are read: with a loss those that have a target, in SQuAD one in twenty, and of
+// a prompt its last. After attention a row depends on no other. So `rows` of att and x are gathered, and Wo and all that follows
+// compute these alone: mid, the MLP's tensors and out have a row for each of them, one after another. In backward the gradients
+// of att and x are scattered to their rows, and the others are zero.
 #pragma once
 
 #include "kernels/attention.h"

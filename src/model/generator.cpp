@@ -195,13 +195,14 @@ void Generator<Float>::forward_documents(const Device& device, Run& run, int N, 
   model_.send_embedding(device, host_.tokens, batch.N, kPass);
   model_.embed(device, batch, kPass);
   for (int l = 0; l < model_.config().layers; l++) {
-    const Block<Float> block = model_.block(device, batch, l, kPass);
+    const RowList read = l + 1 < model_.config().layers ? RowList{} : RowList{d.rows, static_cast<int>(chosen)};
+    const Block<Float> block = model_.block(device, batch, l, kPass, read);
     block.project_qkv(model_.resid(l, kPass));
     write_cache(device, l, block.kept().qkv, padded);
     block.attend();
     block.finish(model_.resid(l, kPass), model_.resid(l + 1, kPass));
   }
-  model_.final_norm(device, padded, kPass);
+  model_.final_norm(device, static_cast<int>(chosen), kPass);
   choose(device, run, first, chosen);
 }
 
@@ -217,7 +218,6 @@ void Generator<Float>::decode(const Device& device, Run& run) {
     host_.slots[b] = b;
     host_.lengths[b] = slot.length;
     host_.positions[b] = rope_.first_row(slot.length) + host_.places[b];
-    host_.rows[b] = b;
   }
   upload_indices(device, B);
   const Indices& d = on_device_;
@@ -259,7 +259,7 @@ void Generator<Float>::choose(const Device& device, Run& run, size_t first, size
   for (size_t i = 0; i < count; i++) {
     if (i % most == 0) {
       const int rows = static_cast<int>(std::min(most, count - i));
-      logits = model_.logits(device, on_device_.rows + i, rows, kPass);
+      logits = model_.logits_from(device, static_cast<int>(i), rows, kPass);
       if (!on_host(device)) {
         model_.download_logits(device, logits_, logits, rows);
         synchronize(device);

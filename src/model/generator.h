@@ -67,8 +67,8 @@ class Generator {
   // choice of their next tokens.
   void forward_documents(const Device& device, Run& run, int N, int docs, size_t first);
   void decode(const Device& device, Run& run);
-  // Samples the next token of `count` slots from `first` on, that of slot first + i from the logits of row rows[i]. Then removes
-  // the sequences that ended.
+  // Samples the next token of `count` slots from `first` on, that of slot first + i from the logits of row i of the final norm's
+  // result. Then removes the sequences that ended.
   void choose(const Device& device, Run& run, size_t first, size_t count);
   void move_slot(const Device& device, int to, int from, int length);
   // Copies keys and values of one layer from N rows of qkv to the cache.

@@ -44,7 +44,7 @@ void Llama<Float>::forward(const Device& device, const Batch& batch, PassKind ki
   if (training) residuals.after_write(device, 0, first, batch.N);
   for (int l = 0; l < config_.layers; l++) {
     if (training) residuals.before_write(device, l + 1, first);
-    block(device, batch, l, kind).forward(resid(l, kind), resid(l + 1, kind));
+    block(device, batch, l, kind, rows_of_block(batch, l, kind)).forward(resid(l, kind), resid(l + 1, kind));
     if (training) residuals.after_write(device, l + 1, first, batch.N);
   }
   final_norm(device, rows_read(batch), kind);
@@ -82,18 +82,10 @@ void Llama<Float>::embed(const Device& device, const Batch& batch, PassKind kind
 }
 
 template <class Float>
-Block<Float> Llama<Float>::block(const Device& device, const Batch& batch, int layer, PassKind kind) {
+Block<Float> Llama<Float>::block(const Device& device, const Batch& batch, int layer, PassKind kind, RowList read) {
   parameters_.need_block(device, layer, layer + 1 < config_.layers ? layer + 1 : -1);
   const BlockParameters<Float>& parameters = parameters_.blocks[static_cast<size_t>(layer)];
-  return {device,
-          config_,
-          options_,
-          parameters,
-          activations_.pass(kind).forward,
-          layer,
-          activations_,
-          batch,
-          rows_of_block(batch, layer, kind)};
+  return {device, config_, options_, parameters, activations_.pass(kind).forward, layer, activations_, batch, read};
 }
 
 template <class Float>
@@ -104,24 +96,10 @@ void Llama<Float>::final_norm(const Device& device, int R, PassKind kind) {
 }
 
 template <class Float>
-const acc_t<Float>* Llama<Float>::logits(const Device& device, const int32_t* rows, int count, PassKind kind) {
-  const PassActivations<Float>& a = activations_.pass(kind);
-  TLL_CHECK(a.head_in, "rows of the logits of a training pass");
-  run(device, GatherRows<Float>{.out = a.head_in, .x = a.final, .rows = rows, .R = count, .C = config_.hidden});
-  head(device, a.head_in, count, kind);
-  return logits_of(kind);
-}
-
-template <class Float>
 const acc_t<Float>* Llama<Float>::logits_from(const Device& device, int first, int count, PassKind kind) {
-  head(device, activations_.pass(kind).final + int64_t{first} * config_.hidden, count, kind);
-  return logits_of(kind);
-}
-
-template <class Float>
-const acc_t<Float>* Llama<Float>::logits_of(PassKind kind) const {
   const PassActivations<Float>& a = activations_.pass(kind);
   TLL_CHECK(a.logits_dtype == dtype_of<Acc>, "logits in {}", dtype_name(a.logits_dtype));
+  head(device, a.final + int64_t{first} * config_.hidden, count, kind);
   return static_cast<const Acc*>(a.logits);
 }
 

@@ -56,20 +56,18 @@ class Llama {
   // add_loss() with a sum of its own, which is returned: waits for the device.
   loss_t<Float> loss(const Device&, const Batch&, double scale, bool gradient);
 
-  // After forward() of an inference pass: logits (count, V) of `count` rows of those that were read, at most logit_rows(), each
-  // logit_stride() elements after the one before. Row numbers and logits are in the device's memory.
-  const Acc* logits(const Device&, const int32_t* rows, int count, PassKind = PassKind::training);
-  // The same of rows first … first + count - 1, of a training pass too. Not if its logits have 16 bits.
+  // After forward(): logits (count, V) of rows first … first + count - 1 of those that are read, at most logit_rows() of them,
+  // each logit_stride() elements after the one before, in the device's memory. Not of a training pass whose logits have 16 bits.
   const Acc* logits_from(const Device&, int first, int count, PassKind = PassKind::training);
   // Copies the first V elements of each of `count` rows of logits to the host: (count, V) without gaps. Enqueued.
   void download_logits(const Device&, Acc* to, const Acc* logits, int count) const;
   int logit_rows(PassKind kind = PassKind::training) const { return activations_.pass(kind).chunks.most; }
   int64_t logit_stride() const { return activations_.logit_stride; }
 
-  // forward() in parts, for generation: embed() writes resid(0), block() is one layer, final_norm() normalises resid(L), which
-  // logits() reads.
+  // forward() in parts, for generation: embed() writes resid(0), block() is one layer, final_norm() normalises R rows of
+  // resid(L), which logits_from() reads. `read`: of the last block, the rows of its result that are.
   void embed(const Device&, const Batch&, PassKind);
-  Block<Float> block(const Device&, const Batch&, int layer, PassKind);
+  Block<Float> block(const Device&, const Batch&, int layer, PassKind, RowList read = {});
   void final_norm(const Device&, int R, PassKind);
   Float* resid(int layer, PassKind kind) const { return activations_.resid(layer, kind); }
   // Tells the arena which phase begins: for those outside a pass.
@@ -87,7 +85,6 @@ class Llama {
   int rows_read(const Batch&) const;
   RowList rows_of_block(const Batch&, int layer, PassKind) const;
   void head(const Device&, const Float* normalised, int count, PassKind);
-  const Acc* logits_of(PassKind) const;
   void head_backward(const Device&, int first, int rows);
   void tell_sink(const Device&, int layer, void (GradientSink::*what)(const Device&, size_t)) const;
 

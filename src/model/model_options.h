@@ -58,7 +58,7 @@ struct ModelOptions {
 // training: keeps what the backward pass needs. inference: evaluation and generation.
 enum class PassKind : uint8_t { training, inference };
 
-// Which rows of the last block's result are read after the pass: all, or only those with a target. The last block computes no
+// Which rows of the last block's result are read after forward(): all, or only those with a target. The last block computes no
 // others beyond its attention (src/model/block.h).
 enum class RowsRead : uint8_t { all, targets };
 
