@@ -36,8 +36,8 @@ bool any_bf16(const Matmul<float>& op) {
 
 void matmul_float(const Matmul<float>& op) {
   if (is_empty(op)) return;
-  const int few = op.a.dtype == DType::f32 ? kFewFloatRows : kFewRows;
-  if (op.rows() <= few && !op.a.transposed && op.b.transposed && op.a.dtype != DType::f16) return dot_rows_any(op);
+  if (op.rows() <= few_rows_of(op.a.dtype) && !op.a.transposed && op.b.transposed && op.a.dtype != DType::f16)
+    return dot_rows_any(op);
   if ((kIsa == kIsaWithBf16 && any_bf16(op)) || narrow_matmul(op)) return;
   packed_matmul(op, [&](float* to, int col, int cols, int first, int inner) {
     pack_any<kPanelColumns>(to, op.b.t(), col, cols, first, inner, 1.0f);

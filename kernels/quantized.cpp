@@ -264,7 +264,7 @@ void QuantizedMatmul::cpu() const {
   copy_addend(matmul);
   matmul.addend = nullptr;
   if (is_empty(matmul)) return;
-  if (matmul.rows() <= kFewRows && !a.transposed && transposed && a.dtype != DType::f16)
+  if (matmul.rows() <= few_rows_of(a.dtype) && !a.transposed && transposed && a.dtype != DType::f16)
     if (a.dtype == DType::f32 ? dot_decoded_rows<float>(*this, matmul) : dot_decoded_rows<bf16>(*this, matmul)) return;
   if (piece) {
     for_each_piece(*this, matmul, [](const FilledPiece& filled, const Matmul<float>& part) {

@@ -340,9 +340,9 @@ void dots(const A* x, const B* const* w, int inner, float* to) {
   }
 }
 
-// A few rows: each weight is read once, and none is packed. For fp32 rows with long vectors that pays a little longer. row(n,
-// worker) is where row n of Bᵀ lies; kAtOnce: so many of them lie there together.
-constexpr int kFewRows = 8, kFewFloatRows = kVector == 16 ? 24 : kFewRows;
+// A few rows: each weight is read once, and none is packed. With long vectors that pays for more rows of fp32.
+constexpr int few_rows_of(DType a) { return a == DType::f32 && kVector == 16 ? 24 : 8; }
+// row(n, worker) is where row n of Bᵀ lies; kAtOnce: so many of them lie there together.
 template <int kAtOnce, class A, class B, class Out, class Row>
 void dot_rows(const Matmul<float>& op, int threads, const Row& row) {
   const A* a = static_cast<const A*>(op.a.data);
