@@ -52,7 +52,7 @@ void store_block(const Matrix& out, const float* sums, int64_t stride, float alp
   out.dtype == DType::f32 ? store(std::true_type()) : store(std::false_type());
 }
 
-// Lets the lines of cache of a block come, which is written later.
+// Asks for the cache lines of a block of the result, which is written after its product.
 void ask_for(const Matrix& block) {
   const int64_t bytes = static_cast<int64_t>(dtype_bytes(block.dtype));
   char* const at = static_cast<char*>(block.data);

@@ -79,10 +79,10 @@ inline __attribute__((always_inline)) void transpose_eight(Eight r[8]) {
 // Packs lines of `inner` elements into panels of kPanel lines: panel[k][line], missing lines as zeros. Lines are rows of A or
 // columns of B. `along`: a line's elements are neighbours in memory (A as stored, B stored transposed). Then blocks of 8 x 8 are
 // transposed in registers. What a store writes behind a step of k, the next step overwrites; the last one writes its lines alone.
-constexpr int kPackAhead = 256, kPackRowsAhead = 16;
+// Memory is asked for ahead of its use: the processor itself does not foresee steps from line to line.
 template <int kPanel, class In>
 void pack(float* out, const In* in, int64_t stride, bool along, int first_line, int lines, int first, int inner, float alpha) {
-  constexpr int kGroups = (kPanel + 7) / 8;
+  constexpr int kGroups = (kPanel + 7) / 8, kBytesAhead = 256, kStepsAhead = 16;
   for (int panel = 0; panel < lines; panel += kPanel, out += static_cast<int64_t>(inner) * kPanel) {
     const int width = std::min(kPanel, lines - panel);
     int k = 0;
@@ -90,7 +90,7 @@ void pack(float* out, const In* in, int64_t stride, bool along, int first_line, 
       const In* from = in + static_cast<int64_t>(first_line + panel) * stride + first;
       for (; k + 8 <= inner; k += 8) {
         if (k % (64 / sizeof(In)) == 0)
-          for (int line = 0; line < width; line++) __builtin_prefetch(from + line * stride + k + kPackAhead / sizeof(In));
+          for (int line = 0; line < width; line++) __builtin_prefetch(from + line * stride + k + kBytesAhead / sizeof(In));
         Eight turned[kGroups][8];
         for (int g = 0; g < kGroups; g++) {
           for (int i = 0; i < 8; i++) {
@@ -117,7 +117,7 @@ void pack(float* out, const In* in, int64_t stride, bool along, int first_line, 
       const In* from = in + static_cast<int64_t>(first) * stride + first_line + panel;
       for (; k < inner; k++) {
         for (size_t byte = 0; byte < kPanel * sizeof(In); byte += 64)
-          __builtin_prefetch(reinterpret_cast<const char*>(from + (k + kPackRowsAhead) * stride) + byte);
+          __builtin_prefetch(reinterpret_cast<const char*>(from + (k + kStepsAhead) * stride) + byte);
         if (width == kPanel) {
           for (int line = 0; line < kPanel; line++) out[k * kPanel + line] = to_acc(from[k * stride + line]) * alpha;
         } else {
