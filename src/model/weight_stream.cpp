@@ -1,6 +1,7 @@
 #include "src/model/weight_stream.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace tll {
 
@@ -46,16 +47,21 @@ void WeightStream::send(const Device& device, void* to, int64_t count, size_t by
 
 void WeightStream::send_rows(const Device& device, void* to, int64_t rows, int64_t cols, int64_t stride, size_t bytes,
                              const Make& make) {
-  const int64_t row_bytes = stride * static_cast<int64_t>(bytes);
+  const int64_t row_bytes = stride * static_cast<int64_t>(bytes), width = cols * static_cast<int64_t>(bytes);
+  // Rows are made together, at the end of their place, and then moved apart: a row's place ends before the next one's source.
   const auto make_rows = [&](std::byte* place, int64_t first, int64_t n) {
-    for (int64_t r = 0; r < n; r++) make(place + r * row_bytes, (first + r) * cols, cols);
+    std::byte* const together = place + n * (row_bytes - width);
+    make(together, first * cols, n * cols);
+    for (int64_t r = 0; r < n; r++) std::memmove(place + r * row_bytes, together + r * width, static_cast<size_t>(width));
   };
-  std::byte* const begin = static_cast<std::byte*>(to);
-  if (on_host(device)) return make_rows(begin, 0, rows);
   const int64_t most = std::max<int64_t>(1, kPieceBytes / row_bytes);
   for (int64_t first = 0; first < rows; first += most) {
     const int64_t n = std::min(most, rows - first);
-    send_piece(device, begin + first * row_bytes, n * row_bytes, [&](std::byte* piece) { make_rows(piece, first, n); });
+    std::byte* const place = static_cast<std::byte*>(to) + first * row_bytes;
+    if (on_host(device))
+      make_rows(place, first, n);
+    else
+      send_piece(device, place, n * row_bytes, [&](std::byte* piece) { make_rows(piece, first, n); });
   }
 }
 
