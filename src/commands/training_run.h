@@ -105,7 +105,7 @@ class TrainingRun {
   BestEvaluation best_;
   std::vector<Question> questions_;  // answered before and after training
   std::optional<SamplePrompt> sample_prompt_;
-  bool result_is_saved_ = false;    // in --output
+  bool result_is_saved_ = false;  // in --output
   bool has_stepped_ = false;
   int64_t evaluated_at_ = -1;       // the step of the last evaluation that metrics.jsonl had at the start
   int64_t saved_step_ = 0;          // of the newest checkpoint; 0 needs none
