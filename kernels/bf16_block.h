@@ -60,16 +60,16 @@ inline __attribute__((always_inline)) void interleave(const bf16* row, const bf1
   high = _mm512_permutex2var_epi16(a, _mm512_add_epi16(at, _mm512_set1_epi16(16)), b);
 }
 
-// The panel of `cols` columns of B from column `col` on, rows k … k+inner-1, padded with zeros to a multiple of 32 rows. What
-// follows is asked for ahead of time: the processor itself does not foresee steps from row to row.
-inline void pack_panel(uint32_t* to, const ConstMatrix& b, int col, int cols, int k, int inner) {
+// The panel of `cols` columns of B from column `col` on, rows k … k+inner-1, padded with zeros to a multiple of 32 rows.
+// ask_ahead: what follows is asked for ahead of its use, for processors that do not foresee steps from row to row.
+inline void pack_panel(uint32_t* to, const ConstMatrix& b, int col, int cols, int k, int inner, bool ask_ahead = false) {
   const bf16* data = static_cast<const bf16*>(b.data);
   for (int first = 0; first < inner; first += kBlock, to += kStep) {
     const int left = std::min(kBlock, inner - first);
     if (!b.transposed) {
       for (int pair = 0; pair < kBlock / 2; pair++) {
         const bf16* row = data + (k + first + 2 * pair) * b.stride + col;
-        __builtin_prefetch(row + kBlock * b.stride), __builtin_prefetch(row + (kBlock + 1) * b.stride);
+        if (ask_ahead) __builtin_prefetch(row + kBlock * b.stride), __builtin_prefetch(row + (kBlock + 1) * b.stride);
         __m512i low, high;
         interleave(2 * pair < left ? row : nullptr, 2 * pair + 1 < left ? row + b.stride : nullptr, cols, low, high);
         _mm512_storeu_si512(to + pair * kBlock, low);
@@ -79,7 +79,7 @@ inline void pack_panel(uint32_t* to, const ConstMatrix& b, int col, int cols, in
     }
     for (int half = 0; half < kBlock; half += 16) {
       __m512i rows[16];
-      for (int c = 0; c < 16; c++) __builtin_prefetch(data + (col + half + c) * b.stride + k + first + 4 * kBlock);
+      for (int c = 0; ask_ahead && c < 16; c++) __builtin_prefetch(data + (col + half + c) * b.stride + k + first + 4 * kBlock);
       for (int c = 0; c < 16; c++)
         rows[c] = half + c < cols ? load_words(data + (col + half + c) * b.stride + k + first, left) : _mm512_setzero_si512();
       transpose(rows);

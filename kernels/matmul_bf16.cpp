@@ -111,9 +111,9 @@ void multiply_part(const Matmul<float>& op, Bf16Instructions with, int threads, 
     const int64_t stride = part.sums ? int64_t{part.panels} * kBlock : kBlock;
     Bf16Blocks blocks(with);
     const auto cols = [&](int panel) { return std::min(kBlock, op.cols() - (part.first_panel + panel) * kBlock); };
-    const bool in_place = !op.b.transposed && rows <= kUnpackedRows && with == Bf16Instructions::avx512;
+    const bool avx512 = with == Bf16Instructions::avx512, in_place = avx512 && !op.b.transposed && rows <= kUnpackedRows;
     for (int p = first; p < last && !in_place; p++)
-      pack_panel(pairs + (p - first) * panel_floats, op.b, (part.first_panel + p) * kBlock, cols(p), k, inner);
+      pack_panel(pairs + (p - first) * panel_floats, op.b, (part.first_panel + p) * kBlock, cols(p), k, inner, avx512);
     for (int block = first_block; block < last_block; block++) {
       const int row = block * kBlock, height = std::min(kBlock, rows - row);
       for (int p = first; p < last; p++) {
