@@ -8,9 +8,9 @@
 #include <immintrin.h>
 
 #include <algorithm>
-#include <utility>
 
 #include "kernels/bf16_instructions.h"
+#include "kernels/gemm_parts.h"
 #include "kernels/matrix.h"
 
 namespace tll {
@@ -161,17 +161,11 @@ void avx512_rows(const Rows& a, const Pairs& b, float* sums, int64_t stride, boo
   for (int i = 0; i < kRows; i++)
     for (int j = 0; j < 2; j++) _mm512_storeu_ps(sums + i * stride + j * 16, sum[i][j]);
 }
-// Up to 12 rows at a time, as equal as they can be: few rows have too few sums to hide the latency of the instruction.
 template <class Pairs>
 void avx512_block(const Rows& a, const Pairs& b, int rows, float* sums, int64_t stride, bool add) {
-  const int parts = divide_up(rows, 12);
-  for (int part = 0; part < parts; part++) {
-    const int r = rows * part / parts, n = rows * (part + 1) / parts - r;
-    const auto of = [&]<int... kLess>(std::integer_sequence<int, kLess...>) {
-      ((n == kLess + 1 ? avx512_rows<kLess + 1>(a.from(r), b, sums + r * stride, stride, add) : void()), ...);
-    };
-    of(std::make_integer_sequence<int, 12>());
-  }
+  equal_parts<12>(rows, [&]<int kRows>(int first, std::integral_constant<int, kRows>) {
+    avx512_rows<kRows>(a.from(first), b, sums + first * stride, stride, add);
+  });
 }
 
 // Tiles 0 to 3 are sums, 4 and 5 rows of A, 6 and 7 pairs of B.

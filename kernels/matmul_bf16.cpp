@@ -8,6 +8,7 @@
 #include "kernels/matmul_bf16.h"
 
 #include "kernels/bf16_block.h"
+#include "kernels/gemm_parts.h"
 #include "src/base/parallel.h"
 
 namespace tll {
@@ -62,7 +63,7 @@ void ask_for(const Matrix& block) {
 }
 
 // Rows first … first+rows-1 of A, of which what is not read in place is packed: 32 elements of each step from `whole` on.
-struct PackedRows {
+struct RowsOfA {
   ConstMatrix a;
   int whole;
   bf16* packed;
@@ -84,18 +85,8 @@ struct Part {
   bool is_last;
 };
 
-// The pieces are of so many groups of panels and parts of the rows: with whole numbers of pieces for each thread, two at least.
-struct Sharing {
-  int groups, row_parts;
-};
-Sharing share_out(int panels, int most_panels, int row_blocks, int threads) {
-  const int least = std::max(divide_up(panels, most_panels), std::min(panels, 2 * threads));
-  const int groups = std::min(panels, divide_up(least, threads) * threads);
-  return {groups, std::clamp(2 * threads / groups, 1, row_blocks)};
-}
-
 // out: these rows of the result.
-void multiply_part(const Matmul<float>& op, Bf16Instructions with, int threads, const PackedRows& a, const Matrix& out,
+void multiply_part(const Matmul<float>& op, Bf16Instructions with, int threads, const RowsOfA& a, const Matrix& out,
                    const Part& part) {
   const int rows = out.row_count, row_blocks = divide_up(rows, kBlock);
   const int64_t panel_floats = int64_t{part.steps} * kStep, own_sums = part.sums ? 0 : kBlockSums;
@@ -149,7 +140,7 @@ void multiply_bf16(const Matmul<float>& op, Bf16Instructions with) {
   TLL_CHECK(packed_steps == 0 || room >= most_rows * packed_stride, "{} floats of scratch", op.scratch.size);
   for (int r0 = 0; r0 < op.rows(); r0 += static_cast<int>(most_rows)) {
     const int rows = static_cast<int>(std::min<int64_t>(most_rows, op.rows() - r0));
-    const PackedRows a{op.a.rows(r0, rows), whole, reinterpret_cast<bf16*>(shared), packed_stride};
+    const RowsOfA a{op.a.rows(r0, rows), whole, reinterpret_cast<bf16*>(shared), packed_stride};
     if (packed_steps > 0)
       parallel_for(divide_up(rows, 16), 32 * kBlock * packed_steps, [&](int64_t sixteen) {
         const int row = static_cast<int>(sixteen) * 16;

@@ -6,8 +6,6 @@
 //     (dB += dyᵀ · u)
 #pragma once
 
-#include <utility>
-
 #include "kernels/sgemm.h"
 #include "kernels/tile_gemm.h"
 
@@ -84,17 +82,11 @@ void narrow_rows(const Matmul<float>& op, int64_t width) {
 // Part of a result with few rows: the sums of all its rows in a panel of columns. b: (inner, kPanelColumns), b_row apart.
 void few_rows_panel(const Matmul<float>& op, int k, int inner, const float* b, int64_t b_row, float* sums, bool accumulate) {
   const float* a = static_cast<const float*>(op.a.data) + k * op.a.col_step();
-  const int parts = (op.rows() + kTileRows - 1) / kTileRows;
-  for (int part = 0; part < parts; part++) {  // as equal as they can be
-    const int row = op.rows() * part / parts, rows = op.rows() * (part + 1) / parts - row;
-    const auto of = [&]<int... kLess>(std::integer_sequence<int, kLess...>) {
-      ((rows == kLess + 1 ? tile_block<kLess + 1, 2>(inner, a + row * op.a.row_step(), op.a.row_step(), op.a.col_step(), b, b_row,
-                                                     sums + row * kPanelColumns, kPanelColumns, accumulate)
-                          : void()),
-       ...);
-    };
-    of(std::make_integer_sequence<int, kTileRows>());
-  }
+  const int64_t row_step = op.a.row_step();
+  equal_parts<kTileRows>(op.rows(), [&]<int kRows>(int row, std::integral_constant<int, kRows>) {
+    tile_block<kRows, 2>(inner, a + row * row_step, row_step, op.a.col_step(), b, b_row, sums + row * kPanelColumns,
+                         kPanelColumns, accumulate);
+  });
 }
 
 // Few rows, of fp32 matrices, B as stored. What the last columns lack to a panel is packed.

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <type_traits>
 
+#include "kernels/gemm_parts.h"
 #include "kernels/matmul.h"
 #include "src/base/parallel.h"
 
@@ -148,8 +149,8 @@ constexpr int kInner = 256, kCacheRows = 144, kMostRows = 516, kGroupColumns = 1
 static_assert(kCacheRows % kPanelRows == 0 && kMostRows % kPanelRows == 0 && kGroupColumns % kPanelColumns == 0);
 
 struct Blocking {
-  int threads, rows, inner;   // a block of A; threads that have memory of their own
-  int col_groups, row_parts;  // of which a piece is one each
+  int threads, rows, inner;  // a block of A; threads that have memory of their own
+  Sharing pieces;
 
   // of_sums: results are summed in fp32 over all of inner before they are rounded once to bf16.
   Blocking(const Matmul<float>& op, bool of_sums) {
@@ -164,10 +165,8 @@ struct Blocking {
     const int inner_most = of_sums ? op.inner() : static_cast<int>(shared / rows) / kInner * kInner;
     const int inner_blocks = (op.inner() + inner_most - 1) / inner_most;
     inner = inner_blocks == 1 ? op.inner() : round_up((op.inner() + inner_blocks - 1) / inner_blocks, kInner);
-    // As many pieces for each thread, two at least; many rows, since each piece packs its part of B.
     const int most_panels = (of_sums ? kGroupColumns / 2 : kGroupColumns) / kPanelColumns;
-    col_groups = std::min(panels, round_up(std::max((panels + most_panels - 1) / most_panels, 2 * threads), threads));
-    row_parts = std::clamp(2 * threads / col_groups, 1, rows / kPanelRows);
+    pieces = share_out(panels, most_panels, rows / kPanelRows, threads);
     TLL_CHECK(shared >= static_cast<int64_t>(rows) * inner, "{} floats of scratch for blocks of {} x {}", op.scratch.size, rows,
               inner);
   }
@@ -223,12 +222,12 @@ void packed_gemm(const Matmul<float>& op, const PackB& pack_b) {
         pack_any<kPanelRows>(a + static_cast<int64_t>(first) * inner, op.a, r0 + first,
                              std::min(rows, static_cast<int>(end) * kPanelRows) - first, k0, inner, static_cast<float>(op.alpha));
       });
-      parallel_pieces(cut.col_groups * cut.row_parts, cut.threads, [&](int64_t piece, int worker) {
-        const int group = static_cast<int>(piece) / cut.row_parts, part = static_cast<int>(piece) % cut.row_parts;
-        const int col = panels * group / cut.col_groups * kPanelColumns;
-        const int cols = std::min(op.cols(), panels * (group + 1) / cut.col_groups * kPanelColumns) - col;
-        const int row = row_panels * part / cut.row_parts * kPanelRows;
-        const int end = std::min(rows, row_panels * (part + 1) / cut.row_parts * kPanelRows);
+      parallel_pieces(cut.pieces.groups * cut.pieces.row_parts, cut.threads, [&](int64_t piece, int worker) {
+        const int group = static_cast<int>(piece) / cut.pieces.row_parts, part = static_cast<int>(piece) % cut.pieces.row_parts;
+        const int col = panels * group / cut.pieces.groups * kPanelColumns;
+        const int cols = std::min(op.cols(), panels * (group + 1) / cut.pieces.groups * kPanelColumns) - col;
+        const int row = row_panels * part / cut.pieces.row_parts * kPanelRows;
+        const int end = std::min(rows, row_panels * (part + 1) / cut.pieces.row_parts * kPanelRows);
         float *b = own + worker * Matmul<float>::kOwn, *sums = b + kInner * kGroupColumns / 2;
         const Matrix out = op.out.rows(r0 + row, end - row).cols(col, cols);
         const int64_t stride = of_sums ? round_up(cols, kPanelColumns) : out.stride;

@@ -122,20 +122,21 @@ void Block<Float>::project_out(const Float* x) const {
   const BlockActivations<Float>& a = kept_;
   const Rows<Float> mid{a.mid, config_.hidden};
   if (!rows_) return w_.o.forward(linear_, mid, u_o(), a.att, x);
-  gather(mid, {x, config_.hidden}, config_.hidden);
-  gather(a.att_of_rows, a.att, w_.o.in());
+  move_rows<GatherRows<Float>>(mid, {x, config_.hidden}, config_.hidden);
+  move_rows<GatherRows<Float>>(a.att_of_rows, a.att, w_.o.in());
   w_.o.forward(linear_of_rows_, mid, u_o(), a.att_of_rows, mid.data);
 }
 
 template <class Float>
-void Block<Float>::gather(Rows<Float> to, Rows<const Float> from, int columns) const {
-  run(device_, GatherRows<Float>{.out = to.data,
-                                 .x = from.data,
-                                 .rows = rows_.rows,
-                                 .R = rows_.count,
-                                 .C = columns,
-                                 .out_stride = to.stride,
-                                 .x_stride = from.stride});
+template <class Op>
+void Block<Float>::move_rows(Rows<Float> to, Rows<const Float> from, int columns) const {
+  run(device_, Op{.out = to.data,
+                  .x = from.data,
+                  .rows = rows_.rows,
+                  .R = rows_.count,
+                  .C = columns,
+                  .out_stride = to.stride,
+                  .x_stride = from.stride});
 }
 
 // Up to act.
@@ -212,7 +213,7 @@ void Block<Float>::project_out_backward(bool need_datt, bool need_dx) const {
   Float* const dx = !need_datt ? nullptr : rows_ ? of_rows.data : s.datt;
   w_.o.backward_input(linear_of_rows_, {dx, width}, s.dresid, u_o(), att);
   if (rows_ && need_datt) scatter(datt, of_rows, width);
-  if (rows_) gather(of_rows, kept_.att, width);
+  if (rows_) move_rows<GatherRows<Float>>(of_rows, kept_.att, width);
   w_.o.backward_weight(linear_of_rows_, s.dresid, att);
   if (!rows_ || !need_dx) return;
   run(device_, CopyRows<Float>{.out = s.dln, .x = s.dresid.data, .N = rows_.count, .C = C, .x_stride = s.dresid.stride});
@@ -223,13 +224,7 @@ void Block<Float>::project_out_backward(bool need_datt, bool need_dx) const {
 template <class Float>
 void Block<Float>::scatter(Rows<Float> to, Rows<const Float> from, int columns) const {
   set_zero(device_, to.data, static_cast<size_t>(batch_.N) * static_cast<size_t>(to.stride) * sizeof(Float));
-  run(device_, ScatterRows<Float>{.out = to.data,
-                                  .x = from.data,
-                                  .rows = rows_.rows,
-                                  .R = rows_.count,
-                                  .C = columns,
-                                  .out_stride = to.stride,
-                                  .x_stride = from.stride});
+  move_rows<ScatterRows<Float>>(to, from, columns);
 }
 
 // dresid: the gradient of x through mid before the call, all of it after.

@@ -56,7 +56,8 @@ class Block {
   void rotate(Rows<Float> qk, bool backward) const;
   AttentionSizes sizes_for(const Float* qk) const;
   Float* u_o() const;
-  void gather(Rows<Float> to, Rows<const Float> from, int columns) const;
+  template <class Op>  // GatherRows or ScatterRows
+  void move_rows(Rows<Float> to, Rows<const Float> from, int columns) const;
   void scatter(Rows<Float> to, Rows<const Float> from, int columns) const;
   void project_out(const Float* x) const;
   void mlp(const Chunk& chunk) const;
