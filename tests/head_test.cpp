@@ -6,7 +6,7 @@
 #include <random>
 
 #include "src/model/llama.h"
-#include "tests/tiny_model.h"
+#include "tests/tiny_llama.h"
 
 namespace tll {
 namespace {
@@ -44,16 +44,7 @@ struct Head {
     arena.seal(), staging.seal();
     model->initialize(device);
     std::mt19937 random(5);
-    std::normal_distribution<float> normal;
-    const auto send = [&](void* to, DType dtype, int64_t count, float mean, float sigma) {
-      std::vector<std::byte> values(static_cast<size_t>(count) * dtype_bytes(dtype));
-      for (int64_t i = 0; i < count; i++) set_element(values.data(), dtype, i, mean + sigma * normal(random));
-      upload(device, to, values.data(), values.size());
-      synchronize(device);
-    };
-    for (const Weight& w : model->weights()) send(w.stored, w.stored_dtype, w.count(), w.is_vector() ? 1.0f : 0.0f, 0.2f);
-    send(model->trained().values, model->trained().dtype, model->trained().count, 0, 0.2f);
-    model->refresh_compute_copies(device);
+    send_random_weights(device, *model, random);
     std::vector<int32_t> ids(kRows), next(kRows), at(kRows);
     for (size_t i = 0; i < kRows; i++) {
       ids[i] = static_cast<int32_t>(random() % kVocabulary), next[i] = static_cast<int32_t>(random() % kVocabulary);

@@ -194,19 +194,7 @@ struct OnDevice {
     arena.seal(), staging.seal();
     model->initialize(device);
     std::mt19937 random(5);
-    std::normal_distribution<float> normal;
-    const auto send = [&](void* to, DType dtype, int64_t count, float mean, float sigma) {
-      std::vector<std::byte> values(static_cast<size_t>(count) * dtype_bytes(dtype));
-      for (int64_t i = 0; i < count; i++) set_element(values.data(), dtype, i, mean + sigma * normal(random));
-      upload(device, to, values.data(), values.size());
-      synchronize(device);
-    };
-    for (const Weight& w : model->weights()) {
-      const int64_t count = w.is_vector() ? w.count() : w.rows * w.stride();
-      send(w.stored, w.stored_dtype, count, w.is_vector() ? 1.0f : 0.0f, 0.2f);
-    }
-    send(model->trained().values, model->trained().dtype, model->trained().count, 0, 0.2f);
-    model->refresh_compute_copies(device);
+    send_random_weights(device, *model, random);
   }
   void place() {
     model->place(arena, &staging);

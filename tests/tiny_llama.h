@@ -58,6 +58,22 @@ struct Documents {
   }
 };
 
+// Weights and trained values of a model on a device: norms about 1, the others about 0.
+template <class Float>
+void send_random_weights(const Device& device, const Llama<Float>& model, std::mt19937& random) {
+  std::normal_distribution<float> normal;
+  const auto send = [&](void* to, DType dtype, int64_t count, float mean) {
+    std::vector<std::byte> values(static_cast<size_t>(count) * dtype_bytes(dtype));
+    for (int64_t i = 0; i < count; i++) set_element(values.data(), dtype, i, mean + 0.2f * normal(random));
+    upload(device, to, values.data(), values.size());
+    synchronize(device);
+  };
+  for (const Weight& w : model.weights())
+    send(w.stored, w.stored_dtype, w.is_vector() ? w.count() : w.rows * w.stride(), w.is_vector() ? 1.0f : 0.0f);
+  send(model.trained().values, model.trained().dtype, model.trained().count, 0);
+  model.refresh_compute_copies(device);
+}
+
 // Weights and adapters from one seed, the same numbers whatever the type; B is not zero.
 template <class Float>
 struct Tiny {
